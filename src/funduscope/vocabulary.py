@@ -1,0 +1,71 @@
+"""The words of the field, in one place: structures, grades, landmarks; their order, colors and clinical meaning.
+
+Everything that has an order (channels of a network, rows of a table, layers of a report) takes it from here.
+Adding a lesion is one line of `STRUCTURES` and a reader that delivers its masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Something that a mask can outline.
+
+    `color` and `safe_color` are RGB 0-255; the safe palette (Okabe and Ito, 2008) stays apart for color-blind eyes.
+    """
+
+    code: str
+    name: str
+    color: tuple[int, int, int]
+    safe_color: tuple[int, int, int]
+    is_lesion: bool
+    meaning: str
+
+
+STRUCTURES: Final[tuple[Structure, ...]] = (
+    Structure("MA", "Microaneurysms", (230, 25, 25), (213, 94, 0), True, "tiny red dots: ballooned capillary walls"),
+    Structure("HE", "Haemorrhages", (40, 180, 40), (0, 158, 115), True, "red blots and flames: blood in the retina"),
+    Structure("EX", "Hard exudates", (255, 225, 25), (240, 228, 66), True, "bright, sharp-edged deposits of lipid"),
+    Structure("SE", "Soft exudates", (60, 90, 255), (0, 114, 178), True, "pale, soft-edged cotton-wool spots"),
+    Structure("OD", "Optic disc", (0, 220, 220), (204, 121, 167), False, "where the optic nerve leaves the eye"),
+)
+CODES: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES)
+LESIONS: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES if s.is_lesion)
+
+EITHER_EXUDATE: Final = "EX|SE"
+"""A label that says exudate without telling hard from soft (HEI-MED's)."""
+
+# International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 110(9), 2003).
+GRADES: Final[tuple[str, ...]] = ("No DR", "Mild", "Moderate", "Severe", "Proliferative")
+REFERABLE_FROM: Final = 2
+"""Referable diabetic retinopathy: this grade and above."""
+
+# IDRiD's definition (Porwal et al., Medical Image Analysis 59, 2020).
+DME_RISKS: Final[tuple[str, ...]] = (
+    "no hard exudate",
+    "hard exudates, all further than one disc diameter from the fovea",
+    "a hard exudate within one disc diameter of the fovea",
+)
+
+LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
+
+DISC_DIAMETER_FRAC: Final = 550 / 4288
+"""One disc diameter as a fraction of the width of an IDRiD photo: the protocol's unit for a missed landmark."""
+
+QUALITIES: Final[tuple[str, ...]] = ("good", "usable", "reject")
+
+
+def structure(code: str) -> Structure:
+    """The structure of that code; raises `KeyError` naming the known ones."""
+    for item in STRUCTURES:
+        if item.code == code:
+            return item
+    raise KeyError(f"No structure {code!r}; known: {', '.join(CODES)}.")
+
+
+def referable(grade: int) -> bool:
+    """Whether a grade calls for a referral."""
+    return grade >= REFERABLE_FROM
