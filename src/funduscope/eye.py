@@ -1,0 +1,223 @@
+"""Find the eye in a photograph: the circular field of view, by the picture itself and no camera's constants.
+
+What differs from the surround (its darkest corner) is cut out at several levels; each region's rim gets a circle by
+RANSAC (Fischler and Bolles, Communications of the ACM 24(6), 1981), fitted only to what does not lie on the photo's
+edges; the circle across which brightness falls most is moved onto the steepest fall. Tabs, notches, dark stretches
+and a field cut on any side are therefore no matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+SEARCH_SIDE_PX: Final = 512
+"""The eye is looked for in a copy at most this wide: a circle averages over hundreds of edge points anyway."""
+
+NOTHING_LEVELS: Final = 8
+"""A picture whose smoothed brightness spans less than this (of 255) shows nothing."""
+
+MIN_RADIUS_FRAC: Final = 0.09
+"""The smallest field that is believed, as a fraction of the photo's longer side."""
+
+SMALL_RADIUS_FRAC: Final = 0.33
+"""A field smaller than this must stand alone on its surround: it might else be the disc of a photo without rim."""
+
+MAX_RADIUS_FRAC: Final = 0.75
+"""The largest, as a fraction of the photo's diagonal: half the diagonal already covers a whole photo."""
+
+MIN_ARC_DEG: Final = 24.0
+"""How much of the circle must be seen as an edge inside the photo, in degrees, for a fit to be believed."""
+
+LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
+"""Cuts above the surround that are tried: dark fields need the low ones, noisy surrounds the high ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eye:
+    """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges."""
+
+    x_px: float
+    y_px: float
+    radius_px: float
+
+
+def find_eye(pixels: np.ndarray) -> Eye | None:
+    """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
+
+    Where the retina fills the photo and no edge of the field is to be seen, the eye is taken to be a circle around the
+    photo's center, as wide as its longer side. None where there is nothing at all: black, white, one color.
+    """
+    height, width = pixels.shape[:2]
+    small = _small(pixels)
+    scale = np.array([width / small.shape[1], height / small.shape[0]])
+    light = _brightest(small)
+    if np.ptp(np.percentile(light, (0.5, 99.5))) < NOTHING_LEVELS:
+        return None
+    color, noise = _surround(small)
+    away = _brightest(np.abs(small - color)) - 3 * noise  # a cut at a few levels then holds on a noisy border too
+    # A corner that is itself bright and colored is retina, not surround: circles in there are discs and vessels.
+    filled = color.max() > 60 and np.ptp(color) > 0.4 * color.max()
+    best, best_score = None, 0.0
+    for level in () if filled else LEVELS_ABOVE_SURROUND:
+        circle = _circle_at(away, level)
+        score = _seen_edge(away, circle) if circle else 0.0
+        if score > best_score:
+            best, best_score = circle, score
+    if best is None:
+        return Eye(width / 2, height / 2, max(width, height) / 2)
+    x, y, radius = _sharpened(away, best)
+    return Eye(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """A smoothed copy (h, w, 3) float32, at most `SEARCH_SIDE_PX` on its longer side."""
+    step = max(1, max(pixels.shape[:2]) // (2 * SEARCH_SIDE_PX))
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, SEARCH_SIDE_PX / max(height, width))
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    # Averaging all of 12 megapixels costs more than the search itself; every fourth pixel each way is plenty.
+    thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
+    small = cv2.resize(thin, size, interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0)
+
+
+def _brightest(image: np.ndarray) -> np.ndarray:
+    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
+
+
+def _surround(small: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """The surround's color (3,) float32 and noise, in levels: those of the darkest corner."""
+    side = max(3, round(0.02 * max(small.shape[:2])))
+    ends = slice(0, side), slice(-side, None)
+    corners = [small[rows, columns].reshape(-1, 3) for rows in ends for columns in ends]
+    darkest = min(corners, key=lambda corner: float(np.median(corner, axis=0).max()))
+    color = np.median(darkest, axis=0).astype(np.float32)
+    return color, np.float32(1.4826 * np.median(np.abs(darkest - color)))
+
+
+def _circle_at(away: np.ndarray, level: float) -> tuple[float, float, float] | None:
+    """The circle (x, y, radius; pixel indices) around the largest region above a level, None where none fits."""
+    region = (away > level).astype(np.uint8)
+    region = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return None
+    edge = max(contours, key=cv2.contourArea)[:, 0, :].astype(np.float64)
+    height, width = away.shape
+    inside = (edge[:, 0] > 2) & (edge[:, 0] < width - 3) & (edge[:, 1] > 2) & (edge[:, 1] < height - 3)
+    edge = edge[inside]
+    if len(edge) < 20:
+        return None
+    return _fitted(edge, away.shape)
+
+
+def _fitted(edge: np.ndarray, shape: tuple[int, ...], tries: int = 250) -> tuple[float, float, float] | None:
+    """The circle that most edge points (N, 2) agree on: RANSAC over triples, then least squares on those that agree."""
+    rng = np.random.default_rng(0)
+    three = edge[rng.integers(0, len(edge), (tries, 3))]
+    circles = _through(three)
+    longer, diagonal = max(shape), float(np.hypot(shape[0], shape[1]))
+    radius = circles[:, 2]
+    sane = (radius > MIN_RADIUS_FRAC * longer) & (radius < MAX_RADIUS_FRAC * diagonal)
+    sane &= (circles[:, 0] > 0) & (circles[:, 0] < shape[1]) & (circles[:, 1] > 0) & (circles[:, 1] < shape[0])
+    circles = circles[sane]
+    if not len(circles):
+        return None
+    some = edge[:: max(1, len(edge) // 200)]
+    off = np.hypot(some[None, :, 0] - circles[:, :1], some[None, :, 1] - circles[:, 1:2]) - circles[:, 2:]
+    circle = circles[np.argmax((np.abs(off) < 2.0).sum(axis=1))]
+    for within in (4.0, 2.0, 1.5):
+        near = np.abs(np.hypot(edge[:, 0] - circle[0], edge[:, 1] - circle[1]) - circle[2]) < within
+        if near.sum() < 12:
+            return None
+        circle = _least_squares(edge[near])
+    sane = MIN_RADIUS_FRAC * longer < circle[2] < MAX_RADIUS_FRAC * diagonal
+    return (float(circle[0]), float(circle[1]), float(circle[2])) if sane else None
+
+
+def _through(three: np.ndarray) -> np.ndarray:
+    """The circles (N, 3: x, y, radius) through triples of points (N, 3, 2); nan where they lie on a line."""
+    origin = three[:, 0]
+    (bx, by), (cx, cy) = (three[:, 1] - origin).T, (three[:, 2] - origin).T
+    with np.errstate(all="ignore"):
+        twice = 2 * (bx * cy - by * cx)
+        b2, c2 = bx * bx + by * by, cx * cx + cy * cy
+        x, y = (cy * b2 - by * c2) / twice, (bx * c2 - cx * b2) / twice
+        return np.stack([x + origin[:, 0], y + origin[:, 1], np.hypot(x, y)], axis=1)
+
+
+def _least_squares(points: np.ndarray) -> np.ndarray:
+    """The circle (x, y, radius) nearest to points (N, 2): algebraic start, then Gauss-Newton on true distances."""
+    middle = points.mean(axis=0)
+    p = points - middle
+    a = np.c_[2 * p, np.ones(len(p))]
+    x, y, c = np.linalg.lstsq(a, (p * p).sum(axis=1), rcond=None)[0]
+    circle = np.array([x, y, np.sqrt(max(c + x * x + y * y, 1e-9))])
+    for _ in range(5):
+        away = p - circle[:2]
+        distance = np.maximum(np.hypot(away[:, 0], away[:, 1]), 1e-9)
+        slope = np.c_[-away / distance[:, None], -np.ones(len(p))]
+        circle = circle - np.linalg.lstsq(slope, distance - circle[2], rcond=None)[0]
+    return circle + np.array([*middle, 0.0])
+
+
+def _profiles(away: np.ndarray, circle: tuple[float, float, float], reach: np.ndarray, rays: int = 360):
+    """Brightness along rays across a circle's edge: values (rays, reach), which rays lie in the photo, directions."""
+    x, y, radius = circle
+    angle = np.arange(rays) * (2 * np.pi / rays)
+    toward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    at = np.array([x, y]) + toward[:, None, :] * (radius + reach)[None, :, None]
+    height, width = away.shape
+    inside = (at[..., 0] >= 0) & (at[..., 0] <= width - 1) & (at[..., 1] >= 0) & (at[..., 1] <= height - 1)
+    mapped = at.astype(np.float32)
+    values = cv2.remap(away, mapped[..., 0], mapped[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return values, inside.all(axis=1), toward
+
+
+def _seen_edge(away: np.ndarray, circle: tuple[float, float, float]) -> float:
+    """How well the picture bears a circle out: how far brightness falls across its edge, as a mean over rays.
+
+    The root keeps one bright stretch from outweighing a dark field's whole rim; a rim with a halo around it still beats
+    the halo. 0 where less than `MIN_ARC_DEG` of the circle shows.
+    """
+    values, seen, _ = _profiles(away, circle, np.array([-5.0, -4.0, -3.0, 3.0, 4.0, 5.0]))
+    inner, outer = values[:, :3].mean(axis=1), values[:, 3:].mean(axis=1)
+    fall = inner - outer
+    falls = seen & (fall > np.maximum(3.0, 0.25 * inner))
+    if falls.sum() < MIN_ARC_DEG or (circle[2] < SMALL_RADIUS_FRAC * max(away.shape) and not _alone(away, circle)):
+        return 0.0
+    return float(np.sqrt(np.minimum(fall[falls], 60.0)).sum() / max(seen.sum(), MIN_ARC_DEG))
+
+
+def _alone(away: np.ndarray, circle: tuple[float, float, float]) -> bool:
+    """Whether nothing but the surround lies around a circle."""
+    rows, columns = np.ogrid[: away.shape[0], : away.shape[1]]
+    distance = np.hypot(rows - circle[1], columns - circle[0])
+    within, beyond = away[distance < circle[2]], away[distance > 1.15 * circle[2]]
+    return bool(len(beyond)) and float(np.percentile(beyond, 90)) < max(8.0, 0.1 * float(np.median(within)))
+
+
+def _sharpened(away: np.ndarray, circle: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The circle moved onto the steepest fall along each ray: free of the bias of any one cut."""
+    for far in (10.0, 6.0, 4.0):
+        reach = np.arange(-far, far + 0.25, 0.5)
+        values, seen, toward = _profiles(away, circle, reach)
+        fall = values[:, :-2] - values[:, 2:]
+        steepest = fall.argmax(axis=1)
+        good = seen & (fall.max(axis=1) > 2.0)
+        if good.sum() < MIN_ARC_DEG:
+            return circle
+        at = np.array(circle[:2]) + toward[good] * (circle[2] + reach[1:-1][steepest[good]])[:, None]
+        off = np.hypot(at[:, 0] - circle[0], at[:, 1] - circle[1]) - circle[2]
+        keep = np.abs(off - np.median(off)) < far / 2
+        if keep.sum() < MIN_ARC_DEG:
+            return circle
+        moved = _least_squares(at[keep])
+        if abs(moved[2] - circle[2]) > 0.1 * circle[2]:
+            return circle
+        circle = (float(moved[0]), float(moved[1]), float(moved[2]))
+    return circle
