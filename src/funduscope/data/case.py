@@ -1,0 +1,102 @@
+"""One photograph and what is known of it.
+
+Every data set says something else about its photos, and says nothing about the rest. `Labels` therefore has one rule:
+what is not known is absent (`None`, or no key), and nothing downstream may turn absence into a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+Quality = Literal["good", "usable", "reject"]
+Laterality = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A structure's mask: a file (or several, united), or the knowledge that it is absent from the photo.
+
+    read: path -> (H, W) bool at the photo's own size. `None` with no path means known to be absent.
+    """
+
+    paths: tuple[Path, ...] = ()
+    read: Callable[[Path], np.ndarray] | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        return not self.paths
+
+    def load(self, height_px: int, width_px: int) -> np.ndarray:
+        """(H, W) bool; raises `LabelError` where a file is not of the photo's size."""
+        united = np.zeros((height_px, width_px), bool)
+        for path in self.paths:
+            assert self.read is not None
+            mask = self.read(path)
+            if mask.shape != united.shape:
+                raise LabelError(
+                    f"The mask {path.name} is {mask.shape[1]}x{mask.shape[0]} px, its photo {width_px}x{height_px} px: "
+                    "both must be of one size."
+                )
+            united |= mask
+        return united
+
+
+ABSENT = Mask()
+
+
+class LabelError(ValueError):
+    """A label file that cannot be used; the message names the file, row and column, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of one photo. Points and boxes are in the photo's own pixels (x right, y down, centers at +0.5).
+
+    grade: 0-4. dme: 0-2. dme_among: the risks that are possible where only a constraint is known.
+    masks: structure code (or "EX|SE" for either exudate) to mask. `masks["EX"] = ABSENT` is a label: none there.
+    negatives: what looks like a lesion and is known to be none (drusen, reflections); bright ones only.
+    votes: structure code to a file of uint8, 60 x the experts who marked the pixel (DIARETDB1).
+    experts: structure code to the number of experts (0-4) who saw it anywhere.
+    boxes: structure code (HE there: any red lesion) to boxes that contain such lesions; no box says little.
+    """
+
+    grade: int | None = None
+    dme: int | None = None
+    dme_among: frozenset[int] | None = None
+    quality: Quality | None = None
+    laterality: Laterality | None = None
+    disc_xy: Point | None = None
+    fovea_xy: Point | None = None
+    masks: dict[str, Mask] = field(default_factory=dict)
+    negatives: Mask | None = None
+    votes: dict[str, Path] = field(default_factory=dict)
+    experts: dict[str, int] = field(default_factory=dict)
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A photo, its labels, and the visit that binds it to others of the same eyes.
+
+    key: unique over everything, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001"; a number is no identity there).
+    visit: photos of one visit (or patient) share it and never part over folds. fold: 0-4, or None where none is set.
+    """
+
+    key: str
+    dataset: str
+    name: str
+    path: Path
+    visit: str
+    labels: Labels
+    fold: int | None = None
+
+    def in_fold(self, fold: int | None, visit: str | None = None) -> Case:
+        """The same case, placed."""
+        return replace(self, fold=fold, visit=self.visit if visit is None else visit)

@@ -1,0 +1,47 @@
+"""DIARETDB1 v2.1: regions that contain lesions, marked by four experts. Weak labels: for presence and place, not edges.
+
+Kauppi et al., BMVC 2007. `votes` holds a file per kind of lesion that anybody marked; `experts` how many of the four
+saw the kind anywhere, 0 included. IRMA and new vessels (NV) stand nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.data.case import Case, Labels
+from funduscope.data.photos import match, photos_in
+from funduscope.data.rows import Row, columns_of, read_sheet
+
+KINDS = ("MA", "HE", "EX", "SE", "IRMA", "NV")
+_EXPERTS = 4
+_COLUMNS = ("image", *KINDS, "od_x", "od_y")
+
+
+def recognize(folder: Path) -> bool:
+    """Whether the folder is this set's: `labels.csv` with its columns, and votes."""
+    return columns_of(folder / "labels.csv").issuperset(_COLUMNS) and (folder / "votes").is_dir()
+
+
+def read(folder: Path) -> list[Case]:
+    """The cases, a visit each; raises `LabelError` naming row and column."""
+    photos, taken = photos_in(folder / "images"), set[str]()
+    votes = photos_in(folder / "votes")
+    cases = []
+    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
+        path = match(row, "image", photos, taken)
+        key = f"diaretdb1/{path.stem}"
+        cases.append(Case(key, "diaretdb1", path.stem, path, key, _labels(row, path.stem, votes)))
+    return cases
+
+
+def _labels(row: Row, name: str, votes: dict[str, Path]) -> Labels:
+    experts = {kind: row.integer(kind, _EXPERTS) for kind in KINDS}
+    files = {kind: votes[f"{name}_{kind}"] for kind in KINDS if f"{name}_{kind}" in votes}
+    for kind, count in experts.items():
+        if count and kind not in files:
+            raise row.error(kind, f"{count} experts saw it, but votes/{name}_{kind}.png is not there")
+    return Labels(
+        disc_xy=row.point("od_x", "od_y"),
+        votes=files,
+        experts={kind: count for kind, count in experts.items() if count is not None},
+    )

@@ -1,0 +1,105 @@
+"""Folds: read from a `folds.csv`, or made by visit, so that no eye is ever in training and in the test at once."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from funduscope.data.case import Case
+from funduscope.data.rows import read_sheet
+
+Place = tuple[str, int]
+"""(visit, fold)."""
+
+_COLUMNS = ("subset", "image", "visit", "fold")
+_HIGHEST_FOLD = 99
+
+
+def find_folds(path: Path) -> Path | None:
+    """The `folds.csv` in the folder, beside it or one level further up; the nearest wins."""
+    resolved = path.resolve()
+    for place in (resolved, resolved.parent, resolved.parent.parent):
+        file = place / "folds.csv"
+        if file.is_file():
+            return file
+    return None
+
+
+def read_folds(path: Path) -> dict[tuple[str, str], Place]:
+    """(subset, image) to (visit, fold); raises `LabelError` for a photo listed twice or a visit in two folds."""
+    places: dict[tuple[str, str], Place] = {}
+    folds: dict[str, int] = {}
+    for row in read_sheet(path, _COLUMNS).rows:
+        key, visit = (row.needed("subset"), row.needed("image")), row.needed("visit")
+        fold = row.integer("fold", _HIGHEST_FOLD)
+        if fold is None:
+            raise row.error("fold", "is empty; expected the number of a fold, from 0")
+        if key in places:
+            raise row.error("image", f"{'/'.join(key)} stands in two rows; expected one a photo")
+        if folds.setdefault(visit, fold) != fold:
+            raise row.error("fold", f"visit {visit} is in fold {folds[visit]} already; a visit must stay in one fold")
+        places[key] = (visit, fold)
+    return places
+
+
+def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
+    """The cases with their folds and visits; one that is listed nowhere, or has a fold already, stays as it is."""
+    placed = []
+    for case in cases:
+        place = places.get(fold_key(case)) if case.fold is None else None
+        placed.append(case if place is None else case.in_fold(place[1], place[0]))
+    return placed
+
+
+def fold_key(case: Case) -> tuple[str, str]:
+    """(subset, image) under which `folds.csv` lists a case: IDRiD's training photos as A and B, others by data set.
+
+    IDRiD's numbers repeat in its official test split, which is therefore never "B" but "B/test".
+    """
+    if case.dataset.startswith("idrid-"):
+        subset, split = case.dataset.removeprefix("idrid-"), case.key.split("/")[1]
+        return (subset if split == "train" else f"{subset}/{split}"), case.name
+    return case.dataset, case.name
+
+
+def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Case]:
+    """The cases in `count` folds: visits whole, every grade spread evenly over the folds of each data set.
+
+    Greedy and deterministic: visits in an order drawn from `seed` (whatever order the cases came in), the largest
+    and the rarest grades first; each goes where its grades are scarcest, then where the fewest photos are.
+    """
+    if count < 2:
+        raise ValueError(f"count is {count}; expected 2 folds or more")
+    visits: dict[str, list[Case]] = defaultdict(list)
+    for case in sorted(cases, key=lambda case: case.key):
+        visits[case.visit].append(case)
+    kinds = Counter(_kind(case) for case in cases)
+    order = sorted(visits)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda visit: (-len(visits[visit]), min(kinds[_kind(case)] for case in visits[visit])))
+    filled = [Counter[tuple[str, int | None]]() for _ in range(count)]
+    fold_of: dict[str, int] = {}
+    for visit in order:
+        wanted = Counter(_kind(case) for case in visits[visit])
+        crowded = [sum(held[kind] / kinds[kind] for kind in wanted) for held in filled]
+        fold = min(range(count), key=lambda k: (crowded[k], filled[k].total(), k))
+        fold_of[visit] = fold
+        filled[fold].update(wanted)
+    return [case.in_fold(fold_of[case.visit]) for case in cases]
+
+
+def write_folds(cases: Iterable[Case], path: Path) -> None:
+    """Writes the cases that have a fold as a `folds.csv`, which `read_folds` reads back."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for case in cases:
+            if case.fold is not None:
+                writer.writerow((*fold_key(case), case.visit, case.fold))
+
+
+def _kind(case: Case) -> tuple[str, int | None]:
+    return case.dataset, case.labels.grade

@@ -1,0 +1,238 @@
+"""IDRiD: the official layout, its mirrors, and the boxes drawn on it later.
+
+Porwal et al., Medical Image Analysis 59, 2020. A has masks, B grades, C disc and fovea; C's photos are B's under the
+same number and are one case with them. A number of A means another eye than the same number of B: nothing is joined
+across. Numbers repeat between train and test, so a case is known by (subset, split, number).
+
+Mirrors nest folders in themselves, drop the numbering of names, add byte-order marks or save markups as workbooks. So
+a file is known by the words along its path and in its name, and a label file by its columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point
+from funduscope.data.masks import read_mask, size_of
+from funduscope.data.photos import PHOTO_SUFFIXES
+from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
+
+Id = tuple[str, int]
+"""(split, number): "train" or "test", and the number in the file's name."""
+
+_SUBSETS = {"segmentation": "A", "diseasegrading": "B", "localization": "C", "localisation": "C"}
+_STRUCTURES = {
+    "microaneurysms": "MA", "haemorrhages": "HE", "hemorrhages": "HE", "hardexudates": "EX",
+    "softexudates": "SE", "opticdisc": "OD", "opticdisk": "OD",
+}  # fmt: skip
+_NAME = re.compile(r"idrid_(\d{1,4})(?:_(ma|he|ex|se|od))?", re.IGNORECASE)
+_BOX_COLUMNS = ("image", "structure", "x0", "y0", "x1", "y1")
+
+
+@dataclass
+class _Found:
+    """What a walk over the folder came upon."""
+
+    photos: dict[str, dict[Id, Path]] = field(default_factory=lambda: {"A": {}, "B": {}, "C": {}})
+    masks: dict[str, dict[Id, Path]] = field(default_factory=dict)
+    outlined: set[tuple[str, str]] = field(default_factory=set)
+    grades: dict[Id, tuple[int | None, int | None]] = field(default_factory=dict)
+    discs: dict[Id, Point] = field(default_factory=dict)
+    foveas: dict[Id, Point] = field(default_factory=dict)
+    boxes: dict[Id, dict[str, list[Box]]] = field(default_factory=dict)
+
+
+def recognize(folder: Path) -> bool:
+    """Whether the folder is IDRiD's or one of its subsets' (A, B, C), by folder names and `IDRiD_` file names."""
+    places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
+    subsets = [place for place in places if _subset_word(place.name)]
+    return any(_NAME.match(path.name) for place in subsets for path in place.rglob("*") if path.is_file())
+
+
+def read(folder: Path) -> list[Case]:
+    """The cases of A ("idrid-A") and of B with C's points and the boxes ("idrid-B"); raises `LabelError`."""
+    found = _Found()
+    for path in _walk(folder):
+        where = (folder.resolve().name, *path.relative_to(folder).parts)
+        if path.is_dir():
+            _note_folder(found, where)
+        elif path.suffix.lower() in PHOTO_SUFFIXES:
+            _note_image(found, path, where)
+        elif path.suffix.lower() in SHEET_SUFFIXES:
+            _note_sheet(found, read_sheet(path), where)
+    graded = {**found.photos["C"], **found.photos["B"]}
+    if not graded and not found.photos["A"]:
+        raise LabelError(f"{folder.name} has IDRiD's folders but none of its photos (IDRiD_01.jpg and so on).")
+    _check_boxes(found)
+    segmented = [_segmentation_case(found, key, path) for key, path in sorted(found.photos["A"].items())]
+    return segmented + [_grading_case(found, key, path) for key, path in sorted(graded.items())]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+        if not hidden:
+            yield path
+
+
+def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
+    split, number = key
+    masks = {}
+    for code in dict.fromkeys(_STRUCTURES.values()):
+        file = found.masks.get(code, {}).get(key)
+        if file is not None:
+            masks[code] = Mask((file,), read_mask)
+        elif code != "OD" and (split, code) in found.outlined:
+            # No file of a lesion that was outlined in this split: the photo has none of it.
+            masks[code] = ABSENT
+    name = f"IDRiD_{number:02d}"
+    full = f"idrid-A/{split}/{name}"
+    return Case(full, "idrid-A", name, path, full, Labels(masks=masks))
+
+
+def _grading_case(found: _Found, key: Id, path: Path) -> Case:
+    split, number = key
+    name = f"IDRiD_{number:03d}"
+    grade, dme = found.grades.get(key, (None, None))
+    disc, fovea = found.discs.get(key), found.foveas.get(key)
+    points = [point for point in (disc, fovea) if point is not None]
+    if points:
+        height, width = size_of(path)
+        for x, y in points:
+            if not (0 <= x <= width and 0 <= y <= height):
+                raise LabelError(
+                    f"{split}/{name}: a point at ({x:g}, {y:g}) lies outside its photo of {width}x{height} px; "
+                    "markups and photos must be of one release (4288 px wide, or the copy's own size)."
+                )
+    boxes = {code: tuple(drawn) for code, drawn in found.boxes.get(key, {}).items()}
+    labels = Labels(grade=grade, dme=dme, disc_xy=disc, fovea_xy=fovea, boxes=boxes)
+    full = f"idrid-B/{split}/{name}"
+    return Case(full, "idrid-B", name, path, full, labels)
+
+
+def _note_folder(found: _Found, where: tuple[str, ...]) -> None:
+    code, split = _structure_word(where[-1]), _split(where)
+    if code and split and _subset(where) == "A":
+        found.outlined.add((split, code))
+
+
+def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
+    name, subset = _NAME.fullmatch(path.stem), _subset(where)
+    if name is None or subset is None:
+        return
+    key = (_needed_split(path, where), int(name[1]))
+    if name[2] is None:
+        shelf = found.photos[subset]
+    else:
+        code, folder_code = name[2].upper(), _structure_word(where[-2])
+        if folder_code not in (None, code):
+            raise LabelError(f"The mask {path.name} lies in the folder {where[-2]}: {code} or {folder_code}?")
+        found.outlined.add((key[0], code))
+        shelf = found.masks.setdefault(code, {})
+    if key in shelf:
+        raise LabelError(f"{path.name} is there twice, in {shelf[key].parent} and in {path.parent}: keep one of them.")
+    shelf[key] = path
+
+
+def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
+    """Files grades, points or boxes away; a sheet with other columns is left alone."""
+    columns = {_plain(name): name for name in sheet.columns}
+    image = columns.get("imagename") or columns.get("imageno") or columns.get("image")
+    if image is None:
+        return
+    if {"retinopathygrade", "riskofmacularedema"} & set(columns):
+        _note_grades(found, sheet, image, columns, _needed_split(sheet.file, where))
+    elif {"xcoordinate", "ycoordinate"} <= set(columns):
+        is_fovea = any("fovea" in _plain(part) for part in where[-2:])
+        shelf = found.foveas if is_fovea else found.discs
+        split = _needed_split(sheet.file, where)
+        for row in sheet.rows:
+            point = row.point(columns["xcoordinate"], columns["ycoordinate"])
+            key = (split, _number(row, image))
+            if point is not None and shelf.setdefault(key, point) != point:
+                raise row.error(image, "this photo has another point already; expected one row a photo")
+    elif set(_BOX_COLUMNS) <= set(sheet.columns):
+        for row in sheet.rows:
+            code, box = _box(row)
+            # The boxes were drawn on photos of the training split of B, and their file does not say so.
+            found.boxes.setdefault(("train", _number(row, image)), {}).setdefault(code, []).append(box)
+
+
+def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str], split: str) -> None:
+    for row in sheet.rows:
+        key = (split, _number(row, image))
+        label = (
+            row.integer(columns.get("retinopathygrade", ""), 4),
+            row.integer(columns.get("riskofmacularedema", ""), 2),
+        )
+        if found.grades.setdefault(key, label) != label:
+            raise row.error(image, f"{row.text(image)} stands in two rows with different labels; expected one a photo")
+
+
+def _box(row: Row) -> tuple[str, Box]:
+    code = row.needed("structure")
+    if code not in _STRUCTURES.values():
+        raise row.error("structure", f"is {code!r}; expected one of {', '.join(dict.fromkeys(_STRUCTURES.values()))}")
+    for column in _BOX_COLUMNS[2:]:
+        row.needed(column)
+    x0, y0, x1, y1 = (row.number_at(column) or 0.0 for column in _BOX_COLUMNS[2:])
+    if x0 >= x1 or y0 >= y1:
+        raise row.error("x1", f"the box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) is empty; expected x0 < x1 and y0 < y1")
+    return code, (x0, y0, x1, y1)
+
+
+def _check_boxes(found: _Found) -> None:
+    """Boxes of another copy's size would lie beside every lesion; the disc's point tells."""
+    known = [key for key in found.boxes if key in found.discs]
+    pairs = [(found.discs[key], box) for key in known for box in found.boxes[key].get("OD", [])]
+    inside = sum(x0 <= x <= x1 and y0 <= y <= y1 for (x, y), (x0, y0, x1, y1) in pairs)
+    if pairs and inside < len(pairs) / 2:
+        raise LabelError(
+            f"boxes.csv does not fit the photos: {len(pairs) - inside} of its {len(pairs)} disc boxes miss the disc's "
+            "point. It was drawn on copies of 1440 px: scale its columns to the photos, or move it away."
+        )
+
+
+def _number(row: Row, column: str) -> int:
+    name = _NAME.fullmatch(Path(row.needed(column)).stem)
+    if name is None or name[2] is not None:
+        raise row.error(column, f"is {row.text(column)!r}; expected a name like IDRiD_001")
+    return int(name[1])
+
+
+def _plain(text: str) -> str:
+    """Lower-case letters and digits alone: "Risk of macular edema " and "A.%20Segmentation" become comparable."""
+    return re.sub(r"[^a-z0-9]", "", unquote(text).lower())
+
+
+def _subset_word(name: str) -> str | None:
+    plain = _plain(name)
+    return next((letter for word, letter in _SUBSETS.items() if plain.endswith(word)), None)
+
+
+def _structure_word(name: str) -> str | None:
+    plain = _plain(name)
+    return next((code for word, code in _STRUCTURES.items() if plain.endswith(word)), None)
+
+
+def _subset(where: tuple[str, ...]) -> str | None:
+    return next((letter for part in reversed(where) if (letter := _subset_word(part))), None)
+
+
+def _split(where: tuple[str, ...]) -> str | None:
+    for part in reversed(where[1:]):
+        word = re.search(r"train|(?<!la)test", _plain(part))
+        if word:
+            return word.group()
+    return None
+
+
+def _needed_split(path: Path, where: tuple[str, ...]) -> str:
+    split = _split(where)
+    if split is None:
+        raise LabelError(f"{path}: train or test? Expected it in a folder like `a. Training Set` or `b. Testing Set`.")
+    return split

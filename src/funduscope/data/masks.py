@@ -1,0 +1,83 @@
+"""Masks and votes as the data sets store them, read so that no encoding can empty or fill one unnoticed.
+
+IDRiD's masks are palette TIFFs of 0 and 1 whose palette is red (a conversion to gray turns 1 into 76, under any
+threshold at 127), one is RGBA with alpha 255 everywhere (the maximum over four channels marks the whole photo), others
+use 0 and 255. So: palette indices, or the color planes alone, and anything above zero is inside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from funduscope.data.case import LabelError
+
+_FORMATS = ("PNG", "TIFF")
+_MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+_MAX_PIXELS = 80_000_000
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
+_VOTE = 60
+_EXPERTS = 4
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) bool of a PNG or TIFF mask: inside where a palette index or any color plane is above zero.
+
+    Raises `LabelError` naming the file where it is no readable mask, or where it marks nothing at all: an empty mask
+    is as often a failed conversion as a finding, and absence has its own words (no file in IDRiD, `none` in a table).
+    """
+    values = _values(path)
+    inside = values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
+    if not inside.any():
+        raise LabelError(
+            f"The mask {path.name} marks nothing. Where the structure is absent, say so instead (IDRiD: remove the "
+            "file; a table: write none); where nobody looked, leave it out."
+        )
+    return inside
+
+
+def read_votes(path: Path) -> np.ndarray:
+    """(H, W) uint8, 0 to 4: how many experts marked each pixel, from a PNG of 60 x their number (DIARETDB1).
+
+    Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240.
+    """
+    values = _values(path)
+    if values.ndim != 2 or bool((values % _VOTE != 0).any()) or int(values.max()) > _VOTE * _EXPERTS:
+        raise LabelError(f"The votes {path.name} must be one gray plane of 0, 60, 120, 180 or 240 (60 an expert).")
+    return (values // _VOTE).astype(np.uint8)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels of an upright image file, from its head alone; raises `LabelError` naming the file."""
+    try:
+        with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
+            # A TIFF's size is upright as Pillow opens it, that of the others as it is stored.
+            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise LabelError(f"{path.name} cannot be opened as a JPEG, PNG or TIFF image ({error}).") from error
+
+
+def _values(path: Path) -> np.ndarray:
+    """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise LabelError(f"The mask {path.name} has more than {_MAX_PIXELS // 1_000_000} million pixels.")
+            if image.mode not in _MODES:
+                raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
+            values = np.asarray(ImageOps.exif_transpose(image))
+            has_alpha = image.mode in _WITH_ALPHA
+    except FileNotFoundError as error:
+        raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
+    except LabelError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF ({error}).") from error
+    if has_alpha:
+        values = values[..., :-1]
+    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values

@@ -1,0 +1,37 @@
+"""A folder's photographs by name, and a label file's rows matched to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.data.case import LabelError
+from funduscope.data.rows import Row
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+
+
+def photos_in(folder: Path) -> dict[str, Path]:
+    """Name without suffix to photo, sorted; hidden files are left out. Names may hold dots and parentheses."""
+    if not folder.is_dir():
+        raise LabelError(
+            f"The folder {folder.name} is not there (looked in {folder.parent}); expected it beside the labels."
+        )
+    photos: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
+            continue
+        if path.stem in photos:
+            raise LabelError(f"{photos[path.stem].name} and {path.name} have one name: keep one of them.")
+        photos[path.stem] = path
+    return photos
+
+
+def match(row: Row, column: str, photos: dict[str, Path], taken: set[str]) -> Path:
+    """The photo that a row names; raises `LabelError` where it is not there or another row has it already."""
+    name = row.needed(column)
+    if name not in photos:
+        raise row.error(column, f"no photo {name} among the {len(photos)} there; remove the row or add the photo")
+    if name in taken:
+        raise row.error(column, f"{name} stands in two rows; expected one a photo")
+    taken.add(name)
+    return photos[name]

@@ -1,0 +1,151 @@
+"""A case made ready for training: framed once, its dense labels beside it, kept in a cache that may be deleted any time.
+
+The cache is keyed by content (the photo's and the label files' bytes) and settings, and written by rename, so that a
+killed process leaves nothing half there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from funduscope.data.case import Case, Labels
+from funduscope.data.implied import implied
+from funduscope.data.masks import read_votes
+from funduscope.framing import Home, frame
+from funduscope.photo import Photo
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
+
+CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
+"""What a dense target has a plane for."""
+
+CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
+_VERSION = "1"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """image: (S, S, 3) uint8. coverage: per channel (S, S) uint8, 255 where a pixel is wholly the structure.
+
+    A channel with known absence has no coverage but stands in `absent`. known: (S, S) bool where only part of a
+    channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown.
+    """
+
+    image: np.ndarray
+    home: Home
+    coverage: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+    absent: tuple[str, ...]
+
+    @property
+    def channels(self) -> set[str]:
+        """Channels of which anything is known."""
+        return {*self.coverage, *self.absent, *self.known}
+
+
+def prepare(case: Case, side_px: int) -> Prepared:
+    """Frames the photo at `side_px` and brings every dense label into the frame."""
+    photo = Photo.open(case.path)
+    framed = frame(photo, side_px)
+    labels = implied(case.labels)
+    coverage, known, absent = _masks(labels, photo, framed.home)
+    _weak(labels, framed.home, coverage, known, absent)
+    return Prepared(framed.image, framed.home, coverage, known, tuple(sorted(absent)))
+
+
+def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[str]]:
+    coverage: dict[str, np.ndarray] = {}
+    known: dict[str, np.ndarray] = {}
+    absent: set[str] = set()
+    for code, mask in labels.masks.items():
+        channels = ("EX", "SE", EITHER_EXUDATE) if code == EITHER_EXUDATE else (code,)
+        if mask.is_absent:
+            absent.update(channels)
+            continue
+        inside = _to_frame(mask.load(photo.height, photo.width), home)
+        coverage[code] = inside
+        if code == EITHER_EXUDATE:  # outside it neither is there; inside, nobody said which
+            for hard_or_soft in ("EX", "SE"):
+                known[hard_or_soft] = inside == 0
+    return coverage, known, absent
+
+
+def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[str]) -> None:
+    """Regions of experts: certain only where nobody marked. A tight box around the disc: its inscribed ellipse."""
+    for code in LESIONS:
+        if code in labels.votes:
+            votes = _to_frame(read_votes(labels.votes[code]) > 0, home)
+            known[code] = votes == 0
+        elif code in labels.experts and labels.experts[code] == 0:
+            absent.add(code)
+    if "OD" in labels.boxes and "OD" not in coverage:
+        x0, y0, x1, y1 = (value for value in labels.boxes["OD"][0])
+        (left, top), (right, bottom) = home.points_in(np.array([[x0, y0], [x1, y1]], np.float64))
+        disc = np.zeros((home.side_px, home.side_px), np.uint8)
+        center = (round((left + right) * 8 - 8), round((top + bottom) * 8 - 8))  # cv2: sixteenths, centers at +0
+        axes = (max(1, round((right - left) * 8)), max(1, round((bottom - top) * 8)))
+        cv2.ellipse(disc, center, axes, 0, 0, 360, 255, -1, cv2.LINE_AA, shift=4)
+        coverage["OD"] = disc
+
+
+def _to_frame(mask: np.ndarray, home: Home) -> np.ndarray:
+    return np.rint(home.area_in(mask) * 255).astype(np.uint8)
+
+
+def default_cache() -> Path:
+    """The folder for prepared photos: FUNDUSCOPE_CACHE, else the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return Path(named) if named else base / "funduscope"
+
+
+def cached(case: Case, side_px: int, cache: Path) -> Path:
+    """The file of the prepared case, made where it is not there yet."""
+    path = cache / f"{_key(case, side_px)}.npz"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        prepared = prepare(case, side_px)
+        arrays = {"image": prepared.image}
+        arrays |= {f"coverage {code}": plane for code, plane in prepared.coverage.items()}
+        arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
+        about = json.dumps({"home": asdict(prepared.home), "absent": prepared.absent})
+        with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
+            np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
+        Path(file.name).replace(path)
+    return path
+
+
+def read_prepared(path: Path) -> Prepared:
+    """Reads what `cached` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        about = json.loads(file["about"].tobytes())
+        planes = {key: file[key] for key in file.files if " " in key}
+        return Prepared(
+            file["image"],
+            Home(**about["home"]),
+            {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("coverage ")},
+            {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("known ")},
+            tuple(about["absent"]),
+        )
+
+
+def _key(case: Case, side_px: int) -> str:
+    """A hash of everything that the prepared case depends on."""
+    digest = hashlib.sha256(f"{_VERSION} {side_px}".encode())
+    labels = implied(case.labels)
+    digest.update(case.path.read_bytes())
+    for code, mask in sorted(labels.masks.items()):
+        digest.update(f"mask {code} {len(mask.paths)}".encode())
+        for path in mask.paths:
+            digest.update(path.read_bytes())
+    for code, path in sorted(labels.votes.items()):
+        digest.update(f"votes {code}".encode() + path.read_bytes())
+    digest.update(repr((sorted(labels.experts.items()), sorted(labels.boxes.items()))).encode())
+    return digest.hexdigest()[:32]

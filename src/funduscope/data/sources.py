@@ -1,0 +1,84 @@
+"""From the paths that a person gives to cases: each a data set's folder, a folder of several, or a table.
+
+A data set is one file with `recognize` and `read`, and one line in `READERS`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from funduscope.data import diaretdb1, exudates, eyepacs, heimed, idrid, srahim, table
+from funduscope.data.case import Case, LabelError
+from funduscope.data.folds import apply_folds, find_folds, read_folds
+
+READERS: dict[str, ModuleType] = {
+    "IDRiD": idrid,
+    "exudates": exudates,
+    "srahim": srahim,
+    "HEI-MED": heimed,
+    "DIARETDB1": diaretdb1,
+    "EyePACS": eyepacs,
+}
+
+
+def read_data(paths: Sequence[Path | str]) -> list[Case]:
+    """Every case that the paths hold, sorted by key, with folds and visits from the nearest `folds.csv`.
+
+    A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
+    table of one's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found, or
+    where two cases have one key (the same data given twice).
+    """
+    cases: list[Case] = []
+    for path in map(Path, paths):
+        read = _read(path)
+        file = find_folds(path)
+        cases.extend(apply_folds(read, read_folds(file)) if file else read)
+    if not cases:
+        raise LabelError("No data was given: name a data set's folder, a folder of several, or a table (.csv).")
+    _check_keys(cases)
+    return sorted(cases, key=lambda case: case.key)
+
+
+def _read(path: Path) -> list[Case]:
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise LabelError(f"{path} is a file; expected a data set's folder, a folder of several, or a table (.csv).")
+        return table.read(path)
+    if not path.is_dir():
+        raise LabelError(f"{path} is not there; expected a data set's folder, a folder of several, or a table (.csv).")
+    reader = _reader(path)
+    if reader is not None:
+        return reader.read(path)
+    children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    readers = [(child, reader) for child in children if (reader := _reader(child)) is not None]
+    if not readers:
+        raise _unrecognized(path)
+    return [case for child, reader in readers for case in reader.read(child)]
+
+
+def _reader(folder: Path) -> ModuleType | None:
+    return next((reader for reader in READERS.values() if reader.recognize(folder)), None)
+
+
+def _unrecognized(path: Path) -> LabelError:
+    names = sorted(child.name + "/" * child.is_dir() for child in path.iterdir())
+    found = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return LabelError(
+        f"{path} is no data set that is known here. Found: {found or 'nothing'}. Expected the folder of one of "
+        f"{', '.join(READERS)}, or a folder of such folders. For photos of your own, write a table with a column path "
+        "(and dr, dme and so on, as far as known) and give that .csv file."
+    )
+
+
+def _check_keys(cases: Sequence[Case]) -> None:
+    paths: dict[str, list[Path]] = defaultdict(list)
+    for case in cases:
+        paths[case.key].append(case.path)
+    twice = {key: places for key, places in paths.items() if len(places) > 1}
+    if twice:
+        key, places = next(iter(twice.items()))
+        more = f" ({len(twice) - 1} more are so)" if len(twice) > 1 else ""
+        raise LabelError(f"{key} is there twice{more}: {places[0]} and {places[1]}. Give each data set once.")

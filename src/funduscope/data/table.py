@@ -1,0 +1,94 @@
+"""A table of one's own photos: a CSV with a row a photo and a column for whatever is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask, Point
+from funduscope.data.masks import read_mask, size_of
+from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
+from funduscope.vocabulary import CODES
+
+MASK_COLUMNS = {f"mask_{code}": code for code in CODES}
+COLUMNS = (
+    "path", "dr", "dme", "od_x", "od_y", "fovea_x", "fovea_y", "patient", "quality", "eye", "fold", *MASK_COLUMNS
+)  # fmt: skip
+NONE_WORD = "none"
+_HIGHEST_FOLD = 99
+
+
+def read(path: Path) -> list[Case]:
+    """The cases of a table; raises `LabelError` naming row and column.
+
+    An empty cell is unknown, the word `none` in a mask's column known-absent, several masks of a kind are separated by
+    `;` and united. Photos and masks are looked for relative to the table. A case is named by its path as written.
+    """
+    sheet = read_sheet(path, ("path",))
+    unknown = [name for name in sheet.columns if name not in COLUMNS]
+    if unknown:
+        raise LabelError(f"{path.name} has a column {', '.join(unknown)}; known are {', '.join(COLUMNS)}.")
+    if not sheet.rows:
+        raise LabelError(f"{path.name} has no row; expected one a photo.")
+    first: dict[Path, int] = {}
+    folds: dict[str, int | None] = {}
+    cases = []
+    for row in sheet.rows:
+        case = _case(row)
+        resolved = case.path.resolve()
+        if resolved in first:
+            raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
+        first[resolved] = row.number
+        if folds.setdefault(case.visit, case.fold) != case.fold:
+            raise row.error("fold", f"patient {row.text('patient')} has another fold in an earlier row; expected one")
+        cases.append(case)
+    return cases
+
+
+def _case(row: Row) -> Case:
+    name = row.needed("path").replace("\\", "/")
+    path = row.file.parent / name
+    if not path.is_file():
+        raise row.error("path", f"no file {name} (looked beside the table, in {row.file.parent})")
+    try:
+        size = size_of(path)
+    except LabelError as error:
+        raise row.error("path", str(error).rstrip(".")) from error
+    labels = Labels(
+        grade=row.integer("dr", 4),
+        dme=row.integer("dme", 2),
+        quality=row.one_of("quality", QUALITY_WORDS),
+        laterality=row.one_of("eye", EYES),
+        disc_xy=_point(row, "od", size),
+        fovea_xy=_point(row, "fovea", size),
+        masks={code: mask for column, code in MASK_COLUMNS.items() if (mask := _mask(row, column, size)) is not None},
+    )
+    patient = row.text("patient")
+    visit = f"table/patient/{patient}" if patient else f"table/{name}"
+    return Case(f"table/{name}", "table", name, path, visit, labels, row.integer("fold", _HIGHEST_FOLD))
+
+
+def _point(row: Row, landmark: str, size: tuple[int, int]) -> Point | None:
+    point = row.point(f"{landmark}_x", f"{landmark}_y")
+    if point is not None and not (0 <= point[0] <= size[1] and 0 <= point[1] <= size[0]):
+        where = f"({point[0]:g}, {point[1]:g}) lies outside the photo of {size[1]}x{size[0]} px"
+        raise row.error(f"{landmark}_x", f"{where}; expected pixels of that file, x right and y down")
+    return point
+
+
+def _mask(row: Row, column: str, size: tuple[int, int]) -> Mask | None:
+    text = row.text(column)
+    if not text:
+        return None
+    if text.lower() == NONE_WORD:
+        return ABSENT
+    files = []
+    for piece in filter(None, (piece.strip().replace("\\", "/") for piece in text.split(";"))):
+        file = row.file.parent / piece
+        if not file.is_file():
+            otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
+            raise row.error(column, f"no file {piece} (looked beside the table); {otherwise}")
+        found = size_of(file)
+        if found != size:
+            raise row.error(column, f"{piece} is {found[1]}x{found[0]} px, its photo {size[1]}x{size[0]} px")
+        files.append(file)
+    return Mask(tuple(files), read_mask)

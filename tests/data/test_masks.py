@@ -1,0 +1,102 @@
+"""Every encoding that the data sets and people use for masks gives the same mask, and a broken one says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data.case import ABSENT, LabelError, Mask
+from funduscope.data.masks import read_mask, read_votes, size_of
+
+
+@pytest.fixture
+def drawn() -> np.ndarray:
+    mask = np.zeros((20, 30), bool)
+    mask[4:9, 10:22] = True
+    return mask
+
+
+def _red_palette(mask: np.ndarray) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8), "L").copy()
+    image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
+    return image
+
+
+def _opaque(mask: np.ndarray) -> Image.Image:
+    planes = np.zeros((*mask.shape, 4), np.uint8)
+    planes[mask, 0] = 255
+    planes[..., 3] = 255
+    return Image.fromarray(planes, "RGBA")
+
+
+ENCODINGS = {
+    "palette.tif": _red_palette,
+    "alpha.tif": _opaque,
+    "rgb.tif": lambda mask: _opaque(mask).convert("RGB"),
+    "gray.png": lambda mask: Image.fromarray(mask.astype(np.uint8) * 255, "L"),
+    "dim.png": lambda mask: Image.fromarray(mask.astype(np.uint8) * 76, "L"),
+    "ones.png": lambda mask: Image.fromarray(mask.astype(np.uint8), "L"),
+    "bits.png": Image.fromarray,
+    "gray_alpha.png": lambda mask: _opaque(mask).convert("LA"),
+    "deep.png": lambda mask: Image.fromarray(mask.astype(np.uint16) * 300),
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_every_encoding_gives_the_same_mask(name: str, drawn: np.ndarray, tmp_path: Path) -> None:
+    ENCODINGS[name](drawn).save(tmp_path / name)
+    read = read_mask(tmp_path / name)
+    assert read.dtype == bool
+    assert np.array_equal(read, drawn)
+
+
+def test_a_mask_that_marks_nothing_is_no_absence(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "IDRiD_01_EX.tif")
+    with pytest.raises(LabelError, match=r"IDRiD_01_EX\.tif marks nothing"):
+        read_mask(tmp_path / "IDRiD_01_EX.tif")
+
+
+def test_unreadable_masks_name_the_file(drawn: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(drawn).convert("L").save(tmp_path / "lossy.jpg")
+    Image.effect_noise((30, 20), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    for name in ("lossy.jpg", "cut.png", "missing.png"):
+        with pytest.raises(LabelError, match=name):
+            read_mask(tmp_path / name)
+
+
+def test_a_mask_of_another_size_than_its_photo_is_refused(drawn: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(drawn).save(tmp_path / "small.png")
+    with pytest.raises(LabelError, match=r"small\.png is 30x20 px, its photo 60x40 px"):
+        Mask((tmp_path / "small.png",), read_mask).load(40, 60)
+
+
+def test_several_files_are_united_and_absence_is_empty(drawn: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(drawn).save(tmp_path / "a.png")
+    Image.fromarray(np.roll(drawn, 7, axis=0)).save(tmp_path / "b.png")
+    both = Mask((tmp_path / "a.png", tmp_path / "b.png"), read_mask).load(20, 30)
+    assert np.array_equal(both, drawn | np.roll(drawn, 7, axis=0))
+    assert not ABSENT.load(20, 30).any()
+
+
+def test_votes_count_experts(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 60], [120, 240]], np.uint8)).save(tmp_path / "votes.png")
+    votes = read_votes(tmp_path / "votes.png")
+    assert votes.dtype == np.uint8
+    assert votes.tolist() == [[0, 1], [2, 4]]
+    Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(LabelError, match=r"mask\.png must be .* 60, 120"):
+        read_votes(tmp_path / "mask.png")
+
+
+def test_sizes_are_those_of_the_upright_photo(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("photo.jpg", "photo.png", "photo.tif"):
+        Image.new("RGB", (30, 20)).save(tmp_path / name, exif=turned)
+        assert size_of(tmp_path / name) == (30, 20), name
+    with pytest.raises(LabelError, match=r"none\.jpg cannot be opened"):
+        size_of(tmp_path / "none.jpg")

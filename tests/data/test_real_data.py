@@ -1,0 +1,103 @@
+"""The real photographs: every count that the data's own description states."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from funduscope.data.case import Case
+from funduscope.data.folds import make_folds
+from funduscope.data.implied import implied
+from funduscope.data.masks import read_votes, size_of
+from funduscope.data.sources import read_data
+from funduscope.vocabulary import CODES
+
+
+@pytest.fixture(scope="module")
+def sets(shared: Path) -> dict[str, list[Case]]:
+    by_set = defaultdict(list)
+    for case in read_data([shared]):
+        by_set[case.dataset].append(case)
+    return by_set
+
+
+def _grades(cases: list[Case]) -> list[int]:
+    counts = Counter(case.labels.grade for case in cases)
+    return [counts[grade] for grade in range(5)]
+
+
+def test_every_photo_is_there_and_in_one_fold(sets: dict[str, list[Case]]) -> None:
+    counts = {name: len(cases) for name, cases in sets.items()}
+    assert counts == {
+        "idrid-A": 20, "idrid-B": 366, "exudates": 20, "srahim": 446, "heimed": 118, "diaretdb1": 61, "eyepacs400": 968
+    }  # fmt: skip
+    folds_of = defaultdict(set)
+    for cases in sets.values():
+        for case in cases:
+            folds_of[case.visit].add(case.fold)
+    assert len(folds_of) == 1144
+    assert all(len(folds) == 1 and folds <= set(range(5)) for folds in folds_of.values())
+
+
+def test_idrid(sets: dict[str, list[Case]]) -> None:
+    segmented, graded = sets["idrid-A"], sets["idrid-B"]
+    present = {code: sum(not case.labels.masks[code].is_absent for case in segmented) for code in CODES}
+    assert (present["SE"], present["OD"], present["EX"]) == (8, 20, 20)
+    assert _grades(graded)[0] == 132
+    assert sum(case.labels.disc_xy is not None and case.labels.fovea_xy is not None for case in graded) == 366
+    assert sum(bool(case.labels.boxes) for case in graded) == 364
+    assert sum(len(boxes) for case in graded for boxes in case.labels.boxes.values()) == 2531
+    healthy = [case for case in graded if case.labels.grade == 0]
+    assert sum(not {"HE", "EX"} & set(case.labels.boxes) for case in healthy) == 122
+    assert sum(set(implied(case.labels).masks) >= {"MA", "HE", "EX", "SE"} for case in healthy) == 122
+
+
+def test_a_mask_of_idrid_covers_what_an_independent_count_says(sets: dict[str, list[Case]]) -> None:
+    case = sets["idrid-A"][0]
+    height, width = size_of(case.path)
+    assert (width, height) == (4288, 2848)
+    share = {code: mask.load(height, width).mean() for code, mask in case.labels.masks.items()}
+    assert 0.01 < share["OD"] < 0.03
+    assert 0 < share["MA"] < 0.01
+    assert 0 < share["EX"] < 0.1
+    assert share["SE"] == 0
+
+
+def test_srahim(sets: dict[str, list[Case]]) -> None:
+    cases = sets["srahim"]
+    assert _grades(cases) == [205, 72, 127, 26, 16]
+    assert sum(case.labels.dme_among is None for case in cases) == 5
+    assert len({case.visit for case in cases}) <= 223
+
+
+def test_heimed_and_exudates(sets: dict[str, list[Case]]) -> None:
+    cases = sets["heimed"]
+    assert sum(not case.labels.masks["EX|SE"].is_absent for case in cases) == 38
+    assert sum(case.labels.negatives is not None and not case.labels.negatives.is_absent for case in cases) == 49
+    assert sum(case.labels.disc_xy is not None for case in cases) == 118
+    assert all(set(case.labels.masks) == {"EX"} for case in sets["exudates"])
+
+
+def test_diaretdb1(sets: dict[str, list[Case]]) -> None:
+    cases = sets["diaretdb1"]
+    assert sum(case.labels.experts["MA"] >= 1 for case in cases) == 54
+    assert sum(case.labels.experts["MA"] == 4 for case in cases) == 28
+    votes = read_votes(cases[0].labels.votes["MA"])
+    assert votes.shape == size_of(cases[0].path)
+    assert 1 <= votes.max() <= 4
+
+
+def test_eyepacs(sets: dict[str, list[Case]]) -> None:
+    cases = sets["eyepacs400"]
+    qualities = Counter(case.labels.quality for case in cases)
+    assert qualities == {"good": 203, "usable": 40, "reject": 51, None: 674}
+    assert sum(case.labels.grade is None for case in cases) == 51
+
+
+def test_folds_can_be_made_anew(sets: dict[str, list[Case]]) -> None:
+    placed = make_folds(sets["srahim"])
+    held = Counter((case.fold, case.labels.grade) for case in placed)
+    assert all(held[fold, grade] > 0 for fold in range(5) for grade in range(5))
+    assert all(abs(held[fold, 0] - 41) <= 4 for fold in range(5))

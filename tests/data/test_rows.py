@@ -1,0 +1,108 @@
+"""Label files as people and their spreadsheets save them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from funduscope.data.case import LabelError
+from funduscope.data.rows import EYES, columns_of, read_sheet
+
+_NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+_REL = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+
+
+def _write_xlsx(path: Path, sheet: str, strings: str) -> None:
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/workbook.xml", f'<workbook {_NS} {_REL}><sheets><sheet r:id="rId7"/></sheets></workbook>')
+        book.writestr("xl/_rels/workbook.xml.rels", '<R><Relationship Id="rId7" Target="worksheets/first.xml"/></R>')
+        book.writestr("xl/worksheets/first.xml", f"<worksheet {_NS}><sheetData>{sheet}</sheetData></worksheet>")
+        book.writestr("xl/sharedStrings.xml", f"<sst {_NS}>{strings}</sst>")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"image,dr ,,,\nA,3,,,\n",
+        b"\xef\xbb\xbfimage,dr,,\r\nA,3,,\r\n,,,\r\n",
+        b"image;dr\nA;3\n",
+        b'"image","dr"\r"A"," 3 "\r',
+        b"image,dr\n\n A ,3.0",
+    ],
+    ids=["blank columns, trailing space", "mark, CRLF, blank row", "semicolons", "old line ends", "blank line"],
+)
+def test_the_same_row_however_it_was_saved(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(text)
+    sheet = read_sheet(tmp_path / "labels.csv", ("image", "dr"))
+    assert sheet.columns == ("image", "dr")
+    assert [(row.text("image"), row.integer("dr", 4)) for row in sheet.rows] == [("A", 3)]
+    assert columns_of(tmp_path / "labels.csv") == {"image", "dr"}
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,dr\nA,1\n,\nB,7\n")
+    row = read_sheet(tmp_path / "labels.csv").rows[-1]
+    with pytest.raises(LabelError, match=r"labels\.csv, row 4, column dr: is '7'; expected a whole number from 0 to 4"):
+        row.integer("dr", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "is empty"),
+        (b"photo\nA\n", "lacks the column image; its first row has: photo"),
+        (b"image,dr,dr\nA,1,2\n", "column dr stands there twice"),
+        (b"image,dr\nA,1,2\n", "row 2: '2' stands in column 3"),
+        (b"image\n\xe9\n", "not text in UTF-8"),
+    ],
+)
+def test_what_is_no_table_says_why(text: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(text)
+    with pytest.raises(LabelError, match=says):
+        read_sheet(tmp_path / "labels.csv", ("image",))
+
+
+def test_cells_that_cannot_be_what_the_column_holds(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,x,y,eye\n,12px,,third\n")
+    row = read_sheet(tmp_path / "labels.csv").rows[0]
+    with pytest.raises(LabelError, match="row 2, column image: is empty"):
+        row.needed("image")
+    with pytest.raises(LabelError, match="column x: is '12px'; expected a number"):
+        row.point("x", "y")
+    with pytest.raises(LabelError, match="column eye: is 'third'; expected one of l, r"):
+        row.one_of("eye", EYES)
+
+
+def test_half_a_point_is_an_error_and_none_is_none(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("x,y,z\n5,,1\n,,1\n1,nan,1\n")
+    half, none, nan = read_sheet(tmp_path / "labels.csv").rows
+    with pytest.raises(LabelError, match="column y: is empty while x is not"):
+        half.point("x", "y")
+    assert none.point("x", "y") is None
+    with pytest.raises(LabelError, match="'nan'"):
+        nan.point("x", "y")
+
+
+def test_a_workbook_reads_like_a_csv(tmp_path: Path) -> None:
+    cells = (
+        '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="inlineStr"><is><t>X- Coordinate</t></is></c>'
+        '<c r="D1" t="s"><v>1</v></c></row>'
+        '<row r="3"><c r="A3" t="s"><v>2</v></c><c r="B3"><v>12.5</v></c><c r="D3"><v>7</v></c></row>'
+    )
+    strings = "<si><t>Image No</t></si><si><t>Y - </t><t>Coordinate</t></si><si><t>IDRiD_001</t></si>"
+    _write_xlsx(tmp_path / "markups.xlsx", cells, strings)
+    sheet = read_sheet(tmp_path / "markups.xlsx")
+    assert sheet.columns == ("Image No", "X- Coordinate", "Y - Coordinate")
+    assert sheet.rows[0].number == 3
+    assert sheet.rows[0].point("X- Coordinate", "Y - Coordinate") == (12.5, 7.0)
+
+
+def test_what_is_no_workbook_says_so(tmp_path: Path) -> None:
+    (tmp_path / "markups.xlsx").write_text("no zip")
+    with pytest.raises(LabelError, match=r"markups\.xlsx cannot be read as an \.xlsx workbook"):
+        read_sheet(tmp_path / "markups.xlsx")
+    _write_xlsx(tmp_path / "markups.xlsx", '<row r="1"><c t="s"><v>9</v></c></row>', "")
+    with pytest.raises(LabelError, match=r"markups\.xlsx cannot be read"):
+        read_sheet(tmp_path / "markups.xlsx")

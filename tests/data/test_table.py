@@ -1,0 +1,80 @@
+"""People's own photos in a table: what is empty is unknown, what is wrong names its row and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data import table
+from funduscope.data.case import ABSENT, LabelError, Labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (30, 20), (90, 40, 20)).save(tmp_path / f"photos/{name}.jpg")
+    for row in (3, 9):
+        plane = np.zeros((20, 30), np.uint8)
+        plane[row, 5:10] = 255
+        Image.fromarray(plane).save(tmp_path / f"ex{row}.png")
+    Image.new("L", (10, 10), 255).save(tmp_path / "small.png")
+    return tmp_path
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "mine.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_everything_that_a_row_can_say(folder: Path) -> None:
+    head = "path,dr,dme,od_x,od_y,fovea_x,fovea_y,patient,quality,eye,fold,mask_MA,mask_EX,mask_OD"
+    rows = "photos/a.jpg,2,1,5,6.5,15,7,P1,good,OS,3,None,ex3.png; ex9.png,\nphotos/b.jpg,,,,,,,P1,,,3,,,"
+    first, second = table.read(_write(folder, f"{head}\n{rows}\n"))
+    labels = first.labels
+    assert (labels.grade, labels.dme, labels.quality, labels.laterality) == (2, 1, "good", "left")
+    assert (labels.disc_xy, labels.fovea_xy) == ((5.0, 6.5), (15.0, 7.0))
+    assert set(labels.masks) == {"MA", "EX"}
+    assert labels.masks["MA"] == ABSENT
+    assert labels.masks["EX"].load(20, 30).sum() == 10
+    assert (first.key, first.dataset, first.fold) == ("table/photos/a.jpg", "table", 3)
+    assert first.visit == second.visit
+    assert second.labels == Labels(), "an empty cell is unknown"
+
+
+def test_a_table_from_a_spreadsheet(folder: Path) -> None:
+    path = _write(folder, "\ufeffpath,dr,,\r\nphotos/a.jpg,0,,\r\nphotos\\b.jpg,,,\r\n,,,\r\n")
+    first, second = table.read(path)
+    assert [(case.name, case.labels.grade) for case in (first, second)] == [("photos/a.jpg", 0), ("photos/b.jpg", None)]
+    assert first.visit != second.visit, "without a patient every photo is a visit of its own"
+    assert (first.fold, second.fold) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("path,dr\nphotos/a.jpg,7", r"mine\.csv, row 2, column dr: is '7'; expected a whole number from 0 to 4"),
+        ("path,dr\nphotos/a.jpg,1\nphotos/b.jpg,mild", "row 3, column dr: is 'mild'"),
+        ("path,dme\nphotos/a.jpg,3", "row 2, column dme: is '3'; expected a whole number from 0 to 2"),
+        ("path,grade\nphotos/a.jpg,1", "has a column grade; known are path, dr, dme"),
+        ("photo,dr\nphotos/a.jpg,1", "lacks the column path"),
+        ("path,dr\n", "has no row"),
+        ("path,dr\nphotos/x.jpg,1", r"row 2, column path: no file photos/x\.jpg"),
+        ("path,dr\nphotos/a.jpg,1\nphotos/../photos/a.jpg,2", "row 3, column path: .* is also in row 2"),
+        ("path,dr\nmine.csv,1", r"row 2, column path: mine\.csv cannot be opened"),
+        ("path,quality\nphotos/a.jpg,poor", "row 2, column quality: is 'poor'; expected one of good, usable, reject"),
+        ("path,eye\nphotos/a.jpg,both", "row 2, column eye"),
+        ("path,od_x\nphotos/a.jpg,4", "row 2, column od_y: is empty while od_x is not"),
+        ("path,od_x,od_y\nphotos/a.jpg,31,4", r"row 2, column od_x: \(31, 4\) lies outside the photo of 30x20 px"),
+        ("path,mask_EX\nphotos/a.jpg,gone.png", r"row 2, column mask_EX: no file gone\.png .* write none"),
+        ("path,mask_EX\nphotos/a.jpg,small.png", r"column mask_EX: small\.png is 10x10 px, its photo 30x20 px"),
+        ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
+    ],
+)
+def test_what_is_wrong_names_row_and_column(text: str, says: str, folder: Path) -> None:
+    with pytest.raises(LabelError, match=says):
+        table.read(_write(folder, text))
