@@ -1,0 +1,38 @@
+"""Scores by the field's protocol (docs/protocol.md): one photo makes a state, states add up, scores come last."""
+
+from __future__ import annotations
+
+from funduscope.metrics.dense import DenseState, FrocState, MaskState, froc_candidates
+from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState, auroc
+from funduscope.metrics.intervals import Interval, PairedTest, bootstrap, bootstrap_all, by_visit, paired_test
+from funduscope.metrics.landmarks import DistanceState, in_dd
+from funduscope.metrics.photos import FalseLesionState, PerPhotoState, VotesState
+from funduscope.metrics.sums import State
+from funduscope.metrics.trust import CalibrationState, ConformalState, ece_bias
+
+__all__ = [
+    "BinaryState",
+    "CalibrationState",
+    "ConformalState",
+    "DenseState",
+    "DistanceState",
+    "FalseLesionState",
+    "FrocState",
+    "GradingState",
+    "Interval",
+    "JointState",
+    "MaskState",
+    "PairedTest",
+    "PerPhotoState",
+    "ScoresState",
+    "State",
+    "VotesState",
+    "auroc",
+    "bootstrap",
+    "bootstrap_all",
+    "by_visit",
+    "ece_bias",
+    "froc_candidates",
+    "in_dd",
+    "paired_test",
+]

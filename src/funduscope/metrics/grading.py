@@ -1,0 +1,232 @@
+"""Scores of grades: agreement, areas under ROC curves, referral.
+
+A photo that the system refused is no photo the score may forget: it counts as the worst answer there is, and how many
+there were stands beside, with the `selective` figures over the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from funduscope.metrics.sums import State, ratio
+
+Refusals = Sequence[bool] | np.ndarray | None
+"""(N,) which photos were refused; None says none was."""
+
+
+def furthest_grade(truth: int, grades: int) -> int:
+    """The grade a refused photo counts as: the furthest from its label; of two as far, the lower (a missed disease)."""
+    return 0 if truth >= grades - 1 - truth else grades - 1
+
+
+@dataclass(frozen=True, eq=False)
+class GradingState(State):
+    """Photos by true and predicted grade.
+
+    answered: (G, G), rows truth, columns prediction. refusals: (G,) refused photos by true grade.
+    """
+
+    answered: np.ndarray
+    refusals: np.ndarray
+
+    @classmethod
+    def of(cls, truths: Sequence[int], predictions: Sequence[int | None], grades: int = 5) -> Self:
+        """Photos with a known grade each; a prediction of None is a refusal. Raises `ValueError` for other grades."""
+        answered = np.zeros((grades, grades), np.int64)
+        refusals = np.zeros(grades, np.int64)
+        for truth, prediction in zip(truths, predictions, strict=True):
+            if not 0 <= truth < grades or (prediction is not None and not 0 <= prediction < grades):
+                raise ValueError(f"Grades run from 0 to {grades - 1}; came truth {truth}, prediction {prediction}.")
+            if prediction is None:
+                refusals[truth] += 1
+            else:
+                answered[truth, prediction] += 1
+        return cls(answered, refusals)
+
+    @property
+    def selective(self) -> Self:
+        """The same without the refused photos."""
+        return type(self)(self.answered, np.zeros_like(self.refusals))
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(G, G), rows truth, columns prediction, the refused in the column of the furthest grade."""
+        confusion = self.answered.copy()
+        for truth, count in enumerate(self.refusals):
+            confusion[truth, furthest_grade(truth, len(self.refusals))] += count
+        return confusion
+
+    @property
+    def n(self) -> int:
+        """Photos, refused ones included."""
+        return int(self.answered.sum() + self.refusals.sum())
+
+    @property
+    def refused(self) -> int:
+        return int(self.refusals.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share graded exactly right; nan without photos."""
+        return ratio(np.trace(self.confusion), self.n)
+
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa with quadratic weights; nan where all labels and predictions are one grade (0 / 0)."""
+        confusion = self.confusion.astype(np.float64)
+        grade = np.arange(len(confusion))
+        weights = (grade[:, None] - grade[None, :]) ** 2
+        chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0))
+        # chance is n times what it should be; n on the other side keeps whole numbers whole.
+        observed, expected = np.sum(weights * confusion) * confusion.sum(), np.sum(weights * chance)
+        return 1 - ratio(observed, expected)
+
+    @property
+    def recalls(self) -> np.ndarray:
+        """(G,) share of each true grade that was graded right; nan for a grade that does not occur."""
+        confusion = self.confusion
+        return np.array([ratio(confusion[g, g], confusion[g].sum()) for g in range(len(confusion))])
+
+
+@dataclass(frozen=True, eq=False)
+class JointState(State):
+    """Photos whose DR grade and DME risk are both known, and how many got both right. A refused one is wrong."""
+
+    right: float
+    photos: float
+    refused: float
+
+    @classmethod
+    def of(cls, truths: Sequence[tuple[int, int]], predictions: Sequence[tuple[int, int] | None]) -> Self:
+        """Each a pair (DR grade, DME risk); a prediction of None is a refusal."""
+        pairs = list(zip(truths, predictions, strict=True))
+        right = sum(p is not None and tuple(t) == tuple(p) for t, p in pairs)
+        return cls(right, len(pairs), sum(p is None for _, p in pairs))
+
+    @property
+    def accuracy(self) -> float:
+        return ratio(self.right, self.photos)
+
+
+def auroc(positive: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve: how often a positive outscores a negative, ties counting half.
+
+    positive: (N,) bool. score: (N,), infinities allowed. nan where there are no positives or no negatives.
+    """
+    positive = np.asarray(positive, bool)
+    values, inverse = np.unique(np.asarray(score, np.float64), return_inverse=True)
+    if np.any(np.isnan(values)):
+        raise ValueError("A score is NaN: a photo without a score is a refused one, and must be said to be.")
+    up = np.bincount(inverse[positive], minlength=len(values)).astype(np.float64)
+    down = np.bincount(inverse[~positive], minlength=len(values)).astype(np.float64)
+    below = np.cumsum(down) - down
+    return ratio(np.sum(up * (below + down / 2)), up.sum() * down.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryState(State):
+    """A yes-or-no question a photo: referral, gradability, a lesion's presence.
+
+    positive: (N,) bool, the truth. score: (N,), higher says yes. refused: (N,) bool; counts as the wrong extreme.
+    """
+
+    LISTED: ClassVar[frozenset[str]] = frozenset({"positive", "score", "refused"})
+
+    positive: np.ndarray
+    score: np.ndarray
+    refused: np.ndarray
+
+    @classmethod
+    def of(
+        cls, positive: Sequence[bool] | np.ndarray, score: Sequence[float] | np.ndarray, refused: Refusals = None
+    ) -> Self:
+        """(N,) each; `refused` left out says none. A refused photo's score is not read, and may be nan."""
+        truth = np.asarray(positive, bool)
+        scores = np.asarray(score, np.float64)
+        left = np.zeros(truth.shape, bool) if refused is None else np.asarray(refused, bool)
+        if truth.ndim != 1 or not truth.shape == scores.shape == left.shape:
+            raise ValueError(
+                f"(N,) each is expected; truths {truth.shape}, scores {scores.shape}, refusals {left.shape}."
+            )
+        return cls(truth, scores, left)
+
+    @property
+    def n(self) -> int:
+        return len(self.positive)
+
+    @property
+    def selective(self) -> Self:
+        """The same without the refused photos."""
+        kept = ~self.refused
+        return type(self)(self.positive[kept], self.score[kept], self.refused[kept])
+
+    @property
+    def worst_scores(self) -> np.ndarray:
+        """(N,) scores, a refused photo's replaced by the wrong extreme: -inf if positive, else +inf."""
+        return np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
+
+    @property
+    def auroc(self) -> float:
+        """nan where all photos are of one kind."""
+        return auroc(self.positive, self.worst_scores)
+
+    def sensitivity(self, threshold: float) -> float:
+        """Share of the positives with a score of at least `threshold`; nan without positives."""
+        return ratio(np.count_nonzero(self.worst_scores[self.positive] >= threshold), np.count_nonzero(self.positive))
+
+    def specificity(self, threshold: float) -> float:
+        """Share of the negatives with a score under `threshold`; nan without negatives."""
+        return ratio(np.count_nonzero(self.worst_scores[~self.positive] < threshold), np.count_nonzero(~self.positive))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoresState(State):
+    """Each photo's probabilities of the grades, for areas under curves and referral.
+
+    truth: (N,) int. probabilities: (N, G) in 0..1. refused: (N,) bool.
+    """
+
+    LISTED: ClassVar[frozenset[str]] = frozenset({"truth", "probabilities", "refused"})
+
+    truth: np.ndarray
+    probabilities: np.ndarray
+    refused: np.ndarray
+
+    @classmethod
+    def of(cls, truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, refused: Refusals = None) -> Self:
+        """(N,), (N, G), (N,) bool; a refused photo's probabilities are not read, and may be nan."""
+        truths, table, left = matching_rows(truth, np.asarray(probabilities, np.float64), refused)
+        return cls(truths, table, left)
+
+    @property
+    def macro_auroc(self) -> float:
+        """Mean over the grades that occur, each against the rest; nan where there is only one."""
+        areas = [self.grade_auroc(grade) for grade in range(self.probabilities.shape[1])]
+        defined = [area for area in areas if not np.isnan(area)]
+        return float(np.mean(defined)) if defined else float("nan")
+
+    def grade_auroc(self, grade: int) -> float:
+        """One grade against the rest; nan where it does not occur, or nothing else does."""
+        return BinaryState(self.truth == grade, self.probabilities[:, grade], self.refused).auroc
+
+    def referable(self, from_grade: int = 2) -> BinaryState:
+        """The question whether the grade is `from_grade` or above, scored by the sum of those grades' probabilities."""
+        return BinaryState(self.truth >= from_grade, self.probabilities[:, from_grade:].sum(axis=1), self.refused)
+
+
+def matching_rows(
+    truth: Sequence[int] | np.ndarray, table: np.ndarray, refused: Refusals
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) grades, (N, G) what was said of each photo, (N,) refusals, once they are sure to be of the same photos."""
+    truths = np.asarray(truth, np.int64)
+    left = np.zeros(len(truths), bool) if refused is None else np.asarray(refused, bool)
+    if truths.ndim != 1 or table.ndim != 2 or not len(truths) == len(table) == len(left):
+        shapes = f"grades {truths.shape}, rows {table.shape}, refusals {left.shape}"
+        raise ValueError(f"(N,), (N, G) and (N,) are expected; came {shapes}.")
+    if np.any((truths < 0) | (truths >= table.shape[1])):
+        raise ValueError(f"Grades run from 0 to {table.shape[1] - 1}; came {sorted(set(truths.tolist()))}.")
+    return truths, table, left

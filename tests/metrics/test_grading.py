@@ -1,0 +1,163 @@
+"""Scores of grades against scikit-learn, and what a refused photo counts as."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, recall_score, roc_auc_score
+
+from funduscope.metrics import BinaryState, GradingState, JointState, ScoresState, auroc
+from funduscope.metrics.grading import furthest_grade
+
+GRADES = range(5)
+
+
+def graded(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 5, n)
+    return truth, np.clip(truth + random.integers(-2, 3, n), 0, 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 80))
+def test_agreement_is_scikit_learns(seed: int, n: int) -> None:
+    truth, said = graded(seed, n)
+    state = GradingState.of(truth.tolist(), said.tolist())
+    assert np.array_equal(state.confusion, confusion_matrix(truth, said, labels=GRADES))
+    assert state.accuracy == pytest.approx(accuracy_score(truth, said))
+    if len(set(truth) | set(said)) > 1:
+        expected = cohen_kappa_score(truth, said, labels=list(GRADES), weights="quadratic")
+        assert state.kappa == pytest.approx(expected, abs=1e-12)
+    recalls = recall_score(truth, said, labels=list(GRADES), average=None, zero_division=np.nan)
+    assert state.recalls == pytest.approx(recalls, nan_ok=True)
+
+
+def test_agreement_of_one_grade_alone_is_not_known() -> None:
+    assert np.isnan(GradingState.of([2, 2], [2, 2]).kappa)
+    assert GradingState.of([2, 2], [3, 3]).kappa == 0
+
+
+@pytest.mark.parametrize(
+    ("grades", "expected"), [(5, [4, 4, 0, 0, 0]), (3, [2, 0, 0]), (2, [1, 0])], ids=["DR", "DME", "yes or no"]
+)
+def test_refused_photo_counts_as_the_furthest_grade(grades: int, expected: list[int]) -> None:
+    assert [furthest_grade(g, grades) for g in range(grades)] == expected
+    truths = list(range(grades))
+    state = GradingState.of(truths, [None] * grades, grades)
+    assert np.array_equal(state.confusion, confusion_matrix(truths, expected, labels=truths))
+    assert state.accuracy == 0
+    assert (state.refused, state.n) == (grades, grades)
+
+
+def test_selective_figures_leave_the_refused_out() -> None:
+    state = GradingState.of([0, 1, 2, 3], [0, 1, None, 2])
+    assert state.accuracy == 0.5
+    assert state.selective.accuracy == pytest.approx(2 / 3)
+    assert (state.selective.n, state.selective.refused) == (3, 0)
+
+
+def test_no_photos_no_score() -> None:
+    state = GradingState.of([], [])
+    assert np.isnan([state.accuracy, state.kappa]).all()
+    assert np.isnan(state.recalls).all()
+
+
+@pytest.mark.parametrize(("truth", "said"), [(5, 0), (-1, 0), (0, 5), (0, -1)])
+def test_a_grade_off_the_scale_is_refused(truth: int, said: int) -> None:
+    with pytest.raises(ValueError, match="0 to 4"):
+        GradingState.of([truth], [said])
+
+
+def test_scales_of_unlike_length_do_not_add() -> None:
+    with pytest.raises(ValueError, match="unlike sizes"):
+        GradingState.of([0], [0], 5) + GradingState.of([0], [0], 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 60), st.sampled_from([2, 5, 10**9]))
+def test_area_under_roc_is_scikit_learns(seed: int, n: int, levels: int) -> None:
+    random = np.random.default_rng(seed)
+    positive = random.random(n) < 0.4
+    score = random.integers(0, levels, n) / levels
+    if positive.all() or not positive.any():
+        assert np.isnan(auroc(positive, score))
+    else:
+        assert auroc(positive, score) == pytest.approx(roc_auc_score(positive, score))
+
+
+@pytest.mark.parametrize("present", [[0, 1, 2, 3, 4], [0, 2, 4], [1, 3]])
+def test_macro_area_is_the_mean_over_present_grades(present: list[int]) -> None:
+    random = np.random.default_rng(4)
+    truth = random.choice(present, 80)
+    probabilities = random.dirichlet(np.ones(5), 80)
+    state = ScoresState.of(truth, probabilities)
+    expected = np.mean([roc_auc_score(truth == g, probabilities[:, g]) for g in present])
+    assert state.macro_auroc == pytest.approx(expected)
+    if len(present) == 5:
+        assert state.macro_auroc == pytest.approx(roc_auc_score(truth, probabilities, multi_class="ovr"))
+
+
+def test_macro_area_of_one_grade_is_not_known() -> None:
+    assert np.isnan(ScoresState.of([2, 2], np.full((2, 5), 0.2)).macro_auroc)
+
+
+def test_refused_photo_is_the_wrong_extreme_in_an_area() -> None:
+    random = np.random.default_rng(6)
+    truth = random.integers(0, 5, 50)
+    probabilities = random.dirichlet(np.ones(5), 50)
+    refused = random.random(50) < 0.2
+    worst = np.where(truth >= 2, -1.0, 2.0)
+    expected = roc_auc_score(truth >= 2, np.where(refused, worst, probabilities[:, 2:].sum(axis=1)))
+    unread = np.where(refused[:, None], np.nan, probabilities)
+    state = ScoresState.of(truth, unread, refused)
+    assert state.referable().auroc == pytest.approx(expected)
+    assert state.referable().selective.auroc == pytest.approx(
+        roc_auc_score(truth[~refused] >= 2, probabilities[~refused, 2:].sum(axis=1))
+    )
+    assert not np.isnan(state.macro_auroc)
+
+
+def test_referral_at_a_threshold() -> None:
+    state = BinaryState.of(
+        [True, True, True, False, False], [0.5, 0.4, np.nan, 0.5, 0.1], [False, False, True, False, False]
+    )
+    assert state.sensitivity(0.5) == pytest.approx(1 / 3)
+    assert state.specificity(0.5) == 0.5
+    assert state.selective.sensitivity(0.5) == 0.5
+    assert (state + BinaryState.of([False], [0.0], [True])).specificity(0.5) == pytest.approx(1 / 3)
+    assert np.isnan(BinaryState.of([True], [1.0]).specificity(0.5))
+
+
+def test_a_missing_score_must_be_called_a_refusal() -> None:
+    with pytest.raises(ValueError, match="refused"):
+        _ = BinaryState.of([True, False], [np.nan, 0.5]).auroc
+
+
+def test_joint_accuracy_wants_both_right() -> None:
+    state = JointState.of([(2, 1), (2, 1), (0, 0)], [(2, 1), (2, 2), None])
+    assert state.accuracy == pytest.approx(1 / 3)
+    assert (state + JointState.of([(4, 2)], [(4, 2)])).accuracy == 0.5
+    assert state.refused == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 59))
+def test_parts_add_up_to_the_whole(seed: int, cut: int) -> None:
+    truth, said = graded(seed)
+    answers = [None if i % 7 == 0 else int(p) for i, p in enumerate(said)]
+    whole = GradingState.of(truth.tolist(), answers)
+    parts = GradingState.of(truth[:cut].tolist(), answers[:cut]) + GradingState.of(truth[cut:].tolist(), answers[cut:])
+    assert np.array_equal(parts.confusion, whole.confusion)
+    assert parts.kappa == whole.kappa
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(5), len(truth))
+    scored = ScoresState.of(truth[:cut], probabilities[:cut]) + ScoresState.of(truth[cut:], probabilities[cut:])
+    assert scored.macro_auroc == ScoresState.of(truth, probabilities).macro_auroc
+
+
+def test_unlike_numbers_of_photos_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        ScoresState.of([0, 1], np.full((3, 5), 0.2))
+    with pytest.raises(ValueError, match="expected"):
+        BinaryState.of([True], [0.1, 0.2])

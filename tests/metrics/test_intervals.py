@@ -1,0 +1,162 @@
+"""Intervals and paired tests: reproducible, exact sums, and right about as often as they say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from funduscope.metrics import (
+    DenseState,
+    FrocState,
+    GradingState,
+    MaskState,
+    PerPhotoState,
+    ScoresState,
+    bootstrap,
+    bootstrap_all,
+    by_visit,
+    paired_test,
+)
+from funduscope.metrics.sums import State
+
+
+def accuracy_units(random: np.random.Generator, n: int, p: float) -> list[GradingState]:
+    return [GradingState.of([0], [0 if right else 1]) for right in random.random(n) < p]
+
+
+def one_of_each(seed: int) -> list[State]:
+    random = np.random.default_rng(seed)
+    prob, target = random.random((9, 9)).astype(np.float32), random.random((9, 9)) < 0.3
+    return [
+        DenseState.of(prob, target),
+        MaskState.of(prob > 0.5, target),
+        FrocState.of([(float(prob[0, 0]), 0), (float(prob[0, 1]), -1)], 2),
+        GradingState.of([seed % 5], [2]),
+        ScoresState.of([seed % 5] * (1 + seed % 3), random.dirichlet(np.ones(5), 1 + seed % 3)),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_a_weighted_sum_is_the_state_added_so_many_times(kind: int) -> None:
+    states = [one_of_each(seed)[kind] for seed in range(6)]
+    weights = np.random.default_rng(0).integers(0, 4, (5, 6))
+    weights[:, 0] = 1
+    for row, state in zip(weights, type(states[0]).weighted(states, weights), strict=True):
+        repeated = sum(s for s, times in zip(states, row, strict=True) for _ in range(times))
+        for name, value in vars(repeated).items():
+            ours, theirs = (np.asarray(v) for v in (getattr(state, name), value))
+            if name in state.LISTED:  # photos have no order
+                ours, theirs = np.sort(ours, axis=0), np.sort(theirs, axis=0)
+            assert np.array_equal(ours, theirs), name
+
+
+def test_weights_that_make_no_sense_are_refused() -> None:
+    states = [GradingState.of([0], [0])]
+    for weights in (np.ones((3, 2)), np.full((1, 1), 0.5), np.full((1, 1), -1)):
+        with pytest.raises(ValueError, match="eights"):
+            next(GradingState.weighted(states, weights))
+
+
+def test_photos_of_one_visit_become_one_unit() -> None:
+    photos = [("v1", GradingState.of([0], [0])), ("v2", GradingState.of([1], [0])), ("v1", GradingState.of([2], [0]))]
+    units = by_visit(photos)
+    assert list(units) == ["v1", "v2"]
+    assert units["v1"].n == 2
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    held = 0
+    for i in range(120):
+        interval = bootstrap(accuracy_units(random, 60, 0.7), lambda s: s.accuracy, repeats=200, seed=i)
+        held += interval.low <= 0.7 <= interval.high
+    assert held / 120 > 0.87
+    assert held < 120
+
+
+def test_the_interval_is_scipys_percentile_interval() -> None:
+    values = np.random.default_rng(2).exponential(1, 80)
+    ours = bootstrap([PerPhotoState.of(v) for v in values], lambda s: s.mean, repeats=4000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=3).confidence_interval
+    assert ours.value == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+
+def test_correlated_photos_of_a_visit_widen_the_interval() -> None:
+    random = np.random.default_rng(3)
+    photos = [
+        (str(v), GradingState.of([0], [0 if right else 1])) for v, right in enumerate(random.random(40) < 0.6)
+    ] * 5
+    as_visits = bootstrap(list(by_visit(photos).values()), lambda s: s.accuracy)
+    as_photos = bootstrap([state for _, state in photos], lambda s: s.accuracy)
+    assert as_visits.high - as_visits.low > 1.5 * (as_photos.high - as_photos.low)
+
+
+def test_same_seed_same_interval_and_scores_share_their_draws() -> None:
+    units = accuracy_units(np.random.default_rng(4), 30, 0.6)
+    both = bootstrap_all(units, {"accuracy": lambda s: s.accuracy, "error": lambda s: 1 - s.accuracy}, repeats=200)
+    assert bootstrap(units, lambda s: s.accuracy, repeats=200) == both["accuracy"]
+    assert both["error"].low == pytest.approx(1 - both["accuracy"].high)
+    assert bootstrap(units, lambda s: s.accuracy, repeats=200, seed=1) != both["accuracy"]
+
+
+def test_repeats_without_a_score_are_dropped_and_counted() -> None:
+    prob = np.full((4, 4), 0.5, np.float32)
+    units = [DenseState.of(prob, np.zeros((4, 4), bool)) for _ in range(4)] + [
+        DenseState.of(prob, np.eye(4, dtype=bool))
+    ]
+    interval = bootstrap(units, lambda s: s.aupr33, repeats=300)
+    assert interval.dropped == pytest.approx(300 * 0.8**5, abs=40)
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_one_visit_or_no_score_has_no_interval() -> None:
+    one = bootstrap([GradingState.of([0, 1], [0, 0])], lambda s: s.accuracy, repeats=20)
+    assert one.value == 0.5
+    assert np.isnan([one.low, one.high]).all()
+    assert json.loads(json.dumps(one.to_dict(), allow_nan=False))["low"] is None
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap([], lambda s: s.accuracy)
+
+
+def test_a_better_model_is_told_from_an_equal_one() -> None:
+    random = np.random.default_rng(5)
+    good, poor = accuracy_units(random, 80, 0.9), accuracy_units(random, 80, 0.6)
+    better = paired_test(good, poor, lambda s: s.accuracy)
+    assert better.difference.low > 0
+    assert better.difference.value == pytest.approx(sum(good).accuracy - sum(poor).accuracy)
+    assert max(better.p_value, better.p_permutation) < 0.01
+    same = paired_test(good, good, lambda s: s.accuracy)
+    assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
+    assert same.p_value == same.p_permutation == 1
+
+
+def test_permutation_agrees_with_scipy() -> None:
+    random = np.random.default_rng(6)
+    a = random.normal(0.1, 1, 25)
+    b = random.normal(-0.2, 1, 25)
+    states = [[PerPhotoState.of(v) for v in values] for values in (a, b)]
+    ours = paired_test(*states, lambda s: s.mean, repeats=4000)
+    theirs = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x) - np.mean(y), permutation_type="samples", n_resamples=4000, rng=1
+    )
+    assert ours.p_permutation == pytest.approx(theirs.pvalue, abs=0.04)
+
+
+def test_equal_models_are_called_different_about_one_time_in_twenty() -> None:
+    random = np.random.default_rng(7)
+    calls = [
+        paired_test(accuracy_units(random, 40, 0.7), accuracy_units(random, 40, 0.7), lambda s: s.accuracy, 150, i)
+        for i in range(60)
+    ]
+    assert sum(test.p_permutation < 0.05 for test in calls) <= 9
+    assert sum(test.p_value < 0.05 for test in calls) <= 10
+
+
+def test_unlike_visits_are_refused() -> None:
+    units = accuracy_units(np.random.default_rng(8), 3, 0.5)
+    with pytest.raises(ValueError, match="same visits"):
+        paired_test(units, units[:2], lambda s: s.accuracy)
