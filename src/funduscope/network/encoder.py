@@ -1,0 +1,113 @@
+"""The encoder: any timm backbone that returns a pyramid of features, with weights resolved without a hub first.
+
+ResNet: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Some public ImageNet weights are those of
+the authors' original ("v1"), whose stride sits in the first 1x1 convolution of a block; timm's sits in the 3x3.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+WEIGHTS_VARIABLE = "FUNDUSCOPE_WEIGHTS"
+
+
+class WeightsError(RuntimeError):
+    """Weights that are not to be had or do not fit; the message says where they were sought and what to do."""
+
+
+class Encoder(nn.Module):
+    """Five levels of features at strides 2 to 32.
+
+    name: a timm name. variant: "v1" moves the strides of a bottleneck ResNet to where the original has them.
+    """
+
+    def __init__(self, name: str, variant: str = "timm") -> None:
+        super().__init__()
+        # timm would also take addresses of a hub and of folders: a checkpoint's recipe is a stranger's text.
+        if not timm.is_model(name):
+            raise WeightsError(f"timm has no model {name!r}; `timm.list_models()` names them.")
+        try:
+            self.body = timm.create_model(name, features_only=True, pretrained=False)
+        except (RuntimeError, AttributeError) as error:
+            raise WeightsError(f"timm's {name!r} gives no pyramid of features; choose another encoder.") from error
+        info = cast("timm.models._features.FeatureInfo", self.body.feature_info)
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
+        self.name = name
+        self.variant = variant
+        if variant == "v1":
+            move_strides(self.body)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalized to a pyramid of (B, C, H/stride, W/stride), shallow to deep."""
+        return self.body(image)
+
+
+def move_strides(body: nn.Module) -> None:
+    """Puts the stride of ResNet's layers 2-4 into the first 1x1 convolution of their first block."""
+    if not hasattr(body, "layer4"):
+        raise WeightsError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
+    for layer in ("layer2", "layer3", "layer4"):
+        block = cast("nn.Sequential", body.get_submodule(layer))[0]
+        cast("nn.Conv2d", block.conv1).stride = (2, 2)
+        cast("nn.Conv2d", block.conv2).stride = (1, 1)
+
+
+def find_weights(name: str) -> Path | None:
+    """A file of ImageNet weights for that timm name in the folder that FUNDUSCOPE_WEIGHTS names, or None."""
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    if not folder:
+        return None
+    for candidate in (f"{name}.safetensors", f"{name}_v1.safetensors"):
+        path = Path(folder) / candidate
+        if path.is_file():
+            return path
+    return None
+
+
+def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
+    """ImageNet weights for that name and the variant they are for. From a file first, then from timm's own source.
+
+    Raises `WeightsError` at once where neither is to be had.
+    """
+    path = find_weights(name)
+    if path is not None:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
+            about = (file.metadata() or {}).get("architecture", "")
+        return state, "v1" if "first 1x1" in about else "timm"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise WeightsError(_no_weights(name))
+    # A hub that cannot be reached otherwise stalls for most of a minute.
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict(), "timm"
+    except Exception as error:
+        raise WeightsError(_no_weights(name)) from error
+
+
+def _no_weights(name: str) -> str:
+    return (
+        f"No ImageNet weights for {name!r}: no {name}.safetensors in the folder that {WEIGHTS_VARIABLE} names "
+        f"({os.environ.get(WEIGHTS_VARIABLE, 'not set')}), and no hub in reach. Set {WEIGHTS_VARIABLE}, or train from "
+        "scratch with --set encoder.weights=none."
+    )
+
+
+def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
+    """Copies the weights that the pyramid uses; raises `WeightsError` where one of its own is missing."""
+    own = encoder.body.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {missing[0]}.")
+    with torch.no_grad():
+        encoder.body.load_state_dict({key: state.get(key, own[key]) for key in own})
