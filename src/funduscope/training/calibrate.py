@@ -1,0 +1,192 @@
+"""What a model's card fixes: temperatures, thresholds, smallest areas. All of it on validation photos, none elsewhere.
+
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from funduscope.data.case import Case
+from funduscope.data.implied import implied
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+from funduscope.predict.predictor import Predictor
+from funduscope.vocabulary import LESIONS, REFERABLE_FROM
+
+THRESHOLDS = np.linspace(0.1, 0.95, 18)
+SMALLEST_PX2 = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+FEWEST_POSITIVE = 3
+"""Structures with fewer positive validation photos keep a threshold of 0.5."""
+
+MOST_FALSE = 0.06
+"""Share of healthy validation photos, in the worst data set, that may show one kind of lesion falsely."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of one validation photo: probabilities, and small planes (close frame) where they decide something.
+
+    probs: uint8 (S, S) per structure, 255 is 1. truths: bool (S, S) per structure with a true mask. healthy: the
+    lesions that a photo of grade 0 is known to lack.
+    """
+
+    case: Case
+    grade_logits: np.ndarray | None
+    dme_logits: np.ndarray | None
+    probs: dict[str, np.ndarray]
+    truths: dict[str, np.ndarray]
+    healthy: frozenset[str]
+
+
+def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
+    """The predictor's card with everything fixed on those validation cases; `about` says on how many, and what was not.
+
+    The predictor's own card must be neutral: temperatures of 1.
+    """
+    seen = [photo for photo in (_see(predictor, case) for case in cases) if photo is not None]
+    card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
+    temperatures = {}
+    for task in ("grade", "dme"):
+        pairs = [(getattr(photo, f"{task}_logits"), getattr(photo.case.labels, task)) for photo in seen]
+        known = [(logits, label) for logits, label in pairs if logits is not None and label is not None]
+        temperatures[task] = fit_temperature(*map(np.array, zip(*known, strict=True))) if known else 1.0
+        about[f"{task}_labels"] = len(known)
+    thresholds, smallest = dict(card.thresholds), dict(card.smallest_px2)
+    for code in card.structures:
+        thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
+    referable = _fit_referable(seen, temperatures["grade"])
+    return replace(
+        card,
+        temperatures=temperatures,
+        thresholds=thresholds,
+        smallest_px2=smallest,
+        referable_threshold=referable,
+        about={**card.about, "calibration": about},
+    )
+
+
+def _see(predictor: Predictor, case: Case) -> Seen | None:
+    photo = Photo.open(case.path)
+    found = predictor(photo)
+    if not found.gradable_ok:
+        return None
+    labels, side = implied(case.labels), predictor.card.close_px
+    masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
+    absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
+    healthy = frozenset(absent if labels.grade == 0 else ())
+    truths = {
+        code: found.home.area_in(mask.load(photo.height, photo.width)) >= 0.5
+        for code, mask in masks.items()
+        if not mask.is_absent
+    }
+    planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
+    return Seen(case, _log(found.grade_probs), _log(found.dme_probs), planes, truths, healthy)
+
+
+def _plane(found: Findings, code: str, side: int) -> np.ndarray:
+    plane = cv2.resize(found.frame_probs[code], (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.rint(plane * 255).astype(np.uint8)
+
+
+def _log(probs: np.ndarray | None) -> np.ndarray | None:
+    return None if probs is None else np.log(np.maximum(probs, 1e-12))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature in 0.25..4 that makes (N, G) logits most likely for (N,) labels."""
+    candidates = np.exp(np.linspace(np.log(0.25), np.log(4), 161))
+    scaled = logits[None] / candidates[:, None, None]
+    scaled = scaled - scaled.max(axis=2, keepdims=True)
+    log_probs = scaled - np.log(np.exp(scaled).sum(axis=2, keepdims=True))
+    likelihood = np.take_along_axis(log_probs, labels[None, :, None], axis=2).mean(axis=(1, 2))
+    return round(float(candidates[likelihood.argmax()]), 4)
+
+
+def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
+    """The threshold and smallest area of a structure, and a sentence on how they came about.
+
+    Among all pairs under which at most `MOST_FALSE` of the healthy photos of each data set show the structure, the one
+    of the highest Dice over the photos with true masks; where there are too few of those, 0.5 and the smallest area
+    (then the lowest higher threshold) that keep healthy photos clean.
+    """
+    with_truth = [photo for photo in seen if code in photo.truths]
+    positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
+    healthy = [photo for photo in seen if code in photo.healthy]
+    pairs = [(float(t), a) for t in THRESHOLDS for a in (SMALLEST_PX2 if code != "OD" else (0.0,))]
+    largest = [[largest_area(photo, code, threshold) for photo in healthy] for threshold in THRESHOLDS]
+    sets = [photo.case.dataset for photo in healthy]
+    shares = {
+        (float(t), a): false_share(areas, sets, a)
+        for t, areas in zip(THRESHOLDS, largest, strict=True)
+        for _, a in pairs
+    }
+    clean = [pair for pair in pairs if shares[pair] <= MOST_FALSE]
+    if positive < FEWEST_POSITIVE:
+        fitting = [pair for pair in clean if pair[0] >= 0.5]
+        threshold, area = min(fitting) if fitting else (0.5, 0.0)
+        return threshold, area, f"{positive} positive validation photos: from 0.5 up, by healthy photos alone"
+    best = max(clean or pairs, key=lambda pair: dice(with_truth, code, *pair))
+    limit = f"at most {MOST_FALSE:.0%} of healthy photos marked" if clean else "no pair keeps healthy photos clean"
+    return best[0], best[1], f"best Dice over {positive} positive validation photos, {limit}"
+
+
+def largest_area(photo: Seen, code: str, threshold: float) -> int:
+    """Pixels of the largest component at that threshold."""
+    mask = photo.probs[code] >= threshold * 255
+    if not mask.any():
+        return 0
+    stats = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)[2]
+    return int(stats[1:, cv2.CC_STAT_AREA].max())
+
+
+def false_share(largest: list[int], datasets: list[str], smallest_px2: float) -> float:
+    """Share of photos whose largest component is kept at that smallest area, in the worst data set; 0 of none."""
+    marked: dict[str, list[bool]] = {}
+    for area, dataset in zip(largest, datasets, strict=True):
+        marked.setdefault(dataset, []).append(area > 0 and area >= smallest_px2)
+    return max((float(np.mean(flags)) for flags in marked.values()), default=0.0)
+
+
+def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -> float:
+    """Dice of the pixels of all photos together, components below the area taken out."""
+    overlap = marked = true = 0
+    for photo in photos:
+        mask = photo.probs[code] >= threshold * 255
+        if smallest_px2 > 1:
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+            keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px2
+            keep[0] = False
+            mask = keep[labels]
+        truth = photo.truths[code]
+        overlap += int(np.count_nonzero(mask & truth))
+        marked += int(np.count_nonzero(mask))
+        true += int(np.count_nonzero(truth))
+    return 2 * overlap / (marked + true) if marked + true else 1.0
+
+
+def _fit_referable(seen: list[Seen], temperature: float) -> float:
+    """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 where one class lacks."""
+    rows = [
+        (p.grade_logits, p.case.labels.grade)
+        for p in seen
+        if p.grade_logits is not None and p.case.labels.grade is not None
+    ]
+    if not rows:
+        return 0.5
+    scaled = np.stack([row[0] for row in rows]) / temperature
+    probs = np.exp(scaled - scaled.max(1, keepdims=True))
+    score = probs[:, REFERABLE_FROM:].sum(1) / probs.sum(1)
+    truth = np.array([row[1] >= REFERABLE_FROM for row in rows])
+    if truth.all() or not truth.any():
+        return 0.5
+    cuts = np.unique(score)
+    middles = (cuts[1:] + cuts[:-1]) / 2
+    gain = [(score[truth] >= cut).mean() + (score[~truth] < cut).mean() for cut in middles]
+    return round(float(middles[int(np.argmax(gain))]), 4) if len(middles) else 0.5

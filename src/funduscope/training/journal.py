@@ -1,0 +1,112 @@
+"""The run folder's diary: a line an epoch in JSONL, the same in TensorBoard, curves as a picture, and what the run was."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from funduscope.data.case import Case
+from funduscope.version import __version__
+
+_PACKAGES = (
+    "torch",
+    "timm",
+    "segmentation-models-pytorch",
+    "accelerate",
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+)
+
+
+class Journal:
+    """Writes the epochs of one run; lines of epochs that a resumed run does again are dropped first."""
+
+    def __init__(self, folder: Path, done_epochs: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.path = folder / "journal.jsonl"
+        kept = [line for line in self.lines() if line["epoch"] <= done_epochs]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every epoch's line so far; not the half of one that a killed process left at the end."""
+        if not self.path.is_file():
+            return []
+        return [json.loads(line) for line in self.path.read_text("utf-8").split("\n")[:-1] if line]
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Appends one epoch: `epoch` and numbers by name; draws the curves anew."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if isinstance(value, int | float) and name != "epoch":
+                self.board.add_scalar(name.replace(" ", "/", 1), value, line["epoch"])
+        self.board.flush()
+        draw_curves(self.lines(), self.path.with_name("curves.png"))
+
+
+def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
+    """A panel for every family of numbers (`loss ...`, `validation ...`), a curve for every member."""
+    from matplotlib.figure import Figure
+
+    names = {name for line in lines for name, value in line.items() if isinstance(value, int | float)}
+    families = {
+        family: sorted(name for name in names if name.startswith(f"{family} ")) for family in ("loss", "validation")
+    }
+    families = {family: members for family, members in families.items() if members}
+    if not families:
+        return
+    figure = Figure(figsize=(7 * len(families), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(families), squeeze=False)[0]
+    for axis, (family, members) in zip(axes, families.items(), strict=True):
+        for name in members:
+            points = [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.removeprefix(f"{family} "))
+        axis.set(title=family, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=110)
+
+
+def environment() -> dict[str, Any]:
+    """The software and the machine's class; nothing that names a machine or a person."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "funduscope": __version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def fingerprint(cases: list[Case]) -> str:
+    """A hash of every photo's bytes and every label, in order of key: the same data has the same fingerprint."""
+    digest = hashlib.sha256()
+    for case in sorted(cases, key=lambda case: case.key):
+        labels = case.labels
+        plain = (
+            labels.grade,
+            labels.dme,
+            sorted(labels.dme_among or ()),
+            labels.quality,
+            labels.disc_xy,
+            labels.fovea_xy,
+        )
+        digest.update(repr((case.key, case.visit, case.fold, plain)).encode())
+        digest.update(hashlib.sha256(case.path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,267 @@
+"""The training loop, explicit from the first line to the last.
+
+Interrupted anywhere, it goes on from the last finished epoch and ends in the same bytes as an unbroken run: every draw
+of an epoch is seeded by the epoch, and the checkpoint holds weights, average and optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.network.network import Network
+from funduscope.recipe import Recipe
+from funduscope.training.balance import fixed
+from funduscope.training.journal import Journal
+from funduscope.training.losses import class_weights, task_losses
+from funduscope.training.optimise import Average, make_optimizer, rate_at
+from funduscope.training.samples import Item, Samples, draw_epoch
+from funduscope.vocabulary import DME_RISKS, GRADES
+
+Judge = Callable[[Network], dict[str, float]]
+"""Scores a network on the validation photos; `selection` among the scores decides which epoch is kept."""
+
+MOST_BAD_STEPS = 20
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message says why and what to do."""
+
+
+class EpochOrder(Sampler[Item]):
+    """Yields the items of the epoch that was set last.
+
+    accelerate counts the passes from 0 and sets the epoch from its own count before each: `Loop` sets that count.
+    """
+
+    def __init__(self, cases: list[Case], recipe: Recipe) -> None:
+        self.cases, self.recipe, self.epoch = cases, recipe, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(draw_epoch(self.cases, self.recipe, self.epoch))
+
+    def __len__(self) -> int:
+        return len(draw_epoch(self.cases, self.recipe, self.epoch))
+
+
+@dataclass
+class State:
+    """Where a run stands."""
+
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+
+
+class Loop:
+    """Trains a network on cases. files: prepared file by case key. folder: the run's; judge: see `Judge`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        cases: list[Case],
+        files: dict[str, Path],
+        folder: Path,
+        judge: Judge | None,
+    ) -> None:
+        settings = recipe.training
+        self.recipe, self.folder, self.judge = recipe, folder, judge
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if bfloat16(settings.precision) else "no",
+            gradient_accumulation_steps=settings.accumulate,
+        )
+        self.order = EpochOrder(cases, recipe)
+        self.steps_each = [
+            len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(1, settings.epochs + 1)
+        ]
+        if not all(self.steps_each):
+            raise TrainingError(
+                f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
+            )
+        loader = DataLoader(
+            Samples(files, recipe),
+            batch_size=settings.batch,
+            sampler=self.order,
+            num_workers=settings.workers,
+            drop_last=True,  # a last batch of one has no batch statistics
+            persistent_workers=False,
+        )
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network, self.optimizer, self.loader = self.accelerator.prepare(
+            network, make_optimizer(network, settings), loader
+        )
+        self.average = Average(self._plain(), settings.average_decay)
+        labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
+        power = recipe.loss.class_weight_power
+        device = self.accelerator.device
+        self.class_weights = {
+            "grade": class_weights([label.grade for label in labels], len(GRADES), power).to(device),
+            "dme": class_weights([label.dme for label in labels], len(DME_RISKS), power).to(device),
+        }
+        self.state = State()
+
+    def run(self, say: Callable[[str], None] = print) -> State:
+        """All epochs that are left; returns where it ended."""
+        self._resume(say)
+        journal = Journal(self.folder, self.state.epoch)
+        settings = self.recipe.training
+        while self.state.epoch < settings.epochs and self.state.epoch - self.state.best_epoch < settings.patience:
+            started = time.monotonic()
+            line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
+            scores = self._judge()
+            self.state.epoch += 1
+            better = self._is_better(scores.get("selection", float(self.state.epoch)))
+            line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
+            line |= {"seconds": round(time.monotonic() - started, 1), "best": better}
+            if self.accelerator.is_main_process:
+                journal.write(line)
+                self._save(better)
+            self.accelerator.wait_for_everyone()
+            say(_sentence(line, settings.epochs))
+        return self.state
+
+    def _is_better(self, score: float) -> bool:
+        """Takes note of an epoch's score. One that is not a number is the lowest, but the first is kept in any case."""
+        score = -math.inf if math.isnan(score) else score
+        better = not self.state.best_epoch or score > self.state.best_score
+        if better:
+            self.state.best_score, self.state.best_epoch = score, self.state.epoch
+        return better
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        """One pass; returns the mean of each loss over the steps that had it."""
+        torch.manual_seed(self.recipe.training.seed * 100_003 + epoch)  # dropout's draws
+        # A resumed run must tell accelerate where it stands, which else starts again with the first epoch's photos.
+        self.loader.set_epoch(epoch - 1)
+        self.network.train()
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)
+        bad = 0
+        for batch in self.loader:
+            losses, rate = self._step(batch)
+            if losses is None:
+                bad += 1
+                if bad > MOST_BAD_STEPS:
+                    raise TrainingError(
+                        f"More than {MOST_BAD_STEPS} steps of epoch {epoch} had a loss that is not finite: lower training.learning_rate."
+                    )
+                continue
+            for name, value in losses.items():
+                sums[name] += value
+                counts[name] += 1
+        means = {f"loss {name}": sums[name] / counts[name] for name in sums}
+        return means | {"rate": rate, "skipped": bad}
+
+    def _step(self, batch: dict[str, Tensor]) -> tuple[dict[str, float] | None, float]:
+        """One batch: losses by task, or None where loss or gradient was not finite and the step was skipped."""
+        settings = self.recipe.training
+        self.state.step += 1
+        rate = rate_at(self.state.step / sum(self.steps_each), settings.warm_up_frac)
+        for group in self.optimizer.param_groups:
+            group.setdefault("full_rate", group["lr"])
+            group["lr"] = group["full_rate"] * rate
+        with self.accelerator.accumulate(self.network):
+            with self.accelerator.autocast():
+                outputs = self.network(batch["image"])
+            losses = task_losses(outputs, batch, self.recipe.loss, self.recipe.tasks.structures, self.class_weights)
+            total = fixed(losses, self.recipe.loss)
+            if total is None or not bool(torch.isfinite(total)):
+                self.optimizer.zero_grad()
+                return (None if total is not None else {}), rate
+            self.accelerator.backward(total)
+            if self.accelerator.sync_gradients:
+                norm = self.accelerator.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+                if norm is not None and not math.isfinite(norm):
+                    self.optimizer.zero_grad()
+                    return None, rate
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.average.update(self._plain())
+        return {name: float(loss.detach()) for name, loss in losses.items()} | {"total": float(total.detach())}, rate
+
+    def _judge(self) -> dict[str, float]:
+        """Scores of the averaged weights on the validation photos; nothing where there is no judge."""
+        if self.judge is None or not self.accelerator.is_main_process:
+            return {}
+        network = self._plain()
+        own = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.average.state)
+        try:
+            return self.judge(network.eval())
+        finally:
+            network.load_state_dict(own)
+
+    def _plain(self) -> Network:
+        return self.accelerator.unwrap_model(self.network)
+
+    def _save(self, better: bool) -> None:
+        progress = vars(self.state)
+        if better:
+            checkpoint.save(
+                self.folder / "best.safetensors", self.recipe, {"weights": self.average.state}, {}, progress
+            )
+        moments: dict[str, Tensor] = {}
+        for index, held in self.optimizer.state_dict()["state"].items():
+            moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in held.items()}
+        groups = {"weights": self.average.state, "raw": self._plain().state_dict(), "optimizer": moments}
+        progress = progress | {"average_steps": self.average.steps}
+        checkpoint.save(self.folder / "last.safetensors", self.recipe, groups, {}, progress)
+
+    def _resume(self, say: Callable[[str], None]) -> None:
+        path = self.folder / "last.safetensors"
+        if not path.is_file():
+            return
+        held = checkpoint.load(path, ("weights", "raw", "optimizer"))
+        if held.recipe != self.recipe:
+            raise TrainingError(
+                f"{self.folder} holds a run of another recipe: choose another folder, or the same settings."
+            )
+        progress: dict[str, Any] = dict(held.progress)
+        self.average.load(held.group("weights"), progress.pop("average_steps"))
+        self.state = State(**progress)
+        self._plain().load_state_dict(held.group("raw"))
+        own = self.optimizer.state_dict()
+        own["state"] = defaultdict(dict)
+        for key, value in held.group("optimizer").items():
+            index, name = key.split(" ", 1)
+            own["state"][int(index)][name] = value
+        self.optimizer.load_state_dict(own)
+        say(f"Going on after epoch {self.state.epoch}.")
+
+
+def bfloat16(precision: str) -> bool:
+    """Whether to compute in bfloat16: asked for, or the machine has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if hasattr(torch.cpu, "get_capabilities") else False
+
+
+def _sentence(line: dict[str, Any], epochs: int) -> str:
+    """An epoch in one line for the terminal."""
+    numbers = [
+        f"{name} {value:.3f}"
+        for name, value in line.items()
+        if isinstance(value, float) and name not in ("rate", "seconds")
+    ]
+    return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)

@@ -1,0 +1,152 @@
+"""One training from a recipe to a run folder: the only function of this package that reads a whole recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.folds import make_folds
+from funduscope.data.prepare import cached, default_cache
+from funduscope.network.network import Network, build, with_imagenet
+from funduscope.predict.card import Card
+from funduscope.predict.predictor import Predictor
+from funduscope.predict.runtime import TorchRuntime
+from funduscope.recipe import Recipe
+from funduscope.training.calibrate import calibrate
+from funduscope.training.journal import environment, fingerprint
+from funduscope.training.loop import Judge, Loop, TrainingError
+from funduscope.training.samples import draw_epoch
+
+FOLDS = 5
+Progress = Callable[[Iterable[Case], str], Iterable[Case]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases a run learns from, selects on, and leaves alone."""
+
+    train: list[Case]
+    validation: list[Case]
+    test: list[Case]
+
+
+def split(cases: list[Case], fold: int | None) -> Split:
+    """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
+    if all(case.fold is None for case in cases):
+        cases = make_folds(cases, FOLDS)
+    validating = 0 if fold is None else (fold + 1) % FOLDS
+    return Split(
+        train=[case for case in cases if case.fold not in (None, fold, validating)],
+        validation=[case for case in cases if case.fold == validating],
+        test=[case for case in cases if fold is not None and case.fold == fold],
+    )
+
+
+def run(
+    recipe: Recipe,
+    cases: list[Case],
+    folder: Path,
+    fold: int | None = None,
+    init: Path | None = None,
+    make_judge: Callable[[Recipe, list[Case]], Judge] | None = None,
+    progress: Progress = lambda cases, _: cases,
+) -> Path:
+    """Trains, or goes on with what stands in the folder, and returns the best checkpoint.
+
+    init: a checkpoint whose weights to start from instead of ImageNet's. make_judge: makes the judge of the validation
+    photos from the resolved recipe. progress: wraps what takes long. Raises `TrainingError`.
+    """
+    parts = split(cases, fold)
+    if not parts.train:
+        raise TrainingError(
+            "No photo is left to train on: every one is in the test or the validation fold, or in none."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_fold(folder, fold)
+    torch.manual_seed(recipe.training.seed)  # the draw of the first weights
+    recipe, network = _start(recipe, folder, init)
+    seen = {
+        item.case.key
+        for epoch in range(1, recipe.training.epochs + 1)
+        for item in draw_epoch(parts.train, recipe, epoch)
+    }
+    used = [case for case in parts.train if case.key in seen]
+    _describe(folder, recipe, parts, used, fold)
+    cache = default_cache()
+    files = {case.key: cached(case, recipe.views.close_px, cache) for case in progress(used, "Preparing")}
+    judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
+    Loop(recipe, network, used, files, folder, judge).run()
+    return _finish(folder, parts.validation, progress)
+
+
+def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
+    """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json."""
+    path = folder / "best.safetensors"
+    held = checkpoint.load(path)
+    card = Card.of(held.recipe)
+    if validation:
+        predictor = Predictor(TorchRuntime(held.network(), card))
+        card = calibrate(predictor, progress(validation, "Calibrating"))
+    about = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
+    card = replace(card, about={**card.about, **about})
+    checkpoint.save(path, held.recipe, {"weights": held.group("weights")}, card.to_dict(), held.progress)
+    (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
+    return path
+
+
+def _check_fold(folder: Path, fold: int | None) -> None:
+    """A run that went on with another fold would learn from the photos that it is to be tested on."""
+    about = folder / "run.json"
+    if not (folder / "last.safetensors").is_file() or not about.is_file():
+        return
+    held = json.loads(about.read_text("utf-8"))["fold"]
+    if held != fold:
+        raise TrainingError(f"{folder} holds a run of fold {held}, not of {fold}: choose another folder or that fold.")
+
+
+def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
+    """The network to start from. A folder that already holds a run knows which variant its encoder is."""
+    last = folder / "last.safetensors"
+    start = checkpoint.load(init) if init is not None else None
+    if start is not None:
+        taken = {"encoder": start.recipe.encoder, "decoder": start.recipe.decoder, "tasks": start.recipe.tasks}
+        recipe = recipe.model_copy(update=taken)
+    if last.is_file():
+        held = checkpoint.load(last)
+        asked = recipe.model_copy(
+            update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
+        )
+        if asked != held.recipe:
+            raise TrainingError(f"{folder} holds a run of another recipe: choose another folder, or the same settings.")
+        return held.recipe, build(held.recipe)
+    if start is None:
+        return with_imagenet(recipe)
+    network = build(recipe)
+    checkpoint.fit(network, start.group("weights"))
+    return recipe, network
+
+
+def _describe(folder: Path, recipe: Recipe, parts: Split, used: list[Case], fold: int | None) -> None:
+    """recipe.toml and run.json: what anybody needs to do it again."""
+    (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
+    counts: dict[str, dict[str, int]] = {}
+    for name, cases in (("train", used), ("validation", parts.validation), ("test", parts.test)):
+        for case in cases:
+            counts.setdefault(name, {}).setdefault(case.dataset, 0)
+            counts[name][case.dataset] += 1
+    about: dict[str, Any] = {
+        "recipe": recipe.name,
+        "fold": fold,
+        "seed": recipe.training.seed,
+        "photos": counts,
+        "data_fingerprint": fingerprint(used),
+        "environment": environment(),
+    }
+    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

@@ -1,0 +1,154 @@
+"""Samples: which photos an epoch sees in which view, and what of each is known.
+
+Every draw comes from a generator seeded by (seed, epoch, place in the epoch), so an epoch is the same whoever loads it,
+with however many workers, before or after an interruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from funduscope.data.case import Case, Labels
+from funduscope.data.implied import implied
+from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
+from funduscope.recipe import Recipe
+from funduscope.training.augment import Warp, draw_warp, plain_warp, recolor
+from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE
+
+View = Literal["whole", "close"]
+Sample = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One draw of an epoch: the case, the view, the seed of everything random in it."""
+
+    case: Case
+    view: View
+    seed: tuple[int, ...]
+
+
+def serves(labels: Labels, view: View) -> bool:
+    """Whether a view can learn anything from these labels."""
+    labels = implied(labels)
+    if view == "close":
+        return bool(set(labels.masks) - {"OD"} or labels.votes or labels.experts)
+    return (
+        any(
+            value is not None for value in (labels.grade, labels.dme, labels.dme_among, labels.disc_xy, labels.fovea_xy)
+        )
+        or "OD" in labels.masks
+        or "OD" in labels.boxes
+    )
+
+
+def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
+    """The epoch's items in their order. A rate of 2.3 gives two samples, and a third to three of ten cases."""
+    seed = recipe.training.seed
+    rng = np.random.default_rng([seed, epoch])
+    drawn: list[tuple[Case, View]] = []
+    for view, rates in (("whole", recipe.sampling.whole), ("close", recipe.sampling.close)):
+        for case in cases:
+            rate = rates.get(case.dataset, 0.0)
+            if rate and serves(case.labels, view):
+                times = int(rate) + int(rng.random() < rate % 1)
+                drawn += [(case, view)] * times
+    order = rng.permutation(len(drawn))
+    return [Item(*drawn[place], seed=(seed, epoch, index)) for index, place in enumerate(order)]
+
+
+class Samples(torch.utils.data.Dataset):
+    """Makes a sample of an item; the sampler hands the items over. files: prepared file by case key."""
+
+    def __init__(self, files: dict[str, Path], recipe: Recipe) -> None:
+        self.files = files
+        self.recipe = recipe
+
+    def __getitem__(self, item: Item) -> Sample:  # pyright: ignore[reportIncompatibleMethodOverride]
+        cv2.setNumThreads(0)  # the workers are the threads
+        prepared = read_prepared(self.files[item.case.key])
+        rng = np.random.default_rng(item.seed)
+        views, bounds = self.recipe.views, self.recipe.augment
+        side = prepared.home.side_px
+        if item.view == "whole":
+            warp = plain_warp((side / 2, side / 2), views.whole_px / side, views.whole_px)
+        else:
+            center = _crop_center(prepared, views.whole_px, self.recipe.sampling.lesion_centered, rng)
+            warp = plain_warp(center, 1.0, views.whole_px)
+        warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
+        image = recolor(warp.pixels(prepared.image), bounds, rng)
+        return sample_of(image, prepared, item, warp, (*views.close, EITHER_EXUDATE))
+
+
+def _crop_center(
+    prepared: Prepared, size_px: int, lesion_centered: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Near a pixel of a lesion, each kind as often as the others; else anywhere in the eye."""
+    side = prepared.home.side_px
+    kinds = [code for code, plane in prepared.coverage.items() if code != "OD" and plane.any()]
+    jitter = rng.uniform(-size_px / 4, size_px / 4, 2)
+    if kinds and rng.random() < lesion_centered:
+        places = np.flatnonzero(prepared.coverage[kinds[rng.integers(len(kinds))]])
+        place = places[rng.integers(len(places))]
+        return place % side + 0.5 + jitter[0], place // side + 0.5 + jitter[1]
+    margin = size_px * 0.45
+    low, high = min(margin, side / 2), max(side - margin, side / 2)
+    return float(rng.uniform(low, high)), float(rng.uniform(low, high))
+
+
+def sample_of(image: np.ndarray, prepared: Prepared, item: Item, warp: Warp, close_codes: tuple[str, ...]) -> Sample:
+    """The image and every target, with -1, False or zero weight where a target is unknown."""
+    labels = implied(item.case.labels)
+    whole = item.view == "whole"
+    coverage, known = _dense(prepared, warp, close_codes, close=not whole)
+    among = labels.dme_among if whole and labels.dme is None and labels.dme_among else frozenset()
+    points, seen = _landmarks(labels, prepared, warp) if whole else (np.zeros((2, 2), np.float32), np.zeros(2, bool))
+    return {
+        "image": torch.from_numpy(image),
+        "grade": torch.tensor(labels.grade if whole and labels.grade is not None else -1),
+        "dme": torch.tensor(labels.dme if whole and labels.dme is not None else -1),
+        "dme_among": torch.tensor([risk in among for risk in range(len(DME_RISKS))]),
+        "coverage": torch.from_numpy(coverage),
+        "known": torch.from_numpy(known),
+        "landmarks": torch.from_numpy(points),
+        "landmarks_known": torch.from_numpy(seen),
+    }
+
+
+def _dense(
+    prepared: Prepared, warp: Warp, close_codes: tuple[str, ...], *, close: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(channels, S, S) uint8 coverage and bool known, warped."""
+    size = warp.size_px
+    coverage = np.zeros((len(CHANNELS), size, size), np.uint8)
+    known = np.zeros(coverage.shape, bool)
+    side = prepared.home.side_px
+    inside = warp.pixels(np.full((side, side), 255, np.uint8)) == 255
+    for index, code in enumerate(CHANNELS):
+        # A structure is read from one of the two views, and learned in that one alone.
+        if close != (code in close_codes):
+            continue
+        if code in prepared.coverage:
+            coverage[index] = warp.pixels(prepared.coverage[code])
+            known[index] = inside
+        elif code in prepared.absent:
+            known[index] = inside
+        elif code in prepared.known:
+            known[index] = inside & (warp.pixels(prepared.known[code].astype(np.uint8) * 255) == 255)
+    return coverage, known
+
+
+def _landmarks(labels: Labels, prepared: Prepared, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
+    points, seen = np.zeros((2, 2), np.float32), np.zeros(2, bool)
+    for index, xy in enumerate((labels.disc_xy, labels.fovea_xy)):
+        if xy is not None:
+            points[index] = warp.points(prepared.home.points_in(np.array([xy])))[0]
+            seen[index] = bool((points[index] >= 0).all() and (points[index] < warp.size_px).all())
+    return points, seen
