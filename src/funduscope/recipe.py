@@ -105,7 +105,8 @@ class Loss(_Strict):
     """Weights of the tasks and how imbalance is met.
 
     class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
-    positive_weight: of a lesion's pixel in the cross-entropy; Dice beside it does not depend on prevalence.
+    positive_weight: of a lesion's pixel in the cross-entropy; Dice beside it does not depend on prevalence. focus:
+    other such weights for single structures, for those so rare that they are otherwise never learned.
     cross_entropy: weight of the pixels' cross-entropy beside Dice.
     """
 
@@ -116,6 +117,7 @@ class Loss(_Strict):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     class_weight_power: Share = 0.25
     positive_weight: Positive = 3.0
+    focus: dict[str, Positive] = {}
     cross_entropy: Weight = 5.0
 
 

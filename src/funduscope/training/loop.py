@@ -161,7 +161,8 @@ class Loop:
                 bad += 1
                 if bad > MOST_BAD_STEPS:
                     raise TrainingError(
-                        f"More than {MOST_BAD_STEPS} steps of epoch {epoch} had a loss that is not finite: lower training.learning_rate."
+                        f"More than {MOST_BAD_STEPS} steps of epoch {epoch} had a loss that is not finite: "
+                        "lower training.learning_rate."
                     )
                 continue
             for name, value in losses.items():

@@ -93,14 +93,15 @@ def dense_loss(
         mask = known[:, index]
         if code in planes and mask.any():
             target = coverage[:, index][mask].float() / 255
-            parts.append(_pixel_loss(planes[code][mask], target, settings))
+            positive_weight = settings.focus.get(code, settings.positive_weight)
+            parts.append(_pixel_loss(planes[code][mask], target, positive_weight, settings.cross_entropy))
     return torch.stack(parts).mean() if parts else None
 
 
-def _pixel_loss(logits: Tensor, target: Tensor, settings: Loss) -> Tensor:
+def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, cross_entropy: float) -> Tensor:
     """(N,) each: weighted cross-entropy against the share of the pixel, plus Dice where there is something to find."""
-    weight = 1 + (settings.positive_weight - 1) * target
-    loss = settings.cross_entropy * F.binary_cross_entropy_with_logits(logits, target, weight=weight)
+    weight = 1 + (positive_weight - 1) * target
+    loss = cross_entropy * F.binary_cross_entropy_with_logits(logits, target, weight=weight)
     if target.any():
         probs = logits.sigmoid()
         overlap = (probs * target).sum()

@@ -83,7 +83,8 @@ def run(
     files = {case.key: cached(case, recipe.views.close_px, cache) for case in progress(used, "Preparing")}
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
     Loop(recipe, network, used, files, folder, judge).run()
-    return _finish(folder, parts.validation, progress)
+    named = {*recipe.sampling.whole, *recipe.sampling.close}
+    return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
 
 
 def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:

@@ -1,0 +1,156 @@
+"""How long and how much memory one photo takes from nothing: whole processes, as a person or a script starts them.
+
+python benchmarks/cold_start.py [PHOTO] [--runs N] [--model MODEL]
+
+Without PHOTO: a 4288x2848 photo of IDRiD's from the folder that FUNDUSCOPE_DATA names, else a drawn eye of that size.
+Prints a Markdown table. Peak memory is the operating system's own figure for the child (its largest resident size).
+Needs a POSIX system, for `os.wait4`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+WIDTH_PX = 4288
+BASELINE = """
+import sys, numpy, cv2, onnxruntime, simplejpeg
+with open(sys.argv[1], "rb") as file:
+    data = file.read()
+assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
+"""
+DRAWN = "drawn_eye.jpg"
+DRAW = """
+import sys
+from PIL import Image
+from funduscope.data.drawn import draw_eye
+Image.fromarray(draw_eye(1, grade=3, width_px=int(sys.argv[2])).pixels).save(sys.argv[1], quality=92)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process: seconds by the clock, seconds of processor time, largest resident memory in MB (10**6 bytes)."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def main() -> int:
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = options.photo or _photo(Path(folder))
+        commands = _commands(photo, Path(folder) / "out", options.model)
+        costs = {name: _measure(command, options.runs, Path(folder) / "out") for name, command in commands.items()}
+        _print(costs, photo, options.runs)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photo", nargs="?", type=Path, help="a JPEG; by default one of IDRiD's, or a drawn eye")
+    parser.add_argument("--runs", type=int, default=5, help="runs that count, after one that does not (default 5)")
+    parser.add_argument("--model", help="an ONNX file or a run folder; by default the shipped model")
+    return parser.parse_args()
+
+
+def _commands(photo: Path, out: Path, model: str | None) -> dict[str, list[str]]:
+    script = shutil.which("funduscope", path=Path(sys.executable).parent) or shutil.which("funduscope")
+    tool = [script] if script else [sys.executable, "-m", "funduscope.cli"]
+    chosen = [] if model is None else ["--model", model]
+    return {
+        "baseline: import numpy, cv2, onnxruntime; decode": [sys.executable, "-c", BASELINE, str(photo)],
+        "`import funduscope`": [sys.executable, "-c", "import funduscope"],
+        "`funduscope --help`": [*tool, "--help"],
+        "`funduscope predict --json PHOTO`": [*tool, "predict", "--json", str(photo), *chosen],
+        "`funduscope predict PHOTO --out DIR`": [*tool, "predict", str(photo), "--out", str(out), *chosen],
+    }
+
+
+def _measure(command: list[str], runs: int, out: Path) -> list[Cost]:
+    """The costs of the runs after a warm-up, which fills the file cache. Ends the benchmark where one fails."""
+    costs = []
+    for _ in range(runs + 1):
+        shutil.rmtree(out, ignore_errors=True)
+        costs.append(_run(command))
+    return costs[1:]
+
+
+def _run(command: list[str]) -> Cost:
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} ended with {process.returncode}: {said.read().decode(errors='replace')}")
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
+
+
+def _photo(folder: Path) -> Path:
+    data = Path(os.environ.get("FUNDUSCOPE_DATA", "")) / "idrid" / "A. Segmentation"
+    photos = sorted(data.rglob("IDRiD_*.jpg")) if os.environ.get("FUNDUSCOPE_DATA") else []
+    if photos:
+        return photos[0]
+    path = folder / DRAWN
+    # In a process of its own: a child's peak starts at its parent's, so this one has to stay small.
+    subprocess.run([sys.executable, "-c", DRAW, str(path), str(WIDTH_PX)], check=True)
+    return path
+
+
+def _print(costs: dict[str, list[Cost]], photo: Path, runs: int) -> None:
+    from PIL import Image
+
+    with Image.open(photo) as picture:
+        size = f"{picture.width}x{picture.height}, {photo.stat().st_size / 1e6:.1f} MB"
+    kind = "drawn eye" if photo.name == DRAWN else photo.name
+    print(f"Machine: {_processor()}, {_cores()} cores, {platform.system()}, Python {platform.python_version()}.")
+    load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    print(f"Photo: {kind} ({size}). {runs} runs after a warm-up; min / median / max{load}.")
+    print()
+    print("| process | wall, s | processor, s | peak memory, MB | times the baseline's wall |")
+    print("|---|---|---|---|---|")
+    base = statistics.median(cost.wall_s for cost in next(iter(costs.values())))
+    for name, measured in costs.items():
+        walls, processor, peaks = (
+            [getattr(cost, part) for cost in measured] for part in ("wall_s", "cpu_s", "peak_mb")
+        )
+        ratio = statistics.median(walls) / base
+        print(f"| {name} | {_three(walls, 2)} | {_three(processor, 2)} | {_three(peaks, 0)} | {ratio:.2f} |")
+
+
+def _three(values: list[float], digits: int) -> str:
+    return " / ".join(f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+
+
+def _processor() -> str:
+    """The processor's model, as far as the system says it."""
+    about = Path("/proc/cpuinfo")
+    if about.is_file():
+        for line in about.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def _cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Reads a photograph of the back of the eye: retinopathy grade, edema risk, lesions, disc and fovea, in its own pixels.
+
+    import funduscope
+
+    model = funduscope.load()                # the shipped model; or an ONNX file, a run folder, a list (an ensemble)
+    findings = model("eye.jpg")              # a path, bytes, a PIL image, or an (H, W, 3) uint8 RGB array
+    findings.grade, findings.mask("EX")
+
+Everything is imported when it is first asked for, so that `import funduscope` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from funduscope.version import __version__
+
+if TYPE_CHECKING:
+    from funduscope.errors import PhotoError
+    from funduscope.loading import load
+    from funduscope.photo import Photo
+    from funduscope.predict.findings import Failure, Findings
+    from funduscope.predict.predictor import Predictor
+    from funduscope.predict.runtime import ModelError
+
+__all__ = ["Failure", "Findings", "ModelError", "Photo", "PhotoError", "Predictor", "__version__", "load"]
+
+_HOMES = {
+    "Failure": "funduscope.predict.findings",
+    "Findings": "funduscope.predict.findings",
+    "ModelError": "funduscope.predict.runtime",
+    "Photo": "funduscope.photo",
+    "PhotoError": "funduscope.errors",
+    "Predictor": "funduscope.predict.predictor",
+    "load": "funduscope.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'funduscope' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,241 @@
+"""ONNX, accepted only after parity is measured: float32 against torch, INT8 against float32.
+
+INT8: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
+2018; static, per channel, by ONNX Runtime's own quantizer. The layers that make the logits stay in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.drawn import draw_eye
+from funduscope.evaluate import Scores, evaluate
+from funduscope.framing import frame
+from funduscope.network.network import Network
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.predictor import Predictor
+from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
+
+OPSET = 17
+MOST_DIFFERENCE = 1e-3
+LEAST_EQUAL = 0.98
+MOST_LOSS = 0.01
+CALIBRATION_PHOTOS = 48
+CHECK_PHOTOS = 12
+
+
+class ExportError(RuntimeError):
+    """A model that came out other than it went in; the message says by how much. Nothing is left of it."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two forms of a model are apart.
+
+    most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk.
+    """
+
+    photos: int
+    most_difference: float
+    labels_equal: float
+
+
+class _Flat(nn.Module):
+    """The network with a tuple for an answer, as ONNX wants it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(image).named().values())
+
+
+def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
+    """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder, and
+    export.json: what was measured.
+
+    cases: with them INT8 is calibrated on the run's training photos and checked on its validation photos, scores
+    included; without them both on drawn eyes. Raises `ExportError` where parity fails.
+    """
+    held = checkpoint.load(run / "best.safetensors")
+    network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
+    fold = json.loads((run / "run.json").read_text("utf-8")).get("fold") if (run / "run.json").is_file() else None
+    validating = 0 if fold is None else (fold + 1) % 5
+    training = [case for case in cases or [] if case.fold not in (None, fold, validating)]
+    checking = [case for case in cases or [] if case.fold == validating]
+    float_path = write_onnx(network, card, run / "model.onnx")
+    report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
+    check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
+    plain = Predictor(OnnxRuntime(float_path))
+    parity = compare(Predictor(TorchRuntime(network, card)), plain, check)
+    report["float32 against torch"] = vars(parity)
+    if parity.most_difference > MOST_DIFFERENCE or parity.labels_equal < 1:
+        float_path.unlink()
+        raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed are {MOST_DIFFERENCE} and equal labels.")
+    small_path = quantize(float_path, run / "model.int8.onnx", _images(training, CALIBRATION_PHOTOS, card, seed=2))
+    small = Predictor(OnnxRuntime(small_path))
+    try:
+        report["int8 against float32"] = _accept(small, plain, checking, check)
+    except ExportError:
+        small_path.unlink()
+        raise
+    weights_path = run / "model.safetensors"
+    checkpoint.save_small(weights_path, held)
+    paths = [float_path, small_path, weights_path]
+    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
+    (run / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    return [*paths, run / "export.json"]
+
+
+def write_onnx(network: Network, card: Card, path: Path) -> Path:
+    """The network as ONNX: image (B, H, W, 3) uint8 of any H and W that 32 divides; the card in its metadata."""
+    import onnx
+
+    network = network.eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    names = list(network(image).named())
+    axes = {name: {0: "batch"} for name in ("image", *names)}
+    axes["image"] |= {1: "height", 2: "width"}
+    for name in ("structures", "landmarks"):
+        if name in axes:
+            axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
+    part = path.with_name(path.name + ".part")
+    # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
+    torch.onnx.export(
+        _Flat(network), (image,), str(part), input_names=["image"], output_names=names, dynamic_axes=axes,
+        opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+    model = onnx.load(str(part))
+    _sign(model, card)
+    onnx.save(model, str(part))
+    part.replace(path)
+    return path
+
+
+def _sign(model: Any, card: Card) -> None:
+    """Puts the card into the model's metadata."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {"card": card.to_json()})
+
+
+def quantize(float_path: Path, path: Path, images: Iterator[np.ndarray]) -> Path:
+    """An INT8 copy of a float32 model, its ranges taken from the images."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        """Hands the images over one by one."""
+
+        def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            image = next(images, None)
+            return None if image is None else {"image": image}
+
+    part = path.with_name(path.name + ".part")
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.onnx"
+        quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
+        graph = onnx.load(str(ready)).graph
+        outputs = {output.name for output in graph.output}
+        last = [node.name for node in graph.node if outputs & set(node.output)]
+        quantize_static(
+            str(ready), str(part), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=last,
+        )  # fmt: skip
+    model = onnx.load(str(part))
+    _sign(model, Card.from_json(next(p.value for p in onnx.load(str(float_path)).metadata_props if p.key == "card")))
+    onnx.save(model, str(part))
+    part.replace(path)
+    return path
+
+
+def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
+    """Both predictors on the same close frames: the largest difference of any probability, and equal labels."""
+    most, equal = 0.0, 0
+    for image in photos:
+        a, b = first(image), second(image)
+        for name in ("grade_probs", "dme_probs"):
+            if getattr(a, name) is not None:
+                most = max(most, float(np.abs(getattr(a, name) - getattr(b, name)).max()))
+        for code in a.codes:
+            most = max(most, float(np.abs(a.frame_probs[code] - b.frame_probs[code]).max()))
+        equal += (a.grade, a.dme) == (b.grade, b.dme)
+    return Parity(len(photos), most, equal / len(photos))
+
+
+def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
+    """What INT8 loses; raises `ExportError` where it is too much. Scores where there are labels, else drawn eyes."""
+    if not checking:
+        parity = compare(small, plain, check)
+        if parity.labels_equal < LEAST_EQUAL:
+            raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
+        return vars(parity)
+    chosen = [case for case in checking if case.dataset in ("idrid-A", "idrid-B", "exudates", "srahim", "table")]
+    scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
+    equal = _labels_equal(*scores)
+    losses = {name: _value(scores[0], name) - _value(scores[1], name) for name in _compared(scores[0])}
+    worst = {" ".join(name): round(loss, 4) for name, loss in losses.items()}
+    if equal < LEAST_EQUAL or max(losses.values(), default=0.0) > MOST_LOSS:
+        raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
+    return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
+
+
+def _labels_equal(first: Scores, second: Scores) -> float:
+    pairs = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if "grade" in a.row]
+    if not pairs:
+        return 1.0
+    names = ("predicted_grade", "predicted_dme")
+    return float(np.mean([all(a.get(name) == b.get(name) for name in names) for a, b in pairs]))
+
+
+def _compared(scores: Scores) -> Iterator[tuple[str, str, str]]:
+    """The scores that INT8 may not lose: kappa, AUPR, Dice, wherever they exist."""
+    for dataset, states in scores.tables.items():
+        for state, values in states.items():
+            for score in ("kappa", "AUPR", "Dice"):
+                if score in values and not np.isnan(values[score].value):
+                    yield dataset, state, score
+
+
+def _value(scores: Scores, name: tuple[str, str, str]) -> float:
+    return scores.value(*name)
+
+
+def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np.ndarray]:
+    """Pictures for checking and calibrating: photos spread over the data sets, or drawn eyes.
+
+    seed 2 (calibration) yields batches of one in both views, ready for the model; seed 1 the pictures themselves.
+    """
+    rng = np.random.default_rng(seed)
+    if cases:
+        picked = [cases[i] for i in rng.permutation(len(cases))[:count]]
+        photos: Iterator[np.ndarray] = (Photo.open(case.path).pixels for case in picked)
+    else:
+        photos = (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
+    for pixels in photos:
+        if seed == 1:
+            yield pixels
+            continue
+        close = frame(pixels, card.close_px).image
+        yield cv2.resize(close, (card.whole_px, card.whole_px), interpolation=cv2.INTER_AREA)[None]
+        yield close[None]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,275 @@
+"""What was found in one photo, in the photo's own pixels; and how logits become it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from funduscope.framing import Frame, Home
+from funduscope.photo import Note, Photo
+from funduscope.predict.card import Card
+from funduscope.predict.runtime import Outputs
+from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
+
+SCHEMA = "funduscope-findings/1"
+Point = tuple[float, float]
+
+RESEARCH_WEIGHTS = Note("RESEARCH_WEIGHTS", "The model's weights are for research and education.")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that could not be read: no findings, only why. code: see docs/errors.md."""
+
+    photo_name: str
+    code: str
+    says: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one object of `predict --json`."""
+        return {"photo": {"name": self.photo_name}, "error": {"code": self.code, "says": self.says}}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
+
+    grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
+    frame_probs: per structure (S, S) float32 over the frame.
+    """
+
+    photo: Photo
+    home: Home
+    card: Card
+    model_sha256: str
+    reasons: tuple[Note, ...] = ()
+    grade_probs: np.ndarray | None = None
+    dme_probs: np.ndarray | None = None
+    disc_xy: Point | None = None
+    fovea_xy: Point | None = None
+    frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
+    _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def gradable_ok(self) -> bool:
+        """Whether the photo can be graded at all."""
+        return not self.reasons
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The structures that were sought."""
+        return tuple(self.frame_probs)
+
+    @property
+    def grade(self) -> int | None:
+        """The most probable ICDR grade, 0-4."""
+        return None if self.grade_probs is None else int(self.grade_probs.argmax())
+
+    @property
+    def dme(self) -> int | None:
+        """The most probable macular edema risk, 0-2."""
+        return None if self.dme_probs is None else int(self.dme_probs.argmax())
+
+    @property
+    def probabilities(self) -> tuple[float, ...] | None:
+        """Calibrated, one a grade."""
+        return None if self.grade_probs is None else tuple(float(p) for p in self.grade_probs)
+
+    @property
+    def referable_probability(self) -> float | None:
+        """P(grade >= 2)."""
+        return None if self.grade_probs is None else float(self.grade_probs[REFERABLE_FROM:].sum())
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """What a reader should know beside the answer."""
+        return (*self.photo.notes, *([RESEARCH_WEIGHTS] if self.card.research_only else []))
+
+    def probability(self, code: str) -> np.ndarray:
+        """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
+        return self.home.area_home(self._plane(code))
+
+    def mask(self, code: str) -> np.ndarray:
+        """(H, W) bool at the photo's size, without components below the card's smallest area."""
+        if code not in self._masks:
+            self._masks[code] = self._make_mask(code)
+        return self._masks[code]
+
+    def _plane(self, code: str) -> np.ndarray:
+        if code not in self.frame_probs:
+            raise KeyError(f"The structure {code!r} was not sought; these were: {', '.join(self.codes) or 'none'}.")
+        return self.frame_probs[code]
+
+    def _make_mask(self, code: str) -> np.ndarray:
+        plane, threshold = self._plane(code), self.card.thresholds[code]
+        if plane.max(initial=0.0) < threshold:  # interpolation makes nothing larger
+            return np.zeros((self.photo.height, self.photo.width), bool)
+        mask = self.home.area_home(plane) >= threshold
+        smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
+        # There is one disc: it is the largest component.
+        return _without_small(_largest(mask) if code == "OD" else mask, smallest)
+
+    def count(self, code: str) -> int:
+        """Number of 8-connected components of the mask."""
+        mask = self.mask(code)
+        if not mask.any():
+            return 0
+        return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
+
+    @property
+    def disc_diameter_px(self) -> float | None:
+        """Of the circle with the disc mask's area; None where there is no such mask."""
+        if "OD" not in self.frame_probs:
+            return None
+        area = int(np.count_nonzero(self.mask("OD")))
+        return 2 * float(np.sqrt(area / np.pi)) if area else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole as findings.json says it; see predict/findings.schema.json."""
+        graded = self.grade_probs is not None
+        return {
+            "schema": SCHEMA,
+            "photo": {
+                "name": self.photo.name,
+                "sha256": self.photo.sha256,
+                "width": self.photo.width,
+                "height": self.photo.height,
+            },
+            "image": self.photo.name,
+            "model": {"name": self.card.name, "version": self.card.version, "sha256": self.model_sha256},
+            "gradable": {"ok": self.gradable_ok, "score": None, "reasons": [note.to_dict() for note in self.reasons]},
+            "predicted_grade": self.grade,
+            "grade_name": GRADES[self.grade] if self.grade is not None else None,
+            "confidence": _round(self.grade_probs.max()) if self.grade_probs is not None else None,
+            "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
+            "dme": self._dme(),
+            "referable": self._referable() if graded else None,
+            "landmarks": self._landmarks(),
+            # None too where the model seeks none: nobody looked is not the same as nothing there.
+            "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
+            "warnings": [note.to_dict() for note in self.warnings],
+            "not_a_medical_device": True,
+        }
+
+    def _dme(self) -> dict[str, Any] | None:
+        if self.dme_probs is None:
+            return None
+        return {
+            "risk": self.dme,
+            "confidence": _round(self.dme_probs.max()),
+            "probabilities": [_round(p) for p in self.dme_probs],
+        }
+
+    def _referable(self) -> dict[str, Any]:
+        probability = self.referable_probability or 0.0
+        threshold = self.card.referable_threshold
+        return {"value": probability >= threshold, "probability": _round(probability), "threshold": _round(threshold)}
+
+    def _landmarks(self) -> dict[str, Any] | None:
+        if not self.gradable_ok:
+            return None
+        disc, fovea, diameter = self.disc_xy, self.fovea_xy, self.disc_diameter_px
+        return {
+            "optic_disc": {
+                "x_px": round(disc[0], 1),
+                "y_px": round(disc[1], 1),
+                "diameter_px": None if diameter is None else round(diameter, 1),
+            }
+            if disc
+            else None,
+            "fovea": {"x_px": round(fovea[0], 1), "y_px": round(fovea[1], 1)} if fovea else None,
+        }
+
+    def _lesion(self, code: str) -> dict[str, Any]:
+        area, diameter = int(np.count_nonzero(self.mask(code))), self.disc_diameter_px
+        return {
+            "present": area > 0,
+            "count": self.count(code),
+            "area_px": area,
+            "area_dd2": round(area / diameter**2, 5) if diameter else None,
+        }
+
+
+def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
+    """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
+    disc, fovea = (_landmark(whole, card, name, framed.home) for name in ("optic_disc", "fovea"))
+    return Findings(
+        photo,
+        framed.home,
+        card,
+        model_sha256,
+        grade_probs=None if whole.grade is None else _softmax(whole.grade[0] / card.temperatures["grade"]),
+        dme_probs=None if whole.dme is None else _softmax(whole.dme[0] / card.temperatures["dme"]),
+        disc_xy=disc,
+        fovea_xy=fovea,
+        frame_probs={
+            code: frame_probability((close if code in card.close else whole).structures, index, card, code)
+            for index, code in enumerate(card.structures)
+        },
+    )
+
+
+def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
+    """(S, S) float32: one plane of (1, L, h, w) logits at its view's full size, as probabilities."""
+    assert logits is not None
+    side = card.close_px if code in card.close else card.whole_px
+    full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
+    # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
+    return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
+
+
+def _landmark(whole: Outputs, card: Card, name: str, home: Home) -> Point | None:
+    """The mean of the map around its peak, in photo pixels; None where too little of the map lies there.
+
+    None too beyond the photo's edge, where a frame is black: what is not in the picture was not found.
+    """
+    if whole.landmarks is None or name not in card.landmarks:
+        return None
+    logits = whole.landmarks[0, card.landmarks.index(name)]
+    heat = _softmax(logits.ravel().astype(np.float64)).reshape(logits.shape)
+    side = logits.shape[0]
+    smooth = cv2.GaussianBlur(heat, (0, 0), 2.0)
+    peak_y, peak_x = np.unravel_index(smooth.argmax(), smooth.shape)
+    reach = max(3, side // 16)  # about half a disc diameter
+    y0, x0 = max(0, int(peak_y) - reach), max(0, int(peak_x) - reach)
+    around = heat[y0 : peak_y + reach + 1, x0 : peak_x + reach + 1]
+    mass = around.sum()
+    if mass < card.landmark_floor:
+        return None
+    y = (around.sum(1) @ (np.arange(around.shape[0]) + y0 + 0.5)) / mass
+    x = (around.sum(0) @ (np.arange(around.shape[1]) + x0 + 0.5)) / mass
+    scale = home.side_px / side
+    home_x, home_y = home.points_home(np.array([[x * scale, y * scale]]))[0]
+    if not (0 <= home_x <= home.width_px and 0 <= home_y <= home.height_px):
+        return None
+    return float(home_x), float(home_y)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def _without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
+    """The mask without its 8-connected components of fewer pixels."""
+    if smallest_px <= 1:
+        return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    keep[0] = False
+    return keep[np.asarray(labels, np.int32)]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest component alone: there is one disc."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    return labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

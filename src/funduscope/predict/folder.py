@@ -1,0 +1,132 @@
+"""Many photos, one after the other, and the folder that their results go to: flat memory, nothing half written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from funduscope.photo import Photo, PhotoError
+from funduscope.predict.findings import Failure, Findings
+
+if TYPE_CHECKING:
+    from funduscope.predict.outline import Palette
+
+SUMMARY = "summary.csv"
+Written = tuple[dict[str, Any], Path | None]
+"""What was said of a photo, as one object of `predict --json`, and the folder that it was written to."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is written of a photo beside its findings: see `predict.write.write`."""
+
+    palette: Palette = "standard"
+    probabilities: bool = False
+    full_size: bool = False
+
+
+def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
+    """Each path with its answer, in order. The next photo is decoded while the model looks at this one.
+
+    A photo that cannot be read gives a `Failure`. So does any other trouble with one photo, with the code E_INTERNAL:
+    one of a thousand must not end the run.
+    """
+    for path, opened in _opened_ahead(paths):
+        if isinstance(opened, Failure):
+            yield path, opened
+            continue
+        try:
+            yield path, answer(opened)
+        except Exception as error:
+            yield path, _internal(path, error)
+
+
+def _opened_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Photo | Failure]]:
+    with ThreadPoolExecutor(1, "decode") as pool:
+        waiting: tuple[Path, Future[Photo | Failure]] | None = None
+        for path in paths:
+            upcoming = path, pool.submit(_open, path)
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = upcoming
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+
+def _open(path: Path) -> Photo | Failure:
+    try:
+        return Photo.open(path)
+    except PhotoError as error:
+        return Failure(path.name, error.code, error.says)
+    except Exception as error:
+        return _internal(path, error)
+
+
+def _internal(path: Path, error: Exception) -> Failure:
+    """Nothing of the error's own text: it may hold what stands in the photo's metadata."""
+    _log.debug("one photo met an unexpected error", exc_info=error)
+    says = f"an unexpected error met this photo ({type(error).__name__}): --debug shows where, please report it"
+    return Failure(path.name, "E_INTERNAL", says)
+
+
+def new_folder(now: datetime, place: Path = Path()) -> Path:
+    """Makes a folder named after the time; one of the same second is left alone."""
+    name, number = f"funduscope-{now:%Y%m%d-%H%M%S}", 1
+    while True:
+        folder = place / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+@contextmanager
+def open_results(folder: Path, many: bool, drawn: Drawn) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
+    """Gives the function that writes one answer into a folder of its own in `folder`.
+
+    many: also write summary.csv, a row each. The function raises `FileExistsError` where something of somebody else
+    stands in the way of one photo (its row is in the summary; go on with the next), other `OSError` where the disk
+    refuses, after which going on is no use.
+    """
+    from funduscope.predict.naming import safe_stem
+    from funduscope.predict.summary import SummaryRow, open_summary
+    from funduscope.predict.write import write
+
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = {SUMMARY}
+    with open_summary(folder / SUMMARY) if many else nullcontext(lambda row: None) as add:
+
+        def put(path: Path, answer: Findings | Failure) -> Written:
+            if isinstance(answer, Failure):
+                failed = answer.to_dict()
+                add(SummaryRow.of_failure(failed))
+                return failed, None
+            stem = safe_stem(answer.photo.name, taken, str(path))
+            try:
+                place = write(
+                    answer,
+                    folder / stem,
+                    palette=drawn.palette,
+                    probabilities=drawn.probabilities,
+                    full_size=drawn.full_size,
+                )
+            except FileExistsError:
+                add(SummaryRow.of(answer.to_dict()))
+                raise
+            # Reading it back is quicker than to count components once more.
+            found = json.loads((place / "findings.json").read_bytes())
+            add(SummaryRow.of(found, stem))
+            return found, place
+
+        yield put

@@ -1,0 +1,60 @@
+"""Names for results, made from names of photos, which are input from strangers like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from typing import Final
+
+LONGEST: Final = 80
+"""Characters in a stem, at most."""
+
+LONGEST_BYTES: Final = 200
+"""Bytes of a stem in UTF-8, at most: file systems count bytes up to 255, and endings such as `_MA_prob.png` follow."""
+
+_PICTURE_SUFFIX: Final = re.compile(r"\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|ppm|pgm)$", re.IGNORECASE)
+_WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
+
+def safe_stem(name: str, taken: set[str], path_for_hash: str) -> str:
+    """A stem for a folder or a file that is safe on every system, as like `name` as can be.
+
+    Keeps letters and digits of every script and `._-()`, without folders and without a picture's suffix; never empty,
+    never begins with `.` or `-`, at most 80 characters. A stem that is in `taken` already (upper and lower case are
+    one) gets a short hash of `path_for_hash` appended. What is returned is added to `taken`.
+    """
+    stem = _clean(name)
+    if stem.casefold() in taken:
+        digest = hashlib.sha256(path_for_hash.encode("utf-8", "surrogatepass")).hexdigest()
+        stem = _with_ending(stem, f"-{digest[:8]}")
+    unnumbered, number = stem, 2
+    while stem.casefold() in taken:
+        stem = _with_ending(unnumbered, f"-{number}")
+        number += 1
+    taken.add(stem.casefold())
+    return stem
+
+
+def _clean(name: str) -> str:
+    last = re.split(r"[/\\]", name)[-1]
+    last = unicodedata.normalize("NFC", _PICTURE_SUFFIX.sub("", last))
+    kept = "".join(char if _is_kept(char) else "_" for char in last)
+    # A name that ends in a dot loses it on Windows, and then stands for another file.
+    stem = _cut(re.sub(r"_{2,}", "_", kept).lstrip(".-"), LONGEST, LONGEST_BYTES).rstrip(".")
+    if not stem.strip("_"):
+        return "photo"
+    return f"_{_cut(stem, LONGEST - 1, LONGEST_BYTES - 1)}" if _WINDOWS_DEVICE.match(stem) else stem
+
+
+def _is_kept(char: str) -> bool:
+    # Marks (M) belong to their letters in many scripts.
+    return char in "._-()" or unicodedata.category(char)[0] in "LM" or char.isdecimal()
+
+
+def _cut(text: str, characters: int, size: int) -> str:
+    return text[:characters].encode("utf-8")[:size].decode("utf-8", "ignore")
+
+
+def _with_ending(stem: str, ending: str) -> str:
+    return _cut(stem, LONGEST - len(ending), LONGEST_BYTES - len(ending)) + ending

@@ -1,0 +1,82 @@
+"""The model as a function of a photo: open, frame, look twice, interpret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from funduscope.framing import Frame, frame
+from funduscope.photo import Note, Photo, PhotoError
+from funduscope.predict.findings import Failure, Findings, interpret
+from funduscope.predict.runtime import Outputs, Runtime
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Source = str | Path | bytes | Image.Image | np.ndarray | Photo
+
+NO_EYE = Note("NOT_FUNDUS", "No round field of view stands out: expected a photograph of the back of the eye.")
+TOO_DARK = Note("TOO_DARK", "The field of view is almost black: raise flash or exposure and retake.")
+TOO_BRIGHT = Note("TOO_BRIGHT", "The field of view is almost white: lower flash or exposure and retake.")
+NO_DETAIL = Note("NO_DETAIL", "The field of view has no detail at all: check focus and lens cap and retake.")
+
+
+class Predictor:
+    """Answers for photos, one or a stream. runtime: what turns images into logits, with its card."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.card = runtime.card
+
+    def __call__(self, photo: Source, *, name: str | None = None) -> Findings:
+        """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
+
+        Raises `PhotoError` for what cannot be decoded or breaks a limit.
+        """
+        opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
+        framed = frame(opened, self.card.close_px)
+        reasons = not_gradable(framed)
+        if reasons:
+            return Findings(opened, framed.home, self.card, self.runtime.sha256, reasons=reasons)
+        return interpret(opened, framed, *self.look(framed.image), self.card, self.runtime.sha256)
+
+    def look(self, image: np.ndarray) -> tuple[Outputs, Outputs]:
+        """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
+
+        A model that seeks nothing in the close view is not run on it.
+        """
+        card = self.card
+        size = (card.whole_px, card.whole_px)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
+        whole = self.runtime(small[None])
+        needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
+        return whole, self.runtime(image[None]) if needs_close else whole
+
+    def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
+        """One answer a photo, in order, in flat memory; a photo that cannot be read yields a `Failure`."""
+        for photo in photos:
+            try:
+                yield self(photo)
+            except PhotoError as error:
+                named = Path(photo).name if isinstance(photo, str | Path) else "photo"
+                yield Failure(named, error.code, error.says)
+
+
+def not_gradable(framed: Frame) -> tuple[Note, ...]:
+    """Reasons to refuse that need no learning: no eye in the picture, or nothing to see in it."""
+    if framed.eye is None:
+        return (NO_EYE,)
+    side = framed.home.side_px
+    middle = framed.image[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4].astype(np.float32)
+    brightness = float(middle.max(axis=2).mean())
+    if brightness < 12:
+        return (TOO_DARK,)
+    if float(middle.min(axis=2).mean()) > 243:
+        return (TOO_BRIGHT,)
+    if float(middle.std(axis=(0, 1)).max()) < 1.5:
+        return (NO_DETAIL,)
+    return ()

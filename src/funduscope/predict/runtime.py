@@ -1,0 +1,102 @@
+"""Behind one call: images in, logits out. ONNX Runtime for using; torch, on demand, for training's validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from funduscope.predict.card import Card
+
+OUTPUT_NAMES = ("grade", "dme", "structures", "landmarks")
+
+
+class ModelError(RuntimeError):
+    """A model file that cannot be used; `code` names the kind, the message what to do."""
+
+    def __init__(self, code: str, says: str) -> None:
+        super().__init__(says)
+        self.code = code
+        self.says = says
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Logits only; None for what the model does not answer.
+
+    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'); float32.
+    """
+
+    grade: np.ndarray | None = None
+    dme: np.ndarray | None = None
+    structures: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+
+
+class Runtime(Protocol):
+    """Anything that answers. sha256: of the model's file, or of nothing where there is none."""
+
+    card: Card
+    sha256: str
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """(B, H, W, 3) uint8 RGB to logits."""
+        ...
+
+
+class OnnxRuntime:
+    """A model file in ONNX Runtime on the CPU.
+
+    threads: 0 lets ONNX Runtime choose. Raises `ModelError`: E_MODEL where the file is missing or is no such model.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        import onnxruntime
+
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # Sizes differ between the two views; a memory pattern planned for one only costs time in the other.
+        options.enable_mem_pattern = False
+        try:
+            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            card = self.session.get_modelmeta().custom_metadata_map["card"]
+            self.card = Card.from_json(card)
+        except Exception as error:  # onnxruntime raises a family of its own without a common base
+            raise ModelError(
+                "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
+            ) from error
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        values: list[Any] = list(self.session.run(self.names, {"image": np.ascontiguousarray(images)}))
+        return Outputs(**dict(zip(self.names, values, strict=True)))
+
+
+class TorchRuntime:
+    """A torch network behind the same call; the network is a callable on (B, H, W, 3) uint8 with `Outputs` of tensors.
+
+    bfloat16: compute as training does on machines that have it; figures that are published use float32.
+    """
+
+    def __init__(self, network: Callable[[Any], Any], card: Card, *, bfloat16: bool = False) -> None:
+        self.network, self.card, self.bfloat16 = network, card, bfloat16
+        self.sha256 = hashlib.sha256(b"").hexdigest()
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        import torch
+
+        device = next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]
+        batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
+            outputs = self.network(batch)
+        return Outputs(**{name: value.float().cpu().numpy() for name, value in outputs.named().items()})

@@ -1,0 +1,135 @@
+"""Everything that is left on disk of one photo: findings.json, masks, overlay and report, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from funduscope.predict.naming import safe_stem
+from funduscope.predict.outline import Outline, Palette, Traced, trace
+from funduscope.predict.overlay import WIDTH_PX, overlay
+from funduscope.predict.report import report
+from funduscope.predict.summary import SummaryRow, open_summary, write_summary
+
+if TYPE_CHECKING:
+    from funduscope.predict.findings import Findings
+
+__all__ = ["SummaryRow", "findings_schema", "open_summary", "safe_stem", "to_json", "write", "write_summary"]
+
+_OURS = re.compile(r"findings\.json|overlay\.png|report\.html|.+_[A-Z]{2,}(\.tif|_prob\.png)", re.DOTALL)
+
+
+def write(
+    findings: Findings,
+    folder: Path,
+    *,
+    palette: Palette = "standard",
+    probabilities: bool = False,
+    full_size: bool = False,
+) -> Path:
+    """Writes the results of one photo into `folder` and returns it.
+
+    findings.json, overlay.png and report.html always; `{photo}_{structure}.tif` (uint8, 0 or 255, the photo's own
+    size) for every structure where the photo could be graded, and with `probabilities` also
+    `{photo}_{structure}_prob.png` (probability times 255, rounded). `full_size`: the overlay as wide as the photo.
+
+    The folder appears complete or not at all, and takes the place of an earlier result of that name. Raises
+    `FileExistsError` where something stands there that this function did not write, `OSError` where the disk refuses,
+    `ValueError` for an unknown palette or for findings that hold NaN.
+    """
+    folder = Path(os.path.realpath(folder))
+    _check_place(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name[:12]}.{secrets.token_hex(4)}.partial")
+    unfinished.mkdir()
+    try:
+        found = findings.to_dict()
+        (unfinished / "findings.json").write_bytes(to_json(found))
+        outlines = _write_masks(findings, unfinished, _stem(findings, folder), probabilities)
+        traced = Traced(found, outlines)
+        picture = overlay(findings, palette=palette, width_px=None if full_size else WIDTH_PX, traced=traced)
+        Image.fromarray(picture).save(unfinished / "overlay.png", compress_level=1)
+        page = report(findings, palette=palette, traced=traced)
+        (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
+        _put_in_place(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return folder
+
+
+def to_json(found: Mapping[str, Any]) -> bytes:
+    """findings.json's bytes: UTF-8, the schema's order of keys, a newline at the end; `ValueError` for NaN."""
+    known = [key for key in findings_schema()["properties"] if key in found]
+    ordered = {key: found[key] for key in known} | dict(found)
+    text = json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A file name that is not valid Unicode becomes JSON's own escapes, which read back as the same name.
+    return text.encode("utf-8", "backslashreplace")
+
+
+@cache
+def findings_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that every findings.json follows."""
+    file = resources.files("funduscope").joinpath("predict", "findings.schema.json")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _write_masks(findings: Findings, folder: Path, stem: str, probabilities: bool) -> dict[str, Outline]:
+    """Writes one structure after the other, so that one mask is held at a time, and returns their outlines."""
+    outlines: dict[str, Outline] = {}
+    for code in findings.codes if findings.gradable_ok else ():
+        mask = np.ascontiguousarray(findings.mask(code), dtype=bool)
+        outlines[code] = trace(mask)
+        levels = mask.view(np.uint8) * np.uint8(255)
+        Image.fromarray(levels).save(folder / f"{stem}_{code}.tif", compression="tiff_lzw")
+        if probabilities:
+            chances = cv2.convertScaleAbs(findings.probability(code), alpha=255)
+            Image.fromarray(chances).save(folder / f"{stem}_{code}_prob.png", compress_level=1)
+    return outlines
+
+
+def _stem(findings: Findings, folder: Path) -> str:
+    """The masks' stem: the photo's, or the folder's where that is the photo's with a hash to tell it from its twin."""
+    stem = safe_stem(findings.photo.name, set(), "")
+    return folder.name if folder.name.startswith(f"{stem}-") else stem
+
+
+def _check_place(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
+    foreign = [entry.name for entry in folder.iterdir() if entry.is_dir() or not _OURS.fullmatch(entry.name)]
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
+        )
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    """Renames the finished folder to its name; what stood there is set aside first and removed last."""
+    if not folder.exists():
+        unfinished.rename(folder)
+        return
+    earlier = unfinished.with_suffix(".earlier")
+    folder.rename(earlier)
+    try:
+        unfinished.rename(folder)
+    except BaseException:
+        with suppress(OSError):
+            earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

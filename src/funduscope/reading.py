@@ -1,0 +1,63 @@
+"""One run of `predict`: every photo answered in order, written, and told on the terminal or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from funduscope.photo import Photo
+from funduscope.predict.findings import Failure, Findings
+from funduscope.predict.folder import SUMMARY, Drawn, Written, answers, new_folder, open_results
+from funduscope.terminal import complain, sentence, shown, tracked
+
+
+def predict_all(
+    answer: Callable[[Photo], Findings], paths: list[Path], out: Path | None, drawn: Drawn, *, as_json: bool
+) -> int:
+    """Answers for all paths; the exit code is 1 where any photo failed.
+
+    out: where results go; None is a new folder named after the time or, with `as_json`, nowhere.
+    """
+    folder = new_folder(datetime.now()) if out is None and not as_json else out
+    many = len(paths) > 1
+    failed = 0
+    last: Written = {}, None
+    with open_results(folder, many, drawn) if folder else nullcontext(_only_said) as put:
+        stream = answers(answer, paths)
+        for path, said in stream if as_json else tracked(stream, "Reading", len(paths)):
+            try:
+                last = put(path, said)
+            except FileExistsError as error:
+                last = said.to_dict(), None
+                complain(f"{path}: {error}")
+                failed += 1
+            if isinstance(said, Failure):
+                complain(f"{path}: {said.code}: {said.says}")
+                failed += 1
+            if as_json:
+                # Escapes keep the line whole in every terminal's encoding, whatever the photo is called.
+                print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
+    if folder and not as_json:
+        _conclude(folder, len(paths), failed, last)
+    if folder and out is None and not many and failed:
+        folder.rmdir()  # made for nothing
+    return 1 if failed else 0
+
+
+def _only_said(path: Path, said: Findings | Failure) -> Written:
+    return said.to_dict(), None
+
+
+def _conclude(folder: Path, count: int, failed: int, last: tuple[dict[str, Any], Path | None]) -> None:
+    found, place = last
+    if count == 1:
+        if place is not None:
+            print(sentence(found))
+            print(shown(f"Open {place / 'report.html'}"))
+        return
+    print(f"{count - failed} of {count} photos read" + (f", {failed} failed." if failed else "."))
+    print(shown(f"Results are in {folder}; {SUMMARY} there has a row for each photo."))

@@ -1,0 +1,78 @@
+"""What people see on the terminal: progress, one line for an error, a sentence for a photo, a table of scores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from funduscope.vocabulary import CODES, GRADES, structure
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+T = TypeVar("T")
+
+
+def shown(text: str) -> str:
+    """The text on one line, with what a terminal could act on (control characters, turned directions) replaced."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    print(f"funduscope: {shown(text)}", file=sys.stderr, flush=True)
+
+
+def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterator[T]:
+    """The items as they come, with a progress bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        count = len(items) if total is None and hasattr(items, "__len__") else total  # pyright: ignore[reportArgumentType]
+        yield from bar.track(items, count, description=words)
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """What findings.json's content says of a photo, in one line."""
+    name = found["photo"]["name"]
+    if not found["gradable"]["ok"]:
+        return shown(f"{name}: not gradable. {' '.join(reason['says'] for reason in found['gradable']['reasons'])}")
+    parts = []
+    if found.get("predicted_grade") is not None:
+        sure = f", {found['confidence']:.0%} sure" if found.get("confidence") is not None else ""
+        parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{sure})")
+    if found.get("dme") is not None:
+        parts.append(f"macular edema risk {found['dme']['risk']} of 2")
+    lesions = found.get("lesions") or {}
+    counts = [f"{structure(code).name.lower()} {lesions[code]['count']}" for code in CODES if code in lesions]
+    if counts:
+        parts.append(", ".join(counts))
+    return shown(f"{name}: {'; '.join(parts) or 'nothing was asked of it'}.")
+
+
+def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: Mapping[str, Any]) -> Table:
+    """One data set's scores as a table; states: state -> score -> interval."""
+    from rich.table import Table
+
+    refused = f", {details['refused']} refused" if details.get("refused") else ""
+    table = Table(title=f"{dataset}: {details['photos']} photos{refused}", title_justify="left")
+    for heading in ("state", "score", "value", "95 % interval"):
+        table.add_column(heading, justify="left" if heading in ("state", "score") else "right", no_wrap=True)
+    for state, scores in states.items():
+        for number, (score, interval) in enumerate(scores.items()):
+            spread = f"[{_number(interval.low)}, {_number(interval.high)}]".replace("[", r"\[")
+            table.add_row("" if number else state, score, _number(interval.value), spread)
+        table.add_section()
+    return table
+
+
+def _number(value: float) -> str:
+    if value != value:  # nan: there is no such score
+        return "-"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

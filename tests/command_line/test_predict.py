@@ -1,0 +1,297 @@
+"""`predict` and `demo`: what is written, what is printed, and what one bad photo costs."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.loading import load
+from funduscope.predict.folder import new_folder
+from funduscope.predict.gather import gather
+
+Command = Callable[..., tuple[int, str, str]]
+Save = Callable[..., Path]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def objects(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_one_photo_gets_a_folder_and_a_sentence(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, out, err = command("predict", photo, "--model", tiny, "--out", tmp_path / "results")
+    assert (code, err) == (0, "")
+    written = {path.name for path in (tmp_path / "results" / "eye").iterdir()}
+    assert {"findings.json", "overlay.png", "report.html", "eye_MA.tif", "eye_OD.tif"} <= written
+    assert not any("_prob" in name for name in written)
+    assert not (tmp_path / "results" / "summary.csv").exists()
+    first, second = out.splitlines()
+    assert first.startswith("eye.jpg: grade ")
+    assert second.startswith("Open ")
+    assert Path(second.removeprefix("Open ")).is_file()
+
+
+def test_options_reach_what_is_written(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.png", 2200, 1500)
+    plain, drawn = tmp_path / "plain", tmp_path / "drawn"
+    assert command("predict", photo, "--model", tiny, "--out", plain)[0] == 0
+    options = ("--probabilities", "--full-size", "--palette", "safe", "--threads", 1)
+    assert command("predict", photo, "--model", tiny, "--out", drawn, *options)[0] == 0
+    assert Image.open(plain / "eye" / "overlay.png").width == 2048
+    assert Image.open(drawn / "eye" / "overlay.png").width == 2200
+    probability = Image.open(drawn / "eye" / "eye_EX_prob.png")
+    assert (probability.size, probability.mode) == ((2200, 1500), "L")
+    assert (plain / "eye" / "report.html").read_bytes() != (drawn / "eye" / "report.html").read_bytes()
+
+
+def test_json_is_one_object_a_line_in_order_and_nothing_else(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = [save_eye(Path(f"{name}.jpg"), 300 + 10 * i) for i, name in enumerate("zcab")]
+    given.insert(2, Path("bad.jpg"))
+    given[2].write_bytes(b"\xff\xd8\xff and no more")
+    code, out, err = command("predict", *given, "--model", tiny, "--json")
+    assert code == 1
+    found = objects(out)
+    assert [one["photo"]["name"] for one in found] == [path.name for path in given]
+    assert found[2].keys() == {"photo", "error"}
+    assert found[2]["error"]["code"].startswith("E_")
+    assert [one["photo"]["width"] for one in found if "error" not in one] == [300, 310, 320, 330]
+    assert len(err.splitlines()) == 1
+    assert "bad.jpg" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in given)
+
+
+def test_json_with_out_says_what_it_writes(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    save_eye(tmp_path / "in" / "a.jpg")
+    save_eye(tmp_path / "in" / "b.jpg", 400)
+    code, out, err = command("predict", tmp_path / "in", "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    written = [json.loads((tmp_path / "out" / name / "findings.json").read_text("utf-8")) for name in "ab"]
+    assert objects(out) == written
+    assert [row["folder"] for row in rows(tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_broken_photo_costs_one_line(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    folder = tmp_path / "in"
+    for name in ("a.jpg", "c.png", "d.tif", "sub/e.jpg"):
+        save_eye(folder / name)
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    code, out, err = command("predict", folder, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert len(err.splitlines()) == 2
+    assert "Traceback" not in err
+    assert "4 of 6 photos read, 2 failed." in out
+    table = {row["photo"]: row for row in rows(tmp_path / "out")}
+    assert list(table) == ["a.jpg", "b.jpg", "c.png", "d.tif", "empty.jpg", "e.jpg"]
+    assert table["b.jpg"]["error"] == "E_TRUNCATED"
+    assert table["empty.jpg"]["error"] == "E_EMPTY"
+    assert not (tmp_path / "out" / "b").exists()
+
+
+def test_a_fault_of_the_program_costs_one_photo_too(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict.predictor import Predictor
+
+    look = Predictor.look
+
+    def fails_once(self: Predictor, image: np.ndarray):
+        monkeypatch.setattr(Predictor, "look", look)
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Predictor, "look", fails_once)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_INTERNAL", None]
+    assert "secret" not in out + err
+
+
+def test_a_missing_file_is_a_failure_among_others(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    names = tmp_path / "nothing.jpg", save_eye(tmp_path / "eye.jpg"), tmp_path / ("n" * 300 + ".jpg")
+    code, out, _ = command("predict", *names, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_NOT_FOUND", None, "E_NOT_FOUND"]
+
+
+def test_a_photo_that_cannot_be_graded_is_an_answer(command: Command, tiny: Path, tmp_path: Path):
+    Image.new("RGB", (300, 300)).save(tmp_path / "black.png")
+    code, out, err = command("predict", tmp_path / "black.png", "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "not gradable" in out
+    assert json.loads((tmp_path / "out" / "black" / "findings.json").read_text("utf-8"))["predicted_grade"] is None
+
+
+def test_equal_stems_keep_apart(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("one/eye.jpg", "two/eye.png", "two/EYE.tif", "summary.csv.jpg")]
+    assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+    folders = [row["folder"] for row in rows(tmp_path / "out")]
+    assert folders[0] == "eye"
+    assert len({folder.casefold() for folder in folders} | {"summary.csv"}) == 5
+    assert all((tmp_path / "out" / folder / "findings.json").is_file() for folder in folders)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
+def test_nasty_names(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    folder = tmp_path / "in"
+    names = ["-x.jpg", "=cmd().jpg", ";rm.jpg", "a\nb\x1b[31m.jpg", "\U0001f441.jpg", os.fsdecode(b"\xff\xfe.jpg")]
+    for name in names:
+        save_eye(folder / name)
+    code, out, err = command("predict", folder, "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert sorted(one["photo"]["name"] for one in objects(out)) == sorted(names)
+    assert all(name.parent == tmp_path / "out" for name in (tmp_path / "out").iterdir())
+    assert not any(row["photo"].startswith(("=", "-")) for row in rows(tmp_path / "out"))
+    (folder / "bad\n\x1b[31m.jpg").write_bytes(b"x")
+    code, _, err = command("predict", folder / "bad\n\x1b[31m.jpg", "--model", tiny, "--json")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "\x1b" not in err
+
+
+def test_a_folder_is_searched_by_content(save_eye: Save, tmp_path: Path):
+    for name in ("b.jpg", "a/photo", "a/z.png", ".hidden.jpg", ".cache/c.jpg"):
+        save_eye(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "broken.tiff").write_bytes(b"")
+    earlier = tmp_path / "funduscope-1" / "b"
+    save_eye(earlier / "overlay.png")
+    (earlier / "findings.json").write_text("{}")
+    found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
+    assert found == ["b.jpg", "broken.tiff", "a/photo", "a/z.png"]
+    assert gather([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
+
+
+@pytest.mark.parametrize("content", [None, "readme.txt"])
+def test_a_folder_without_photos(command: Command, tiny: Path, tmp_path: Path, content: str | None):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if content:
+        (folder / content).write_text("nothing here")
+    code, out, err = command("predict", folder, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_into_one_folder_end_alike(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+
+    def run() -> dict[str, bytes]:
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+        return {str(path): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+    assert run() == run()
+
+
+def test_foreign_files_are_never_replaced(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    thesis = tmp_path / "out" / "a" / "thesis.docx"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "thesis.docx" in err
+    assert thesis.read_text() == "years of work"
+    assert [row["folder"] for row in rows(tmp_path / "out")] == ["", "b"]
+
+
+def test_a_full_disk_ends_the_run_in_one_line(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("funduscope.predict.write.write", full)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert err == "funduscope: the system refused: No space left on device\n"
+
+
+def test_an_interruption_is_one_line_and_keeps_what_was_done(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict.predictor import Predictor
+
+    answer = Predictor.__call__
+
+    def stops(self: Predictor, photo: object):
+        if photo.name == "b.jpg":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return answer(self, photo)
+
+    monkeypatch.setattr(Predictor, "__call__", stops)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 130
+    assert err.strip() == "funduscope: interrupted"
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+
+
+def test_without_out_a_folder_named_after_the_time(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    save_eye(tmp_path / "eye.jpg")
+    assert command("predict", "eye.jpg", "--model", tiny)[0] == 0
+    (folder,) = tmp_path.glob("funduscope-*")
+    datetime.strptime(folder.name, "funduscope-%Y%m%d-%H%M%S")
+    assert (folder / "eye" / "report.html").is_file()
+    now = datetime(2026, 1, 2, 3, 4, 5)
+    names = [new_folder(now, tmp_path).name for _ in range(2)]
+    assert names == ["funduscope-20260102-030405", "funduscope-20260102-030405-2"]
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    before = set(tmp_path.iterdir())
+    assert command("predict", "bad.jpg", "--model", tiny)[0] == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_several_models_answer_as_one(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    photo, other = save_eye(tmp_path / "eye.jpg"), make_model(tmp_path / "other.onnx", seed=1)
+    each = [objects(command("predict", photo, "--model", model, "--json")[1])[0] for model in (tiny, other)]
+    code, out, _ = command("predict", photo, "--model", tiny, "--model", other, "--json")
+    assert code == 0
+    mean = np.mean([one["probabilities"] for one in each], axis=0)
+    np.testing.assert_allclose(objects(out)[0]["probabilities"], mean, atol=1e-4)
+
+
+def test_models_that_look_otherwise_are_refused_together(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    other = make_model(tmp_path / "other.onnx", replace(load(tiny).card, close_px=192, name="wide"))
+    code, out, err = command("predict", save_eye(tmp_path / "eye.jpg"), "--model", tiny, "--model", other, "--json")
+    assert (code, out) == (1, "")
+    assert "close_px is 128 in one and 192 in the other" in err
+
+
+def test_demo(command: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second run replaces the first one's results
+        code, out, err = command("demo", "--model", tiny)
+        assert (code, err) == (0, "")
+        first, second = out.splitlines()
+        assert first.startswith("hrf_07_dr.jpg: ")
+        assert second == f"Open {tmp_path / 'funduscope-demo' / 'hrf_07_dr' / 'report.html'}"
+    assert [path.name for path in (tmp_path / "funduscope-demo").iterdir()] == ["hrf_07_dr"]

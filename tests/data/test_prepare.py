@@ -1,0 +1,144 @@
+"""The cache of prepared photos: keyed by what it was made of, whole or not there, and nobody's loss when deleted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data import prepare as module
+from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
+from funduscope.data.drawn import draw_eye
+from funduscope.data.masks import read_mask
+from funduscope.data.prepare import CACHE_VARIABLE, cached, default_cache, prepare, read_prepared
+from funduscope.vocabulary import EITHER_EXUDATE
+
+SIDE = 128
+EYE = draw_eye(21, grade=3, dme=2, width_px=400)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """A photo with masks of EX and the disc."""
+    Image.fromarray(EYE.pixels).save(tmp_path / "eye.png")
+    masks = {}
+    for code in ("EX", "OD"):
+        Image.fromarray(EYE.masks[code].astype(np.uint8) * 255).save(tmp_path / f"{code}.png")
+        masks[code] = Mask((tmp_path / f"{code}.png",), read_mask)
+    return Case("set/eye", "set", "eye", tmp_path / "eye.png", "eye", Labels(grade=3, masks=masks))
+
+
+def _relabelled(case: Case, **changes: object) -> Case:
+    return replace(case, labels=replace(case.labels, **changes))
+
+
+def test_what_comes_back_is_what_was_made(case: Case, tmp_path: Path) -> None:
+    case = _relabelled(case, grade=1, masks={**case.labels.masks, EITHER_EXUDATE: case.labels.masks["EX"]})
+    made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, tmp_path / "cache"))
+    assert (read.home, read.absent, read.channels) == (made.home, made.absent, made.channels)
+    assert np.array_equal(read.image, made.image)
+    for name in ("coverage", "known"):
+        planes, own = getattr(read, name), getattr(made, name)
+        assert planes.keys() == own.keys()
+        assert all(np.array_equal(planes[code], own[code]) and planes[code].dtype == own[code].dtype for code in own)
+
+
+def test_masks_lie_where_the_photo_shows_them(case: Case) -> None:
+    """The frame's disc is around the frame's disc center, and its area is the photo's."""
+    made = prepare(case, SIDE)
+    disc = made.coverage["OD"] / 255
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    center = np.array([[(x * disc).sum(), (y * disc).sum()]]) / disc.sum()
+    assert np.abs(made.home.points_home(center)[0] - EYE.disc_xy).max() < 1.0
+    assert disc.sum() * made.home.px_per_frame_px**2 == pytest.approx(EYE.masks["OD"].sum(), rel=0.02)
+
+
+def test_the_second_time_nothing_is_made(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cached(case, SIDE, tmp_path / "cache")
+    monkeypatch.setattr(module, "prepare", None)
+    assert cached(case, SIDE, tmp_path / "cache") == path
+
+
+def test_it_may_be_deleted_any_time(case: Case, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = cached(case, SIDE, cache)
+    data = first.read_bytes()
+    shutil.rmtree(cache)
+    assert cached(case, SIDE, cache) == first
+    assert {name: array.tobytes() for name, array in np.load(first).items()}
+    assert len(first.read_bytes()) == len(data)
+
+
+def test_names_places_and_folds_make_no_other_file(case: Case, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    path = cached(case, SIDE, cache)
+    moved = tmp_path / "elsewhere.png"
+    shutil.copy(case.path, moved)
+    assert cached(replace(case, path=moved, key="other/name", name="name", fold=3), SIDE, cache) == path
+
+
+def test_whatever_it_is_made_of_makes_another_file(case: Case, tmp_path: Path) -> None:
+    cache, box = tmp_path / "cache", ((1.0, 2.0, 60.0, 70.0),)
+    paths = [cached(case, SIDE, cache), cached(case, SIDE + 32, cache)]
+    votes = tmp_path / "votes.png"
+    Image.fromarray((EYE.masks["HE"] * 60).astype(np.uint8)).save(votes)
+    changes = (
+        {"masks": {}},
+        {"masks": {"EX": case.labels.masks["EX"]}},
+        {"masks": {"EX": ABSENT, "OD": case.labels.masks["OD"]}},
+        {"masks": {"SE": case.labels.masks["EX"], "OD": case.labels.masks["OD"]}},
+        {"grade": 0},
+        {"dme": 0, "masks": {}},
+        {"boxes": {"OD": box}, "masks": {}},
+        {"votes": {"HE": votes}, "experts": {"HE": 1}},
+        {"experts": {"HE": 0}},
+    )
+    paths += [cached(_relabelled(case, **change), SIDE, cache) for change in changes]
+    pixels = EYE.pixels.copy()
+    pixels[200, 200] += 1
+    Image.fromarray(pixels).save(case.path)
+    paths.append(cached(case, SIDE, cache))
+    mask = EYE.masks["EX"].copy()
+    mask[200, 200] ^= True
+    Image.fromarray(mask.astype(np.uint8) * 255).save(case.labels.masks["EX"].paths[0])
+    paths.append(cached(case, SIDE, cache))
+    assert len({path.name for path in paths}) == len(paths)
+
+
+def test_a_write_that_fails_leaves_no_file_behind_its_name(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk does it: half the bytes, then an error."""
+    cache = tmp_path / "cache"
+
+    def half(file, **arrays):
+        file.write(b"PK" + bytes(500))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", half)
+        with pytest.raises(OSError, match="No space"):
+            cached(case, SIDE, cache)
+    assert not list(cache.glob("*.npz"))
+    assert read_prepared(cached(case, SIDE, cache)).image.shape == (SIDE, SIDE, 3)
+
+
+def test_a_mask_of_another_size_is_named_and_not_cached(case: Case, tmp_path: Path) -> None:
+    Image.fromarray(EYE.masks["EX"][::2, ::2].astype(np.uint8) * 255).save(tmp_path / "EX.png")
+    with pytest.raises(LabelError, match=r"EX\.png"):
+        cached(case, SIDE, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "named"))
+    assert default_cache() == tmp_path / "named"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg/funduscope"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert default_cache() == Path("~/.cache/funduscope").expanduser()

@@ -1,0 +1,263 @@
+"""A checkpoint rebuilds its model alone, is never half written, and is refused where it is anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from funduscope import checkpoint
+from funduscope.checkpoint import FORMAT, CheckpointError
+from funduscope.network.network import Network, build
+from funduscope.recipe import Recipe
+
+RECIPE = Recipe.from_toml(
+    'name = "small"\n',
+    [
+        "encoder.name=resnet18",
+        "encoder.weights=none",
+        "decoder.skip_channels=[8, 8, 8, 8, 16]",
+        "decoder.channels=[16, 16, 8, 8]",
+        'tasks.structures=["EX", "OD"]',
+    ],
+)
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """Weights that no fresh network has, statistics included."""
+    torch.manual_seed(3)
+    built = build(RECIPE)
+    built.train()(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def good(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as training writes it."""
+    path = tmp_path_factory.mktemp("good") / "best.safetensors"
+    groups = {"weights": network.state_dict(), "raw": {"x": torch.arange(3)}}
+    checkpoint.save(path, RECIPE, groups, {"name": "small"}, {"epoch": 4, "best_score": 0.5})
+    return path
+
+
+def _parts(path: Path) -> tuple[Tensors, dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def test_a_file_rebuilds_its_model_alone(good: Path, network: Network) -> None:
+    held = checkpoint.load(good)
+    assert (held.recipe, held.card, held.progress) == (RECIPE, {"name": "small"}, {"epoch": 4, "best_score": 0.5})
+    images = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
+    rebuilt = held.network()
+    assert not rebuilt.training
+    with torch.inference_mode():
+        for name, value in network(images).named().items():
+            assert torch.equal(rebuilt(images).named()[name], value), name
+
+
+def test_only_the_groups_that_are_asked_for_are_read(good: Path) -> None:
+    assert all(name.startswith("weights/") for name in checkpoint.load(good).tensors)
+    held = checkpoint.load(good, ("raw",))
+    assert held.tensors.keys() == {"raw/x"}
+    assert torch.equal(held.group("raw")["x"], torch.arange(3))
+
+
+def test_tensors_that_share_memory_and_lie_otherwise_are_kept_whole(tmp_path: Path, network: Network) -> None:
+    state = network.to(memory_format=torch.channels_last).state_dict()  # pyright: ignore[reportCallIssue]
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, RECIPE, {"weights": state, "again": state}, {}, {})
+    held = checkpoint.load(path, ("weights", "again"))
+    for group in ("weights", "again"):
+        assert all(torch.equal(value, state[name]) for name, value in held.group(group).items())
+
+
+@pytest.mark.parametrize("fails_in", ["save_file", "fsync"])
+def test_a_write_that_fails_leaves_the_old_file(
+    fails_in: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(good.read_bytes())
+
+    def full(*arguments: Any) -> None:
+        if fails_in == "save_file":
+            Path(arguments[1]).write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((checkpoint, "save_file") if fails_in == "save_file" else (os, "fsync")), full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, RECIPE, {"weights": {}}, {}, {"epoch": 5})
+    assert checkpoint.load(path).progress["epoch"] == 4
+    monkeypatch.undo()
+    checkpoint.save(path, RECIPE, {"weights": {}}, {}, {"epoch": 5})
+    assert checkpoint.load(path).progress["epoch"] == 5
+    assert sorted(tmp_path.iterdir()) == [path], "the half was overwritten and moved"
+
+
+def _header(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+class _Runs:
+    """What a pickle does when it is opened."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+FLOATS = {"dtype": "F32", "shape": [2]}
+BROKEN: dict[str, bytes] = {
+    "empty": b"",
+    "one byte": b"\x00",
+    "eight bytes": bytes(8),
+    "header of a terabyte": (2**40).to_bytes(8, "little") + b"{}",
+    "header of all bits": b"\xff" * 64,
+    "header longer than the file": (500).to_bytes(8, "little") + b"{}",
+    "no JSON": _header(b"{not json}"),
+    "no UTF-8": _header(b"\xff\xfe\xfd\xfc"),
+    "JSON but a list": _header([1, 2]),
+    "deep JSON": _header(b"[" * 100_000),
+    "overlap": _header({"a": FLOATS | {"data_offsets": [0, 8]}, "b": FLOATS | {"data_offsets": [4, 12]}}, bytes(12)),
+    "beyond the end": _header({"a": FLOATS | {"data_offsets": [0, 8]}}, bytes(4)),
+    "backwards": _header({"a": FLOATS | {"data_offsets": [8, 0]}}, bytes(8)),
+    "more shape than bytes": _header({"a": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 8]}}, bytes(8)),
+    "negative shape": _header({"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, bytes(8)),
+    "shape that overflows": _header({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
+    "unknown type": _header({"a": {"dtype": "OBJ", "shape": [2], "data_offsets": [0, 8]}}, bytes(8)),
+    "trailing bytes": _header({"a": FLOATS | {"data_offsets": [0, 8]}}, bytes(64)),
+    "no metadata": _header({"a": FLOATS | {"data_offsets": [0, 8]}}, bytes(8)),
+    "another format": _header({"__metadata__": {"format": "pt"}, "a": FLOATS | {"data_offsets": [0, 8]}}, bytes(8)),
+    "a text": b"<!DOCTYPE html><html>Sign in to download</html>",
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_no_checkpoint_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(BROKEN[kind])
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(path)
+    assert caught.value.code == "E_WEIGHTS"
+    assert "model.safetensors" in caught.value.says
+    assert str(tmp_path) not in caught.value.says.replace(str(path), "")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
+def test_a_cut_file_is_refused(part: float, good: Path, tmp_path: Path) -> None:
+    data = good.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(tmp_path / "cut.safetensors")
+    assert caught.value.code == "E_WEIGHTS"
+
+
+def test_what_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.safetensors", tmp_path):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_pickle_is_refused_and_nothing_in_it_runs(name: str, tmp_path: Path) -> None:
+    marker = tmp_path / "was here"
+    path = tmp_path / name
+    for write in (lambda: path.write_bytes(pickle.dumps(_Runs(marker))), lambda: torch.save(_Runs(marker), path)):
+        write()
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load(path)
+        assert caught.value.code == "E_WEIGHTS"
+    assert not marker.exists()
+
+
+def _changed(good: Path, tmp_path: Path, tensors: Tensors | None = None, **metadata: str | None) -> Path:
+    """The good file with other tensors or other words (None: left out)."""
+    held, words = _parts(good)
+    words |= {key: value for key, value in metadata.items() if value is not None}
+    for key in [key for key, value in metadata.items() if value is None]:
+        del words[key]
+    path = tmp_path / "changed.safetensors"
+    save_file(held if tensors is None else tensors, path, words)
+    return path
+
+
+@pytest.mark.parametrize("how", ["missing", "extra", "shape", "NaN", "infinite", "empty"])
+def test_weights_that_do_not_fit_are_refused_by_name(how: str, good: Path, tmp_path: Path) -> None:
+    tensors, _ = _parts(good)
+    name = "weights/heads.grade.linear.weight"
+    if how == "missing":
+        del tensors[name]
+    elif how == "extra":
+        name = "weights/heads.vessels.weight"
+        tensors[name] = torch.zeros(2)
+    elif how == "shape":
+        tensors[name] = torch.zeros(4, 512)
+    elif how == "empty":
+        tensors = {}
+    else:
+        tensors[name][2, 7] = float("nan" if how == "NaN" else "inf")
+    held = checkpoint.load(_changed(good, tmp_path, tensors))
+    with pytest.raises(CheckpointError) as caught:
+        held.network()
+    assert caught.value.code == "E_WEIGHTS"
+    if how != "empty":
+        assert name.removeprefix("weights/") in caught.value.says
+    if how == "shape":
+        assert "(4, 512)" in caught.value.says
+        assert "(5, 512)" in caught.value.says
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"recipe": None},
+        {"recipe": "name = "},
+        {"recipe": 'name = "x"\n[training]\nepochs = -1\n'},
+        {"card": None},
+        {"card": "{"},
+        {"progress": "no JSON"},
+    ],
+)
+def test_a_file_without_a_usable_recipe_is_refused(words: dict[str, str | None], good: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(_changed(good, tmp_path, **words))
+    assert caught.value.code == "E_CONFIG"
+
+
+@pytest.mark.parametrize(
+    "change", ["encoder.name=hf-hub:somebody/model", "encoder.name=nothing", "decoder.channels=[8, 8]"]
+)
+def test_a_recipe_that_describes_no_network_is_refused_and_nothing_is_fetched(
+    change: str, good: Path, tmp_path: Path
+) -> None:
+    changes = [change] + ["decoder.skip_channels=[8, 8, 8]"] * change.startswith("decoder")
+    recipe = Recipe.from_toml(RECIPE.to_toml(), changes)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(_changed(good, tmp_path, recipe=recipe.to_toml())).network()
+    assert caught.value.code == "E_CONFIG"
+
+
+def test_another_recipes_weights_are_refused(good: Path, tmp_path: Path) -> None:
+    recipe = Recipe.from_toml(RECIPE.to_toml(), ['tasks.structures=["EX", "OD", "MA"]'])
+    with pytest.raises(CheckpointError, match="do not fit the recipe"):
+        checkpoint.load(_changed(good, tmp_path, recipe=recipe.to_toml())).network()
+
+
+def test_the_format_is_part_of_the_file(good: Path, tmp_path: Path) -> None:
+    assert _parts(good)[1]["format"] == FORMAT
+    with pytest.raises(CheckpointError, match="checkpoint/2"):
+        checkpoint.load(_changed(good, tmp_path, format="funduscope-checkpoint/2"))

@@ -1,0 +1,149 @@
+"""A recipe says what it means: strict in every key, equal after a round trip, changed by `--set` as by hand."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from funduscope.recipe import Recipe, RecipeError, builtin_recipes, load_recipe
+
+SMALL = 'name = "small"\n'
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_every_recipe_of_the_package_loads_and_survives_a_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.about
+    assert Recipe.from_toml(recipe.to_toml()) == recipe
+
+
+def test_toml_out_spells_every_default() -> None:
+    """What a run folder keeps still says everything after a default was changed in the package."""
+    tree = tomllib.loads(Recipe.from_toml(SMALL).to_toml())
+    for section in Recipe.model_fields:
+        held = getattr(Recipe(name="small"), section)
+        if hasattr(held, "model_dump"):
+            assert tree[section].keys() == type(held).model_fields.keys()
+
+
+def test_every_kind_of_value_survives_a_round_trip() -> None:
+    recipe = Recipe.from_toml(
+        SMALL,
+        [
+            'tasks.structures=["EX", "MA"]',
+            "tasks.dme=false",
+            "tasks.landmarks=[]",
+            'sampling.whole={"idrid-B" = 1, "name with.dot" = 0.25}',
+            "training.learning_rate=3e-4",
+            "augment.blur=1",
+            "decoder.channels=[8, 8, 4, 4]",
+        ],
+    )
+    again = Recipe.from_toml(recipe.to_toml())
+    assert again == recipe
+    assert again.tasks.structures == ("EX", "MA"), "the order is the recipe's own"
+    assert again.sampling.whole == {"idrid-B": 1.0, "name with.dot": 0.25}
+    assert again.tasks.landmarks == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "came"),
+    [
+        ("training.epoch=3", "training.epoch", "3"),
+        ("trainnig.epochs=3", "trainnig", "epochs"),
+        ("training.epochs=0", "training.epochs", "0"),
+        ("training.epochs=2.5", "training.epochs", "2.5"),
+        ("training.epochs=many", "training.epochs", "many"),
+        ("training.dropout=1.0", "training.dropout", "1.0"),
+        ("training.learning_rate=0", "training.learning_rate", "0"),
+        ("training.precision=float8", "training.precision", "float8"),
+        ("views.whole_px=500", "views.whole_px", "500"),
+        ("views.whole_px=32", "views.whole_px", "32"),
+        ("views.close_px=8192", "views.close_px", "8192"),
+        ("augment.mirror=1.5", "augment.mirror", "1.5"),
+        ("augment.mirror=-0.1", "augment.mirror", "-0.1"),
+        ("sampling.whole={idrid-B = -1}", "sampling.whole.idrid-B", "-1"),
+        ("encoder.weights=places", "encoder.weights", "places"),
+        ("encoder.variant=v2", "encoder.variant", "v2"),
+        ('tasks.structures=["XX"]', "tasks", "XX"),
+        ('tasks.landmarks=["macula"]', "tasks", "macula"),
+        ("decoder.channels=[8, 8]", "decoder.channels", "2"),
+        ("loss.grade=-1", "loss.grade", "-1"),
+        ("loss.label_smoothing=1", "loss.label_smoothing", "1"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_came(change: str, key: str, came: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_toml(SMALL, [change])
+    assert key in str(caught.value)
+    assert came in str(caught.value)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_toml(SMALL, ["training.epochs=0", "views.whole_px=500", "loss.lesions=1"])
+    assert all(key in str(caught.value) for key in ("training.epochs", "views.whole_px", "loss.lesions"))
+
+
+def test_a_recipe_needs_a_name_and_a_task() -> None:
+    with pytest.raises(RecipeError, match="name"):
+        Recipe.from_toml("")
+    nothing = ["tasks.grade=false", "tasks.dme=false", "tasks.structures=[]", "tasks.landmarks=[]"]
+    with pytest.raises(RecipeError, match="at least one task"):
+        Recipe.from_toml(SMALL, nothing)
+    for wanted in range(4):
+        Recipe.from_toml(SMALL, nothing[:wanted] + nothing[wanted + 1 :])
+
+
+def test_what_is_no_toml_is_said() -> None:
+    with pytest.raises(RecipeError, match="no valid TOML"):
+        Recipe.from_toml("name = spine = 3")
+
+
+@pytest.mark.parametrize(
+    ("change", "section", "key", "value"),
+    [
+        ("training.epochs=3", "training", "epochs", 3),
+        (" training.epochs = 3", "training", "epochs", 3),
+        ("training.learning_rate=1e-3", "training", "learning_rate", 1e-3),
+        ("encoder.name=resnet18", "encoder", "name", "resnet18"),
+        ('encoder.name="resnet18"', "encoder", "name", "resnet18"),
+        ("encoder.name=tf_efficientnet_lite0.in1k", "encoder", "name", "tf_efficientnet_lite0.in1k"),
+        ("tasks.dme=false", "tasks", "dme", False),
+        ('tasks.structures=["EX"]', "tasks", "structures", ("EX",)),
+        ("sampling.close.heimed=2", "sampling", "close", {"heimed": 2.0}),
+    ],
+)
+def test_set_reads_toml_values_and_bare_words(change: str, section: str, key: str, value: object) -> None:
+    assert getattr(getattr(Recipe.from_toml(SMALL, [change]), section), key) == value
+
+
+def test_set_changes_one_key_and_the_last_one_counts() -> None:
+    text = SMALL + "[training]\nepochs = 5\nbatch = 4\n"
+    recipe = Recipe.from_toml(text, ["training.epochs=6", "training.epochs=7"])
+    assert (recipe.training.epochs, recipe.training.batch) == (7, 4)
+    assert recipe == Recipe.from_toml(text.replace("5", "7"))
+
+
+@pytest.mark.parametrize("change", ["training.epochs", "=3", "training.=3", ".epochs=3", "", "name.x=3"])
+def test_a_set_that_is_none_is_said(change: str) -> None:
+    with pytest.raises(RecipeError, match="--set"):
+        Recipe.from_toml(SMALL, [change])
+
+
+def test_a_recipe_is_found_by_name_or_file_and_else_the_names_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(SMALL)
+    assert load_recipe(str(path)).name == "small"
+    assert load_recipe("spine", ["training.epochs=2"]).training.epochs == 2
+    with pytest.raises(RecipeError, match="spine"):
+        load_recipe("spline")
+
+
+def test_a_recipe_cannot_be_changed_in_place() -> None:
+    recipe = Recipe(name="small")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.training.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]

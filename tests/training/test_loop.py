@@ -1,0 +1,246 @@
+"""The loop: what it skips, when it stops, what it keeps; and that a network learns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.prepare import cached
+from funduscope.network.network import Network, build
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training import loop as loop_module
+from funduscope.training.loop import MOST_BAD_STEPS, Judge, Loop, TrainingError
+from funduscope.training.samples import draw_epoch
+
+
+def _loop(recipe: Recipe, cases: list[Case], cache: Path, folder: Path, judge: Judge | None = None) -> Loop:
+    torch.manual_seed(0)
+    files = {case.key: cached(case, recipe.views.close_px, cache) for case in cases}
+    folder.mkdir(exist_ok=True)
+    return Loop(recipe, build(recipe), cases, files, folder, judge)
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def quick(changes: list[str]) -> Recipe:
+    """One epoch of few steps, no worker."""
+    few = ["training.epochs=1", "training.workers=0", "sampling.whole={idrid-B = 1}", "sampling.close={}"]
+    return load_recipe("spine", changes + few)
+
+
+def _spoil(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], how: float = math.nan) -> None:
+    """Makes the loss of those steps (counted from 1) something that is no number."""
+    honest, calls = loop_module.task_losses, [0]
+
+    def task_losses(*arguments):
+        calls[0] += 1
+        losses = honest(*arguments)
+        return {name: loss * how for name, loss in losses.items()} if calls[0] in steps else losses
+
+    monkeypatch.setattr(loop_module, "task_losses", task_losses)
+
+
+@pytest.mark.parametrize("how", [math.nan, math.inf])
+def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(
+    how: float, quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _spoil(monkeypatch, [2, 4], how)
+    trained = _loop(quick, cases, cache, tmp_path)
+    trained.run(lambda _: None)
+    line = _lines(tmp_path)[0]
+    assert line["skipped"] == 2
+    assert math.isfinite(line["loss total"])
+    checkpoint.load(tmp_path / "best.safetensors").network()  # which refuses weights that are not finite
+
+
+def test_a_skipped_step_leaves_every_weight_as_it_was(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _spoil(monkeypatch, range(1, 100))
+    trained = _loop(quick, cases, cache, tmp_path)
+    before = {name: value.clone() for name, value in trained.network.named_parameters()}
+    trained.run(lambda _: None)
+    assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
+    assert all(torch.equal(trained.average.state[name], value) for name, value in before.items())
+
+
+def test_a_gradient_that_is_no_number_is_skipped_too(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """A finite loss may have such a gradient: the square root at nothing has."""
+    trained = _loop(quick, cases, cache, tmp_path)
+    bias = trained.network.heads["grade"].linear.bias
+    calls = [0]
+
+    def spoil(grad: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return grad * math.nan if calls[0] == 2 else grad
+
+    bias.register_hook(spoil)
+    trained.run(lambda _: None)
+    assert _lines(tmp_path)[0]["skipped"] == 1
+    assert all(torch.isfinite(value).all() for value in trained.network.parameters())
+
+
+def test_too_many_bad_steps_end_the_run_and_say_what_to_do(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _spoil(monkeypatch, range(1, 1000))
+    many = quick.model_copy(
+        update={"sampling": quick.sampling.model_copy(update={"whole": {"idrid-B": 2.0 * (MOST_BAD_STEPS + 2) / 10}})}
+    )
+    with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
+        _loop(many, cases, cache, tmp_path).run(lambda _: None)
+    assert not (tmp_path / "last.safetensors").exists(), "what is broken is not kept"
+
+
+def test_a_batch_of_which_nothing_is_known_makes_no_step(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    trained = _loop(quick, cases, cache, tmp_path)
+    batch = next(iter(trained.loader))
+    batch["grade"][:], batch["dme"][:] = -1, -1
+    for name in ("dme_among", "known", "landmarks_known"):
+        batch[name][:] = False
+    before = {name: value.clone() for name, value in trained.network.named_parameters()}
+    losses, _ = trained._step(batch)
+    assert losses == {}
+    assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
+    assert not trained.optimizer.state_dict()["state"], "nothing was stepped: not even the decay of weights"
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs", "best"),
+    [
+        ([0.1, 0.5, 0.4, 0.5, 0.45, 0.9], 4, 2),  # a tie is not better; two epochs of patience
+        ([0.3, 0.2, 0.4, 0.1, 0.5, 0.4], 6, 5),
+        ([0.3, 0.2, 0.1, 0.9, 0.9, 0.9], 3, 1),
+        ([math.nan, math.nan, math.nan, 1.0, 1.0, 1.0], 3, 1),
+        ([math.nan, 0.1, 0.2, 0.3, 0.4, 0.5], 6, 6),
+    ],
+)
+def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
+    scores: list[float], epochs: int, best: int, quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    settings = quick.training.model_copy(update={"epochs": 6, "patience": 2, "batch": 5})
+    recipe = quick.model_copy(update={"training": settings})
+    judged: list[torch.Tensor] = []
+
+    def judge(network: Network) -> dict[str, float]:
+        assert not network.training
+        judged.append(network.heads["grade"].linear.bias.detach().clone())  # pyright: ignore
+        return {"selection": scores[len(judged) - 1], "kappa": math.nan}
+
+    trained = _loop(recipe, cases[5:], cache, tmp_path, judge)
+    state = trained.run(lambda _: None)
+    assert (state.epoch, state.best_epoch, len(judged)) == (epochs, best, epochs)
+    held = checkpoint.load(tmp_path / "best.safetensors")
+    assert torch.equal(held.group("weights")["heads.grade.linear.bias"], judged[best - 1]), "what was judged is kept"
+    assert all("validation kappa" not in line for line in _lines(tmp_path))
+
+
+def test_judging_gives_the_raw_weights_back(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
+    def judge(network: Network) -> dict[str, float]:
+        raise RuntimeError("the judge fell ill")
+
+    trained = _loop(quick, cases, cache, tmp_path, judge)
+    with torch.no_grad():
+        for value in trained.average.state.values():
+            value.zero_()
+    before = {name: value.clone() for name, value in trained.network.state_dict().items()}
+    with pytest.raises(RuntimeError, match="fell ill"):
+        trained._judge()
+    assert all(torch.equal(value, before[name]) for name, value in trained.network.state_dict().items())
+
+
+def test_gradients_of_several_batches_make_one_step(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    settings = quick.training.model_copy(update={"accumulate": 2})
+    trained = _loop(quick.model_copy(update={"training": settings}), cases, cache, tmp_path)
+    trained.run(lambda _: None)
+    steps = {int(held["step"]) for held in trained.optimizer.state_dict()["state"].values()}
+    assert steps == {math.ceil(trained.steps_each[0] / 2)}
+    assert trained.average.steps == max(steps)
+
+
+def test_each_epoch_shows_its_own_draw(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
+    """Epoch by epoch other photos in another order, also where a run goes on in a new process."""
+    settings = quick.training.model_copy(update={"epochs": 3, "batch": 5})
+    recipe = quick.model_copy(update={"training": settings})
+    graded = [case for case in cases if case.dataset == "idrid-B"]
+
+    def shown(trained: Loop) -> list[list[str]]:
+        seen: list[list[str]] = []
+        honest = trained.loader.dataset.__class__.__getitem__
+
+        class Watched(trained.loader.dataset.__class__):
+            def __getitem__(self, item):
+                seen[-1].append(item.case.key)
+                return honest(self, item)
+
+        trained.loader.dataset.__class__ = Watched
+        epoch = trained._epoch
+
+        def _epoch(number: int) -> dict[str, float]:
+            seen.append([])
+            return epoch(number)
+
+        trained._epoch = _epoch
+        trained.run(lambda _: None)
+        return seen
+
+    unbroken = shown(_loop(recipe, graded, cache, tmp_path / "unbroken"))
+    assert len(unbroken) == 3
+    assert len({tuple(order) for order in unbroken}) == 3
+    short = recipe.model_copy(update={"training": settings.model_copy(update={"epochs": 3})})
+    first = _loop(short, graded, cache, tmp_path / "broken")
+    honest, first._epoch = first._epoch, lambda number: honest(number) if number < 2 else _interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        first.run(lambda _: None)
+    assert shown(_loop(recipe, graded, cache, tmp_path / "broken")) == unbroken[1:]
+
+
+def _interrupt() -> dict[str, float]:
+    raise KeyboardInterrupt
+
+
+def test_half_a_line_in_the_journal_does_not_lock_the_run_out(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    settings = quick.training.model_copy(update={"epochs": 2, "batch": 5})
+    recipe = quick.model_copy(update={"training": settings})
+    first = _loop(recipe, cases, cache, tmp_path)
+    honest, first._epoch = first._epoch, lambda number: honest(number) if number < 2 else _interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        first.run(lambda _: None)
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "loss tot')
+    _loop(recipe, cases, cache, tmp_path).run(lambda _: None)
+    assert [line["epoch"] for line in _lines(tmp_path)] == [1, 2]
+
+
+def test_too_few_photos_for_a_batch_are_said(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
+    few = [case for case in cases if case.dataset == "idrid-B"][:1]
+    with pytest.raises(TrainingError, match=r"fewer than 2 samples.*lower training\.batch"):
+        _loop(quick, few, cache, tmp_path)
+    assert len(draw_epoch(few, quick, 1)) == 1
+
+
+def test_figures_and_arrays_are_numbers(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
+    """Every epoch's line is plain JSON: no NaN, which other readers refuse."""
+    _loop(quick, cases, cache, tmp_path, lambda _: {"selection": 0.5, "disc": math.nan}).run(lambda _: None)
+    text = (tmp_path / "journal.jsonl").read_text()
+    assert "NaN" not in text
+    assert np.isfinite([value for value in json.loads(text).values() if isinstance(value, float)]).all()

@@ -1,0 +1,282 @@
+"""What an epoch shows, and what of each sample is known: nothing is made up, nothing that is known is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data.case import ABSENT, Case, Labels, Mask
+from funduscope.data.drawn import Style, draw_eye
+from funduscope.data.masks import read_mask
+from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.samples import Item, Sample, Samples, View, draw_epoch, serves
+from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
+
+SIDE, CROP = 128, 64
+STYLE = Style(aspect=1.0, radius_frac=0.48, center_frac=(0.5, 0.5), notch=False)
+EYE = draw_eye(11, grade=3, dme=2, width_px=320, style=STYLE)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One drawn photo with a mask of each of its structures beside it."""
+    folder = tmp_path_factory.mktemp("photo")
+    Image.fromarray(EYE.pixels).save(folder / "eye.png")
+    for code, mask in EYE.masks.items():
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{code}.png")
+    return folder / "eye.png"
+
+
+def _mask(photo: Path, code: str) -> Mask:
+    return Mask((photo.with_name(f"{code}.png"),), read_mask)
+
+
+def _case(photo: Path, labels: Labels, name: str = "eye", dataset: str = "set") -> Case:
+    return Case(f"{dataset}/{name}", dataset, name, photo, name, labels)
+
+
+def _sample(case: Case, view: View, tiny: Recipe, cache: Path, *seed: int, **augment: float) -> Sample:
+    recipe = tiny.model_copy(update={"augment": tiny.augment.model_copy(update=augment)})
+    return Samples({case.key: cached(case, SIDE, cache)}, recipe)[Item(case, view, seed or (1, 1, 1))]
+
+
+STILL = {"mirror": 0.0, "rotate_deg": 0.0, "scale_frac": 0.0, "shift_frac": 0.0, "brightness": 0.0, "contrast": 0.0}
+STILL |= {"gamma": 0.0, "color": 0.0, "blur": 0.0, "noise": 0.0, "jpeg": 0.0}
+
+
+def _known(sample: Sample) -> set[str]:
+    return {code for index, code in enumerate(CHANNELS) if sample["known"][index].any()}
+
+
+@pytest.mark.parametrize("view", ["whole", "close"])
+def test_of_an_unlabelled_photo_nothing_is_known(view: View, photo: Path, tiny: Recipe, cache: Path) -> None:
+    sample = _sample(_case(photo, Labels()), view, tiny, cache)
+    assert sample["image"].shape == (CROP, CROP, 3)
+    assert (sample["grade"], sample["dme"]) == (-1, -1)
+    assert not sample["dme_among"].any()
+    assert not sample["known"].any()
+    assert not sample["landmarks_known"].any()
+
+
+def test_the_whole_view_has_the_photos_labels_and_no_lesions(photo: Path, tiny: Recipe, cache: Path) -> None:
+    masks = {code: _mask(photo, code) for code in ("MA", "EX", "OD")}
+    labels = Labels(grade=3, dme=2, disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks=masks)
+    sample = _sample(_case(photo, labels), "whole", tiny, cache)
+    assert (sample["grade"], sample["dme"]) == (3, 2)
+    assert sample["landmarks_known"].all()
+    assert _known(sample) == {"OD"}
+    assert not sample["dme_among"].any(), "a label leaves nothing to a constraint"
+
+
+def test_the_close_view_has_lesions_alone(photo: Path, tiny: Recipe, cache: Path) -> None:
+    masks = {code: _mask(photo, code) for code in ("MA", "EX", "OD")}
+    labels = Labels(grade=3, dme=2, disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks=masks)
+    sample = _sample(_case(photo, labels), "close", tiny, cache)
+    assert (sample["grade"], sample["dme"]) == (-1, -1)
+    assert not sample["landmarks_known"].any()
+    assert _known(sample) == {"MA", "EX"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "absent"),
+    [
+        (Labels(grade=0), {"MA", "HE", "EX", "SE"}),
+        (Labels(grade=1), {"HE", "EX", "SE"}),
+        (Labels(grade=2, dme=0), {"EX"}),
+        (Labels(grade=2, dme=1), set()),
+        (Labels(masks={EITHER_EXUDATE: ABSENT}), {"EX", "SE", EITHER_EXUDATE}),
+    ],
+)
+def test_what_a_grade_rules_out_is_known_to_be_absent(
+    labels: Labels, absent: set[str], photo: Path, tiny: Recipe, cache: Path
+) -> None:
+    sample = _sample(_case(photo, labels), "close", tiny, cache, **STILL)
+    assert _known(sample) == absent
+    assert not sample["coverage"].any()
+    assert not _known(_sample(_case(photo, labels), "whole", tiny, cache))
+
+
+def test_exudates_of_either_kind(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """Outside neither is there; inside one of the two is, and nobody said which."""
+    case = _case(photo, Labels(masks={EITHER_EXUDATE: _mask(photo, "EX")}))
+    for seed in range(5):
+        sample = _sample(case, "close", tiny, cache, seed)
+        both, ex, se = (CHANNELS.index(code) for code in (EITHER_EXUDATE, "EX", "SE"))
+        known = sample["known"]
+        assert _known(sample) <= {EITHER_EXUDATE, "EX", "SE"}
+        assert not sample["coverage"][[ex, se]].any()
+        assert not known[[ex, se]][:, sample["coverage"][both] > 127].any()
+        assert (known[ex] == known[se]).all()
+        assert not (known[ex] & ~known[both]).any()
+    framed = prepare(case, SIDE)
+    assert (framed.known["EX"] == (framed.coverage[EITHER_EXUDATE] == 0)).all()
+
+
+def test_regions_of_experts_are_certain_only_where_nobody_marked(
+    photo: Path, tiny: Recipe, cache: Path, tmp_path: Path
+) -> None:
+    votes = np.zeros(EYE.pixels.shape[:2], np.uint8)
+    cv2.circle(votes, (160, 160), 40, 60, -1)
+    Image.fromarray(votes).save(tmp_path / "votes.png")
+    labels = Labels(votes={"HE": tmp_path / "votes.png"}, experts={"HE": 1, "SE": 0, "MA": 2, "EX": 3})
+    case = _case(photo, labels)
+    framed = prepare(case, SIDE)
+    assert framed.absent == ("SE",)
+    assert framed.known.keys() == {"HE"}
+    marked = cv2.dilate((framed.home.area_in(votes > 0) > 0).astype(np.uint8), np.ones((3, 3))) > 0
+    assert not framed.known["HE"][framed.home.area_in(votes > 0) > 0].any()
+    assert framed.known["HE"][~marked].all()
+    samples = [_sample(case, "close", tiny, cache, seed) for seed in range(4)]
+    assert all(_known(sample) <= {"HE", "SE"} for sample in samples)
+    assert not any(sample["coverage"].any() for sample in samples)
+
+
+def test_a_box_around_the_disc_is_its_ellipse(photo: Path, tiny: Recipe, cache: Path) -> None:
+    y, x = np.nonzero(EYE.masks["OD"])
+    box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
+    framed = prepare(_case(photo, Labels(boxes={"OD": (box,)})), 512)
+    truth = framed.home.area_in(EYE.masks["OD"])
+    disc = framed.coverage["OD"] / 255
+    assert np.minimum(disc, truth).sum() / np.maximum(disc, truth).sum() > 0.95
+    sample = _sample(_case(photo, Labels(boxes={"OD": (box,)})), "whole", tiny, cache, **STILL)
+    assert _known(sample) == {"OD"}
+
+
+def test_image_masks_and_points_of_a_sample_agree(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """The disc's mask lies around the disc's point, whatever was drawn."""
+    labels = Labels(disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks={"OD": _mask(photo, "OD")})
+    for seed in range(12):
+        sample = _sample(_case(photo, labels), "whole", tiny, cache, seed)
+        plane = sample["coverage"][CHANNELS.index("OD")].numpy().astype(float)
+        y, x = np.mgrid[:CROP, :CROP] + 0.5
+        center = np.array([(x * plane).sum(), (y * plane).sum()]) / plane.sum()
+        if sample["landmarks_known"][0] and not plane[[0, -1]].any() and not plane[:, [0, -1]].any():
+            assert np.abs(center - sample["landmarks"][0].numpy()).max() < 0.7
+
+
+def test_what_comes_from_beyond_the_frame_is_unknown(photo: Path, tiny: Recipe, cache: Path) -> None:
+    case = _case(photo, Labels(grade=0, masks={"OD": _mask(photo, "OD")}))
+    moved = STILL | {"shift_frac": 0.5, "rotate_deg": 30.0}
+    partly = 0
+    for seed in range(8):
+        for view, code in (("whole", "OD"), ("close", "MA")):
+            sample = _sample(case, view, tiny, cache, seed, **moved)
+            known = sample["known"][CHANNELS.index(code)].numpy()
+            partly += not known.all()
+            assert not sample["image"].numpy()[cv2.erode((~known).astype(np.uint8), np.ones((3, 3))) > 0].any()
+    assert partly >= 8
+
+
+def test_a_landmark_that_left_the_sample_is_unknown(photo: Path, tiny: Recipe, cache: Path) -> None:
+    labels = Labels(disc_xy=(-50.0, 100.0), fovea_xy=EYE.fovea_xy)
+    assert _sample(_case(photo, labels), "whole", tiny, cache, **STILL)["landmarks_known"].tolist() == [False, True]
+
+
+def test_a_constraint_is_handed_on_where_there_is_no_label(photo: Path, tiny: Recipe, cache: Path) -> None:
+    labels = Labels(dme_among=frozenset({1, 2}))
+    assert _sample(_case(photo, labels), "whole", tiny, cache)["dme_among"].tolist() == [False, True, True]
+    assert not _sample(_case(photo, labels), "close", tiny, cache)["dme_among"].any()
+
+
+def test_a_sample_is_the_same_whenever_it_is_made(photo: Path, tiny: Recipe, cache: Path) -> None:
+    case = _case(photo, Labels(grade=3, masks={"MA": _mask(photo, "MA"), "OD": _mask(photo, "OD")}))
+    for view in ("whole", "close"):
+        one, again, other = (_sample(case, view, tiny, cache, 5, 1, place) for place in (1, 1, 2))
+        assert all(np.array_equal(one[name], again[name]) for name in one)
+        assert not np.array_equal(one["image"], other["image"])
+
+
+def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """With all crops at lesions nearly every one has some, each kind as often as the others; with none, fewer."""
+    masks = {code: _mask(photo, code) for code in ("MA", "SE") if EYE.masks[code].any()}
+    case = _case(photo, Labels(masks=masks))
+    samples = Samples({case.key: cached(case, SIDE, cache)}, tiny)
+
+    def share(lesion_centered: float) -> float:
+        sampling = tiny.sampling.model_copy(update={"lesion_centered": lesion_centered})
+        samples.recipe = tiny.model_copy(update={"sampling": sampling})
+        return float(np.mean([bool(samples[Item(case, "close", (0, 0, n))]["coverage"].any()) for n in range(40)]))
+
+    assert share(1.0) >= 0.95
+    assert share(1.0) >= share(0.0)
+
+
+def _cases(photo: Path, count: int, dataset: str, labels: Labels) -> list[Case]:
+    return [_case(photo, labels, f"{n}", dataset) for n in range(count)]
+
+
+def test_an_epoch_is_the_same_whenever_it_is_drawn(photo: Path, tiny: Recipe) -> None:
+    cases = _cases(photo, 20, "idrid-B", Labels(grade=0))
+    assert draw_epoch(cases, tiny, 1) == draw_epoch(cases, tiny, 1)
+    assert draw_epoch(cases, tiny, 1) != draw_epoch(cases, tiny, 2)
+    other = tiny.model_copy(update={"training": tiny.training.model_copy(update={"seed": 1})})
+    assert draw_epoch(cases, tiny, 1) != draw_epoch(cases, other, 1)
+    seeds = {item.seed for epoch in (1, 2) for item in draw_epoch(cases, tiny, epoch)}
+    assert len(seeds) == sum(len(draw_epoch(cases, tiny, epoch)) for epoch in (1, 2)), "no two draws share a seed"
+
+
+def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
+    sets = ["sampling.whole={often = 2.3, seldom = 0.25, never = 0}", "sampling.close={often = 1}"]
+    recipe = load_recipe("spine", changes + sets)
+    cases = [
+        case
+        for dataset in ("often", "seldom", "never", "unnamed")
+        for case in _cases(photo, 100, dataset, Labels(grade=2))
+    ]
+    counts: Counter[str] = Counter()
+    per_case: set[int] = set()
+    for epoch in range(1, 11):
+        drawn = Counter(item.case.key for item in draw_epoch(cases, recipe, epoch))
+        per_case |= {drawn[case.key] for case in cases if case.dataset == "often"}
+        for key, times in drawn.items():
+            counts[key.split("/")[0]] += times
+    assert per_case == {2, 3}
+    assert counts.keys() == {"often", "seldom"}
+    assert counts["often"] == pytest.approx(2300, rel=0.03)
+    assert counts["seldom"] == pytest.approx(250, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "whole", "close"),
+    [
+        (Labels(), False, False),
+        (Labels(quality="good"), False, False),
+        (Labels(grade=0), True, True),
+        (Labels(grade=2), True, False),
+        (Labels(dme=0), True, True),
+        (Labels(dme_among=frozenset({1, 2})), True, False),
+        (Labels(disc_xy=(1.0, 2.0)), True, False),
+        (Labels(masks={"OD": ABSENT}), True, False),
+        (Labels(boxes={"OD": ((1.0, 2.0, 3.0, 4.0),)}), True, False),
+        (Labels(boxes={"EX": ((1.0, 2.0, 3.0, 4.0),)}), False, False),
+        (Labels(masks={"EX": ABSENT}), False, True),
+        (Labels(votes={"EX": Path("votes.png")}, experts={"EX": 1}), False, True),
+    ],
+)
+def test_a_view_is_drawn_only_where_it_can_teach(
+    labels: Labels, whole: bool, close: bool, photo: Path, tiny: Recipe
+) -> None:
+    assert (serves(labels, "whole"), serves(labels, "close")) == (whole, close)
+    recipe = tiny.model_copy(
+        update={"sampling": tiny.sampling.model_copy(update={"whole": {"set": 1.0}, "close": {"set": 1.0}})}
+    )
+    views = {item.view for item in draw_epoch([_case(photo, labels)], recipe, 1)}
+    assert views == {view for view, wanted in (("whole", whole), ("close", close)) if wanted}
+
+
+def test_what_is_read_back_from_the_cache_is_what_was_prepared(photo: Path, cache: Path) -> None:
+    case = _case(photo, Labels(grade=1, masks={EITHER_EXUDATE: _mask(photo, "EX"), "OD": _mask(photo, "OD")}))
+    case = replace(case, name="again")
+    made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, cache))
+    assert read.home == made.home
+    assert read.absent == made.absent
+    assert read.channels == made.channels
+    assert made.channels <= {*LESIONS, "OD", EITHER_EXUDATE}
+    assert np.array_equal(read.image, made.image)
