@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.drawn import draw_eye
+from funduscope.data.folds import make_folds
 from funduscope.evaluate import Scores, evaluate
 from funduscope.framing import frame
 from funduscope.network.network import Network
@@ -76,8 +77,11 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
     fold = json.loads((run / "run.json").read_text("utf-8")).get("fold") if (run / "run.json").is_file() else None
     validating = 0 if fold is None else (fold + 1) % 5
-    training = [case for case in cases or [] if case.fold not in (None, fold, validating)]
-    checking = [case for case in cases or [] if case.fold == validating]
+    cases = cases or []
+    if cases and all(case.fold is None for case in cases):
+        cases = make_folds(cases)  # the same that training makes
+    training = [case for case in cases if case.fold not in (None, fold, validating)]
+    checking = [case for case in cases if case.fold == validating]
     float_path = write_onnx(network, card, run / "model.onnx")
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
     check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
@@ -117,7 +121,7 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
     part = path.with_name(path.name + ".part")
     # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
     torch.onnx.export(
-        _Flat(network), (image,), str(part), input_names=["image"], output_names=names, dynamic_axes=axes,
+        _Flat(network).eval(), (image,), str(part), input_names=["image"], output_names=names, dynamic_axes=axes,
         opset_version=OPSET, dynamo=False,
     )  # fmt: skip
     model = onnx.load(str(part))

@@ -200,8 +200,11 @@ def _png(data: bytes) -> Header:
 
 def _too_much_metadata(kind: str) -> PhotoError:
     limit = MAX_METADATA_BYTES // 10**6
-    return PhotoError("E_METADATA", f"the {kind}'s texts, tags or color profile come to more than {limit} MB; expected"
-                                    " mostly pixels: save it again without metadata")
+    return PhotoError(
+        "E_METADATA",
+        f"the {kind}'s texts, tags or color profile come to more than {limit} MB; expected"
+        " mostly pixels: save it again without metadata",
+    )
 
 
 def _expanded_size(name: bytes, payload: bytes) -> int:
@@ -280,8 +283,11 @@ def _tiff(data: bytes) -> Header:
     if compression not in _COMPRESSIONS or first(262, 1) not in (0, 1, 2, 3, 5, 6) or samples > 4:
         raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")
     if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and first(262, 1) == 0):
-        raise PhotoError("E_DEPTH", "the TIFF's values are floating point, signed or inverted; expected whole numbers"
-                                    " of 8 or 16 bits: convert it")
+        raise PhotoError(
+            "E_DEPTH",
+            "the TIFF's values are floating point, signed or inverted; expected whole numbers"
+            " of 8 or 16 bits: convert it",
+        )
     offsets, sizes = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
     if not offsets or len(offsets) != len(sizes):
         raise _damaged("TIFF", "it does not say where its pixels are")

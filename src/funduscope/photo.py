@@ -110,17 +110,24 @@ def _check_bytes(size: int, limits: Limits) -> None:
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
-        raise PhotoError("E_TOO_MANY_PIXELS", f"the picture is {width} x {height} pixels; expected at most"
-                                              f" {limits.max_pixels} in all: resize it")
+        raise PhotoError(
+            "E_TOO_MANY_PIXELS",
+            f"the picture is {width} x {height} pixels; expected at most {limits.max_pixels} in all: resize it",
+        )
     if min(width, height) < limits.min_side_px:
-        raise PhotoError("E_TOO_SMALL", f"the picture is {width} x {height} pixels; expected at least"
-                                        f" {limits.min_side_px} on the shorter side: send the original photo")
+        raise PhotoError(
+            "E_TOO_SMALL",
+            f"the picture is {width} x {height} pixels; expected at least"
+            f" {limits.min_side_px} on the shorter side: send the original photo",
+        )
 
 
 def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise PhotoError("E_FORMAT", f"the array is {pixels.dtype} of shape {pixels.shape}; expected uint8 RGB of shape"
-                                     " (H, W, 3): convert it")
+        raise PhotoError(
+            "E_FORMAT",
+            f"the array is {pixels.dtype} of shape {pixels.shape}; expected uint8 RGB of shape (H, W, 3): convert it",
+        )
     _check_size(pixels.shape[1], pixels.shape[0], limits)
     pixels = np.ascontiguousarray(pixels)
     digest = hashlib.sha256(repr(pixels.shape).encode())
@@ -161,8 +168,10 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]
     if header.bits == 1:
         raise _one_bit()
     if header.bits > 16 or (header.kind == "JPEG" and header.bits != 8):
-        raise PhotoError("E_DEPTH", f"the {header.kind} has {header.bits} bits a channel; expected 8 (or 16 in PNG and"
-                                    " TIFF): convert it")
+        raise PhotoError(
+            "E_DEPTH",
+            f"the {header.kind} has {header.bits} bits a channel; expected 8 (or 16 in PNG and TIFF): convert it",
+        )
     try:
         pixels, notes = _jpeg(header) if header.kind == "JPEG" else _by_pillow(header)
     except PhotoError:
@@ -170,8 +179,9 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]
     except Exception as error:  # decoders raise anything from OSError to IndexError on hostile files
         raise _undecodable(error) from None
     if pixels.shape[:2] != (header.height, header.width):
-        raise PhotoError("E_CORRUPT", "the picture decodes to another size than it declares; expected an intact file:"
-                                      " copy it again")
+        raise PhotoError(
+            "E_CORRUPT", "the picture decodes to another size than it declares; expected an intact file: copy it again"
+        )
     return _upright(pixels, header.orientation), notes
 
 

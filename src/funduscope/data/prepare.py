@@ -1,4 +1,4 @@
-"""A case made ready for training: framed once, its dense labels beside it, kept in a cache that may be deleted any time.
+"""A case made ready for training: framed once, its dense labels beside it, in a cache that may be deleted any time.
 
 The cache is keyed by content (the photo's and the label files' bytes) and settings, and written by rename, so that a
 killed process leaves nothing half there.

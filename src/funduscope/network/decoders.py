@@ -20,7 +20,7 @@ class Decoder(nn.Module):
         super().__init__()
         if len(levels) != len(projected):
             raise ValueError(
-                f"The encoder has {len(levels)} levels, decoder.skip_channels {len(projected)} entries: give one a level."
+                f"The encoder has {len(levels)} levels, decoder.skip_channels {len(projected)} entries: one each."
             )
         self.project = nn.ModuleList(nn.Conv2d(c, p, 1) for c, p in zip(levels, projected, strict=True))
         deep_first = list(projected)[::-1]

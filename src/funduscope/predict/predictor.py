@@ -12,7 +12,7 @@ import numpy as np
 from funduscope.framing import Frame, frame
 from funduscope.photo import Note, Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings, interpret
-from funduscope.predict.runtime import Outputs, Runtime
+from funduscope.predict.runtime import ModelError, Outputs, Runtime
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,9 +52,16 @@ class Predictor:
         card = self.card
         size = (card.whole_px, card.whole_px)
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
-        whole = self.runtime(small[None])
+        whole = self._run(small)
         needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
-        return whole, self.runtime(image[None]) if needs_close else whole
+        return whole, self._run(image) if needs_close else whole
+
+    def _run(self, image: np.ndarray) -> Outputs:
+        """The outputs of one picture; a model that answers with NaN or infinity must not look like one of grade 0."""
+        outputs = self.runtime(image[None])
+        if not all(np.isfinite(value).all() for value in vars(outputs).values() if value is not None):
+            raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
+        return outputs
 
     def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
         """One answer a photo, in order, in flat memory; a photo that cannot be read yields a `Failure`."""

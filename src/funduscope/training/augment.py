@@ -61,7 +61,7 @@ def draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, *, any_way_
 
 
 def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 to the same: brightness, contrast, gamma and tint in one table; now and then blur, noise, JPEG."""
+    """(H, W, 3) uint8 to the same: brightness, contrast, gamma, tint in one table; now and then blur, noise, JPEG."""
     ramp = np.linspace(0, 1, 256)
     ramp = ramp ** np.exp(rng.uniform(-bounds.gamma, bounds.gamma))
     gain = 1 + rng.uniform(-bounds.brightness, bounds.brightness)

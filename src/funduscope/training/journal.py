@@ -1,4 +1,4 @@
-"""The run folder's diary: a line an epoch in JSONL, the same in TensorBoard, curves as a picture, and what the run was."""
+"""The run folder's diary: a line an epoch in JSONL and TensorBoard, curves as a picture, and what the run was."""
 
 from __future__ import annotations
 

@@ -88,9 +88,16 @@ def run(
 
 
 def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
-    """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json."""
+    """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json.
+
+    What was exported from earlier weights is removed: it would answer in their name.
+    """
     path = folder / "best.safetensors"
     held = checkpoint.load(path)
+    if held.card.get("about", {}).get("epoch") == held.progress["best_epoch"]:
+        return path
+    for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
+        (folder / name).unlink(missing_ok=True)
     card = Card.of(held.recipe)
     if validation:
         predictor = Predictor(TorchRuntime(held.network(), card))

@@ -1,0 +1,105 @@
+"""A run becomes ONNX only where its answers stay the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from funduscope import checkpoint, export
+from funduscope.data.drawn import draw_eye
+from funduscope.loading import load
+from funduscope.network.network import build
+from funduscope.predict.card import Card
+from funduscope.predict.predictor import Predictor
+from funduscope.predict.runtime import TorchRuntime
+from funduscope.recipe import load_recipe
+
+TINY = [
+    "encoder.name=test_resnet",
+    "encoder.weights=none",
+    "decoder.skip_channels=[8, 8, 8, 8, 16]",
+    "decoder.channels=[16, 16, 8, 8]",
+    "views.whole_px=64",
+    "views.close_px=128",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an untrained network's best checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = load_recipe("spine", TINY)
+    torch.manual_seed(0)
+    network = build(recipe)
+    card = Card.of(recipe).to_dict()
+    checkpoint.save(folder / "best.safetensors", recipe, {"weights": network.state_dict()}, card, {"best_epoch": 1})
+    (folder / "run.json").write_text(json.dumps({"fold": 0}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> list[Path]:
+    """What `export` writes without any data."""
+    return export.export_run(run)
+
+
+def test_everything_is_written_and_measured(run: Path, exported: list[Path]):
+    assert [path.name for path in exported] == ["model.onnx", "model.int8.onnx", "model.safetensors", "export.json"]
+    report = json.loads((run / "export.json").read_text())
+    assert report["float32 against torch"]["most_difference"] <= export.MOST_DIFFERENCE
+    assert report["float32 against torch"]["labels_equal"] == 1
+    assert report["files"]["model.int8.onnx"]["bytes"] < report["files"]["model.onnx"]["bytes"]
+
+
+def test_onnx_answers_like_torch_in_the_photos_pixels(run: Path, exported: list[Path]):
+    held = checkpoint.load(run / "best.safetensors")
+    eye = draw_eye(3, width_px=700).pixels
+    of_torch = Predictor(TorchRuntime(held.network(), Card.from_dict(held.card)))(eye)
+    of_onnx = load(run / "model.onnx")(eye)
+    assert of_onnx.grade == of_torch.grade
+    np.testing.assert_allclose(of_onnx.probabilities, of_torch.probabilities, atol=1e-3)  # pyright: ignore
+    for code in of_torch.codes:
+        assert np.abs(of_onnx.probability(code) - of_torch.probability(code)).max() < 1e-3
+
+
+def test_int8_is_close(run: Path, exported: list[Path]):
+    eye = draw_eye(4, width_px=700).pixels
+    whole, small = load(run / "model.onnx")(eye), load(run / "model.int8.onnx")(eye)
+    np.testing.assert_allclose(whole.probabilities, small.probabilities, atol=0.05)  # pyright: ignore
+
+
+def test_the_small_weights_rebuild_the_model(run: Path, exported: list[Path]):
+    before, after = (checkpoint.load(run / name) for name in ("best.safetensors", "model.safetensors"))
+    assert after.recipe == before.recipe
+    assert (run / "model.safetensors").stat().st_size < 0.4 * (run / "best.safetensors").stat().st_size
+    restored = after.group("weights")
+    for name, value in before.group("weights").items():
+        step = value.abs().flatten(1).amax(1).clamp(min=1e-12) / 127 if value.ndim > 1 else torch.zeros(1)
+        wrong = (restored[name].float() - value.float()).abs()
+        limit = step.view(-1, *[1] * (value.ndim - 1)) * 0.501
+        assert bool((wrong <= limit).all()), name
+    after.network()
+
+
+def test_a_model_that_came_out_otherwise_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("best.safetensors", "run.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    written = export.write_onnx
+
+    def bent(network, card, path):
+        with torch.no_grad():
+            network.heads["grade"].linear.bias += torch.arange(5.0)
+        try:
+            return written(network, card, path)
+        finally:
+            with torch.no_grad():
+                network.heads["grade"].linear.bias -= torch.arange(5.0)
+
+    monkeypatch.setattr(export, "write_onnx", bent)
+    with pytest.raises(export.ExportError, match="differs from torch"):
+        export.export_run(tmp_path)
+    assert not (tmp_path / "model.onnx").exists()

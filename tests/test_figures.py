@@ -1,0 +1,32 @@
+"""No number in README or card that the committed command did not print."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
+def test_the_figures_are_those_of_the_scores(name: str):
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "benchmarks" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    tree = json.loads(figures.SCORES.read_text("utf-8"))
+    text = (ROOT / name).read_text("utf-8")
+    assert "<!-- figures:" in text
+    assert figures.filled(text, tree) == text, f"{name} is stale: run python benchmarks/figures.py --write"
+
+
+def test_the_scores_are_of_the_shipped_model():
+    import hashlib
+
+    tree = json.loads((ROOT / "docs" / "scores" / "fold0.json").read_text("utf-8"))
+    model = (ROOT / "src" / "funduscope" / "models" / "funduscope.onnx").read_bytes()
+    assert tree["about"]["models"][0]["sha256"] == hashlib.sha256(model).hexdigest()
