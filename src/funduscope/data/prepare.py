@@ -117,7 +117,7 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
         arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
         about = json.dumps({"home": asdict(prepared.home), "absent": prepared.absent})
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
-            np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
+            np.savez(file, allow_pickle=False, about=np.frombuffer(about.encode(), np.uint8), **arrays)
         Path(file.name).replace(path)
     return path
 

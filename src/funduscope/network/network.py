@@ -47,6 +47,8 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, image: Tensor) -> Outputs:
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.std, Tensor)
         normal = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
         pyramid = self.encoder(normal)
         logits: dict[str, Tensor] = {}

@@ -110,7 +110,7 @@ class Findings:
         mask = self.home.area_home(plane) >= threshold
         smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
         # There is one disc: it is the largest component.
-        return _without_small(_largest(mask) if code == "OD" else mask, smallest)
+        return without_small(_largest(mask) if code == "OD" else mask, smallest)
 
     def count(self, code: str) -> int:
         """Number of 8-connected components of the mask."""
@@ -253,7 +253,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def _without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
+def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
     """The mask without its 8-connected components of fewer pixels."""
     if smallest_px <= 1:
         return mask

@@ -79,5 +79,6 @@ def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < bounds.jpeg:
         quality = int(rng.integers(40, 90))
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        squeezed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR))
     return image

@@ -16,7 +16,7 @@ from funduscope.data.case import Case
 from funduscope.data.implied import implied
 from funduscope.photo import Photo
 from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.predict.findings import Findings, without_small
 from funduscope.predict.predictor import Predictor
 from funduscope.vocabulary import LESIONS, REFERABLE_FROM
 
@@ -159,11 +159,7 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
     overlap = marked = true = 0
     for photo in photos:
         mask = photo.probs[code] >= threshold * 255
-        if smallest_px2 > 1:
-            _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-            keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px2
-            keep[0] = False
-            mask = keep[labels]
+        mask = without_small(mask, smallest_px2)
         truth = photo.truths[code]
         overlap += int(np.count_nonzero(mask & truth))
         marked += int(np.count_nonzero(mask))

@@ -89,9 +89,7 @@ class Loop:
             gradient_accumulation_steps=settings.accumulate,
         )
         self.order = EpochOrder(cases, recipe)
-        self.steps_each = [
-            len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(1, settings.epochs + 1)
-        ]
+        self.steps_each = [len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
         if not all(self.steps_each):
             raise TrainingError(
                 f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."

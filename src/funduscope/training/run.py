@@ -72,11 +72,7 @@ def run(
     _check_fold(folder, fold)
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     recipe, network = _start(recipe, folder, init)
-    seen = {
-        item.case.key
-        for epoch in range(1, recipe.training.epochs + 1)
-        for item in draw_epoch(parts.train, recipe, epoch)
-    }
+    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(parts.train, recipe, epoch)}
     used = [case for case in parts.train if case.key in seen]
     _describe(folder, recipe, parts, used, fold)
     cache = default_cache()

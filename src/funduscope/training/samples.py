@@ -50,16 +50,20 @@ def serves(labels: Labels, view: View) -> bool:
 
 
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
-    """The epoch's items in their order. A rate of 2.3 gives two samples, and a third to three of ten cases."""
+    """The items of an epoch (counted from 0) in order: a rate of 2.3 gives two samples, and three to three of ten cases."""
     seed = recipe.training.seed
     rng = np.random.default_rng([seed, epoch])
     drawn: list[tuple[Case, View]] = []
-    for view, rates in (("whole", recipe.sampling.whole), ("close", recipe.sampling.close)):
+    views: tuple[tuple[View, dict[str, float]], ...] = (
+        ("whole", recipe.sampling.whole),
+        ("close", recipe.sampling.close),
+    )
+    for view, rates in views:
         for case in cases:
             rate = rates.get(case.dataset, 0.0)
             if rate and serves(case.labels, view):
                 times = int(rate) + int(rng.random() < rate % 1)
-                drawn += [(case, view)] * times
+                drawn.extend((case, view) for _ in range(times))
     order = rng.permutation(len(drawn))
     return [Item(*drawn[place], seed=(seed, epoch, index)) for index, place in enumerate(order)]
 
