@@ -50,7 +50,7 @@ def serves(labels: Labels, view: View) -> bool:
 
 
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
-    """The items of an epoch (counted from 0) in order: a rate of 2.3 gives two samples, and three to three of ten cases."""
+    """The items of an epoch (counted from 0) in order: a rate of 2.3 gives two samples, three to three of ten cases."""
     seed = recipe.training.seed
     rng = np.random.default_rng([seed, epoch])
     drawn: list[tuple[Case, View]] = []
