@@ -15,6 +15,7 @@ class Structure:
     """Something that a mask can outline.
 
     `color` and `safe_color` are RGB 0-255; the safe palette (Okabe and Ito, 2008) stays apart for color-blind eyes.
+    lowest_grade: the ICDR grade that one such lesion already makes; below it there is none, by the scale's definition.
     """
 
     code: str
@@ -23,14 +24,15 @@ class Structure:
     safe_color: tuple[int, int, int]
     is_lesion: bool
     meaning: str
+    lowest_grade: int = 0
 
 
 STRUCTURES: Final[tuple[Structure, ...]] = (
-    Structure("MA", "Microaneurysms", (230, 25, 25), (213, 94, 0), True, "tiny red dots: ballooned capillary walls"),
-    Structure("HE", "Haemorrhages", (40, 180, 40), (0, 158, 115), True, "red blots and flames: blood in the retina"),
-    Structure("EX", "Hard exudates", (255, 225, 25), (240, 228, 66), True, "bright, sharp-edged deposits of lipid"),
-    Structure("SE", "Soft exudates", (60, 90, 255), (0, 114, 178), True, "pale, soft-edged cotton-wool spots"),
-    Structure("OD", "Optic disc", (0, 220, 220), (204, 121, 167), False, "where the optic nerve leaves the eye"),
+    Structure("MA", "Microaneurysms", (230, 25, 25), (204, 121, 167), True, "tiny red dots: ballooned capillaries", 1),
+    Structure("HE", "Haemorrhages", (40, 180, 40), (0, 158, 115), True, "red blots and flames: blood in the retina", 2),
+    Structure("EX", "Hard exudates", (255, 225, 25), (240, 228, 66), True, "bright, sharp-edged deposits of lipid", 2),
+    Structure("SE", "Soft exudates", (60, 90, 255), (0, 114, 178), True, "pale, soft-edged cotton-wool spots", 2),
+    Structure("OD", "Optic disc", (0, 220, 220), (213, 94, 0), False, "where the optic nerve leaves the eye"),
 )
 CODES: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES)
 LESIONS: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES if s.is_lesion)

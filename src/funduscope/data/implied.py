@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from funduscope.data.case import ABSENT, Labels
-from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
+from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, structure
 
-_ABSENT_AT_GRADE = {0: LESIONS, 1: ("HE", "EX", "SE")}
 # A box named HE was drawn around any red lesion; a mask of either exudate may be of one or the other.
 _DOUBTED_BY_BOX = {"HE": ("MA", "HE")}
 _EITHER = ("EX", "SE")
@@ -24,7 +23,8 @@ def implied(labels: Labels) -> Labels:
     Never where a mask of the structure is known already, nor where a box, an expert's vote or a mask of either exudate
     says that it may be there: that structure stays unknown. No exudate of either kind is neither of the two.
     """
-    absent = set(_ABSENT_AT_GRADE.get(labels.grade, ())) if labels.grade is not None else set[str]()
+    grade = labels.grade
+    absent = {code for code in LESIONS if grade is not None and structure(code).lowest_grade > grade}
     if labels.dme == 0:
         absent.add("EX")
     either = labels.masks.get(EITHER_EXUDATE)

@@ -21,8 +21,10 @@ class Card:
     """structures, landmarks: the order of the model's planes. whole_px, close_px, close: see `recipe.Views`.
 
     temperatures: logits are divided by them. thresholds: of probability, per structure. smallest_px2: components of a
-    mask below this area, in pixels of the close frame, are taken out. referable_threshold: of P(grade >= 2).
-    landmark_floor: the share of a landmark's map that must lie around its peak for the landmark to count as found.
+    mask below this area, in pixels of the close frame, are taken out. lowest_grades: a structure's probability is
+    multiplied by that of this grade or above, since no lesion can be likelier than the grade it makes.
+    referable_threshold: of P(grade >= 2). landmark_floor: the share of a landmark's map that must lie around its peak
+    for the landmark to count as found.
     """
 
     name: str = "untitled"
@@ -37,6 +39,7 @@ class Card:
     temperatures: dict[str, float] = field(default_factory=lambda: {"grade": 1.0, "dme": 1.0})
     thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
     smallest_px2: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.0))
+    lowest_grades: dict[str, int] = field(default_factory=dict)
     referable_threshold: float = 0.5
     landmark_floor: float = 0.3
     research_only: bool = True

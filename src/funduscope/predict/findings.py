@@ -196,20 +196,29 @@ class Findings:
 def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
     """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
     disc, fovea = (_landmark(whole, card, name, framed.home) for name in ("optic_disc", "fovea"))
+    grade_probs = None if whole.grade is None else _softmax(whole.grade[0] / card.temperatures["grade"])
     return Findings(
         photo,
         framed.home,
         card,
         model_sha256,
-        grade_probs=None if whole.grade is None else _softmax(whole.grade[0] / card.temperatures["grade"]),
+        grade_probs=grade_probs,
         dme_probs=None if whole.dme is None else _softmax(whole.dme[0] / card.temperatures["dme"]),
         disc_xy=disc,
         fovea_xy=fovea,
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, index, card, code)
+            * gate(grade_probs, card.lowest_grades.get(code, 0))
             for index, code in enumerate(card.structures)
         },
     )
+
+
+def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
+    """P(grade >= lowest): a lesion that makes a grade by its presence is no likelier than that grade."""
+    if grade_probs is None or lowest_grade == 0:
+        return np.float32(1)
+    return np.float32(grade_probs[lowest_grade:].sum())
 
 
 def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
