@@ -1,7 +1,7 @@
 """ONNX, accepted only after parity is measured: float32 against torch, INT8 against float32.
 
 INT8: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
-2018; static, per channel, by ONNX Runtime's own quantizer. The layers that make the logits stay in float32.
+2018; static, per channel, by ONNX Runtime's own quantizer. What stays in float32: see `quantize`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OPSET = 17
 MOST_DIFFERENCE = 1e-3
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
-CALIBRATION_PHOTOS = 48
+CALIBRATION_PHOTOS = 40
 CHECK_PHOTOS = 12
 
 
@@ -80,7 +80,9 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     cases = cases or []
     if cases and all(case.fold is None for case in cases):
         cases = make_folds(cases)  # the same that training makes
-    training = [case for case in cases if case.fold not in (None, fold, validating)]
+    # Ranges are taken from photos like those that the grades were learned from, not from every camera there is.
+    sets = held.recipe.sampling.whole or held.recipe.sampling.close
+    training = [case for case in cases if case.fold not in (None, fold, validating) and case.dataset in sets]
     checking = [case for case in cases if case.fold == validating]
     float_path = write_onnx(network, card, run / "model.onnx")
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
@@ -91,7 +93,9 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     if parity.most_difference > MOST_DIFFERENCE or parity.labels_equal < 1:
         float_path.unlink()
         raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed are {MOST_DIFFERENCE} and equal labels.")
-    small_path = quantize(float_path, run / "model.int8.onnx", _images(training, CALIBRATION_PHOTOS, card, seed=2))
+    small_path = quantize(
+        float_path, run / "model.int8.onnx", list(_images(training, CALIBRATION_PHOTOS, card, seed=2))
+    )
     small = Predictor(OnnxRuntime(small_path))
     try:
         report["int8 against float32"] = _accept(small, plain, checking, check)
@@ -138,8 +142,12 @@ def _sign(model: Any, card: Card) -> None:
     onnx.helper.set_model_props(model, {"card": card.to_json()})
 
 
-def quantize(float_path: Path, path: Path, images: Iterator[np.ndarray]) -> Path:
-    """An INT8 copy of a float32 model, its ranges taken from the images."""
+def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
+    """An INT8 copy of a float32 model. images: batches of one, in both views, from which ranges are taken.
+
+    Kept in float32: the first sixth of the convolutions, where rounding does most harm, and what makes the logits. The
+    grades' biases are shifted by what the rounding moves them on those images.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -147,26 +155,60 @@ def quantize(float_path: Path, path: Path, images: Iterator[np.ndarray]) -> Path
     class Reader(CalibrationDataReader):
         """Hands the images over one by one."""
 
+        def __init__(self) -> None:
+            self.left = iter(images)
+
         def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-            image = next(images, None)
+            image = next(self.left, None)
             return None if image is None else {"image": image}
 
     part = path.with_name(path.name + ".part")
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
-        graph = onnx.load(str(ready)).graph
-        outputs = {output.name for output in graph.output}
-        last = [node.name for node in graph.node if outputs & set(node.output)]
         quantize_static(
             str(ready), str(part), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=last,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            nodes_to_exclude=_kept_in_float(onnx.load(str(ready)).graph),
+            # The mean of the images' extremes: one glaring photo must not coarsen all others.
+            extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
-    model = onnx.load(str(part))
-    _sign(model, Card.from_json(next(p.value for p in onnx.load(str(float_path)).metadata_props if p.key == "card")))
-    onnx.save(model, str(part))
+    whole, small = onnx.load(str(float_path)), onnx.load(str(part))
+    _sign(small, Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card")))
+    _shift_biases(small, _grades(str(float_path), images), _grades(str(part), images))
+    onnx.save(small, str(part))
     part.replace(path)
     return path
+
+
+def _kept_in_float(graph: Any) -> list[str]:
+    """Names of the nodes before the convolution that ends the first sixth, and of those that make the outputs."""
+    places = [place for place, node in enumerate(graph.node) if node.op_type == "Conv"]
+    first = places[len(places) // 6]
+    outputs = {output.name for output in graph.output}
+    return [n.name for place, n in enumerate(graph.node) if place < first or outputs & set(n.output)]
+
+
+def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean logits of grade and DME, as far as the model has them, over the smallest images: the whole views."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs() if output.name in ("grade", "dme")]
+    side = min(image.shape[1] for image in images)
+    rows = [session.run(names, {"image": image}) for image in images if image.shape[1] == side] if names else []
+    return {name: np.mean([row[index][0] for row in rows], axis=0) for index, name in enumerate(names)}
+
+
+def _shift_biases(model: Any, wanted: dict[str, np.ndarray], came: dict[str, np.ndarray]) -> None:
+    """Adds to the bias of each grade's last layer what its mean logits lack."""
+    from onnx import numpy_helper
+
+    biases = {node.output[0]: node.input[2] for node in model.graph.node if node.op_type == "Gemm"}
+    for name, mean in wanted.items():
+        held = next(item for item in model.graph.initializer if item.name == biases[name])
+        shifted = numpy_helper.to_array(held) + (mean - came[name]).astype(np.float32)
+        held.CopyFrom(numpy_helper.from_array(shifted, held.name))
 
 
 def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
