@@ -132,7 +132,9 @@ def train(
     fold: Fold = None,
     init: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Weights to start from: shipped, a run folder or a .safetensors file.", metavar="MODEL"),
+        typer.Option(
+            help="Start from a run folder or a .safetensors file; no value: the shipped weights.", metavar="MODEL"
+        ),
     ] = None,
     change: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -277,6 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line (without arguments, the process's) and returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = given[: given.index("--")] if "--" in given else given
+    if "--init" in options and (options[-1] == "--init" or options[options.index("--init") + 1].startswith("-")):
+        given.insert(options.index("--init") + 1, "shipped")  # without a value: the shipped weights
     debug = "--debug" in options
     if debug:
         given.remove("--debug")  # it may stand after the verb, too
