@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import make_folds
+from funduscope.data.folds import placed
 from funduscope.evaluate import score_stream
 from funduscope.loading import load
 from funduscope.predict.runtime import ModelError
@@ -28,16 +28,18 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> list[Pa
     """
     if len(models) == 1 and fold is None:
         return [(models[0], cases)]
-    if all(case.fold is None for case in cases):
-        cases = make_folds(cases)
+    placed_by = [placed(cases, model / "folds.csv") for model in models]
     folds = [fold] if len(models) == 1 else [test_fold(model) for model in models]
     if len(set(folds)) < len(folds):
         listed = ", ".join(map(str, folds))
         raise ModelError("E_MODEL", f"The runs' test folds are {listed}: give one run for each fold.")
-    parts = [(model, [case for case in cases if case.fold == k]) for model, k in zip(models, folds, strict=True)]
+    parts = [
+        (model, [case for case in own if case.fold == k])
+        for model, own, k in zip(models, placed_by, folds, strict=True)
+    ]
     for (_, mine), k in zip(parts, folds, strict=True):
         if not mine:
-            there = sorted({case.fold for case in cases if case.fold is not None})
+            there = sorted({case.fold for case in placed_by[0] if case.fold is not None})
             raise LabelError(f"No photo is in fold {k}; the data has the folds {', '.join(map(str, there))}.")
     return parts
 

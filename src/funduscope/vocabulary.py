@@ -24,7 +24,7 @@ class Structure:
     safe_color: tuple[int, int, int]
     is_lesion: bool
     meaning: str
-    lowest_grade: int = 0
+    lowest_grade: int = 1
 
 
 STRUCTURES: Final[tuple[Structure, ...]] = (
@@ -32,7 +32,7 @@ STRUCTURES: Final[tuple[Structure, ...]] = (
     Structure("HE", "Haemorrhages", (40, 180, 40), (0, 158, 115), True, "red blots and flames: blood in the retina", 2),
     Structure("EX", "Hard exudates", (255, 225, 25), (240, 228, 66), True, "bright, sharp-edged deposits of lipid", 2),
     Structure("SE", "Soft exudates", (60, 90, 255), (0, 114, 178), True, "pale, soft-edged cotton-wool spots", 2),
-    Structure("OD", "Optic disc", (0, 220, 220), (213, 94, 0), False, "where the optic nerve leaves the eye"),
+    Structure("OD", "Optic disc", (0, 220, 220), (213, 94, 0), False, "where the optic nerve leaves the eye", 0),
 )
 CODES: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES)
 LESIONS: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES if s.is_lesion)

@@ -54,6 +54,25 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
     return placed
 
 
+def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
+    """The cases with folds wherever they can have one: as a run's own `folds.csv` (held) says, else as their own data
+    set says, else made, for each data set of which no photo has a fold.
+    """
+    if held is not None and held.is_file():
+        cases = apply_folds(cases, read_folds(held))
+    bare = {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
+    made = {case.key: case for case in make_folds([case for case in cases if case.dataset in bare])} if bare else {}
+    return [made.get(case.key, case) for case in cases]
+
+
+def validation_fold(fold: int | None, cases: Sequence[Case]) -> int:
+    """The fold that selects: the next one after the test fold, the first one where nothing is tested."""
+    there = sorted({case.fold for case in cases if case.fold is not None})
+    if fold is None:
+        return there[0] if there else 0
+    return next((other for other in there if other > fold), there[0] if there else 0)
+
+
 def fold_key(case: Case) -> tuple[str, str]:
     """(subset, image) under which `folds.csv` lists a case: IDRiD's training photos as A and B, others by data set.
 

@@ -113,6 +113,9 @@ def _check_place(folder: Path) -> None:
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
     foreign = [entry.name for entry in folder.iterdir() if entry.is_dir() or not _OURS.fullmatch(entry.name)]
+    # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
+    if not foreign and not (folder / "findings.json").is_file():
+        foreign = [entry.name for entry in folder.iterdir()]
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."

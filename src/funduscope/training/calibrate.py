@@ -14,7 +14,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.implied import implied
-from funduscope.photo import Photo
+from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Findings, without_small
 from funduscope.predict.predictor import Predictor
@@ -61,7 +61,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
         known = [(logits, label) for logits, label in pairs if logits is not None and label is not None]
         temperatures[task] = fit_temperature(*map(np.array, zip(*known, strict=True))) if known else 1.0
         about[f"{task}_labels"] = len(known)
-    lowest = {code: structure(code).lowest_grade for code in card.structures if card.grade}
+    lowest = {code: structure(code).lowest_grade for code in card.structures if about["grade_labels"]}
     lowest = {code: grade for code, grade in lowest.items() if grade}
     seen = [_gated(photo, lowest, temperatures["grade"]) for photo in seen]
     thresholds, smallest = dict(card.thresholds), dict(card.smallest_px2)
@@ -80,7 +80,10 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
 
 
 def _see(predictor: Predictor, case: Case) -> Seen | None:
-    photo = Photo.open(case.path)
+    try:
+        photo = Photo.open(case.path)
+    except PhotoError:
+        return None
     found = predictor(photo)
     if not found.gradable_ok:
         return None
@@ -130,8 +133,8 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     """The threshold and smallest area of a structure, and a sentence on how they came about.
 
     Among all pairs under which at most `MOST_FALSE` of the healthy photos of each data set show the structure (where
-    there is no such pair: as few as possible), the one of the highest Dice over the photos with true masks; where
-    there are too few of those, the lowest threshold from 0.5 up that keeps healthy photos clean.
+    there is no such pair: as few as possible), the one of the highest Dice over the photos with true masks; 0.5 where
+    there are too few of those.
     """
     with_truth = [photo for photo in seen if code in photo.truths]
     positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
@@ -148,9 +151,7 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     limit = max(allowed, min(shares.values()))
     clean = [pair for pair in pairs if shares[pair] <= limit]
     if positive < FEWEST_POSITIVE:
-        fitting = [pair for pair in clean if pair[0] >= 0.5]
-        threshold, area = min(fitting) if fitting else (0.5, 0.0)
-        return threshold, area, f"{positive} positive validation photos: from 0.5 up, by healthy photos alone"
+        return 0.5, 0.0, f"{positive} positive validation photos: 0.5"
     best = max(clean, key=lambda pair: dice(with_truth, code, *pair))
     said = f"{shares[best]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
     return best[0], best[1], f"best Dice over {positive} positive validation photos; {said}"

@@ -108,5 +108,9 @@ def fingerprint(cases: list[Case]) -> str:
             labels.fovea_xy,
         )
         digest.update(repr((case.key, case.visit, case.fold, plain)).encode())
-        digest.update(hashlib.sha256(case.path.read_bytes()).digest())
+        drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
+        digest.update(repr(drawn).encode())
+        files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
+        for name, path in [("photo", case.path), *files, *sorted(labels.votes.items())]:
+            digest.update(name.encode() + (path.read_bytes() if path else b"absent"))
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import TorchRuntime
 from funduscope.recipe import Recipe
 from funduscope.training.loop import Judge, bfloat16
+from funduscope.training.samples import serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 
 # A landmark this far off, in pixels of a 4288-wide photo, earns nothing (half a disc diameter).
@@ -27,7 +28,7 @@ def make_judge(recipe: Recipe, cases: list[Case]) -> Judge:
     """
     card = Card.of(recipe)
     masked = [case for case in cases if case.dataset in recipe.sampling.close and set(case.labels.masks) - {"OD"}]
-    graded = [case for case in cases if case.dataset in recipe.sampling.whole and case not in masked]
+    graded = [case for case in cases if case.dataset in recipe.sampling.whole and serves(case.labels, "whole")]
 
     def judge(network: Network) -> dict[str, float]:
         speed = bfloat16(recipe.training.precision)

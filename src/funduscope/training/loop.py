@@ -88,6 +88,8 @@ class Loop:
             mixed_precision="bf16" if bfloat16(settings.precision) else "no",
             gradient_accumulation_steps=settings.accumulate,
         )
+        if self.accelerator.num_processes > 1:
+            raise TrainingError("A training runs in one process for now: start it without `accelerate launch`.")
         self.order = EpochOrder(cases, recipe)
         self.steps_each = [len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
         if not all(self.steps_each):
@@ -171,7 +173,7 @@ class Loop:
 
     def _step(self, batch: dict[str, Tensor]) -> tuple[dict[str, float] | None, float]:
         """One batch: losses by task, or None where loss or gradient was not finite and the step was skipped."""
-        settings = self.recipe.training
+        settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
         rate = rate_at(self.state.step / sum(self.steps_each), settings.warm_up_frac)
         for group in self.optimizer.param_groups:
@@ -180,7 +182,9 @@ class Loop:
         with self.accelerator.accumulate(self.network):
             with self.accelerator.autocast():
                 outputs = self.network(batch["image"])
-            losses = task_losses(outputs, batch, self.recipe.loss, self.recipe.tasks.structures, self.class_weights)
+            losses = task_losses(
+                outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks
+            )
             total = fixed(losses, self.recipe.loss)
             if total is None or not bool(torch.isfinite(total)):
                 self.optimizer.zero_grad()

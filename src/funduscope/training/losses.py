@@ -15,7 +15,7 @@ from torch import Tensor
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
 from funduscope.recipe import Loss
-from funduscope.vocabulary import EITHER_EXUDATE
+from funduscope.vocabulary import EITHER_EXUDATE, LANDMARKS
 
 LANDMARK_SIGMA_CELLS = 2.0
 _SMOOTH_PX = 1.0
@@ -27,10 +27,11 @@ def task_losses(
     settings: Loss,
     structures: Sequence[str],
     class_weights: dict[str, Tensor],
+    landmarks: Sequence[str] = LANDMARKS,
 ) -> dict[str, Tensor]:
     """Unweighted losses by task: grade, dme, dense, landmarks; a task with nothing known in the batch is left out.
 
-    class_weights: per task (classes,) float; `structures` names the planes of outputs.structures in order.
+    class_weights: per task (classes,) float; `structures` and `landmarks` name the planes of the outputs in order.
     """
     losses: dict[str, Tensor] = {}
     for task in ("grade", "dme"):
@@ -41,7 +42,8 @@ def task_losses(
     if outputs.structures is not None:
         add(losses, "dense", dense_loss(outputs.structures, batch["coverage"], batch["known"], structures, settings))
     if outputs.landmarks is not None:
-        points, known = batch["landmarks"], batch["landmarks_known"]
+        order = [LANDMARKS.index(name) for name in landmarks]
+        points, known = batch["landmarks"][:, order], batch["landmarks_known"][:, order]
         scale = outputs.landmarks.shape[-1] / batch["image"].shape[2]
         add(losses, "landmarks", landmark_loss(outputs.landmarks, points * scale, known))
     return losses

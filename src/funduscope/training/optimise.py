@@ -65,4 +65,4 @@ class Average:
     def load(self, state: dict[str, Tensor], steps: int) -> None:
         """Goes on from a stored average."""
         self.steps = steps
-        self.state = {name: value.clone() for name, value in state.items()}
+        self.state = {name: value.to(self.state[name].device, copy=True) for name, value in state.items()}

@@ -12,7 +12,7 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import make_folds
+from funduscope.data.folds import placed, validation_fold, write_folds
 from funduscope.data.prepare import cached, default_cache
 from funduscope.network.network import Network, build, with_imagenet
 from funduscope.predict.card import Card
@@ -24,7 +24,6 @@ from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError
 from funduscope.training.samples import draw_epoch
 
-FOLDS = 5
 Progress = Callable[[Iterable[Case], str], Iterable[Case]]
 
 
@@ -39,9 +38,8 @@ class Split:
 
 def split(cases: list[Case], fold: int | None) -> Split:
     """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
-    if all(case.fold is None for case in cases):
-        cases = make_folds(cases, FOLDS)
-    validating = 0 if fold is None else (fold + 1) % FOLDS
+    cases = placed(cases)
+    validating = validation_fold(fold, cases)
     return Split(
         train=[case for case in cases if case.fold not in (None, fold, validating)],
         validation=[case for case in cases if case.fold == validating],
@@ -63,13 +61,19 @@ def run(
     init: a checkpoint whose weights to start from instead of ImageNet's. make_judge: makes the judge of the validation
     photos from the resolved recipe. progress: wraps what takes long. Raises `TrainingError`.
     """
+    cases = placed(cases, folder / "folds.csv")
     parts = split(cases, fold)
+    if fold is not None and not parts.test:
+        raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
     if not parts.train:
         raise TrainingError(
             "No photo is left to train on: every one is in the test or the validation fold, or in none."
         )
     folder.mkdir(parents=True, exist_ok=True)
     _check_fold(folder, fold)
+    _check_init(init, fold)
+    if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
+        write_folds(cases, folder / "folds.csv")
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     recipe, network = _start(recipe, folder, init)
     seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(parts.train, recipe, epoch)}
@@ -78,7 +82,7 @@ def run(
     cache = default_cache()
     files = {case.key: cached(case, recipe.views.close_px, cache) for case in progress(used, "Preparing")}
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
-    Loop(recipe, network, used, files, folder, judge).run()
+    Loop(recipe, network, parts.train, files, folder, judge).run()
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
 
@@ -113,6 +117,16 @@ def _check_fold(folder: Path, fold: int | None) -> None:
     held = json.loads(about.read_text("utf-8"))["fold"]
     if held != fold:
         raise TrainingError(f"{folder} holds a run of fold {held}, not of {fold}: choose another folder or that fold.")
+
+
+def _check_init(init: Path | None, fold: int | None) -> None:
+    """Weights of a run of another fold have seen the photos that this one is to be tested on."""
+    about = init.with_name("run.json") if init is not None else None
+    if fold is None or about is None or not about.is_file():
+        return
+    held = json.loads(about.read_text("utf-8"))["fold"]
+    if held != fold:
+        raise TrainingError(f"{about.parent} was trained on photos of fold {fold}: start from a run of that fold.")
 
 
 def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
