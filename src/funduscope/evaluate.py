@@ -96,6 +96,8 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScor
     _score_landmarks(found, scored, card)
     _score_masks(answer, found, scored, card)
     _score_presence(found, scored, card)
+    if found and found.gates:
+        scored.row["gates"] = {name: [round(share, 4) for share in shares] for name, shares in found.gates.items()}
     _score_false_lesions(found, scored, card)
     if case.labels.quality in ("good", "reject"):
         good = case.labels.quality == "good"

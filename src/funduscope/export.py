@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from funduscope.evaluate import Scores, evaluate
 from funduscope.framing import frame
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
+from funduscope.network.routing import traced
 from funduscope.photo import Photo
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
@@ -40,6 +42,7 @@ FEWEST_GRADED = 30
 FEWEST_POSITIVE = 3
 """Of fewer graded photos, or fewer that show a structure, no score could be compared: one photo would decide."""
 
+IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
 CALIBRATION_PHOTOS = 40
 CHECK_PHOTOS = 12
 
@@ -129,11 +132,15 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
     part = path.with_name(path.name + ".part")
-    # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
-    torch.onnx.export(
-        _Flat(network).eval(), (image,), str(part), input_names=["image"], output_names=names, dynamic_axes=axes,
-        opset_version=OPSET, dynamo=False,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        # Said of the conditions before experts, of sizes read while tracing, and of the exporter as a whole.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx.*")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
+        # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
+        torch.onnx.export(
+            traced(_Flat(network).eval(), image), (image,), str(part),
+            input_names=["image"], output_names=names, dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
     model = onnx.load(str(part))
     _sign(model, card)
     onnx.save(model, str(part))
@@ -180,7 +187,10 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
     whole, small = onnx.load(str(float_path)), onnx.load(str(part))
-    _sign(small, Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card")))
+    card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
+    if card.routers:
+        card = replace(card, about={**card.about, "int8": IN_BRANCHES})
+    _sign(small, card)
     _shift_biases(small, _grades(str(float_path), images), _grades(str(part), images))
     onnx.save(small, str(part))
     part.replace(path)

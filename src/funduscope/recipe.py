@@ -2,6 +2,7 @@
 
 A recipe is the whole difference between two models of this package. It is strict: an unknown key, a wrong type or a
 value out of bounds is an error that names the key. A task is switched off by leaving it out (an empty list or false).
+The sections themselves are in settings.py.
 """
 
 from __future__ import annotations
@@ -9,164 +10,68 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
-
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+from funduscope.settings import (
+    Augment,
+    Balance,
+    Decoder,
+    Encoder,
+    Experts,
+    Heads,
+    Loss,
+    Sampling,
+    Strict,
+    Tasks,
+    Training,
+    Views,
+)
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message names each key, what came and what was expected."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Encoder(_Strict):
-    """The backbone, any timm name. `variant` v1: strides in the first 1x1 convolution of ResNet's layers 2-4."""
-
-    name: str = "resnet50"
-    weights: Literal["imagenet", "none"] = "imagenet"
-    variant: Literal["timm", "v1"] = "timm"
-
-
-class Decoder(_Strict):
-    """U-Net blocks from the deepest level up; each level is first projected to so many channels (shallow to deep)."""
-
-    skip_channels: tuple[int, ...] = (32, 64, 96, 128, 256)
-    channels: tuple[int, ...] = (128, 64, 32, 32)
-
-
-class Tasks(_Strict):
-    """What the network answers."""
-
-    grade: bool = True
-    dme: bool = True
-    structures: tuple[str, ...] = CODES
-    landmarks: tuple[str, ...] = LANDMARKS
-
-    @model_validator(mode="after")
-    def _known(self) -> Tasks:
-        for name, allowed in (("structures", CODES), ("landmarks", LANDMARKS)):
-            unknown = [item for item in getattr(self, name) if item not in allowed]
-            if unknown:
-                raise ValueError(f"{name} has {unknown[0]!r}; known are {', '.join(allowed)}")
-        if not (self.grade or self.dme or self.structures or self.landmarks):
-            raise ValueError("a recipe needs at least one task")
-        return self
-
-
-class Views(_Strict):
-    """The eye is seen twice by one network: whole, for grade, landmarks and disc; close, for what is small.
-
-    whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in either view: the
-    eye shrunk to it, or a crop of the close frame. close: the structures whose masks are read from the close view.
-    """
-
-    whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
-    close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
-    close: tuple[str, ...] = LESIONS
-
-
-class Sampling(_Strict):
-    """How often an epoch sees a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
-
-    A data set that is not named is not trained on. Cases without any label that the view can use are left out.
-    """
-
-    whole: dict[str, Weight] = {}
-    close: dict[str, Weight] = {}
-    lesion_centered: Share = 0.75
-
-
-class Augment(_Strict):
-    """One joint warp and one color pass. Bounds of uniform draws; probabilities where it says so."""
-
-    mirror: Share = 0.5
-    rotate_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
-    scale_frac: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
-    shift_frac: Annotated[float, Field(ge=0, le=0.5)] = 0.04
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    gamma: Share = 0.2
-    color: Share = 0.1
-    blur: Share = 0.1
-    noise: Share = 0.1
-    jpeg: Share = 0.1
-
-
-class Loss(_Strict):
-    """Weights of the tasks and how imbalance is met.
-
-    class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
-    positive_weight: of a lesion's pixel in the cross-entropy; Dice beside it does not depend on prevalence. focus:
-    other such weights for single structures, for those so rare that they are otherwise never learned.
-    cross_entropy: weight of the pixels' cross-entropy beside Dice.
-    """
-
-    grade: Weight = 1.0
-    dme: Weight = 0.5
-    dense: Weight = 1.0
-    landmarks: Weight = 0.2
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    class_weight_power: Share = 0.25
-    positive_weight: Positive = 3.0
-    focus: dict[str, Positive] = {}
-    cross_entropy: Weight = 5.0
-
-
-class Training(_Strict):
-    """The loop. warm_up_frac: part of all steps in which the rate rises; then it falls as a cosine.
-
-    average_decay: of the exponential moving average of the weights, which is what is judged and kept.
-    patience: epochs without a better validation score after which training stops. precision auto: bfloat16 where
-    the machine computes in it, else float32.
-    """
-
-    epochs: Annotated[int, Field(ge=1)] = 9
-    batch: Annotated[int, Field(ge=1)] = 8
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Positive = 1.5e-4
-    encoder_rate_frac: Positive = 1.0
-    weight_decay: Weight = 0.02
-    warm_up_frac: Share = 0.15
-    clip_norm: Positive = 5.0
-    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    patience: Annotated[int, Field(ge=1)] = 4
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
-    seed: Annotated[int, Field(ge=0)] = 42
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """A whole design: what is trained, on what, how."""
 
     name: str
     about: str = ""
     encoder: Encoder = Encoder()
     decoder: Decoder = Decoder()
+    heads: Heads = Heads()
+    experts: Experts = Experts()
     tasks: Tasks = Tasks()
     views: Views = Views()
     sampling: Sampling = Sampling()
     augment: Augment = Augment()
     loss: Loss = Loss()
+    balance: Balance = Balance()
     training: Training = Training()
 
     @model_validator(mode="after")
-    def _levels(self) -> Recipe:
-        if len(self.decoder.skip_channels) != len(self.decoder.channels) + 1:
-            raise ValueError(
-                f"decoder.skip_channels needs one entry more than decoder.channels ({len(self.decoder.channels)}), "
-                f"it has {len(self.decoder.skip_channels)}"
-            )
+    def _fits(self) -> Recipe:
+        if self.experts.kind == "per_task" and self.decoder.kind != "deeplab" and self.tasks.structures:
+            raise ValueError("experts.kind per_task mixes atrous branches, which only decoder.kind deeplab has")
+        if self.experts.kind == "per_task" and (self.tasks.grade or self.tasks.dme) and not self.heads.hidden:
+            raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")
         return self
+
+    @property
+    def routers(self) -> tuple[str, ...]:
+        """The names of the network's routers in their order: what `Outputs.gates` has a row for."""
+        kind, tasks = self.experts.kind, self.tasks
+        if kind == "none":
+            return ()
+        if kind == "mixture":
+            return ("all",)
+        grades = tuple(task for task in ("grade", "dme") if getattr(tasks, task))
+        dense = (*tasks.structures, *(["landmarks"] if tasks.landmarks else []))
+        if kind == "soft":
+            return (*grades, "dense") if dense else grades
+        return (*grades, *dense)
 
     def to_toml(self) -> str:
         """The recipe with every default spelled out; `Recipe.from_toml` reads it back equal."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -30,6 +31,80 @@ def test_v1_has_other_strides_same_shapes_and_other_features(wake: Callable[[tor
     for layer in ("layer2", "layer3", "layer4"):
         block = v1_way.body.get_submodule(layer)[0]  # pyright: ignore[reportIndexIssue]
         assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [
+        ("resnet18", 32), ("resnet34", 32), ("resnet50", 32), ("resnet50", 16), ("resnet50", 8),
+        ("resnet101", 16), ("resnet152", 8), ("convnext_tiny", 32), ("convnext_tiny", 16), ("convnext_tiny", 8),
+    ],
+)  # fmt: skip
+def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_stride: int) -> None:
+    """Without memory: shapes forward, a gradient for every weight backward."""
+    with torch.device("meta"):
+        encoder = Encoder(name, output_stride=output_stride).train()
+        pyramid = encoder(torch.randn(2, 3, 64, 96))
+    finest = 4 if name == "convnext_tiny" else 2
+    strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32) if stride >= finest]
+    assert encoder.strides == strides
+    assert [level.shape for level in pyramid] == [
+        (2, width, 64 // stride, 96 // stride) for width, stride in zip(encoder.channels, strides, strict=True)
+    ]
+    pyramid[-1].square().mean().backward()
+    torch.optim.AdamW(encoder.parameters(), 1e-3).step()
+    assert all(value.grad is not None and value.grad.shape == value.shape for value in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "resnet18"])
+def test_a_real_step_changes_every_weight(name: str, wake: Callable[[torch.nn.Module], None]) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(name).train()
+    wake(encoder)
+    before = {key: value.clone() for key, value in encoder.named_parameters()}
+    sum(level.square().mean() for level in encoder(torch.randn(2, 3, 64, 64))).backward()
+    torch.optim.AdamW(encoder.parameters(), 1e-3).step()
+    for key, value in encoder.named_parameters():
+        assert value.isfinite().all(), key
+        assert not torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("variant", ["timm", "v1"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet26"])
+def test_weights_learned_with_strides_see_the_same_when_dilated(
+    name: str, variant: str, output_stride: int, wake: Callable[[torch.nn.Module], None]
+) -> None:
+    """A dilated level holds the strided one at every second or fourth pixel, border included: in v1's places too."""
+    torch.manual_seed(0)
+    strided, dilated = Encoder(name, variant).eval(), Encoder(name, variant, output_stride).eval()
+    wake(strided)
+    dilated.load_state_dict(strided.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for coarse, fine, stride in zip(strided(image), dilated(image), dilated.strides, strict=True):
+            step = fine.shape[2] // coarse.shape[2]
+            assert stride == 64 // fine.shape[2]
+            torch.testing.assert_close(fine[:, :, ::step, ::step], coarse, rtol=1e-3, atol=1e-3)
+        assert step == 32 // output_stride
+
+
+@pytest.mark.parametrize(("output_stride", "moved"), [(32, 3), (16, 2), (8, 1)])
+def test_v1_moves_only_strides_that_are_still_there(output_stride: int, moved: int) -> None:
+    with torch.device("meta"):
+        body = Encoder("resnet50", "v1", output_stride).body
+    blocks = [body.get_submodule(f"layer{layer}.0") for layer in (2, 3, 4)]
+    firsts = [block.conv1.stride for block in blocks]  # pyright: ignore
+    assert firsts == [(2, 2)] * moved + [(1, 1)] * (3 - moved)
+    assert [block.conv2.stride for block in blocks] == [(1, 1)] * 3  # pyright: ignore
+    assert [block.downsample[0].stride for block in blocks] == firsts  # pyright: ignore
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vgg11", "test_vit"])
+def test_what_cannot_be_dilated_is_said(name: str) -> None:
+    with torch.device("meta"), pytest.raises(WeightsError, match=f"{name}' has no output stride of 8") as caught:
+        Encoder(name, output_stride=8)
+    assert "Leave encoder.output_stride out" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["resnet_18", "hf-hub:somebody/something", "local-dir:/tmp/model", ""])
@@ -70,6 +145,33 @@ def test_weights_come_from_the_named_folder_with_their_variant(
         torch.testing.assert_close(value, state[name].half().to(value.dtype))
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+@pytest.mark.parametrize("source", ["file", "timm"])
+def test_timms_own_weights_make_timms_own_features(
+    name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wake: Callable[[torch.nn.Module], None]
+) -> None:
+    """As timm publishes them, under the whole model's names, which differ from the pyramid's in a ConvNeXt."""
+    torch.manual_seed(0)
+    whole = timm.create_model(name).eval()
+    wake(whole)
+    if source == "file":
+        save_file(whole.state_dict(), tmp_path / f"{name}.safetensors")
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(
+            timm, "create_model", lambda asked, pretrained: {name: whole}[asked] if pretrained else None
+        )
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    state, variant = load_imagenet(name)
+    assert variant == "timm"
+    monkeypatch.undo()
+    encoder = Encoder(name).eval()
+    fill(encoder, state)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(image)[-1], whole.forward_features(image))  # pyright: ignore
+
+
 def test_without_weights_it_says_at_once_where_they_were_sought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +189,13 @@ def test_weights_that_lack_something_are_refused() -> None:
     del state["layer3.0.conv1.weight"]
     with pytest.raises(WeightsError, match=r"lack 1 of resnet18's tensors, such as layer3\.0\.conv1\.weight"):
         fill(encoder, state)
+
+
+def test_stages_that_lack_something_are_named_as_the_pyramid_names_them() -> None:
+    state = timm.create_model("test_convnext").state_dict()
+    del state["stages.1.blocks.0.conv_dw.weight"]
+    with pytest.raises(WeightsError, match=r"lack 1 of test_convnext's tensors, such as stages_1\.blocks\.0"):
+        fill(Encoder("test_convnext"), state)
 
 
 def test_none_asks_for_no_weights(recipe_of: RecipeOf, monkeypatch: pytest.MonkeyPatch) -> None:

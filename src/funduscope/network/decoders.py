@@ -1,41 +1,82 @@
-"""The decoder: U-Net blocks (segmentation-models-pytorch's) over a projected pyramid, up to half the input's size.
+"""Decoders: from the encoder's pyramid to maps for the dense heads; `make_decoder` makes the one that a recipe names.
 
-Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015. Differs: every level
-is first projected by a 1x1 convolution, which makes the decoder three times cheaper, and the last doubling is left to a
-bilinear resize, since the encoder has nothing finer than half size to add.
+unet, attention_unet: here. transposed_unet, unetplusplus, deeplab: files of their own. Each has `channels`, the widths
+of what it returns, and takes a pyramid, shallow to deep, to a list of maps, deep to shallow: structures are read from
+the last, landmarks from the one before. A U-Net's last map is as large as the encoder's shallowest level: half the
+input's size, or a quarter with an encoder that has nothing finer (ConvNeXt). DeepLab's stands at a quarter.
+
+Widths follow the levels: an encoder of n levels takes n - 1 entries in `decoder.channels` and n in
+`decoder.skip_channels`, or none there for skips as wide as the encoder's own. A recipe for ConvNeXt's four levels says
+
+    [decoder]
+    skip_channels = [64, 96, 128, 256]
+    channels = [128, 64, 32]
+
+Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015. Differs: levels may
+first be projected by a 1x1 convolution, which makes the decoder three times cheaper; and the last doubling is left to a
+bilinear resize, since the encoder has nothing finer to add. Blocks are segmentation-models-pytorch's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import Tensor, nn
 
+from funduscope.network.attention import AttentionGate
+from funduscope.network.deeplab import DeepLab
+from funduscope.network.pyramid import Projection, check_blocks
+from funduscope.network.transposed import TransposedDecoder
+from funduscope.network.unetplusplus import UnetPlusPlus
+from funduscope.settings import Decoder as Settings
+
 
 class Decoder(nn.Module):
-    """levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1. channels: of the blocks."""
+    """The U-Net. levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1, or none.
 
-    def __init__(self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int]) -> None:
+    channels: of the blocks, from the deepest up. attention: each skip passes an attention gate, steered by the map that
+    it is about to meet. Raises `ValueError` where widths and levels do not match.
+    """
+
+    def __init__(
+        self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int], attention: bool = False
+    ) -> None:
         super().__init__()
-        if len(levels) != len(projected):
-            raise ValueError(
-                f"The encoder has {len(levels)} levels, decoder.skip_channels {len(projected)} entries: one each."
-            )
-        self.project = nn.ModuleList(nn.Conv2d(c, p, 1) for c, p in zip(levels, projected, strict=True))
-        deep_first = list(projected)[::-1]
-        arriving = [deep_first[0], *channels[:-1]]
+        self.project = Projection(levels, projected)
+        check_blocks(levels, channels)
+        deepest, *skips = self.project.channels[::-1]
+        arriving = [deepest, *channels[:-1]]
         self.blocks = nn.ModuleList(
             UnetDecoderBlock(into, skip, out, use_norm="batchnorm", attention_type=None, interpolation_mode="nearest")
-            for into, skip, out in zip(arriving, deep_first[1:], channels, strict=True)
+            for into, skip, out in zip(arriving, skips, channels, strict=True)
         )
+        self.gates = nn.ModuleList(
+            AttentionGate(skip, into, max(skip // 2, 1)) if attention else nn.Identity()
+            for into, skip in zip(arriving, skips, strict=True)
+        )
+        self.attention = attention
         self.channels = list(channels)
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         """The output of every block, deep to shallow; the last at the shallowest level's size."""
-        levels = [project(level) for project, level in zip(self.project, pyramid, strict=True)][::-1]
-        feature, outputs = levels[0], []
-        for block, skip in zip(self.blocks, levels[1:], strict=True):
-            feature = block(feature, skip.shape[2], skip.shape[3], skip)
+        feature, *skips = self.project(pyramid)[::-1]
+        outputs = []
+        for block, gate, skip in zip(self.blocks, self.gates, skips, strict=True):
+            kept = gate(skip, feature) if self.attention else skip
+            feature = block(feature, skip.shape[2], skip.shape[3], kept)
             outputs.append(feature)
         return outputs
+
+
+def make_decoder(levels: Sequence[int], settings: Settings, output_stride: int) -> nn.Module:
+    """The decoder of a recipe for an encoder of these levels. Raises `ValueError` where its widths do not match."""
+    widths = (levels, settings.skip_channels, settings.channels)
+    kinds: dict[str, Callable[[], nn.Module]] = {
+        "unet": lambda: Decoder(*widths),
+        "attention_unet": lambda: Decoder(*widths, attention=True),
+        "transposed_unet": lambda: TransposedDecoder(*widths, output_stride),
+        "unetplusplus": lambda: UnetPlusPlus(*widths),
+        "deeplab": lambda: DeepLab(levels, settings, output_stride),
+    }
+    return kinds[settings.kind]()

@@ -22,23 +22,31 @@ class WeightsError(RuntimeError):
 
 
 class Encoder(nn.Module):
-    """Five levels of features at strides 2 to 32.
+    """A pyramid of features: five levels at strides 2 to 32 for most backbones, four at 4 to 32 for ConvNeXt.
 
     name: a timm name. variant: "v1" moves the strides of a bottleneck ResNet to where the original has them.
+    output_stride: the largest stride there is, 8, 16 or 32; levels beyond it are dilated instead. Raises `WeightsError`
+    where timm has no such backbone.
     """
 
-    def __init__(self, name: str, variant: str = "timm") -> None:
+    def __init__(self, name: str, variant: str = "timm", output_stride: int = 32) -> None:
         super().__init__()
         # timm would also take addresses of a hub and of folders: a checkpoint's recipe is a stranger's text.
         if not timm.is_model(name):
             raise WeightsError(f"timm has no model {name!r}; `timm.list_models()` names them.")
+        # Many backbones do not know the setting; timm passes none on where it is None.
+        dilated = None if output_stride == 32 else output_stride
         try:
-            self.body = timm.create_model(name, features_only=True, pretrained=False)
+            self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated)
+        except (TypeError, AssertionError, NotImplementedError) as error:
+            raise WeightsError(_no_stride(name, output_stride)) from error
         except (RuntimeError, AttributeError) as error:
             raise WeightsError(f"timm's {name!r} gives no pyramid of features; choose another encoder.") from error
         info = cast("timm.models._features.FeatureInfo", self.body.feature_info)
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
+        if dilated and self.strides[-1] != output_stride:
+            raise WeightsError(_no_stride(name, output_stride))
         self.name = name
         self.variant = variant
         if variant == "v1":
@@ -49,14 +57,30 @@ class Encoder(nn.Module):
         return self.body(image)
 
 
+def _no_stride(name: str, output_stride: int) -> str:
+    return (
+        f"timm's {name!r} has no output stride of {output_stride}: ResNets, ConvNeXts and EfficientNets have. "
+        "Leave encoder.output_stride out, or choose another encoder."
+    )
+
+
 def move_strides(body: nn.Module) -> None:
-    """Puts the stride of ResNet's layers 2-4 into the first 1x1 convolution of their first block."""
+    """Puts the stride of ResNet's layers 2-4 into the first 1x1 convolution of their first block.
+
+    A layer that is dilated instead of strided has no stride to move. There the first block's 3x3 is dilated like those
+    of the blocks after it: in the original it already sees the coarser grid.
+    """
     if not hasattr(body, "layer4"):
         raise WeightsError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
     for layer in ("layer2", "layer3", "layer4"):
         block = cast("nn.Sequential", body.get_submodule(layer))[0]
-        cast("nn.Conv2d", block.conv1).stride = (2, 2)
-        cast("nn.Conv2d", block.conv2).stride = (1, 1)
+        if not hasattr(block, "conv3"):
+            continue  # the small ResNets' blocks have their stride in the first convolution anyway
+        first, second = cast("nn.Conv2d", block.conv1), cast("nn.Conv2d", block.conv2)
+        if second.stride == (2, 2):
+            first.stride, second.stride = second.stride, first.stride
+        else:
+            second.dilation = second.padding = (cast("int", block.dilation),) * 2
 
 
 def find_weights(name: str) -> Path | None:
@@ -106,8 +130,16 @@ def _no_weights(name: str) -> str:
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
     """Copies the weights that the pyramid uses; raises `WeightsError` where one of its own is missing."""
     own = encoder.body.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    named = {key: key if key in state else _whole_name(key) for key in own}
+    missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {missing[0]}.")
     with torch.no_grad():
-        encoder.body.load_state_dict({key: state.get(key, own[key]) for key in own})
+        encoder.body.load_state_dict({key: state.get(name, own[key]) for key, name in named.items()})
+
+
+def _whole_name(key: str) -> str:
+    """What the whole model calls a tensor of its pyramid: where timm takes stages apart, stages_0 was stages.0."""
+    stage, dot, rest = key.partition(".")
+    parent, _, number = stage.rpartition("_")
+    return f"{parent}.{number}{dot}{rest}" if parent else key

@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from torch import Tensor, nn
+
+from funduscope.network.routing import Dispatch, Gate, Routed
+from funduscope.settings import Experts
+
+RARE = -4.0
+"""Logit that a structure's maps begin with: before anything is learned, a pixel is rarely a lesion."""
 
 
 class GradeHead(nn.Module):
-    """Mean over the map, dropout, one linear layer: (B, C, h, w) to (B, classes).
+    """Mean over the map, hidden layers if any, dropout, one linear layer: (B, C, h, w) to (B, classes).
 
-    Linear on pooled features on purpose: weights times features is then its exact class activation map.
+    hidden: widths of the layers before the last, each with ReLU and dropout. Without any, the head is linear on pooled
+    features, and weights times features is its exact class activation map; with some, there is no such map.
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float, hidden: Sequence[int] = ()) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(channels, classes)
+        self.before = _layers([channels, *hidden], dropout) if hidden else nn.Dropout(dropout)
+        self.linear = nn.Linear([channels, *hidden][-1], classes)
 
     def forward(self, deepest: Tensor) -> Tensor:
-        return self.linear(self.dropout(deepest.mean(dim=(2, 3))))
+        return self.linear(self.before(deepest.mean(dim=(2, 3))))
+
+
+class ExpertGradeHead(nn.Module):
+    """A grade's own experts on pooled features, mixed for each photo by its own gate, then as `GradeHead`.
+
+    Experts: one linear layer and ReLU each, hidden[0] wide; further widths follow the mixture.
+    A task's gate over experts is that of Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
+    Mixture-of-Experts", KDD 2018. Differs: the experts are this task's alone, and only those kept are computed.
+    """
+
+    def __init__(self, channels: int, classes: int, dropout: float, hidden: Sequence[int], settings: Experts) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("heads.hidden is empty, expected is the experts' width first: set it, such as [512].")
+        self.gate = Gate(channels, settings)
+        self.dispatch = Dispatch(
+            [nn.Sequential(nn.Linear(channels, hidden[0]), nn.ReLU()) for _ in range(settings.count)]
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.before = _layers(hidden, dropout)
+        self.linear = nn.Linear(hidden[-1], classes)
+
+    def forward(self, deepest: Tensor) -> tuple[Tensor, Routed]:
+        """(B, C, h, w) to logits (B, classes), and how the photos were routed."""
+        pooled = deepest.mean(dim=(2, 3))
+        routed = self.gate(pooled)
+        mixture = self.dropout(self.dispatch(pooled, routed.gates))
+        return self.linear(self.before(mixture)), routed
 
 
 class DenseHead(nn.Module):
-    """One 3x3 convolution: (B, C, h, w) to (B, maps, h, w).
+    """One convolution, 3x3 unless side_px is 1: (B, C, h, w) to (B, maps, h, w).
 
-    start: the bias that the maps begin with; -4 says that a pixel is rarely a lesion before anything is learned.
+    start: the bias that the maps begin with, `RARE` for structures.
     """
 
-    def __init__(self, channels: int, maps: int, start: float) -> None:
+    def __init__(self, channels: int, maps: int, start: float, side_px: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, maps, 3, padding=1)
+        self.conv = nn.Conv2d(channels, maps, side_px, padding=side_px // 2)
         nn.init.constant_(self.conv.bias, start)  # pyright: ignore[reportArgumentType]
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.conv(feature)
+
+
+def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Linear, ReLU and dropout between each two of the widths."""
+    steps: list[nn.Module] = []
+    for into, out in pairwise(widths):
+        steps += [nn.Linear(into, out), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*steps)

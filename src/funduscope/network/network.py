@@ -1,87 +1,126 @@
-"""The network: the figure of docs/architecture.md in code. One encoder, one decoder, four kinds of heads."""
+"""The network: the figure of docs/architecture.md in code. One encoder, experts if wanted, one decoder, heads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from funduscope.network.decoders import Decoder
+from funduscope.network.decoders import make_decoder
+from funduscope.network.deeplab import TaskDeepLab
 from funduscope.network.encoder import Encoder, fill, load_imagenet
-from funduscope.network.heads import DenseHead, GradeHead
+from funduscope.network.heads import DenseHead, ExpertGradeHead, GradeHead
+from funduscope.network.routing import Routed, SharedExperts
 from funduscope.recipe import Recipe
 from funduscope.vocabulary import DME_RISKS, GRADES
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LANDMARK_STRIDE = 4
 
 
 @dataclass(frozen=True)
 class Outputs:
     """Logits only; a task that the recipe leaves out is None.
 
-    grade (B, 5), dme (B, 3), structures (B, L, H/2, W/2), landmarks (B, P, H/4, W/4).
+    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share that each
+    router gives each expert, 0 where it was not computed. routing: the same by router, with what its losses need.
     """
 
     grade: Tensor | None = None
     dme: Tensor | None = None
     structures: Tensor | None = None
     landmarks: Tensor | None = None
+    gates: Tensor | None = None
+    routing: dict[str, Routed] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """The tasks that are there, in a fixed order."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """The answers that are there, in a fixed order: what an exported model has as outputs."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 class Network(nn.Module):
-    """Takes photographs as they are, (B, H, W, 3) uint8 RGB with H and W multiples of 32, and returns `Outputs`."""
+    """Takes photographs as they are, (B, H, W, 3) uint8 RGB with H and W multiples of 32, and returns `Outputs`.
 
-    def __init__(self, encoder: Encoder, decoder: Decoder | None, heads: nn.ModuleDict) -> None:
+    shared: experts on the deepest level, each task then has a map of its own there. decoder: one for all dense tasks,
+    whose maps the heads read, or a `TaskDeepLab`, which answers by itself.
+    """
+
+    def __init__(
+        self, encoder: Encoder, shared: SharedExperts | None, decoder: nn.Module | None, heads: nn.ModuleDict
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.shared = shared
         self.decoder = decoder
         self.heads = heads
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, image: Tensor) -> Outputs:
-        assert isinstance(self.mean, Tensor)
-        assert isinstance(self.std, Tensor)
-        normal = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        pyramid = self.encoder(normal)
+        pyramid = self.encoder((image.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(Tensor, self.std))
+        routing: dict[str, Routed] = {}
+        deepest: dict[str, Tensor] = dict.fromkeys(("grade", "dme", "dense"), pyramid[-1])  # pyright: ignore
+        if self.shared is not None:
+            mixed, routing = self.shared(pyramid[-1])
+            deepest |= mixed
         logits: dict[str, Tensor] = {}
         for task in ("grade", "dme"):
             if task in self.heads:
-                logits[task] = self.heads[task](pyramid[-1])
+                answer = self.heads[task](deepest[task])
+                if isinstance(answer, tuple):
+                    answer, routing[task] = answer
+                logits[task] = answer
         if self.decoder is not None:
-            features = self.decoder(pyramid)
-            if "structures" in self.heads:
-                logits["structures"] = self.heads["structures"](features[-1])
-            if "landmarks" in self.heads:
-                logits["landmarks"] = self.heads["landmarks"](features[-2])
-        return Outputs(**logits)
+            logits |= self._dense([*pyramid[:-1], deepest["dense"]], routing)
+        gates = torch.stack([one.gates for one in routing.values()], 1) if routing else None
+        return Outputs(**logits, gates=gates, routing=routing)
+
+    def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
+        """Logits of structures and landmarks; gates of a decoder that has some are entered into `routing`."""
+        assert self.decoder is not None
+        if isinstance(self.decoder, TaskDeepLab):
+            maps, routed = self.decoder(pyramid)
+            routing |= routed
+            structures = [value for name, value in maps.items() if name != "landmarks"]
+            logits = {"structures": torch.cat(structures, 1)} if structures else {}
+            return logits | ({"landmarks": maps["landmarks"]} if "landmarks" in maps else {})
+        features = self.decoder(pyramid)
+        places = {"structures": -1, "landmarks": -2}
+        return {name: self.heads[name](features[place]) for name, place in places.items() if name in self.heads}
 
 
 def build(recipe: Recipe) -> Network:
     """The untrained network of a recipe: the only function of this package that reads one."""
-    encoder = Encoder(recipe.encoder.name, recipe.encoder.variant)
-    tasks, dropout = recipe.tasks, recipe.training.dropout
-    deepest = encoder.channels[-1]
+    encoder = Encoder(recipe.encoder.name, recipe.encoder.variant, recipe.encoder.output_stride)
+    tasks, experts, deepest = recipe.tasks, recipe.experts, encoder.channels[-1]
+    hidden, dropout = recipe.heads.hidden, recipe.training.dropout
+    by_task = experts.kind == "per_task"
     heads = nn.ModuleDict()
-    if tasks.grade:
-        heads["grade"] = GradeHead(deepest, len(GRADES), dropout)
-    if tasks.dme:
-        heads["dme"] = GradeHead(deepest, len(DME_RISKS), dropout)
+    for task, classes in (("grade", len(GRADES)), ("dme", len(DME_RISKS))):
+        if getattr(tasks, task):
+            heads[task] = (
+                ExpertGradeHead(deepest, classes, dropout, hidden, experts)
+                if by_task
+                else GradeHead(deepest, classes, dropout, hidden)
+            )
+    shared = None
+    if experts.kind in ("mixture", "soft"):
+        names = recipe.routers if experts.kind == "soft" else ("grade", "dme", "dense")
+        shared = SharedExperts(deepest, names, experts)
+    maps = dict.fromkeys(tasks.structures, 1) | ({"landmarks": len(tasks.landmarks)} if tasks.landmarks else {})
     decoder = None
-    if tasks.structures or tasks.landmarks:
-        decoder = Decoder(encoder.channels, recipe.decoder.skip_channels, recipe.decoder.channels)
+    if maps and by_task:
+        decoder = TaskDeepLab(encoder.channels, maps, recipe.decoder, recipe.encoder.output_stride, experts)
+    elif maps:
+        decoder = make_decoder(encoder.channels, recipe.decoder, recipe.encoder.output_stride)
+        channels = cast("list[int]", decoder.channels)
         if tasks.structures:
-            heads["structures"] = DenseHead(decoder.channels[-1], len(tasks.structures), start=-4.0)
+            heads["structures"] = DenseHead(channels[-1], len(tasks.structures), start=-4.0)
         if tasks.landmarks:
-            heads["landmarks"] = DenseHead(decoder.channels[-2], len(tasks.landmarks), start=0.0)
-    return Network(encoder, decoder, heads)
+            heads["landmarks"] = DenseHead(channels[-2], len(tasks.landmarks), start=0.0)
+    return Network(encoder, shared, decoder, heads)
 
 
 def with_imagenet(recipe: Recipe) -> tuple[Recipe, Network]:

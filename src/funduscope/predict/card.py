@@ -24,7 +24,7 @@ class Card:
     mask below this area, in pixels of the close frame, are taken out. lowest_grades: a structure's probability is
     multiplied by that of this grade or above, since no lesion can be likelier than the grade it makes.
     referable_threshold: of P(grade >= 2). landmark_floor: the share of a landmark's map that must lie around its peak
-    for the landmark to count as found.
+    for the landmark to count as found. routers: what the rows of the model's gates are named, where it has experts.
     """
 
     name: str = "untitled"
@@ -42,6 +42,7 @@ class Card:
     lowest_grades: dict[str, int] = field(default_factory=dict)
     referable_threshold: float = 0.5
     landmark_floor: float = 0.3
+    routers: tuple[str, ...] = ()
     research_only: bool = True
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class Card:
             whole_px=views.whole_px,
             close_px=views.close_px,
             close=views.close,
+            routers=recipe.routers,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Card:
     def from_dict(cls, tree: dict[str, Any]) -> Card:
         """Raises `TypeError` or `KeyError` where the tree is no card."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
+        tuples["routers"] = tuple(tree.get("routers", ()))
         return cls(**{**tree, **tuples})
 
     def to_json(self) -> str:

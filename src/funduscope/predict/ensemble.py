@@ -1,7 +1,8 @@
-"""Several models as one: the mean of their calibrated probabilities.
+"""Several models as one: the mean of their calibrated probabilities, for every task over the models that answer it.
 
 Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017;
-what differs: thresholds are the mean of the members' own, and landmarks the mean of the points that were found.
+what differs: members may look at other sizes and answer other questions (a grader and a segmenter are one product),
+thresholds are the mean of the members' own, and landmarks the mean of the points that were found.
 """
 
 from __future__ import annotations
@@ -12,21 +13,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from funduscope.framing import frame
+from funduscope.framing import Frame, frame
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
-from funduscope.predict.findings import Failure, Findings, Point, interpret
+from funduscope.predict.findings import Failure, Findings, Point, gate, interpret
 from funduscope.predict.predictor import Predictor, not_gradable
 from funduscope.predict.runtime import ModelError
-
-# What members must agree in: the frame they look at and the questions they answer.
-_SHARED = ("whole_px", "close_px", "close", "structures", "landmarks", "grade", "dme")
+from funduscope.vocabulary import CODES, LANDMARKS
 
 
 class Ensemble:
-    """Answers as a `Predictor` does. Raises `ModelError` for members that look at or answer something else."""
+    """Answers as a `Predictor` does. Raises `ModelError` where there is no member.
+
+    Every member answers by its own card: temperatures, and lesions gated by its own grade. A member that seeks lesions
+    but gives no grade is gated by the ensemble's grade, and only where its card has `lowest_grades`: its thresholds
+    were then fixed on gated maps. A card without them, which is what calibration makes of a model that gives no grade,
+    belongs to maps that were not gated, and gating those would hide lesions below a threshold that was not meant so.
+    Members' experts and routers are their own: an ensemble tells of no gates.
+    """
 
     def __init__(self, members: Sequence[Predictor]) -> None:
         self.members = list(members)
@@ -35,24 +42,43 @@ class Ensemble:
         self.sha256 = hashlib.sha256(digests.encode()).hexdigest()
 
     def __call__(self, photo: Any, *, name: str | None = None) -> Findings:
-        """Findings of one photo, as `Predictor.__call__`: decoded and framed once for all members."""
+        """Findings of one photo, as `Predictor.__call__`: decoded once, framed once for each size that is looked at.
+
+        A structure's map has the side of the largest that a member made of it; the frame is the largest member's.
+        """
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        framed = frame(opened, self.card.close_px)
-        reasons = not_gradable(framed)
+        largest = frame(opened, self.card.close_px)
+        reasons = not_gradable(largest)
         if reasons:
-            return Findings(opened, framed.home, self.card, self.sha256, reasons=reasons)
-        found = [
-            interpret(opened, framed, *member.look(framed.image), member.card, self.sha256) for member in self.members
-        ]
-        return replace(
-            found[0],
-            card=self.card,
-            grade_probs=_mean([one.grade_probs for one in found]),
+            return Findings(opened, largest.home, self.card, self.sha256, reasons=reasons)
+        found = self._found(opened, largest)
+        grade_probs = _mean([one.grade_probs for one in found])
+        maps = [_gated(one, grade_probs) for one in found]
+        return Findings(
+            opened,
+            largest.home,
+            self.card,
+            self.sha256,
+            grade_probs=grade_probs,
             dme_probs=_mean([one.dme_probs for one in found]),
-            disc_xy=_middle([one.disc_xy for one in found]),
-            fovea_xy=_middle([one.fovea_xy for one in found]),
-            frame_probs={code: np.mean([one.frame_probs[code] for one in found], axis=0) for code in found[0].codes},
+            disc_xy=_middle([one.disc_xy for one in found if "optic_disc" in one.card.landmarks]),
+            fovea_xy=_middle([one.fovea_xy for one in found if "fovea" in one.card.landmarks]),
+            frame_probs={
+                code: _mean_map([planes[code] for planes in maps if code in planes]) for code in self.card.structures
+            },
         )
+
+    def _found(self, photo: Photo, largest: Frame) -> list[Findings]:
+        """What each member says, each of the frame that it looks at."""
+        frames = {largest.home.side_px: largest}
+        found: list[Findings] = []
+        for member in self.members:
+            side = member.card.close_px
+            if side not in frames:
+                frames[side] = _at(photo, largest, side)
+            outputs = member.look(frames[side].image)
+            found.append(interpret(photo, frames[side], *outputs, member.card, self.sha256))
+        return found
 
     def stream(self, photos: Iterable[Any]) -> Iterator[Findings | Failure]:
         """One answer a photo, in order, as `Predictor.stream`."""
@@ -65,28 +91,57 @@ class Ensemble:
 
 
 def _joined(cards: list[Card]) -> Card:
-    """The first card with every fixed number replaced by the members' mean; temperatures are the members' own."""
-    first = cards[0] if cards else None
-    if first is None:
+    """What the members answer together, every fixed number the mean over those that answer what it is for.
+
+    What turns logits into probabilities (temperatures, lowest grades, the landmarks' floor) stays the first's and is
+    not read: members use their own.
+    """
+    if not cards:
         raise ModelError("E_MODEL", "An ensemble needs at least one model; none was given.")
-    for card in cards[1:]:
-        for name in _SHARED:
-            if getattr(card, name) != getattr(first, name):
-                raise ModelError(
-                    "E_MODEL",
-                    f"{first.name} and {card.name} cannot answer together: {name} is {getattr(first, name)} in one and "
-                    f"{getattr(card, name)} in the other.",
-                )
+    first, side = cards[0], max(card.close_px for card in cards)
+    structures = _union([card.structures for card in cards], CODES)
+    seeking = {code: [card for card in cards if code in card.structures] for code in structures}
+    graders = [card for card in cards if card.grade] or cards
     return replace(
         first,
         name=" + ".join(dict.fromkeys(card.name for card in cards)),
-        thresholds={code: _average([card.thresholds[code] for card in cards]) for code in first.structures},
-        smallest_px2={
-            code: _average([card.smallest_px2.get(code, 0.0) for card in cards]) for code in first.structures
+        grade=any(card.grade for card in cards),
+        dme=any(card.dme for card in cards),
+        structures=structures,
+        landmarks=_union([card.landmarks for card in cards], LANDMARKS),
+        whole_px=max(card.whole_px for card in cards),
+        close_px=side,
+        close=_union([card.close for card in cards], CODES),
+        thresholds={code: _average([card.thresholds[code] for card in seeking[code]]) for code in structures},
+        smallest_px2={  # each in pixels of its own frame: the same area has more of them in a larger one
+            code: _average([card.smallest_px2.get(code, 0.0) * (side / card.close_px) ** 2 for card in seeking[code]])
+            for code in structures
         },
-        referable_threshold=_average([card.referable_threshold for card in cards]),
+        referable_threshold=_average([card.referable_threshold for card in graders]),
+        routers=(),
         research_only=any(card.research_only for card in cards),
     )
+
+
+def _union(parts: list[tuple[str, ...]], order: Sequence[str]) -> tuple[str, ...]:
+    """What is in any of the parts: in their own order where they agree, else in the vocabulary's."""
+    if len(set(parts)) == 1:
+        return parts[0]
+    return tuple(sorted({name for part in parts for name in part}, key=order.index))
+
+
+def _at(photo: Photo, framed: Frame, side_px: int) -> Frame:
+    """The same square of the photo at another size; taken from the photo, not from the frame."""
+    home = replace(framed.home, side_px=side_px)
+    return Frame(home.image_in(photo.pixels), home, framed.eye)
+
+
+def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarray]:
+    """A member's maps; see `Ensemble` for whose grade gates them. grade_probs: the ensemble's."""
+    if one.grade_probs is not None:
+        return one.frame_probs
+    lowest = one.card.lowest_grades
+    return {code: plane * gate(grade_probs, lowest.get(code, 0)) for code, plane in one.frame_probs.items()}
 
 
 def _average(values: list[float]) -> float:
@@ -98,8 +153,16 @@ def _mean(probabilities: list[np.ndarray | None]) -> np.ndarray | None:
     return np.mean(known, axis=0) if known else None
 
 
+def _mean_map(planes: list[np.ndarray]) -> np.ndarray:
+    """The mean of maps (S, S) of one square, at the largest one's side."""
+    side = max(len(plane) for plane in planes)
+    size = (side, side)
+    level = [p if len(p) == side else cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in planes]
+    return np.mean(level, axis=0)
+
+
 def _middle(points: list[Point | None]) -> Point | None:
-    """The mean of the points, where at least half of the members found one."""
+    """The mean of the points, where at least half of those who looked found one."""
     known = [point for point in points if point is not None]
     if not known or 2 * len(known) < len(points):
         return None

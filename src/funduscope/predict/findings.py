@@ -38,7 +38,7 @@ class Findings:
     """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
-    frame_probs: per structure (S, S) float32 over the frame.
+    frame_probs: per structure (S, S) float32 over the frame. gates: of a model with experts, each router's shares.
     """
 
     photo: Photo
@@ -51,6 +51,7 @@ class Findings:
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
+    gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,6 +212,7 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
             * gate(grade_probs, card.lowest_grades.get(code, 0))
             for index, code in enumerate(card.structures)
         },
+        gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
     )
 
 

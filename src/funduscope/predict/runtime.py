@@ -12,8 +12,6 @@ import numpy as np
 
 from funduscope.predict.card import Card
 
-OUTPUT_NAMES = ("grade", "dme", "structures", "landmarks")
-
 
 class ModelError(RuntimeError):
     """A model file that cannot be used; `code` names the kind, the message what to do."""
@@ -28,13 +26,15 @@ class ModelError(RuntimeError):
 class Outputs:
     """Logits only; None for what the model does not answer.
 
-    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'); float32.
+    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'), gates (B, R, E): each router's share
+    for each expert, 0 where it was not computed; float32.
     """
 
     grade: np.ndarray | None = None
     dme: np.ndarray | None = None
     structures: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    gates: np.ndarray | None = None
 
 
 class Runtime(Protocol):

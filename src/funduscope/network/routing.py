@@ -1,0 +1,264 @@
+"""Experts that a photo's content chooses, of which only the chosen are computed: gate, dispatch, losses, ONNX.
+
+Gate and balance: Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer",
+ICLR 2017; Fedus et al., "Switch Transformers", JMLR 23(120), 2022. Router z-loss: Zoph et al., "ST-MoE", 2022. A gate a
+task over shared experts: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
+Mixture-of-Experts", KDD 2018. Differs: a gate sees a whole photo, not a token, by the mean over its deepest map; an
+expert has no capacity beyond which it drops photos; experts may be kept by their mass (top_p); kept gates always sum
+to 1, so that a mix keeps its scale however many are kept.
+
+B photos, C channels, E experts, T mixes of one input (tasks), R routers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from funduscope.settings import Experts
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a gate decided.
+
+    gates (B, E): shares of the kept experts, which sum to 1 a photo; 0 says that the expert is not computed for it.
+    logits (B, E): what the shares were taken from, noise included.
+    """
+
+    gates: Tensor
+    logits: Tensor
+
+
+class Gate(nn.Module):
+    """One linear layer from a photo's pooled features to its experts, and which of them are kept.
+
+    settings.keep: all; top_k, the k with the largest shares; top_p, the fewest whose shares sum to at least
+    settings.top_p while training, settings.top_p_predict otherwise. Logits are float32 under mixed precision too, as in
+    Switch, section 2.4.
+    """
+
+    def __init__(self, channels: int, settings: Experts) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, settings.count)
+        self.settings = settings
+
+    def forward(self, pooled: Tensor) -> Routed:
+        """(B, C) to shares of every expert.
+
+        A photo's only expert has gate 1 whatever its logit, so that gate's true gradient is zero and nothing but the
+        balance loss would teach it. Its gradient is taken as that of the logarithm of the share instead: Switch's,
+        which multiplies by the share, on a scale that does not depend on it.
+        """
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits = self.linear(pooled.float())
+        if self.training and self.settings.noise > 0:
+            logits = logits + self.settings.noise * torch.randn_like(logits)
+        shares = logits.softmax(1)
+        kept = self._kept(shares.detach()) * shares
+        total = kept.sum(1, keepdim=True)
+        alone = (kept != 0).sum(1, keepdim=True) == 1
+        return Routed(kept / torch.where(alone, total.detach(), total), logits)
+
+    def _kept(self, shares: Tensor) -> Tensor:
+        """1 where an expert is kept, else 0: (B, E)."""
+        settings = self.settings
+        if settings.keep == "all":
+            return torch.ones_like(shares)
+        ranked, order = shares.sort(dim=1, descending=True)
+        if settings.keep == "top_k":
+            first = torch.arange(settings.count, device=shares.device).expand_as(shares) < settings.top_k
+        else:
+            # Those before it fall short: then it is one of the fewest that do not.
+            first = ranked.cumsum(1) - ranked < (settings.top_p if self.training else settings.top_p_predict)
+        return torch.zeros_like(shares).scatter(1, order, first.to(shares.dtype))
+
+
+class Dispatch(nn.Module):
+    """Sums of gate times expert, where an expert is computed for the photos alone that keep it.
+
+    experts: modules from (B, ...) to (B, ...) with as many axes; all return the same shape. Their BatchNorm sees the
+    photos that came to them, not the batch, and its running statistics where one photo with a single value a channel
+    came, which has no variance. For ONNX see `traced`: there an expert is computed for the batch if any photo keeps it.
+    """
+
+    def __init__(self, experts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(experts)
+        self.branches = nn.ModuleList()  # filled by `traced` alone
+
+    def forward(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
+        """x (B, ...). gates (B, E) for one mix, (B, T, E) for a list of T mixes of the same experts.
+
+        Raises `ValueError` where no photo keeps any expert: then not even the shape is known.
+        """
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return self._traced(x, gates) if len(self.branches) else self.dense(x, gates)
+        each = gates if gates.dim() == 3 else gates[:, None]
+        mixes: list[Tensor] = []
+        # Not `> 0`: what is not a number must come out as such.
+        kept = (each.detach() != 0).any(1)
+        for index, expert in enumerate(self.experts):
+            photos = kept[:, index].nonzero().squeeze(1)
+            if len(photos) == 0:
+                continue
+            part = _computed(expert, x.index_select(0, photos))
+            weighted = [_like(one, part) * part for one in each[photos, :, index].unbind(1)]
+            mixes = mixes or [one.new_zeros(len(x), *one.shape[1:]) for one in weighted]
+            for mix, one in zip(mixes, weighted, strict=True):
+                mix.index_add_(0, photos, one)
+        if not mixes:
+            raise ValueError("No photo keeps any expert: every row of gates needs one that is not 0.")
+        return mixes if gates.dim() == 3 else mixes[0]
+
+    def dense(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
+        """The same sums with every expert computed for every photo: the reference that `forward` must agree with."""
+        return _mixed([expert(x) for expert in self.experts], gates)
+
+    def _traced(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
+        """The same sums with each expert behind a condition that stays one in the graph."""
+        nothing = x.new_zeros([1] * x.dim())
+        kept = gates != 0
+        return _mixed([branch(x, kept[..., i].any(), nothing) for i, branch in enumerate(self.branches)], gates)
+
+
+def _mixed(parts: list[Tensor], gates: Tensor) -> Tensor | list[Tensor]:
+    """Sums over experts of gate times part, each (B, ...) or something that spreads to it."""
+    each = gates.unbind(1) if gates.dim() == 3 else (gates,)
+    mixes = [reduce(torch.add, [_like(one[:, i], part) * part for i, part in enumerate(parts)]) for one in each]
+    return mixes if gates.dim() == 3 else mixes[0]
+
+
+def _like(share: Tensor, part: Tensor) -> Tensor:
+    """(B,) with as many axes as a part has."""
+    return share.view(-1, *[1] * (part.dim() - 1))
+
+
+def _computed(expert: nn.Module, photos: Tensor) -> Tensor:
+    """The expert's answer, its BatchNorms at rest where each channel has one value only: it has no variance."""
+    if photos[:, 0].numel() > 1:
+        return expert(photos)
+    awake = [norm for norm in expert.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    for norm in awake:
+        norm.eval()
+    try:
+        return expert(photos)
+    finally:
+        for norm in awake:
+            norm.train()
+
+
+class SharedExperts(nn.Module):
+    """Experts on the deepest map, shared by the tasks: by one router for all of them, or softly by a gate a task.
+
+    An expert is a bottleneck of `settings.width` channels; what a task gets is the map plus its mix of experts, ReLU.
+    tasks: names. settings.kind: mixture (one router, "all") or soft (one a task); else `ValueError`.
+    """
+
+    def __init__(self, channels: int, tasks: Sequence[str], settings: Experts) -> None:
+        super().__init__()
+        if settings.kind not in ("mixture", "soft"):
+            raise ValueError(f"experts.kind {settings.kind!r} has none on the shared map; mixture and soft have.")
+        self.tasks = list(tasks)
+        routers = ["all"] if settings.kind == "mixture" else self.tasks
+        self.gates = nn.ModuleDict({name: Gate(channels, settings) for name in routers})
+        self.dispatch = Dispatch([_expert(channels, settings.width) for _ in range(settings.count)])
+
+    def forward(self, deepest: Tensor) -> tuple[dict[str, Tensor], dict[str, Routed]]:
+        """(B, C, h, w) to a map of that shape for every task, and what every router decided."""
+        pooled = deepest.mean(dim=(2, 3))
+        routed: dict[str, Routed] = {name: gate(pooled) for name, gate in self.gates.items()}
+        mixes = self.dispatch(deepest, torch.stack([one.gates for one in routed.values()], 1))
+        maps = {name: torch.relu(deepest + mix) for name, mix in zip(routed, mixes, strict=True)}
+        return {task: maps.get(task, next(iter(maps.values()))) for task in self.tasks}, routed
+
+
+def _expert(channels: int, width: int) -> nn.Sequential:
+    """A bottleneck as in ResNet (He et al. 2016), its sum and last ReLU left to the mix."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
+    """settings.balance times the load-balancing loss plus settings.z times the router z-loss, means over routers.
+
+    None where there is no router.
+    """
+    if not routed:
+        return None
+    terms = [
+        settings.balance * balance_loss(one, settings.keep == "all") + settings.z * z_loss(one.logits)
+        for one in routed.values()
+    ]
+    return torch.stack(terms).mean()
+
+
+def balance_loss(routed: Routed, every: bool) -> Tensor:
+    """E times the sum over experts of load times mean share: 1 where both are uniform, E where one expert takes all.
+
+    Load: the expert's part of all assignments of photos to experts, a count without gradient; the share's softmax over
+    all experts carries it (Switch, equation 4, for any number kept). every: where every expert is kept the load says
+    nothing and the mean share stands for it too: 1 plus the squared coefficient of variation, Shazeer's importance
+    loss.
+    """
+    mean = routed.logits.softmax(1).mean(0)
+    taken = (routed.gates.detach() != 0).float().sum(0)
+    return len(mean) * ((mean if every else taken / taken.sum()) * mean).sum()
+
+
+def z_loss(logits: Tensor) -> Tensor:
+    """Mean over photos of the squared logarithm of the sum of exponentials (ST-MoE, equation 5)."""
+    return logits.logsumexp(1).square().mean()
+
+
+class _Branch(nn.Module):
+    """An expert behind a condition; scripted, so that tracing keeps the condition instead of what it was once."""
+
+    def __init__(self, expert: nn.Module) -> None:
+        super().__init__()
+        self.expert = expert
+
+    def forward(self, x: Tensor, wanted: Tensor, nothing: Tensor) -> Tensor:
+        # A copy: tracing knows a tensor by its identity, and would take what one branch returns for another's.
+        return self.expert(x) if bool(wanted) else nothing.clone()
+
+
+def traced(network: nn.Module, example: Tensor) -> nn.Module:
+    """What `torch.onnx.export` (TorchScript exporter) takes so that every expert becomes the branch of an `If` node.
+
+    network: in eval mode, taking one tensor, `example`. Without any `Dispatch` it comes back as it is. The exporter's
+    own tracing refuses scripted parts inside a module; `torch.jit.trace` does not, and its result is exported as it is.
+    """
+    dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
+    if not dispatches:
+        return network
+    if network.training or any(dispatch.training for dispatch in dispatches):
+        raise ValueError("A network is traced for prediction: call .eval() on it first.")
+    try:
+        with warnings.catch_warnings():
+            # TorchScript is discouraged for new uses; the exporter that keeps every size dynamic is built on it.
+            warnings.filterwarnings("ignore", r".*torch\.jit\..* is deprecated")
+            for dispatch in dispatches:
+                dispatch.branches = _scripted(dispatch.experts)
+            return torch.jit.trace(network, (example,), check_trace=False)  # pyright: ignore[reportReturnType]
+    finally:
+        for dispatch in dispatches:
+            dispatch.branches = nn.ModuleList()
+
+
+def _scripted(experts: Iterable[nn.Module]) -> nn.ModuleList:
+    return nn.ModuleList(torch.jit.script(_Branch(expert).eval()) for expert in experts)

@@ -1,0 +1,55 @@
+"""UNet++: skips that are themselves small U-Nets, so that what meets in a block is alike in meaning.
+
+Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018. Node (i, j) stands at
+level i, j steps from the encoder; it sees all nodes before it at its level, and node (i + 1, j - 1) brought up to its
+size. Differs: no deep supervision; inner nodes are as wide as their level's skip, the last node of a level as the
+recipe says; the last doubling is left to a bilinear resize. Blocks are segmentation-models-pytorch's; its decoder is
+not taken: it returns one map only, doubles between any two levels, dilated ones too, and ends at the input's full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+from torch import Tensor, nn
+
+from funduscope.network.pyramid import Projection, check_blocks
+
+
+class UnetPlusPlus(nn.Module):
+    """levels, projected as in `decoders.Decoder`; channels: of each level's last node, from the deepest up."""
+
+    def __init__(self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int]) -> None:
+        super().__init__()
+        self.project = Projection(levels, projected)
+        check_blocks(levels, channels)
+        self.depth = len(channels)
+        widths = {(level, 0): width for level, width in enumerate(self.project.channels)}
+        blocks = {}
+        for level, step in self._nodes():
+            last = level + step == self.depth
+            widths[level, step] = channels[step - 1] if last else widths[level, 0]
+            before = sum(widths[level, earlier] for earlier in range(step))
+            blocks[f"{level}_{step}"] = UnetDecoderBlock(
+                widths[level + 1, step - 1], before, widths[level, step],
+                use_norm="batchnorm", attention_type=None, interpolation_mode="nearest",
+            )  # fmt: skip
+        self.blocks = nn.ModuleDict(blocks)
+        self.channels = list(channels)
+
+    def _nodes(self) -> Iterator[tuple[int, int]]:
+        """Level and step of every node after the encoder's, each after those that it sees."""
+        for step in range(1, self.depth + 1):
+            for level in range(self.depth + 1 - step):
+                yield level, step
+
+    def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
+        """The last node of every level but the deepest, deep to shallow; the last at the shallowest level's size."""
+        nodes = {(level, 0): feature for level, feature in enumerate(self.project(pyramid))}
+        for level, step in self._nodes():
+            skip = torch.cat([nodes[level, earlier] for earlier in reversed(range(step))], dim=1)
+            deeper = nodes[level + 1, step - 1]
+            nodes[level, step] = self.blocks[f"{level}_{step}"](deeper, skip.shape[2], skip.shape[3], skip)
+        return [nodes[level, self.depth - level] for level in reversed(range(self.depth))]

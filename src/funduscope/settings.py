@@ -1,0 +1,256 @@
+"""The sections of a recipe, in the order of the data: what is built, what is seen, how it is learned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """A section: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Encoder(Strict):
+    """The backbone, any timm name. `variant` v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
+
+    output_stride: of the deepest level; below 32 the last stages are dilated instead of strided.
+    """
+
+    name: str = "resnet50"
+    weights: Literal["imagenet", "none"] = "imagenet"
+    variant: Literal["timm", "v1"] = "timm"
+    output_stride: Literal[8, 16, 32] = 32
+
+
+class Decoder(Strict):
+    """From the encoder's pyramid to a map for the dense heads (network/decoders.py says what each kind is).
+
+    skip_channels: width to which each level is projected, shallow to deep; empty: as the encoder has them. channels: of
+    the blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates, separable: deeplab's
+    atrous rates at output stride 16 (doubled at 8), and whether convolutions larger than 1x1 are depthwise separable.
+    """
+
+    kind: Literal["unet", "attention_unet", "transposed_unet", "unetplusplus", "deeplab"] = "unet"
+    skip_channels: tuple[int, ...] = (32, 64, 96, 128, 256)
+    channels: tuple[int, ...] = (128, 64, 32, 32)
+    rates: tuple[int, ...] = (6, 12, 18)
+    separable: bool = False
+
+    @model_validator(mode="after")
+    def _levels(self) -> Decoder:
+        if self.kind == "deeplab":
+            if len(self.channels) != 1:
+                raise ValueError(
+                    f"decoder.channels of deeplab is one width, such as [256]; it has {len(self.channels)} entries"
+                )
+        elif self.skip_channels and len(self.skip_channels) != len(self.channels) + 1:
+            raise ValueError(
+                f"decoder.skip_channels needs one entry more than decoder.channels ({len(self.channels)}), "
+                f"it has {len(self.skip_channels)}"
+            )
+        return self
+
+
+class Heads(Strict):
+    """hidden: widths of the layers between the pooled features and the grades; none: one linear layer, whose class
+    activation map is exact."""
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+
+class Experts(Strict):
+    """Experts between the shared features and the tasks (network/routing.py).
+
+    kind mixture: one router mixes them for all tasks; soft: one gate a task over shared experts; per_task: every task
+    has experts and a gate of its own. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
+    gates sum to top_p (while training) or top_p_predict. balance, z: weights of the losses that spread the photos over
+    the experts and keep the gates' logits small. noise: standard deviation of what is added to the logits in training.
+    width: channels inside a mixture's or soft expert.
+    """
+
+    kind: Literal["none", "mixture", "soft", "per_task"] = "none"
+    count: Annotated[int, Field(ge=2, le=64)] = 3
+    keep: Literal["all", "top_k", "top_p"] = "top_p"
+    top_k: Annotated[int, Field(ge=1)] = 1
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.8
+    top_p_predict: Annotated[float, Field(gt=0, le=1)] = 0.75
+    width: Annotated[int, Field(ge=1)] = 256
+    balance: Weight = 0.01
+    z: Weight = 0.001
+    noise: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _enough(self) -> Experts:
+        if self.top_k > self.count:
+            raise ValueError(f"experts.top_k is {self.top_k}, more than the {self.count} experts there are")
+        return self
+
+
+class Tasks(Strict):
+    """What the network answers."""
+
+    grade: bool = True
+    dme: bool = True
+    structures: tuple[str, ...] = CODES
+    landmarks: tuple[str, ...] = LANDMARKS
+
+    @model_validator(mode="after")
+    def _known(self) -> Tasks:
+        for name, allowed in (("structures", CODES), ("landmarks", LANDMARKS)):
+            unknown = [item for item in getattr(self, name) if item not in allowed]
+            if unknown:
+                raise ValueError(f"{name} has {unknown[0]!r}; known are {', '.join(allowed)}")
+        if not (self.grade or self.dme or self.structures or self.landmarks):
+            raise ValueError("a recipe needs at least one task")
+        return self
+
+
+class Views(Strict):
+    """The eye is seen twice by one network: whole, for grade, landmarks and disc; close, for what is small.
+
+    whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in either view: the
+    eye shrunk to it, or a crop of the close frame. close: the structures whose masks are read from the close view; with
+    none the eye is seen once.
+    """
+
+    whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
+    close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
+    close: tuple[str, ...] = LESIONS
+
+
+class Sampling(Strict):
+    """How often an epoch sees a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
+
+    A data set that is not named is not trained on. Cases without any label that the view can use are left out.
+    per_epoch: so many samples an epoch, the rates then being proportions; 0: as the rates say. order: samples mixed, or
+    batches that alternate between photos with masks and photos with grades alone.
+    """
+
+    whole: dict[str, Weight] = {}
+    close: dict[str, Weight] = {}
+    lesion_centered: Share = 0.75
+    per_epoch: Annotated[int, Field(ge=0)] = 0
+    order: Literal["mixed", "alternate"] = "mixed"
+
+
+class Augment(Strict):
+    """One joint warp and one color pass. Bounds of uniform draws; probabilities where it says so.
+
+    Probabilities: mirror (left-right), flip (upside down), transpose, quarter_turns (a whole eye by 90 degrees), warp
+    (rotation, scale and shift), elastic, grid, tone (brightness, contrast, gamma, color, saturation), blur, noise,
+    sensor_noise, multiplicative_noise, jpeg. elastic_frac, grid_frac: bound of the largest displacement, over the side.
+    """
+
+    mirror: Share = 0.5
+    flip: Share = 0.0
+    transpose: Share = 0.0
+    quarter_turns: Share = 0.0
+    warp: Share = 1.0
+    rotate_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
+    scale_frac: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    shift_frac: Annotated[float, Field(ge=0, le=0.5)] = 0.04
+    elastic: Share = 0.0
+    elastic_frac: Annotated[float, Field(ge=0, le=0.1)] = 0.02
+    grid: Share = 0.0
+    grid_frac: Annotated[float, Field(ge=0, le=0.1)] = 0.03
+    tone: Share = 1.0
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    gamma: Share = 0.2
+    color: Share = 0.1
+    saturation: Share = 0.0
+    blur: Share = 0.1
+    noise: Share = 0.1
+    sensor_noise: Share = 0.0
+    multiplicative_noise: Share = 0.0
+    jpeg: Share = 0.1
+
+
+class Loss(Strict):
+    """Weights of the tasks and how imbalance is met.
+
+    class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
+    cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only cross-entropy and focal learn
+    from a photo where there is nothing to find. positive_weight: of a lesion's pixel in the cross-entropy. focus: other
+    such weights for single structures, for those so rare that they are otherwise never learned. focal_gamma: how much
+    easy pixels count less. tversky_false: of false pixels; missed ones count 1 minus that. smooth_px: added to both
+    sides of Dice and Tversky. distill: weight of a teacher's answers, distill_temperature softens its grades.
+    """
+
+    grade: Weight = 1.0
+    dme: Weight = 0.5
+    dense: Weight = 1.0
+    landmarks: Weight = 0.2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    class_weight_power: Share = 0.25
+    cross_entropy: Weight = 5.0
+    positive_weight: Positive = 3.0
+    focus: dict[str, Positive] = {}
+    dice: Weight = 1.0
+    focal: Weight = 0.0
+    focal_gamma: Weight = 2.0
+    tversky: Weight = 0.0
+    tversky_false: Share = 0.3
+    smooth_px: Positive = 1.0
+    distill: Weight = 1.0
+    distill_temperature: Positive = 2.0
+
+    @model_validator(mode="after")
+    def _known(self) -> Loss:
+        unknown = [code for code in self.focus if code not in CODES]
+        if unknown:
+            raise ValueError(f"loss.focus has {unknown[0]!r}; known are {', '.join(CODES)}")
+        return self
+
+
+class Balance(Strict):
+    """How the tasks' losses become one; each kind starts from the weights of `loss` (training/balance.py).
+
+    floor: for routed, the least share of its start weight that a task keeps. alpha: GradNorm's. rate: learning rate of
+    weights that are learned.
+    """
+
+    kind: Literal["fixed", "uncertainty", "gradnorm", "pcgrad", "routed"] = "fixed"
+    floor: Share = 0.2
+    alpha: Weight = 1.5
+    rate: Positive = 0.01
+
+
+class Training(Strict):
+    """The loop. warm_up_frac: part of all steps in which the rate rises; then it falls as a cosine.
+
+    schedule plateau: after the rise the rate stays, and is multiplied by plateau_factor where plateau_patience epochs
+    brought no better validation score. average_decay: of the exponential moving average of the weights, which is what
+    is judged and kept; 0 keeps the weights themselves. patience: epochs without a better validation score after which
+    training stops. select: what is better: the mean of all tasks (training/judge.py), or the mean of accuracy and IoU.
+    precision auto: bfloat16 where the machine computes in it, else float32.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 9
+    batch: Annotated[int, Field(ge=1)] = 8
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Positive = 1.5e-4
+    encoder_rate_frac: Positive = 1.0
+    weight_decay: Weight = 0.02
+    warm_up_frac: Share = 0.15
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    plateau_patience: Annotated[int, Field(ge=0)] = 2
+    clip_norm: Positive = 5.0
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    patience: Annotated[int, Field(ge=1)] = 4
+    select: Literal["mean", "accuracy_iou"] = "mean"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 2
+    seed: Annotated[int, Field(ge=0)] = 42
