@@ -17,6 +17,7 @@ from funduscope.data.prepare import cached
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training import loop as loop_module
+from funduscope.training.experts import Usage
 from funduscope.training.loop import MOST_BAD_STEPS, Judge, Loop, TrainingError
 from funduscope.training.samples import draw_epoch
 
@@ -114,7 +115,7 @@ def test_a_batch_of_which_nothing_is_known_makes_no_step(
     for name in ("dme_among", "known", "landmarks_known"):
         batch[name][:] = False
     before = {name: value.clone() for name, value in trained.network.named_parameters()}
-    losses, _ = trained._step(batch)
+    losses, _ = trained._step(batch, Usage())
     assert losses == {}
     assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
     assert not trained.optimizer.state_dict()["state"], "nothing was stepped: not even the decay of weights"

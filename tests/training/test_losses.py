@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from funduscope.data.prepare import CHANNELS
-from funduscope.recipe import Loss
+from funduscope.settings import Loss
+from funduscope.training import losses
 from funduscope.training.losses import (
     LANDMARK_SIGMA_CELLS,
     class_weights,
@@ -65,26 +66,43 @@ def test_the_rarer_the_heavier() -> None:
     assert weights[0] < weights[1] < weights[2]
 
 
-def _slow_dense(logits: np.ndarray, coverage: np.ndarray, positive_weight: float, cross_entropy: float) -> float:
-    """Weighted cross-entropy per pixel and Dice over all of them."""
+def _slow_dense(logits: np.ndarray, coverage: np.ndarray, positive_weight: float, settings: Loss) -> float:
+    """Cross-entropy and focal per pixel, Dice and Tversky over all of them."""
     probs = [1 / (1 + math.exp(-value)) for value in logits]
     shares = [value / 255 for value in coverage]
-    cross = 0.0
+    cross = focal = 0.0
     for p, t in zip(probs, shares, strict=True):
         weight = 1 + (positive_weight - 1) * t
         cross -= weight * (t * math.log(p) + (1 - t) * math.log(1 - p))
-    loss = cross_entropy * cross / len(probs)
+        focal -= t * (1 - p) ** settings.focal_gamma * math.log(p)
+        focal -= (1 - t) * p**settings.focal_gamma * math.log(1 - p)
+    loss = (settings.cross_entropy * cross + settings.focal * focal) / len(probs)
     if any(shares):
+        smooth = settings.smooth_px
         overlap = sum(p * t for p, t in zip(probs, shares, strict=True))
-        loss += 1 - (2 * overlap + 1) / (sum(probs) + sum(shares) + 1)
+        false = sum(p * (1 - t) for p, t in zip(probs, shares, strict=True))
+        missed = sum((1 - p) * t for p, t in zip(probs, shares, strict=True))
+        loss += settings.dice * (1 - (2 * overlap + smooth) / (2 * overlap + false + missed + smooth))
+        wrong = settings.tversky_false * false + (1 - settings.tversky_false) * missed
+        loss += settings.tversky * (1 - (overlap + smooth) / (overlap + wrong + smooth))
     return loss
 
 
-def test_dense_against_a_loop() -> None:
+TERMS = {
+    "cross-entropy and Dice": Loss(positive_weight=4.0, cross_entropy=2.0, focus={"HE": 9.0}),
+    "BCE + Dice": Loss(positive_weight=1.0, cross_entropy=0.5, dice=0.5, smooth_px=1e-6),
+    "Dice": Loss(cross_entropy=0, dice=2.0),
+    "focal": Loss(cross_entropy=0, dice=0, focal=3.0, focal_gamma=1.5),
+    "Tversky": Loss(cross_entropy=0, dice=0, tversky=1.0, tversky_false=0.2, smooth_px=7.0),
+    "all": Loss(cross_entropy=1.0, dice=0.3, focal=0.7, tversky=1.4),
+}
+
+
+@pytest.mark.parametrize("settings", TERMS.values(), ids=TERMS.keys())
+def test_dense_against_a_loop(settings: Loss) -> None:
     """MA everywhere, HE in parts of one photo, EX absent, either exudate known; SE and OD unknown."""
     rng = np.random.default_rng(6)
     structures = ("OD", "SE", "MA", "EX", "HE")  # an order of the recipe's own
-    settings = Loss(positive_weight=4.0, cross_entropy=2.0, focus={"HE": 9.0})
     logits = rng.normal(0, 2, (2, 5, 8, 8))
     coverage = rng.integers(0, 256, (2, len(CHANNELS), 8, 8)).astype(np.uint8)
     known = np.zeros(coverage.shape, bool)
@@ -98,11 +116,84 @@ def test_dense_against_a_loop() -> None:
     expected = []
     for code in ("MA", "HE", "EX", EITHER_EXUDATE):
         mask = known[:, CHANNELS.index(code)]
-        truth, weight = coverage[:, CHANNELS.index(code)][mask], 9.0 if code == "HE" else 4.0
-        expected.append(_slow_dense(planes[code][mask], truth, weight, 2.0))
+        truth = coverage[:, CHANNELS.index(code)][mask]
+        if code != "EX" or settings.cross_entropy or settings.focal:  # the others need something to find
+            weight = settings.focus.get(code, settings.positive_weight)
+            expected.append(_slow_dense(planes[code][mask], truth, weight, settings))
     loss = dense_loss(torch.tensor(logits), torch.tensor(coverage), torch.tensor(known), structures, settings)
     assert loss is not None
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def _one_structure(logits: torch.Tensor, truth: torch.Tensor, settings: Loss) -> torch.Tensor | None:
+    """The loss of a photo of 4 x 4 pixels in which the microaneurysms alone are known."""
+    coverage = torch.zeros(1, len(CHANNELS), 4, 4, dtype=torch.uint8)
+    coverage[0, 0] = truth * 255
+    known = torch.zeros(coverage.shape, dtype=torch.bool)
+    known[:, 0] = True
+    return dense_loss(logits.view(1, 1, 4, 4), coverage, known, ("MA",), settings)
+
+
+def test_dice_and_tversky_learn_nothing_where_there_is_nothing_to_find() -> None:
+    nothing, logits = torch.zeros(4, 4), torch.randn(16)
+    assert _one_structure(logits, nothing, Loss(cross_entropy=0, tversky=1.0)) is None
+    for teaches in (Loss(dice=0), Loss(cross_entropy=0, focal=1.0)):
+        logits = torch.zeros(16, requires_grad=True)
+        loss = _one_structure(logits, nothing, teaches)
+        assert loss is not None
+        loss.backward()
+        assert logits.grad is not None
+        assert (logits.grad > 0).all(), "it learns that there is none"
+
+
+def test_a_term_of_weight_zero_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> torch.Tensor:
+        raise AssertionError("computed")
+
+    truth, logits = torch.eye(4), torch.randn(16)
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "_focal", never)
+        assert _one_structure(logits, truth, Loss()) is not None
+        with pytest.raises(AssertionError):
+            _one_structure(logits, truth, Loss(focal=1.0))
+    monkeypatch.setattr(losses.F, "binary_cross_entropy_with_logits", never)
+    assert _one_structure(logits, truth, Loss(cross_entropy=0, focal=1.0)) is not None
+    with pytest.raises(AssertionError):
+        _one_structure(logits, truth, Loss())
+
+
+def test_what_tversky_counts_less_is_the_false_pixel() -> None:
+    truth, settings = torch.eye(4), Loss(cross_entropy=0, dice=0, tversky=1.0, tversky_false=0.3)
+    missed, false = truth.clone(), truth.clone()
+    missed[0, 0], false[0, 1] = 0, 1
+    of_missed = _one_structure((missed.flatten() - 0.5) * 40, truth, settings)
+    of_false = _one_structure((false.flatten() - 0.5) * 40, truth, settings)
+    assert of_missed is not None
+    assert of_false is not None
+    assert of_missed.item() == pytest.approx(1 - (3 + 1) / (3 + 0.7 + 1), rel=1e-4)
+    assert of_false.item() == pytest.approx(1 - (4 + 1) / (4 + 0.3 + 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_stays_finite_where_the_network_is_sure(gamma: float) -> None:
+    """Right or wrong beyond what a float can tell from certainty."""
+    logits = torch.tensor([-500.0, -30.0, 30.0, 500.0] * 4, requires_grad=True)
+    loss = _one_structure(logits, torch.eye(4), Loss(cross_entropy=0, dice=0, focal=1.0, focal_gamma=gamma))
+    assert loss is not None
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad.abs().max() > 0
+
+
+def test_the_harder_the_pixel_the_more_of_the_focal_loss_is_its_own() -> None:
+    logits = torch.tensor([3.0, -1.0] * 8)
+    easy_and_hard = []
+    for gamma in (0.0, 2.0):
+        focal = losses._focal(logits[:2], torch.ones(2), gamma)
+        easy_and_hard.append((focal[1] / focal[0]).item())
+    assert easy_and_hard[1] > 100 * easy_and_hard[0]
 
 
 def test_logits_at_half_size_are_resized_with_their_corners_in_place() -> None:

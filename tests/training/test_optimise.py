@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
-from funduscope.training.optimise import Average, make_optimizer, rate_at
+from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 
 
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
@@ -34,6 +35,74 @@ def test_the_rate_is_smooth_and_within_its_bounds() -> None:
     rates = [rate_at(step / 1000, 0.15) for step in range(1001)]
     assert all(0 <= rate <= 1 for rate in rates)
     assert max(abs(a - b) for a, b in pairwise(rates)) < 0.01
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_without_a_cosine_the_rate_rises_and_stays(schedule: str) -> None:
+    assert rate_at(0.0, 0.2, schedule) == 0.01
+    assert rate_at(0.1, 0.2, schedule) == pytest.approx(0.5)
+    assert [rate_at(progress, 0.2, schedule) for progress in (0.2, 0.6, 1.0, 1.1)] == [1.0] * 4
+
+
+def test_a_plateau_lowers_the_rate_each_time_its_patience_ends() -> None:
+    plateau = Plateau(0.5, 2)
+    scales = []
+    for score in (0.1, 0.3, 0.3, 0.2, 0.2, 0.31, 0.3, math.nan, 0.0, 0.0):
+        plateau.step(score)
+        scales.append(plateau.scale)
+    assert scales == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_while_the_rate_rises_no_epoch_counts_against_it() -> None:
+    plateau = Plateau(0.5, 1)
+    for score in (0.5, 0.4, 0.3):
+        plateau.step(score, warming_up=True)
+    assert plateau.scale == 1.0
+    plateau.step(0.45)
+    assert plateau.scale == 0.5, "the score of the rise is still the one to beat"
+
+
+def test_a_plateau_goes_on_from_json() -> None:
+    scores = [0.3, 0.1, 0.2, 0.5, 0.4, 0.4, 0.4]
+    for cut in range(len(scores)):
+        plateau, resumed = Plateau(0.3, 2), Plateau(0.3, 2)
+        for score in scores[:cut]:
+            plateau.step(score)
+        resumed.load(json.loads(json.dumps(plateau.state(), allow_nan=False)))
+        for score in scores[cut:]:
+            plateau.step(score)
+            resumed.step(score)
+        assert plateau.scale == resumed.scale == pytest.approx(0.09)
+
+
+def test_adam_adds_the_decay_to_the_gradient_and_adamw_takes_it_off_the_weight(tiny: Recipe) -> None:
+    """With no gradient but the decay's, Adam makes a full step towards zero; AdamW only shrinks the weight."""
+    moved = {}
+    for kind in ("adam", "adamw"):
+        settings = tiny.training.model_copy(
+            update={"optimizer": kind, "learning_rate": 0.01, "weight_decay": 0.1, "encoder_rate_frac": 1.0}
+        )
+        layer = nn.Linear(1, 1)
+        nn.init.ones_(layer.weight)
+        nn.init.ones_(layer.bias)
+        optimizer = make_optimizer(layer, settings)
+        (layer(torch.ones(1, 1)) * 0).sum().backward()
+        optimizer.step()
+        moved[kind] = 1 - layer.weight.item()
+        assert layer.bias.item() == 1, "vectors are not decayed"
+    assert moved == {"adam": pytest.approx(0.01, rel=1e-3), "adamw": pytest.approx(0.001, rel=1e-3)}
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_what_is_learned_beside_the_network_has_its_own_rate_and_comes_last(kind: str, tiny: Recipe) -> None:
+    settings = tiny.training.model_copy(update={"optimizer": kind, "weight_decay": 0.1})
+    beside = nn.Parameter(torch.ones(2, 2))
+    plain = make_optimizer(nn.Linear(2, 2), settings)
+    optimizer = make_optimizer(nn.Linear(2, 2), settings, [beside], 0.5)
+    assert len(optimizer.param_groups) == len(plain.param_groups) + 1
+    last = optimizer.param_groups[-1]
+    assert last["params"][0] is beside
+    assert (last["lr"], last["weight_decay"]) == (0.5, 0.0)
 
 
 def test_the_average_is_what_a_loop_over_all_steps_gives() -> None:

@@ -30,10 +30,10 @@ from funduscope.recipe import Recipe
 from funduscope.training import loop, run
 data, folder, toml, dies_at = sys.argv[1:]
 step = loop.Loop._step
-def _step(self, batch):
+def _step(self, batch, usage):
     if self.state.step + 1 == int(dies_at):
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch)
+    return step(self, batch, usage)
 loop.Loop._step = _step
 def make_judge(recipe, cases):
     return lambda network: {"selection": network.heads["grade"].linear.bias.sum().item()}

@@ -263,7 +263,7 @@ def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
 def test_a_view_is_drawn_only_where_it_can_teach(
     labels: Labels, whole: bool, close: bool, photo: Path, tiny: Recipe
 ) -> None:
-    assert (serves(labels, "whole"), serves(labels, "close")) == (whole, close)
+    assert (serves(labels, "whole", tiny), serves(labels, "close", tiny)) == (whole, close)
     recipe = tiny.model_copy(
         update={"sampling": tiny.sampling.model_copy(update={"whole": {"set": 1.0}, "close": {"set": 1.0}})}
     )

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs, build
-from funduscope.recipe import Loss, Recipe
-from funduscope.training.balance import fixed
+from funduscope.recipe import Recipe
+from funduscope.settings import Balance, Loss
+from funduscope.training.balance import make_balance
 from funduscope.training.losses import class_weights, task_losses
 from funduscope.vocabulary import CODES, DME_RISKS, EITHER_EXUDATE, GRADES, LANDMARKS
 
@@ -43,22 +44,31 @@ def logits() -> dict[str, Tensor]:
     }
 
 
-def losses_of(leaves: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return task_losses(Outputs(**leaves), batch, Loss(), CODES, WEIGHTS)
+EVERY_TERM = Loss(focal=1.0, tversky=1.0)
+TASKS = ("grade", "dme", "dense", "landmarks")
+
+
+def losses_of(leaves: dict[str, Tensor], batch: dict[str, Tensor], settings: Loss = EVERY_TERM) -> dict[str, Tensor]:
+    return task_losses(Outputs(**leaves), batch, settings, CODES, WEIGHTS)
+
+
+def total_of(losses: dict[str, Tensor], settings: Loss) -> Tensor | None:
+    """Leaves the gradients of all tasks and returns their weighted sum."""
+    balance = make_balance(Balance(), {task: getattr(settings, task) for task in TASKS})
+    return balance.backward(losses, None, [], Tensor.backward)
 
 
 def gradients(leaves: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the whole loss; zeros where a leaf has no part in it."""
-    total = fixed(losses_of(leaves, batch), Loss())
+    """Of the whole loss with every term there is; zeros where a leaf has no part in it."""
+    total = total_of(losses_of(leaves, batch), EVERY_TERM)
     assert total is not None
     assert torch.isfinite(total)
-    total.backward()
     return {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()}
 
 
 def test_nothing_known_is_no_loss() -> None:
     assert losses_of(logits(), nothing_known()) == {}
-    assert fixed({}, Loss()) is None
+    assert total_of({}, Loss()) is None
 
 
 @pytest.mark.parametrize("task", ["grade", "dme"])
@@ -200,14 +210,38 @@ def test_a_task_that_is_left_out_has_no_head_no_answer_and_no_loss(tiny: Recipe)
 
 
 def test_the_loss_of_a_task_weighs_what_the_recipe_says() -> None:
-    losses = {"grade": torch.tensor(2.0), "landmarks": torch.tensor(3.0)}
-    total = fixed(losses, replace_loss(grade=0.5, landmarks=2.0))
+    losses = {"grade": torch.tensor(2.0, requires_grad=True), "landmarks": torch.tensor(3.0, requires_grad=True)}
+    total = total_of(losses, Loss(grade=0.5, landmarks=2.0))
     assert total is not None
     assert total.item() == pytest.approx(7.0)
+    assert losses["grade"].grad == 0.5
+    assert losses["landmarks"].grad == 2.0
 
 
-def replace_loss(**weights: float) -> Loss:
-    return Loss().model_copy(update=weights)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Loss(dice=0),
+        Loss(cross_entropy=0),
+        Loss(cross_entropy=0, dice=0, focal=1.0),
+        Loss(cross_entropy=0, dice=0, tversky=1.0),
+    ],
+    ids=["cross-entropy", "dice", "focal", "tversky"],
+)
+def test_no_term_of_the_structures_learns_from_an_unknown_pixel(settings: Loss) -> None:
+    leaves, batch = logits(), nothing_known()
+    batch["known"][1, 0, :, : SIDE // 2] = True
+    with torch.no_grad():
+        leaves["structures"][[0, 2]] = torch.nan
+        leaves["structures"][1, :, :, SIDE // 4 + 1 :] = torch.nan
+    dense = losses_of(leaves, batch, settings)["dense"]
+    dense.backward()
+    grad = leaves["structures"].grad
+    assert grad is not None
+    assert torch.isfinite(dense)
+    assert (grad[1, 0, :, : SIDE // 4 + 1] != 0).all()
+    grad[1, 0, :, : SIDE // 4 + 1] = 0
+    assert (grad == 0).all()
 
 
 def test_weights_of_classes_come_from_labelled_photos_alone() -> None:

@@ -1,14 +1,291 @@
-"""How the tasks' losses become one."""
+"""How the tasks' losses become one: who weighs how much, and what happens where their gradients disagree.
+
+One interface, `Balance`; a recipe names the kind, and every kind starts from the recipe's own weights.
+
+fixed: the recipe's weights, as they are.
+
+uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+Semantics", CVPR 2018. What differs: all losses here are cross-entropies or of their kind, so all take the form for
+classification, and the log-variance is bounded, so that a task which is almost perfectly learned stays finite.
+
+gradnorm: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in
+Deep Multitask Networks", ICML 2018. What differs: the weights are a softmax, which keeps them positive and their sum
+constant without a second step, and norms are compared as shares of their mean, so that their scale does not matter.
+
+pcgrad: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020. What
+differs: only parameters that tasks share are operated on.
+
+routed: a small network looks at the losses and gives each task a weight, trained by the loss that it weighs: the
+dynamic routing of the soft-sharing system that this package contains. What differs: as published, nothing keeps it from
+weighing every task with nothing, which is the least loss there is. Here the weights of a batch keep the sum of the
+recipe's, and none falls below a share (`floor`) of its own. Within these bounds it still prefers whom it finds easy.
+
+Wherever a sum is kept constant, it is kept over the tasks that a batch has: a task that is absent gets and takes
+nothing.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from funduscope.recipe import Loss
+from funduscope.settings import Balance as Settings
+
+LARGEST_LOG_VARIANCE = 4.0
+"""Uncertainty changes a weight by a factor of exp(4), about 55, at most."""
+_ROUTER_WIDTH = 16
+_TINY = 1e-8
 
 
-def fixed(losses: dict[str, Tensor], settings: Loss) -> Tensor | None:
+class Balance(nn.Module, ABC):
+    """Makes one loss of several and leaves its gradients.
+
+    What is learned is a parameter of this module, with a learning rate of its own; what else a run needs to go on is a
+    buffer. start: the weights by task to begin with; a task of weight 0 has no part in anything.
+    """
+
+    def __init__(self, start: dict[str, float]) -> None:
+        super().__init__()
+        self.start = dict(start)
+        self.tasks = tuple(task for task, weight in start.items() if weight > 0)
+
+    @abstractmethod
+    def weights(self) -> dict[str, float]:
+        """The weights by task as they are now."""
+
+    @abstractmethod
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        """The weighted total of at least one finite loss, and what is to be minimized beside it but is no part of it.
+
+        Only gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0.
+        """
+
+    def backward(
+        self,
+        losses: dict[str, Tensor],
+        extra: Tensor | None,
+        shared: Sequence[nn.Parameter],
+        backward: Callable[[Tensor], None],
+    ) -> Tensor | None:
+        """Adds the gradients of everything to `.grad` and returns the detached weighted total, with `extra` in it.
+
+        losses: by task, those that the batch has. extra: added as it is. shared: parameters that tasks share, in the
+        network's order. backward: what turns a scalar into gradients (accelerate's, or `Tensor.backward`), once a call.
+        None where no task has a loss. A total that is not finite is returned without any gradient or change.
+        """
+        counted = {task: loss.float() for task, loss in losses.items() if self.start[task] > 0}
+        if not counted:
+            return None
+        every = torch.stack([*counted.values(), *([] if extra is None else [extra.float()])])
+        if not bool(torch.isfinite(every).all()):
+            return every.detach().sum()
+        total, beside = self.combine(counted, [parameter for parameter in shared if parameter.requires_grad])
+        total = total if extra is None else total + extra
+        backward(total if beside is None else total + beside)
+        return total.detach()
+
+    def places(self, tasks: Sequence[str]) -> list[int]:
+        """Where the tasks stand among those that count."""
+        return [self.tasks.index(task) for task in tasks]
+
+    def starts(self, tasks: Sequence[str], like: Tensor) -> Tensor:
+        """(T,) their start weights, on the device of `like`."""
+        return torch.tensor([self.start[task] for task in tasks], device=like.device)
+
+
+class Fixed(Balance):
+    """The recipe's weights."""
+
+    def weights(self) -> dict[str, float]:
+        return dict(self.start)
+
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        return torch.stack([self.start[task] * loss for task, loss in losses.items()]).sum(), None
+
+
+class Uncertainty(Balance):
+    """Learns the variance of each task: a noisier one weighs less. Of a steady loss L the weight goes to start / 2L."""
+
+    def __init__(self, start: dict[str, float]) -> None:
+        super().__init__(start)
+        self.log_variance = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in self.tasks})
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float]:
+        learned = {task: self.start[task] * float(torch.exp(-self._bounded(task))) for task in self.tasks}
+        return self.start | learned
+
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        logs = torch.stack([self._bounded(task) for task in losses])
+        values = torch.stack(list(losses.values()))
+        starts = self.starts(list(losses), values)
+        return (starts * torch.exp(-logs) * values).sum(), (starts * logs).sum() / 2
+
+    def _bounded(self, task: str) -> Tensor:
+        """Almost the parameter itself near zero; a clamp would let no gradient bring it back."""
+        return LARGEST_LOG_VARIANCE * torch.tanh(self.log_variance[task] / LARGEST_LOG_VARIANCE)
+
+
+class GradNorm(Balance):
+    """Learns weights with which all tasks pull alike on the shared features, those that lag behind a little more.
+
+    The pull is the gradient's norm on the last shared parameter that is a matrix. alpha: how much more.
+    """
+
+    def __init__(self, start: dict[str, float], alpha: float) -> None:
+        super().__init__(start)
+        self.alpha = alpha
+        self.logits = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in self.tasks})
+        self.register_buffer("first", torch.zeros(len(self.tasks)))  # each task's first loss; 0: not seen yet
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float]:
+        seen = [task for task, first in zip(self.tasks, cast(Tensor, self.first).tolist(), strict=True) if first]
+        return self.start | (dict(zip(seen, self._weigh(seen).tolist(), strict=True)) if seen else {})
+
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        tasks, values = list(losses), torch.stack(list(losses.values()))
+        pace = self._pace(tasks, values.detach())
+        weights = self._weigh(tasks)
+        total = (weights.detach() * values).sum()
+        matrices = [parameter for parameter in shared if parameter.ndim > 1]
+        if len(tasks) < 2 or not matrices:
+            return total, None
+        gradients = [_gradients(loss, matrices[-1:])[0] for loss in losses.values()]
+        pulls = weights * torch.stack([gradient.norm() for gradient in gradients])
+        shares = pulls / pulls.detach().mean().clamp(min=_TINY)
+        return total, (shares - pace**self.alpha).abs().sum()
+
+    def _weigh(self, tasks: Sequence[str]) -> Tensor:
+        logits = torch.stack([self.logits[task] for task in tasks])
+        return _shares(logits, self.starts(tasks, logits))
+
+    def _pace(self, tasks: Sequence[str], values: Tensor) -> Tensor:
+        """(T,) how much of its first loss each task still has, over the mean of that."""
+        first, places = cast(Tensor, self.first), self.places(tasks)
+        first[places] = torch.where(first[places] > 0, first[places], values.clamp(min=_TINY))
+        left = values.clamp(min=_TINY) / first[places]
+        return left / left.mean()
+
+
+class PCGrad(Balance):
+    """Takes out of each task's gradient what works against another's.
+
+    Of two tasks the sum then works against neither; of more it is as the paper has it, in an order drawn at each step.
+    """
+
+    def __init__(self, start: dict[str, float]) -> None:
+        super().__init__(start)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # seeds the order of the next step
+
+    def weights(self) -> dict[str, float]:
+        return dict(self.start)
+
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        """The surgery is linear in the tasks' gradients, so it is done on their inner products.
+
+        What it changes is given back as a product with the parameters, whose gradient is just that: so it goes the way
+        of every other gradient, whatever `backward` does to it.
+        """
+        weighted = [self.start[task] * loss for task, loss in losses.items()]
+        total = torch.stack(weighted).sum()
+        steps = cast(Tensor, self.steps)
+        steps += 1
+        if len(weighted) < 2 or not shared:
+            return total, None
+        gradients = [_gradients(loss, shared) for loss in weighted]
+        products = torch.zeros(len(weighted), len(weighted), dtype=torch.float64, device=total.device)
+        for of_tasks in zip(*gradients, strict=True):
+            flat = torch.stack([gradient.flatten() for gradient in of_tasks])
+            products += flat @ flat.T
+        change = (operate(products.cpu(), int(steps)) - 1).to(total)
+        if not change.any():
+            return total, None
+        pulls = [
+            (torch.tensordot(change, torch.stack(of_tasks), 1) * own).sum()
+            for own, of_tasks in zip(shared, zip(*gradients, strict=True), strict=True)
+        ]
+        return total, torch.stack(pulls).sum()
+
+
+class LossRouter(Balance):
+    """A network from the logarithms of the losses to the weights; floor: the least share of its start a task keeps."""
+
+    def __init__(self, start: dict[str, float], floor: float) -> None:
+        super().__init__(start)
+        self.floor = floor
+        count = len(self.tasks)
+        last = nn.Linear(_ROUTER_WIDTH, count)
+        nn.init.zeros_(last.weight)  # so that it starts from the recipe's weights
+        nn.init.zeros_(last.bias)
+        self.router = nn.Sequential(nn.Linear(2 * count, _ROUTER_WIDTH), nn.Tanh(), last)
+        self.register_buffer("last", torch.zeros(count))  # each task's last loss; 0: not seen yet
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float]:
+        """As the router would weigh the last losses, had they come together."""
+        seen = [task for task, last in zip(self.tasks, cast(Tensor, self.last).tolist(), strict=True) if last]
+        return self.start | (dict(zip(seen, self._weigh(seen).tolist(), strict=True)) if seen else {})
+
+    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+        tasks, values = list(losses), torch.stack(list(losses.values()))
+        cast(Tensor, self.last)[self.places(tasks)] = values.detach().clamp(min=_TINY)
+        return (self._weigh(tasks) * values).sum(), None
+
+    def _weigh(self, tasks: Sequence[str]) -> Tensor:
+        """(T,) weights of those tasks, by their last losses; the router sees which there are."""
+        last, places = cast(Tensor, self.last), self.places(tasks)
+        there, logs = torch.zeros_like(last), torch.zeros_like(last)
+        there[places], logs[places] = 1.0, last[places].log()
+        starts = self.starts(tasks, last)
+        moved = _shares(self.router(torch.cat([logs, there]))[places], starts)
+        return self.floor * starts + (1 - self.floor) * moved
+
+
+def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
+    """The balance of a recipe, from the weights of its losses by task."""
+    kinds: dict[str, Callable[[], Balance]] = {
+        "fixed": lambda: Fixed(start),
+        "uncertainty": lambda: Uncertainty(start),
+        "gradnorm": lambda: GradNorm(start, settings.alpha),
+        "pcgrad": lambda: PCGrad(start),
+        "routed": lambda: LossRouter(start, settings.floor),
+    }
+    return kinds[settings.kind]()
+
+
+def operate(products: Tensor, seed: int) -> Tensor:
+    """(T,) how often each task's gradient is in the sum after PCGrad's projections. products: (T, T) inner products."""
+    order = torch.Generator().manual_seed(seed)
+    count = len(products)
+    mixed = torch.eye(count, dtype=products.dtype)
+    for task in range(count):
+        for other in torch.randperm(count, generator=order).tolist():
+            against = mixed[task] @ products[:, other]
+            if other != task and against < 0:
+                mixed[task, other] -= against / products[other, other]
+    return mixed.sum(0)
+
+
+def _shares(logits: Tensor, starts: Tensor) -> Tensor:
+    """(T,) positive weights with the sum of `starts`, which they are where all logits are equal."""
+    return starts.sum() * torch.softmax(logits + starts.log(), 0)
+
+
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Of one loss, detached, zero where it does not depend on a parameter; the graph stays for the others."""
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [
+        torch.zeros_like(own) if gradient is None else gradient.detach()
+        for own, gradient in zip(parameters, found, strict=True)
+    ]
+
+
+def fixed(losses: dict[str, Tensor], settings: object) -> Tensor | None:
     """The sum of the losses that are there, each with the recipe's weight; None where there is none."""
     parts = [getattr(settings, task) * loss for task, loss in losses.items()]
     return torch.stack(parts).sum() if parts else None

@@ -23,6 +23,9 @@ _PACKAGES = (
     "onnxruntime",
 )
 
+FAMILIES = ("loss", "validation", "lesions", "distance", "weight", "experts")
+"""What an epoch's numbers are drawn with, a panel each: the first word of their name, lesions and pixels apart."""
+
 
 class Journal:
     """Writes the epochs of one run; lines of epochs that a resumed run does again are dropped first."""
@@ -53,27 +56,43 @@ class Journal:
 
 
 def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
-    """A panel for every family of numbers (`loss ...`, `validation ...`), a curve for every member."""
+    """A panel for every family of numbers, a curve for every member: losses, grades, lesions, distances in pixels,
+    weights of the tasks, experts.
+    """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    names = {name for line in lines for name, value in line.items() if isinstance(value, int | float)}
-    families = {
-        family: sorted(name for name in names if name.startswith(f"{family} ")) for family in ("loss", "validation")
-    }
+    families: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for name in sorted({name for line in lines for name, value in line.items() if isinstance(value, int | float)}):
+        if _family(name) in families:
+            families[_family(name)].append(name)
     families = {family: members for family, members in families.items() if members}
     if not families:
         return
-    figure = Figure(figsize=(7 * len(families), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(families), squeeze=False)[0]
-    for axis, (family, members) in zip(axes, families.items(), strict=True):
-        for name in members:
+    columns = min(2, len(families))
+    rows = -(-len(families) // columns)
+    figure = Figure(figsize=(7.5 * columns, 4.2 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[len(families) :]:
+        axis.set_axis_off()
+    for axis, (family, members) in zip(axes, families.items(), strict=False):
+        for place, name in enumerate(members):
             points = [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.removeprefix(f"{family} "))
+            look = {"color": colormaps["tab10"](place % 10), "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[1], **look)
         axis.set(title=family, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=110)
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=100)
+
+
+def _family(name: str) -> str:
+    """The panel of a number: a share of 1 could not be seen beside pixels, nor grades among twenty lesions."""
+    first, last = name.split(" ", 1)[0], name.rsplit(" ", 1)[-1]
+    if first == "validation":
+        return {"px": "distance", "AP": "lesions", "IoU": "lesions", "Dice": "lesions"}.get(last, first)
+    return first
 
 
 def environment() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,14 @@ from torch.utils.data import DataLoader, Sampler
 from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.network.network import Network
+from funduscope.network.routing import routing_loss
 from funduscope.recipe import Recipe
-from funduscope.training.balance import fixed
+from funduscope.training.balance import make_balance
+from funduscope.training.distill import Teachers, distill_loss
+from funduscope.training.experts import Usage
 from funduscope.training.journal import Journal
-from funduscope.training.losses import class_weights, task_losses
-from funduscope.training.optimise import Average, make_optimizer, rate_at
+from funduscope.training.losses import add, class_weights, task_losses
+from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.samples import Item, Samples, draw_epoch
 from funduscope.vocabulary import DME_RISKS, GRADES
 
@@ -68,10 +71,12 @@ class State:
     step: int = 0
     best_score: float = -math.inf
     best_epoch: int = 0
+    plateau: dict[str, float] = field(default_factory=dict)
 
 
 class Loop:
-    """Trains a network on cases. files: prepared file by case key. folder: the run's; judge: see `Judge`."""
+    """Trains a network on cases. files: prepared file by case key. folder: the run's; judge: see `Judge`; teachers:
+    models whose answers are learned beside the labels."""
 
     def __init__(
         self,
@@ -81,9 +86,10 @@ class Loop:
         files: dict[str, Path],
         folder: Path,
         judge: Judge | None,
+        teachers: Teachers | None = None,
     ) -> None:
         settings = recipe.training
-        self.recipe, self.folder, self.judge = recipe, folder, judge
+        self.recipe, self.folder, self.judge, self.teachers = recipe, folder, judge, teachers
         self.accelerator = Accelerator(
             mixed_precision="bf16" if bfloat16(settings.precision) else "no",
             gradient_accumulation_steps=settings.accumulate,
@@ -105,9 +111,11 @@ class Loop:
             persistent_workers=False,
         )
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.network, self.optimizer, self.loader = self.accelerator.prepare(
-            network, make_optimizer(network, settings), loader
-        )
+        start = {task: getattr(recipe.loss, task) for task in ("grade", "dme", "dense", "landmarks", "distill")}
+        self.balance = make_balance(recipe.balance, start).to(self.accelerator.device)
+        optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)
+        self.network, self.optimizer, self.loader = self.accelerator.prepare(network, optimizer, loader)
+        self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
         self.average = Average(self._plain(), settings.average_decay)
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         power = recipe.loss.class_weight_power
@@ -128,7 +136,11 @@ class Loop:
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
             scores = self._judge()
             self.state.epoch += 1
-            better = self._is_better(scores.get("selection", float(self.state.epoch)))
+            score = scores.get("selection", float(self.state.epoch))
+            better = self._is_better(score)
+            if settings.schedule == "plateau":
+                self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
+                self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
             line |= {"seconds": round(time.monotonic() - started, 1), "best": better}
             if self.accelerator.is_main_process:
@@ -154,9 +166,9 @@ class Loop:
         self.network.train()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        bad = 0
+        bad, usage = 0, Usage()
         for batch in self.loader:
-            losses, rate = self._step(batch)
+            losses, rate = self._step(batch, usage)
             if losses is None:
                 bad += 1
                 if bad > MOST_BAD_STEPS:
@@ -169,13 +181,15 @@ class Loop:
                 sums[name] += value
                 counts[name] += 1
         means = {f"loss {name}": sums[name] / counts[name] for name in sums}
-        return means | {"rate": rate, "skipped": bad}
+        weighed = {} if self.recipe.balance.kind == "fixed" else self.balance.weights()
+        weights = {f"weight {task}": weight for task, weight in weighed.items() if task in sums}
+        return means | weights | usage.numbers() | {"rate": rate, "skipped": bad}
 
-    def _step(self, batch: dict[str, Tensor]) -> tuple[dict[str, float] | None, float]:
+    def _step(self, batch: dict[str, Tensor], usage: Usage) -> tuple[dict[str, float] | None, float]:
         """One batch: losses by task, or None where loss or gradient was not finite and the step was skipped."""
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
-        rate = rate_at(self.state.step / sum(self.steps_each), settings.warm_up_frac)
+        rate = rate_at(self._progress(), settings.warm_up_frac, settings.schedule) * self.plateau.scale
         for group in self.optimizer.param_groups:
             group.setdefault("full_rate", group["lr"])
             group["lr"] = group["full_rate"] * rate
@@ -185,11 +199,18 @@ class Loop:
             losses = task_losses(
                 outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks
             )
-            total = fixed(losses, self.recipe.loss)
+            if self.teachers is not None:
+                taught = self.teachers(batch["image"], batch["whole"])
+                loss = distill_loss(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
+                add(losses, "distill", loss)
+            routing = routing_loss(outputs.routing, self.recipe.experts)
+            usage.add(outputs.routing)
+            total = self.balance.backward(
+                losses, routing, list(self._plain().encoder.parameters()), self.accelerator.backward
+            )
             if total is None or not bool(torch.isfinite(total)):
                 self.optimizer.zero_grad()
-                return (None if total is not None else {}), rate
-            self.accelerator.backward(total)
+                return ({} if total is None else None), rate
             if self.accelerator.sync_gradients:
                 norm = self.accelerator.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
                 if norm is not None and not math.isfinite(norm):
@@ -199,7 +220,13 @@ class Loop:
             self.optimizer.zero_grad()
         if self.accelerator.sync_gradients:
             self.average.update(self._plain())
-        return {name: float(loss.detach()) for name, loss in losses.items()} | {"total": float(total.detach())}, rate
+        if routing is not None:
+            losses["routing"] = routing
+        return {name: float(loss.detach()) for name, loss in losses.items()} | {"total": float(total)}, rate
+
+    def _progress(self) -> float:
+        """The share of all steps that is done."""
+        return self.state.step / sum(self.steps_each)
 
     def _judge(self) -> dict[str, float]:
         """Scores of the averaged weights on the validation photos; nothing where there is no judge."""
@@ -226,6 +253,7 @@ class Loop:
         for index, held in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in held.items()}
         groups = {"weights": self.average.state, "raw": self._plain().state_dict(), "optimizer": moments}
+        groups["balance"] = self.balance.state_dict()
         progress = progress | {"average_steps": self.average.steps}
         checkpoint.save(self.folder / "last.safetensors", self.recipe, groups, {}, progress)
 
@@ -233,7 +261,7 @@ class Loop:
         path = self.folder / "last.safetensors"
         if not path.is_file():
             return
-        held = checkpoint.load(path, ("weights", "raw", "optimizer"))
+        held = checkpoint.load(path, ("weights", "raw", "optimizer", "balance"))
         if held.recipe != self.recipe:
             raise TrainingError(
                 f"{self.folder} holds a run of another recipe: choose another folder, or the same settings."
@@ -242,6 +270,9 @@ class Loop:
         self.average.load(held.group("weights"), progress.pop("average_steps"))
         self.state = State(**progress)
         self._plain().load_state_dict(held.group("raw"))
+        self.balance.load_state_dict(held.group("balance"))
+        if self.state.plateau:
+            self.plateau.load(self.state.plateau)
         own = self.optimizer.state_dict()
         own["state"] = defaultdict(dict)
         for key, value in held.group("optimizer").items():
@@ -261,10 +292,7 @@ def bfloat16(precision: str) -> bool:
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:
-    """An epoch in one line for the terminal."""
-    numbers = [
-        f"{name} {value:.3f}"
-        for name, value in line.items()
-        if isinstance(value, float) and name not in ("rate", "seconds")
-    ]
+    """An epoch in one line for the terminal: the losses and what selects; everything else is in the journal."""
+    shown = [name for name in line if name.startswith("loss ")] + ["validation selection"]
+    numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]
     return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)

@@ -2,6 +2,12 @@
 
 An unknown label gives no gradient: it is selected away before anything is computed from it, so that not even a NaN can
 come back from there.
+
+Terms of a structure's loss, each over its known pixels: cross-entropy, in which a lesion's pixel weighs more; Dice,
+Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums below; focal, Lin, Goyal, Girshick,
+He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight; Tversky, Salehi,
+Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI
+2017. A pixel that is partly covered counts as so much lesion and so much none.
 """
 
 from __future__ import annotations
@@ -14,11 +20,10 @@ from torch import Tensor
 
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
-from funduscope.recipe import Loss
+from funduscope.settings import Loss
 from funduscope.vocabulary import EITHER_EXUDATE, LANDMARKS
 
 LANDMARK_SIGMA_CELLS = 2.0
-_SMOOTH_PX = 1.0
 
 
 def task_losses(
@@ -81,7 +86,7 @@ def grade_loss(
 def dense_loss(
     logits: Tensor, coverage: Tensor, known: Tensor, structures: Sequence[str], settings: Loss
 ) -> Tensor | None:
-    """Cross-entropy and Dice per structure over its known pixels, mean over the structures that have any.
+    """The recipe's terms per structure over its known pixels, mean over the structures that have any to learn from.
 
     logits (B, L, h, w), resized to the targets; coverage (B, channels, H, W) uint8; known alike, bool. The channel of
     either exudate is met by the larger of the two logits.
@@ -95,20 +100,44 @@ def dense_loss(
         mask = known[:, index]
         if code in planes and mask.any():
             target = coverage[:, index][mask].float() / 255
-            positive_weight = settings.focus.get(code, settings.positive_weight)
-            parts.append(_pixel_loss(planes[code][mask], target, positive_weight, settings.cross_entropy))
+            part = _pixel_loss(planes[code][mask], target, settings.focus.get(code, settings.positive_weight), settings)
+            if part is not None:
+                parts.append(part)
     return torch.stack(parts).mean() if parts else None
 
 
-def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, cross_entropy: float) -> Tensor:
-    """(N,) each: weighted cross-entropy against the share of the pixel, plus Dice where there is something to find."""
-    weight = 1 + (positive_weight - 1) * target
-    loss = cross_entropy * F.binary_cross_entropy_with_logits(logits, target, weight=weight)
-    if target.any():
+def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, settings: Loss) -> Tensor | None:
+    """(N,) each: the sum of the weighted terms; Dice and Tversky only where there is something to find.
+
+    target: the covered share of each pixel. None where no term that has a weight has anything to say.
+    """
+    overlaps = bool(settings.dice or settings.tversky) and bool(target.any())
+    if not (settings.cross_entropy or settings.focal or overlaps):
+        return None
+    loss = logits.new_zeros(())
+    if settings.cross_entropy:
+        weight = 1 + (positive_weight - 1) * target
+        loss = loss + settings.cross_entropy * F.binary_cross_entropy_with_logits(logits, target, weight=weight)
+    if settings.focal:
+        loss = loss + settings.focal * _focal(logits, target, settings.focal_gamma).mean()
+    if overlaps:
         probs = logits.sigmoid()
-        overlap = (probs * target).sum()
-        loss = loss + 1 - (2 * overlap + _SMOOTH_PX) / (probs.sum() + target.sum() + _SMOOTH_PX)
+        overlap, smooth = (probs * target).sum(), settings.smooth_px
+        if settings.dice:
+            share = (2 * overlap + smooth) / (probs.sum() + target.sum() + smooth)
+            loss = loss + settings.dice - settings.dice * share
+        if settings.tversky:
+            false, missed = probs.sum() - overlap, target.sum() - overlap
+            wrong = settings.tversky_false * false + (1 - settings.tversky_false) * missed
+            loss = loss + settings.tversky * (1 - (overlap + smooth) / (overlap + wrong + smooth))
     return loss
+
+
+def _focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """(N,) -(1 - p)^gamma log p, p being the probability of what the pixel is; finite for any logit and gamma."""
+    if_lesion = F.softplus(-logits) * torch.exp(-gamma * F.softplus(logits))
+    if_none = F.softplus(logits) * torch.exp(-gamma * F.softplus(-logits))
+    return target * if_lesion + (1 - target) * if_none
 
 
 def landmark_loss(logits: Tensor, points: Tensor, known: Tensor) -> Tensor | None:

@@ -1,42 +1,93 @@
-"""AdamW, its schedule, and the average of the weights.
+"""The optimizer, the schedule of its rate, and the average of the weights.
 
-Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. The average is the exponential one of Polyak
-averaging's family; batch-norm statistics are averaged with the weights, so the average needs no second pass.
+AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. Adam: Kingma and Ba, "Adam: A Method
+for Stochastic Optimization", ICLR 2015, with the decay added to the gradient, as published designs use it. In either,
+vectors are not decayed. The average is the exponential one of Polyak averaging's family; batch-norm statistics are
+averaged with the weights, so the average needs no second pass.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from funduscope.recipe import Training
+from funduscope.settings import Training
 
 
-def make_optimizer(network: nn.Module, settings: Training) -> torch.optim.AdamW:
-    """AdamW; vectors (biases and norms) are not decayed, the encoder may have a rate of its own."""
+def make_optimizer(
+    network: nn.Module, settings: Training, extra: Sequence[nn.Parameter] = (), extra_rate: float = 0.0
+) -> torch.optim.Optimizer:
+    """The recipe's; vectors (biases and norms) are not decayed, the encoder may have a rate of its own.
+
+    extra: parameters beside the network's, such as the balance's, at a rate of their own and not decayed; they come
+    last.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": settings.learning_rate * (settings.encoder_rate_frac if of_encoder else 1.0),
-                "weight_decay": settings.weight_decay if is_matrix else 0.0,
-            }
-            for (of_encoder, is_matrix), parameters in sorted(groups.items(), key=lambda entry: entry[0])
-        ]
-    )
+    settled = [
+        {
+            "params": parameters,
+            "lr": settings.learning_rate * (settings.encoder_rate_frac if of_encoder else 1.0),
+            "weight_decay": settings.weight_decay if is_matrix else 0.0,
+        }
+        for (of_encoder, is_matrix), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+    ]
+    if extra:
+        settled.append({"params": list(extra), "lr": extra_rate, "weight_decay": 0.0})
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    return kinds[settings.optimizer](settled)
 
 
-def rate_at(progress: float, warm_up_frac: float) -> float:
-    """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine to nothing."""
+def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> float:
+    """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine to nothing.
+
+    With schedule constant or plateau it stays full after the rise; a `Plateau` then lowers it.
+    """
     if progress < warm_up_frac:
         return max(progress / warm_up_frac, 0.01)
+    if schedule != "cosine":
+        return 1.0
     rest = (progress - warm_up_frac) / max(1 - warm_up_frac, 1e-9)
     return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+class Plateau:
+    """Lowers the rate where the validation score stands still.
+
+    scale: what the rate is multiplied by, 1 at first, and `factor` times that whenever `patience` epochs in a row (at
+    least one) brought no better score; the count then begins anew.
+    """
+
+    def __init__(self, factor: float, patience: int) -> None:
+        self.factor, self.patience = factor, max(patience, 1)
+        self.scale, self.waited = 1.0, 0
+        self.best = -math.inf
+
+    def step(self, score: float, *, warming_up: bool = False) -> None:
+        """Takes note of an epoch's score, higher being better; NaN is never better.
+
+        warming_up: the rate is still rising, so that the epoch does not count as one that brought nothing.
+        """
+        if score > self.best:
+            self.best, self.waited = score, 0
+            return
+        self.waited += not warming_up
+        if self.waited >= self.patience:
+            self.scale, self.waited = self.scale * self.factor, 0
+
+    def state(self) -> dict[str, float]:
+        """Plain finite numbers, for JSON; `load` goes on from them."""
+        known = {"best": self.best} if math.isfinite(self.best) else {}
+        return {"scale": self.scale, "waited": self.waited} | known
+
+    def load(self, state: dict[str, float]) -> None:
+        """Goes on from a stored state."""
+        self.scale, self.waited = state["scale"], int(state["waited"])
+        self.best = state.get("best", -math.inf)
 
 
 class Average:

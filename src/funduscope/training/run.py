@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,20 @@ from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import placed, validation_fold, write_folds
 from funduscope.data.prepare import cached, default_cache
+from funduscope.evaluate import score_stream
 from funduscope.network.network import Network, build, with_imagenet
+from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import TorchRuntime
 from funduscope.recipe import Recipe
+from funduscope.scores import summarize
 from funduscope.training.calibrate import calibrate
+from funduscope.training.distill import Teachers
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError
 from funduscope.training.samples import draw_epoch
+from funduscope.training.sheet import draw_samples
 
 Progress = Callable[[Iterable[Case], str], Iterable[Case]]
 
@@ -53,13 +60,15 @@ def run(
     folder: Path,
     fold: int | None = None,
     init: Path | None = None,
+    teachers: Sequence[Path] = (),
     make_judge: Callable[[Recipe, list[Case]], Judge] | None = None,
     progress: Progress = lambda cases, _: cases,
 ) -> Path:
     """Trains, or goes on with what stands in the folder, and returns the best checkpoint.
 
-    init: a checkpoint whose weights to start from instead of ImageNet's. make_judge: makes the judge of the validation
-    photos from the resolved recipe. progress: wraps what takes long. Raises `TrainingError`.
+    init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
+    learned beside the labels. make_judge: makes the judge of the validation photos from the resolved recipe. progress:
+    wraps what takes long. Raises `TrainingError`.
     """
     cases = placed(cases, folder / "folds.csv")
     parts = split(cases, fold)
@@ -71,18 +80,21 @@ def run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     _check_fold(folder, fold)
-    _check_init(init, fold)
+    for start in (init, *teachers):
+        _check_init(start, fold)
     if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
         write_folds(cases, folder / "folds.csv")
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     recipe, network = _start(recipe, folder, init)
     seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(parts.train, recipe, epoch)}
     used = [case for case in parts.train if case.key in seen]
-    _describe(folder, recipe, parts, used, fold)
+    _describe(folder, recipe, parts, used, fold, teachers)
     cache = default_cache()
     files = {case.key: cached(case, recipe.views.close_px, cache) for case in progress(used, "Preparing")}
+    draw_samples(recipe, parts.train, files, folder / "samples.png")
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
-    Loop(recipe, network, parts.train, files, folder, judge).run()
+    taught = Teachers([checkpoint.load(path) for path in teachers], recipe) if teachers else None
+    Loop(recipe, network, parts.train, files, folder, judge, taught).run()
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
 
@@ -99,14 +111,39 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
     card = Card.of(held.recipe)
+    network = held.network()
     if validation:
-        predictor = Predictor(TorchRuntime(held.network(), card))
+        predictor = Predictor(TorchRuntime(network, card))
         card = calibrate(predictor, progress(validation, "Calibrating"))
     about = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, held.recipe, {"weights": held.group("weights")}, card.to_dict(), held.progress)
     (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
+    if validation:
+        _score(Predictor(TorchRuntime(network, card)), validation, folder / "scores" / "validation", progress)
+    _keep_dated(folder)
     return path
+
+
+def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:
+    """Scores, a line a photo, and pictures of predictions beside the truth, by the card as it is now fixed."""
+    scores = summarize(list(score_stream(predictor, progress(validation, "Scoring"))))
+    scores.write(out, {"photos": "validation", "command": "funduscope train"})
+    draw_all(scores, out)
+
+
+def _keep_dated(folder: Path) -> None:
+    """The best and the final weights under the time at which the run ended: a second training elsewhere does not
+    replace them, and a note can name them. Links, where the file system has them: they cost nothing."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    kept = folder / "kept"
+    kept.mkdir(exist_ok=True)
+    for name, source in (("best", "best.safetensors"), ("final", "last.safetensors")):
+        target = kept / f"{stamp}-{name}.safetensors"
+        try:
+            target.hardlink_to(folder / source)
+        except OSError:
+            shutil.copyfile(folder / source, target)
 
 
 def _check_fold(folder: Path, fold: int | None) -> None:
@@ -151,7 +188,9 @@ def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Net
     return recipe, network
 
 
-def _describe(folder: Path, recipe: Recipe, parts: Split, used: list[Case], fold: int | None) -> None:
+def _describe(
+    folder: Path, recipe: Recipe, parts: Split, used: list[Case], fold: int | None, teachers: Sequence[Path]
+) -> None:
     """recipe.toml and run.json: what anybody needs to do it again."""
     (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     counts: dict[str, dict[str, int]] = {}
@@ -163,6 +202,7 @@ def _describe(folder: Path, recipe: Recipe, parts: Split, used: list[Case], fold
         "recipe": recipe.name,
         "fold": fold,
         "seed": recipe.training.seed,
+        "teachers": [path.parent.name for path in teachers],
         "photos": counts,
         "data_fingerprint": fingerprint(used),
         "environment": environment(),

@@ -19,7 +19,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.implied import implied
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
-from funduscope.training.augment import Warp, draw_warp, plain_warp, recolor
+from funduscope.training.augment import Warp, draw_warp, plain_warp
+from funduscope.training.recolor import recolor
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE
 
 View = Literal["whole", "close"]
@@ -35,37 +36,73 @@ class Item:
     seed: tuple[int, ...]
 
 
-def serves(labels: Labels, view: View) -> bool:
-    """Whether a view can learn anything from these labels."""
-    labels = implied(labels)
+def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
+    """Whether a view can teach any of the recipe's tasks something from these labels."""
+    labels, tasks = implied(labels), recipe.tasks
+    dense = {*labels.masks, *labels.votes, *labels.experts, *({"OD"} & set(labels.boxes))}
+    close = close_channels(recipe)
+    asked = {*tasks.structures, *([EITHER_EXUDATE] if {"EX", "SE"} <= set(tasks.structures) else [])}
+    if any((code in close) == (view == "close") for code in dense & asked):
+        return True
     if view == "close":
-        return bool(set(labels.masks) - {"OD"} or labels.votes or labels.experts)
+        return False
+    risk = labels.dme is not None or labels.dme_among is not None
+    points = {"optic_disc": labels.disc_xy, "fovea": labels.fovea_xy}
     return (
-        any(
-            value is not None for value in (labels.grade, labels.dme, labels.dme_among, labels.disc_xy, labels.fovea_xy)
-        )
-        or "OD" in labels.masks
-        or "OD" in labels.boxes
+        (tasks.grade and labels.grade is not None)
+        or (tasks.dme and risk)
+        or any(points[name] is not None for name in tasks.landmarks)
     )
+
+
+def close_channels(recipe: Recipe) -> tuple[str, ...]:
+    """The channels of a dense target that are learned in the close view."""
+    close = recipe.views.close
+    return (*close, EITHER_EXUDATE) if {"EX", "SE"} & set(close) else close
 
 
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
     """The items of an epoch (counted from 0) in order: a rate of 2.3 gives two samples, three to three of ten cases."""
-    seed = recipe.training.seed
+    seed, sampling = recipe.training.seed, recipe.sampling
     rng = np.random.default_rng([seed, epoch])
-    drawn: list[tuple[Case, View]] = []
-    views: tuple[tuple[View, dict[str, float]], ...] = (
-        ("whole", recipe.sampling.whole),
-        ("close", recipe.sampling.close),
-    )
-    for view, rates in views:
-        for case in cases:
-            rate = rates.get(case.dataset, 0.0)
-            if rate and serves(case.labels, view):
-                times = int(rate) + int(rng.random() < rate % 1)
-                drawn.extend((case, view) for _ in range(times))
-    order = rng.permutation(len(drawn))
-    return [Item(*drawn[place], seed=(seed, epoch, index)) for index, place in enumerate(order)]
+    views: tuple[tuple[View, dict[str, float]], ...] = (("whole", sampling.whole), ("close", sampling.close))
+    rated: list[tuple[Case, View, float]] = [
+        (case, view, rate)
+        for view, rates in views
+        for case in cases
+        if (rate := rates.get(case.dataset, 0.0)) and serves(case.labels, view, recipe)
+    ]
+    if sampling.per_epoch and rated:
+        drawn = _exactly(sampling.per_epoch, rated, rng)
+    else:
+        drawn = [(case, view) for case, view, rate in rated for _ in range(int(rate) + int(rng.random() < rate % 1))]
+    order = [drawn[place] for place in rng.permutation(len(drawn))]
+    if sampling.order == "alternate":
+        order = _alternating(order, recipe.training.batch)
+    return [Item(*one, seed=(seed, epoch, index)) for index, one in enumerate(order)]
+
+
+def _exactly(count: int, rated: list[tuple[Case, View, float]], rng: np.random.Generator) -> list[tuple[Case, View]]:
+    """`count` draws in proportion to the rates: systematic sampling over an order that is drawn."""
+    order = rng.permutation(len(rated))
+    rates = np.array([rated[place][2] for place in order])
+    edges = np.floor(np.cumsum(rates) * (count / rates.sum()) + rng.random()).astype(int)
+    times = np.diff(edges, prepend=0)
+    return [rated[place][:2] for place, n in zip(order, times, strict=True) for _ in range(n)][:count]
+
+
+def _alternating(drawn: list[tuple[Case, View]], batch: int) -> list[tuple[Case, View]]:
+    """The same draws in batches of one kind: photos with masks of their own, and photos with grades alone, spread
+    evenly among each other; what fills no batch of its kind comes last."""
+    masked = [one for one in drawn if one[0].labels.masks]
+    graded = [one for one in drawn if not one[0].labels.masks]
+    placed: list[tuple[float, list[tuple[Case, View]]]] = []
+    rest: list[tuple[Case, View]] = []
+    for kind in (masked, graded):
+        whole = len(kind) // batch
+        placed += [((i + 0.5) / whole, kind[i * batch : (i + 1) * batch]) for i in range(whole)]
+        rest += kind[whole * batch :]
+    return [one for _, group in sorted(placed, key=lambda entry: entry[0]) for one in group] + rest
 
 
 class Samples(torch.utils.data.Dataset):
@@ -88,7 +125,7 @@ class Samples(torch.utils.data.Dataset):
             warp = plain_warp(center, 1.0, views.whole_px)
         warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
-        return sample_of(image, prepared, item, warp, (*views.close, EITHER_EXUDATE))
+        return sample_of(image, prepared, item, warp, close_channels(self.recipe))
 
 
 def _crop_center(
@@ -116,6 +153,7 @@ def sample_of(image: np.ndarray, prepared: Prepared, item: Item, warp: Warp, clo
     points, seen = _landmarks(labels, prepared, warp) if whole else (np.zeros((2, 2), np.float32), np.zeros(2, bool))
     return {
         "image": torch.from_numpy(image),
+        "whole": torch.tensor(whole),
         "grade": torch.tensor(labels.grade if whole and labels.grade is not None else -1),
         "dme": torch.tensor(labels.dme if whole and labels.dme is not None else -1),
         "dme_among": torch.tensor([risk in among for risk in range(len(DME_RISKS))]),

@@ -1,0 +1,202 @@
+"""Learning from teachers: the answers of trained models as targets beside the labels, for photos with and without any.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531): a student meets the
+teachers' softened grades. What differs: several teachers are one, by the mean of their calibrated probabilities;
+structures are met pixel by pixel and landmarks as heat maps; each teacher is asked at the magnification at which it
+learned the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from funduscope.checkpoint import Checkpoint
+from funduscope.network.network import Outputs
+from funduscope.recipe import Recipe
+from funduscope.settings import Loss, Tasks, Views
+from funduscope.vocabulary import CODES, LANDMARKS
+
+STRUCTURE_STRIDE, LANDMARK_STRIDE = 2, 4
+"""Of the teachers' maps, over the side of the batch that the student sees."""
+_MULTIPLE_PX = 32
+_TINY = 1e-8
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The teachers' mean answers in probabilities; what no teacher answers is None or not there.
+
+    grade (B, 5), dme (B, 3); structures by code, each (B, H/2, W/2); landmarks by name, each (B, H/4, W/4), summing to
+    1. rows: for each of these names the photos of the batch that the answer is about, (batch,) bool with B of them
+    True; a name that is not there is answered for all.
+    """
+
+    grade: Tensor | None = None
+    dme: Tensor | None = None
+    structures: dict[str, Tensor] = field(default_factory=dict)
+    landmarks: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    def of(self, name: str, values: Tensor) -> Tensor:
+        """The rows of a (batch, ...) tensor that the answer of that name is about."""
+        return values[self.rows[name]] if name in self.rows else values
+
+
+class Teachers:
+    """Trained models that answer for a student's batches.
+
+    checkpoints: what is learned from, at least one. student: decides which answers are asked for, in which order, and
+    at which magnification a batch comes. Raises `CheckpointError` where recipe and weights do not make a network.
+    """
+
+    def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
+        self.student = student
+        self.teachers = [(held.network(), held.recipe, held.card.get("temperatures", {})) for held in checkpoints]
+
+    def __call__(self, image: Tensor, whole: Tensor | None = None) -> Taught:
+        """(B, H, W, 3) uint8 photos as the student sees them to what it should answer.
+
+        whole: (B,) bool, which of them show the whole eye, the others being close crops: each view is then asked only
+        for what the student reads from it. Without it every photo is asked for everything.
+        """
+        asked, close = _answers(self.student.tasks), set(self.student.views.close)
+        if whole is None:
+            return _taught(self._means(image, asked), {})
+        found: dict[str, Tensor] = {}
+        rows: dict[str, Tensor] = {}
+        for seen, names in ((whole, asked - close), (~whole, asked & close)):
+            if bool(seen.any()):
+                means = self._means(image[seen], names)
+                found |= means
+                rows |= dict.fromkeys(means, seen)
+        return _taught(found, rows)
+
+    def _means(self, image: Tensor, asked: set[str]) -> dict[str, Tensor]:
+        """The mean of the teachers' probabilities by name, over those that answer it."""
+        answers: dict[str, list[Tensor]] = {}
+        for network, recipe, temperatures in self.teachers:
+            network.to(image.device)
+            known = asked & _answers(recipe.tasks)
+            ratios = {name: _side_px(recipe.views, name) / _side_px(self.student.views, name) for name in known}
+            for ratio in sorted({*ratios.values()}):
+                with torch.inference_mode():
+                    outputs = network(_resized(image, ratio))
+                for name, probs in _probabilities(outputs, recipe, temperatures, image.shape[1:3]).items():
+                    if ratios.get(name) == ratio:
+                        answers.setdefault(name, []).append(probs)
+        return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}
+
+
+def distill_loss(
+    outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
+) -> Tensor | None:
+    """How far the student's answers are from the teachers', each task with its weight in the recipe; None: none taught.
+
+    Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
+    Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
+    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order.
+    """
+    parts = []
+    for task, weight in (("grade", settings.grade), ("dme", settings.dme)):
+        logits, probs = getattr(outputs, task), getattr(taught, task)
+        if logits is not None and probs is not None and weight:
+            parts.append(weight * softened(taught.of(task, logits), probs, settings.distill_temperature))
+    dense = [
+        _pixels(taught.of(code, outputs.structures[:, index]), taught.structures[code], _positive(code, settings))
+        for index, code in enumerate(structures)
+        if outputs.structures is not None and code in taught.structures and settings.dense
+    ]
+    if dense:
+        parts.append(settings.dense * (settings.cross_entropy or 1.0) * torch.stack(dense).mean())
+    points = [
+        _heat(taught.of(name, outputs.landmarks[:, index]), taught.landmarks[name])
+        for index, name in enumerate(landmarks)
+        if outputs.landmarks is not None and name in taught.landmarks and settings.landmarks
+    ]
+    if points:
+        parts.append(settings.landmarks * torch.stack(points).mean())
+    return torch.stack(parts).sum() if parts else None
+
+
+def softened(logits: Tensor, probs: Tensor, temperature: float) -> Tensor:
+    """T^2 times the divergence of the student (B, G) logits from the teachers' (B, G) probabilities, both at T."""
+    target = torch.log_softmax(probs.clamp(min=_TINY).log() / temperature, 1)
+    answer = torch.log_softmax(logits.float() / temperature, 1)
+    return temperature**2 * F.kl_div(answer, target, reduction="batchmean", log_target=True)
+
+
+def _pixels(logits: Tensor, probs: Tensor, positive_weight: float) -> Tensor:
+    """Cross-entropy of (B, h, w) logits against (B, H, W) probabilities."""
+    logits = _scaled(logits.float(), probs.shape[-2:])
+    return F.binary_cross_entropy_with_logits(logits, probs, weight=1 + (positive_weight - 1) * probs)
+
+
+def _positive(code: str, settings: Loss) -> float:
+    return settings.focus.get(code, settings.positive_weight)
+
+
+def _heat(logits: Tensor, heat: Tensor) -> Tensor:
+    """Cross-entropy of the softmax of (B, h, w) logits against (B, H, W) heat that sums to 1."""
+    log_probs = _scaled(logits.float(), heat.shape[-2:]).flatten(1).log_softmax(1)
+    return -(heat.flatten(1) * log_probs).sum(1).mean()
+
+
+def _probabilities(
+    outputs: Outputs, recipe: Recipe, temperatures: dict[str, float], size: Sequence[int]
+) -> dict[str, Tensor]:
+    """A teacher's answers by name, brought to the maps of a batch of that height and width."""
+    found: dict[str, Tensor] = {}
+    for task in ("grade", "dme"):
+        logits = getattr(outputs, task)
+        if logits is not None:
+            found[task] = torch.softmax(logits.float() / temperatures.get(task, 1.0), 1)
+    if outputs.structures is not None:
+        probs = _scaled(outputs.structures.float().sigmoid(), [side // STRUCTURE_STRIDE for side in size])
+        found |= dict(zip(recipe.tasks.structures, probs.unbind(1), strict=True))
+    if outputs.landmarks is not None:
+        heat = outputs.landmarks.float().flatten(2).softmax(2).view_as(outputs.landmarks)
+        heat = _scaled(heat, [side // LANDMARK_STRIDE for side in size])
+        heat = heat / heat.sum((2, 3), keepdim=True)
+        found |= dict(zip(recipe.tasks.landmarks, heat.unbind(1), strict=True))
+    return found
+
+
+def _taught(found: dict[str, Tensor], rows: dict[str, Tensor]) -> Taught:
+    """Sorts answers by name into what they are about."""
+    structures = {name: probs for name, probs in found.items() if name in CODES}
+    landmarks = {name: heat for name, heat in found.items() if name in LANDMARKS}
+    return Taught(found.get("grade"), found.get("dme"), structures, landmarks, rows)
+
+
+def _answers(tasks: Tasks) -> set[str]:
+    """The names of everything that a network with these tasks answers."""
+    return {*(task for task in ("grade", "dme") if getattr(tasks, task)), *tasks.structures, *tasks.landmarks}
+
+
+def _side_px(views: Views, name: str) -> int:
+    """The side of the frame from which that answer is read."""
+    return views.close_px if name in views.close else views.whole_px
+
+
+def _resized(image: Tensor, ratio: float) -> Tensor:
+    """(B, H, W, 3) uint8 at so many times its side, in the nearest multiples of 32 that a network takes."""
+    size = [max(round(side * ratio / _MULTIPLE_PX), 1) * _MULTIPLE_PX for side in image.shape[1:3]]
+    if size == list(image.shape[1:3]):
+        return image
+    planes = F.interpolate(image.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
+    return planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, h, w) or (B, C, h, w) maps at another size, means of areas where it is smaller."""
+    if list(maps.shape[-2:]) == list(size):
+        return maps
+    planes = maps if maps.ndim == 4 else maps[:, None]
+    smaller = size[0] < maps.shape[-2]
+    planes = F.interpolate(planes, size=list(size), mode="bilinear", align_corners=False, antialias=smaller)
+    return planes if maps.ndim == 4 else planes[:, 0]

@@ -1,0 +1,330 @@
+"""How several losses become one: each kind by hand or by what defines it, and what all of them owe to a training."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from funduscope.settings import Balance as Settings
+from funduscope.training.balance import Balance, GradNorm, PCGrad, make_balance, operate
+
+KINDS = ("fixed", "uncertainty", "gradnorm", "pcgrad", "routed")
+START = {"grade": 1.0, "dense": 2.0, "landmarks": 0.5}
+UNLIKE = {"grade": 1.0, "dense": 30.0, "landmarks": 0.1}
+FLOOR = 0.2
+
+
+class Tasks(nn.Module):
+    """Three regressions from one shared layer, of very unlike scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared = nn.Linear(6, 4)
+        self.heads = nn.ModuleDict({task: nn.Linear(4, 1) for task in UNLIKE})
+        self.seen = torch.randn(32, 6)
+        self.wanted = {task: self.seen @ torch.randn(6, 1) for task in UNLIKE}
+
+    def forward(self) -> dict[str, Tensor]:
+        features = self.shared(self.seen)
+        return {
+            task: scale * (self.heads[task](features) - self.wanted[task]).square().mean()
+            for task, scale in UNLIKE.items()
+        }
+
+    def common(self) -> list[nn.Parameter]:
+        return list(self.shared.parameters())
+
+
+def made(kind: str, start: dict[str, float] = START) -> Balance:
+    torch.manual_seed(1)
+    return make_balance(Settings.model_validate({"kind": kind, "floor": FLOOR}), start)
+
+
+def trained(balance: Balance, tasks: Tasks, steps: int) -> list[dict[str, float]]:
+    """Steps on tasks and balance together; returns the weights after each."""
+    optimizer = torch.optim.Adam([*tasks.parameters(), *balance.parameters()], 0.02)
+    weights = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        assert balance.backward(tasks(), None, tasks.common(), Tensor.backward) is not None
+        optimizer.step()
+        weights.append(balance.weights())
+    return weights
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor | None]:
+    return {name: None if own.grad is None else own.grad.clone() for name, own in module.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_starts_from_the_weights_of_the_recipe(kind: str) -> None:
+    tasks, balance = Tasks(), made(kind)
+    assert balance.weights() == pytest.approx(START)
+    losses, extra = tasks(), torch.tensor(0.25, requires_grad=True)
+    total = balance.backward(losses, extra, tasks.common(), Tensor.backward)
+    assert total is not None
+    assert not total.requires_grad
+    expected = sum(START[task] * loss.item() for task, loss in losses.items()) + 0.25
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+    assert extra.grad == 1, "what is added beside the tasks is not weighed"
+    for task, head in tasks.heads.items():
+        bias = 2 * START[task] * UNLIKE[task] * (head(tasks.shared(tasks.seen)) - tasks.wanted[task]).mean()
+        assert head.bias.grad is not None
+        assert head.bias.grad.item() == pytest.approx(bias.item(), rel=1e-4), (
+            "a task's own head learns as it is weighed"
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_absent_task_is_left_alone(kind: str) -> None:
+    tasks, balance = Tasks(), made(kind)
+    losses = tasks()
+    del losses["dense"]
+    balance.backward(losses, None, tasks.common(), Tensor.backward)
+    for name, grad in (gradients(tasks) | gradients(balance)).items():
+        if "dense" in name:
+            assert grad is None, name
+    alone = Tasks()
+    total = made(kind).backward({"dense": alone()["dense"]}, None, alone.common(), Tensor.backward)
+    assert total is not None
+    assert total.item() == pytest.approx(START["dense"] * alone()["dense"].item()), "alone it weighs what it weighs"
+    assert balance.backward({}, torch.tensor(1.0), tasks.common(), Tensor.backward) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_without_weight_has_no_part_in_anything(kind: str) -> None:
+    tasks, balance = Tasks(), made(kind, START | {"dense": 0.0})
+    losses = tasks()
+    total = balance.backward(losses, None, tasks.common(), Tensor.backward)
+    assert total is not None
+    assert total.item() == pytest.approx(losses["grade"].item() + 0.5 * losses["landmarks"].item(), rel=1e-5)
+    assert tasks.heads["dense"].weight.grad is None
+    assert balance.weights()["dense"] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_leaves_nothing_behind(kind: str, value: float) -> None:
+    tasks, balance = Tasks(), made(kind)
+    before = copy.deepcopy(balance.state_dict())
+    losses = tasks()
+    losses["grade"] = losses["grade"] * value
+    total = balance.backward(losses, None, tasks.common(), Tensor.backward)
+    assert total is not None
+    assert not torch.isfinite(total)
+    assert all(grad is None for grad in (gradients(tasks) | gradients(balance)).values())
+    assert all(torch.equal(value, before[name]) for name, value in balance.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_of_zero_and_a_constant_one_are_finite(kind: str) -> None:
+    tasks, balance = Tasks(), made(kind)
+    for _ in range(2):
+        losses = tasks()
+        losses["grade"] = losses["grade"] * 0
+        balance.backward(losses, None, tasks.common(), Tensor.backward)
+    every = [grad for grad in (gradients(tasks) | gradients(balance)).values() if grad is not None]
+    assert len(every) >= 6
+    assert all(torch.isfinite(grad).all() for grad in every)
+    assert all(math.isfinite(weight) for weight in balance.weights().values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_add_up_over_the_parts_of_a_step(kind: str) -> None:
+    """As accelerate calls it where a step is made of two batches: each counts half, on top of what is there."""
+
+    def half(loss: Tensor) -> None:
+        (loss / 2).backward()
+
+    tasks, balance = Tasks(), made(kind)
+    other = copy.deepcopy(tasks)
+    for own in other.parameters():
+        own.grad = torch.full_like(own, 7.0)
+    balance.backward(tasks(), None, tasks.common(), Tensor.backward)
+    again = made(kind)
+    again.backward(other(), None, other.common(), half)
+    for name, grad in gradients(other).items():
+        expected = gradients(tasks)[name]
+        assert grad is not None
+        assert expected is not None
+        torch.testing.assert_close(grad, 7 + expected / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_from_its_state_it_makes_the_same_steps(kind: str) -> None:
+    tasks, balance = Tasks(), made(kind)
+    trained(balance, tasks, 5)
+    torch.manual_seed(99)
+    resumed, same = made(kind), copy.deepcopy(tasks)
+    resumed.load_state_dict(copy.deepcopy(balance.state_dict()))
+    assert trained(balance, tasks, 5) == trained(resumed, same, 5)
+    for name, value in tasks.state_dict().items():
+        assert torch.equal(value, same.state_dict()[name])
+
+
+def test_uncertainty_gives_a_noisy_task_less_weight_down_to_half_its_inverse() -> None:
+    balance = made("uncertainty", {"quiet": 1.0, "noisy": 1.0})
+    optimizer = torch.optim.Adam(balance.parameters(), 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        losses = {"quiet": torch.tensor(0.2), "noisy": torch.tensor(4.0)}
+        balance.backward(losses, None, [], Tensor.backward)
+        optimizer.step()
+    assert balance.weights() == pytest.approx({"quiet": 1 / 0.4, "noisy": 1 / 8}, rel=0.01)
+
+
+def test_uncertainty_stays_finite_for_a_task_that_is_learned() -> None:
+    balance = made("uncertainty", {"learned": 1.0})
+    optimizer = torch.optim.Adam(balance.parameters(), 1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        balance.backward({"learned": torch.tensor(0.0, requires_grad=True)}, None, [], Tensor.backward)
+        optimizer.step()
+    assert 1 < balance.weights()["learned"] < 55
+
+
+def pulls(tasks: Tasks, weights: dict[str, float]) -> dict[str, float]:
+    """The norm of each weighted loss's gradient on the shared matrix."""
+    return {
+        task: torch.autograd.grad(weights[task] * loss, tasks.shared.weight, retain_graph=True)[0].norm().item()
+        for task, loss in tasks().items()
+    }
+
+
+def test_gradnorm_brings_the_pulls_together() -> None:
+    """Of tasks that stand still, so that nothing but the weights can do it; their sum stays."""
+    tasks, balance = Tasks(), GradNorm(START, alpha=0.0)
+    before = pulls(tasks, balance.weights())
+    optimizer = torch.optim.Adam(balance.parameters(), 0.05)
+    for _ in range(250):
+        optimizer.zero_grad()
+        balance.backward(tasks(), None, tasks.common(), Tensor.backward)
+        optimizer.step()
+    after = pulls(tasks, balance.weights())
+    assert max(before.values()) / min(before.values()) > 100
+    assert max(after.values()) / min(after.values()) < 1.3
+    assert sum(balance.weights().values()) == pytest.approx(sum(START.values()), rel=1e-5)
+
+
+def test_gradnorm_lets_the_task_that_lags_behind_pull_more() -> None:
+    """Two tasks of equal gradients; one has half its first loss left, one all: their pulls go to 2/3 and 4/3."""
+    balance = GradNorm({"ahead": 1.0, "behind": 1.0}, alpha=1.0)
+    shared = nn.Parameter(torch.ones(1, 1))
+    optimizer = torch.optim.Adam(balance.parameters(), 0.01)
+    for step in range(200):
+        optimizer.zero_grad()
+        constant = 1.0 if step == 0 else 0.0
+        losses = {"ahead": shared.sum() + constant, "behind": shared.sum() * 1.0}
+        balance.backward(losses, None, [shared], Tensor.backward)
+        optimizer.step()
+    assert balance.weights() == pytest.approx({"ahead": 2 / 3, "behind": 4 / 3}, rel=0.03)
+
+
+def surgery(first: list[float], second: list[float]) -> Tensor:
+    """The gradient that PCGrad leaves on a shared parameter of two linear losses with these gradients."""
+    shared = nn.Parameter(torch.zeros(1, len(first)))
+    losses = {"a": (shared * torch.tensor(first)).sum(), "b": (shared * torch.tensor(second)).sum()}
+    PCGrad({"a": 1.0, "b": 1.0}).backward(losses, None, [shared], Tensor.backward)
+    assert shared.grad is not None
+    return shared.grad[0]
+
+
+def test_pcgrad_by_hand() -> None:
+    """(1, 0) against (-1, 1): each loses its part along the other, (1/2, 1/2) and (0, 1) are left."""
+    torch.testing.assert_close(surgery([1.0, 0.0], [-1.0, 1.0]), torch.tensor([0.5, 1.5]))
+
+
+def test_pcgrad_works_against_neither_of_two_conflicting_tasks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conflicts = 0
+    for _ in range(50):
+        first, second = torch.randn(2, 3, generator=generator)
+        conflicts += bool(first @ second < 0)
+        result = surgery(first.tolist(), second.tolist())
+        if first @ second < 0:
+            assert result @ first > -1e-5
+            assert result @ second > -1e-5
+        else:
+            torch.testing.assert_close(result, first + second)
+    assert 10 < conflicts < 40
+
+
+def test_pcgrad_of_three_is_the_papers_loop() -> None:
+    """On the gradients themselves, in the order that the same seed draws."""
+    generator = torch.Generator().manual_seed(3)
+    for seed in range(20):
+        vectors = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+        order, expected = torch.Generator().manual_seed(seed), torch.zeros(2, dtype=torch.float64)
+        for task in range(3):
+            mine = vectors[task].clone()
+            for other in torch.randperm(3, generator=order).tolist():
+                if other != task and mine @ vectors[other] < 0:
+                    mine -= (mine @ vectors[other]) / vectors[other].square().sum() * vectors[other]
+            expected += mine
+        torch.testing.assert_close(operate(vectors @ vectors.T, seed) @ vectors, expected)
+
+
+def test_pcgrad_leaves_alone_what_belongs_to_one_task() -> None:
+    tasks, other, balance = Tasks(), Tasks(), made("pcgrad")
+    balance.backward(tasks(), None, tasks.common(), Tensor.backward)
+    assert balance.steps == 1, "the next step draws another order"
+    made("fixed").backward(other(), None, other.common(), Tensor.backward)
+    operated, plain = gradients(tasks), gradients(other)
+    for name, grad in plain.items():
+        assert grad is not None
+        assert operated[name] is not None
+        if name.startswith("heads."):
+            torch.testing.assert_close(operated[name], grad)
+    assert not torch.allclose(operated["shared.weight"], plain["shared.weight"])  # pyright: ignore
+
+
+class Naive(Balance):
+    """The router as published: any weight between 0 and 1, trained by the loss that it weighs."""
+
+    def __init__(self) -> None:
+        super().__init__(START)
+        torch.manual_seed(1)
+        self.router = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 3), nn.Sigmoid())
+        self.now: list[float] = []
+
+    def weights(self) -> dict[str, float]:
+        return dict(zip(START, self.now, strict=True))
+
+    def combine(self, losses: dict[str, Tensor], shared: object) -> tuple[Tensor, Tensor | None]:
+        values = torch.stack(list(losses.values()))
+        weights = self.router(values.detach().log())
+        self.now = weights.tolist()
+        return (weights * values).sum(), None
+
+
+def left(tasks: Tasks) -> dict[str, float]:
+    """How much of each task's first loss there still is."""
+    with torch.no_grad():
+        first = Tasks()()
+        return {task: (loss / first[task]).item() for task, loss in tasks().items()}
+
+
+def test_the_router_cannot_collapse_where_the_naive_one_does() -> None:
+    """On one problem: weighed with nothing the total falls to nothing, and much of every task is never learned."""
+    collapsed, kept = Tasks(), Tasks()
+    naive = trained(Naive(), collapsed, 300)
+    assert max(naive[-1].values()) < 0.01
+    assert sum(left(collapsed).values()) > 0.5
+    for weights in trained(made("routed"), kept, 300):
+        assert sum(weights.values()) == pytest.approx(sum(START.values()), rel=1e-5)
+        for task, weight in weights.items():
+            assert weight >= FLOOR * START[task] * (1 - 1e-6)
+    assert max(left(kept).values()) < 0.05
+
+
+def test_without_a_floor_the_router_gives_up_a_task() -> None:
+    tasks = Tasks()
+    weights = trained(make_balance(Settings(kind="routed", floor=0.0), START), tasks, 300)
+    assert min(weights[-1].values()) < 0.01
+    assert sum(weights[-1].values()) == pytest.approx(sum(START.values()), rel=1e-5)
+    assert max(left(tasks).values()) > 0.3

@@ -1,0 +1,94 @@
+"""Which photos an epoch draws for which tasks: so many, in proportion, mixed or by turns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from funduscope.data.case import ABSENT, Case, Labels
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.judge import selection
+from funduscope.training.samples import close_channels, draw_epoch, serves
+from funduscope.vocabulary import EITHER_EXUDATE
+
+ONCE = ["views.close=[]", "views.close_px=64", "views.whole_px=64"]
+
+
+def _recipe(*changes: str) -> Recipe:
+    return load_recipe("spine", [*ONCE, "sampling.close={}", "sampling.whole={many = 2.0, few = 1.0}", *changes])
+
+
+def _cases(dataset: str, count: int, labels: Labels) -> list[Case]:
+    return [Case(f"{dataset}/{i}", dataset, str(i), Path(f"{i}.png"), f"{dataset}{i}", labels) for i in range(count)]
+
+
+def test_an_eye_seen_once_is_drawn_for_its_lesions_too() -> None:
+    masked, recipe = Labels(masks={"EX": ABSENT}), _recipe()
+    assert serves(masked, "whole", recipe)
+    assert not serves(masked, "close", recipe)
+    assert close_channels(recipe) == ()
+    assert EITHER_EXUDATE in close_channels(load_recipe("spine"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "drawn"),
+    [
+        (Labels(masks={"EX": ABSENT}), ["tasks.structures=[]"], False),
+        (Labels(masks={"EX": ABSENT}), ["tasks.structures=['OD']"], False),
+        (Labels(masks={EITHER_EXUDATE: ABSENT}), ["tasks.structures=['EX']"], True),  # neither is there
+        (Labels(masks={EITHER_EXUDATE: ABSENT}), ["tasks.structures=['MA']"], False),
+        (Labels(grade=2), ["tasks.grade=false"], False),
+        (Labels(grade=0), ["tasks.grade=false"], True),  # it says that no lesion is there
+        (Labels(dme=1), ["tasks.dme=false"], False),
+        (Labels(fovea_xy=(1.0, 1.0)), ["tasks.landmarks=['optic_disc']"], False),
+    ],
+)
+def test_a_photo_is_drawn_only_for_tasks_that_the_recipe_has(labels: Labels, changes: list[str], drawn: bool) -> None:
+    assert serves(labels, "whole", _recipe(*changes)) is drawn
+
+
+@pytest.mark.parametrize("count", [1, 7, 60, 500])
+def test_an_epoch_of_a_stated_size_has_that_size_and_the_rates_proportions(count: int) -> None:
+    cases = _cases("many", 20, Labels(grade=1)) + _cases("few", 20, Labels(grade=2))
+    recipe = _recipe(f"sampling.per_epoch={count}")
+    drawn = Counter(item.case.dataset for epoch in range(30) for item in draw_epoch(cases, recipe, epoch))
+    assert sum(drawn.values()) == 30 * count
+    assert drawn["many"] == pytest.approx(2 * drawn["few"], rel=0.1, abs=25)
+    once = Counter(item.case.key for item in draw_epoch(cases, recipe, 0))
+    assert max(once.values()) - min(once[case.key] for case in cases[:20]) <= max(2, count // 60 + 1)
+
+
+def test_batches_by_turns_hold_photos_with_masks_or_photos_with_grades() -> None:
+    cases = _cases("many", 12, Labels(masks={"EX": ABSENT})) + _cases("few", 25, Labels(grade=2))
+    recipe = _recipe("sampling.order='alternate'", "training.batch=4")
+    items = draw_epoch(cases, recipe, 0)
+    assert len(items) == 2 * 12 + 25
+    kinds = [{bool(item.case.labels.masks) for item in items[start : start + 4]} for start in range(0, 48, 4)]
+    assert all(len(kind) == 1 for kind in kinds)
+    runs = "".join("M" if True in kind else "G" for kind in kinds)
+    assert "MMM" not in runs
+    assert "GGG" not in runs
+    mixed = draw_epoch(cases, _recipe("training.batch=4"), 0)
+    assert Counter(item.case.key for item in mixed) == Counter(item.case.key for item in items)
+
+
+def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
+    class Table:
+        tables = ("idrid-A", "idrid-B")
+
+        def value(self, dataset: str, state: str, score: str) -> float:
+            known = {
+                ("idrid-B", "DR", "accuracy"): 0.8,
+                ("idrid-B", "DR", "kappa"): 0.1,
+                ("idrid-A", "EX mask", "IoU"): 0.5,
+                ("idrid-A", "HE mask", "IoU"): 0.3,
+                ("idrid-A", "EX pixels", "average precision"): 0.9,
+            }
+            return known.get((dataset, state, score), np.nan)
+
+    table = Table()
+    assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore
+    assert selection(table, table)["selection"] == pytest.approx((0.1 + 0.9) / 2)  # pyright: ignore
