@@ -60,6 +60,8 @@ def draw_all(scores: Scores, folder: Path) -> list[Path]:
             if figure is not None:
                 drawn.append(_save(figure, folder / f"{_plain(dataset)}_{name}.png"))
         photos = [photo for photo in scores.photos if photo.case.dataset == dataset]
+        if any("gates" in photo.row for photo in photos):
+            drawn.append(_save(_experts(dataset, photos), folder / f"{_plain(dataset)}_experts.png"))
         for what, title, code, (best, worst) in _rankings(photos):
             sheet = _sheet(f"{dataset}: {title}", best, worst, code)
             drawn.append(_save(sheet, folder / f"{_plain(dataset)}_photos_{_plain(what)}.png"))
@@ -151,6 +153,34 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
         missed = f", {states[name]['missed']} not found" if states[name]["missed"] else ""
         axes.set_title(f"{dataset}: {name}, {len(distances)} photos{missed}")
         axes.legend(loc="upper right", frameon=False, fontsize=9)
+    return figure
+
+
+def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
+    """Photos by expert: a panel a router, a row a photo (by grade, where it is known), a column an expert.
+
+    White: not computed for that photo. Above each column: for which share of the photos it was computed.
+    """
+    routed = [photo for photo in photos if "gates" in photo.row]
+    unknown = len(GRADES)  # below all others
+    routed.sort(key=lambda photo: unknown if photo.row.get("grade") is None else photo.row["grade"])
+    routers = list(routed[0].row["gates"])
+    figure, panels = _figure(len(routers), 1.9, 5.5)
+    for axes, router in zip(panels, routers, strict=True):
+        shares = np.array([photo.row["gates"][router] for photo in routed])
+        axes.imshow(np.where(shares > 0, shares, np.nan), aspect="auto", cmap="viridis_r", vmin=0, vmax=1)
+        taken = (shares > 0).mean(axis=0)
+        names = [f"{index + 1}\n{share:.0%}" for index, share in enumerate(taken)]
+        axes.set_xticks(range(len(taken)), names, fontsize=7)
+        axes.xaxis.tick_top()
+        axes.set_yticks([])
+        axes.grid(False)
+        axes.set_title(router)
+        known = [photo.row.get("grade") for photo in routed]
+        for row in (row for row in range(1, len(known)) if known[row] != known[row - 1]):
+            axes.axhline(row - 0.5, color=_VERMILION, linewidth=0.8)
+    panels[0].set_ylabel(f"{len(routed)} photos, grade 0 at the top; unknown grades last")
+    figure.suptitle(f"{dataset}: the share that each expert has in each photo", fontsize=10)
     return figure
 
 

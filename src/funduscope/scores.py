@@ -55,7 +55,13 @@ FALSE_LESIONS: Final[dict[str, tuple[str, ...]]] = {
 """Which structures each state of false lesions counts, in order."""
 
 _SCORES: Final[dict[type[State], dict[str, Score]]] = {
-    GradingState: {"accuracy": lambda s: s.accuracy, "kappa": lambda s: s.kappa},
+    GradingState: {
+        "accuracy": lambda s: s.accuracy,
+        "kappa": lambda s: s.kappa,
+        "macro precision": lambda s: s.macro_precision,
+        "macro recall": lambda s: s.macro_recall,
+        "macro F1": lambda s: s.macro_f1,
+    },
     ScoresState: {"macro AUROC": lambda s: s.macro_auroc},
     JointState: {"accuracy": lambda s: s.accuracy},
     BinaryState: {"AUROC": lambda s: s.auroc},

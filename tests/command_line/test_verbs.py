@@ -181,18 +181,18 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     start.write_bytes(b"")
     seen: list[tuple] = []
 
-    def run(recipe, cases, folder, fold, init, make_judge, progress):
-        seen.append((recipe.training.epochs, len(list(progress(cases, "Preparing"))), folder, fold, init))
+    def run(recipe, cases, folder, fold, init, teachers, make_judge, progress):
+        seen.append((recipe.training.epochs, len(list(progress(cases, "Preparing"))), folder, fold, init, teachers))
         return folder / "best.safetensors"
 
     # Stand-ins: what is tested is what they are given, and importing a training takes seconds.
     monkeypatch.setitem(sys.modules, "funduscope.training.run", SimpleNamespace(run=run))
     monkeypatch.setitem(sys.modules, "funduscope.training.judge", SimpleNamespace(make_judge=None))
-    options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3")
+    options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3", "--teacher", start)
     code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
     assert code == 0
     assert "best.safetensors" in out
-    assert seen == [(3, 6, tmp_path / "run", 2, start)]
+    assert seen == [(3, 6, tmp_path / "run", 2, start, [start])]
     code, _, err = command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
 
 from funduscope.metrics import BinaryState, GradingState, JointState, ScoresState, auroc
 from funduscope.metrics.grading import furthest_grade
+from funduscope.scores import scores_of
 
 GRADES = range(5)
 
@@ -32,6 +42,48 @@ def test_agreement_is_scikit_learns(seed: int, n: int) -> None:
         assert state.kappa == pytest.approx(expected, abs=1e-12)
     recalls = recall_score(truth, said, labels=list(GRADES), average=None, zero_division=np.nan)
     assert state.recalls == pytest.approx(recalls, nan_ok=True)
+
+
+def macro(state: GradingState) -> list[float]:
+    """Macro precision, recall and F1, as a table of scores takes them."""
+    taken = scores_of("DR", state)
+    return [taken[f"macro {name}"](state) for name in ("precision", "recall", "F1")]
+
+
+@pytest.mark.parametrize("grades", [2, 3, 5])
+@pytest.mark.parametrize("n", [1, 4, 60])
+@pytest.mark.parametrize("refused", [0.0, 0.3, 1.0])
+def test_macro_precision_recall_and_f1_are_scikit_learns(grades: int, n: int, refused: float) -> None:
+    random = np.random.default_rng(100 * grades + n)
+    for _ in range(20):
+        # Of few photos most grades are missing among the labels, among the predictions, or among both.
+        truth = random.integers(0, random.integers(1, grades + 1), n)
+        said = random.integers(0, random.integers(1, grades + 1), n)
+        left = random.random(n) < refused
+        answers = [None if gone else int(grade) for grade, gone in zip(said, left, strict=True)]
+        state = GradingState.of(truth.tolist(), answers, grades)
+        worst = [
+            furthest_grade(int(t), grades) if gone else int(p) for t, p, gone in zip(truth, said, left, strict=True)
+        ]
+        expected = precision_recall_fscore_support(truth, worst, average="macro", zero_division=0)[:3]
+        assert macro(state) == pytest.approx(expected, abs=1e-12)
+        if not left.all():
+            expected = precision_recall_fscore_support(truth[~left], said[~left], average="macro", zero_division=0)[:3]
+            assert macro(state.selective) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_grade_that_is_nowhere_is_left_out_of_the_macro_means_and_a_missed_one_counts_as_nothing() -> None:
+    assert macro(GradingState.of([0, 0, 4], [0, 0, 4])) == [1, 1, 1]
+    assert macro(GradingState.of([0, 4], [0, 0])) == pytest.approx([1 / 4, 1 / 2, 1 / 3])
+    assert np.isnan(macro(GradingState.of([], []))).all()
+    assert np.isnan(macro(GradingState.of([2], [None]).selective)).all()
+
+
+def test_the_protocols_example_of_macro_means() -> None:
+    protocol = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    precision, recall, f1 = macro(GradingState.of([0, 0, 2, 4, 3], [0, 1, 2, 4, None]))
+    assert precision == recall == f1
+    assert f"**macro precision, recall and F1 are {f1:g} each**" in protocol
 
 
 def test_agreement_of_one_grade_alone_is_not_known() -> None:

@@ -91,6 +91,36 @@ class GradingState(State):
         confusion = self.confusion
         return np.array([ratio(confusion[g, g], confusion[g].sum()) for g in range(len(confusion))])
 
+    @property
+    def macro_precision(self) -> float:
+        """Mean over grades of the share of photos given that grade that have it; see `_macro`."""
+        confusion = self.confusion
+        return _macro(confusion, confusion.sum(axis=0))
+
+    @property
+    def macro_recall(self) -> float:
+        """Mean over grades of the share of photos of that grade that were given it; see `_macro`."""
+        confusion = self.confusion
+        return _macro(confusion, confusion.sum(axis=1))
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over grades of the harmonic mean of precision and recall; see `_macro`."""
+        confusion = self.confusion
+        return _macro(confusion, (confusion.sum(axis=0) + confusion.sum(axis=1)) / 2)
+
+
+def _macro(confusion: np.ndarray, among: np.ndarray) -> float:
+    """Mean of C[g, g] / among[g] over the grades that occur as a label or as a prediction; nan without photos.
+
+    A grade that is only ever a label has no precision, one that is only ever a prediction no recall: both count as 0,
+    since none of its photos was graded right. A grade that is neither is left out. This is scikit-learn's average
+    "macro" with zero_division=0 and its own choice of labels.
+    """
+    occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
+    right, among = np.diag(confusion)[occurs], among[occurs]
+    return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
+
 
 @dataclass(frozen=True, eq=False)
 class JointState(State):

@@ -1,0 +1,121 @@
+"""What a model costs, as cost.json has it: parameters, multiply-adds, the time and memory of a prediction, training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from funduscope.compare.gather import DASH, Run
+from funduscope.compare.table import Cell, Line, Picture, Section, Table, listed, number
+
+GIGA, MEGA = 1e9, 1e6
+
+_SAYS: Final = (
+    "Less is better. Multiply-adds are of one photo with all of its views; where gates "
+    "choose experts, the mean over photos. Prediction is a whole “funduscope predict” from nothing, the median of "
+    "several; below it, how many times as long as a process that only loads the libraries and decodes the photo. A "
+    "model without an ONNX file loads torch first, which its row says: compare its seconds with others of that kind."
+)
+
+
+def multiply_adds(run: Run) -> float | None:
+    """Of one photo, all views, with the experts that were chosen."""
+    return None if run.cost is None else run.cost["work"]["photo"]["total"]
+
+
+def parameters(run: Run) -> int | None:
+    """Of the whole network."""
+    return None if run.cost is None else run.cost["work"]["parameters"]
+
+
+def predict_s(run: Run) -> float | None:
+    """Seconds of a whole prediction."""
+    return None if run.cost is None else run.cost["prediction"]["wall_s"]
+
+
+def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], pictures: Sequence[Picture]) -> Section:
+    """lines: the runs in the order of every table, None where a line divides it."""
+    experts = any(run.cost and run.cost["work"]["photo"]["dense_experts"] for run in runs)
+    stated = next((one["asked_px"] for run in runs if run.cost for one in run.cost["work"]["stated"]), None)
+    heads = [("run", ""), ("parameters", "million"), ("multiply-adds", "G a photo")]
+    heads += [("with every expert", "G a photo"), ("experts alone", "G, chosen of all")] if experts else []
+    heads += [(f"at {stated[0]} × {stated[1]} px", "G, one look")] if stated else []
+    heads += [("predict", "seconds"), ("peak memory", "MB"), ("training", "minutes"), ("samples drawn", "")]
+    table = Table(
+        "Cost",
+        _SAYS,
+        heads,
+        [Line(name, [] if run is None else _cells(run, experts, stated)) for name, run in lines],
+    )
+    return Section("What they cost", [_machines(runs)], [table, *pictures])
+
+
+def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
+    minutes = Cell(DASH) if run.seconds is None else Cell(f"{run.seconds / 60:.0f}", f"{len(run.journal)} epochs")
+    drawn = Cell(DASH if run.drawn is None else f"{run.drawn:,}")
+    if run.cost is None:
+        return [Cell(DASH)] * (4 + 2 * experts + (stated is not None)) + [minutes, drawn]
+    work, prediction = run.cost["work"], run.cost["prediction"]
+    photo = work["photo"]
+    views = " + ".join(str(side) for side in work["views_px"])
+    cells = [Cell(f"{work['parameters'] / MEGA:.2f}"), Cell(_giga(photo["total"]), f"{views} px")]
+    if experts:
+        cells += [Cell(_giga(photo["dense"]) if photo["dense_experts"] else DASH), _experts(photo)]
+    if stated:
+        looks = [one for one in work["stated"] if one["asked_px"] == list(stated)]
+        cells.append(Cell(_giga(looks[0]["scaled"]["total"])) if looks else Cell(DASH))
+    seconds, base = prediction["wall_s"], prediction["times_baseline"]
+    how = "" if run.cost["runtime"].startswith("ONNX") else ", loads torch"
+    peak = prediction["peak_mb"]
+    memory = Cell(DASH if peak is None else f"{peak:,.0f}")
+    return [*cells, Cell(f"{seconds:.1f}", f"{base:.1f} ×{how}"), memory, minutes, drawn]
+
+
+def _experts(photo: dict[str, Any]) -> Cell:
+    if not photo["dense_experts"]:
+        return Cell(DASH)
+    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", f"{photo['kept']:.0%} kept")
+
+
+def _giga(count: float) -> str:
+    return f"{count / GIGA:.1f}" if count >= GIGA else number(count / GIGA)
+
+
+def _machines(runs: Sequence[Run]) -> str:
+    """Where predictions were timed and where training ran; the machines' classes."""
+    timed = sorted({run.cost["prediction"]["machine"] for run in runs if run.cost})
+    places = {_place(run.about.get("environment", {})) for run in runs} - {""}
+    words = [f"Predictions were timed on: {'; '.join(timed)}."] if timed else ["No cost was measured."]
+    words += [f"Trained on: {listed(sorted(places))}. Minutes hold validation after every epoch."] if places else []
+    return " ".join(words)
+
+
+def _place(environment: dict[str, Any]) -> str:
+    device = environment.get("device")
+    cores = f"{environment['cpus']} processor cores" if environment.get("cpus") else ""
+    return f"{device}, {cores}".strip(", ") if device else cores
+
+
+def cost_words(runs: Sequence[Run]) -> list[str]:
+    """From the cheapest to the dearest, in one sentence."""
+    known = sorted((total, run.name) for run in runs if (total := multiply_adds(run)) is not None)
+    if len(known) < 2:
+        return []
+    (least, cheap), (most, dear) = known[0], known[-1]
+    times = f", {most / least:.1f} times as much" if least else ""
+    return [f"A photo takes from {_giga(least)} G multiply-adds ({cheap}) to {_giga(most)} G ({dear}){times}."]
+
+
+def shared_cost(more: Run, less: Sequence[Run]) -> str:
+    """What one network for all tasks takes beside the networks for each; nothing where a cost is not known."""
+    totals = [multiply_adds(run) for run in (more, *less)]
+    sizes = [parameters(run) for run in (more, *less)]
+    if None in totals or None in sizes:
+        return ""
+    own, others = totals[0] or 0, sum(one or 0 for one in totals[1:])
+    weights, other_weights = sizes[0] or 0, sum(one or 0 for one in sizes[1:])
+    return (
+        f"One network for all of it, {more.name}, takes {_giga(own)} G multiply-adds a photo and "
+        f"{weights / MEGA:.1f} million parameters; {listed([run.name for run in less])} together "
+        f"{_giga(others)} G and {other_weights / MEGA:.1f} million."
+    )

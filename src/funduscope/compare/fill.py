@@ -1,0 +1,176 @@
+"""Makes what a run's folder lacks: scores of the validation and the test fold, of samples, and what the model costs.
+
+Each part is made whole or not at all, so that a stopped comparison goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from funduscope.compare.gather import COST, PARTS, SHIFTS, TRAINING
+from funduscope.compare.measures import pack
+from funduscope.compare.shifts import IN_WORDS, shifted_stream
+from funduscope.data.case import Case
+from funduscope.data.folds import placed, validation_fold
+from funduscope.evaluate import PhotoScore, score_stream, summarize
+from funduscope.loading import RUN_FILES, load
+from funduscope.photo import Photo, PhotoError
+from funduscope.predict.card import Card
+from funduscope.predict.predictor import Predictor
+from funduscope.recipe import Recipe
+from funduscope.version import __version__
+
+Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
+
+SELDOM: Final = ("diaretdb1", "eyepacs400")
+"""Data sets that are scored only where every set is asked for: a photo costs a third of a second."""
+
+SAMPLE: Final = 100
+"""Photos of a sample, at most."""
+
+REPEATS: Final[dict[str, int]] = {part: 100 if part in SHIFTS else 1000 for part in PARTS}
+"""Draws of the bootstrap, by part: of shifted photos the page shows differences alone, which are drawn elsewhere."""
+
+SHOWN, TIMED = 8, 3
+"""Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
+
+
+def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
+    """Scores the run's model on what is missing, or was made by other weights than the folder holds now.
+
+    A folder without weights is left as it is. Raises what loading models and reading photos raises.
+    """
+    files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
+    if not files:
+        return
+    hashes = {_sha256(path) for path in files}
+    about = json.loads((folder / "run.json").read_text("utf-8"))
+    recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
+    parts = _parts(placed(cases, folder / "folds.csv"), about.get("fold"), recipe, every_set=every_set)
+    card = Card.of(recipe)
+    asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
+    wanted = [part for part in PARTS if asked[part] and not _is_there(folder / "scores" / part, asked[part], hashes)]
+    predictor = load(folder) if wanted else None
+    for part in wanted:
+        assert predictor is not None
+        mine = asked[part]
+        stream = shifted_stream(predictor, mine, part) if part in SHIFTS else score_stream(predictor, mine)
+        photos = list(progress(stream, f"Scoring {folder.name}, {part}", len(mine)))
+        _write(folder / "scores" / part, photos, _made_by(predictor, part))
+    _fill_cost(folder, asked["validation"])
+
+
+def _parts(cases: list[Case], fold: int | None, recipe: Recipe, *, every_set: bool) -> dict[str, list[Case]]:
+    """Which photos each part is of. Samples are drawn before what a recipe can answer is asked: the same for all."""
+    validating = validation_fold(fold, cases)
+    cases = [case for case in cases if every_set or case.dataset not in SELDOM]
+    named = {*recipe.sampling.whole, *recipe.sampling.close}
+    validation = [case for case in cases if case.fold == validating]
+    drawn = sample([case for case in cases if case.fold not in (None, fold, validating)])
+    return {
+        "validation": validation,
+        "test": [case for case in cases if fold is not None and case.fold == fold],
+        TRAINING: [case for case in drawn if case.dataset in named],
+        **dict.fromkeys(SHIFTS, sample(validation)),
+    }
+
+
+def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
+    """At most so many photos, always the same ones: in turn one of each data set, so that the small sets are whole."""
+    waiting: dict[str, list[Case]] = defaultdict(list)
+    for case in sorted(cases, key=lambda case: hashlib.sha256(case.key.encode()).hexdigest()):
+        waiting[case.dataset].append(case)
+    taken: list[Case] = []
+    place = 0
+    while len(taken) < min(count, len(cases)):
+        taken += [mine[place] for _, mine in sorted(waiting.items()) if place < len(mine)]
+        place += 1
+    return sorted(taken[:count], key=lambda case: case.key)
+
+
+def _is_asked(case: Case, card: Card) -> bool:
+    """Whether a label of the photo is one that the model answers; others would cost time and score nothing."""
+    labels = case.labels
+    asked = {code for codes in labels.masks for code in codes.split("|")}
+    return bool(
+        (card.grade and labels.grade is not None)
+        or (card.dme and (labels.dme is not None or labels.dme_among))
+        or (card.landmarks and (labels.disc_xy or labels.fovea_xy))
+        or asked & set(card.structures)
+        or (card.structures and (labels.grade == 0 or labels.experts))
+    )
+
+
+def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
+    """As `funduscope evaluate` says what made its scores."""
+    card = predictor.card
+    model = {"name": card.name, "version": card.version, "sha256": predictor.runtime.sha256}
+    shift = {"shift": IN_WORDS[part]} if part in SHIFTS else {}
+    return {"funduscope": __version__, "models": [model], "part": part, **shift}
+
+
+def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str]) -> bool:
+    """Whether scores of these photos by these weights are there, with rows that can be added up again.
+
+    Training leaves validation scores too, of fewer data sets and without such rows: they are made anew.
+    """
+    path, rows = folder / "scores.json", folder / "photos.jsonl"
+    if not path.is_file() or not rows.is_file():
+        return False
+    about = json.loads(path.read_text("utf-8")).get("about", {})
+    if about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes:
+        return False
+    return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
+
+
+def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> None:
+    """Beside what else is in the folder; scores.json comes last, and says that the others are whole."""
+    for photo in photos:
+        pack(photo)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    summarize(photos, REPEATS[folder.name]).write(part, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scores.json").unlink(missing_ok=True)
+    for name in ("photos.jsonl", "scores.md", "scores.json"):
+        (part / name).replace(folder / name)
+    part.rmdir()
+
+
+def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
+    """scores/cost.json, where there is a checkpoint to count in. Gates choose by photo: some of `cases` are shown."""
+    path, weights = folder / "scores" / COST, folder / "best.safetensors"
+    if not weights.is_file():
+        return
+    runtime = "ONNX Runtime" if (folder / RUN_FILES[0]).is_file() else "torch"
+    made_of = {"sha256": _sha256(weights), "runtime": runtime}
+    if path.is_file() and made_of.items() <= json.loads(path.read_text("utf-8")).items():
+        return
+    from funduscope import checkpoint, cost
+
+    held = checkpoint.load(weights)
+    photos = list(_opened(sample(cases, SHOWN))) if held.recipe.experts.kind != "none" else []
+    work = cost.measure(held.network(), held.recipe, photos, [cost.PUBLISHED_PX])
+    prediction = cost.measure_prediction(folder, runs=TIMED)
+    path.parent.mkdir(exist_ok=True)
+    tree = {**made_of, "work": work.to_dict(), "prediction": prediction.to_dict()}
+    path.write_text(json.dumps(tree, indent=1) + "\n", "utf-8")
+
+
+def _opened(cases: Sequence[Case]) -> Iterator[Photo]:
+    """Those photos that can be read."""
+    for case in cases:
+        with suppress(PhotoError):
+            yield Photo.open(case.path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,109 @@
+"""What `funduscope compare` does: fills what is missing, reads every run, writes the page and its pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from funduscope.compare import figures, markdown, page
+from funduscope.compare.costs import cost_section
+from funduscope.compare.fill import Progress, fill
+from funduscope.compare.gather import CompareError, gather
+from funduscope.compare.looks import looks_section
+from funduscope.compare.sections import Comparison, every_score, runs_section, score_sections
+from funduscope.compare.table import Picture, Section
+from funduscope.compare.twins import find_twins
+from funduscope.compare.verdicts import Tests, run_tests, tests_section, twins_section
+from funduscope.compare.words import method_section, words_section
+from funduscope.data.case import Case
+
+PAGE: Final = "compare.html"
+PAIRS: Final = "pairs.csv"
+
+
+def compare(
+    folders: Sequence[Path],
+    out: Path,
+    cases: Sequence[Case] = (),
+    markdown_file: Path | None = None,
+    *,
+    every_set: bool = False,
+    command: str = "",
+    progress: Progress = lambda photos, words, total: photos,
+) -> Path:
+    """Compares runs and returns the page, OUT/compare.html.
+
+    folders: run folders, or bundles of some. cases: photos with which what a run lacks is made; none: only what is
+    there is read. markdown_file: the same as Markdown, its pictures beside it. every_set: also the data sets that are
+    seldom scored. command: what is said to have made the page. Raises `CompareError`.
+    """
+    gather(folders)  # says what is wrong before hours are spent
+    if cases:
+        for folder in folders:
+            fill(folder, cases, every_set=every_set, progress=progress)
+    runs = gather(folders)
+    bare = [run.name for run in runs if not run.trees]
+    if bare:
+        raise CompareError(f"{bare[0]} has no scores yet: give --data, and its folder its weights.")
+    comparison = Comparison.of(runs)
+    tests = run_tests(comparison)
+    pictures = _draw(comparison)
+    sections = document(comparison, tests, command, [picture for picture, _ in pictures])
+    out.mkdir(parents=True, exist_ok=True)
+    svg = {picture.name: figures.saved(figure, "svg") for picture, figure in pictures}
+    (out / PAGE).write_text(page.render(sections, svg), "utf-8")
+    _write_pairs(out / PAIRS, tests)
+    if markdown_file is not None:
+        markdown_file.parent.mkdir(parents=True, exist_ok=True)
+        for picture, figure in pictures:
+            path = markdown_file.with_name(f"{markdown_file.stem}-{picture.name}.png")
+            path.write_bytes(figures.saved(figure, "png"))
+        markdown_file.write_text(markdown.render(sections, svg.keys(), markdown_file.stem), "utf-8")
+    return out / PAGE
+
+
+def document(comparison: Comparison, tests: Tests, command: str, pictures: Sequence[Picture]) -> list[Section]:
+    """The whole page, in the order in which it is read."""
+    twins = find_twins(comparison.side)
+    scores = score_sections(comparison)
+    if scores and figures.FOREST in pictures:
+        scores.insert(0, Section("Scores at a glance", [], [figures.FOREST]))
+    costs = [picture for picture in pictures if picture == figures.COSTS]
+    return [
+        words_section(comparison, tests, twins),
+        runs_section(comparison),
+        *scores,
+        cost_section(comparison.runs, comparison.lines(), costs),
+        twins_section(twins),
+        tests_section(comparison, tests),
+        looks_section(comparison),
+        every_score(comparison),
+        method_section(command),
+    ]
+
+
+def _draw(comparison: Comparison) -> list[tuple[Picture, figures.Figure]]:
+    """The pictures there is something to draw in; none where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        return []
+    drawn = ((figures.FOREST, figures.draw_forest(comparison)), (figures.COSTS, figures.draw_costs(comparison)))
+    return [(picture, figure) for picture, figure in drawn if figure is not None]
+
+
+def _write_pairs(path: Path, tests: Tests) -> None:
+    """Every pair that was tested, with its numbers."""
+    rows: list[Iterable[object]] = []
+    for part, found in tests.items():
+        for measure, pairs in found.items():
+            for one in pairs:
+                names = part, measure.dataset, measure.kind.state, measure.kind.score, one.a, one.b
+                ends = one.interval.value, one.interval.low, one.interval.high
+                rows.append((*names, *one.scores, *ends, one.p, one.corrected, one.photos, one.visits))
+    heads = "fold,data set,state,score,a,b,score of a,score of b,difference,low,high,p,corrected p,photos,visits"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(heads.split(","))
+        writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)

@@ -1,0 +1,93 @@
+"""The verbs that make models: train, export, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from funduscope.options import Data, Fold
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name (see `funduscope recipes`) or a TOML file.")
+    ],
+    data: Data,
+    run: Annotated[
+        Path, typer.Option(help="The run's folder; one that was begun goes on.", file_okay=False, metavar="DIR")
+    ],
+    fold: Fold = None,
+    init: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Start from a run folder or a .safetensors file; no value: the shipped weights.", metavar="MODEL"
+        ),
+    ] = None,
+    teacher: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Learn from this run's answers, too; repeatable.", metavar="RUN"),
+    ] = None,
+    change: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="A setting of the recipe to change; repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+) -> int:
+    """Train a model, or go on where a training stopped.
+
+    Stopped in any way, the same command goes on from the last finished epoch.
+    """
+    from funduscope.recipe import load_recipe
+
+    settings = load_recipe(recipe, change)  # before torch, which takes seconds to come
+    from funduscope.data.sources import read_data
+    from funduscope.loading import weights_of
+    from funduscope.terminal import tracked
+    from funduscope.training.judge import make_judge
+    from funduscope.training.run import run as run_training
+
+    start = weights_of(init) if init else None
+    teachers = [weights_of(model) for model in teacher or []]
+    best = run_training(settings, read_data(data), run, fold, start, teachers, make_judge, tracked)
+    print(f"The best epoch's weights: {best}")
+    return 0
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", exists=True, file_okay=False)],
+    data: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Photos on which parity is measured; repeatable.", exists=True, metavar="PATH"),
+    ] = None,
+) -> int:
+    """Write a run's model as ONNX, in float32 and INT8.
+
+    It is refused where its answers differ from the run's.
+    """
+    from funduscope.data.sources import read_data
+    from funduscope.export import export_run
+
+    for path in export_run(run, read_data(data) if data else None):
+        print(path)
+    return 0
+
+
+def recipes(
+    show: Annotated[Optional[str], typer.Option(help="Print this recipe's TOML.", metavar="NAME")] = None,  # noqa: UP045
+) -> int:
+    """List the recipes that travel with the package."""
+    import tomllib
+
+    from funduscope.recipe import builtin_recipes
+
+    known = builtin_recipes()
+    if show is None:
+        width = max(map(len, known))
+        for name, text in known.items():
+            print(f"{name:{width}}  {tomllib.loads(text).get('about', '')}".rstrip())
+    elif show in known:
+        print(known[show], end="")
+    else:
+        raise typer.BadParameter(f"no recipe {show!r}; there are {', '.join(known)}", param_hint="--show")
+    return 0
