@@ -1,0 +1,106 @@
+"""Trains every recipe at one budget, scores it, and keeps what docs/leaderboard.md is made of.
+
+    python benchmarks/leaderboard.py --data DATA --runs RUNS               all rows that are not there yet
+    python benchmarks/leaderboard.py --data DATA --runs RUNS --only NAME   these rows alone; repeatable
+    python benchmarks/leaderboard.py --list                                the rows and their commands
+
+The budget is the same for every row of a table: as many samples drawn, as wide. A row that was begun goes on. Its
+scores are put into docs/leaderboard/NAME; the page itself is written by `funduscope compare docs/leaderboard/*`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from funduscope.compare.gather import bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "docs" / "leaderboard"
+
+SIDE_PX, EPOCHS, PER_EPOCH = 384, 3, 800
+BUDGET = (
+    f"views.whole_px={SIDE_PX}",
+    f"views.close_px={SIDE_PX}",
+    f"training.epochs={EPOCHS}",
+    f"training.patience={EPOCHS}",
+    f"sampling.per_epoch={PER_EPOCH}",
+)
+FROM_SCRATCH = ("encoder.weights=none",)
+"""For encoders whose ImageNet weights are at no hand; the row says so."""
+
+GRADES_ALONE = ("tasks.structures=[]",)
+LESIONS_ALONE = ("tasks.grade=false", "tasks.dme=false")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training. teachers: names of rows that must be there before."""
+
+    name: str
+    recipe: str
+    changes: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = field(default=())
+
+
+ROWS = (
+    Row("resnet_grader", "resnet_grader"),
+    Row("moe_deeplab", "moe_deeplab"),
+    Row("attention_moe", "attention_moe"),
+    Row("soft_sharing", "soft_sharing"),
+    Row("convnext_grader", "convnext_grader", FROM_SCRATCH),
+    Row("unetplusplus_lesions", "unetplusplus_lesions"),
+    Row("unet34", "unet34"),
+    Row("deeplab_segmenter", "deeplab_segmenter"),
+    Row("soft_sharing-grades", "soft_sharing", GRADES_ALONE),
+    Row("soft_sharing-lesions", "soft_sharing", LESIONS_ALONE),
+    Row("edge", "edge"),
+    Row("edge-taught", "edge", teachers=("moe_deeplab",)),
+)
+
+
+def commands(row: Row, data: Sequence[Path], runs: Path) -> list[list[str]]:
+    """What a person would type for a row: train, then score."""
+    named = [part for path in data for part in ("--data", str(path))]
+    run = str(runs / row.name)
+    changes = [part for change in (*BUDGET, *row.changes) for part in ("--set", change)]
+    teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
+    return [
+        ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
+        ["funduscope", "compare", run, *named, "--out", f"{run}/compared"],
+    ]
+
+
+def main() -> int:
+    """Trains and scores the rows that were asked for, in order; returns the exit code of the first that failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "leaderboard")
+    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS])
+    parser.add_argument("--list", action="store_true")
+    given = parser.parse_args()
+    for row in ROWS:
+        if given.only and row.name not in given.only:
+            continue
+        if not given.only and not given.list and (KEPT / row.name).is_dir():
+            print(f"{row.name} is there already")
+            continue
+        for command in commands(row, given.data or [Path("DATA")], given.runs):
+            print(shlex.join(command), flush=True)
+            if given.list:
+                continue
+            done = subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], check=False)
+            if done.returncode:
+                return done.returncode
+        if not given.list:
+            bundle(given.runs / row.name, KEPT / row.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

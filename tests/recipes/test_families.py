@@ -1,0 +1,85 @@
+"""One recipe of each family of networks, stopped in the middle and gone on with, ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.data.sources import read_data
+from funduscope.network.network import Network
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.loop import Judge, Loop
+from funduscope.training.run import run
+
+FAMILIES = {
+    "attention_moe": [],  # one router, attention gates, Adam, plateau
+    "soft_sharing": [],  # a gate a task, losses weighed by a network, batches by turns
+    "moe_deeplab": ["balance.kind=gradnorm"],
+    "unet34": ["balance.kind=uncertainty"],
+    "unetplusplus_lesions": ["balance.kind=pcgrad"],
+    "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
+}
+STEPS = 3
+
+
+class Killed(BaseException):
+    """Nothing in the package catches it, as nothing catches a kill."""
+
+
+def make_judge(recipe: Recipe, cases: list[Any]) -> Judge:
+    """A score that training moves up and down."""
+
+    def judge(network: Network) -> dict[str, float]:
+        return {"selection": float(sum(p.detach().sum() for p in network.heads.parameters()) * 1e3 % 1)}
+
+    return judge
+
+
+def _tensors(path: Path) -> tuple[dict[str, Any], bytes]:
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    name: str,
+    tiny: Callable[[str], list[str]],
+    data: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    changes = [
+        *tiny(name),
+        "training.epochs=3",
+        "training.patience=3",
+        f"sampling.per_epoch={2 * STEPS}",
+        "training.plateau_patience=1",
+    ]
+    recipe = load_recipe(name, [*changes, *FAMILIES[name]])
+    cases = [case for case in read_data([data]) if case.dataset == "idrid-A" or case.labels.grade is not None]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(recipe, cases, whole, fold=0, make_judge=make_judge)
+
+    step = Loop._step
+
+    def dies(self: Loop, *given: Any) -> Any:
+        if self.state.step == STEPS + 1:
+            raise Killed
+        return step(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", dies)
+        with pytest.raises(Killed):
+            run(recipe, cases, broken, fold=0, make_judge=make_judge)
+    assert len((broken / "journal.jsonl").read_text().splitlines()) == 1
+    run(recipe, cases, broken, fold=0, make_judge=make_judge)
+    for file in ("best.safetensors", "last.safetensors"):
+        assert _tensors(broken / file) == _tensors(whole / file)

@@ -1,0 +1,117 @@
+"""Every recipe of the package trains, scores, predicts and exports through the same code, made tiny, on drawn eyes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from funduscope.cli import main
+from funduscope.data.drawn import draw_eye
+from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.loading import load
+from funduscope.network.network import build
+from funduscope.recipe import Recipe, builtin_recipes, load_recipe
+
+Tiny = Callable[[str], list[str]]
+
+RECIPES = tuple(builtin_recipes())
+SYSTEMS = (
+    "attention_moe",
+    "soft_sharing",
+    "resnet_grader",
+    "deeplab_segmenter",
+    "moe_deeplab",
+    "unet34",
+    "convnext_grader",
+    "unetplusplus_lesions",
+)
+MILLIONS = {"resnet_grader": 25.61, "deeplab_segmenter": 39.80, "moe_deeplab": 42.37}
+"""Parameters that system S3 published."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_goes_the_whole_way(
+    name: str,
+    tiny: Tiny,
+    data: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+
+    run, photo = tmp_path / "run", tmp_path / "eye.png"
+    sets = [part for change in tiny(name) for part in ("--set", change)]
+    assert main(["train", name, "--data", str(data), "--run", str(run), "--fold", "0", *sets]) == 0
+    assert (run / "samples.png").is_file()
+    assert (run / "curves.png").is_file()
+    assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == {"best.safetensors", "final.safetensors"}
+
+    assert main(["evaluate", str(run), "--data", str(data), "--fold", "0", "--out", str(tmp_path / "scores")]) == 0
+    recipe = Recipe.from_toml((run / "recipe.toml").read_text())
+    states = {state for table in json.loads((tmp_path / "scores" / "scores.json").read_text())["scores"].values()
+              for state in table}  # fmt: skip
+    assert ("DR" in states) == recipe.tasks.grade
+    assert ("DME" in states) == recipe.tasks.dme
+    assert ("fovea" in states) == ("fovea" in recipe.tasks.landmarks)
+    assert {code for code in ("MA", "HE", "EX", "SE", "OD") if f"{code} mask" in states} == set(recipe.tasks.structures)
+
+    code = main(["export", str(run)])
+    said = capsys.readouterr().err
+    assert code == 0 or "INT8" in said, said
+    report = json.loads((run / "export.json").read_text())
+    assert report["float32 against torch"]["labels_equal"] == 1
+    assert report["float32 against torch"]["most_difference"] <= 1e-3
+
+    Image.fromarray(draw_eye(5, width_px=480).pixels).save(photo)
+    assert main(["predict", str(photo), "--model", str(run), "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["predicted_grade"] is not None) == recipe.tasks.grade
+    assert (found["dme"] is not None) == recipe.tasks.dme
+    lesions = set(recipe.tasks.structures) - {"OD"}
+    assert set(found["lesions"] or {}) == lesions
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items())
+def test_the_parameters_are_those_that_were_published(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = build(load_recipe(name))
+    count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert count == pytest.approx(millions, rel=0.05)
+    if name == "resnet_grader":
+        assert round(count, 2) == millions
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_reader_sees_where_a_recipe_comes_from_and_what_was_repaired(name: str) -> None:
+    header = builtin_recipes()[name].split("name =", 1)[0]
+    assert header.startswith(("# S1", "# S2", "# S3", "# S4", "# S5"))
+    assert "Repaired: " in header
+
+
+@pytest.mark.parametrize("name", ["moe_deeplab", "soft_sharing", "attention_moe"])
+def test_a_model_with_experts_says_which_took_a_photo(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    from funduscope import checkpoint, export
+    from funduscope.predict.card import Card
+
+    torch.manual_seed(0)
+    recipe = load_recipe(name, tiny(name))
+    network = build(recipe).eval()
+    path = export.write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
+    found = load(path)(draw_eye(2, width_px=480).pixels)
+    assert tuple(found.gates) == recipe.routers
+    for shares in found.gates.values():
+        assert len(shares) == recipe.experts.count
+        assert sum(shares) == pytest.approx(1, abs=1e-4)
+    assert np.isfinite([share for shares in found.gates.values() for share in shares]).all()
+    checkpoint.save(tmp_path / "best.safetensors", recipe, {"weights": network.state_dict()}, {}, {})
+    again = load(tmp_path / "best.safetensors")(draw_eye(2, width_px=480).pixels)
+    for router, shares in found.gates.items():
+        assert shares == pytest.approx(again.gates[router], abs=1e-4)
