@@ -283,9 +283,3 @@ def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]
         torch.zeros_like(own) if gradient is None else gradient.detach()
         for own, gradient in zip(parameters, found, strict=True)
     ]
-
-
-def fixed(losses: dict[str, Tensor], settings: object) -> Tensor | None:
-    """The sum of the losses that are there, each with the recipe's weight; None where there is none."""
-    parts = [getattr(settings, task) * loss for task, loss in losses.items()]
-    return torch.stack(parts).sum() if parts else None
