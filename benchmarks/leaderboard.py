@@ -4,8 +4,9 @@
     python benchmarks/leaderboard.py --data DATA --runs RUNS --only NAME   these rows alone; repeatable
     python benchmarks/leaderboard.py --list                                the rows and their commands
 
-The budget is the same for every row of a table: as many samples drawn, as wide. A row that was begun goes on. Its
-scores are put into docs/leaderboard/NAME; the page itself is written by `funduscope compare docs/leaderboard/*`.
+The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
+A row that was begun goes on. Its scores are put into docs/leaderboard/NAME; the page itself is written by
+`funduscope compare docs/leaderboard/*`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "docs" / "leaderboard"
 
 SIDE_PX, EPOCHS, PER_EPOCH = 384, 3, 800
-BUDGET = (
-    f"views.whole_px={SIDE_PX}",
-    f"views.close_px={SIDE_PX}",
-    f"training.epochs={EPOCHS}",
-    f"training.patience={EPOCHS}",
-    f"sampling.per_epoch={PER_EPOCH}",
-)
+"""What two processor cores can pay for; an accelerator can pay for more: --side-px, --epochs, --per-epoch."""
+
 FROM_SCRATCH = ("encoder.weights=none",)
 """For encoders whose ImageNet weights are at no hand; the row says so."""
 
@@ -57,18 +53,29 @@ ROWS = (
     Row("unetplusplus_lesions", "unetplusplus_lesions"),
     Row("unet34", "unet34"),
     Row("deeplab_segmenter", "deeplab_segmenter"),
-    Row("soft_sharing-grades", "soft_sharing", GRADES_ALONE),
-    Row("soft_sharing-lesions", "soft_sharing", LESIONS_ALONE),
+    Row("unet34-grades", "unet34", GRADES_ALONE),
+    Row("unet34-lesions", "unet34", LESIONS_ALONE),
     Row("edge", "edge"),
     Row("edge-taught", "edge", teachers=("moe_deeplab",)),
 )
 
 
-def commands(row: Row, data: Sequence[Path], runs: Path) -> list[list[str]]:
+def budget(side_px: int, epochs: int, per_epoch: int) -> tuple[str, ...]:
+    """The changes that give every recipe the same number of samples of the same size."""
+    return (
+        f"views.whole_px={side_px}",
+        f"views.close_px={side_px}",
+        f"training.epochs={epochs}",
+        f"training.patience={epochs}",
+        f"sampling.per_epoch={per_epoch}",
+    )
+
+
+def commands(row: Row, data: Sequence[Path], runs: Path, paid: tuple[str, ...]) -> list[list[str]]:
     """What a person would type for a row: train, then score."""
     named = [part for path in data for part in ("--data", str(path))]
     run = str(runs / row.name)
-    changes = [part for change in (*BUDGET, *row.changes) for part in ("--set", change)]
+    changes = [part for change in (*paid, *row.changes) for part in ("--set", change)]
     teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
     return [
         ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
@@ -83,14 +90,17 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "leaderboard")
     parser.add_argument("--only", action="append", choices=[row.name for row in ROWS])
     parser.add_argument("--list", action="store_true")
+    for name, default in (("--side-px", SIDE_PX), ("--epochs", EPOCHS), ("--per-epoch", PER_EPOCH)):
+        parser.add_argument(name, type=int, default=default)
     given = parser.parse_args()
+    paid = budget(given.side_px, given.epochs, given.per_epoch)
     for row in ROWS:
         if given.only and row.name not in given.only:
             continue
         if not given.only and not given.list and (KEPT / row.name).is_dir():
             print(f"{row.name} is there already")
             continue
-        for command in commands(row, given.data or [Path("DATA")], given.runs):
+        for command in commands(row, given.data or [Path("DATA")], given.runs, paid):
             print(shlex.join(command), flush=True)
             if given.list:
                 continue

@@ -35,8 +35,9 @@ SELDOM: Final = ("diaretdb1", "eyepacs400")
 SAMPLE: Final = 100
 """Photos of a sample, at most."""
 
-REPEATS: Final[dict[str, int]] = {part: 100 if part in SHIFTS else 1000 for part in PARTS}
-"""Draws of the bootstrap, by part: of shifted photos the page shows differences alone, which are drawn elsewhere."""
+REPEATS: Final[dict[str, int]] = {"validation": 1000, "test": 1000, TRAINING: 200, "color": 100, "blur": 100}
+"""Draws of the bootstrap, by part. Those of pixels take half a minute a thousand, and of shifted photos the page shows
+differences alone, which are drawn elsewhere."""
 
 SHOWN, TIMED = 8, 3
 """Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
