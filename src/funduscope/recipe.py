@@ -53,7 +53,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if self.experts.kind == "per_task" and self.decoder.kind != "deeplab" and self.tasks.structures:
+        dense = self.tasks.structures or self.tasks.landmarks
+        if self.experts.kind == "per_task" and self.decoder.kind != "deeplab" and dense:
             raise ValueError("experts.kind per_task mixes atrous branches, which only decoder.kind deeplab has")
         if self.experts.kind == "per_task" and (self.tasks.grade or self.tasks.dme) and not self.heads.hidden:
             raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")

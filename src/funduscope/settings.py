@@ -126,6 +126,17 @@ class Views(Strict):
     close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     close: tuple[str, ...] = LESIONS
 
+    @model_validator(mode="after")
+    def _sizes(self) -> Views:
+        if not self.close and self.close_px != self.whole_px:
+            raise ValueError(
+                f"views.close is empty, so the eye is seen once: close_px ({self.close_px}) must be whole_px "
+                f"({self.whole_px})"
+            )
+        if self.whole_px > self.close_px:
+            raise ValueError(f"views.whole_px is {self.whole_px}, more than close_px, {self.close_px}")
+        return self
+
 
 class Sampling(Strict):
     """How often an epoch sees a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
@@ -231,8 +242,9 @@ class Training(Strict):
     schedule plateau: after the rise the rate stays, and is multiplied by plateau_factor where plateau_patience epochs
     brought no better validation score. average_decay: of the exponential moving average of the weights, which is what
     is judged and kept; 0 keeps the weights themselves. patience: epochs without a better validation score after which
-    training stops. select: what is better: the mean of all tasks (training/judge.py), or the mean of accuracy and IoU.
-    precision auto: bfloat16 where the machine computes in it, else float32.
+    training stops. select: what is better: the mean of all tasks (training/judge.py), or the mean of accuracy and IoU
+    (at a probability of 0.5, since thresholds are fixed when training is done). precision auto: bfloat16 where the
+    machine computes in it, else float32.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 9

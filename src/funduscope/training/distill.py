@@ -1,4 +1,4 @@
-"""Learning from teachers: the answers of trained models as targets beside the labels, for photos with and without any.
+"""Learning from teachers: the answers of trained models as targets beside the labels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531): a student meets the
 teachers' softened grades. What differs: several teachers are one, by the mean of their calibrated probabilities;

@@ -52,7 +52,7 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
     select mean: the mean of what there is of grades, DME, lesions and landmarks, each in 0..1. Grades: the mean kappa
     over the data sets. Lesions: the mean average precision over data sets and kinds (not the 33-threshold area, which
     an empty map also earns), or the disc's IoU where no lesion is sought. Landmarks: 1 at no distance, 0 at half a disc
-    diameter. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at the recipe's threshold.
+    diameter. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at 0.5.
     """
     scores, parts = _of_graded(graded)
     of_masked, lesions, overlaps = _of_masked(masked)

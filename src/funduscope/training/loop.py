@@ -208,21 +208,26 @@ class Loop:
             total = self.balance.backward(
                 losses, routing, list(self._plain().encoder.parameters()), self.accelerator.backward
             )
-            if total is None or not bool(torch.isfinite(total)):
-                self.optimizer.zero_grad()
-                return ({} if total is None else None), rate
-            if self.accelerator.sync_gradients:
-                norm = self.accelerator.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
-                if norm is not None and not math.isfinite(norm):
-                    self.optimizer.zero_grad()
-                    return None, rate
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.accelerator.sync_gradients:
-            self.average.update(self._plain())
+            stepped = self.accelerator.sync_gradients and self._update()
+        if total is None or not bool(torch.isfinite(total)):
+            return ({} if total is None else None), rate
+        if self.accelerator.sync_gradients and not stepped:
+            return None, rate
         if routing is not None:
             losses["routing"] = routing
         return {name: float(loss.detach()) for name, loss in losses.items()} | {"total": float(total)}, rate
+
+    def _update(self) -> bool:
+        """Steps by what has gathered in the gradients; False where nothing has, or it is not finite."""
+        if all(parameter.grad is None for parameter in self.network.parameters()):
+            return False
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.training.clip_norm)
+        sound = norm is None or math.isfinite(norm)
+        if sound:
+            self.optimizer.step()
+            self.average.update(self._plain())
+        self.optimizer.zero_grad()
+        return sound
 
     def _progress(self) -> float:
         """The share of all steps that is done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,16 +14,17 @@ from typing import Any
 import torch
 
 from funduscope import checkpoint
-from funduscope.data.case import Case
+from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import placed, validation_fold, write_folds
 from funduscope.data.prepare import cached, default_cache
 from funduscope.evaluate import score_stream
 from funduscope.network.network import Network, build, with_imagenet
+from funduscope.photo import PhotoError
 from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import TorchRuntime
-from funduscope.recipe import Recipe
+from funduscope.recipe import Recipe, RecipeError
 from funduscope.scores import summarize
 from funduscope.training.calibrate import calibrate
 from funduscope.training.distill import Teachers
@@ -32,6 +34,9 @@ from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
 
 Progress = Callable[[Iterable[Case], str], Iterable[Case]]
+
+MOST_UNREADABLE = 0.01
+"""Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,24 @@ def run(
     if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
         write_folds(cases, folder / "folds.csv")
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
-    recipe, network = _start(recipe, folder, init)
+    try:
+        recipe, network = _start(recipe, folder, init)
+    except ValueError as error:  # widths that do not fit the encoder's levels
+        raise RecipeError(str(error)) from error
     seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(parts.train, recipe, epoch)}
     used = [case for case in parts.train if case.key in seen]
-    _describe(folder, recipe, parts, used, fold, teachers)
-    cache = default_cache()
-    files = {case.key: cached(case, recipe.views.close_px, cache) for case in progress(used, "Preparing")}
+    if not used:
+        given = ", ".join(sorted({case.dataset for case in parts.train}))
+        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
+        raise TrainingError(
+            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
+            "labels, or name the data set in sampling.whole."
+        )
+    about = _about(recipe, parts, used, fold, teachers)
+    _check_same(folder, about)
+    files = _prepare(progress(used, "Preparing"), recipe.views.close_px)
+    parts = replace(parts, train=[case for case in parts.train if case.key in files or case.key not in seen])
+    _describe(folder, recipe, about | {"unreadable": sorted(case.key for case in used if case.key not in files)})
     draw_samples(recipe, parts.train, files, folder / "samples.png")
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
     taught = Teachers([checkpoint.load(path) for path in teachers], recipe) if teachers else None
@@ -106,7 +123,8 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
     """
     path = folder / "best.safetensors"
     held = checkpoint.load(path)
-    if held.card.get("about", {}).get("epoch") == held.progress["best_epoch"]:
+    judged = held.card.get("about", {}).get("epoch") == held.progress["best_epoch"]
+    if judged and list((folder / "kept").glob("*-final.safetensors")):
         return path
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
@@ -140,10 +158,39 @@ def _keep_dated(folder: Path) -> None:
     kept.mkdir(exist_ok=True)
     for name, source in (("best", "best.safetensors"), ("final", "last.safetensors")):
         target = kept / f"{stamp}-{name}.safetensors"
+        target.unlink(missing_ok=True)
         try:
             target.hardlink_to(folder / source)
         except OSError:
             shutil.copyfile(folder / source, target)
+
+
+def _prepare(cases: Iterable[Case], side_px: int) -> dict[str, Path]:
+    """The prepared file of each case; one that cannot be read is said and left out, more than a few are an error."""
+    files: dict[str, Path] = {}
+    failed: list[str] = []
+    count, cache = 0, default_cache()
+    for case in cases:
+        count += 1
+        try:
+            files[case.key] = cached(case, side_px, cache)
+        except (PhotoError, LabelError) as error:
+            failed.append(f"{case.key}: {error}")
+            print(f"left out: {failed[-1]}", file=sys.stderr)
+    if len(failed) > max(1, MOST_UNREADABLE * count):
+        raise TrainingError(f"{len(failed)} of {count} photos cannot be read, such as {failed[0]}")
+    return files
+
+
+def _check_same(folder: Path, about: dict[str, Any]) -> None:
+    """A run that goes on with other photos, labels or teachers would be neither of the two."""
+    path = folder / "run.json"
+    if not (folder / "last.safetensors").is_file() or not path.is_file():
+        return
+    held = json.loads(path.read_text("utf-8"))
+    for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
+        if name in held and held[name] != about[name]:
+            raise TrainingError(f"{folder} holds a run with other {what}: choose another folder, or bring the same.")
 
 
 def _check_fold(folder: Path, fold: int | None) -> None:
@@ -171,8 +218,8 @@ def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Net
     last = folder / "last.safetensors"
     start = checkpoint.load(init) if init is not None else None
     if start is not None:
-        taken = {"encoder": start.recipe.encoder, "decoder": start.recipe.decoder, "tasks": start.recipe.tasks}
-        recipe = recipe.model_copy(update=taken)
+        parts = ("encoder", "decoder", "heads", "experts", "tasks")
+        recipe = recipe.model_copy(update={name: getattr(start.recipe, name) for name in parts})
     if last.is_file():
         held = checkpoint.load(last)
         asked = recipe.model_copy(
@@ -188,23 +235,28 @@ def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Net
     return recipe, network
 
 
-def _describe(
-    folder: Path, recipe: Recipe, parts: Split, used: list[Case], fold: int | None, teachers: Sequence[Path]
-) -> None:
-    """recipe.toml and run.json: what anybody needs to do it again."""
-    (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
+def _about(
+    recipe: Recipe, parts: Split, used: list[Case], fold: int | None, teachers: Sequence[Path]
+) -> dict[str, Any]:
+    """What run.json says: everything beside the recipe that anybody needs to do it again."""
     counts: dict[str, dict[str, int]] = {}
     for name, cases in (("train", used), ("validation", parts.validation), ("test", parts.test)):
         for case in cases:
             counts.setdefault(name, {}).setdefault(case.dataset, 0)
             counts[name][case.dataset] += 1
-    about: dict[str, Any] = {
+    return {
         "recipe": recipe.name,
         "fold": fold,
         "seed": recipe.training.seed,
         "teachers": [path.parent.name for path in teachers],
         "photos": counts,
+        "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
         "data_fingerprint": fingerprint(used),
         "environment": environment(),
     }
+
+
+def _describe(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:
+    """Writes recipe.toml and run.json."""
+    (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

@@ -25,6 +25,8 @@ def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path
     dash.
     """
     items = draw_epoch(cases, recipe, 0)
+    if not items:
+        return
     items = sorted(items, key=lambda item: not item.case.labels.masks)[: _COLUMNS * _ROWS // 2] + items
     chosen = list({item.seed: item for item in items}.values())[: _COLUMNS * _ROWS]
     samples = Samples(files, recipe)

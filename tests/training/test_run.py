@@ -1,0 +1,113 @@
+"""What a run refuses, leaves out, and does again where it was stopped at its end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from funduscope.data.case import Case, Labels
+from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.training.loop import TrainingError
+from funduscope.training.run import run
+
+
+@pytest.fixture(scope="module")
+def short(changes: list[str]) -> Recipe:
+    return load_recipe("spine", [*changes, "training.epochs=1", "training.workers=0"])
+
+
+@pytest.fixture(scope="module")
+def done(short: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, scored and kept."""
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUNDUSCOPE_CACHE", str(cache))
+        run(short, cases, folder, fold=0)
+    return folder
+
+
+def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
+    assert json.loads((done / "scores" / "validation" / "scores.json").read_text())["scores"]["idrid-B"]["DR"]
+    kept = sorted(path.name for path in (done / "kept").iterdir())
+    assert [name.split("-", 1)[1] for name in kept] == ["best.safetensors", "final.safetensors"]
+    assert (done / "kept" / kept[0]).read_bytes() == (done / "best.safetensors").read_bytes()
+    assert json.loads((done / "run.json").read_text())["samples"] > 0
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    shutil.rmtree(folder / "kept")
+    shutil.rmtree(folder / "scores")
+    run(short, cases, folder, fold=0)
+    assert (folder / "scores" / "validation" / "scores.json").is_file()
+    assert len(list((folder / "kept").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_run_does_not_go_on_with_other_labels_or_teachers(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    before = (folder / "run.json").read_bytes()
+    other = [replace(case, labels=replace(case.labels, grade=4)) if case.labels.grade else case for case in cases]
+    with pytest.raises(TrainingError, match="other photos or labels"):
+        run(short, other, folder, fold=0)
+    with pytest.raises(TrainingError, match="other teachers"):
+        run(short, cases, folder, fold=0, teachers=[done / "best.safetensors"])
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_one_unreadable_photo_is_said_and_left_out_several_are_an_error(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    graded = [case for case in cases if case.dataset == "idrid-B" and case.fold in (2, 3, 4)]
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(graded[0].path.read_bytes()[:500])
+    broken = [replace(case, path=bad) if case.key == graded[0].key else case for case in cases]
+    run(short, broken, tmp_path / "one", fold=0)
+    assert f"left out: {graded[0].key}" in capsys.readouterr().err
+    assert json.loads((tmp_path / "one" / "run.json").read_text())["unreadable"] == [graded[0].key]
+    keys = {case.key for case in graded[:3]}
+    broken = [replace(case, path=bad) if case.key in keys else case for case in cases]
+    with pytest.raises(TrainingError, match="photos cannot be read, such as"):
+        run(short, broken, tmp_path / "three", fold=0)
+
+
+def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    bare = [replace(case, labels=Labels(quality="good")) for case in cases]
+    with pytest.raises(TrainingError, match="Nothing that this recipe learns is known"):
+        run(short, bare, tmp_path / "run", fold=0)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
+    changes: list[str], cases: list[Case], tmp_path: Path
+) -> None:
+    recipe = load_recipe("spine", [*changes, "encoder.name=test_convnext"])
+    with pytest.raises(RecipeError, match="The encoder has 4 levels"):
+        run(recipe, cases, tmp_path / "run", fold=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["views.close=[]"], "seen once"),
+        (["views.whole_px=2048"], "more than close_px"),
+        (["experts.kind=per_task", "heads.hidden=[8]", "tasks.structures=[]"], "atrous branches"),
+        (["experts.kind=per_task", "decoder.kind=deeplab", "decoder.channels=[8]"], "heads.hidden"),
+        (["experts.top_k=9"], "more than the 3 experts"),
+        (["loss.focus={XX = 3.0}"], "known are"),
+        (["decoder.kind=deeplab"], "one width"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(change: list[str], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load_recipe("spine", change)
