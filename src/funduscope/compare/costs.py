@@ -51,7 +51,7 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
 
 
 def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
-    minutes = Cell(DASH) if run.seconds is None else Cell(f"{run.seconds / 60:.0f}", f"{len(run.journal)} epochs")
+    minutes = Cell(DASH) if run.seconds is None else Cell(f"{run.seconds / 60:.0f}", run.epochs)
     drawn = Cell(DASH if run.drawn is None else f"{run.drawn:,}")
     if run.cost is None:
         return [Cell(DASH)] * (4 + 2 * experts + (stated is not None)) + [minutes, drawn]

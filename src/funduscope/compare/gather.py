@@ -74,6 +74,11 @@ class Run:
         return float(sum(known)) if known else None
 
     @property
+    def epochs(self) -> str:
+        """How many there were, in words."""
+        return f"{len(self.journal)} {'epoch' if len(self.journal) == 1 else 'epochs'}"
+
+    @property
     def budget(self) -> str:
         """Samples planned and how wide one is; runs are comparable where these words are the same."""
         samples = "as many samples as its rates give" if self.samples is None else f"{self.samples:,} samples"

@@ -81,7 +81,7 @@ def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
         Cell(
             f"{letter}: {sum(photos.values())}", ", ".join(f"{name} {count}" for name, count in sorted(photos.items()))
         ),
-        Cell(run.budget, f"{len(run.journal)} epochs"),
+        Cell(run.budget, run.epochs),
         Cell("; ".join([*([reason] if reason else []), *notes]) or DASH),
     ]
 

@@ -27,7 +27,7 @@ def words_section(comparison: Comparison, tests: Tests, twins: Sequence[Twins]) 
     for about in (SHARING, ROUTING, TEACHING):
         mine = [one for one in twins if one.about == about]
         says += [twins_words(one) for one in mine]
-        if not mine and about in _UNASKED:
+        if not mine and about in _UNASKED and len(comparison.runs) > 1:
             says.append(_UNASKED[about])
     says += _sharing_costs([one for one in twins if one.about == SHARING])
     return Section("In words", [*says, *cost_words(comparison.runs), *looks_words(comparison)])
