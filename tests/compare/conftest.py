@@ -34,7 +34,8 @@ Fabricate = Callable[..., Path]
 
 def at_budget(name: str = "spine", *changes: str) -> Recipe:
     """A recipe of the package at the budget of these tests."""
-    return load_recipe(name, [*BUDGET, *changes])
+    once = [] if load_recipe(name).views.close else ["views.close_px=384"]
+    return load_recipe(name, [*BUDGET, *once, *changes])
 
 
 @pytest.fixture(scope="session")
