@@ -12,11 +12,12 @@ A row that was begun goes on. Its scores are put into docs/leaderboard/NAME; the
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from funduscope.compare.gather import bundle
@@ -32,22 +33,25 @@ FROM_SCRATCH = ("encoder.weights=none",)
 
 GRADES_ALONE = ("tasks.structures=[]",)
 LESIONS_ALONE = ("tasks.grade=false", "tasks.dme=false")
+NO_EXPERTS = ("experts.kind=none",)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One training. teachers: names of rows that must be there before."""
+    """One training. taught: by the row that is best on validation among those that are there."""
 
     name: str
     recipe: str
     changes: tuple[str, ...] = ()
-    teachers: tuple[str, ...] = field(default=())
+    taught: bool = False
+    teachers: tuple[str, ...] = ()
 
 
 ROWS = (
     Row("resnet_grader", "resnet_grader"),
     Row("moe_deeplab", "moe_deeplab"),
     Row("attention_moe", "attention_moe"),
+    Row("attention_moe-without", "attention_moe", NO_EXPERTS),
     Row("soft_sharing", "soft_sharing"),
     Row("convnext_grader", "convnext_grader", FROM_SCRATCH),
     Row("unetplusplus_lesions", "unetplusplus_lesions"),
@@ -56,8 +60,11 @@ ROWS = (
     Row("unet34-grades", "unet34", GRADES_ALONE),
     Row("unet34-lesions", "unet34", LESIONS_ALONE),
     Row("edge", "edge"),
-    Row("edge-taught", "edge", teachers=("moe_deeplab",)),
+    Row("edge-taught", "edge", taught=True),
 )
+
+CHOOSES = (("idrid-B", "DR", "kappa"), ("srahim", "DR", "kappa"), ("idrid-B", "DME", "accuracy"))
+"""The scores on validation photos whose mean chooses the teacher."""
 
 
 def budget(side_px: int, epochs: int, per_epoch: int) -> tuple[str, ...]:
@@ -69,6 +76,19 @@ def budget(side_px: int, epochs: int, per_epoch: int) -> tuple[str, ...]:
         f"training.patience={epochs}",
         f"sampling.per_epoch={per_epoch}",
     )
+
+
+def best_on_validation(kept: Path = KEPT) -> str:
+    """The row that is best on validation photos by the mean of `CHOOSES`, of those that answer all of them."""
+    found: dict[str, float] = {}
+    for file in sorted(kept.glob("*/scores/validation/scores.json")):
+        scores = json.loads(file.read_text())["scores"]
+        told = [scores.get(data, {}).get(state, {}).get(score, {}).get("value") for data, state, score in CHOOSES]
+        if None not in told:
+            found[file.parents[2].name] = sum(told) / len(told)
+    if not found:
+        sys.exit("No row that could teach is there yet: train the others first.")
+    return max(found, key=found.__getitem__)
 
 
 def commands(row: Row, data: Sequence[Path], runs: Path, paid: tuple[str, ...]) -> list[list[str]]:
@@ -101,6 +121,8 @@ def main() -> int:
         if not given.only and not given.list and (KEPT / row.name).is_dir():
             print(f"{row.name} is there already")
             continue
+        if row.taught and not given.list:
+            row = replace(row, teachers=(best_on_validation(),))
         for command in commands(row, given.data or [Path("DATA")], given.runs, paid):
             print(shlex.join(command), flush=True)
             if given.list:

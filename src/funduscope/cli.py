@@ -58,6 +58,7 @@ VERBS = {
     scoring.compare: "funduscope compare runs/first runs/second --data photos/ --out compared",
     training.export: "funduscope export runs/first --data photos/",
     training.recipes: "funduscope recipes --show spine > mine.toml",
+    data.doctor: "funduscope doctor photos/ --out examined",
     data.folds: "funduscope folds photos/ --out photos/folds.csv",
 }
 """Every verb with its example, in the order of `--help`."""

@@ -72,6 +72,22 @@ def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: 
     return table
 
 
+def doctor_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """What doctor.json's content says of a data set: a line a kind of finding, worst first, and how many there are."""
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in report["findings"]:
+        kinds.setdefault((one["severity"], one["kind"]), []).append(one)
+    for (severity, kind), held in kinds.items():
+        more = f" And {len(held) - 1} more of this kind." if len(held) > 1 else ""
+        where = f" ({', '.join(held[0]['files'][:2])})" if held[0]["files"] else ""
+        yield shown(f"{severity}: {kind}: {held[0]['says']}{where}{more}")
+    counts = ", ".join(
+        f"{count} {severity}{'' if severity == 'info' or count == 1 else 's'}"
+        for severity, count in report["counts"].items()
+    )
+    yield f"{report['photos']} photos, {len(report['findings'])} findings: {counts}."
+
+
 def _number(value: float) -> str:
     if value != value:  # nan: there is no such score
         return "-"

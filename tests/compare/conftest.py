@@ -25,7 +25,7 @@ from funduscope.recipe import Recipe, load_recipe
 from funduscope.scores import FALSE_LESIONS, PhotoScore, summarize
 from funduscope.vocabulary import LESIONS
 
-BUDGET = ["views.whole_px=384", "sampling.per_epoch=900", "training.epochs=4"]
+BUDGET = ["views.whole_px=384", "views.close_px=384", "sampling.per_epoch=900", "training.epochs=4"]
 HARDER = {"validation": 0.0, "test": 0.05, "training": -0.3, "color": 0.25, "blur": 0.1}
 """How much less often answers are right in a part."""
 

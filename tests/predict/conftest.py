@@ -10,6 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from funduscope.framing import Home
+from funduscope.predict.anatomy import Anatomy
+from funduscope.predict.objects import LesionObject, by_quadrant, find_objects, nearest_fovea_dd
+from funduscope.predict.rules import advise, check, support
 from funduscope.vocabulary import CODES, GRADES, LESIONS, structure
 
 SHA = "0123456789abcdef" * 4
@@ -56,10 +60,22 @@ class StandIn:
         if not self.gradable_ok:
             head["gradable"]["reasons"] = [{"code": "OUT_OF_FOCUS", "values": {}, "says": self.reason}]
             empty = ("predicted_grade", "grade_name", "confidence", "probabilities", "dme", "referable", "landmarks")
-            return head | dict.fromkeys((*empty, "lesions")) | tail
+            rest = ("laterality", "lesions", "rules", "advice")
+            return head | dict.fromkeys((*empty, *rest)) | {"evidence": []} | tail
         return head | self._answer() | tail
 
+    @property
+    def anatomy(self) -> Anatomy:
+        return Anatomy(self.disc_xy, self.fovea_xy, 40.0)
+
+    def objects(self, code: str) -> tuple[LesionObject, ...]:
+        height, width = self.pixels.shape[:2]
+        home = Home(0, 0, width, width, width, height)
+        return find_objects(self.mask(code), np.full((width, width), 0.9, np.float32), home, self.anatomy)
+
     def _answer(self) -> dict[str, Any]:
+        sought = {code: self.objects(code) for code in self.codes if code in LESIONS}
+        checked = check(support(sought, self.anatomy), 2, 2)
         return {
             "predicted_grade": 2,
             "grade_name": GRADES[2],
@@ -71,14 +87,25 @@ class StandIn:
                 "optic_disc": self.disc_xy and {"x_px": self.disc_xy[0], "y_px": self.disc_xy[1], "diameter_px": 40.0},
                 "fovea": self.fovea_xy and {"x_px": self.fovea_xy[0], "y_px": self.fovea_xy[1]},
             },
+            "laterality": self.anatomy.laterality,
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS},
+            "rules": checked.to_dict(),
+            "evidence": [note.to_dict() for note in checked.evidence],
+            "advice": advise(checked.supported, 2, (True, 0.89, 0.38), 2).to_dict(),
         }
 
     def _lesion(self, code: str) -> dict[str, Any]:
-        mask = self.mask(code)
-        count = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
-        area = int(mask.sum())
-        return {"present": count > 0, "count": count, "area_px": area, "area_dd2": round(area / 1600, 4)}
+        objects, area = self.objects(code), int(self.mask(code).sum())
+        return {
+            "present": area > 0,
+            "threshold": 0.5,
+            "count": len(objects),
+            "area_px": area,
+            "area_dd2": round(area / 1600, 4),
+            "nearest_fovea_dd": nearest_fovea_dd(objects),
+            "by_quadrant": by_quadrant(objects, self.anatomy),
+            "objects": [one.to_dict() for one in objects],
+        }
 
 
 def draw_eye(width: int = 300, height: int = 220) -> np.ndarray:

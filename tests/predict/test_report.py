@@ -162,3 +162,11 @@ def test_a_path_redraws_its_mask():
 def test_printable_shows_that_something_was_there():
     assert printable("a\0b\u202ec\udcff") == "a\ufffdb\ufffdc\ufffd"
     assert printable("Auge_å_目.jpg") == "Auge_å_目.jpg"
+
+
+def test_the_page_shows_what_the_lesions_support(drawn_eye):
+    page = Page(report(drawn_eye()))
+    assert "Grade 2 2 to 3 yes" in page.text
+    assert "beyond microaneurysms: at least grade 2." in page.text
+    assert "Refer Grade 2: grade 2 or more is referable." in page.text
+    assert "Right eye, by disc and fovea." in page.text

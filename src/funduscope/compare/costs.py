@@ -74,7 +74,7 @@ def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
 def _experts(photo: dict[str, Any]) -> Cell:
     if not photo["dense_experts"]:
         return Cell(DASH)
-    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", f"{photo['kept']:.0%} kept")
+    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", f"{100 * photo['kept']:.0f} % kept")
 
 
 def _giga(count: float) -> str:

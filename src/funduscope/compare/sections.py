@@ -47,7 +47,7 @@ def runs_section(comparison: Comparison) -> Section:
     heads += [("budget", ""), ("note", "")]
     first, every = comparison.side[0], len(comparison.runs)
     fold = "no test fold" if first.fold is None else f"test fold {first.fold}"
-    who = f"{len(comparison.side)} of the {every} runs have" if comparison.reasons else f"The {every} runs have all"
+    who = f"{len(comparison.side)} of the {every} runs have" if comparison.reasons else f"All {every} runs have"
     says = [f"{who} {fold} and one budget: {first.budget}." if every > 1 else f"One run, {fold}: {first.budget}."]
     about = (
         "One row a run. Runs with the same letter learned from the very same photos and labels; which photos a recipe "

@@ -47,9 +47,9 @@ def shift_blur(pixels: np.ndarray, key: str) -> np.ndarray:
 SHIFTED: Final[dict[str, Callable[[np.ndarray, str], np.ndarray]]] = {"color": shift_color, "blur": shift_blur}
 
 IN_WORDS: Final[dict[str, str]] = {
-    "color": f"every color's gain moved by {GAIN[0]:.0%} to {GAIN[1]:.0%} and gamma by a factor of "
+    "color": f"every color's gain moved by {100 * GAIN[0]:.0f} to {100 * GAIN[1]:.0f} % and gamma by a factor of "
     f"{np.exp(GAMMA[0]):.1f} to {np.exp(GAMMA[1]):.1f}, up or down, drawn once for each photo",
-    "blur": f"a Gaussian blur with a standard deviation of {BLUR_FRAC:.1%} of the photo's width",
+    "blur": f"a Gaussian blur with a standard deviation of {100 * BLUR_FRAC:.1f} % of the photo's width",
 }
 
 

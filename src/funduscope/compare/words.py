@@ -61,8 +61,10 @@ def _tested(part: str, tests: Tests) -> str:
     where = [f"{one.title} ({sum(pair.differs for pair in found)})" for one, found in tests[part].items()]
     where = [words for words in where if not words.endswith("(0)")]
     if not differ:
-        return f"On the {part} fold none of {len(pairs)} paired tests shows a difference."
-    return f"On the {part} fold {differ} of {len(pairs)} paired tests show a difference: {listed(where)}."
+        return f"On the {part} fold, visit by visit, none of {len(pairs)} paired tests shows a difference."
+    return (
+        f"On the {part} fold, visit by visit, {differ} of {len(pairs)} paired tests show a difference: {listed(where)}."
+    )
 
 
 def _sharing_costs(twins: Sequence[Twins]) -> list[str]:

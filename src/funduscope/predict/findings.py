@@ -10,12 +10,14 @@ import numpy as np
 
 from funduscope.framing import Frame, Home
 from funduscope.photo import Note, Photo
+from funduscope.predict.anatomy import Anatomy, Point
 from funduscope.predict.card import Card
+from funduscope.predict.objects import MOST_TOLD, LesionObject, by_quadrant, find_objects, nearest_fovea_dd
+from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
-Point = tuple[float, float]
 
 RESEARCH_WEIGHTS = Note("RESEARCH_WEIGHTS", "The model's weights are for research and education.")
 
@@ -53,6 +55,7 @@ class Findings:
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def gradable_ok(self) -> bool:
@@ -113,12 +116,39 @@ class Findings:
         # There is one disc: it is the largest component.
         return without_small(_largest(mask) if code == "OD" else mask, smallest)
 
+    def objects(self, code: str) -> tuple[LesionObject, ...]:
+        """The 8-connected components of the mask, largest first."""
+        if code not in self._objects:
+            self._objects[code] = find_objects(self.mask(code), self._plane(code), self.home, self.anatomy)
+        return self._objects[code]
+
     def count(self, code: str) -> int:
         """Number of 8-connected components of the mask."""
-        mask = self.mask(code)
-        if not mask.any():
-            return 0
-        return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
+        return len(self.objects(code))
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Disc, fovea and what follows from them."""
+        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px)
+
+    @property
+    def checked(self) -> Checked | None:
+        """Grade and edema risk beside what the outlined lesions support; None where no lesion was sought."""
+        sought = [code for code in self.codes if code in LESIONS]
+        if not self.gradable_ok or not sought:
+            return None
+        return check(support({code: self.objects(code) for code in sought}, self.anatomy), self.grade, self.dme)
+
+    @property
+    def advice(self) -> Advice | None:
+        """Whether to refer, by the more careful of model and lesions; None where there is neither grade nor lesion."""
+        checked = self.checked
+        if checked is None and self.grade is None and self.dme is None:
+            return None
+        supported = support({}, self.anatomy) if checked is None else checked.supported
+        probability, threshold = self.referable_probability, self.card.referable_threshold
+        word = None if probability is None else (probability >= threshold, probability, threshold)
+        return advise(supported, self.grade, word, self.dme)
 
     @property
     def disc_diameter_px(self) -> float | None:
@@ -131,6 +161,7 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """The whole as findings.json says it; see predict/findings.schema.json."""
         graded = self.grade_probs is not None
+        checked, advice = self.checked, self.advice
         return {
             "schema": SCHEMA,
             "photo": {
@@ -149,8 +180,12 @@ class Findings:
             "dme": self._dme(),
             "referable": self._referable() if graded else None,
             "landmarks": self._landmarks(),
+            "laterality": self.anatomy.laterality if self.gradable_ok else None,
             # None too where the model seeks none: nobody looked is not the same as nothing there.
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
+            "rules": None if checked is None else checked.to_dict(),
+            "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
+            "advice": None if advice is None else advice.to_dict(),
             "warnings": [note.to_dict() for note in self.warnings],
             "not_a_medical_device": True,
         }
@@ -185,12 +220,17 @@ class Findings:
         }
 
     def _lesion(self, code: str) -> dict[str, Any]:
-        area, diameter = int(np.count_nonzero(self.mask(code))), self.disc_diameter_px
+        objects, anatomy = self.objects(code), self.anatomy
+        area, nearest = sum(one.area_px for one in objects), nearest_fovea_dd(objects)
         return {
             "present": area > 0,
-            "count": self.count(code),
+            "threshold": _round(self.card.thresholds[code]),
+            "count": len(objects),
             "area_px": area,
-            "area_dd2": round(area / diameter**2, 5) if diameter else None,
+            "area_dd2": round(area / anatomy.disc_diameter_px**2, 5) if anatomy.disc_diameter_px else None,
+            "nearest_fovea_dd": None if nearest is None else round(nearest, 3),
+            "by_quadrant": by_quadrant(objects, anatomy),
+            "objects": [one.to_dict() for one in objects[:MOST_TOLD]],
         }
 
 

@@ -15,7 +15,9 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case, LabelError
+from funduscope.data.comparing import Progress
 from funduscope.data.folds import placed, validation_fold, write_folds
+from funduscope.data.grouping import join_bare
 from funduscope.data.prepare import cached, default_cache
 from funduscope.evaluate import score_stream
 from funduscope.network.network import Network, build, with_imagenet
@@ -32,8 +34,6 @@ from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
-
-Progress = Callable[[Iterable[Case], str], Iterable[Case]]
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
@@ -67,7 +67,7 @@ def run(
     init: Path | None = None,
     teachers: Sequence[Path] = (),
     make_judge: Callable[[Recipe, list[Case]], Judge] | None = None,
-    progress: Progress = lambda cases, _: cases,
+    progress: Progress = lambda items, words, total: items,
 ) -> Path:
     """Trains, or goes on with what stands in the folder, and returns the best checkpoint.
 
@@ -75,7 +75,8 @@ def run(
     learned beside the labels. make_judge: makes the judge of the validation photos from the resolved recipe. progress:
     wraps what takes long. Raises `TrainingError`.
     """
-    cases = placed(cases, folder / "folds.csv")
+    held = folder / "folds.csv"
+    cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
     parts = split(cases, fold)
     if fold is not None and not parts.test:
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
@@ -105,7 +106,7 @@ def run(
         )
     about = _about(recipe, parts, used, fold, teachers)
     _check_same(folder, about)
-    files = _prepare(progress(used, "Preparing"), recipe.views.close_px)
+    files = _prepare(progress(used, "Preparing", len(used)), recipe.views.close_px)
     parts = replace(parts, train=[case for case in parts.train if case.key in files or case.key not in seen])
     _describe(folder, recipe, about | {"unreadable": sorted(case.key for case in used if case.key not in files)})
     draw_samples(recipe, parts.train, files, folder / "samples.png")
@@ -132,7 +133,7 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
     network = held.network()
     if validation:
         predictor = Predictor(TorchRuntime(network, card))
-        card = calibrate(predictor, progress(validation, "Calibrating"))
+        card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
     about = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, held.recipe, {"weights": held.group("weights")}, card.to_dict(), held.progress)
@@ -145,7 +146,7 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:
     """Scores, a line a photo, and pictures of predictions beside the truth, by the card as it is now fixed."""
-    scores = summarize(list(score_stream(predictor, progress(validation, "Scoring"))))
+    scores = summarize(list(score_stream(predictor, progress(validation, "Scoring", len(validation)))))
     scores.write(out, {"photos": "validation", "command": "funduscope train"})
     draw_all(scores, out)
 

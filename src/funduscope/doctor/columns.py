@@ -1,0 +1,125 @@
+"""What the columns of a label file mean, by their names, and what a cell in one may say.
+
+The names are those of the data sets that are read here, of tables of one's own, and their usual spellings elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from funduscope.data.rows import EYES, QUALITY_WORDS
+from funduscope.vocabulary import CODES, DME_RISKS, GRADES
+
+EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
+NONE_WORD: Final = "none"
+POINTS: Final = ("disc", "fovea")
+BOX_SIDES: Final = ("x0", "y0", "x1", "y1")
+
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "image": ("imagename", "imageno", "image", "imageid", "imagefile", "path", "file", "filename", "idcode", "photo"),
+    "grade": ("retinopathygrade", "dr", "drgrade", "grade", "level", "diagnosis", "diabeticretinopathy", "icdr"),
+    "dme": ("riskofmacularedema", "riskofmacularoedema", "dme", "dmerisk", "dmegrade", "edema"),
+    "maculopathy": ("maculopathy",),
+    "quality": ("quality",),
+    "eye": ("eye", "laterality", "side"),
+    "patient": ("patient", "patientid", "visit", "subject"),
+    "fold": ("fold",),
+    "subset": ("subset",),
+    "disc_x": ("odx", "discx", "opticdiscx"),
+    "disc_y": ("ody", "discy", "opticdiscy"),
+    "fovea_x": ("foveax", "maculax"),
+    "fovea_y": ("foveay", "maculay"),
+    "x": ("xcoordinate",),
+    "y": ("ycoordinate",),
+    "structure": ("structure",),
+    "x0": ("x0",),
+    "y0": ("y0",),
+    "x1": ("x1",),
+    "y1": ("y1",),
+} | {f"mask_{code}": (f"mask{code.lower()}",) for code in CODES}
+
+GRADING: Final = frozenset({"grade", "dme", "maculopathy", "quality"})
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one cell says. value: what it means; None where it is empty or impossible."""
+
+    column: str
+    text: str
+    value: Any = None
+
+
+def plain(text: str) -> str:
+    """Lower-case letters and digits alone: "Risk of macular edema " and "risk_of_macular_edema" are one."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
+    """Role to column. folders: the file's path, which says of a file of points whether they are foveas."""
+    by_plain: dict[str, str] = {}
+    for name in columns:
+        by_plain.setdefault(plain(name), name)
+    roles = {}
+    for role, names in _NAMES.items():
+        found = next((by_plain[name] for name in names if name in by_plain), None)
+        if found is not None:
+            roles[role] = found
+    experts = {code: by_plain[code.lower()] for code in EXPERT_CODES if code.lower() in by_plain}
+    if len(experts) >= 3:  # a single column of such a name may be a list of masks or anything
+        roles |= {f"experts_{code}": column for code, column in experts.items()}
+    if "x" in roles and "y" in roles:
+        point = "fovea" if any("fovea" in plain(part) for part in folders) else "disc"
+        roles |= {f"{point}_x": roles.pop("x"), f"{point}_y": roles.pop("y")}
+    return {role: column for role, column in roles.items() if role not in ("x", "y")}
+
+
+def _whole(highest: int) -> tuple[str, Callable[[str], Any]]:
+    def meant(text: str) -> int | None:
+        number = _number(text)
+        return int(number) if number is not None and number == int(number) and 0 <= number <= highest else None
+
+    return f"a whole number from 0 to {highest}, or nothing where unknown", meant
+
+
+def _word(meanings: Mapping[str, str]) -> tuple[str, Callable[[str], Any]]:
+    return f"one of {', '.join(meanings)}, or nothing where unknown", lambda text: meanings.get(text.lower())
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+_NUMBER: Final = ("a number like 12.5, or nothing where unknown", _number)
+_TEXT: Final = ("a text", str)
+
+_MEANINGS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "grade": _whole(len(GRADES) - 1),
+    "dme": _whole(len(DME_RISKS) - 1),
+    "maculopathy": _whole(1),
+    "quality": _word(QUALITY_WORDS),
+    "eye": _word(EYES),
+    "fold": _whole(99),
+    "structure": (f"one of {', '.join(CODES)}", lambda text: text if text in CODES else None),
+    **{f"{point}_{axis}": _NUMBER for point in POINTS for axis in "xy"},
+    **dict.fromkeys(BOX_SIDES, _NUMBER),
+    **{f"experts_{code}": _whole(4) for code in EXPERT_CODES},
+}
+
+
+def expected(role: str) -> str:
+    """What a cell of that role may hold, in words."""
+    return _MEANINGS.get(role, _TEXT)[0]
+
+
+def meaning(role: str, text: str) -> Any:
+    """What a cell's text means in its role; None where it is impossible there."""
+    return _MEANINGS.get(role, _TEXT)[1](text)

@@ -1,0 +1,103 @@
+"""The rows of a `folds.csv` matched to photos, and the files of folds that a data set has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from funduscope.data.case import Case
+from funduscope.data.folds import find_folds, fold_key
+from funduscope.doctor.columns import plain
+from funduscope.doctor.inventory import Inventory
+from funduscope.doctor.statements import Statements, Table, read_table, split_of, stem_of
+from funduscope.doctor.survey import Survey
+
+_SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localization"}
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """A photo's place: its row, subset and name as the file has them, visit and fold where they can be read.
+
+    photo: the one that is meant, None where there is none. is_here: whether any photo of the row's subset is.
+    """
+
+    row: int
+    subset: str
+    name: str
+    visit: str
+    fold: int | None
+    photo: Path | None
+    is_here: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """One file of folds."""
+
+    table: Table
+    rows: tuple[FoldRow, ...]
+
+    @property
+    def file(self) -> Path:
+        return self.table.file
+
+    def fold_of(self) -> dict[Path, int]:
+        """Photo to fold, by its first row."""
+        held: dict[Path, int] = {}
+        for row in self.rows:
+            if row.photo is not None and row.fold is not None:
+                held.setdefault(row.photo, row.fold)
+        return held
+
+    def visit_of(self) -> dict[Path, str]:
+        """Photo to visit, by its first row."""
+        held: dict[Path, str] = {}
+        for row in self.rows:
+            if row.photo is not None and row.visit:
+                held.setdefault(row.photo, row.visit)
+        return held
+
+
+def read_all_folds(survey: Survey, statements: Statements, cases: Sequence[Case] = ()) -> list[Folds]:
+    """Every `folds.csv` in the data set; where it has none, the one beside or above it that a training would take."""
+    tables = [table for table in statements.tables if table.is_folds]
+    if not tables:
+        above = find_folds(survey.root)
+        table = read_table(above, survey.inventory) if above is not None else None
+        tables = [table] if table is not None and table.is_folds else []
+    return [_matched(table, survey.inventory, cases) for table in tables]
+
+
+def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds:
+    """cases know their own subset and name; photos of which no reader knows are matched by folder and name."""
+    known = {fold_key(case): case.path for case in cases}
+    subsets = {subset for subset, _ in known}
+    named: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for photo in inventory.photos:
+        for word in _subset_words(photo, inventory):
+            named[word, photo.stem].append(photo)
+            subsets.add(word)
+    rows = []
+    for row in table.rows:
+        subset, name = row.said["subset"].text, stem_of(row.name)
+        found = named.get((subset, name)) or []
+        photo = known.get((subset, row.name)) or known.get((subset, name)) or (sorted(found)[0] if found else None)
+        visit = row.said["patient"].text if "patient" in row.said else ""
+        rows.append(FoldRow(row.row, subset, row.name, visit, row.value("fold"), photo, subset in subsets))
+    return Folds(table, tuple(rows))
+
+
+def _subset_words(photo: Path, inventory: Inventory) -> set[str]:
+    """What a `folds.csv` may call the subset that a photo is of: its folders, or IDRiD's letter."""
+    name = inventory.relative(photo)
+    folders = [inventory.root.name, *Path(name).parts[:-1]]
+    words = set(folders)
+    letter = next((key for key, word in _SUBSETS.items() if any(plain(part).endswith(word) for part in folders)), None)
+    if letter is not None:
+        split = split_of(name)
+        words.add(letter if split in (None, "train") else f"{letter}/{split}")
+    return words

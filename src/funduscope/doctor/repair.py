@@ -1,0 +1,228 @@
+"""`--fix`: a repaired copy of a data set's labels, masks and folds beside the untouched original, and what was changed.
+
+Only what follows from the files themselves is repaired: equal rows, values that cannot be, masks stored in several
+ways, visits of twins. Where a person has to decide (rows that contradict each other, a mask of the whole photo in a
+layout where no file would mean absent), the finding stays, and `changes.csv` says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image
+
+from funduscope.data.case import Case, LabelError
+from funduscope.doctor.finding import Finding
+from funduscope.doctor.fold_rows import read_all_folds
+from funduscope.doctor.outlines import Outline, named_files, read_outlines, read_stored
+from funduscope.doctor.repair_tables import Change, Edited, Place, join_visits, open_table, repair_table
+from funduscope.doctor.statements import Statements, read_statements
+from funduscope.doctor.survey import Survey
+
+if TYPE_CHECKING:
+    from funduscope.data.twins import Twin
+
+CHANGES: Final = "changes.csv"
+COLUMNS: Final = ("file", "what", "before", "after", "why")
+LEFT: Final = "left as it is"
+
+_STORED_AGAIN: Final = frozenset({"mask_soft", "mask_alpha", "mask_conventions"})
+_WRITTEN: Final = (".png", ".tif", ".tiff")
+_PLAIN: Final = ("gray, 0 and 255", "one bit, 0 and 1")
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def repair(
+    survey: Survey,
+    out: Path,
+    findings: Iterable[Finding],
+    cases: Sequence[Case] = (),
+    twins: Iterable[Twin] = (),
+) -> list[Change]:
+    """Writes every label file and fold file, repaired where it can be, and the masks that were stored anew, into `out`.
+
+    Names are as in the data set. findings: of the doctor. cases: what readers understand. twins: by photos' names.
+    Raises `LabelError` where `out` is not a new or empty folder beside the data.
+    """
+    check_place(survey.root, out)
+    statements = read_statements(survey.inventory)
+    outlines = read_outlines(survey.inventory, statements)
+    findings = list(findings)
+    parts = out.with_name(f".{out.name}.part")
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    pairs = [(twin.first, twin.second) for twin in twins]
+    tables, changes = _tables(survey, statements, cases, pairs)
+    changes.extend(_masks(survey, outlines, findings, tables, parts))
+    changes.extend(_whole(survey, outlines, findings, tables))
+    for edited in tables.values():
+        changes.extend(_written(survey, edited, parts))
+    for sheet in statements.unreadable:
+        _copy(sheet.file, parts / _inside(survey, sheet.file))
+    _write_changes(parts / CHANGES, changes)
+    if out.is_dir():
+        out.rmdir()
+    parts.rename(out)
+    return changes
+
+
+def check_place(data: Path, out: Path) -> None:
+    """Raises `LabelError` where a repaired copy cannot be written to `out`."""
+    root = data if data.is_dir() else data.parent
+    here, there = out.resolve(), root.resolve()
+    if here == there or there in here.parents or here in there.parents:
+        raise LabelError(f"{out} is a part of the data set or holds it: expected a folder beside it, so that it stays.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise LabelError(f"{out} is there already and holds something: expected a new folder.")
+
+
+def _inside(survey: Survey, file: Path) -> str:
+    """The name of a file in the copy; folds above the data set stand at its top."""
+    name = survey.relative(file)
+    return Path(name).name if name.startswith("..") else name
+
+
+def _tables(
+    survey: Survey, statements: Statements, cases: Sequence[Case], twins: Sequence[tuple[str, str]]
+) -> tuple[dict[Path, Edited], list[Change]]:
+    """Every label file that can be edited, with its changes made, and these."""
+    all_folds = {folds.file: folds for folds in read_all_folds(survey, statements, cases)}
+    held: dict[Path, Edited] = {}
+    changes: list[Change] = []
+    plain_tables = {table.file: table for table in statements.tables}
+    for file, table in {**plain_tables, **{file: folds.table for file, folds in all_folds.items()}}.items():
+        edited, name = open_table(table), _inside(survey, file)
+        if edited is None:
+            changes.append(Change(name, LEFT, "", "", "Its letters or its form would have to be guessed."))
+            continue
+        held[file] = edited
+        changes.extend(repair_table(edited, name, lambda photo: _size(survey, photo)))
+        if file in all_folds:
+            rows = all_folds[file].rows
+            places = [
+                Place(
+                    row.row,
+                    survey.relative(row.photo) if row.photo else f"{row.subset}/{row.name}",
+                    row.visit,
+                    row.fold,
+                )
+                for row in rows
+            ]
+        else:
+            places = [
+                Place(row.row, survey.relative(row.photo), str(row.value("patient") or ""), row.value("fold"))
+                for row in table.rows
+                if row.photo is not None and not table.is_boxes
+            ]
+        if {"fold", "patient"} & set(table.roles):
+            changes.extend(join_visits(edited, name, places, twins))
+    return held, changes
+
+
+def _size(survey: Survey, photo: Path) -> tuple[int, int] | None:
+    record = survey.record(survey.relative(photo))
+    return (record.width, record.height) if record is not None and record.width else None
+
+
+def _masks(
+    survey: Survey, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited], parts: Path
+) -> Iterator[Change]:
+    """Masks that are soft, have an alpha plane, or are of a data set that stores them in several ways: 0 and 255."""
+    named = {survey.relative(outline.file): outline for outline in outlines}
+    wanted = {name for one in findings if one.kind in _STORED_AGAIN for name in one.files if name in named}
+    mixed = {_folder(one.files[0]) for one in findings if one.kind == "mask_conventions"}
+    wanted |= {name for name in named if _folder(name) in mixed}
+    for name in sorted(wanted):
+        outline = named[name]
+        stored = read_stored(outline.file)
+        if isinstance(stored, str) or outline.is_votes or not stored.inside.any():
+            continue
+        if stored.convention in _PLAIN and stored.kind in ("PNG", "TIFF"):
+            continue
+        target = parts / _inside(survey, outline.file)
+        if target.suffix.lower() not in _WRITTEN:
+            target = target.with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        options = {} if target.suffix.lower() == ".png" else {"compression": "tiff_lzw"}
+        Image.fromarray(stored.inside.astype(np.uint8) * 255).save(target, **options)
+        why = "Stored as most programs read it: one plane, 255 inside and 0 outside, no colors, palette or alpha."
+        if not stored.is_binary:
+            why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."
+        yield Change(name, "mask", f"{stored.kind}, {stored.convention}", "gray, 0 and 255", why)
+        if target.name != outline.file.name:
+            yield from _renamed(survey, outline, target.name, tables)
+
+
+def _folder(name: str) -> str:
+    return name.split("/")[0] if "/" in name else "."
+
+
+def _renamed(survey: Survey, outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
+    """A label file names a mask by its file."""
+    for edited in tables.values():
+        for role, column in edited.table.roles.items():
+            for row in edited.table.rows if role.startswith("mask_") else ():
+                if outline.file in named_files(edited.table.file, row.said[role].text):
+                    text = row.said[role].text.replace(outline.file.name, name)
+                    before = edited.put(row.row, column, text)
+                    where = f"row {row.row}, column {column}"
+                    yield Change(_inside(survey, edited.table.file), where, before, text, "The mask is a PNG now.")
+
+
+def _whole(
+    survey: Survey, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited]
+) -> Iterator[Change]:
+    """Masks of the whole photo are unknown, where the layout has a way to say so: a table's empty cell."""
+    named = {survey.relative(outline.file): outline for outline in outlines}
+    for one in findings:
+        outline = named.get(one.files[0]) if one.kind == "mask_whole" else None
+        if outline is None:
+            continue
+        edited = tables.get(outline.table[0]) if outline.table is not None else None
+        column = edited.table.roles.get(f"mask_{outline.code}") if edited is not None else None
+        if edited is None or outline.table is None or column is None or edited.table.roles.get("image") != "path":
+            why = "In this layout no file would say absent; unknown has no word. Look at it."
+            yield Change(one.files[0], LEFT, one.says, "", why)
+            continue
+        before = edited.put(outline.table[1], column, "")
+        where = f"row {outline.table[1]}, column {column}"
+        why = f"{one.says} An empty cell says unknown."
+        yield Change(_inside(survey, outline.table[0]), where, before, "", why)
+
+
+def _written(survey: Survey, edited: Edited, parts: Path) -> Iterator[Change]:
+    """The label file as it is now; an unchanged one is copied byte by byte."""
+    file = edited.table.file
+    target = parts / _inside(survey, file)
+    if not edited.changed:
+        _copy(file, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix.lower() == ".xlsx":
+        target = target.with_suffix(".csv")
+        why = "A repaired workbook is written as CSV; put it in the workbook's place."
+        yield Change(_inside(survey, file), "file", file.name, target.name, why)
+    target.write_text(edited.text(), "utf-8", newline="")
+
+
+def _copy(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+
+
+def _write_changes(path: Path, changes: Sequence[Change]) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([_harmless(text) for text in astuple(change)] for change in changes)
+
+
+def _harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) or text.startswith(_FORMULAS) else text

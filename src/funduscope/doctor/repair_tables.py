@@ -1,0 +1,249 @@
+"""Repairs of label files that follow from what is there: nothing is guessed, each change is listed with its reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from funduscope.data.case import LabelError
+from funduscope.data.xlsx import read_first_sheet
+from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
+from funduscope.doctor.outlines import named_files
+from funduscope.doctor.sheets import Fault, csv_lines, delimiter_of
+from funduscope.doctor.statements import Statement, Table
+
+_MOST_ROWS: Final = 0.5
+"""Points beyond their photos in more rows than this share are of another size: to be scaled by a person."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change. file: relative to the data set. what: which repair. before, after: texts; "" where nothing stood."""
+
+    file: str
+    what: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclass(eq=False)
+class Edited:
+    """A label file's cells, as they are written, with changes."""
+
+    table: Table
+    lines: list[list[str]]
+    delimiter: str
+    dropped: set[int] = field(default_factory=set)
+    changed: bool = False
+
+    def put(self, row: int, column: str, text: str) -> str:
+        """Write a cell; returns what stood there."""
+        header = next(line for line in self.lines if any(cell.strip() for cell in line))
+        place = next(index for index, name in enumerate(header) if name.strip() == column)
+        line = self.lines[row - 1]
+        line.extend("" for _ in range(place + 1 - len(line)))
+        before, line[place] = line[place].strip(), text
+        self.changed = self.changed or before != text
+        return before
+
+    def drop(self, row: int) -> str:
+        """Take a row out; returns what it said."""
+        self.dropped.add(row)
+        self.changed = True
+        return ",".join(cell.strip() for cell in self.lines[row - 1]).rstrip(",")
+
+    def text(self) -> str:
+        """The file as CSV."""
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=self.delimiter, lineterminator="\n")
+        writer.writerows(line for number, line in enumerate(self.lines, start=1) if number not in self.dropped)
+        return out.getvalue()
+
+
+def open_table(table: Table) -> Edited | None:
+    """A label file to edit; None where it cannot be read as it is written without guessing its letters."""
+    path = table.file
+    try:
+        if path.suffix.lower() == ".xlsx":
+            return Edited(table, read_first_sheet(path), ",")
+        faults: list[Fault] = []
+        lines = csv_lines(path, faults)
+    except LabelError:
+        return None
+    if any("UTF-8 (byte" in fault.says or "cannot be read" in fault.says for fault in faults):
+        return None
+    edited = Edited(table, lines, delimiter_of(path.read_text("utf-8-sig", errors="replace")))
+    edited.changed = any("UTF-16" in fault.says for fault in faults)
+    return edited
+
+
+def repair_table(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
+    """Makes the changes and tells them. name: of the file; size_of: photo to (width, height)."""
+    yield from _nameless(edited, name)
+    yield from _boxes(edited, name)
+    yield from _impossible(edited, name)
+    yield from _outside(edited, name, size_of)
+    yield from _lost_masks(edited, name)
+    yield from _twice(edited, name)
+
+
+def _standing(edited: Edited) -> Iterator[Statement]:
+    return (row for row in edited.table.rows if row.row not in edited.dropped)
+
+
+def _nameless(edited: Edited, name: str) -> Iterator[Change]:
+    for row in _standing(edited):
+        if not row.name:
+            before = edited.drop(row.row)
+            yield Change(name, f"row {row.row}", before, "", "The row names no photo, so that it says nothing of any.")
+
+
+def _boxes(edited: Edited, name: str) -> Iterator[Change]:
+    """Boxes that are none, and folds that are none: the reader takes no row without them."""
+    for row in list(_standing(edited)):
+        if edited.table.is_boxes:
+            box = row.box()
+            if row.value("structure") is None or box is None or box[0] >= box[2] or box[1] >= box[3]:
+                why = "The row holds no box: a side is missing or impossible, or the box is empty."
+                yield Change(name, f"row {row.row}", edited.drop(row.row), "", why)
+        elif edited.table.is_folds and row.value("fold") is None:
+            yield Change(name, f"row {row.row}", edited.drop(row.row), "", "The row holds no fold that can be one.")
+
+
+def _impossible(edited: Edited, name: str) -> Iterator[Change]:
+    """Values that cannot be become unknown; a point goes as a whole."""
+    for row in _standing(edited):
+        cleared: set[str] = set()
+        for role, said in row.said.items():
+            if role == "image" or role in BOX_SIDES or role == "structure" or said.value is not None or not said.text:
+                continue
+            cleared.add(role)
+            edited.put(row.row, said.column, "")
+            why = f"It is not {expected(role)}; an empty cell says unknown."
+            yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+        for point in POINTS:
+            yield from _halves(edited, name, row, point)
+
+
+def _halves(edited: Edited, name: str, row: Statement, point: str) -> Iterator[Change]:
+    """The one coordinate that is left of a point."""
+    pair = [row.said.get(f"{point}_{axis}") for axis in "xy"]
+    known = [said for said in pair if said is not None and said.value is not None]
+    if None not in pair and len(known) == 1:
+        edited.put(row.row, known[0].column, "")
+        why = f"The other coordinate of the {point} is missing or impossible; one alone is no point."
+        yield Change(name, f"row {row.row}, column {known[0].column}", known[0].text, "", why)
+
+
+def _outside(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
+    """Points outside their photos become unknown, unless most of the file's are."""
+    rows = list(_standing(edited))
+    for point in POINTS:
+        held = []
+        for row in rows:
+            size = size_of(row.photo) if row.photo is not None else None
+            xy = row.point(point)
+            if size is not None and xy is not None and not (0 <= xy[0] <= size[0] and 0 <= xy[1] <= size[1]):
+                held.append((row, size))
+        if len(held) > _MOST_ROWS * len(rows) and len(held) > 2:
+            continue
+        for row, size in held:
+            for axis in "xy":
+                said = row.said[f"{point}_{axis}"]
+                edited.put(row.row, said.column, "")
+                why = f"The {point} would lie outside its photo of {size[0]}x{size[1]} px."
+                yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+
+
+def _lost_masks(edited: Edited, name: str) -> Iterator[Change]:
+    """Masks that are named and not there become unknown, in a table of one's own (others need them named)."""
+    if edited.table.roles.get("image") != "path":
+        return
+    for row in _standing(edited):
+        for role, said in row.said.items():
+            files = named_files(edited.table.file, said.text) if role.startswith("mask_") else []
+            if files and not any(file.is_file() for file in files):
+                edited.put(row.row, said.column, "")
+                why = "The file is not there; an empty cell says unknown."
+                yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+
+
+def _twice(edited: Edited, name: str) -> Iterator[Change]:
+    """Of rows that say the same of one photo the first stays."""
+    first: dict[tuple[str, ...], int] = {}
+    for row in list(_standing(edited)):
+        cells = tuple(cell.strip() for cell in edited.lines[row.row - 1])
+        while cells and not cells[-1]:
+            cells = cells[:-1]
+        held = first.setdefault(cells, row.row)
+        if held != row.row:
+            yield Change(name, f"row {row.row}", edited.drop(row.row), "", f"Row {held} says the same.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row of a file puts a photo: its visit's name and its fold, as far as the file has them."""
+
+    row: int
+    photo: str
+    visit: str
+    fold: int | None
+
+
+def join_visits(
+    edited: Edited, name: str, places: Sequence[Place], twins: Sequence[tuple[str, str]]
+) -> Iterator[Change]:
+    """One visit and one fold for photos that are one or show one eye, and for a visit that is in several folds.
+
+    The visit is called as the first of them; the fold is the one in which most of its photos are already.
+    """
+    lead = _joined(places, twins)
+    groups: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        groups[lead[_visit(place)]].append(place)
+    roles = edited.table.roles
+    for held in groups.values():
+        counts: dict[int, int] = defaultdict(int)
+        for place in held:
+            if place.fold is not None:
+                counts[place.fold] += 1
+        fold = min(counts, key=lambda fold: (-counts[fold], fold)) if counts else None
+        visit = next((place.visit for place in held if place.visit), "")
+        for place in held:
+            if place.row in edited.dropped:
+                continue
+            if "patient" in roles and visit and place.visit != visit:
+                before = edited.put(place.row, roles["patient"], visit)
+                why = "This photo and one of that visit are one photo, or show one eye."
+                yield Change(name, f"row {place.row}, column {roles['patient']}", before, visit, why)
+            if "fold" in roles and fold is not None and place.fold not in (None, fold):
+                before = edited.put(place.row, roles["fold"], str(fold))
+                why = "Photos of one visit, and twins, stay in one fold: the one that has most of them already."
+                yield Change(name, f"row {place.row}, column {roles['fold']}", before, str(fold), why)
+
+
+def _visit(place: Place) -> str:
+    return f"visit {place.visit}" if place.visit else f"photo {place.photo}"
+
+
+def _joined(places: Sequence[Place], twins: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Visit to the first visit that it is joined with."""
+    leads = {_visit(place): _visit(place) for place in places}
+    of_photo = {place.photo: _visit(place) for place in places}
+
+    def lead(visit: str) -> str:
+        while leads[visit] != visit:
+            visit = leads[visit]
+        return visit
+
+    for one, other in twins:
+        if one in of_photo and other in of_photo:
+            first, second = lead(of_photo[one]), lead(of_photo[other])
+            leads[second] = first
+    return {visit: lead(visit) for visit in leads}

@@ -1,0 +1,59 @@
+"""One eye's own coordinates: which eye it is, and where a point lies as seen from the fovea.
+
+Distances are in disc diameters (DD) and directions relative to the line from fovea to disc, so that they mean the same
+in every photo, whatever its size, its field of view or the turn of the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+Point = tuple[float, float]
+
+QUADRANTS: Final = ("superior_temporal", "inferior_temporal", "superior_nasal", "inferior_nasal")
+
+_SIDEWAYS: Final = 0.5
+"""The disc stands beside the fovea in every eye; where the line between them is steeper than 60 degrees, the photo is
+turned, or one of the two is wrong, and it is not said which eye this is."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """disc_xy, fovea_xy: centers in photo pixels; disc_diameter_px; None where it was not found."""
+
+    disc_xy: Point | None = None
+    fovea_xy: Point | None = None
+    disc_diameter_px: float | None = None
+
+    @property
+    def laterality(self) -> Literal["right", "left"] | None:
+        """Which eye: the disc lies on the nose's side of the fovea, which is right in the photo of a right eye."""
+        if self.disc_xy is None or self.fovea_xy is None:
+            return None
+        across, down = self.disc_xy[0] - self.fovea_xy[0], self.disc_xy[1] - self.fovea_xy[1]
+        if abs(across) <= _SIDEWAYS * float(np.hypot(across, down)):
+            return None
+        return "right" if across > 0 else "left"
+
+    def fovea_distances_dd(self, xy: np.ndarray) -> np.ndarray | None:
+        """Distances (N,) of points (N, 2) from the fovea; None where the fovea or the disc's size is not known."""
+        if self.fovea_xy is None or not self.disc_diameter_px:
+            return None
+        return np.hypot(*(np.asarray(xy, np.float64) - self.fovea_xy).T) / self.disc_diameter_px
+
+    def quadrants(self, xy: np.ndarray) -> list[str] | None:
+        """The quadrant around the fovea of each point (N, 2), a name of `QUADRANTS`; None without both landmarks.
+
+        Nasal is towards the disc, along the line to it; superior is up, across that line.
+        """
+        if self.laterality is None or self.disc_xy is None or self.fovea_xy is None:
+            return None
+        to_disc = np.subtract(self.disc_xy, self.fovea_xy)
+        up = np.array([to_disc[1], -to_disc[0]])
+        up = up if up[1] < 0 else -up  # y runs down
+        away = np.asarray(xy, np.float64) - self.fovea_xy
+        sides = zip(away @ up > 0, away @ to_disc > 0, strict=True)
+        return [f"{'superior' if above else 'inferior'}_{'nasal' if nasal else 'temporal'}" for above, nasal in sides]

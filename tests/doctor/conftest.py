@@ -1,0 +1,70 @@
+"""Drawn data sets to plant faults in, and a quick look at them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from funduscope.data.drawn import write_idrid
+from funduscope.doctor.finding import Finding
+from funduscope.doctor.inventory import take_inventory
+from funduscope.doctor.look import look
+from funduscope.doctor.survey import Survey
+
+
+@pytest.fixture(scope="session")
+def clean_idrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IDRiD's layout with eight graded and four masked eyes; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("clean") / "idrid"
+    write_idrid(folder, graded=8, masked=4, width_px=448)
+    return folder
+
+
+@pytest.fixture
+def idrid(clean_idrid: Path, tmp_path: Path) -> Path:
+    """A copy of the clean set that a test may spoil."""
+    return Path(shutil.copytree(clean_idrid, tmp_path / "idrid"))
+
+
+@pytest.fixture(scope="session")
+def clean_survey(clean_idrid: Path) -> Path:
+    """What is seen of the clean set, in a file."""
+    file = clean_idrid.parent / "survey.sqlite"
+    _look_at(Survey(take_inventory(clean_idrid), file)).close()
+    return file
+
+
+@pytest.fixture
+def looked_at(clean_survey: Path, tmp_path: Path) -> Callable[[Path], Survey]:
+    """Takes a survey of a folder or table; photos that are as in the clean set are not looked at again."""
+
+    def look_at(data: Path) -> Survey:
+        return _look_at(Survey(take_inventory(data), Path(shutil.copy(clean_survey, tmp_path / "survey.sqlite"))))
+
+    return look_at
+
+
+def _look_at(survey: Survey) -> Survey:
+    for path, name in survey.unseen():
+        survey.keep(path, look(path, name))
+    return survey
+
+
+@pytest.fixture
+def kinds() -> Callable[[Iterable[Finding]], list[str]]:
+    """The kinds of findings, sorted; a finding whose evidence is no JSON or whose files are absolute fails."""
+
+    def of(findings: Iterable[Finding]) -> list[str]:
+        import json
+
+        held = list(findings)
+        for one in held:
+            json.dumps(one.to_dict())
+            assert one.files
+            assert not any(Path(name).is_absolute() for name in one.files)
+        return sorted(one.kind for one in held)
+
+    return of

@@ -1,0 +1,48 @@
+"""Findings: what their kinds give them, their order, and their JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from funduscope.doctor.finding import found, ordered
+from funduscope.doctor.kinds import KINDS
+
+
+def test_a_finding_has_its_kinds_severity_and_advice_unless_it_has_its_own() -> None:
+    plain = found("blurred", ["a.jpg"], "Soft.")
+    assert (plain.severity, plain.advice) == (KINDS["blurred"].severity, KINDS["blurred"].advice)
+    own = found("blurred", ["a.jpg"], "Soft.", severity="error", advice="Look.")
+    assert (own.severity, own.advice) == ("error", "Look.")
+
+
+def test_the_worst_comes_first_then_the_kinds_order_then_the_file() -> None:
+    held = [
+        found("camera_families", ["a.jpg"], "Two."),
+        found("blurred", ["b.jpg"], "Soft."),
+        found("blurred", ["a.jpg"], "Soft."),
+        found("truncated", ["z.jpg"], "Short."),
+        found("same_photo", ["y.jpg", "z.jpg"], "Twice."),
+    ]
+    assert [(one.kind, one.files[0]) for one in ordered(held)] == [
+        ("truncated", "z.jpg"), ("same_photo", "y.jpg"), ("blurred", "a.jpg"), ("blurred", "b.jpg"),
+        ("camera_families", "a.jpg"),
+    ]  # fmt: skip
+
+
+def test_a_finding_is_plain_json() -> None:
+    one = found("same_eye", ["a.jpg", "b.jpg"], "One eye.", {"fold": [0, None], "score": 0.8})
+    assert json.loads(json.dumps(one.to_dict())) == {
+        "kind": "same_eye",
+        "severity": "info",
+        "files": ["a.jpg", "b.jpg"],
+        "says": "One eye.",
+        "evidence": {"fold": [0, None], "score": 0.8},
+        "advice": KINDS["same_eye"].advice,
+    }
+
+
+def test_an_unknown_kind_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        found("no such kind", [], "")

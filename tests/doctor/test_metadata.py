@@ -1,0 +1,96 @@
+"""Metadata that may name somebody are told by the tag's name; what the tag says is never repeated."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from funduscope.doctor import photographs
+from funduscope.doctor.look import look
+from funduscope.doctor.metadata import naming_tags
+
+WHO = "Jane Roe"
+
+
+def _file(kind: str, **how: object) -> bytes:
+    held = io.BytesIO()
+    image = Image.fromarray(np.full((300, 320, 3), 90, np.uint8))
+    image.save(held, kind, **how)  # pyright: ignore[reportArgumentType]
+    return held.getvalue()
+
+
+def _exif(tags: dict[int, object]) -> Image.Exif:
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    return exif
+
+
+def _texts(**texts: str) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        info.add_text(key.replace("_", " "), text)
+    return info
+
+
+XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:creator>{WHO}</dc:creator></x:xmpmeta>'.encode()
+GPS = {0x8825: {1: "N", 2: (48.0, 8.0, 0.0)}}
+
+NAMING = {
+    "artist": (_file("JPEG", exif=_exif({315: WHO})), {"EXIF Artist"}),
+    "owner": (_file("JPEG", exif=_exif({0x8769: {42032: WHO}})), {"EXIF CameraOwnerName"}),
+    "comment of the user": (_file("JPEG", exif=_exif({0x8769: {37510: b"ASCII\0\0\0Jane"}})), {"EXIF UserComment"}),
+    "windows author": (_file("JPEG", exif=_exif({40093: WHO.encode("utf-16-le")})), {"EXIF XPAuthor"}),
+    "place": (_file("JPEG", exif=_exif(GPS)), {"EXIF GPS position"}),
+    "place in a PNG": (_file("PNG", exif=_exif(GPS)), {"EXIF GPS position"}),
+    "JPEG comment": (_file("JPEG", comment=f"patient {WHO}"), {"JPEG comment"}),
+    "XMP": (_file("JPEG", xmp=XMP), {"XMP dc:creator"}),
+    "PNG text": (_file("PNG", pnginfo=_texts(Author=WHO)), {"PNG text Author"}),
+    "PNG text under a name": (_file("PNG", pnginfo=_texts(Jane_Roe="left eye")), {"PNG text"}),
+    "TIFF": (_file("TIFF", tiffinfo={315: WHO, 270: f"{WHO}, left eye"}), {"TIFF Artist", "TIFF ImageDescription"}),
+}
+
+
+@pytest.mark.parametrize("case", NAMING)
+def test_what_names_somebody_is_found(case: str) -> None:
+    data, expected = NAMING[case]
+    assert set(naming_tags(data)) == expected
+
+
+HARMLESS = {
+    "plain JPEG": _file("JPEG"),
+    "plain PNG": _file("PNG", dpi=(72, 72)),
+    "plain TIFF": _file("TIFF"),
+    "camera": _file("JPEG", exif=_exif({271: "Kowa", 272: "VX-10", 305: "Adobe Photoshop", 282: 72.0})),
+    "empty fields": _file("JPEG", exif=_exif({315: "   ", 270: ""})),
+    "a program's comment": _file("JPEG", comment="Created with GIMP"),
+    "a program's text": _file("PNG", pnginfo=_texts(Software="matplotlib 3")),
+}
+
+
+@pytest.mark.parametrize("case", HARMLESS)
+def test_what_cameras_and_programs_write_is_no_finding(case: str) -> None:
+    assert naming_tags(HARMLESS[case]) == ()
+
+
+def test_hostile_metadata_are_no_error() -> None:
+    data = NAMING["artist"][0]
+    assert naming_tags(data[:40]) == ()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        spoiled = bytearray(data)
+        for at in rng.integers(2, 200, 5):
+            spoiled[at] = rng.integers(256)
+        assert all(WHO not in tag for tag in naming_tags(bytes(spoiled)))
+
+
+def test_the_name_itself_stands_in_no_finding(tmp_path: Path) -> None:
+    for number, (data, _) in enumerate(NAMING.values()):
+        (tmp_path / f"{number}.img").write_bytes(data)
+        found = list(photographs.examine([look(tmp_path / f"{number}.img", "eye.jpg").record]))
+        assert "personal_metadata" in {one.kind for one in found}
+        assert all("Jane" not in str(one.to_dict()) for one in found)

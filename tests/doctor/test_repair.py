@@ -1,0 +1,183 @@
+"""`--fix`: what follows from the files is repaired in a copy, the rest is left and told, the original is untouched."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data.case import LabelError
+from funduscope.data.folds import read_folds
+from funduscope.data.sources import read_data
+from funduscope.data.twins import Twin
+from funduscope.doctor import labels, masks, splits
+from funduscope.doctor.repair import repair
+from funduscope.doctor.survey import Survey
+
+LookedAt = Callable[[Path], Survey]
+GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
+POINTS = "C. Localization/2. Groundtruths"
+DISCS = f"{POINTS}/1. Optic Disc Center Location/a. IDRiD_OD_Center_Training Set_Markups.csv"
+PHOTO = "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_{:03d}.jpg"
+MASK = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Optic disc/IDRiD_{:02d}_OD.tif"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is used of a `Twin`."""
+
+    first: str
+    second: str
+    kind: str = "same_photo"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8-sig").splitlines()
+
+
+def _edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(change(_lines(path))) + "\n", "utf-8")
+
+
+def _state(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _fixed(data: Path, survey: Survey, twins: list[Twin] | None = None) -> tuple[Path, list[dict[str, str]]]:
+    """Repairs beside the data, lays the copy over the original, and gives both the merged folder and the changes."""
+    before, out = _state(data), data.parent / "fixed"
+    findings = [*labels.examine(survey), *masks.examine(survey), *splits.examine(survey)]
+    repair(survey, out, findings, twins=twins or [])
+    assert _state(data) == before
+    with (out / "changes.csv").open(encoding="utf-8") as file:
+        changes = list(csv.DictReader(file))
+    merged = Path(shutil.copytree(data, data.parent / "merged"))
+    shutil.copytree(out, merged, dirs_exist_ok=True)
+    return merged, changes
+
+
+def test_a_clean_set_is_copied_byte_by_byte(idrid: Path, looked_at: LookedAt) -> None:
+    survey = looked_at(idrid)
+    assert repair(survey, idrid.parent / "fixed", []) == []
+    fixed, original = _state(idrid.parent / "fixed"), _state(idrid)
+    assert fixed.pop("changes.csv")
+    assert len(fixed) == 4
+    assert all(original[name] == digest for name, digest in fixed.items())
+
+
+def test_the_reader_takes_what_was_repaired(idrid: Path, looked_at: LookedAt) -> None:
+    _edit(idrid / GRADES, lambda lines: [*lines[:3], "IDRiD_003,7,0", *lines[4:], lines[1]])
+    _edit(idrid / DISCS, lambda lines: [*lines[:2], "IDRiD_002,-40,100", "IDRiD_003,12,", *lines[4:]])
+    (idrid / "boxes.csv").write_text("image,structure,x0,y0,x1,y1\nIDRiD_004,HE,9,9,3,12\nIDRiD_004,HE,9,9,13,12\n")
+    with pytest.raises(LabelError):
+        read_data([idrid])
+    merged, changes = _fixed(idrid, looked_at(idrid))
+    cases = {case.key: case for case in read_data([merged])}
+    third = cases["idrid-B/train/IDRiD_003"].labels
+    assert (third.grade, third.dme, third.disc_xy) == (None, 0, None)
+    assert cases["idrid-B/train/IDRiD_002"].labels.disc_xy is None
+    assert len(cases["idrid-B/train/IDRiD_004"].labels.boxes["HE"]) == 1
+    told = {(change["file"], change["what"], change["before"], change["after"]) for change in changes}
+    assert told == {
+        (GRADES, "row 4, column Retinopathy grade", "7", ""),
+        (GRADES, "row 10", "IDRiD_001,0,0", ""),
+        (DISCS, "row 3, column X- Coordinate", "'-40", ""),
+        (DISCS, "row 3, column Y - Coordinate", "100", ""),
+        (DISCS, "row 4, column X- Coordinate", "12", ""),
+        ("boxes.csv", "row 2", "IDRiD_004,HE,9,9,3,12", ""),
+    }
+    assert all(change["why"].endswith(".") for change in changes)
+
+
+def test_rows_that_contradict_each_other_are_left(idrid: Path, looked_at: LookedAt) -> None:
+    _edit(idrid / GRADES, lambda lines: [*lines, "IDRiD_001,4,2"])
+    merged, changes = _fixed(idrid, looked_at(idrid))
+    assert changes == []
+    assert (merged / GRADES).read_bytes() == (idrid / GRADES).read_bytes()
+
+
+def test_masks_become_one_plane_of_0_and_255(idrid: Path, looked_at: LookedAt) -> None:
+    path = idrid / MASK.format(2)
+    inside = np.asarray(Image.open(path)) > 0
+    planes = [inside * 255, inside * 0, inside * 0, np.full(inside.shape, 255)]
+    Image.fromarray(np.dstack(planes).astype(np.uint8)).save(path)
+    merged, changes = _fixed(idrid, looked_at(idrid))
+    with Image.open(merged / MASK.format(2)) as image:
+        assert (image.mode, image.format) == ("L", "TIFF")
+        assert np.array_equal(np.asarray(image), inside * 255)
+    assert {change["after"] for change in changes} == {"gray, 0 and 255"}
+    assert (merged / MASK.format(1)).is_file()
+    assert not list(masks.examine(looked_at(merged)))
+
+
+def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid: Path, looked_at: LookedAt) -> None:
+    photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
+    whole = np.ones(np.asarray(Image.open(idrid / photo)).shape[:2], np.uint8) * 255
+    Image.fromarray(whole).save(idrid / "EX.png")
+    (idrid / "own.csv").write_text(f"path,mask_EX,mask_SE\n{photo},EX.png,none\n")
+    _, changes = _fixed(idrid, looked_at(idrid / "own.csv"))
+    assert [(change["what"], change["before"], change["after"]) for change in changes] == [
+        ("row 2, column mask_EX", "EX.png", "")
+    ]
+    assert _lines(idrid.parent / "fixed/own.csv")[1] == f"{photo},,none"
+
+
+def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path, looked_at: LookedAt) -> None:
+    path = idrid / MASK.format(1)
+    image = Image.fromarray(np.ones(np.asarray(Image.open(path)).shape, np.uint8))
+    image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
+    image.save(path)
+    _, changes = _fixed(idrid, looked_at(idrid))
+    assert [(change["file"], change["what"]) for change in changes] == [(MASK.format(1), "left as it is")]
+
+
+def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, looked_at: LookedAt) -> None:
+    twins = [cast(Twin, Pair(PHOTO.format(1), PHOTO.format(8)))]
+    before = read_folds(idrid / "folds.csv")
+    merged, changes = _fixed(idrid, looked_at(idrid), twins)
+    after = read_folds(merged / "folds.csv")
+    joined = {after["B", f"IDRiD_{number:03d}"] for number in (1, 2, 7, 8)}
+    assert joined == {before["B", "IDRiD_001"]}
+    assert {key: place for key, place in after.items() if place not in joined} == {
+        key: place
+        for key, place in before.items()
+        if key[1] not in ("IDRiD_001", "IDRiD_002", "IDRiD_007", "IDRiD_008")
+    }
+    assert all(change["file"] == "folds.csv" for change in changes)
+
+
+def test_folds_that_the_reader_refuses(idrid: Path, looked_at: LookedAt) -> None:
+    _edit(idrid / "folds.csv", lambda lines: [lines[0], lines[1][:-1] + "3", *lines[2:], lines[4], "B,IDRiD_008,4,x"])
+    with pytest.raises(LabelError):
+        read_data([idrid])
+    merged, _ = _fixed(idrid, looked_at(idrid))
+    assert read_folds(merged / "folds.csv") == read_folds(_clean(idrid))
+
+
+def _clean(idrid: Path) -> Path:
+    """The folds as they were drawn: visit 1 in the fold that most of its photos are in, or the lower of two."""
+    path = idrid.parent / "clean.csv"
+    path.write_text(
+        "\n".join(line for line in _lines(idrid / "folds.csv")[:-2]).replace("IDRiD_001,1,3", "IDRiD_001,1,0")
+    )
+    return path
+
+
+@pytest.mark.parametrize("place", ["idrid/fixed", "idrid", "."])
+def test_the_copy_lies_beside_the_data_and_replaces_nothing(place: str, idrid: Path, looked_at: LookedAt) -> None:
+    survey = looked_at(idrid)
+    with pytest.raises(LabelError, match="beside it"):
+        repair(survey, idrid.parent / place, [])
+    (idrid.parent / "other").mkdir()
+    (idrid.parent / "other/file").write_text("mine")
+    with pytest.raises(LabelError, match="holds something"):
+        repair(survey, idrid.parent / "other", [])
