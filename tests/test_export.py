@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,37 @@ def test_a_model_that_came_out_otherwise_is_refused(run: Path, tmp_path: Path, m
     with pytest.raises(export.ExportError, match="differs from torch"):
         export.export_run(tmp_path)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_landmarks_and_gates_are_compared_too():
+    """Two networks that differ in one thing alone: the heat map of the fovea, or the gates."""
+    recipe = load_recipe("spine", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
+    card = replace(Card.of(recipe), landmark_floor=0.0)  # of an untrained map, too, a point is told
+    eyes = [draw_eye(seed, width_px=480).pixels for seed in (1, 2)]
+    torch.manual_seed(0)
+    network = build(recipe).eval()
+    with torch.no_grad():
+        network.heads["landmarks"].conv.weight.mul_(30)  # pyright: ignore
+    first = Predictor(TorchRuntime(network, card))
+    same = export.compare(first, first, eyes)
+    assert same.holds
+    assert (same.photos, same.most_landmark, same.most_gate) == (2, 0, 0)
+    answers = {name: first(eyes[0]).gates[name] for name in recipe.routers}
+    assert all(answers.values())
+
+    moved = build(recipe).eval()
+    moved.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        moved.heads["landmarks"].conv.weight.mul_(-1)  # pyright: ignore
+    parity = export.compare(first, Predictor(TorchRuntime(moved, card)), eyes)
+    assert parity.most_landmark > export.MOST_DIFFERENCE
+    assert parity.most_difference == 0
+    assert not parity.holds
+
+    routed = build(recipe).eval()
+    routed.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        routed.shared.gates["all"].linear.bias.add_(torch.tensor([0.0, 0.5, 0.0]))  # pyright: ignore
+    parity = export.compare(first, Predictor(TorchRuntime(routed, card)), eyes)
+    assert parity.most_gate > 0.05
+    assert not parity.holds

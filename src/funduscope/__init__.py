@@ -11,6 +11,7 @@ Everything is imported when it is first asked for, so that `import funduscope` c
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from funduscope.predict.findings import Failure, Findings
     from funduscope.predict.predictor import Predictor
     from funduscope.predict.runtime import ModelError
+
+# ONNX Runtime (1.31 on Linux) else writes an identifier of the machine into the user's home when it is loaded, and
+# queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Failure", "Findings", "ModelError", "Photo", "PhotoError", "Predictor", "__version__", "load"]
 

@@ -9,10 +9,11 @@ import typer
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
-# What `pip install 'funduscope[train]'` brings.
-_TRAINING: Final = frozenset(
-    {"accelerate", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard", "timm", "torch"}
-)
+# What an extra brings that the package alone does not: `pip install 'funduscope[train]'`, `[app]`.
+_TRAINING: Final[tuple[str, ...]] = (
+    "accelerate", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard", "timm", "torch"
+)  # fmt: skip
+_EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {"reportlab": "app", "streamlit": "app"}
 # The command line's own errors: typer names only the most special of them itself.
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 
@@ -27,8 +28,9 @@ def explain(error: Exception) -> tuple[str, int]:
         from funduscope.recipe import RecipeError
 
         return str(error), WRONG_USE if isinstance(error, RecipeError) else NOTHING_DONE
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAINING:
-        return f"this needs {error.name}: pip install 'funduscope[train]'", NOTHING_DONE
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _EXTRAS:
+        extra = _EXTRAS[(error.name or "").partition(".")[0]]
+        return f"this needs {error.name}: pip install 'funduscope[{extra}]'", NOTHING_DONE
     if isinstance(error, OSError):
         return _of_system(error), NOTHING_DONE
     if isinstance(error, MemoryError):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
 
 OPSET = 17
 MOST_DIFFERENCE = 1e-3
+"""Of a probability, of a router's share, and of a landmark's place over the photo's width."""
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
 FEWEST_GRADED = 30
@@ -55,12 +57,22 @@ class ExportError(RuntimeError):
 class Parity:
     """How far two forms of a model are apart.
 
-    most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk.
+    most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk. most_landmark:
+    the largest distance of disc center or fovea over the photo's width, infinite where only one form has it.
+    most_gate: the largest difference of a router's share. Both are 0 where a model has none.
     """
 
     photos: int
     most_difference: float
     labels_equal: float
+    most_landmark: float = 0.0
+    most_gate: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two may stand for each other: as far apart as float32 rounds, and no further."""
+        worst = max(self.most_difference, self.most_landmark, self.most_gate)
+        return worst <= MOST_DIFFERENCE and self.labels_equal == 1
 
 
 class _Flat(nn.Module):
@@ -97,7 +109,7 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     plain = Predictor(OnnxRuntime(float_path))
     parity = compare(Predictor(TorchRuntime(network, card)), plain, check)
     report["float32 against torch"] = vars(parity)
-    if parity.most_difference > MOST_DIFFERENCE or parity.labels_equal < 1:
+    if not parity.holds:
         float_path.unlink()
         raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed are {MOST_DIFFERENCE} and equal labels.")
     small_path = quantize(
@@ -188,7 +200,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
         )  # fmt: skip
     whole, small = onnx.load(str(float_path)), onnx.load(str(part))
     card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
-    if card.routers:
+    if any(node.op_type == "If" for node in whole.graph.node):
         card = replace(card, about={**card.about, "int8": IN_BRANCHES})
     _sign(small, card)
     _shift_biases(small, _grades(str(float_path), images), _grades(str(part), images))
@@ -229,8 +241,8 @@ def _shift_biases(model: Any, wanted: dict[str, np.ndarray], came: dict[str, np.
 
 
 def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
-    """Both predictors on the same close frames: the largest difference of any probability, and equal labels."""
-    most, equal = 0.0, 0
+    """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels."""
+    most, landmark, gate, equal = 0.0, 0.0, 0.0, 0
     for image in photos:
         a, b = first(image), second(image)
         for name in ("grade_probs", "dme_probs"):
@@ -238,8 +250,19 @@ def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Pa
                 most = max(most, float(np.abs(getattr(a, name) - getattr(b, name)).max()))
         for code in a.codes:
             most = max(most, float(np.abs(a.frame_probs[code] - b.frame_probs[code]).max()))
+        for one, other in ((a.disc_xy, b.disc_xy), (a.fovea_xy, b.fovea_xy)):
+            landmark = max(landmark, _apart(one, other) / image.shape[1])
+        for router, shares in a.gates.items():
+            gate = max(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
         equal += (a.grade, a.dme) == (b.grade, b.dme)
-    return Parity(len(photos), most, equal / len(photos))
+    return Parity(len(photos), most, equal / len(photos), landmark, gate)
+
+
+def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
+    """The distance of two points; 0 where neither is there."""
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return math.dist(one, other)
 
 
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:

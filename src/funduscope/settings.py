@@ -226,12 +226,14 @@ class Loss(Strict):
 class Balance(Strict):
     """How the tasks' losses become one; each kind starts from the weights of `loss` (training/balance.py).
 
-    floor: for routed, the least share of its start weight that a task keeps. alpha: GradNorm's. rate: learning rate of
-    weights that are learned.
+    floor: for routed, the least share of its start weight that a task keeps; anchor: the strength with which its
+    weights are drawn to the start weights, 0 not at all. alpha: GradNorm's. rate: learning rate of weights that are
+    learned.
     """
 
     kind: Literal["fixed", "uncertainty", "gradnorm", "pcgrad", "routed"] = "fixed"
     floor: Share = 0.2
+    anchor: Weight = 1.0
     alpha: Weight = 1.5
     rate: Positive = 0.01
 

@@ -133,7 +133,10 @@ def fabricate() -> Fabricate:
         told = {"recipe": recipe.name, "fold": 0, "photos": {"train": {"idrid-B": 220, "srahim": 267}}}
         told |= {"data_fingerprint": "same", "environment": {"cpus": 2}, "teachers": []}
         (folder / "run.json").write_text(json.dumps(told | about), "utf-8")
-        lines = [{"epoch": epoch, "seconds": 300.0, "best": True, "loss total": 1.0} for epoch in range(1, 5)]
+        lines = [
+            {"epoch": epoch, "seconds": 300.0, "best": True, "loss total": 1.0}
+            for epoch in range(1, recipe.training.epochs + 1)
+        ]
         (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
         for part in parts:
             photos = photos_of(part, recipe, skill, seed)

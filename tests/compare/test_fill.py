@@ -17,7 +17,7 @@ from funduscope.compare.gather import bundle, gather, measures_of
 from funduscope.compare.make import compare
 from funduscope.compare.measures import score_of, sums
 from funduscope.cost import Prediction
-from funduscope.data.case import Case
+from funduscope.data.case import Case, Labels
 from funduscope.data.drawn import write_idrid
 from funduscope.data.folds import write_folds
 from funduscope.data.prepare import CACHE_VARIABLE
@@ -90,6 +90,21 @@ def test_every_part_is_made_of_the_photos_it_is_named_after(compared: Path, case
         assert "| DR | kappa |" in (folder / "scores.md").read_text("utf-8")
 
 
+def test_no_more_training_photos_are_asked_than_the_validation_fold_has() -> None:
+    """Always the same ones, and of the few that there are all sets have some."""
+    recipe = load_recipe("spine", ["sampling.whole={many = 1, few = 1}", "sampling.close={}"])
+    cases = [
+        Case(f"{name}/{place}", name, str(place), Path(str(place)), str(place), Labels(grade=0), place % 5)
+        for name, count in (("many", 60), ("few", 10))
+        for place in range(count)
+    ]
+    parts, again = (filling._parts(given, 0, recipe, every_set=False) for given in (cases, list(reversed(cases))))
+    assert len(parts["training"]) == len(parts["validation"]) == 14
+    assert {case.fold for case in parts["training"]} == {2, 3, 4}
+    assert {case.dataset for case in parts["training"]} == {"many", "few"}
+    assert parts["training"] == again["training"]
+
+
 def test_photos_that_a_model_has_no_answer_for_are_not_asked(compared: Path) -> None:
     rows = (compared / "grades" / "scores" / "validation" / "photos.jsonl").read_text("utf-8").splitlines()
     assert {json.loads(row)["dataset"] for row in rows} == {"idrid-B"}
@@ -121,7 +136,7 @@ def test_rows_of_real_predictions_add_up_to_their_scores(compared: Path) -> None
 def test_the_page_shows_the_twins(compared: Path) -> None:
     text = (compared / "board.md").read_text("utf-8")
     assert "Single-task beside multi-task: all and grades" in text
-    assert "8 samples at 64 px" in text
+    assert "8 samples in 1 epoch at 64 px" in text
 
 
 def test_what_is_there_is_not_made_again_and_what_is_missing_is(

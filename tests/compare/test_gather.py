@@ -50,9 +50,32 @@ def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, t
     side, reasons = parted(gather([wider, *alike, other]))
     assert [run.name for run in side] == ["one", "two"]
     assert reasons == {
-        "wider": "another budget: 3,600 samples at 512 px",
+        "wider": "another budget: 3,600 samples in 4 epochs at 512 px, close 1024 px",
         "other": "test fold 3 instead of 0",
     }
+
+
+def test_other_epochs_or_another_close_view_are_another_budget(fabricate, recipe_of, tmp_path: Path) -> None:
+    changes = (), ("training.epochs=2", "sampling.per_epoch=1800"), ("views.close_px=768",)
+    runs = gather([fabricate(tmp_path / str(place), recipe_of("spine", *one)) for place, one in enumerate(changes)])
+    assert [run.budget for run in runs] == [
+        "3,600 samples in 4 epochs at 384 px",
+        "3,600 samples in 2 epochs at 384 px",
+        "3,600 samples in 4 epochs at 384 px, close 768 px",
+    ]
+
+
+def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate, recipe_of, tmp_path: Path) -> None:
+    folders = [fabricate(tmp_path / name) for name in ("ended", "killed")]
+    folders.append(fabricate(tmp_path / "stopped", recipe_of("spine", "training.patience=2")))
+    lines = [{"epoch": epoch, "seconds": 1.0, "best": epoch == 1} for epoch in (1, 2, 3)]
+    for folder in folders[1:]:
+        (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    side, reasons = parted(gather(folders))
+    assert [run.name for run in side] == ["ended", "stopped"], "one that found nothing better for long is at its end"
+    assert reasons == {"killed": "not finished: 3 of 4 epochs"}
+    with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): go on with"):
+        parted(gather(folders[1:2]))
 
 
 def test_the_same_letter_means_the_same_photos(fabricate, tmp_path: Path) -> None:

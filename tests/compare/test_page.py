@@ -95,7 +95,7 @@ def test_a_run_that_does_not_answer_has_dashes(pages: Path) -> None:
 
 def test_what_cannot_be_compared_stands_below_with_the_reason(pages: Path) -> None:
     text = (pages / "docs" / "board.md").read_text("utf-8")
-    assert "another budget: 8,100 samples at 384 px" in text
+    assert "another budget: 8,100 samples in 9 epochs at 384 px" in text
     grades = text.split("### Grades, test fold")[1].split("###")[0].splitlines()
     names = [line.split("|")[1].strip() for line in grades if line.startswith("| ")]
     assert names[-1] == "longer"

@@ -234,3 +234,26 @@ def test_labels_without_photos_are_an_error(tmp_path: Path) -> None:
     _text(tmp_path / DISC_FILE, POINTS_HEAD + "IDRiD_001,1,2\n")
     with pytest.raises(LabelError, match="none of its photos"):
         idrid.read(tmp_path)
+
+
+def test_what_nobody_looked_at_is_unknown(tmp_path: Path) -> None:
+    """Somebody corrected the microaneurysms of one photo: that says nothing of its other lesions."""
+    root = _official(tmp_path)
+    _text(root / A_MASKS / TRAIN / "known.csv", "image,MA,HE,EX,SE,OD\nIDRiD_001,yes,no,no,,yes\nIDRiD_02,yes,yes,no,no,yes\n")
+    cases = _by_key(idrid.read(root))
+    first, second = (cases[f"idrid-A/train/IDRiD_{number:02d}"].labels.masks for number in (1, 2))
+    assert {code: mask.is_absent for code, mask in first.items()} == {"MA": False, "OD": False}
+    # Looked for and not outlined: absent, even where the whole split has no such folder. A disc is never absent.
+    assert {code: mask.is_absent for code, mask in second.items()} == {"MA": True, "HE": True}
+    # Photos that the file does not list keep the layout's own meaning.
+    assert set(cases["idrid-A/test/IDRiD_01"].labels.masks) == {"HE"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"), [("IDRiD_01,perhaps\n", "yes"), ("IDRiD_01,yes\nIDRiD_01,no\n", "one a photo")]
+)
+def test_a_known_file_that_contradicts_itself(rows: str, says: str, tmp_path: Path) -> None:
+    root = _official(tmp_path)
+    _text(root / A_MASKS / TRAIN / "known.csv", f"image,MA\n{rows}")
+    with pytest.raises(LabelError, match=says):
+        idrid.read(root)

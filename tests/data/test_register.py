@@ -98,12 +98,14 @@ def test_what_a_camera_adds_makes_no_eye_the_same() -> None:
     assert found is None or found.score < SAME_EYE
 
 
-def test_vessels_are_dark_lines_and_nothing_else() -> None:
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_vessels_are_dark_lines_and_nothing_else(noise: float) -> None:
     image = np.full((SIDE_PX, SIDE_PX, 3), (150, 90, 40), np.uint8)
     cv2.line(image, (60, 100), (200, 100), (120, 60, 30), 4, cv2.LINE_AA)
     cv2.line(image, (60, 150), (200, 150), (190, 140, 60), 4, cv2.LINE_AA)
     cv2.circle(image, (128, 200), 9, (230, 200, 120), -1, cv2.LINE_AA)
-    found = vesselness(image)
+    grain = np.random.default_rng(0).normal(0, noise, image.shape)
+    found = vesselness(np.clip(image + grain, 0, 255).astype(np.uint8))
     assert found.shape == (SIDE_PX, SIDE_PX)
     assert found.dtype == np.float32
     assert 0 <= found.min() <= found.max() <= 1

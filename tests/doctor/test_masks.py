@@ -125,6 +125,14 @@ def test_one_mask_in_two_places(idrid: Path, looked_at: LookedAt) -> None:
     assert [one.files for one in findings] == [(_mask("HE", 2), _mask("HE", 3))]
 
 
+def test_masks_of_everything_are_no_copies_of_each_other(idrid: Path, looked_at: LookedAt) -> None:
+    for number in (1, 2):
+        path = idrid / _mask("EX", number)
+        _store(np.full_like(_read(path), 255), path)
+    kinds = [one.kind for one in _examined(looked_at, idrid)]
+    assert sorted(kinds) == ["mask_conventions", "mask_whole", "mask_whole"]
+
+
 def test_one_mask_for_two_structures(idrid: Path, looked_at: LookedAt) -> None:
     shutil.copy(idrid / _mask("EX", 2), idrid / _mask("SE", 2))
     findings = [one for one in _examined(looked_at, idrid) if one.kind == "mask_copied"]

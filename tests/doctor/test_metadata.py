@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from funduscope.doctor import photographs
-from funduscope.doctor.look import look
+from funduscope.doctor.look import Record, look
 from funduscope.doctor.metadata import naming_tags
 
 WHO = "Jane Roe"
@@ -48,6 +48,7 @@ NAMING = {
     "place": (_file("JPEG", exif=_exif(GPS)), {"EXIF GPS position"}),
     "place in a PNG": (_file("PNG", exif=_exif(GPS)), {"EXIF GPS position"}),
     "JPEG comment": (_file("JPEG", comment=f"patient {WHO}"), {"JPEG comment"}),
+    "a person's number": (_file("JPEG", comment="700101-00-0000"), {"JPEG comment"}),
     "XMP": (_file("JPEG", xmp=XMP), {"XMP dc:creator"}),
     "PNG text": (_file("PNG", pnginfo=_texts(Author=WHO)), {"PNG text Author"}),
     "PNG text under a name": (_file("PNG", pnginfo=_texts(Jane_Roe="left eye")), {"PNG text"}),
@@ -68,6 +69,7 @@ HARMLESS = {
     "camera": _file("JPEG", exif=_exif({271: "Kowa", 272: "VX-10", 305: "Adobe Photoshop", 282: 72.0})),
     "empty fields": _file("JPEG", exif=_exif({315: "   ", 270: ""})),
     "a program's comment": _file("JPEG", comment="Created with GIMP"),
+    "a version": _file("JPEG", comment="1.0.12"),
     "a program's text": _file("PNG", pnginfo=_texts(Software="matplotlib 3")),
 }
 
@@ -94,3 +96,10 @@ def test_the_name_itself_stands_in_no_finding(tmp_path: Path) -> None:
         found = list(photographs.examine([look(tmp_path / f"{number}.img", "eye.jpg").record]))
         assert "personal_metadata" in {one.kind for one in found}
         assert all("Jane" not in str(one.to_dict()) for one in found)
+
+
+def test_many_files_of_a_folder_are_told_once() -> None:
+    records = [Record(f"clinic/{number:03d}.jpg", error="E_X", metadata=("JPEG comment",)) for number in range(30)]
+    (found,) = [one for one in photographs.examine(records) if one.kind == "personal_metadata"]
+    assert len(found.files) == 30
+    assert found.evidence["tags"] == {"JPEG comment": 30}

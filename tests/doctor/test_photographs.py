@@ -41,6 +41,12 @@ def _blurred(pixels: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(pixels, (0, 0), 20 * WIDTH / 4288)  # sigma 20 px of a 4288-wide photo
 
 
+def _moved(pixels: np.ndarray) -> np.ndarray:
+    """The eye went by a thirtieth of the photo's width while the shutter was open."""
+    length = WIDTH // 30
+    return cv2.filter2D(pixels, -1, np.full((1, length), 1 / length, np.float32))
+
+
 def _grey(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 
@@ -55,19 +61,41 @@ def _written(text: str, at: tuple[float, float], color: tuple[int, int, int]) ->
     return write
 
 
+def _filled(level: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The rest of a file that was cut short, as a lenient reader fills it."""
+
+    def fill(pixels: np.ndarray) -> np.ndarray:
+        filled = pixels.copy()
+        filled[8 * (len(pixels) // 14) :] = level
+        return filled
+
+    return fill
+
+
+def _letterboxed(pixels: np.ndarray) -> np.ndarray:
+    """Made square with bars above and below, as many collections are."""
+    bar = (pixels.shape[1] - len(pixels)) // 2
+    return cv2.copyMakeBorder(pixels, bar, bar, 0, 0, cv2.BORDER_CONSTANT)
+
+
 FAULTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "black": ("blank", lambda pixels: np.zeros_like(pixels)),
     "white": ("blank", lambda pixels: np.full_like(pixels, 255)),
     "blurred": ("blurred", _blurred),
+    "moved": ("blurred", _moved),
     "a fifth of the light": ("dark", _exposed(0.2)),
     "left half black": ("dark", lambda pixels: pixels * (np.arange(WIDTH) > WIDTH // 2).astype(np.uint8)[:, None]),
     "three times the light": ("overexposed", _exposed(3.0)),
+    "twelve times the light": ("overexposed", _exposed(12.0)),
+    "a tenth of the light": ("dark", _exposed(0.1)),
     "right half cut off": ("cut", lambda pixels: pixels[:, : WIDTH // 2]),
     "upper part cut off": ("cut", lambda pixels: pixels[int(0.42 * len(pixels)) :]),
     "thumbnail": ("too_small", lambda pixels: cv2.resize(pixels, None, fx=0.3, fy=0.3)),
     "small in its frame": ("too_small", lambda pixels: cv2.copyMakeBorder(
         cv2.resize(pixels, None, fx=0.3, fy=0.3), 99, 99, 99, 99, cv2.BORDER_CONSTANT)),
     "grey": ("grey", _grey),
+    "filled with grey below": ("truncated", _filled(128)),
+    "filled with black below": ("truncated", _filled(0)),
     "name in the margin": ("burned_in_text", _written("DOE, JANE 1960", (0.02, 0.02), (255, 255, 255))),
     "name on the retina": ("burned_in_text", _written("DOE, JANE 1960", (0.35, 0.55), (255, 255, 255))),
     "green number": ("burned_in_text", _written("ID 2345678", (0.35, 0.7), (0, 255, 0))),
@@ -115,7 +143,16 @@ def _meadow(rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
-@pytest.mark.parametrize("draw", [_noise, _page, _scan, _meadow])
+def _boxes(rng: np.random.Generator) -> np.ndarray:
+    """Things of many colors before a warm wall."""
+    picture = np.full((400, 600, 3), (190, 180, 165), np.uint8)
+    for _ in range(30):
+        left, top, wide, high = (int(value) for value in rng.integers((0, 0, 20, 20), (500, 330, 120, 90)))
+        picture[top : top + high, left : left + wide] = rng.integers(20, 240, 3)
+    return cv2.GaussianBlur(picture, (0, 0), 1)
+
+
+@pytest.mark.parametrize("draw", [_noise, _page, _scan, _meadow, _boxes])
 def test_what_is_no_fundus_is_told(draw: Callable[[np.random.Generator], np.ndarray], tmp_path: Path) -> None:
     assert "not_fundus" in _kinds(look(_saved(draw(np.random.default_rng(1)), tmp_path), "x.jpg").record)
 
@@ -135,6 +172,10 @@ def test_being_small_is_not_being_blurred(tmp_path: Path) -> None:
     height, width = pixels.shape[:2]
     cropped = pixels[height // 20 : -height // 20, width // 20 : -width // 20]
     assert _kinds(look(_saved(cropped, tmp_path), "eye.jpg").record) == []
+
+
+def test_bars_that_make_a_photo_square_are_nothing_cut(eyes: list[np.ndarray], tmp_path: Path) -> None:
+    assert _kinds(look(_saved(_letterboxed(eyes[0]), tmp_path), "eye.jpg").record) == []
 
 
 def test_damaged_files_are_told_by_their_code(eyes: list[np.ndarray], tmp_path: Path) -> None:
@@ -165,7 +206,7 @@ def test_a_turned_photo_is_told_and_measured_upright(eyes: list[np.ndarray], tmp
 def _record(name: str, size: tuple[int, int] = (1440, 956), left: float = 0.0) -> Record:
     measures = {"left": left, "right": 0.0, "top": 0.16, "bottom": 0.16, "seen": 0.92 - 0.5 * left, "rim": 1.0}
     light = {"brightness": 150.0, "spread": 100.0, "dark": 0.0, "full": 0.0, "washed": 0.0, "contrast": 90.0}
-    color = {"off_color": 0.0, "red": 150.0, "green": 80.0, "blue": 40.0, "outside": 2.0, "chroma": 120.0}
+    color = {"off_color": 0.0, "tints": 0.4, "red": 150.0, "green": 80.0, "blue": 40.0, "outside": 2.0, "chroma": 120.0}
     return Record(name, width=size[0], height=size[1], eye=(700.0, 478.0, 570.0),
                   measures=measures | light | color | {"diameter_px": 1140.0})  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_folds_beside_the_data_set_are_examined_too(idrid: Path, looked_at: Look
     (idrid / "folds.csv").rename(idrid.parent / "folds.csv")
     _edit(idrid.parent / "folds.csv", lambda lines: [*lines, "B,IDRiD_200,900,1"])
     assert _only(list(splits.examine(looked_at(idrid))), "folds_unknown_photo").files == ("../folds.csv",)
+
+
+@pytest.mark.parametrize("readable", [("one", "two"), ("two",)])
+def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
+    readable: tuple[str, ...], idrid: Path, looked_at: LookedAt
+) -> None:
+    """Names and subsets are the same in both; the folds of one say nothing of the other's photos, read or not."""
+    for word in ("one", "two"):
+        shutil.copytree(idrid, idrid.parent / "both" / word)
+    both = idrid.parent / "both"
+    cases = [case for word in readable for case in read_data([both / word])]
+    pair = tuple(f"one/{PHOTO.format(number)}" for number in (1, 3))
+    found = _only(list(splits.examine(looked_at(both), cases, _twins((pair[0], pair[1])))), "twins_across_folds")
+    assert found.files == ("one/folds.csv", *pair)
 
 
 def test_rows_twice_unknown_and_missing(idrid: Path, looked_at: LookedAt) -> None:
@@ -144,3 +159,11 @@ def test_chance_is_by_visits() -> None:
     counts = np.array([[50, 0], [0, 50]])
     assert _by_chance(counts, visits, folds, grades) > 0.005
     assert _by_chance(counts, [str(k) for k in range(100)], folds, grades) < 0.001
+
+
+def test_many_parted_visits_are_told_once(idrid: Path, looked_at: LookedAt) -> None:
+    """A split by photo parts nearly every patient: one finding, not hundreds."""
+    rows = [f"C,{number:04d},v{number // 2},{number % 2}" for number in range(240)]
+    _edit(idrid / "folds.csv", lambda lines: [*lines, *rows])
+    found = _only(list(splits.examine(looked_at(idrid))), "visit_across_folds")
+    assert (found.evidence["count"], found.files) == (120, ("folds.csv",))

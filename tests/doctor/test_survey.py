@@ -166,6 +166,13 @@ def test_few_jobs_are_taken_ahead() -> None:
     assert taken < 20
 
 
+def test_processes_calculate_in_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else as many processes as cores wait for each other; the caller's own setting stays."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    assert list(shared_out(os.getenv, ["OPENBLAS_NUM_THREADS"], workers=1)) == [("OPENBLAS_NUM_THREADS", "1")]
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
 def test_processes_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
     """Whoever kills the doctor leaves no process behind."""
     script = (

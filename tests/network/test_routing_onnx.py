@@ -131,3 +131,30 @@ def test_a_plain_trace_computes_every_expert_and_stays_right() -> None:
     plain = torch.jit.trace(dispatch, (x[:1], torch.tensor([[1.0, 0, 0]])), check_trace=False)
     gates = torch.tensor([[0, 1.0, 0], [0.5, 0, 0.5], [0, 0, 1], [1, 0, 0]])
     torch.testing.assert_close(plain(x, gates), dispatch(x, gates))  # pyright: ignore[reportCallIssue]
+
+
+def test_experts_that_are_always_computed_stand_behind_no_condition(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = Experts(kind="soft", count=3, keep="all", width=4)
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared = SharedExperts(8, ("grade", "dense"), settings)
+
+        def forward(self, deepest: Tensor) -> tuple[Tensor, Tensor]:
+            maps, _ = self.shared(deepest)
+            return maps["grade"], maps["dense"]
+
+    network, path, maps = Mixed().eval(), tmp_path / "all.onnx", torch.randn(2, 8, 6, 4)
+    axes = {"maps": {0: "batch", 2: "height", 3: "width"}}
+    torch.onnx.export(
+        traced(network, maps[:1]), (maps[:1, :, :3],), str(path), input_names=["maps"], dynamic_axes=axes,
+        opset_version=17, dynamo=False,
+    )  # fmt: skip
+    assert not [node for node in onnx.load(str(path)).graph.node if node.op_type == "If"]
+    found = onnxruntime.InferenceSession(str(path)).run(None, {"maps": maps.numpy()})
+    with torch.inference_mode():
+        expected = network(maps)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(one), other.numpy(), rtol=0, atol=1e-5)

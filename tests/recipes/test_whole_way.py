@@ -50,6 +50,11 @@ def test_a_recipe_goes_the_whole_way(
     run, photo = tmp_path / "run", tmp_path / "eye.png"
     sets = [part for change in tiny(name) for part in ("--set", change)]
     assert main(["train", name, "--data", str(data), "--run", str(run), "--fold", "0", *sets]) == 0
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    assert about["command"].startswith(
+        f"funduscope train {name} --data idrid --run run --fold 0 --set encoder.name=test_"
+    )
+    assert str(tmp_path) not in (run / "run.json").read_text("utf-8")
     assert (run / "samples.png").is_file()
     assert (run / "curves.png").is_file()
     assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == {"best.safetensors", "final.safetensors"}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from funduscope.data.case import Case
+from funduscope.data.prepare import cached
+from funduscope.network.network import build
+from funduscope.recipe import Recipe, load_recipe
 from funduscope.settings import Balance as Settings
+from funduscope.training import loop
 from funduscope.training.balance import Balance, GradNorm, PCGrad, make_balance, operate
+from funduscope.training.loop import Loop
 
 KINDS = ("fixed", "uncertainty", "gradnorm", "pcgrad", "routed")
 START = {"grade": 1.0, "dense": 2.0, "landmarks": 0.5}
@@ -40,9 +48,9 @@ class Tasks(nn.Module):
         return list(self.shared.parameters())
 
 
-def made(kind: str, start: dict[str, float] = START) -> Balance:
+def made(kind: str, start: dict[str, float] = START, **settings: float) -> Balance:
     torch.manual_seed(1)
-    return make_balance(Settings.model_validate({"kind": kind, "floor": FLOOR}), start)
+    return make_balance(Settings.model_validate({"kind": kind, "floor": FLOOR, **settings}), start)
 
 
 def trained(balance: Balance, tasks: Tasks, steps: int) -> list[dict[str, float]]:
@@ -286,20 +294,19 @@ def test_pcgrad_leaves_alone_what_belongs_to_one_task() -> None:
 class Naive(Balance):
     """The router as published: any weight between 0 and 1, trained by the loss that it weighs."""
 
-    def __init__(self) -> None:
-        super().__init__(START)
+    def __init__(self, start: dict[str, float]) -> None:
+        super().__init__(start)
         torch.manual_seed(1)
-        self.router = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 3), nn.Sigmoid())
-        self.now: list[float] = []
+        count = len(self.tasks)
+        self.router = nn.Sequential(nn.Linear(count, 16), nn.Tanh(), nn.Linear(16, count), nn.Sigmoid())
 
     def weights(self) -> dict[str, float]:
-        return dict(zip(START, self.now, strict=True))
+        return dict(self.applied)
 
     def combine(self, losses: dict[str, Tensor], shared: object) -> tuple[Tensor, Tensor | None]:
-        values = torch.stack(list(losses.values()))
-        weights = self.router(values.detach().log())
-        self.now = weights.tolist()
-        return (weights * values).sum(), None
+        logs = torch.zeros(len(self.tasks))
+        logs[self.places(list(losses))] = torch.stack(list(losses.values())).detach().log()
+        return self.weighed(losses, self.router(logs)[self.places(list(losses))]), None
 
 
 def left(tasks: Tasks) -> dict[str, float]:
@@ -312,7 +319,7 @@ def left(tasks: Tasks) -> dict[str, float]:
 def test_the_router_cannot_collapse_where_the_naive_one_does() -> None:
     """On one problem: weighed with nothing the total falls to nothing, and much of every task is never learned."""
     collapsed, kept = Tasks(), Tasks()
-    naive = trained(Naive(), collapsed, 300)
+    naive = trained(Naive(START), collapsed, 300)
     assert max(naive[-1].values()) < 0.01
     assert sum(left(collapsed).values()) > 0.5
     for weights in trained(made("routed"), kept, 300):
@@ -322,9 +329,55 @@ def test_the_router_cannot_collapse_where_the_naive_one_does() -> None:
     assert max(left(kept).values()) < 0.05
 
 
-def test_without_a_floor_the_router_gives_up_a_task() -> None:
-    tasks = Tasks()
-    weights = trained(make_balance(Settings(kind="routed", floor=0.0), START), tasks, 300)
-    assert min(weights[-1].values()) < 0.01
-    assert sum(weights[-1].values()) == pytest.approx(sum(START.values()), rel=1e-5)
-    assert max(left(tasks).values()) > 0.3
+@pytest.mark.parametrize("anchor", [1.0, 0.5])
+def test_the_router_comes_to_rest_where_its_loss_is_least(anchor: float) -> None:
+    """One task stands still, one falls by a hundredth a step, whatever their scales: its mean over the past is then
+    0.02 / (1 - 0.98 / 0.99) = 1.98 times what it is now. Least is the start weight times exp(-relative / anchor)."""
+    balance = made("routed", {"still": 1.0, "falling": 2.0}, anchor=anchor, floor=0.0)
+    optimizer = torch.optim.Adam(balance.parameters(), 0.01)
+    for step in range(900):
+        optimizer.zero_grad()
+        losses = {"still": torch.tensor(0.01), "falling": torch.tensor(50.0 * 0.99**step)}
+        balance.backward(losses, None, [], Tensor.backward)
+        optimizer.step()
+    drawn = {"still": math.exp(-1 / anchor), "falling": 2 * math.exp(-(1 - 0.98 / 0.99) / 0.02 / anchor)}
+    expected = {task: 3 * weight / sum(drawn.values()) for task, weight in drawn.items()}
+    assert balance.weights() == pytest.approx(expected, rel=0.03)
+    assert balance.applied == pytest.approx(expected, rel=0.03)
+
+
+def test_without_floor_and_anchor_the_router_gives_up_a_task() -> None:
+    balance = made("routed", {"still": 1.0, "falling": 2.0}, anchor=0.0, floor=0.0)
+    optimizer = torch.optim.Adam(balance.parameters(), 0.01)
+    for step in range(900):
+        optimizer.zero_grad()
+        losses = {"still": torch.tensor(0.01), "falling": torch.tensor(50.0 * 0.99**step)}
+        balance.backward(losses, None, [], Tensor.backward)
+        optimizer.step()
+    assert balance.weights()["still"] < 0.01
+
+
+def journal(recipe: Recipe, cases: list[Case], cache: Path, folder: Path) -> dict[str, float]:
+    """Trains on drawn eyes and returns the last epoch's line."""
+    torch.manual_seed(0)
+    files = {case.key: cached(case, recipe.views.close_px, cache) for case in cases}
+    folder.mkdir()
+    Loop(recipe, build(recipe), cases, files, folder, None).run(lambda _: None)
+    return json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
+
+
+def test_on_drawn_eyes_with_tasks_of_unlike_scale_every_task_keeps_a_say(
+    changes: list[str], cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The masks' loss is some thirty times the grades'. The naive router weighs all with next to nothing."""
+    few = ["training.workers=0", "training.epochs=6", "balance.kind=routed", "balance.rate=0.05"]
+    recipe = load_recipe("spine", [*changes, *few, "loss.cross_entropy=1000"])
+    start = {"grade": 1.0, "dme": 0.5, "dense": 1.0, "landmarks": 0.2}
+    line = journal(recipe, cases, cache, tmp_path / "kept")
+    assert line["loss dense"] > 20 * line["loss grade"]
+    assert {name for name in line if name.startswith("weight ")} == {f"weight {task}" for task in start}
+    shares = {task: line[f"weight {task}"] / weight for task, weight in start.items()}
+    assert min(shares.values()) > 2 * recipe.balance.floor
+    monkeypatch.setattr(loop, "make_balance", lambda settings, start: Naive(start))
+    line = journal(recipe, cases, cache, tmp_path / "collapsed")
+    assert max(line[f"weight {task}"] for task in start) < 0.1

@@ -14,6 +14,7 @@ from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Network, Outputs, build
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss
+from funduscope.training import distill
 from funduscope.training.distill import Taught, Teachers, distill_loss, softened
 from funduscope.vocabulary import CODES, LANDMARKS
 
@@ -189,6 +190,7 @@ def test_structures_in_another_order_are_met_by_name(image: Tensor) -> None:
 
 def test_a_teacher_of_another_size_sees_the_eye_at_its_own(image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its masks come back at the student's size, each thing in its place."""
+    monkeypatch.setattr(distill, "MOST_ENLARGED", 4)
     teacher = held(recipe_of("views.whole_px=128", "views.close_px=256"))
     seen: list[tuple[int, ...]] = []
     forward: Callable[..., Outputs] = Network.forward
@@ -218,6 +220,7 @@ def test_what_a_teacher_reads_from_the_close_view_is_asked_at_that_magnification
     image: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The student sees the eye once; its teacher learned the lesions at four times the student's side."""
+    monkeypatch.setattr(distill, "MOST_ENLARGED", 4)
     sides = []
     forward: Callable[..., Outputs] = Network.forward
 
@@ -235,6 +238,21 @@ def test_what_a_teacher_reads_from_the_close_view_is_asked_at_that_magnification
     for code, times in (("MA", 4), ("OD", 2)):
         expected = at_32(answers(teacher, larger(image, times)).structures, code)
         torch.testing.assert_close(taught.structures[code], expected)
+
+
+def test_a_student_is_not_taught_what_its_photos_are_too_small_for(image: Tensor) -> None:
+    """A teacher of two views and a student of one: the teacher reads lesions at twice the side."""
+    student = recipe_of("views.close_px=64", "views.close=[]")
+    teachers = Teachers([held(recipe_of())], student)
+    assert teachers(image).structures.keys() == {"OD"}
+    assert teachers(image).grade is not None
+    assert teachers.unasked == (
+        "small does not teach EX, HE, MA, SE, which it reads at 128 px, more than 1.5 times the student's 64 px"
+    )
+    assert Teachers([held(recipe_of())], recipe_of()).unasked == ""
+    only = recipe_of("tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]", "tasks.structures=['MA', 'HE']")
+    with pytest.raises(ValueError, match="No teacher can be asked for anything: small does not teach HE, MA"):
+        Teachers([held(only)], student)
 
 
 def test_each_view_is_asked_only_for_what_is_read_from_it(image: Tensor) -> None:

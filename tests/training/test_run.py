@@ -38,6 +38,24 @@ def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
     assert json.loads((done / "run.json").read_text())["samples"] > 0
 
 
+def test_a_run_says_how_it_came_about_and_names_nobodys_folders(done: Path, tmp_path: Path) -> None:
+    text = (done / "run.json").read_text("utf-8")
+    about = json.loads(text)
+    assert about["command"] == "run('spine', fold=0)", "whoever calls says it, else the call itself"
+    assert about["precision"] == "float32"
+    assert about["environment"]["device"].split(" ")[0] in ("cpu", "cuda")
+    assert about["environment"]["packages"]["torch"]
+    assert about["training_peak_mb"] > 50
+    assert str(done.parent) not in text
+
+
+def test_the_journal_has_the_loss_of_every_structure(done: Path) -> None:
+    line = json.loads((done / "journal.jsonl").read_text("utf-8").splitlines()[-1])
+    each = {name.removeprefix("loss dense "): value for name, value in line.items() if name.startswith("loss dense ")}
+    assert {"MA", "HE", "EX", "SE", "OD"} <= set(each)
+    assert min(each.values()) <= line["loss dense"] <= max(each.values())
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -62,6 +80,27 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
     with pytest.raises(TrainingError, match="other teachers"):
         run(short, cases, folder, fold=0, teachers=[done / "best.safetensors"])
     assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """By photo: the same number of another folds.csv is another fold. What has no run is warned of."""
+    best = done / "best.safetensors"
+    turned = [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
+    for given in ({"init": best}, {"teachers": [best]}):
+        with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
+            run(short, turned, tmp_path / "run", fold=0, **given)
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    run(short, turned, tmp_path / "same", fold=1, init=best)
+    alone = tmp_path / "weights.safetensors"
+    shutil.copyfile(best, alone)
+    capsys.readouterr()
+    run(short, cases, tmp_path / "alone", fold=0, init=alone)
+    said = capsys.readouterr().err
+    assert "warning: weights.safetensors is not in a run's folder" in said
+    assert '"test fold left out": 0' in said
 
 
 @pytest.mark.usefixtures("use_cache")

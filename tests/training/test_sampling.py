@@ -86,9 +86,11 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
                 ("idrid-A", "EX mask", "IoU"): 0.5,
                 ("idrid-A", "HE mask", "IoU"): 0.3,
                 ("idrid-A", "EX pixels", "average precision"): 0.9,
+                ("idrid-A", "OD mask", "Dice"): 0.7,
             }
             return known.get((dataset, state, score), np.nan)
 
     table = Table()
     assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore
     assert selection(table, table)["selection"] == pytest.approx((0.1 + 0.9) / 2)  # pyright: ignore
+    assert selection(table, table)["idrid-A OD Dice"] == 0.7, "said beside the lesions', not counted"  # pyright: ignore

@@ -14,7 +14,8 @@ _SAYS: Final = (
     "Less is better. Multiply-adds are of one photo with all of its views; where gates "
     "choose experts, the mean over photos. Prediction is a whole “funduscope predict” from nothing, the median of "
     "several; below it, how many times as long as a process that only loads the libraries and decodes the photo. A "
-    "model without an ONNX file loads torch first, which its row says: compare its seconds with others of that kind."
+    "model without an ONNX file loads torch first, which its row says: compare its seconds with others of that kind. "
+    "Training memory is the peak that the loop saw: resident on a processor, allocated on an accelerator; not alike."
 )
 
 
@@ -40,7 +41,8 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
     heads = [("run", ""), ("parameters", "million"), ("multiply-adds", "G a photo")]
     heads += [("with every expert", "G a photo"), ("experts alone", "G, chosen of all")] if experts else []
     heads += [(f"at {stated[0]} × {stated[1]} px", "G, one look")] if stated else []
-    heads += [("predict", "seconds"), ("peak memory", "MB"), ("training", "minutes"), ("samples drawn", "")]
+    heads += [("predict", "seconds"), ("peak memory", "MB"), ("training", "minutes"), ("training memory", "MB")]
+    heads += [("samples drawn", "")]
     table = Table(
         "Cost",
         _SAYS,
@@ -52,9 +54,12 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
 
 def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
     minutes = Cell(DASH) if run.seconds is None else Cell(f"{run.seconds / 60:.0f}", run.epochs)
+    held = run.about.get("training_peak_mb")
+    device = str(run.about.get("environment", {}).get("device", "")).split(" ")[0]
+    learning = [minutes, Cell(DASH) if held is None else Cell(f"{held:,.0f}", device)]
     drawn = Cell(DASH if run.drawn is None else f"{run.drawn:,}")
     if run.cost is None:
-        return [Cell(DASH)] * (4 + 2 * experts + (stated is not None)) + [minutes, drawn]
+        return [Cell(DASH)] * (4 + 2 * experts + (stated is not None)) + [*learning, drawn]
     work, prediction = run.cost["work"], run.cost["prediction"]
     photo = work["photo"]
     views = " + ".join(str(side) for side in work["views_px"])
@@ -68,7 +73,7 @@ def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
     how = "" if run.cost["runtime"].startswith("ONNX") else ", loads torch"
     peak = prediction["peak_mb"]
     memory = Cell(DASH if peak is None else f"{peak:,.0f}")
-    return [*cells, Cell(f"{seconds:.1f}", f"{base:.1f} ×{how}"), memory, minutes, drawn]
+    return [*cells, Cell(f"{seconds:.1f}", f"{base:.1f} ×{how}"), memory, *learning, drawn]
 
 
 def _experts(photo: dict[str, Any]) -> Cell:

@@ -33,7 +33,7 @@ SELDOM: Final = ("diaretdb1", "eyepacs400")
 """Data sets that are scored only where every set is asked for: a photo costs a third of a second."""
 
 SAMPLE: Final = 100
-"""Photos of a sample, at most."""
+"""Photos of a sample, at most; of training photos no more than there are validation photos."""
 
 REPEATS: Final[dict[str, int]] = {"validation": 1000, "test": 1000, TRAINING: 200, "color": 100, "blur": 100}
 """Draws of the bootstrap, by part. Those of pixels take half a minute a thousand, and of shifted photos the page shows
@@ -74,7 +74,8 @@ def _parts(cases: list[Case], fold: int | None, recipe: Recipe, *, every_set: bo
     cases = [case for case in cases if every_set or case.dataset not in SELDOM]
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     validation = [case for case in cases if case.fold == validating]
-    drawn = sample([case for case in cases if case.fold not in (None, fold, validating)])
+    learned = [case for case in cases if case.fold not in (None, fold, validating)]
+    drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
     return {
         "validation": validation,
         "test": [case for case in cases if fold is not None and case.fold == fold],

@@ -76,13 +76,24 @@ class Run:
     @property
     def epochs(self) -> str:
         """How many there were, in words."""
-        return f"{len(self.journal)} {'epoch' if len(self.journal) == 1 else 'epochs'}"
+        return _epochs(len(self.journal))
 
     @property
     def budget(self) -> str:
-        """Samples planned and how wide one is; runs are comparable where these words are the same."""
+        """Samples and epochs planned, and how wide the eye is; runs are comparable where these words are the same."""
         samples = "as many samples as its rates give" if self.samples is None else f"{self.samples:,} samples"
-        return f"{samples} at {self.recipe.views.whole_px} px"
+        planned, views = self.recipe.training.epochs, self.recipe.views
+        close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
+        return f"{samples} in {_epochs(planned)} at {views.whole_px} px{close}"
+
+    @property
+    def unfinished(self) -> str:
+        """How far a training came that was neither at its end nor stopped for want of better scores; else nothing."""
+        settings, done = self.recipe.training, len(self.journal)
+        best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
+        if done >= settings.epochs or (done and done - best >= settings.patience):
+            return ""
+        return f"not finished: {done} of {_epochs(settings.epochs)}"
 
     def interval(self, part: str, measure: Measure) -> Interval | None:
         """A score with its interval; None where the run does not answer it or was not scored on it."""
@@ -96,6 +107,10 @@ class Run:
         """How many photos a score is of."""
         details = self.trees.get(part, {}).get("details", {}).get(measure.dataset, {}).get("states", {})
         return details.get(measure.kind.state, {}).get("photos", 0)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} {'epoch' if count == 1 else 'epochs'}"
 
 
 def interval_of(held: dict[str, Any]) -> Interval:
@@ -141,13 +156,18 @@ def measures_of(runs: Sequence[Run], parts: Sequence[str] = FOLDS) -> list[Measu
 def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     """The runs that may stand side by side, and why each of the others may not, in words.
 
-    Alike are runs of one test fold and one budget; of several such groups the largest is meant, the first of equals.
+    Alike are finished runs of one test fold and one budget; of several such groups the largest is meant, the first of
+    equals. Raises `CompareError` where no run is finished.
     """
-    groups = Counter((run.fold, run.budget) for run in runs)
+    groups = Counter((run.fold, run.budget) for run in runs if not run.unfinished)
+    if not groups:
+        names = "; ".join(f"{run.name} {run.unfinished}" for run in runs)
+        raise CompareError(f"No run is finished ({names}): go on with the commands that began them.")
     fold, budget = groups.most_common(1)[0][0]
     reasons: dict[str, str] = {}
     for run in runs:
-        other = [f"test fold {run.fold} instead of {fold}"] if run.fold != fold else []
+        other = [run.unfinished] if run.unfinished else []
+        other += [f"test fold {run.fold} instead of {fold}"] if run.fold != fold else []
         other += [f"another budget: {run.budget}"] if run.budget != budget else []
         if other:
             reasons[run.name] = "; ".join(other)

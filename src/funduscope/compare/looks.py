@@ -14,8 +14,9 @@ from funduscope.metrics import Interval
 def looks_section(comparison: Comparison) -> Section:
     """How far scores fall from training photos to validation photos, and on the same photos with another look."""
     says = [
-        "Positive losses are worse, for every score. Each part is over a fixed sample of at most 100 photos, the small "
-        "data sets whole; the interval of a loss is of 95 %."
+        "Positive losses are worse, for every score; the interval of a loss is of 95 %. Training photos are a sample: "
+        "at most 100, and no more than the validation fold has; shifted photos are at most 100 of the validation fold. "
+        "Both are drawn by the photos' names, in turn one of each data set, before it is asked what a recipe answers."
     ]
     tables = [table for table in (_fall_table(comparison), *(_shift_table(comparison, one) for one in SHIFTS)) if table]
     return Section(

@@ -72,8 +72,20 @@ def _sharing_costs(twins: Sequence[Twins]) -> list[str]:
     fewer: dict[str, tuple[Run, list[Run]]] = {}
     for one in twins:
         fewer.setdefault(one.more.name, (one.more, []))[1].append(one.less)
-    said = [shared_cost(more, less) for more, less in fewer.values() if len(less) > 1]
-    return [words for words in said if words]
+    said = [(shared_cost(more, less), _unanswered(more, less)) for more, less in fewer.values() if len(less) > 1]
+    return [words + rest for words, rest in said if words]
+
+
+def _unanswered(more: Run, less: Sequence[Run]) -> str:
+    """What none of the runs with fewer tasks answers, so that their cost together is not that of all of it."""
+    rest = [name for name in _answers(more) if not any(name in _answers(run) for run in less)]
+    return f" None of these answers {listed(rest)}, so their sum is of less than that." if rest else ""
+
+
+def _answers(run: Run) -> list[str]:
+    tasks = run.recipe.tasks
+    named = [word for word, wanted in (("DR", tasks.grade), ("DME", tasks.dme)) if wanted]
+    return [*named, *tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
 
 
 def method_section(command: str) -> Section:

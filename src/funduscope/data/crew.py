@@ -15,12 +15,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import cv2
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+_ONE_THREAD: Final[dict[str, str]] = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+"""What numpy's linear algebra reads when a process begins: with threads of their own, as many processes as there are
+cores would wait for each other at every product of two small matrices."""
 
 _JOBS_AHEAD: Final = 4
 """Jobs that wait for each process: enough that none is idle, few enough that little is lost when one dies."""
@@ -97,9 +103,25 @@ def _alone(work: Callable[[Job], Result], job: Job) -> Result | None:
             return None
 
 
+class _Crew(ProcessPoolExecutor):
+    """A pool whose processes, which begin when there is a job for them, calculate in one thread each."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        before = {name: os.environ.get(name) for name in _ONE_THREAD}
+        os.environ.update(_ONE_THREAD)
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fresh interpreter: a fork would inherit locks that threads of cv2 and of the model hold at that moment.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    return _Crew(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:

@@ -6,6 +6,10 @@ across. Numbers repeat between train and test, so a case is known by (subset, sp
 
 Mirrors nest folders in themselves, drop the numbering of names, add byte-order marks or save markups as workbooks. So
 a file is known by the words along its path and in its name, and a label file by its columns.
+
+A missing mask of a lesion that was outlined in a split means that the photo has none of it. A file `known.csv` in the
+split's folder (ours, not the challenge's) narrows that for the photos it lists: image, and `yes` or `no` for each
+structure. `yes`: somebody looked, and the masks are complete; `no`: nothing is known, whatever files there are.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ _STRUCTURES = {
     "softexudates": "SE", "opticdisc": "OD", "opticdisk": "OD",
 }  # fmt: skip
 _NAME = re.compile(r"idrid_(\d{1,4})(?:_(ma|he|ex|se|od))?", re.IGNORECASE)
+KNOWN_FILE = "known.csv"
+KNOWN_WORDS = ("no", "yes")
 _BOX_COLUMNS = ("image", "structure", "x0", "y0", "x1", "y1")
 
 
@@ -40,6 +46,7 @@ class _Found:
     photos: dict[str, dict[Id, Path]] = field(default_factory=lambda: {"A": {}, "B": {}, "C": {}})
     masks: dict[str, dict[Id, Path]] = field(default_factory=dict)
     outlined: set[tuple[str, str]] = field(default_factory=set)
+    known: dict[Id, frozenset[str]] = field(default_factory=dict)
     grades: dict[Id, tuple[int | None, int | None]] = field(default_factory=dict)
     discs: dict[Id, Point] = field(default_factory=dict)
     foveas: dict[Id, Point] = field(default_factory=dict)
@@ -81,13 +88,15 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
     split, number = key
-    masks = {}
+    known, masks = found.known.get(key), {}
     for code in dict.fromkeys(_STRUCTURES.values()):
         file = found.masks.get(code, {}).get(key)
+        if known is not None and code not in known:
+            continue
         if file is not None:
             masks[code] = Mask((file,), read_mask)
-        elif code != "OD" and (split, code) in found.outlined:
-            # No file of a lesion that was outlined in this split: the photo has none of it.
+        elif code != "OD" and (known is not None or (split, code) in found.outlined):
+            # No file of a lesion that was outlined in this split, or looked for here: the photo has none of it.
             masks[code] = ABSENT
     name = f"IDRiD_{number:02d}"
     full = f"idrid-A/{split}/{name}"
@@ -144,7 +153,9 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
     image = columns.get("imagename") or columns.get("imageno") or columns.get("image")
     if image is None:
         return
-    if {"retinopathygrade", "riskofmacularedema"} & set(columns):
+    if sheet.file.name.lower() == KNOWN_FILE:
+        _note_known(found, sheet, image, _needed_split(sheet.file, where))
+    elif {"retinopathygrade", "riskofmacularedema"} & set(columns):
         _note_grades(found, sheet, image, columns, _needed_split(sheet.file, where))
     elif {"xcoordinate", "ycoordinate"} <= set(columns):
         is_fovea = any("fovea" in _plain(part) for part in where[-2:])
@@ -160,6 +171,16 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
             code, box = _box(row)
             # The boxes were drawn on photos of the training split of B, and their file does not say so.
             found.boxes.setdefault(("train", _number(row, image)), {}).setdefault(code, []).append(box)
+
+
+def _note_known(found: _Found, sheet: Sheet, image: str, split: str) -> None:
+    words = dict(zip(KNOWN_WORDS, KNOWN_WORDS, strict=True))
+    codes = [code for code in dict.fromkeys(_STRUCTURES.values()) if code in sheet.columns]
+    for row in sheet.rows:
+        key = (split, _number(row, image))
+        looked_at = frozenset(code for code in codes if row.one_of(code, words) == "yes")
+        if found.known.setdefault(key, looked_at) != looked_at:
+            raise row.error(image, f"{row.text(image)} stands in two rows with different words; expected one a photo")
 
 
 def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str], split: str) -> None:

@@ -22,6 +22,9 @@ CONTRAST: Final = 0.01
 EDGE: Final = 20.0
 """SIFT's thresholds: vessels are edges, and hard JPEGs are faint."""
 
+SOFTNESS_FRAC: Final = 1 / 256
+"""The frame is softened by this much of its side (sigma): the finest structures are noise and the blocks of JPEG."""
+
 RATIO: Final = 0.9
 """A match counts where the next best is this much further away."""
 
@@ -64,7 +67,8 @@ class Keypoints:
 
 def find_keypoints(flat: np.ndarray, field: np.ndarray, most: int = MOST) -> Keypoints:
     """The strongest keypoints of a flattened frame (S, S) float32 within its field (S, S) uint8."""
-    grey = cv2.convertScaleAbs(flat * 40 + 128)
+    soft = cv2.GaussianBlur(flat, (0, 0), SOFTNESS_FRAC * flat.shape[0])
+    grey = cv2.convertScaleAbs(soft * 40 + 128)
     finder = cv2.SIFT.create(
         nfeatures=3 * most // 2, contrastThreshold=CONTRAST, edgeThreshold=EDGE, enable_precise_upscale=True
     )

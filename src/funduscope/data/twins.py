@@ -29,7 +29,7 @@ Kind = Literal["same_photo", "same_eye"]
 
 SAME_LIGHT_LEVELS: Final = 2.4
 """Up to this mean difference of brightness, after registration, two photos are one: no second flash falls as the first.
-Copies at a quarter of the size and JPEG quality 30 differ by 0.6 to 1.6 levels, retakes by 3.5 or more."""
+Copies at a quarter of the size and JPEG quality 30 differ by 2.0 levels at most, retakes by 3.4 or more."""
 
 PLAIN_LEVELS: Final = 2.0
 """A picture whose brightness spreads less shows nothing that could be told from another."""

@@ -29,8 +29,14 @@ SURROUNDINGS_FRAC: Final = 0.05
 BRIGHTEST_DEVIATIONS: Final = 0.8
 """Above the surroundings by more than so many standard deviations, brightness is cut off."""
 
+FEWEST_DULL: Final = 0.002
+"""Where no more of the surroundings than this is left, as in a patch of one brightness, the bright counts too."""
+
 FAINTEST_LEVELS: Final = 2.0
 """Contrast below this many levels is not lifted further: it is noise and the blocks of JPEG."""
+
+LEVEL: Final = 0.25
+"""What is brighter than its surroundings by more, in standard deviations, has no slope: its foot is no dark line."""
 
 RIDGE_SIGMAS_FRAC: Final = (1.4 / 256, 2.4 / 256)
 """The widths of vessels that are looked for: sigmas as fractions of the frame's side."""
@@ -57,13 +63,17 @@ def flattened(green: np.ndarray, field: np.ndarray) -> np.ndarray:
     around = _smoothed(light * inside, 1) / near
     away = (light - around) * inside
     spread = cv2.sqrt(_smoothed(away * away, 2) / wide)
-    light = np.minimum(light, around + BRIGHTEST_DEVIATIONS * spread)  # once more, now without what was bright
-    away = (light - _smoothed(light * inside, 1) / near) * inside
+    brightest = around + BRIGHTEST_DEVIATIONS * spread
+    dull, light = inside * (light <= brightest), np.minimum(light, brightest)
+    # Once more, now without what was bright: else all around it would be darker than its surroundings.
+    around = (_smoothed(light * dull, 1) + FEWEST_DULL * around) / (_smoothed(dull, 1) + FEWEST_DULL)
+    away = (light - around) * inside
     return away / (cv2.sqrt(_smoothed(away * away, 2) / wide) + FAINTEST_LEVELS)
 
 
 def ridges(flat: np.ndarray, field: np.ndarray) -> np.ndarray:
     """How much each pixel of a flattened frame lies on a dark line: (S, S) float32 in 0..1, 0 at the field's rim."""
+    flat = np.minimum(flat, LEVEL)
     strength = np.zeros_like(flat)
     for frac in RIDGE_SIGMAS_FRAC:
         sigma = frac * flat.shape[0]

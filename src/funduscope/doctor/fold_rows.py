@@ -74,7 +74,9 @@ def read_all_folds(survey: Survey, statements: Statements, cases: Sequence[Case]
 
 def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds:
     """cases know their own subset and name; photos of which no reader knows are matched by folder and name."""
-    known = {fold_key(case): case.path for case in cases}
+    known: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for case in cases:
+        known[fold_key(case)].append(case.path)
     subsets = {subset for subset, _ in known}
     named: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for photo in inventory.photos:
@@ -84,11 +86,17 @@ def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds
     rows = []
     for row in table.rows:
         subset, name = row.said["subset"].text, stem_of(row.name)
-        found = named.get((subset, name)) or []
-        photo = known.get((subset, row.name)) or known.get((subset, name)) or (sorted(found)[0] if found else None)
+        keys = (subset, row.name), (subset, name)
+        photo = _nearest([photo for held in (known, named) for key in keys for photo in held.get(key, ())], table.file)
         visit = row.said["patient"].text if "patient" in row.said else ""
         rows.append(FoldRow(row.row, subset, row.name, visit, row.value("fold"), photo, subset in subsets))
     return Folds(table, tuple(rows))
+
+
+def _nearest(photos: Sequence[Path], file: Path) -> Path | None:
+    """The first of photos that a row may mean, of those below its file's folder if any is: data sets share names."""
+    below = [photo for photo in photos if file.parent in photo.parents]
+    return next(iter(below or photos), None)
 
 
 def _subset_words(photo: Path, inventory: Inventory) -> set[str]:

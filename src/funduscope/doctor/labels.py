@@ -19,7 +19,7 @@ from funduscope.doctor.statements import Statement, Statements, Table, read_stat
 from funduscope.doctor.survey import Survey
 
 MOST_ROWS: Final = 50
-"""Rows without a photo, or the reverse, that are told one by one; more are one finding where they are most."""
+"""Rows without a photo, or the reverse, that are told one by one; more are one finding."""
 
 _COMPARED: Final = ("grade", "dme", "maculopathy", "quality", "eye")
 _OPTIONAL: Final = ("grade", "dme")
@@ -105,9 +105,9 @@ def _unmatched(survey: Survey, table: Table) -> Iterator[Finding]:
         if row.photo is None and row.name:
             lost.setdefault(row.name, row)
     file, whole = survey.relative(table.file), len({row.name for row in table.rows})
-    if len(lost) > MOST_ROWS and len(lost) > whole / 2:
+    if len(lost) > MOST_ROWS:
         says = f"{len(lost)} of the {whole} photos that the file names are not here."
-        evidence = {"photos": sorted(lost)[:_LISTED], "first_row": next(iter(lost.values())).row}
+        evidence = {"photos": sorted(lost)[:_LISTED], "rows": [row.row for row in lost.values()][:_LISTED]}
         yield found("row_without_photo", [file], says, evidence)
         return
     for name, row in lost.items():
@@ -196,10 +196,12 @@ def _missing(survey: Survey, statements: Statements) -> Iterator[Finding]:
 
 def _untold(survey: Survey, table: Table, purpose: str, lost: Sequence[Path], whole: int) -> Iterator[Finding]:
     file = survey.relative(table.file)
-    if len(lost) > max(MOST_ROWS, whole / 2):
+    if len(lost) > min(MOST_ROWS, whole / 2):
         says = f"{len(lost)} of {whole} photos in the folder have no row ({purpose}) in {table.file.name}."
         names = [survey.relative(photo) for photo in lost]
-        yield found("missing_row", [file, *names[:_LISTED]], says, {"photos": len(lost), "of": whole}, severity="info")
+        severity = "info" if len(lost) > whole / 2 else None  # a list of some, as it seems to be meant
+        evidence = {"photos": len(lost), "of": whole}
+        yield found("missing_row", [file, *names[:_LISTED]], says, evidence, severity=severity)
         return
     for photo in lost:
         says = (

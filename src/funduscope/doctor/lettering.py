@@ -18,6 +18,9 @@ SIDE_PX: Final = 1200
 """Letters are looked for in a copy at most this long: ten pixels high where they are a hundredth of a photo."""
 
 _HEIGHTS: Final = (0.0055, 0.07)  # of the longer side: smaller is noise, larger no line of text
+_STROKE: Final = 0.016
+"""Of the longer side: a stroke on the retina is thinner."""
+
 _MOST_MARKS: Final = 1500
 """Where more marks than this are found it is noise or texture; a page of text has fewer letters."""
 
@@ -52,6 +55,8 @@ def _strokes_within(small: np.ndarray, within: np.ndarray) -> Iterator[np.ndarra
         cv2.min(cv2.min(red, green), blue),
         cv2.max(cv2.max(red, green), blue),
     )
+    widest = max(9, round(_STROKE * max(within.shape)) | 1)  # odd; parts of a disc between its vessels are wider
+    window = np.ones((widest, widest), np.uint8)
     yield within & (cv2.subtract(other, red) > 80) & (other > 130)
     pure = within & (green > 190) & (red > 190) & (blue < 110)
     for like, light, way, least in (
@@ -60,7 +65,7 @@ def _strokes_within(small: np.ndarray, within: np.ndarray) -> Iterator[np.ndarra
         (pure, green, cv2.MORPH_TOPHAT, 60),
     ):
         if like.any():
-            yield like & (cv2.morphologyEx(light, way, np.ones((19, 19), np.uint8)) > least)
+            yield like & (cv2.morphologyEx(light, way, window) > least)
 
 
 def _longest_row(marks: np.ndarray) -> int:

@@ -14,11 +14,11 @@ import numpy as np
 from funduscope.data.sketch import sketch
 from funduscope.data.vessels import SIDE_PX
 from funduscope.doctor.lettering import letters_in
-from funduscope.doctor.measure import measure, small_frame
 from funduscope.doctor.metadata import naming_tags
 from funduscope.errors import PhotoError
 from funduscope.framing import Frame, frame
 from funduscope.headers import Header, read_header
+from funduscope.measure import measure, small_frame
 from funduscope.photo import LIMITS, Photo
 
 THUMBNAIL_PX: Final = 224

@@ -68,6 +68,9 @@ _SIGNED: Final = re.compile(
     re.IGNORECASE,
 )
 
+_NUMBER_DIGITS: Final = 6
+"""Digits of a number that may be a person's: of an identity card, a record, a day of birth."""
+
 
 def naming_tags(data: bytes) -> tuple[str, ...]:
     """Names of tags, sorted, of an image file's bytes; none where it is no whole image or Pillow cannot follow it."""
@@ -135,7 +138,7 @@ def _of_iptc(image: Any) -> Iterator[str]:
 
 
 def _says(value: Any) -> bool:
-    """Whether a value is words of a person: not empty, not numbers alone, not a program's own line."""
+    """Whether a value is words of a person or a number that may stand for one; not empty, no program's own line."""
     if isinstance(value, tuple):
         return any(_says(item) for item in value)
     if isinstance(value, bytes):
@@ -144,4 +147,5 @@ def _says(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     text = value.replace("\0", "").strip()
-    return bool(re.search(r"[^\W\d_]{2}", text)) and not _SIGNED.match(text)
+    numbered = sum(letter.isdigit() for letter in text) >= _NUMBER_DIGITS
+    return (bool(re.search(r"[^\W\d_]{2}", text)) or numbered) and not _SIGNED.match(text)

@@ -20,6 +20,9 @@ SMALLEST_EYE_PX: Final = 200
 BLURRED_SHARPNESS: Final = (0.56, 0.58)
 """sharpness, sharp_lines under both: good photos have 0.62 and 0.60 or more; blurred by sigma 20 of 4288, 0.52."""
 
+SMEARED: Final = 0.5
+"""all_ways under this: 850 real photos have 0.60 or more; a movement by 0.03 of the width leaves 0.28 to 0.41."""
+
 NO_VESSELS: Final = 0.045
 """vessels under this: good photos have 0.10 or more, a third of what is under it is labelled reject, none good."""
 
@@ -50,8 +53,14 @@ CUT_ASYMMETRY: Final = 0.30
 HABIT: Final = 0.5
 """A cut that so much of a data set shares is the way it was made, and is told once."""
 
+MOST_NAMED: Final = 20
+"""Files of a folder whose metadata are told one by one: more have them from one program, and one answer does."""
+
 OFF_COLOR_SHARE: Final = 0.40
 """off_color over this: the bluest and greenest real photos have 0.38."""
+
+TINTS: Final = 1.6
+"""tints over this: a retina, with its exudates and its disc, has 1.23 at most."""
 
 RED_BEHIND: Final = 20.0
 """Levels by which red may lie behind green or blue in the middle of the field: real photos stay within 12."""
@@ -70,6 +79,9 @@ COLORED_AND_EVEN: Final = (12.0, 195.0)
 
 GREY_CHROMA: Final = 5.0
 """chroma under this: copies in grey have 0 to 3, the least colored real photos 8."""
+
+GREY_SHARE: Final = 0.12
+"""And under this share of the brightness, as there is less of either in the dark: real photos have 0.26 or more."""
 
 FLAT_CONTRAST: Final = 6.0
 """contrast under this: an even picture; the darkest real photos have 14."""
@@ -91,8 +103,11 @@ def examine(records: Iterable[Record]) -> Iterator[Finding]:
     """Findings about single photos; and about odd sizes and shared cuts of a folder's."""
     sizes: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     cuts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    named: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for record in records:
         yield from _of_file(record)
+        if record.metadata:
+            named[str(PurePosixPath(record.path).parent)][record.path] = record.metadata
         if record.error is not None:
             continue
         folder = str(PurePosixPath(record.path).parent)
@@ -102,6 +117,8 @@ def examine(records: Iterable[Record]) -> Iterator[Finding]:
             cuts[folder][record.path] = {key: record.measures[key] for key in ("seen", *_SIDES)}
     for folder, cut in cuts.items():
         yield from _cut(folder, cut, len(sizes[folder]))
+    for folder, tags in named.items():
+        yield from _named(folder, tags)
     for folder, of_files in sizes.items():
         yield from _odd_sizes(folder, of_files)
 
@@ -114,9 +131,6 @@ def _of_file(record: Record) -> Iterator[Finding]:
         if record.width:
             evidence |= {"width_px": record.width, "height_px": record.height}
         yield found(kind, [record.path], _sentence(record.error_says or ""), evidence, severity="error")
-    if record.metadata:
-        says = f"The file's metadata hold {_listed(record.metadata)}; what stands there is not repeated here."
-        yield found("personal_metadata", [record.path], says, {"tags": list(record.metadata)})
     if record.orientation != 1:
         says = f"A tag (EXIF orientation {record.orientation}) says that the picture is to be turned or mirrored."
         yield found("orientation", [record.path], says, {"orientation": record.orientation})
@@ -145,15 +159,26 @@ def _blank(record: Record) -> str | None:
     held = record.measures
     if record.eye is None or (held["brightness"] < BLACK[0] and held["spread"] < BLACK[1]):
         return "Nothing but black or one color is to be seen."
-    if held["contrast"] < FLAT_CONTRAST:
+    if held["contrast"] < FLAT_CONTRAST and held["full"] <= FULL_SHARE:
         return "The picture is even: it has no detail at all."
+    return None
+
+
+def _filled(record: Record) -> str | None:
+    filled = record.measures.get("filled", 0.0)
+    if filled > 0:
+        return f"The lowest {filled:.0%} of the picture are one even color: the file was cut short and saved again so."
     return None
 
 
 def _not_fundus(record: Record) -> str | None:
     held = record.measures
+    if held["brightness"] < DARK_AND_FLAT[0] and held["spread"] < DARK_AND_FLAT[1]:
+        return None  # too dark to say what it is
     if held["off_color"] > OFF_COLOR_SHARE or max(held["green"], held["blue"]) - held["red"] > RED_BEHIND:
         return "Much of the picture is greener or bluer than red, as no retina is."
+    if held["tints"] > TINTS:
+        return "The picture has colors that differ more than a retina's do."
     if held.get("detail", 0.0) > TEXTURE[0] or held.get("vessels", 0.0) > TEXTURE[1]:
         return "The picture has far harder edges than a retina has."
     if held["rim"] < GREY_RIMLESS and held["chroma"] < COLORED_AND_EVEN[0]:
@@ -194,6 +219,8 @@ def _blurred(record: Record) -> str | None:
     held = record.measures
     if held.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and held["sharp_lines"] < BLURRED_SHARPNESS[1]:
         return "Fine detail is missing: vessels have soft edges for their width."
+    if held.get("all_ways", 1.0) < SMEARED:
+        return "Detail runs in one direction: the eye or the camera moved."
     if held.get("vessels", 1.0) < NO_VESSELS or held.get("detail", 9.0) < NO_DETAIL:
         return "Hardly a vessel can be made out: blur, haze or glare lies over the picture."
     return None
@@ -201,6 +228,7 @@ def _blurred(record: Record) -> str | None:
 
 _IN_ORDER: Final[Mapping[str, Callable[[Record], str | None]]] = {
     "blank": _blank,
+    "truncated": _filled,
     "not_fundus": _not_fundus,
     "overexposed": _overexposed,
     "dark": _dark,
@@ -211,7 +239,8 @@ _IN_ORDER: Final[Mapping[str, Callable[[Record], str | None]]] = {
 
 def _grey(record: Record) -> bool:
     held = record.measures
-    return held.get("chroma", 255.0) < GREY_CHROMA and held["brightness"] > DARK_BRIGHTNESS and not _not_fundus(record)
+    colorless = held.get("chroma", 255.0) < min(GREY_CHROMA, GREY_SHARE * held["brightness"])
+    return colorless and not _not_fundus(record)
 
 
 def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> Iterator[Finding]:
@@ -224,6 +253,20 @@ def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> It
         sides = [side for side in _SIDES if measures[side] > 0.25]
         says = f"{measures['seen']:.0%} of the field of view is in the picture; it is cut off {_listed(sides)}."
         yield found("cut", [name], says, {"seen": measures["seen"], "sides": sides})
+
+
+def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Metadata that may name somebody, photo by photo; where many of a folder have some, one finding for all."""
+    if len(of_files) > MOST_NAMED:
+        counts = dict(Counter(tag for tags in of_files.values() for tag in tags).most_common())
+        says = f"{len(of_files)} files hold {_listed(counts)}; what stands there is not repeated here."
+        yield found(
+            "personal_metadata", list(of_files), says, {"folder": folder, "photos": len(of_files), "tags": counts}
+        )
+        return
+    for name, tags in of_files.items():
+        says = f"The file's metadata hold {_listed(tags)}; what stands there is not repeated here."
+        yield found("personal_metadata", [name], says, {"tags": list(tags)})
 
 
 def _is_cut(measures: Mapping[str, float]) -> bool:

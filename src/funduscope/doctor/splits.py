@@ -45,7 +45,7 @@ def examine(
     for folds in read_all_folds(survey, statements, cases):
         yield from _rows(survey, folds)
         yield from _unlisted(survey, folds, statements)
-        yield from _visits(survey, folds, patients)
+        yield from _together("visits or patients are in several folds", _visits(survey, folds, patients))
         yield from _parted_twins(survey, folds, twins)
         yield from _spread(survey, folds, statements, patients)
     yield from _official(survey, patients, twins)
@@ -236,18 +236,35 @@ def _official(survey: Survey, patients: Mapping[Path, str], twins: Sequence[Twin
         split = split_of(name)
         if split is not None:
             people[patient][split].append(name)
-    for patient, held in people.items():
-        if len(held) > 1:
-            shown = patient.rsplit("\n", 1)[-1]
-            says = f"Patient or visit {shown} has photos in {' and in '.join(sorted(held))}."
-            names = sorted(name for names in held.values() for name in names)
-            yield found("visit_across_splits", names, says, {"visit": shown, "splits": sorted(held)})
+    yield from _together("patients or visits stand on two sides of an official split", _on_both_sides(people))
     parted = [(twin.first, twin.second) for twin in twins if _splits_differ(twin)]
     if parted:
         says = f"{len(parted)} pairs of photos that are one or show one eye stand on two sides of an official split."
         photos = sorted({name for pair in parted for name in pair})
         evidence = {"pairs": [{"photos": list(pair), "splits": [split_of(name) for name in pair]} for pair in parted]}
         yield found("twins_across_folds", photos, says, evidence)
+
+
+def _on_both_sides(people: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Finding]:
+    """people: patient to split to the photos' names."""
+    for patient, held in people.items():
+        if len(held) > 1:
+            shown = patient.rsplit("\n", 1)[-1]
+            says = f"Patient or visit {shown} has photos in {' and in '.join(sorted(held))}."
+            names = sorted(name for names in held.values() for name in names)
+            yield found("visit_across_splits", names, says, {"visit": shown, "splits": sorted(held)})
+
+
+def _together(what: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings of one kind as they are; where they are more than anybody reads, one for all."""
+    held = list(findings)
+    if len(held) <= _ROW_BY_ROW:
+        yield from held
+        return
+    files = dict.fromkeys(name for one in held for name in one.files)
+    visits = [one.evidence["visit"] for one in held]
+    says = f"{len(held)} {what}. First: {held[0].says}"
+    yield found(held[0].kind, list(files), says, {"count": len(held), "visits": visits[:_LISTED]})
 
 
 def _splits_differ(twin: Twin) -> bool:

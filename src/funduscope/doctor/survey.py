@@ -22,7 +22,7 @@ from funduscope.photo import Photo
 
 __all__ = ["Progress", "Record", "Survey", "take_survey"]
 
-_SEEN_BY: Final = tuple(f"doctor/{name}.py" for name in ("look", "measure", "lettering", "metadata"))
+_SEEN_BY: Final = ("measure.py", *(f"doctor/{name}.py" for name in ("look", "lettering", "metadata")))
 _WORKERS: Final = 2
 
 

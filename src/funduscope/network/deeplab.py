@@ -23,6 +23,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPConv, ASP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from funduscope.network.dilated import learn_quickly
 from funduscope.network.heads import RARE, DenseHead
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
@@ -101,7 +102,8 @@ class TaskPath(nn.Module):
         rates = atrous_rates(decoder.rates, output_stride)
         self.gate = Gate(deepest, experts)
         self.dispatch = Dispatch(
-            [conv3x3(deepest, width, separable, rates[index % len(rates)]) for index in range(experts.count)]
+            [conv3x3(deepest, width, separable, rates[index % len(rates)]) for index in range(experts.count)],
+            experts.keep == "all",
         )
         self.project = nn.Sequential(Conv2dReLU(width * 3, width, 1), nn.Dropout(DROPOUT))
         self.fuse = nn.Sequential(
@@ -133,7 +135,9 @@ class ImagePooling(nn.Module):
 
 def conv3x3(into: int, out: int, separable: bool, rate: int = 1) -> nn.Module:
     """A 3x3 convolution, whole or depthwise separable, its taps `rate` pixels apart; BatchNorm, ReLU."""
-    return (ASPPSeparableConv if separable else ASPPConv)(into, out, rate)
+    block = (ASPPSeparableConv if separable else ASPPConv)(into, out, rate)
+    learn_quickly(block)
+    return block
 
 
 def beside(context: Tensor, low: Tensor) -> Tensor:

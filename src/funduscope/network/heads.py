@@ -44,7 +44,8 @@ class ExpertGradeHead(nn.Module):
             raise ValueError("heads.hidden is empty, expected is the experts' width first: set it, such as [512].")
         self.gate = Gate(channels, settings)
         self.dispatch = Dispatch(
-            [nn.Sequential(nn.Linear(channels, hidden[0]), nn.ReLU()) for _ in range(settings.count)]
+            [nn.Sequential(nn.Linear(channels, hidden[0]), nn.ReLU()) for _ in range(settings.count)],
+            settings.keep == "all",
         )
         self.dropout = nn.Dropout(dropout)
         self.before = _layers(hidden, dropout)

@@ -86,10 +86,12 @@ class Dispatch(nn.Module):
     experts: modules from (B, ...) to (B, ...) with as many axes; all return the same shape. Their BatchNorm sees the
     photos that came to them, not the batch, and its running statistics where one photo with a single value a channel
     came, which has no variance. For ONNX see `traced`: there an expert is computed for the batch if any photo keeps it.
+    every: the gates keep all experts of every photo, so that in ONNX none needs a condition.
     """
 
-    def __init__(self, experts: Sequence[nn.Module]) -> None:
+    def __init__(self, experts: Sequence[nn.Module], every: bool = False) -> None:
         super().__init__()
+        self.every = every
         self.experts = nn.ModuleList(experts)
         self.branches = nn.ModuleList()  # filled by `traced` alone
 
@@ -168,7 +170,9 @@ class SharedExperts(nn.Module):
         self.tasks = list(tasks)
         routers = ["all"] if settings.kind == "mixture" else self.tasks
         self.gates = nn.ModuleDict({name: Gate(channels, settings) for name in routers})
-        self.dispatch = Dispatch([_expert(channels, settings.width) for _ in range(settings.count)])
+        self.dispatch = Dispatch(
+            [_expert(channels, settings.width) for _ in range(settings.count)], settings.keep == "all"
+        )
 
     def forward(self, deepest: Tensor) -> tuple[dict[str, Tensor], dict[str, Routed]]:
         """(B, C, h, w) to a map of that shape for every task, and what every router decided."""
@@ -238,12 +242,13 @@ class _Branch(nn.Module):
 
 
 def traced(network: nn.Module, example: Tensor) -> nn.Module:
-    """What `torch.onnx.export` (TorchScript exporter) takes so that every expert becomes the branch of an `If` node.
+    """What `torch.onnx.export` (TorchScript exporter) takes so that experts become the branches of `If` nodes.
 
-    network: in eval mode, taking one tensor, `example`. Without any `Dispatch` it comes back as it is. The exporter's
+    network: in eval mode, taking one tensor, `example`. Without any `Dispatch` it comes back as it is; one that always
+    computes every expert stays without conditions. The exporter's
     own tracing refuses scripted parts inside a module; `torch.jit.trace` does not, and its result is exported as it is.
     """
-    dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
+    dispatches = [module for module in network.modules() if isinstance(module, Dispatch) and not module.every]
     if not dispatches:
         return network
     if network.training or any(dispatch.training for dispatch in dispatches):

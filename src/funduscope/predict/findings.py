@@ -15,11 +15,10 @@ from funduscope.predict.card import Card
 from funduscope.predict.objects import MOST_TOLD, LesionObject, by_quadrant, find_objects, nearest_fovea_dd
 from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
+from funduscope.predict.words import note
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
-
-RESEARCH_WEIGHTS = Note("RESEARCH_WEIGHTS", "The model's weights are for research and education.")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Findings:
     @property
     def warnings(self) -> tuple[Note, ...]:
         """What a reader should know beside the answer."""
-        return (*self.photo.notes, *([RESEARCH_WEIGHTS] if self.card.research_only else []))
+        return (*self.photo.notes, *([note("RESEARCH_WEIGHTS")] if self.card.research_only else []))
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""

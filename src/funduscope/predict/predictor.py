@@ -13,16 +13,12 @@ from funduscope.framing import Frame, frame
 from funduscope.photo import Note, Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings, interpret
 from funduscope.predict.runtime import ModelError, Outputs, Runtime
+from funduscope.predict.words import note
 
 if TYPE_CHECKING:
     from PIL import Image
 
     Source = str | Path | bytes | Image.Image | np.ndarray | Photo
-
-NO_EYE = Note("NOT_FUNDUS", "No round field of view stands out: expected a photograph of the back of the eye.")
-TOO_DARK = Note("TOO_DARK", "The field of view is almost black: raise flash or exposure and retake.")
-TOO_BRIGHT = Note("TOO_BRIGHT", "The field of view is almost white: lower flash or exposure and retake.")
-NO_DETAIL = Note("NO_DETAIL", "The field of view has no detail at all: check focus and lens cap and retake.")
 
 
 class Predictor:
@@ -76,14 +72,14 @@ class Predictor:
 def not_gradable(framed: Frame) -> tuple[Note, ...]:
     """Reasons to refuse that need no learning: no eye in the picture, or nothing to see in it."""
     if framed.eye is None:
-        return (NO_EYE,)
+        return (note("NOT_FUNDUS"),)
     side = framed.home.side_px
     middle = framed.image[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4].astype(np.float32)
     brightness = float(middle.max(axis=2).mean())
     if brightness < 12:
-        return (TOO_DARK,)
+        return (note("TOO_DARK"),)
     if float(middle.min(axis=2).mean()) > 243:
-        return (TOO_BRIGHT,)
+        return (note("TOO_BRIGHT"),)
     if float(middle.std(axis=(0, 1)).max()) < 1.5:
-        return (NO_DETAIL,)
+        return (note("NO_DETAIL"),)
     return ()

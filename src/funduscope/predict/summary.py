@@ -83,7 +83,7 @@ def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
             table.writerow(COLUMNS)
 
             def add(row: SummaryRow) -> None:
-                table.writerow([_harmless(cell) for cell in row.cells().values()])
+                table.writerow(harmless(row))
 
             yield add
     except OSError:
@@ -101,6 +101,11 @@ def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:
         for row in rows:
             add(row)
     return Path(path)
+
+
+def harmless(row: SummaryRow) -> list[str | int | float]:
+    """The row's cells as they are written."""
+    return [_harmless(cell) for cell in row.cells().values()]
 
 
 def _harmless(cell: Cell) -> str | int | float:

@@ -12,6 +12,14 @@ from funduscope.errors import Note
 from funduscope.vocabulary import structure
 
 ENGLISH: Final[Mapping[str, str]] = {
+    "NOT_FUNDUS": "No round field of view stands out: expected a photograph of the back of the eye.",
+    "TOO_DARK": "The field of view is too dark: raise flash or exposure and retake.",
+    "TOO_BRIGHT": "The field of view is too bright: lower flash or exposure and retake.",
+    "NO_DETAIL": "The field of view has no detail at all: check focus and lens cap and retake.",
+    "OUT_OF_FOCUS": "Vessels are not sharp: focus again and retake.",
+    "LOW_CONTRAST": "The picture is hazy or without color: clean the lens, widen the pupil and retake.",
+    "FIELD_CUT": "A large part of the field of view is missing or in shadow: center the eye, lift the lid and retake.",
+    "RESEARCH_WEIGHTS": "The model's weights are for research and education.",
     "ICDR_0_NONE": "None of the four kinds of lesion was found: grade 0.",
     "ICDR_1_MA_ONLY": "Microaneurysms ({count}) and no other lesion: grade 1.",
     "ICDR_2_BEYOND_MA": "{kinds} beyond microaneurysms: at least grade {at_least}.",

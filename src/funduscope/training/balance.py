@@ -15,10 +15,16 @@ constant without a second step, and norms are compared as shares of their mean, 
 pcgrad: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020. What
 differs: only parameters that tasks share are operated on.
 
+What counts as shared, for GradNorm and PCGrad, is the encoder alone: the loop hands over its parameters. A decoder that
+structures and landmarks share, and experts that all tasks share, take the plain sum of the weighted gradients.
+
 routed: a small network looks at the losses and gives each task a weight, trained by the loss that it weighs: the
 dynamic routing of the soft-sharing system that this package contains. What differs: as published, nothing keeps it from
-weighing every task with nothing, which is the least loss there is. Here the weights of a batch keep the sum of the
-recipe's, and none falls below a share (`floor`) of its own. Within these bounds it still prefers whom it finds easy.
+weighing every task with nothing, which is the least loss there is; and where the weights' sum is kept, all on the
+smallest loss is the least. Here the network sees and minimizes each loss relative to its own running mean, so that no
+task is small by its scale, and the divergence of its shares from the recipe's is added (`anchor`): least is then the
+recipe's share times exp(-relative loss / anchor), a task that does worse than of late weighing less. The weights of a
+batch keep the sum of the recipe's, and none falls below a share (`floor`) of its own.
 
 Wherever a sum is kept constant, it is kept over the tasks that a batch has: a task that is absent gets and takes
 nothing.
@@ -38,6 +44,8 @@ from funduscope.settings import Balance as Settings
 LARGEST_LOG_VARIANCE = 4.0
 """Uncertainty changes a weight by a factor of exp(4), about 55, at most."""
 _ROUTER_WIDTH = 16
+_MEAN_KEPT = 0.98
+"""Of the running mean of a task's loss, at each batch that has the task: it looks back over about 50 of them."""
 _TINY = 1e-8
 
 
@@ -52,6 +60,8 @@ class Balance(nn.Module, ABC):
         super().__init__()
         self.start = dict(start)
         self.tasks = tuple(task for task, weight in start.items() if weight > 0)
+        self.applied: dict[str, float] = {}
+        """The weights by task that the last batch's losses had; tasks that it lacked are not there."""
 
     @abstractmethod
     def weights(self) -> dict[str, float]:
@@ -61,7 +71,8 @@ class Balance(nn.Module, ABC):
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
         """The weighted total of at least one finite loss, and what is to be minimized beside it but is no part of it.
 
-        Only gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0.
+        Only gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0. Sets
+        `applied`.
         """
 
     def backward(
@@ -73,8 +84,9 @@ class Balance(nn.Module, ABC):
     ) -> Tensor | None:
         """Adds the gradients of everything to `.grad` and returns the detached weighted total, with `extra` in it.
 
-        losses: by task, those that the batch has. extra: added as it is. shared: parameters that tasks share, in the
-        network's order. backward: what turns a scalar into gradients (accelerate's, or `Tensor.backward`), once a call.
+        losses: by task, those that the batch has. extra: added as it is. shared: parameters that count as shared by the
+        tasks, in the network's order: the encoder's. backward: what turns a scalar into gradients (accelerate's, or
+        `Tensor.backward`), once a call.
         None where no task has a loss. A total that is not finite is returned without any gradient or change.
         """
         counted = {task: loss.float() for task, loss in losses.items() if self.start[task] > 0}
@@ -96,6 +108,11 @@ class Balance(nn.Module, ABC):
         """(T,) their start weights, on the device of `like`."""
         return torch.tensor([self.start[task] for task in tasks], device=like.device)
 
+    def weighed(self, losses: dict[str, Tensor], weights: Tensor) -> Tensor:
+        """The sum of the losses times (T,) weights in the same order, of which it takes note."""
+        self.applied = dict(zip(losses, weights.tolist(), strict=True))
+        return (weights * torch.stack(list(losses.values()))).sum()
+
 
 class Fixed(Balance):
     """The recipe's weights."""
@@ -104,7 +121,8 @@ class Fixed(Balance):
         return dict(self.start)
 
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        return torch.stack([self.start[task] * loss for task, loss in losses.items()]).sum(), None
+        values = list(losses.values())
+        return self.weighed(losses, self.starts(list(losses), values[0])), None
 
 
 class Uncertainty(Balance):
@@ -121,9 +139,8 @@ class Uncertainty(Balance):
 
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
         logs = torch.stack([self._bounded(task) for task in losses])
-        values = torch.stack(list(losses.values()))
-        starts = self.starts(list(losses), values)
-        return (starts * torch.exp(-logs) * values).sum(), (starts * logs).sum() / 2
+        starts = self.starts(list(losses), logs)
+        return self.weighed(losses, starts * torch.exp(-logs)), (starts * logs).sum() / 2
 
     def _bounded(self, task: str) -> Tensor:
         """Almost the parameter itself near zero; a clamp would let no gradient bring it back."""
@@ -151,7 +168,7 @@ class GradNorm(Balance):
         tasks, values = list(losses), torch.stack(list(losses.values()))
         pace = self._pace(tasks, values.detach())
         weights = self._weigh(tasks)
-        total = (weights.detach() * values).sum()
+        total = self.weighed(losses, weights.detach())
         matrices = [parameter for parameter in shared if parameter.ndim > 1]
         if len(tasks) < 2 or not matrices:
             return total, None
@@ -191,8 +208,9 @@ class PCGrad(Balance):
         What it changes is given back as a product with the parameters, whose gradient is just that: so it goes the way
         of every other gradient, whatever `backward` does to it.
         """
+        starts = self.starts(list(losses), next(iter(losses.values())))
+        total = self.weighed(losses, starts)
         weighted = [self.start[task] * loss for task, loss in losses.items()]
-        total = torch.stack(weighted).sum()
         steps = cast(Tensor, self.steps)
         steps += 1
         if len(weighted) < 2 or not shared:
@@ -213,37 +231,62 @@ class PCGrad(Balance):
 
 
 class LossRouter(Balance):
-    """A network from the logarithms of the losses to the weights; floor: the least share of its start a task keeps."""
+    """A network from the logarithms of the losses, relative to their running means, to the weights.
 
-    def __init__(self, start: dict[str, float], floor: float) -> None:
+    floor: the least share of its start a task keeps. anchor: how strongly the weights are drawn to the start weights.
+    """
+
+    def __init__(self, start: dict[str, float], floor: float, anchor: float) -> None:
         super().__init__(start)
-        self.floor = floor
+        self.floor, self.anchor = floor, anchor
         count = len(self.tasks)
         last = nn.Linear(_ROUTER_WIDTH, count)
         nn.init.zeros_(last.weight)  # so that it starts from the recipe's weights
         nn.init.zeros_(last.bias)
         self.router = nn.Sequential(nn.Linear(2 * count, _ROUTER_WIDTH), nn.Tanh(), last)
         self.register_buffer("last", torch.zeros(count))  # each task's last loss; 0: not seen yet
+        self.register_buffer("mean", torch.zeros(count))  # and its running mean
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
         """As the router would weigh the last losses, had they come together."""
         seen = [task for task, last in zip(self.tasks, cast(Tensor, self.last).tolist(), strict=True) if last]
-        return self.start | (dict(zip(seen, self._weigh(seen).tolist(), strict=True)) if seen else {})
+        if not seen:
+            return dict(self.start)
+        starts = self.starts(seen, cast(Tensor, self.last))
+        return self.start | dict(zip(seen, self._weigh(self._shares(seen), starts).tolist(), strict=True))
 
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        tasks, values = list(losses), torch.stack(list(losses.values()))
-        cast(Tensor, self.last)[self.places(tasks)] = values.detach().clamp(min=_TINY)
-        return (self._weigh(tasks) * values).sum(), None
+        tasks = list(losses)
+        self._look(tasks, torch.stack(list(losses.values())).detach())
+        shares = self._shares(tasks)
+        starts = self.starts(tasks, shares)
+        total = self.weighed(losses, self._weigh(shares, starts).detach())
+        away = (shares * (shares.clamp(min=_TINY) * starts.sum() / starts).log()).sum()
+        return total, (shares * self._relative(tasks)).sum() + self.anchor * away
 
-    def _weigh(self, tasks: Sequence[str]) -> Tensor:
-        """(T,) weights of those tasks, by their last losses; the router sees which there are."""
+    def _look(self, tasks: Sequence[str], values: Tensor) -> None:
+        """Takes in the losses of a batch."""
+        last, mean, places = cast(Tensor, self.last), cast(Tensor, self.mean), self.places(tasks)
+        last[places] = values.clamp(min=_TINY)
+        moved = _MEAN_KEPT * mean[places] + (1 - _MEAN_KEPT) * last[places]
+        mean[places] = torch.where(mean[places] > 0, moved, last[places])
+
+    def _relative(self, tasks: Sequence[str]) -> Tensor:
+        """(T,) the last losses over their running means."""
+        places = self.places(tasks)
+        return cast(Tensor, self.last)[places] / cast(Tensor, self.mean)[places]
+
+    def _shares(self, tasks: Sequence[str]) -> Tensor:
+        """(T,) shares of those tasks, which sum to 1, by their last losses; the router sees which there are."""
         last, places = cast(Tensor, self.last), self.places(tasks)
         there, logs = torch.zeros_like(last), torch.zeros_like(last)
-        there[places], logs[places] = 1.0, last[places].log()
-        starts = self.starts(tasks, last)
-        moved = _shares(self.router(torch.cat([logs, there]))[places], starts)
-        return self.floor * starts + (1 - self.floor) * moved
+        there[places], logs[places] = 1.0, self._relative(tasks).log()
+        logits = self.router(torch.cat([logs, there]))[places]
+        return torch.softmax(logits + self.starts(tasks, last).log(), 0)
+
+    def _weigh(self, shares: Tensor, starts: Tensor) -> Tensor:
+        return self.floor * starts + (1 - self.floor) * starts.sum() * shares
 
 
 def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
@@ -253,7 +296,7 @@ def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
         "uncertainty": lambda: Uncertainty(start),
         "gradnorm": lambda: GradNorm(start, settings.alpha),
         "pcgrad": lambda: PCGrad(start),
-        "routed": lambda: LossRouter(start, settings.floor),
+        "routed": lambda: LossRouter(start, settings.floor, settings.anchor),
     }
     return kinds[settings.kind]()
 

@@ -3,7 +3,7 @@
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531): a student meets the
 teachers' softened grades. What differs: several teachers are one, by the mean of their calibrated probabilities;
 structures are met pixel by pixel and landmarks as heat maps; each teacher is asked at the magnification at which it
-learned the answer.
+learned the answer, and not asked where the student's photos hold too little for that.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from funduscope.vocabulary import CODES, LANDMARKS
 
 STRUCTURE_STRIDE, LANDMARK_STRIDE = 2, 4
 """Of the teachers' maps, over the side of the batch that the student sees."""
+MOST_ENLARGED = 1.5
+"""A photo enlarged further is none that a teacher knows: lesions of a few pixels are no longer in it."""
 _MULTIPLE_PX = 32
 _TINY = 1e-8
 
@@ -51,12 +53,25 @@ class Teachers:
     """Trained models that answer for a student's batches.
 
     checkpoints: what is learned from, at least one. student: decides which answers are asked for, in which order, and
-    at which magnification a batch comes. Raises `CheckpointError` where recipe and weights do not make a network.
+    at which magnification a batch comes. Raises `CheckpointError` where recipe and weights do not make a network,
+    `ValueError` where no teacher can be asked for anything.
     """
 
     def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
         self.student = student
         self.teachers = [(held.network(), held.recipe, held.card.get("temperatures", {})) for held in checkpoints]
+        asked = _answers(student.tasks)
+        left = [(recipe, sorted((asked & _answers(recipe.tasks)) - self._ratios(recipe, asked).keys()))
+                for _, recipe, _ in self.teachers]  # fmt: skip
+        self.unasked = "; ".join(
+            f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
+            f"px, more than {MOST_ENLARGED} times the student's {_side_px(student.views, names[0])} px"
+            for recipe, names in left
+            if names
+        )
+        """In words, what teachers know but cannot be asked for; empty where there is nothing of the kind."""
+        if not any(self._ratios(recipe, asked) for _, recipe, _ in self.teachers):
+            raise ValueError(f"No teacher can be asked for anything: {self.unasked or 'they answer other tasks'}.")
 
     def __call__(self, image: Tensor, whole: Tensor | None = None) -> Taught:
         """(B, H, W, 3) uint8 photos as the student sees them to what it should answer.
@@ -76,13 +91,18 @@ class Teachers:
                 rows |= dict.fromkeys(means, seen)
         return _taught(found, rows)
 
+    def _ratios(self, recipe: Recipe, asked: set[str]) -> dict[str, float]:
+        """By what a teacher can be asked for: how much larger than the student it has to see the eye for it."""
+        known = asked & _answers(recipe.tasks)
+        ratios = {name: _side_px(recipe.views, name) / _side_px(self.student.views, name) for name in known}
+        return {name: ratio for name, ratio in ratios.items() if ratio <= MOST_ENLARGED}
+
     def _means(self, image: Tensor, asked: set[str]) -> dict[str, Tensor]:
         """The mean of the teachers' probabilities by name, over those that answer it."""
         answers: dict[str, list[Tensor]] = {}
         for network, recipe, temperatures in self.teachers:
             network.to(image.device)
-            known = asked & _answers(recipe.tasks)
-            ratios = {name: _side_px(recipe.views, name) / _side_px(self.student.views, name) for name in known}
+            ratios = self._ratios(recipe, asked)
             for ratio in sorted({*ratios.values()}):
                 with torch.inference_mode():
                     outputs = network(_resized(image, ratio))

@@ -105,12 +105,20 @@ def environment() -> dict[str, Any]:
             versions[package] = None
     return {
         "funduscope": __version__,
+        "device": device(),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "packages": versions,
     }
+
+
+def device() -> str:
+    """What a training here computes on: cpu, or cuda with the accelerator's product name."""
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
 
 
 def fingerprint(cases: list[Case]) -> str:

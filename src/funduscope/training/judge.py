@@ -95,7 +95,8 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
                 scores[f"{dataset} {code} {name}"] = masked.value(dataset, f"{code} mask", name)
             for name in ("AP", "IoU"):
                 found[name].append(scores[f"{dataset} {code} {name}"])
-        scores[f"{dataset} OD IoU"] = masked.value(dataset, "OD mask", "IoU")
+        for name in ("Dice", "IoU"):
+            scores[f"{dataset} OD {name}"] = masked.value(dataset, "OD mask", name)
         found["disc"].append(scores[f"{dataset} OD IoU"])
     lesions, overlaps = (found[name] if not np.isnan(found[name]).all() else found["disc"] for name in ("AP", "IoU"))
     return scores, lesions, overlaps

@@ -7,6 +7,7 @@ of an epoch is seeded by the epoch, and the checkpoint holds weights, average an
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -159,7 +160,7 @@ class Loop:
         return better
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        """One pass; returns the mean of each loss over the steps that had it."""
+        """One pass; returns the mean of each loss, and of each weight that it had, over the steps that had it."""
         torch.manual_seed(self.recipe.training.seed * 100_003 + epoch)  # dropout's draws
         # A resumed run must tell accelerate where it stands, which else starts again with the first epoch's photos.
         self.loader.set_epoch(epoch - 1)
@@ -168,8 +169,8 @@ class Loop:
         counts: dict[str, int] = defaultdict(int)
         bad, usage = 0, Usage()
         for batch in self.loader:
-            losses, rate = self._step(batch, usage)
-            if losses is None:
+            numbers, rate = self._step(batch, usage)
+            if numbers is None:
                 bad += 1
                 if bad > MOST_BAD_STEPS:
                     raise TrainingError(
@@ -177,16 +178,14 @@ class Loop:
                         "lower training.learning_rate."
                     )
                 continue
-            for name, value in losses.items():
+            for name, value in numbers.items():
                 sums[name] += value
                 counts[name] += 1
-        means = {f"loss {name}": sums[name] / counts[name] for name in sums}
-        weighed = {} if self.recipe.balance.kind == "fixed" else self.balance.weights()
-        weights = {f"weight {task}": weight for task, weight in weighed.items() if task in sums}
-        return means | weights | usage.numbers() | {"rate": rate, "skipped": bad}
+        return {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
 
     def _step(self, batch: dict[str, Tensor], usage: Usage) -> tuple[dict[str, float] | None, float]:
-        """One batch: losses by task, or None where loss or gradient was not finite and the step was skipped."""
+        """One batch: losses and the tasks' weights by name, and the rate; None for them where loss or gradient was not
+        finite and the step was skipped."""
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
         rate = rate_at(self._progress(), settings.warm_up_frac, settings.schedule) * self.plateau.scale
@@ -196,8 +195,9 @@ class Loop:
         with self.accelerator.accumulate(self.network):
             with self.accelerator.autocast():
                 outputs = self.network(batch["image"])
+            told: dict[str, Tensor] = {}
             losses = task_losses(
-                outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks
+                outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks, told
             )
             if self.teachers is not None:
                 taught = self.teachers(batch["image"], batch["whole"])
@@ -215,7 +215,10 @@ class Loop:
             return None, rate
         if routing is not None:
             losses["routing"] = routing
-        return {name: float(loss.detach()) for name, loss in losses.items()} | {"total": float(total)}, rate
+        losses |= {f"dense {code}": loss for code, loss in told.items()} | {"total": total}
+        numbers = {f"loss {name}": float(loss.detach()) for name, loss in losses.items()}
+        weights = {} if self.recipe.balance.kind == "fixed" else self.balance.applied
+        return numbers | {f"weight {task}": weight for task, weight in weights.items()}, rate
 
     def _update(self) -> bool:
         """Steps by what has gathered in the gradients; False where nothing has, or it is not finite."""
@@ -228,6 +231,19 @@ class Loop:
             self.average.update(self._plain())
         self.optimizer.zero_grad()
         return sound
+
+    def peak_mb(self) -> float | None:
+        """The most memory so far in 10**6 bytes: of the accelerator's where there is one, else resident, of this
+        process since its start and without the loader's workers; None where the system does not say.
+        """
+        if self.accelerator.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.accelerator.device) / 1e6
+        try:
+            import resource
+        except ImportError:  # not a Unix
+            return None
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
     def _progress(self) -> float:
         """The share of all steps that is done."""
@@ -297,7 +313,7 @@ def bfloat16(precision: str) -> bool:
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:
-    """An epoch in one line for the terminal: the losses and what selects; everything else is in the journal."""
-    shown = [name for name in line if name.startswith("loss ")] + ["validation selection"]
+    """An epoch in one line for the terminal: the tasks' losses and what selects; everything else is in the journal."""
+    shown = [name for name in line if name.startswith("loss ") and name.count(" ") == 1] + ["validation selection"]
     numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]
     return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)

@@ -33,10 +33,12 @@ def task_losses(
     structures: Sequence[str],
     class_weights: dict[str, Tensor],
     landmarks: Sequence[str] = LANDMARKS,
+    told: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Unweighted losses by task: grade, dme, dense, landmarks; a task with nothing known in the batch is left out.
 
     class_weights: per task (classes,) float; `structures` and `landmarks` name the planes of the outputs in order.
+    told: takes in the loss of each structure by its code, which dense is the mean of.
     """
     losses: dict[str, Tensor] = {}
     for task in ("grade", "dme"):
@@ -45,7 +47,10 @@ def task_losses(
             among = batch["dme_among"] if task == "dme" else None
             add(losses, task, grade_loss(logits, batch[task], among, class_weights[task], settings.label_smoothing))
     if outputs.structures is not None:
-        add(losses, "dense", dense_loss(outputs.structures, batch["coverage"], batch["known"], structures, settings))
+        each = structure_losses(outputs.structures, batch["coverage"], batch["known"], structures, settings)
+        add(losses, "dense", _mean(each))
+        if told is not None:
+            told |= each
     if outputs.landmarks is not None:
         order = [LANDMARKS.index(name) for name in landmarks]
         points, known = batch["landmarks"][:, order], batch["landmarks_known"][:, order]
@@ -86,7 +91,18 @@ def grade_loss(
 def dense_loss(
     logits: Tensor, coverage: Tensor, known: Tensor, structures: Sequence[str], settings: Loss
 ) -> Tensor | None:
-    """The recipe's terms per structure over its known pixels, mean over the structures that have any to learn from.
+    """The mean of `structure_losses` over the structures that have any to learn from."""
+    return _mean(structure_losses(logits, coverage, known, structures, settings))
+
+
+def _mean(losses: dict[str, Tensor]) -> Tensor | None:
+    return torch.stack(list(losses.values())).mean() if losses else None
+
+
+def structure_losses(
+    logits: Tensor, coverage: Tensor, known: Tensor, structures: Sequence[str], settings: Loss
+) -> dict[str, Tensor]:
+    """The recipe's terms over the known pixels of each structure that has any to learn from, by its code.
 
     logits (B, L, h, w), resized to the targets; coverage (B, channels, H, W) uint8; known alike, bool. The channel of
     either exudate is met by the larger of the two logits.
@@ -95,15 +111,14 @@ def dense_loss(
     planes = {code: logits[:, index] for index, code in enumerate(structures)}
     if "EX" in planes and "SE" in planes:
         planes[EITHER_EXUDATE] = torch.maximum(planes["EX"], planes["SE"])
-    parts = []
+    losses: dict[str, Tensor] = {}
     for index, code in enumerate(CHANNELS):
         mask = known[:, index]
         if code in planes and mask.any():
             target = coverage[:, index][mask].float() / 255
-            part = _pixel_loss(planes[code][mask], target, settings.focus.get(code, settings.positive_weight), settings)
-            if part is not None:
-                parts.append(part)
-    return torch.stack(parts).mean() if parts else None
+            weight = settings.focus.get(code, settings.positive_weight)
+            add(losses, code, _pixel_loss(planes[code][mask], target, weight, settings))
+    return losses
 
 
 def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, settings: Loss) -> Tensor | None:

@@ -16,7 +16,7 @@ import torch
 from funduscope import checkpoint
 from funduscope.data.case import Case, LabelError
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import placed, validation_fold, write_folds
+from funduscope.data.folds import fold_key, placed, read_folds, validation_fold, write_folds
 from funduscope.data.grouping import join_bare
 from funduscope.data.prepare import cached, default_cache
 from funduscope.evaluate import score_stream
@@ -31,7 +31,7 @@ from funduscope.scores import summarize
 from funduscope.training.calibrate import calibrate
 from funduscope.training.distill import Teachers
 from funduscope.training.journal import environment, fingerprint
-from funduscope.training.loop import Judge, Loop, TrainingError
+from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
 
@@ -68,12 +68,14 @@ def run(
     teachers: Sequence[Path] = (),
     make_judge: Callable[[Recipe, list[Case]], Judge] | None = None,
     progress: Progress = lambda items, words, total: items,
+    command: str | None = None,
 ) -> Path:
     """Trains, or goes on with what stands in the folder, and returns the best checkpoint.
 
     init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
     learned beside the labels. make_judge: makes the judge of the validation photos from the resolved recipe. progress:
-    wraps what takes long. Raises `TrainingError`.
+    wraps what takes long. command: what run.json says was asked for; without it this call, in words. Raises
+    `TrainingError`.
     """
     held = folder / "folds.csv"
     cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
@@ -87,7 +89,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     _check_fold(folder, fold)
     for start in (init, *teachers):
-        _check_init(start, fold)
+        _check_start(start, parts.test, fold)
     if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
         write_folds(cases, folder / "folds.csv")
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
@@ -104,17 +106,38 @@ def run(
             f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
             "labels, or name the data set in sampling.whole."
         )
-    about = _about(recipe, parts, used, fold, teachers)
+    about = {"command": command or _call(recipe, fold, init, teachers)} | _about(recipe, parts, used, fold, teachers)
     _check_same(folder, about)
     files = _prepare(progress(used, "Preparing", len(used)), recipe.views.close_px)
     parts = replace(parts, train=[case for case in parts.train if case.key in files or case.key not in seen])
     _describe(folder, recipe, about | {"unreadable": sorted(case.key for case in used if case.key not in files)})
     draw_samples(recipe, parts.train, files, folder / "samples.png")
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
-    taught = Teachers([checkpoint.load(path) for path in teachers], recipe) if teachers else None
-    Loop(recipe, network, parts.train, files, folder, judge, taught).run()
+    taught = _teachers(teachers, recipe) if teachers else None
+    if taught is not None and taught.unasked:
+        print(f"note: {taught.unasked}", file=sys.stderr)
+    loop = Loop(recipe, network, parts.train, files, folder, judge, taught)
+    loop.run()
+    _note_memory(folder, loop.peak_mb())
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
+
+
+def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
+    held = [checkpoint.load(path) for path in paths]
+    try:
+        return Teachers(held, recipe)
+    except ValueError as error:  # nothing that they could be asked for
+        raise TrainingError(f"{error} Choose teachers that see the eye as large, or other views.") from error
+
+
+def _note_memory(folder: Path, peak_mb: float | None) -> None:
+    """Enters into run.json how much memory the loop took; of a run that went on, the most of its parts."""
+    path = folder / "run.json"
+    about = json.loads(path.read_text("utf-8"))
+    known = [one for one in (peak_mb, about.get("training_peak_mb")) if one is not None]
+    if known:
+        path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
 def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
@@ -134,7 +157,9 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
     if validation:
         predictor = Predictor(TorchRuntime(network, card))
         card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
-    about = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
+    about: dict[str, Any] = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
+    run_of = json.loads((folder / "run.json").read_text("utf-8"))
+    about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, held.recipe, {"weights": held.group("weights")}, card.to_dict(), held.progress)
     (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
@@ -204,14 +229,36 @@ def _check_fold(folder: Path, fold: int | None) -> None:
         raise TrainingError(f"{folder} holds a run of fold {held}, not of {fold}: choose another folder or that fold.")
 
 
-def _check_init(init: Path | None, fold: int | None) -> None:
-    """Weights of a run of another fold have seen the photos that this one is to be tested on."""
-    about = init.with_name("run.json") if init is not None else None
-    if fold is None or about is None or not about.is_file():
+def _check_start(weights: Path | None, test: Sequence[Case], fold: int | None) -> None:
+    """Weights that learned from, or were chosen on, a photo of this run's test fold would flatter its scores.
+
+    By photo where the weights' run lists its folds, which may differ from these; by number where it does not. Weights
+    of no run cannot be judged, which is said.
+    """
+    if weights is None or not test:
         return
-    held = json.loads(about.read_text("utf-8"))["fold"]
-    if held != fold:
-        raise TrainingError(f"{about.parent} was trained on photos of fold {fold}: start from a run of that fold.")
+    about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
+    if not about.is_file():
+        learned = checkpoint.load(weights).card.get("about", {}).get("trained on")
+        says = f"its card says: trained on {json.dumps(learned)}" if learned else "its card does not say which"
+        print(
+            f"warning: {weights.name} is not in a run's folder, so nobody can tell whether it learned from photos of "
+            f"this run's test fold ({says}); if so, scores on that fold are too good.",
+            file=sys.stderr,
+        )
+        return
+    theirs = json.loads(about.read_text("utf-8"))["fold"]
+    if not listed.is_file():
+        if theirs != fold:
+            raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
+        return
+    places = read_folds(listed)
+    seen = [case.key for case in test if places.get(fold_key(case), ("", theirs))[1] != theirs]
+    if seen:
+        raise TrainingError(
+            f"{about.parent} learned from, or was chosen on, {len(seen)} of the {len(test)} photos that this run is to "
+            f"be tested on, such as {seen[0]}: start from a run with the same test fold and the same folds.csv."
+        )
 
 
 def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
@@ -249,15 +296,32 @@ def _about(
         "recipe": recipe.name,
         "fold": fold,
         "seed": recipe.training.seed,
-        "teachers": [path.parent.name for path in teachers],
+        "teachers": [_named(path) for path in teachers],
         "photos": counts,
         "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
         "data_fingerprint": fingerprint(used),
+        "precision": "bfloat16" if bfloat16(recipe.training.precision) else "float32",
         "environment": environment(),
     }
 
 
+def _call(recipe: Recipe, fold: int | None, init: Path | None, teachers: Sequence[Path]) -> str:
+    """The call of `run` with names instead of paths."""
+    given = [repr(recipe.name), f"fold={fold}"]
+    given += [f"init={_named(init)!r}"] if init is not None else []
+    given += [f"teachers={[_named(path) for path in teachers]}"] if teachers else []
+    return f"run({', '.join(given)})"
+
+
+def _named(weights: Path) -> str:
+    """The run of a checkpoint, or the file where it lies in none."""
+    return weights.parent.name if weights.with_name("run.json").is_file() else weights.name
+
+
 def _describe(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json."""
+    """Writes recipe.toml and run.json; what was measured before, where the run goes on, stays."""
+    path = folder / "run.json"
+    held = json.loads(path.read_text("utf-8")) if path.is_file() and (folder / "last.safetensors").is_file() else {}
+    about |= {name: held[name] for name in ("training_peak_mb",) if name in held}
     (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -49,9 +50,28 @@ def train(
 
     start = weights_of(init) if init else None
     teachers = [weights_of(model) for model in teacher or []]
-    best = run_training(settings, read_data(data), run, fold, start, teachers, make_judge, tracked)
+    command = _command(recipe, data, run, fold, init, teacher or [], change or [])
+    best = run_training(settings, read_data(data), run, fold, start, teachers, make_judge, tracked, command)
     print(f"The best epoch's weights: {best}")
     return 0
+
+
+def _command(
+    recipe: str,
+    data: list[Path],
+    run: Path,
+    fold: int | None,
+    init: str | None,
+    teachers: list[str],
+    changes: list[str],
+) -> str:
+    """The command as it was given, but names for paths: whose folders they lay in is nobody's concern."""
+    words = ["funduscope", "train", Path(recipe).name]
+    words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
+    words += [] if fold is None else ["--fold", str(fold)]
+    words += [] if init is None else ["--init", Path(init).name]
+    words += [part for model in teachers for part in ("--teacher", Path(model).name)]
+    return shlex.join([*words, *(part for change in changes for part in ("--set", change))])
 
 
 def export(

@@ -3,8 +3,9 @@
 
    Works on every element with `data-viewer` that holds an `svg[data-photo]`; its viewBox is what is seen of the photo.
    Controls inside the element: `button[data-zoom="in|out|all"]`, `button[data-bare]` (the photo alone),
-   `input[type=checkbox][data-show=CODE]` and `input[type=range][data-fade=CODE]` for `g[data-layer=CODE]`. */
-(() => {
+   `input[type=checkbox][data-show=CODE]` and `input[type=range][data-fade=CODE]` for `g[data-layer=CODE]`.
+   `attachViewer(element)` does it for one that came later, and gives back what moves it. */
+const attachViewer = (() => {
   const DEEPEST = 40;
   const STEP = 1.4;
 
@@ -114,7 +115,10 @@
       slider.addEventListener("input", apply);
       apply();
     }
+    return { look, zoom, toPhoto, seen: () => seen };
   };
 
-  document.querySelectorAll("[data-viewer]").forEach(attach);
+  return attach;
 })();
+
+document.querySelectorAll("[data-viewer]").forEach(attachViewer);

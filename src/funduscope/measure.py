@@ -21,6 +21,15 @@ FRAME_PX: Final = 320
 _CORE: Final = 0.8
 """Sharpness is measured within this part of the radius: lens edges and rims are blurred in good photos too."""
 
+_EVEN: Final = 6
+"""Levels that a row of one color may span after compression."""
+
+_BLOCK_PX: Final = 17
+_LEAST_FILLED: Final = 0.05
+_UNLIKE_FILL: Final = 25
+_STRAIGHT: Final = 0.4
+"""Share of a row, just above what is filled, that must differ from it."""
+
 _FIELD: Final = 0.9
 """Light is measured within this part of the radius."""
 
@@ -36,12 +45,14 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
 
     brightness, red, green, blue: medians in the field. spread: how far the levels in the field reach. dark, washed:
     shares of the field that are almost black, almost white; full: where the brightest color is at its limit. contrast:
-    how far green reaches. chroma: how colored the field is; off_color: share of it that is greener or bluer than red.
+    how far green reaches. chroma: how colored the field is; off_color: share of it that is greener or bluer than red;
+    tints: span of the logarithm of red over green.
     sharpness: finest over next finer detail, as energies and as depths of dark lines (`sharp_lines`); a Gaussian blur
-    of 1.4 frame px halves it. vessels: contrast of the clearest dark lines. detail: energy of the finest detail.
+    of 1.4 frame px halves it. all_ways: finest detail in the direction that has least over the one that has most: a
+    movement leaves it across its way alone. vessels: contrast of the clearest dark lines. detail: energy of the finest.
     seen: share of the field's circle that lies in the photo; left, top, right, bottom: how deep the circle reaches
     beyond the photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible.
-    outside: brightness around the field.
+    outside: brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
     """
     field, core = _regions(framed)
     image = framed.image.astype(np.float32)
@@ -52,7 +63,27 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
         **_sharpness(image[..., 1], field, core),
         **_geometry(framed),
         **_surround(pixels, framed.eye),
+        "filled": filled_below(pixels),
     }
+
+
+def filled_below(pixels: np.ndarray) -> float:
+    """Share of a photo's height, from below, that one even color fills as where a file was cut short, 0 to 1.
+
+    The rest of a field of view ends there in a straight line across much of the photo: a field that ends by itself
+    narrows before, and bars that were added to make a photo square are above as well as below.
+    """
+    low, high = pixels.min(axis=1).astype(np.int16), pixels.max(axis=1).astype(np.int16)
+    even = ((high - low).max(axis=1) <= _EVEN) & (np.abs(low - low[-1]).max(axis=1) <= _EVEN)
+    count = len(even) if even.all() else int(np.argmin(even[::-1]))
+    above = len(even) - count - _BLOCK_PX  # the last row of blocks may be half filled
+    if count < _LEAST_FILLED * len(even) or above < 0:
+        return 0.0
+    if even[: count // 4 + 1].all():
+        return 0.0
+    row, fill = pixels[above].astype(np.int16), np.median(pixels[-1], axis=0)
+    ends = np.abs(row - fill).max(axis=1) > _UNLIKE_FILL
+    return count / len(even) if ends.mean() > _STRAIGHT else 0.0
 
 
 def _regions(framed: Frame) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +102,7 @@ def _light(colors: np.ndarray) -> dict[str, float]:
     red, green, blue = (float(value) for value in np.median(colors, axis=0))
     brightest, darkest = colors.max(axis=1), colors.min(axis=1)
     low, high = np.percentile(brightest, (2, 98))
+    ratio = np.log((colors[:, 0] + 10) / (colors[:, 1] + 10))
     return {
         "brightness": float(np.median(brightest)),
         "red": red,
@@ -82,6 +114,7 @@ def _light(colors: np.ndarray) -> dict[str, float]:
         "washed": float(((colors[:, 0] >= 250) & (colors[:, 1] >= 235)).mean()),
         "contrast": float(np.ptp(np.percentile(colors[:, 1], (2, 98)))),
         "chroma": float(np.percentile(brightest - darkest, 90)),
+        "tints": float(np.ptp(np.percentile(ratio, (3, 97)))),
         "off_color": float((np.maximum(colors[:, 1], colors[:, 2]) > colors[:, 0] + 12).mean()),
     }
 
@@ -104,8 +137,19 @@ def _sharpness(green: np.ndarray, field: np.ndarray, core: np.ndarray) -> dict[s
         "sharpness": energy / max(next_energy, 1e-3),
         "sharp_lines": lines / max(next_lines, 1e-3),
         "detail": energy,
+        "all_ways": _all_ways(fine - middle, core),
         "vessels": float(np.percentile(_ridges(smooth(1.2), ground)[core], 97)),
     }
+
+
+def _all_ways(detail: np.ndarray, core: np.ndarray) -> float:
+    """How strong detail changes in the direction in which it changes least, over that in which it does most.
+
+    Eigenvalues of the gradient's covariance over the core (the structure tensor of Förstner and Gülch, 1987).
+    """
+    across, down = (cv2.Sobel(detail, cv2.CV_32F, dx, 1 - dx, ksize=3)[core] for dx in (1, 0))
+    least, most = np.linalg.eigvalsh(np.cov(np.stack([across, down])))
+    return float(np.sqrt(max(least, 0.0) / max(most, 1e-9)))
 
 
 def _ridges(light: np.ndarray, ground: np.ndarray) -> np.ndarray:

@@ -1,0 +1,113 @@
+"""How quickly the page answers, and whether its memory stays flat: photos uploaded one after the other in one session.
+
+    python -m benchmarks.page FOLDER [--count 50]
+
+FOLDER holds photos (JPEG, PNG, TIFF); where there are fewer than asked for, they are taken again with a corner changed,
+so that no answer comes from what is held. Needs chromium and playwright. Prints, for every tenth upload, the seconds
+from the upload to the drawn answer, the processor seconds that the server took for it, and the server's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import psutil
+from playwright.sync_api import Page, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+
+
+def main() -> None:
+    """Runs the measurement and prints its table."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("folder", type=Path)
+    asked.add_argument("--count", type=int, default=50)
+    given = asked.parse_args()
+    port = _free_port()
+    command = [sys.executable, "-m", "funduscope.cli", "app", "--headless", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-US")
+            page.set_default_timeout(120_000)
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.get_by_test_id("stFileUploaderDropzone").wait_for()
+            _measure(page, psutil.Process(server.pid), itertools.islice(_photos(given.folder), given.count))
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _measure(page: Page, server: psutil.Process, photos: Iterator[tuple[str, bytes]]) -> None:
+    print(f"{'upload':>6} {'MB':>6} {'wall s':>7} {'cpu s':>6} {'memory MB':>10} {'peak MB':>8}")
+    peak, walls, spent = 0, [], []
+    for number, (name, data) in enumerate(photos, start=1):
+        cpu, begun = _cpu(server), time.perf_counter()
+        page.locator("input[type=file]").set_input_files(
+            {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+        )
+        page.get_by_role("heading", name=name).wait_for(state="attached")
+        page.locator("svg[data-photo]").wait_for()
+        walls.append(time.perf_counter() - begun)
+        spent.append(_cpu(server) - cpu)
+        peak = max(peak, server.memory_info().rss)
+        if number % 10 == 0 or number == 1:
+            held = server.memory_info().rss / 1e6
+            print(f"{number:6} {len(data) / 1e6:6.1f} {walls[-1]:7.2f} {spent[-1]:6.2f} {held:10.0f} {peak / 1e6:8.0f}")
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    middle = len(walls) // 2
+    print(f"median: {sorted(walls)[middle]:.2f} s of wall time, {sorted(spent)[middle]:.2f} s of processor time")
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _photos(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Endless photos, each another: of the folder, then with one pixel changed."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    for round_number in itertools.count():
+        for index, path in enumerate(paths):
+            name = f"photo{round_number * len(paths) + index}.jpg"
+            if round_number == 0:
+                yield name, path.read_bytes()
+                continue
+            pixels = cv2.imread(str(path))
+            assert pixels is not None
+            pixels[:8, :8] = 8 * round_number
+            yield name, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit("the server does not answer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Whether a photo can be graded: a small network over what is measured of it, and what a photographer can do about it.
+
+It learned from EyePACS photos that graders called good or to be rejected, and from photos of four other clinics that
+were spoiled on purpose; `benchmarks/gradability.py` fits it and prints how well it does on photos that it did not
+learn from.
+It knows nothing of retinopathy, and it is the same for every model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+
+from funduscope.errors import Note
+from funduscope.predict.words import note
+
+FEATURES: Final = (
+    *("brightness", "log brightness", "spread", "dark", "full", "washed", "contrast", "chroma", "off color"),
+    *("sharpness", "sharp lines", "log detail", "log vessels", "all ways", "seen", "cut sideways", "cut upright"),
+)
+"""What `features` gives, in order."""
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "OUT_OF_FOCUS": ("sharpness", "sharp lines", "log detail", "log vessels", "all ways"),
+    "LIGHT": ("brightness", "log brightness", "dark", "full", "washed"),
+    "LOW_CONTRAST": ("spread", "contrast", "chroma", "off color"),
+    "FIELD_CUT": ("seen", "cut sideways", "cut upright"),
+}
+"""Features that one thing spoils; LIGHT is told as TOO_DARK or TOO_BRIGHT."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gradability:
+    """The fitted model. center, scale (F,): of the features; layers: weights (in, out) and biases (out,), tanh between.
+
+    usual (F,): medians of good photos. threshold: below this score a photo is refused. about: how it came about.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    usual: np.ndarray
+    threshold: float
+    about: dict[str, Any]
+
+    def score(self, measures: Mapping[str, float]) -> float:
+        """The probability, 0 to 1, that a photo with these measures (of `measure.measure`) can be graded."""
+        return self._score(features(measures))
+
+    def reasons(self, measures: Mapping[str, float]) -> tuple[Note, ...]:
+        """Why a photo is refused, the most to blame first; empty where it is not.
+
+        To blame are the measures that make up most of the difference between this photo and a usual good one.
+        """
+        values = features(measures)
+        if self._score(values) >= self.threshold:
+            return ()
+        gains = {code: self._score(self._mended(values, names)) for code, names in GROUPS.items()}
+        most = max(gains, key=gains.__getitem__)
+        dark = values[0] < self.usual[0]
+        return (note(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
+
+    def to_json(self) -> str:
+        """One JSON object that `from_json` reads back."""
+        return json.dumps(asdict(self), default=lambda array: np.round(array, 5).tolist(), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Gradability:
+        tree = json.loads(text)
+        arrays = {name: np.array(tree[name], np.float64) for name in ("center", "scale", "usual")}
+        layers = tuple(
+            (np.array(weights, np.float64), np.array(biases, np.float64)) for weights, biases in tree["layers"]
+        )
+        return cls(**{**tree, **arrays, "layers": layers})
+
+    def with_threshold(self, threshold: float) -> Gradability:
+        return replace(self, threshold=threshold)
+
+    def _score(self, values: np.ndarray) -> float:
+        hidden = (values - self.center) / self.scale
+        for weights, biases in self.layers[:-1]:
+            hidden = np.tanh(hidden @ weights + biases)
+        weights, biases = self.layers[-1]
+        logit = float((hidden @ weights + biases)[0])
+        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+    def _mended(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """The features with those of one group as in a usual good photo."""
+        mended = values.copy()
+        for name in names:
+            mended[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
+        return mended
+
+
+def features(measures: Mapping[str, float]) -> np.ndarray:
+    """The features (F,) of a photo's measures; a measure that could not be taken counts as 0."""
+
+    def of(name: str) -> float:
+        return float(measures.get(name, 0.0))
+
+    return np.array(
+        [
+            of("brightness") / 255,
+            np.log(of("brightness") + 5),
+            of("spread") / 255,
+            of("dark"),
+            of("full"),
+            of("washed"),
+            of("contrast") / 100,
+            of("chroma") / 100,
+            of("off_color"),
+            of("sharpness"),
+            of("sharp_lines"),
+            np.log(of("detail") + 0.1),
+            np.log(of("vessels") + 0.01),
+            of("all_ways"),
+            of("seen"),
+            abs(of("left") - of("right")),
+            abs(of("top") - of("bottom")),
+        ]
+    )
+
+
+@cache
+def shipped() -> Gradability:
+    """The one that travels with the package."""
+    return Gradability.from_json((resources.files("funduscope") / "models" / "gradability.json").read_text("utf-8"))
