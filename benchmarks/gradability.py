@@ -5,8 +5,8 @@
 
 Good: photos of IDRiD, srahim, HEI-MED and DIARETDB1, as they are and a little worse (JPEG quality 50, exposure x0.8),
 drawn eyes, and EyePACS photos whose quality was called good. Bad: EyePACS photos called reject, and the four clinics'
-photos blurred, moved, darkened, brightened, cut, hazed or behind lashes, each by a strength drawn for it. The kinds in the table
-have fixed strengths. Measuring takes minutes and is kept in --cache. Needs scikit-learn.
+photos blurred, moved, darkened, brightened, cut, hazed or behind lashes, each by a strength drawn for it. The kinds in
+the table have fixed strengths. Measuring takes minutes and is kept in --cache. Needs scikit-learn.
 """
 
 from __future__ import annotations

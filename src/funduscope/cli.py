@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from funduscope.verbs import data, reading, scoring, training
+from funduscope.verbs import data, reading, scoring, serving, training
 from funduscope.version import __version__
 
 INTERRUPTED = 130
@@ -60,6 +60,7 @@ VERBS = {
     training.recipes: "funduscope recipes --show spine > mine.toml",
     data.doctor: "funduscope doctor photos/ --out examined",
     data.folds: "funduscope folds photos/ --out photos/folds.csv",
+    serving.app: "funduscope app --port 8600",
 }
 """Every verb with its example, in the order of `--help`."""
 

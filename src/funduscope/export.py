@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,13 @@ from funduscope.framing import frame
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
 from funduscope.network.routing import traced
+from funduscope.parity import MOST_DIFFERENCE, compare
 from funduscope.photo import Photo
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
 
 OPSET = 17
-MOST_DIFFERENCE = 1e-3
-"""Of a probability, of a router's share, and of a landmark's place over the photo's width."""
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
 FEWEST_GRADED = 30
@@ -51,28 +49,6 @@ CHECK_PHOTOS = 12
 
 class ExportError(RuntimeError):
     """A model that came out other than it went in; the message says by how much. Nothing is left of it."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far two forms of a model are apart.
-
-    most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk. most_landmark:
-    the largest distance of disc center or fovea over the photo's width, infinite where only one form has it.
-    most_gate: the largest difference of a router's share. Both are 0 where a model has none.
-    """
-
-    photos: int
-    most_difference: float
-    labels_equal: float
-    most_landmark: float = 0.0
-    most_gate: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        """Whether the two may stand for each other: as far apart as float32 rounds, and no further."""
-        worst = max(self.most_difference, self.most_landmark, self.most_gate)
-        return worst <= MOST_DIFFERENCE and self.labels_equal == 1
 
 
 class _Flat(nn.Module):
@@ -238,31 +214,6 @@ def _shift_biases(model: Any, wanted: dict[str, np.ndarray], came: dict[str, np.
         held = next(item for item in model.graph.initializer if item.name == biases[name])
         shifted = numpy_helper.to_array(held) + (mean - came[name]).astype(np.float32)
         held.CopyFrom(numpy_helper.from_array(shifted, held.name))
-
-
-def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
-    """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels."""
-    most, landmark, gate, equal = 0.0, 0.0, 0.0, 0
-    for image in photos:
-        a, b = first(image), second(image)
-        for name in ("grade_probs", "dme_probs"):
-            if getattr(a, name) is not None:
-                most = max(most, float(np.abs(getattr(a, name) - getattr(b, name)).max()))
-        for code in a.codes:
-            most = max(most, float(np.abs(a.frame_probs[code] - b.frame_probs[code]).max()))
-        for one, other in ((a.disc_xy, b.disc_xy), (a.fovea_xy, b.fovea_xy)):
-            landmark = max(landmark, _apart(one, other) / image.shape[1])
-        for router, shares in a.gates.items():
-            gate = max(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
-        equal += (a.grade, a.dme) == (b.grade, b.dme)
-    return Parity(len(photos), most, equal / len(photos), landmark, gate)
-
-
-def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
-    """The distance of two points; 0 where neither is there."""
-    if one is None or other is None:
-        return 0.0 if one is other else math.inf
-    return math.dist(one, other)
 
 
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:

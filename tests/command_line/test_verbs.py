@@ -184,8 +184,9 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     start.write_bytes(b"")
     seen: list[tuple] = []
 
-    def run(recipe, cases, folder, fold, init, teachers, make_judge, progress):
-        seen.append((recipe.training.epochs, len(list(progress(cases, "Preparing"))), folder, fold, init, teachers))
+    def run(recipe, cases, folder, fold, start, make_judge, progress):
+        photos = len(list(progress(cases, "Preparing", None)))
+        seen.append((recipe.training.epochs, photos, folder, fold, start.init, start.teachers))
         return folder / "best.safetensors"
 
     # Stand-ins: what is tested is what they are given, and importing a training takes seconds.
@@ -195,7 +196,7 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
     assert code == 0
     assert "best.safetensors" in out
-    assert seen == [(3, 6, tmp_path / "run", 2, start, [start])]
+    assert seen == [(3, 6, tmp_path / "run", 2, start, (start,))]
     code, _, err = command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err

@@ -239,7 +239,10 @@ def test_labels_without_photos_are_an_error(tmp_path: Path) -> None:
 def test_what_nobody_looked_at_is_unknown(tmp_path: Path) -> None:
     """Somebody corrected the microaneurysms of one photo: that says nothing of its other lesions."""
     root = _official(tmp_path)
-    _text(root / A_MASKS / TRAIN / "known.csv", "image,MA,HE,EX,SE,OD\nIDRiD_001,yes,no,no,,yes\nIDRiD_02,yes,yes,no,no,yes\n")
+    _text(
+        root / A_MASKS / TRAIN / "known.csv",
+        "image,MA,HE,EX,SE,OD\nIDRiD_001,yes,no,no,,yes\nIDRiD_02,yes,yes,no,no,yes\n",
+    )
     cases = _by_key(idrid.read(root))
     first, second = (cases[f"idrid-A/train/IDRiD_{number:02d}"].labels.masks for number in (1, 2))
     assert {code: mask.is_absent for code, mask in first.items()} == {"MA": False, "OD": False}

@@ -118,7 +118,7 @@ def test_every_sentence_is_made_of_its_values():
         names = {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
         values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in names}
         assert re.fullmatch(r"[A-Z].*\.", in_words(code, values))
-    assert note("ICDR_2_BEYOND_MA", at_least=2, kinds=["HE", "EX", "SE"]).says.startswith(
+    assert note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).says.startswith(
         "Haemorrhages, hard exudates and soft exudates beyond microaneurysms"
     )
 

@@ -13,6 +13,7 @@ from funduscope.data.case import Case, Labels
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
 from funduscope.training.run import run
+from funduscope.training.start import Start
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
     with pytest.raises(TrainingError, match="other photos or labels"):
         run(short, other, folder, fold=0)
     with pytest.raises(TrainingError, match="other teachers"):
-        run(short, cases, folder, fold=0, teachers=[done / "best.safetensors"])
+        run(short, cases, folder, fold=0, start=Start(teachers=(done / "best.safetensors",)))
     assert (folder / "run.json").read_bytes() == before
 
 
@@ -89,15 +90,15 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     """By photo: the same number of another folds.csv is another fold. What has no run is warned of."""
     best = done / "best.safetensors"
     turned = [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
-    for given in ({"init": best}, {"teachers": [best]}):
+    for start in (Start(best), Start(teachers=(best,))):
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
-            run(short, turned, tmp_path / "run", fold=0, **given)
+            run(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
-    run(short, turned, tmp_path / "same", fold=1, init=best)
+    run(short, turned, tmp_path / "same", fold=1, start=Start(best))
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
     capsys.readouterr()
-    run(short, cases, tmp_path / "alone", fold=0, init=alone)
+    run(short, cases, tmp_path / "alone", fold=0, start=Start(alone))
     said = capsys.readouterr().err
     assert "warning: weights.safetensors is not in a run's folder" in said
     assert '"test fold left out": 0' in said

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import cv2
 
@@ -77,7 +77,7 @@ def _submitted(
     pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job, under_way: dict[Future[Result], Job]
 ) -> Future[Result]:
     try:
-        return pool.submit(work, job)
+        return _handed(pool, work, job)
     except BrokenProcessPool:
         under_way[Future()] = job  # it has left the queue, so it must not be lost
         raise
@@ -87,7 +87,7 @@ def _check_start() -> None:
     """Jobs are not to be blamed for processes that never begin."""
     try:
         with _pool(1) as pool:
-            pool.submit(os.getpid).result()
+            _handed(pool, abs, 0).result()
     except BrokenProcessPool:
         raise RuntimeError(
             "no process of its own can be started: expected a script that begins its work under "
@@ -98,30 +98,28 @@ def _check_start() -> None:
 def _alone(work: Callable[[Job], Result], job: Job) -> Result | None:
     with _pool(1) as pool:
         try:
-            return pool.submit(work, job).result()
+            return _handed(pool, work, job).result()
         except BrokenProcessPool:
             return None
 
 
-class _Crew(ProcessPoolExecutor):
-    """A pool whose processes, which begin when there is a job for them, calculate in one thread each."""
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        before = {name: os.environ.get(name) for name in _ONE_THREAD}
-        os.environ.update(_ONE_THREAD)
-        try:
-            return super().submit(fn, *args, **kwargs)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+def _handed(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """Hand a job to a pool; a process that begins for it calculates in one thread."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(_ONE_THREAD)
+    try:
+        return pool.submit(work, job)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fresh interpreter: a fork would inherit locks that threads of cv2 and of the model hold at that moment.
-    return _Crew(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:

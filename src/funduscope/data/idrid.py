@@ -174,7 +174,7 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
 
 
 def _note_known(found: _Found, sheet: Sheet, image: str, split: str) -> None:
-    words = dict(zip(KNOWN_WORDS, KNOWN_WORDS, strict=True))
+    words: dict[str, str] = {word: word for word in KNOWN_WORDS}
     codes = [code for code in dict.fromkeys(_STRUCTURES.values()) if code in sheet.columns]
     for row in sheet.rows:
         key = (split, _number(row, image))

@@ -47,7 +47,7 @@ def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anato
     cut = np.ascontiguousarray(mask[top : top + height, left : left + width]).view(np.uint8)
     count, labels, stats, centers = cv2.connectedComponentsWithStats(cut, connectivity=8)
     rows, columns = np.nonzero(cut)
-    which = np.asarray(labels)[rows, columns] - 1
+    which = np.asarray(labels, np.intp)[rows, columns] - 1
     corner = np.array([left + 0.5, top + 0.5])  # of the first pixel's center
     xy = np.stack([columns, rows], axis=1) + corner
     areas = stats[1:, cv2.CC_STAT_AREA].astype(int)

@@ -104,16 +104,16 @@ def advise(
         _, probability, threshold = referable
         by_grade = grade is not None and grade >= REFERABLE_FROM
         because.append(
-            note("GRADE_REFERABLE", grade=grade)
+            note("GRADE_REFERABLE", {"grade": grade})
             if by_grade
-            else note("REFERABLE_PROBABLE", probability=round(probability, 4), threshold=round(threshold, 4))
+            else note("REFERABLE_PROBABLE", {"probability": round(probability, 4), "threshold": round(threshold, 4)})
         )
     elif supported.grade_range is not None and supported.grade_range[0] >= REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("ICDR")]
     if supported.dme_risk is not None and supported.dme_risk >= DME_REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("DME")]
     elif risk is not None and risk >= DME_REFERABLE_FROM:
-        because.append(note("DME_REFERABLE", risk=risk))
+        because.append(note("DME_REFERABLE", {"risk": risk}))
     return Advice(bool(because), tuple(because) or (note("NOTHING_REFERABLE"),))
 
 
@@ -123,12 +123,12 @@ def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int], tuple[
     if not seen:
         return (0, 0), (note("ICDR_0_NONE"),)
     if not beyond:
-        return (1, 1), (note("ICDR_1_MA_ONLY", count=len(lesions["MA"])),)
-    more = note("ICDR_2_BEYOND_MA", at_least=2, kinds=beyond)
+        return (1, 1), (note("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
+    more = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
     if anatomy.laterality is not None and all(
         sum(one.quadrant == quadrant for one in lesions["HE"]) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
     ):
-        return (3, 3), (more, note("ICDR_3_HAEMORRHAGES", at_least=3, each=MANY_HAEMORRHAGES))
+        return (3, 3), (more, note("ICDR_3_HAEMORRHAGES", {"at_least": 3, "each": MANY_HAEMORRHAGES}))
     return (2, 3), (more,)
 
 
@@ -139,8 +139,8 @@ def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Note, ...
     if nearest is None:
         return None, (note("DME_NOT_CHECKED"),)
     if nearest <= NEAR_DD:
-        return 2, (note("DME_2_NEAR_FOVEA", distance_dd=round(nearest, 3)),)
-    return 1, (note("DME_1_FAR", distance_dd=round(nearest, 3)),)
+        return 2, (note("DME_2_NEAR_FOVEA", {"distance_dd": round(nearest, 3)}),)
+    return 1, (note("DME_1_FAR", {"distance_dd": round(nearest, 3)}),)
 
 
 def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Note, ...]]:
@@ -150,9 +150,9 @@ def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool
     if grade == PROLIFERATIVE and high == PROLIFERATIVE - 1:
         return None, (note("ICDR_4_NOT_CHECKED"),)
     if grade < low:
-        return False, (note("GRADE_BELOW_LESIONS", grade=grade, low=low, high=high),)
+        return False, (note("GRADE_BELOW_LESIONS", {"grade": grade, "low": low, "high": high}),)
     if grade > high:
-        return False, (note("GRADE_ABOVE_LESIONS", grade=grade, low=low, high=high),)
+        return False, (note("GRADE_ABOVE_LESIONS", {"grade": grade, "low": low, "high": high}),)
     return True, ()
 
 
@@ -162,4 +162,4 @@ def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, 
     if risk == supported:
         return True, ()
     code = "DME_BELOW_LESIONS" if risk < supported else "DME_ABOVE_LESIONS"
-    return False, (note(code, risk=risk, supported=supported),)
+    return False, (note(code, {"risk": risk, "supported": supported}),)

@@ -40,9 +40,9 @@ ENGLISH: Final[Mapping[str, str]] = {
 }
 
 
-def note(code: str, **values: Any) -> Note:
+def note(code: str, values: Mapping[str, Any] | None = None) -> Note:
     """A note with its English sentence. values: plain numbers and texts, and `kinds`, a list of structures' codes."""
-    return Note(code, in_words(code, values), values)
+    return Note(code, in_words(code, values or {}), dict(values or {}))
 
 
 def in_words(code: str, values: Mapping[str, Any], table: Mapping[str, str] = ENGLISH) -> str:

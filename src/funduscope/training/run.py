@@ -16,11 +16,10 @@ import torch
 from funduscope import checkpoint
 from funduscope.data.case import Case, LabelError
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import fold_key, placed, read_folds, validation_fold, write_folds
+from funduscope.data.folds import placed, validation_fold, write_folds
 from funduscope.data.grouping import join_bare
 from funduscope.data.prepare import cached, default_cache
 from funduscope.evaluate import score_stream
-from funduscope.network.network import Network, build, with_imagenet
 from funduscope.photo import PhotoError
 from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
@@ -34,6 +33,7 @@ from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
+from funduscope.training.start import START, Start, check_unseen, first_network, named
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
@@ -64,18 +64,14 @@ def run(
     cases: list[Case],
     folder: Path,
     fold: int | None = None,
-    init: Path | None = None,
-    teachers: Sequence[Path] = (),
+    start: Start = START,
     make_judge: Callable[[Recipe, list[Case]], Judge] | None = None,
     progress: Progress = lambda items, words, total: items,
-    command: str | None = None,
 ) -> Path:
     """Trains, or goes on with what stands in the folder, and returns the best checkpoint.
 
-    init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
-    learned beside the labels. make_judge: makes the judge of the validation photos from the resolved recipe. progress:
-    wraps what takes long. command: what run.json says was asked for; without it this call, in words. Raises
-    `TrainingError`.
+    start: what it begins with beside the photos. make_judge: makes the judge of the validation photos from the resolved
+    recipe. progress: wraps what takes long. Raises `TrainingError`.
     """
     held = folder / "folds.csv"
     cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
@@ -88,32 +84,25 @@ def run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     _check_fold(folder, fold)
-    for start in (init, *teachers):
-        _check_start(start, parts.test, fold)
+    for weights in start.weights:
+        check_unseen(weights, parts.test, fold)
     if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
         write_folds(cases, folder / "folds.csv")
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     try:
-        recipe, network = _start(recipe, folder, init)
+        recipe, network = first_network(recipe, folder, start.init)
     except ValueError as error:  # widths that do not fit the encoder's levels
         raise RecipeError(str(error)) from error
-    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(parts.train, recipe, epoch)}
-    used = [case for case in parts.train if case.key in seen]
-    if not used:
-        given = ", ".join(sorted({case.dataset for case in parts.train}))
-        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
-        raise TrainingError(
-            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
-            "labels, or name the data set in sampling.whole."
-        )
-    about = {"command": command or _call(recipe, fold, init, teachers)} | _about(recipe, parts, used, fold, teachers)
+    used = _used(recipe, parts.train)
+    about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, parts, used, fold, start)
     _check_same(folder, about)
     files = _prepare(progress(used, "Preparing", len(used)), recipe.views.close_px)
-    parts = replace(parts, train=[case for case in parts.train if case.key in files or case.key not in seen])
-    _describe(folder, recipe, about | {"unreadable": sorted(case.key for case in used if case.key not in files)})
+    unread = {case.key for case in used if case.key not in files}
+    parts = replace(parts, train=[case for case in parts.train if case.key not in unread])
+    _describe(folder, recipe, about | {"unreadable": sorted(unread)})
     draw_samples(recipe, parts.train, files, folder / "samples.png")
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
-    taught = _teachers(teachers, recipe) if teachers else None
+    taught = _teachers(start.teachers, recipe) if start.teachers else None
     if taught is not None and taught.unasked:
         print(f"note: {taught.unasked}", file=sys.stderr)
     loop = Loop(recipe, network, parts.train, files, folder, judge, taught)
@@ -121,6 +110,20 @@ def run(
     _note_memory(folder, loop.peak_mb())
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
+
+
+def _used(recipe: Recipe, train: list[Case]) -> list[Case]:
+    """The training photos that any epoch draws; raises `TrainingError` where there are none."""
+    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(train, recipe, epoch)}
+    used = [case for case in train if case.key in seen]
+    if not used:
+        given = ", ".join(sorted({case.dataset for case in train}))
+        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
+        raise TrainingError(
+            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
+            "labels, or name the data set in sampling.whole."
+        )
+    return used
 
 
 def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
@@ -229,63 +232,7 @@ def _check_fold(folder: Path, fold: int | None) -> None:
         raise TrainingError(f"{folder} holds a run of fold {held}, not of {fold}: choose another folder or that fold.")
 
 
-def _check_start(weights: Path | None, test: Sequence[Case], fold: int | None) -> None:
-    """Weights that learned from, or were chosen on, a photo of this run's test fold would flatter its scores.
-
-    By photo where the weights' run lists its folds, which may differ from these; by number where it does not. Weights
-    of no run cannot be judged, which is said.
-    """
-    if weights is None or not test:
-        return
-    about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
-    if not about.is_file():
-        learned = checkpoint.load(weights).card.get("about", {}).get("trained on")
-        says = f"its card says: trained on {json.dumps(learned)}" if learned else "its card does not say which"
-        print(
-            f"warning: {weights.name} is not in a run's folder, so nobody can tell whether it learned from photos of "
-            f"this run's test fold ({says}); if so, scores on that fold are too good.",
-            file=sys.stderr,
-        )
-        return
-    theirs = json.loads(about.read_text("utf-8"))["fold"]
-    if not listed.is_file():
-        if theirs != fold:
-            raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
-        return
-    places = read_folds(listed)
-    seen = [case.key for case in test if places.get(fold_key(case), ("", theirs))[1] != theirs]
-    if seen:
-        raise TrainingError(
-            f"{about.parent} learned from, or was chosen on, {len(seen)} of the {len(test)} photos that this run is to "
-            f"be tested on, such as {seen[0]}: start from a run with the same test fold and the same folds.csv."
-        )
-
-
-def _start(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
-    """The network to start from. A folder that already holds a run knows which variant its encoder is."""
-    last = folder / "last.safetensors"
-    start = checkpoint.load(init) if init is not None else None
-    if start is not None:
-        parts = ("encoder", "decoder", "heads", "experts", "tasks")
-        recipe = recipe.model_copy(update={name: getattr(start.recipe, name) for name in parts})
-    if last.is_file():
-        held = checkpoint.load(last)
-        asked = recipe.model_copy(
-            update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
-        )
-        if asked != held.recipe:
-            raise TrainingError(f"{folder} holds a run of another recipe: choose another folder, or the same settings.")
-        return held.recipe, build(held.recipe)
-    if start is None:
-        return with_imagenet(recipe)
-    network = build(recipe)
-    checkpoint.fit(network, start.group("weights"))
-    return recipe, network
-
-
-def _about(
-    recipe: Recipe, parts: Split, used: list[Case], fold: int | None, teachers: Sequence[Path]
-) -> dict[str, Any]:
+def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
     """What run.json says: everything beside the recipe that anybody needs to do it again."""
     counts: dict[str, dict[str, int]] = {}
     for name, cases in (("train", used), ("validation", parts.validation), ("test", parts.test)):
@@ -296,26 +243,13 @@ def _about(
         "recipe": recipe.name,
         "fold": fold,
         "seed": recipe.training.seed,
-        "teachers": [_named(path) for path in teachers],
+        "teachers": [named(path) for path in start.teachers],
         "photos": counts,
         "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
         "data_fingerprint": fingerprint(used),
         "precision": "bfloat16" if bfloat16(recipe.training.precision) else "float32",
         "environment": environment(),
     }
-
-
-def _call(recipe: Recipe, fold: int | None, init: Path | None, teachers: Sequence[Path]) -> str:
-    """The call of `run` with names instead of paths."""
-    given = [repr(recipe.name), f"fold={fold}"]
-    given += [f"init={_named(init)!r}"] if init is not None else []
-    given += [f"teachers={[_named(path) for path in teachers]}"] if teachers else []
-    return f"run({', '.join(given)})"
-
-
-def _named(weights: Path) -> str:
-    """The run of a checkpoint, or the file where it lies in none."""
-    return weights.parent.name if weights.with_name("run.json").is_file() else weights.name
 
 
 def _describe(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:

@@ -47,11 +47,14 @@ def train(
     from funduscope.terminal import tracked
     from funduscope.training.judge import make_judge
     from funduscope.training.run import run as run_training
+    from funduscope.training.start import Start
 
-    start = weights_of(init) if init else None
-    teachers = [weights_of(model) for model in teacher or []]
-    command = _command(recipe, data, run, fold, init, teacher or [], change or [])
-    best = run_training(settings, read_data(data), run, fold, start, teachers, make_judge, tracked, command)
+    start = Start(
+        weights_of(init) if init else None,
+        tuple(weights_of(model) for model in teacher or []),
+        _command(recipe, data, run, fold, init, teacher or [], change or []),
+    )
+    best = run_training(settings, read_data(data), run, fold, start, make_judge, tracked)
     print(f"The best epoch's weights: {best}")
     return 0
 

@@ -1,0 +1,155 @@
+"""What was found, in words and numbers beside the photo: grade, edema, evidence, advice, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+import streamlit as st
+
+from funduscope.languages import Words
+from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
+
+STYLE: Final = """<style>
+.stMainBlockContainer { padding-top: 3rem; }
+.fs-answer { font-size: 1.5rem; line-height: 1.25; font-weight: 600; margin: 0 0 0.4rem; }
+.fs-alert { color: color-mix(in srgb, #e07b00 72%, currentColor); }
+.fs-chances { width: 100%; border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+.fs-chances th, .fs-chances td { text-align: left; font-weight: 400; padding: 0.15rem 0.5rem 0.15rem 0; border: 0; }
+.fs-chances td:last-child { text-align: right; white-space: nowrap; padding-right: 0; }
+.fs-chances .chosen > * { font-weight: 600; }
+.fs-chances .room { width: 38%; }
+.fs-bar { height: 0.6rem; border-radius: 0.2rem; background: rgb(128 128 128 / 25%); }
+.fs-bar > div { height: 100%; border-radius: 0.2rem; background: rgb(128 128 128 / 75%); }
+.fs-chances .chosen .fs-bar > div { background: #2f7dd1; }
+.fs-list { margin: 0; padding-left: 1.1rem; font-size: 0.9rem; }
+.fs-list li { margin: 0.15rem 0; }
+</style>"""
+
+
+def show_answers(found: Mapping[str, Any], words: Words) -> None:
+    """Everything beside the photo. found: as in findings.json, under the thresholds and corrections that are shown."""
+    if not found["gradable"]["ok"]:
+        with _card(words("gradable.title")):
+            _answer(words("gradable.no"), alert=True)
+            _listed([words.note(note) for note in found["gradable"]["reasons"]])
+            st.caption(words("gradable.nothing_said"))
+        return
+    if found["predicted_grade"] is not None:
+        _grade(found, words)
+    if found["referable"] is not None or found["advice"] is not None:
+        _referral(found, words)
+    if found["dme"] is not None:
+        _edema(found, words)
+    if found["evidence"]:
+        _evidence(found, words)
+
+
+def show_warnings(found: Mapping[str, Any], words: Words) -> None:
+    """What a reader should know beside the answer, and what this is not."""
+    if found["warnings"]:
+        with _card(words("warnings.title")):
+            _listed([words.note(note) for note in found["warnings"]])
+    if found.get("training_distance"):
+        percentile = round(found["training_distance"]["percentile"])
+        st.caption(words("training.distance", {"percentile": percentile}))
+    st.caption(words("not_a_device"))
+    model = found["model"]
+    st.caption(words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]}))
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown leaves as it is: a photo's name is a stranger's text."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()<>#+-.!|~$:&^=" else char for char in text)
+
+
+def grade_name(grade: int, words: Words) -> str:
+    """The grade's number and name."""
+    return f"{grade} {words(f'grade.{grade}')}"
+
+
+def _grade(found: Mapping[str, Any], words: Words) -> None:
+    grade = found["predicted_grade"]
+    with _card(words("grade.title")):
+        _answer(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}))
+        names = [words(f"grade.{number}") for number in range(len(GRADES))]
+        _chances(words("grade.chances"), names, found["probabilities"], grade)
+        if found.get("grade_set"):
+            st.caption(words("grade.set", {"grades": ", ".join(map(str, found["grade_set"]))}))
+        st.caption(words("grade.scale"))
+
+
+def _referral(found: Mapping[str, Any], words: Words) -> None:
+    advice, referable = found["advice"], found["referable"]
+    with _card(words("advice.title")):
+        if advice is not None:
+            _answer(words("advice.refer" if advice["refer"] else "advice.no_referral"), alert=advice["refer"])
+            _listed([words.note(note) for note in advice["because"]])
+        if referable is not None:
+            values = {key: words.number(referable[key], ".0%") for key in ("probability", "threshold")}
+            says = "referable.yes" if referable["value"] else "referable.no"
+            st.caption(words(says, values | {"grade": REFERABLE_FROM}))
+
+
+def _edema(found: Mapping[str, Any], words: Words) -> None:
+    risk = found["dme"]["risk"]
+    with _card(words("dme.title")):
+        _answer(words("dme.answer", {"risk": risk, "most": len(DME_RISKS) - 1}))
+        names = [words(f"dme.{number}") for number in range(len(DME_RISKS))]
+        _chances(words("dme.chances"), names, found["dme"]["probabilities"], risk)
+        lesion = (found["lesions"] or {}).get("EX") or {}
+        if lesion.get("nearest_fovea_dd") is not None:
+            distance = words.number(lesion["nearest_fovea_dd"], ".2f")
+            st.caption(words("dme.geometry", {"distance": distance}))
+
+
+def _evidence(found: Mapping[str, Any], words: Words) -> None:
+    rules = found["rules"]
+    with _card(words("evidence.title")):
+        rows = []
+        if rules["grade_range"] is not None:
+            low, high = rules["grade_range"]
+            span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
+            rows.append((words("grade.title"), found["predicted_grade"], span, rules["agrees"]))
+        if rules["dme_risk"] is not None:
+            model = (found["dme"] or {}).get("risk")
+            rows.append((words("dme.title"), model, str(rules["dme_risk"]), rules["dme_agrees"]))
+        _compared(rows, words)
+        _listed([words.note(note) for note in found["evidence"]])
+
+
+def _compared(rows: Sequence[tuple[str, int | None, str, bool | None]], words: Words) -> None:
+    said = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
+    heads = ["", words("evidence.model"), words("evidence.lesions"), ""]
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{'–' if model is None else model}</td><td>{escape(span)}</td>"
+        f"<td>{escape(words(said[agrees]))}</td></tr>"
+        for name, model, span, agrees in rows
+    )
+    top = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
+    st.html(f"<table class='fs-chances'><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _chances(title: str, names: Sequence[str], chances: Sequence[float], chosen: int) -> None:
+    rows = "".join(
+        f"<tr class='{'chosen' if number == chosen else ''}'><th scope='row'>{number} {escape(name)}</th>"
+        f"<td class='room'><div class='fs-bar'><div style='width:{100 * chance:.1f}%'></div></div></td>"
+        f"<td>{100 * chance:.0f} %</td></tr>"
+        for number, (name, chance) in enumerate(zip(names, chances, strict=True))
+    )
+    st.html(f"<table class='fs-chances' aria-label='{escape(title)}'><tbody>{rows}</tbody></table>")
+
+
+def _card(title: str) -> Any:
+    card = st.container(border=True)
+    card.markdown(f"###### {title}")
+    return card
+
+
+def _answer(text: str, *, alert: bool = False) -> None:
+    st.html(f"<p class='fs-answer{' fs-alert' if alert else ''}'>{escape(text)}</p>")
+
+
+def _listed(sentences: Sequence[str]) -> None:
+    st.html(f"<ul class='fs-list'>{''.join(f'<li>{escape(says)}</li>' for says in sentences)}</ul>")

@@ -1,0 +1,208 @@
+"""One photo: large, with its layers, its answers, its thresholds, and what a person corrects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import streamlit as st
+
+from funduscope.app.answers import escaped, grade_name, show_answers, show_warnings
+from funduscope.app.corrections import Corrections, History, corrected, seen_with
+from funduscope.app.photo_view import address_of, last_edit, show_photo
+from funduscope.app.reading import reopened
+from funduscope.app.saving_view import offer_saving
+from funduscope.app.scene import scene
+from funduscope.app.shelf import Entry, Opened, Shelf
+from funduscope.languages import Words
+from funduscope.predict.findings import Findings
+from funduscope.predict.outline import Palette
+from funduscope.vocabulary import CODES, DME_RISKS, GRADES, LESIONS
+
+UNSAID: Final = -1
+"""In a list of grades: nothing was said. (Streamlit takes None for an empty field.)"""
+
+
+def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
+    """The view of the photo that was chosen last."""
+    entry = _chosen(shelf, words)
+    opened = shelf.opened.get(entry.key) or _again(shelf, entry, words)
+    if opened is None:
+        st.warning(words("photo.let_go"))
+        return
+    shelf.look_at(entry.key, opened)
+    history = shelf.history(entry.key)
+    photo, beside = st.columns([3, 2], gap="medium")
+    place = photo.container()
+    with photo:
+        _thresholds(shelf, opened, entry.key, history.now, words)
+    shown, drawn = _seen(shelf, opened, entry.key, palette)
+    with place:
+        st.markdown(f"##### {escaped(entry.name)}")
+        show_photo(
+            drawn,
+            address_of(opened.jpeg, f"photo-{entry.key[:16]}"),
+            words,
+            can_undo=bool(history.before),
+            unsaved=shelf.unsaved,
+            on_edit=lambda: _edited(shelf, entry.key, palette),
+        )
+    found = shown.to_dict()
+    with beside:
+        if history.now.any:
+            st.info(_corrected_line(history.now, words))
+        show_answers(found, words)
+        if found["gradable"]["ok"]:
+            _correct(entry.key, shown, history, words)
+        offer_saving(shelf, words)
+        show_warnings(found, words)
+
+
+def _chosen(shelf: Shelf, words: Words) -> Entry:
+    keys = list(shelf.entries)
+    current = st.session_state.get("current")
+    if current not in shelf.entries:
+        current = keys[-1]
+    if len(keys) > 1:
+        current = st.selectbox(
+            words("photo.choose"),
+            keys,
+            index=keys.index(current),
+            format_func=lambda key: shelf.entries[key].name,
+        )
+    st.session_state.current = current
+    return shelf.entries[current]
+
+
+def _again(shelf: Shelf, entry: Entry, words: Words) -> Opened | None:
+    with st.spinner(words("upload.reading", {"number": 1, "count": 1})):
+        return reopened(entry)
+
+
+def _seen(shelf: Shelf, opened: Opened, key: str, palette: Palette) -> tuple[Findings, dict]:
+    """The findings as they are shown, and what is drawn of them; kept until something changes."""
+    thresholds, now = shelf.thresholds.get(key, {}), shelf.history(key).now
+    asked = palette, dict(thresholds), now
+    if opened.latest is None or opened.latest[0] != asked:
+        shown = seen_with(opened.findings, thresholds, now)
+        opened.latest = asked, shown, scene(shown, palette, now)
+    return opened.latest[1], opened.latest[2]
+
+
+def latest_findings(shelf: Shelf, key: str) -> Findings | None:
+    """A photo's findings under its thresholds and corrections; None where its bytes were let go."""
+    opened = shelf.opened.get(key) or reopened(shelf.entries[key])
+    if opened is None:
+        return None
+    shelf.look_at(key, opened)
+    return seen_with(opened.findings, shelf.thresholds.get(key, {}), shelf.history(key).now)
+
+
+def _edited(shelf: Shelf, key: str, palette: Palette) -> None:
+    """A step made in the photo; one that was sent for another photo is late and means nothing."""
+    edit, opened = last_edit(), shelf.opened.get(key)
+    if opened is None or edit.get("photo") != opened.findings.photo.sha256:
+        return
+    history = shelf.history(key)
+    if edit.get("what") == "undo":
+        history.undo()
+    else:
+        shown, _ = _seen(shelf, opened, key, palette)
+        history.step(corrected(shown, history.now, edit))
+    _follow(key, history.now, anew=True)
+
+
+def _follow(key: str, now: Corrections, *, anew: bool) -> str:
+    """The widgets of the corrections show what the history says; the beginning of their keys."""
+    prefix = f"correct-{key[:16]}"
+    said = {
+        "grade": _or_unsaid(now.grade),
+        "dme": _or_unsaid(now.dme),
+        "looked-at": [code for code in CODES if code in now.looked_at],
+    }
+    for name, value in said.items():
+        if anew or f"{prefix}-{name}" not in st.session_state:
+            st.session_state[f"{prefix}-{name}"] = value
+    return prefix
+
+
+def _thresholds(shelf: Shelf, opened: Opened, key: str, now: Corrections, words: Words) -> None:
+    findings = opened.findings
+    if not findings.gradable_ok or not findings.codes:
+        return
+    with st.expander(words("thresholds.title")):
+        st.caption(words("thresholds.note"))
+        asked: dict[str, float] = {}
+        for code in findings.codes:
+            own = round(float(findings.card.thresholds[code]), 2)
+            held = code in now.masks
+            chosen = st.slider(
+                words.structure(code),
+                0.01,
+                0.99,
+                min(0.99, max(0.01, own)),
+                0.01,
+                key=f"threshold-{key[:16]}-{code}-{st.session_state.get('thresholds-reset', 0)}",
+                disabled=held,
+                help=words("thresholds.held") if held else None,
+            )
+            if chosen != own and not held:
+                asked[code] = chosen
+        shelf.thresholds[key] = asked
+        if asked and st.button(words("thresholds.reset"), key="thresholds-button"):
+            st.session_state["thresholds-reset"] = st.session_state.get("thresholds-reset", 0) + 1
+            st.rerun()
+
+
+def _or_unsaid(value: int | None) -> int:
+    return UNSAID if value is None else value
+
+
+def _correct(key: str, shown: Findings, history: History, words: Words) -> None:
+    """Grade, risk, and of which structures the masks are complete; each becomes a step."""
+    now = history.now
+    with st.expander(words("correct.title"), expanded=now.any):
+        st.caption(words("correct.note"))
+        prefix = _follow(key, now, anew=False)
+        unsaid = words("correct.unsaid")
+        grade = st.selectbox(
+            words("correct.grade"),
+            [UNSAID, *range(len(GRADES))],
+            format_func=lambda value: unsaid if value == UNSAID else grade_name(value, words),
+            key=f"{prefix}-grade",
+        )
+        risk = st.selectbox(
+            words("correct.dme"),
+            [UNSAID, *range(len(DME_RISKS))],
+            format_func=lambda value: unsaid if value == UNSAID else f"{value} {words(f'dme.{value}')}",
+            key=f"{prefix}-dme",
+        )
+        looked_at = st.pills(
+            words("correct.looked_at"),
+            [code for code in CODES if code in shown.codes],
+            selection_mode="multi",
+            format_func=words.structure,
+            key=f"{prefix}-looked-at",
+            help=words("correct.looked_at_help"),
+        )
+        st.caption(words("correct.looked_at_help"))
+    after = replace(
+        now,
+        grade=None if grade == UNSAID else grade,
+        dme=None if risk == UNSAID else risk,
+        looked_at=frozenset(looked_at),
+    )
+    if after != now:
+        history.step(after)
+        st.rerun()
+
+
+def _corrected_line(now: Corrections, words: Words) -> str:
+    parts = []
+    if now.grade is not None:
+        parts.append(f"{words('grade.title')}: {grade_name(now.grade, words)}")
+    if now.dme is not None:
+        parts.append(f"{words('dme.title')}: {now.dme}")
+    parts += [words.structure(code) for code in (*LESIONS, "OD") if code in now.masks]
+    parts += [words(f"correct.{name}") for name, xy in (("optic_disc", now.disc_xy), ("fovea", now.fovea_xy)) if xy]
+    return escaped(f"{words('correct.yours')} {'; '.join(parts) or words('correct.confirmed')}.")

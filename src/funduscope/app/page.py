@@ -1,0 +1,15 @@
+"""What Streamlit runs for every look at the page. A fault is told without its details, which may hold a file's name."""
+
+import logging
+
+from streamlit import error
+
+from funduscope.app.main import show
+from funduscope.languages import Words
+
+try:
+    show()
+except Exception as fault:
+    logging.getLogger("funduscope.app").error("the page met an unexpected %s", type(fault).__name__)
+    logging.getLogger("funduscope.app").debug("as follows", exc_info=fault)
+    error(Words().error("E_INTERNAL", f"a fault of this program ({type(fault).__name__}): please report it", {}))

@@ -1,0 +1,30 @@
+"""Which outline belongs to which lesion: so that a row of the table is found in the photo, and a click its row."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from funduscope.predict.findings import Findings
+from funduscope.predict.outline import trace
+
+Rings = list[np.ndarray]
+"""The edges of one lesion, each (N, 1, 2) int32 in pixel indices of the photo: its outer edge, then its holes'."""
+
+
+def rings_of(findings: Findings, code: str) -> list[Rings]:
+    """The rings of every lesion of a kind, in the order of `Findings.objects`."""
+    mask = findings.mask(code)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if width == 0:
+        return []
+    cut = np.ascontiguousarray(mask[top : top + height, left : left + width])
+    _, labels, stats, centers = cv2.connectedComponentsWithStats(cut.view(np.uint8), connectivity=8)
+    # As `find_objects` counts them, so that a lesion is known again by its center and area to the last digit.
+    middle = centers + np.array([left + 0.5, top + 0.5])
+    places = {(*middle[label], int(stats[label, cv2.CC_STAT_AREA])): label for label in range(1, len(stats))}
+    held: dict[int, Rings] = {}
+    for ring in trace(cut).rings:  # the points of a hole's edge, too, are pixels of the lesion around it
+        x, y = ring[0, 0]
+        held.setdefault(int(np.asarray(labels)[y, x]), []).append(ring + np.array([left, top], np.int32))
+    return [held[places[one.x_px, one.y_px, one.area_px]] for one in findings.objects(code)]

@@ -1,0 +1,102 @@
+"""What a training begins with beside its photos: weights, teachers; and whether they have seen what it is tested on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.folds import fold_key, read_folds
+from funduscope.network.network import Network, build, with_imagenet
+from funduscope.recipe import Recipe
+from funduscope.training.loop import TrainingError
+
+
+@dataclass(frozen=True)
+class Start:
+    """init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
+    learned beside the labels. command: what run.json says was asked for; without it the call, in words.
+    """
+
+    init: Path | None = None
+    teachers: tuple[Path, ...] = ()
+    command: str | None = None
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """Every checkpoint that something is learned from."""
+        return (*([self.init] if self.init is not None else []), *self.teachers)
+
+    def in_words(self, recipe: Recipe, fold: int | None) -> str:
+        """The call of `run` with names instead of paths."""
+        given = [repr(recipe.name), f"fold={fold}"]
+        given += [f"init={named(self.init)!r}"] if self.init is not None else []
+        given += [f"teachers={[named(path) for path in self.teachers]}"] if self.teachers else []
+        return f"run({', '.join(given)})"
+
+
+START = Start()
+"""ImageNet's weights, or none, as the recipe says."""
+
+
+def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
+    """Weights that learned from, or were chosen on, a photo of this run's test fold would flatter its scores.
+
+    By photo where the weights' run lists its folds, which may differ from these; by number where it does not. Weights
+    of no run cannot be judged, which is said.
+    """
+    if not test:
+        return
+    about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
+    if not about.is_file():
+        learned = checkpoint.load(weights).card.get("about", {}).get("trained on")
+        says = f"its card says: trained on {json.dumps(learned)}" if learned else "its card does not say which"
+        print(
+            f"warning: {weights.name} is not in a run's folder, so nobody can tell whether it learned from photos of "
+            f"this run's test fold ({says}); if so, scores on that fold are too good.",
+            file=sys.stderr,
+        )
+        return
+    theirs = json.loads(about.read_text("utf-8"))["fold"]
+    if not listed.is_file():
+        if theirs != fold:
+            raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
+        return
+    places = read_folds(listed)
+    seen = [case.key for case in test if places.get(fold_key(case), ("", theirs))[1] != theirs]
+    if seen:
+        raise TrainingError(
+            f"{about.parent} learned from, or was chosen on, {len(seen)} of the {len(test)} photos that this run is to "
+            f"be tested on, such as {seen[0]}: start from a run with the same test fold and the same folds.csv."
+        )
+
+
+def first_network(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
+    """The network to start from. A folder that already holds a run knows which variant its encoder is."""
+    last = folder / "last.safetensors"
+    start = checkpoint.load(init) if init is not None else None
+    if start is not None:
+        parts = ("encoder", "decoder", "heads", "experts", "tasks")
+        recipe = recipe.model_copy(update={name: getattr(start.recipe, name) for name in parts})
+    if last.is_file():
+        held = checkpoint.load(last)
+        asked = recipe.model_copy(
+            update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
+        )
+        if asked != held.recipe:
+            raise TrainingError(f"{folder} holds a run of another recipe: choose another folder, or the same settings.")
+        return held.recipe, build(held.recipe)
+    if start is None:
+        return with_imagenet(recipe)
+    network = build(recipe)
+    checkpoint.fit(network, start.group("weights"))
+    return recipe, network
+
+
+def named(weights: Path) -> str:
+    """The run of a checkpoint, or the file where it lies in none."""
+    return weights.parent.name if weights.with_name("run.json").is_file() else weights.name

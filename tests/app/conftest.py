@@ -1,0 +1,142 @@
+"""The page as a visitor meets it: its server in a process of its own, and Debian's chromium without a window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE_MS = 45_000
+
+
+@dataclass
+class Served:
+    """A running page: its address, the empty folders that it started with, and what it prints."""
+
+    address: str
+    home: Path
+    work: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+    home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
+    log = tmp_path_factory.mktemp("log") / "log.txt"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "funduscope.cli", "app", "--headless", "--port", str(port)]
+    environment = os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/_stcore/health", process)
+        yield Served(address, home, work, log, process)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server does not answer")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium is on this machine")
+    # Its own home: chromium keeps a cache and settings there, and not in the user's.
+    environment: dict[str, str | float | bool] = dict(os.environ) | {"HOME": str(tmp_path_factory.mktemp("chromium"))}
+    with api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=FLAGS, env=environment)
+        yield opened
+        opened.close()
+
+
+class Visitor:
+    """One browser profile with one page; knows every request to another host and every fault in the page's scripts."""
+
+    def __init__(self, browser: Any, served: Served, width: int = 1280, scheme: str = "light") -> None:
+        size = {"width": width, "height": 900}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, locale="en-US", accept_downloads=True)
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.address = served.address
+        self.foreign: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", self._watch)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def _watch(self, request: Any) -> None:
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def arrive(self, query: str = "") -> None:
+        self.page.goto(f"{self.address}/{query}")
+        self.page.get_by_test_id("stFileUploaderDropzone").first.wait_for()
+
+    def drop(self, *files: tuple[str, bytes]) -> None:
+        """Uploads files as (name, bytes)."""
+        if not self.page.get_by_test_id("stFileUploaderDropzone").first.is_visible():
+            self.page.get_by_test_id("stExpander").first.locator("summary").click()
+        payload = [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
+        self.page.locator("input[type=file]").first.set_input_files(payload)
+
+    @property
+    def photo(self) -> Any:
+        """The photo, once it is there."""
+        found = self.page.locator("svg[data-photo]")
+        found.wait_for()
+        return found
+
+    def settled(self) -> None:
+        """Waits until the page does nothing."""
+        self.page.wait_for_timeout(150)
+        self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+    def leave(self) -> None:
+        self.context.close()
+        assert not self.foreign, f"asked other hosts: {self.foreign}"
+        assert not self.faults, self.faults
+
+
+@pytest.fixture
+def visitors(browser: Any, served: Served) -> Iterator[Any]:
+    """Makes visitors; when the test is over they leave, and had asked no other host and met no fault."""
+    made: list[Visitor] = []
+
+    def make(width: int = 1280, scheme: str = "light") -> Visitor:
+        made.append(Visitor(browser, served, width, scheme))
+        return made[-1]
+
+    yield make
+    for visitor in made:
+        visitor.leave()

@@ -1,0 +1,242 @@
+"""The page used by a person in a real browser: read, look, choose, correct, save, take up again, and be refused."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import funduscope
+from funduscope.data import idrid, table
+from funduscope.vocabulary import GRADES, LESIONS
+
+DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Any:
+    """What the command line says of the demo photo."""
+    return funduscope.load()(DEMO, name="hrf_07_dr.jpg")
+
+
+def _seen_width(photo: Any) -> float:
+    return float(photo.get_attribute("viewBox").split()[2])
+
+
+def _tool(visitor: Any, name: str) -> None:
+    if not visitor.page.locator("[data-tool=look]").is_visible():
+        visitor.page.locator("details.tools summary").click()
+    visitor.page.locator(f"[data-tool={name}]").click()
+
+
+def _at(visitor: Any, x: float, y: float) -> tuple[float, float]:
+    """Where a point of the photo is on the screen."""
+    visitor.page.locator("[data-zoom=all]").scroll_into_view_if_needed()
+    visitor.photo.scroll_into_view_if_needed()
+    box = visitor.photo.bounding_box()
+    left, top, width, height = map(float, visitor.photo.get_attribute("viewBox").split())
+    return box["x"] + (x - left) / width * box["width"], box["y"] + (y - top) / height * box["height"]
+
+
+def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    visitor.drop(("someone's eye.jpg", DEMO))
+    photo = visitor.photo
+    page = visitor.page
+    page.get_by_text(f"Grade {findings.grade}: {GRADES[findings.grade]}").wait_for()
+    for code in LESIONS:
+        label = page.locator(f"li:has([data-show={code}]) label")
+        assert label.inner_text().split()[-1] == str(findings.count(code))
+    for note in findings.to_dict()["evidence"]:
+        assert page.get_by_text(note["says"]).count()
+
+    page.locator("[data-show=HE]").uncheck()
+    assert page.locator("g[data-layer=HE]").is_hidden()
+    page.locator("[data-fade=EX]").fill("40")
+    assert page.locator("g[data-layer=EX]").get_attribute("opacity") == "0.4"
+
+    # A row is found in the photo; a click in the photo finds the row.
+    first = page.locator("tr[data-row=MA-3]")
+    first.locator("button").click()
+    assert first.get_attribute("aria-current") == "true"
+    one = findings.objects("MA")[3]
+    left, top, width, height = map(float, photo.get_attribute("viewBox").split())
+    assert width < findings.photo.width / 4
+    assert left < one.x_px < left + width
+    assert top < one.y_px < top + height
+    page.locator("[data-own]").click()
+    assert "100 %" in page.locator(".buttons").first.inner_text()
+    page.locator("[data-zoom=all]").click()
+    assert _seen_width(photo) == findings.photo.width
+    other = findings.objects("EX")[0]
+    page.mouse.click(*_at(visitor, other.x_px, other.y_px))
+    assert page.locator("tr[data-row=EX-0]").get_attribute("aria-current") == "true"
+
+    photo.focus()
+    page.keyboard.press("+")
+    assert _seen_width(photo) < findings.photo.width
+    page.keyboard.press("h")
+    assert page.locator("g[data-layer=EX]").is_hidden()
+
+
+def test_a_threshold_redraws(visitors: Make, findings: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    visitor.page.get_by_role("button", name="Take the demo photo").click()
+    visitor.photo.wait_for()
+    label = visitor.page.locator("li:has([data-show=MA]) label")
+    before = int(label.inner_text().split()[-1])
+    visitor.page.get_by_test_id("stExpander").filter(has_text="Thresholds").locator("summary").click()
+    slider = visitor.page.get_by_role("slider", name="Microaneurysms")
+    slider.focus()
+    slider.press("End")
+    label.filter(has_not_text=f" {before}").wait_for()
+    assert int(label.inner_text().split()[-1]) < before
+    visitor.page.get_by_role("button", name="Back to the model's own").click()
+    label.filter(has_text=f" {before}").wait_for()
+
+
+def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any, tmp_path: Path) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    visitor.drop(("eye.jpg", DEMO))
+    visitor.photo.wait_for()
+    page = visitor.page
+    count = page.locator("li:has([data-show=MA]) label")
+
+    # Delete a microaneurysm, draw another around a place where there is none, move the fovea, change the grade.
+    one = findings.objects("MA")[0]
+    page.locator("tr[data-row=MA-0] button").click()
+    page.locator("details.tools summary").click()
+    page.locator("[data-remove]").click()
+    count.filter(has_text=f"{findings.count('MA') - 1} · corrected").wait_for()
+    page.locator("[data-zoom=all]").click()
+    _tool(visitor, "draw")
+    page.locator("[data-kind]").select_option("MA")
+    middle = findings.photo.width * 0.5, findings.photo.height * 0.8
+    x, y = _at(visitor, *middle)
+    page.mouse.move(x - 12, y - 12)
+    page.mouse.down()
+    for right, down in ((12, -12), (12, 12), (-12, 12)):
+        page.mouse.move(x + right, y + down, steps=3)
+    page.mouse.up()
+    count.filter(has_text=f" {findings.count('MA')} · corrected").wait_for()
+    _tool(visitor, "fovea")
+    page.mouse.click(*_at(visitor, 1900, 1250))
+    page.get_by_text("fovea moved").wait_for()
+    visitor.settled()
+    grade = page.get_by_test_id("stSelectbox").filter(has_text=re.compile("^Grade")).locator("input")
+    grade.fill("3 Severe")  # by keyboard: the list folds up when the page scrolls
+    grade.press("Enter")
+    page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download as zip").click()
+    saved = Path(waiting.value.path()).read_bytes()
+
+    with zipfile.ZipFile(io.BytesIO(saved)) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / "corrections"
+    labels = idrid.read(folder)[0].labels
+    assert set(labels.masks) == {"MA"}, "nothing is known of what nobody looked at"
+    mask = labels.masks["MA"].load(findings.photo.height, findings.photo.width)
+    assert not mask[int(one.y_px), int(one.x_px)]
+    assert mask[int(middle[1]), int(middle[0])]
+    row = table.read(folder / "labels.csv")[0].labels
+    assert (row.grade, row.dme, set(row.masks)) == (3, None, {"MA"})
+    assert row.fovea_xy is not None
+    assert np.hypot(row.fovea_xy[0] - 1900, row.fovea_xy[1] - 1250) < 10
+
+    other = visitors()
+    other.arrive()
+    other.drop(("corrections.zip", saved))
+    other.photo.wait_for()
+    other.page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
+    again = other.page.locator("li:has([data-show=MA]) label").inner_text()
+    assert f" {findings.count('MA')} · corrected" in again
+
+
+def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    black = cv2.imencode(".png", np.zeros((400, 500, 3), np.uint8))[1].tobytes()
+    visitor.drop(
+        ("patient-meier.jpg", b"no picture at all"),
+        ("empty.png", b""),
+        ("half.jpg", DEMO[: len(DEMO) // 2]),
+        ("tiny.png", cv2.imencode(".png", np.zeros((20, 20, 3), np.uint8))[1].tobytes()),
+        ("<img src=x onerror=alert(1)> *a*.jpg", DEMO[:-1]),
+        ("corrections.zip", b"PK\x03\x04 and nothing else"),
+        ("black.png", black),
+    )
+    page = visitor.page
+    page.get_by_text("Not read: 6").wait_for()
+    said = page.locator("body").inner_text()
+    for code in ("E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS"):
+        assert code in said, code
+    assert "<img src=x onerror=alert(1)> *a*.jpg" in said, "a name is text and nothing else"
+    page.get_by_text("Not gradable").wait_for()  # the black picture is read, and answered without a grade
+    assert page.get_by_text(re.compile(r"Grade \d")).count() == 0
+    log = served.log.read_text()
+    assert "patient-meier" not in log
+    assert "Traceback" not in log
+
+
+def test_two_visitors_and_a_reload(visitors: Make) -> None:
+    """Each sees their own photos; who reloads in the middle begins anew, in the language that was chosen."""
+    first, second = visitors(), visitors(480, "dark")
+    first.arrive()
+    second.arrive("?lang=de")
+    first.drop(("first.jpg", DEMO))
+    first.photo.wait_for()
+    second.page.get_by_role("button", name="Das Demo-Foto nehmen").click()
+    second.photo.wait_for()
+    second.settled()
+    assert second.page.get_by_text("first.jpg").count() == 0
+    assert second.page.get_by_text("Diabetische Retinopathie").count()
+    assert second.page.evaluate("document.documentElement.scrollWidth <= 480")
+    second.drop(("again.jpg", DEMO))
+    second.page.reload()
+    second.page.get_by_role("button", name="Das Demo-Foto nehmen").click()
+    second.photo.wait_for()
+    assert first.page.get_by_text("first.jpg").count(), "the other visitor's photo is still there"
+
+
+def test_two_visits_are_laid_onto_each_other(visitors: Make) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    pixels = cv2.imdecode(np.frombuffer(DEMO, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    turn = cv2.getRotationMatrix2D((pixels.shape[1] / 2, pixels.shape[0] / 2), 4, 0.97)
+    later = cv2.warpAffine(pixels, turn, pixels.shape[1::-1])
+    visitor.drop(("2024.jpg", DEMO), ("2026.jpg", cv2.imencode(".jpg", later)[1].tobytes()))
+    page = visitor.page
+    page.get_by_text("Photos: 2. To refer: 2.").wait_for()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Table (CSV)").click()
+    rows = Path(waiting.value.path()).read_text("utf-8-sig").splitlines()
+    assert len(rows) == 3
+    assert "2024.jpg" in rows[1] + rows[2]
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="One page a photo (PDF)").click()
+    assert Path(waiting.value.path()).read_bytes().count(b"/Type /Page\n") == 2
+    page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits")).click()
+    page.get_by_text("Seen in both:").wait_for()
+    page.locator("[data-slide]").fill("20")
+    assert "80%" in page.locator("svg[data-photo] image").nth(1).get_attribute("style")
+    page.locator("[data-swap]").click()
+    assert page.get_by_text("Later visit").count() or page.get_by_text("Earlier visit").count()
+
+
+def test_nothing_is_written(served: Any) -> None:
+    """After everything above: neither in the home nor in the working folder of the server is there a file."""
+    assert [path for place in (served.home, served.work) for path in place.rglob("*") if path.is_file()] == []

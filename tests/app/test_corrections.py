@@ -1,0 +1,192 @@
+"""What a person corrects: steps in the photo and back, labels that a training reads, files that are no such labels."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from funduscope.app.corrections import Corrections, History, corrected, packed, seen_with, unpacked
+from funduscope.app.keeping import Kept, as_zip, into_folder
+from funduscope.app.restoring import restored
+from funduscope.app.rings import rings_of
+from funduscope.app.scene import scene
+from funduscope.data import idrid, table
+from funduscope.data.case import LabelError
+from funduscope.errors import PhotoError
+from funduscope.framing import Home
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+from funduscope.vocabulary import CODES
+
+SIDE = 400
+
+
+def _findings() -> Findings:
+    """A gray square with three microaneurysms, a ring of exudate around a gap, a disc; found surely."""
+    planes = {code: np.zeros((SIDE, SIDE), np.float32) for code in CODES}
+    for x in (50, 100, 150):
+        planes["MA"][60:64, x : x + 4] = 0.9
+    planes["MA"][200:204, 300:304] = 0.4
+    planes["EX"][250:290, 250:290] = 0.8
+    planes["EX"][260:280, 260:280] = 0
+    planes["OD"][180:220, 20:60] = 0.95
+    pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    pixels[::7] = 120
+    photo = Photo.open(pixels, name="eye.jpg")
+    home = Home(0, 0, SIDE, SIDE, SIDE, SIDE)
+    card = Card(whole_px=SIDE, close_px=SIDE)
+    grades = np.array([0.05, 0.05, 0.8, 0.05, 0.05])
+    risks = np.array([0.1, 0.1, 0.8])
+    return Findings(photo, home, card, "0" * 64, (), grades, risks, (40.0, 200.0), (200.0, 200.0), planes)
+
+
+def test_steps_in_the_photo_and_back() -> None:
+    findings, history = _findings(), History()
+    history.step(corrected(findings, history.now, {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]}))
+    assert seen_with(findings, {}, history.now).count("MA") == 2
+    shown = seen_with(findings, {}, history.now)
+    history.step(corrected(shown, history.now, {"what": "draw", "code": "MA", "points": [[300, 100]], "radius": 3}))
+    assert seen_with(findings, {}, history.now).mask("MA")[100, 300]
+    ring = [[310, 310], [340, 310], [340, 340], [310, 340]]
+    history.step(corrected(shown, history.now, {"what": "draw", "code": "SE", "points": ring}))
+    assert history.now.looked_at == {"MA", "SE"}
+    assert seen_with(findings, {}, history.now).count("SE") == 1
+    history.undo()
+    history.undo()
+    assert seen_with(findings, {}, history.now).count("MA") == 2
+    history.undo()
+    assert not history.now.any
+    assert seen_with(findings, {}, history.now) is findings
+
+
+def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> None:
+    findings = _findings()
+    assert findings.to_dict()["rules"]["grade_range"] == [2, 3]
+    empty = Corrections().with_mask("EX", np.zeros((SIDE, SIDE), bool))
+    found = seen_with(findings, {}, empty).to_dict()
+    assert found["rules"]["grade_range"] == [1, 1]
+    assert found["rules"]["dme_risk"] == 0
+    assert found["predicted_grade"] == 2
+    moved = corrected(findings, Corrections(), {"what": "fovea", "points": [[256.0, 270.0]]})
+    nearer = seen_with(findings, {}, moved).to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
+    assert nearer < findings.to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
+
+
+def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
+    findings = _findings()
+    shown = seen_with(findings, {"MA": 0.3}, Corrections())
+    assert (findings.count("MA"), shown.count("MA"), shown.count("EX")) == (3, 4, 1)
+    held = Corrections().with_mask("MA", findings.mask("MA"))
+    assert seen_with(findings, {"MA": 0.3}, held).count("MA") == 3
+    assert findings.card.thresholds["MA"] == 0.5, "the model's own card stays"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {},
+        {"what": "delete", "code": "XX", "points": [[1, 1]]},
+        {"what": "delete", "code": "MA", "points": [[390, 390]]},
+        {"what": "draw", "code": "MA", "points": "many"},
+        {"what": "draw", "code": "MA", "points": [[float("nan"), 1]]},
+        {"what": "draw", "code": "MA", "points": [[1, 2, 3]]},
+        {"what": "draw", "code": "MA", "points": [[1, 1]] * 10_000},
+        {"what": "fovea", "points": []},
+        {"what": "grade", "points": [[1, 1]]},
+    ],
+)
+def test_a_step_that_makes_no_sense_changes_nothing(edit: dict) -> None:
+    assert corrected(_findings(), Corrections(), edit) == Corrections()
+
+
+def test_every_lesion_has_its_own_outline() -> None:
+    findings = _findings()
+    for code in ("MA", "EX"):
+        for one, rings in zip(findings.objects(code), rings_of(findings, code), strict=True):
+            points = np.concatenate(rings).reshape(-1, 2) + 0.5
+            assert np.hypot(*(points - (one.x_px, one.y_px)).T).max() < 40
+    assert len(rings_of(findings, "EX")[0]) == 2, "the gap's edge belongs to the ring"
+    drawn = scene(findings, "safe", Corrections())
+    assert [row["id"] for row in drawn["lesions"]] == ["MA-0", "MA-1", "MA-2", "EX-0"]
+    assert drawn["circle_px"] == pytest.approx(findings.disc_diameter_px, abs=0.1)
+    assert json.dumps(drawn)
+
+
+def _kept() -> Kept:
+    findings = _findings()
+    said = corrected(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
+    said = replace(said, grade=1, fovea_xy=(201.5, 199.0), looked_at=said.looked_at | {"HE"})
+    shown = seen_with(findings, {}, said)
+    return Kept(findings.photo, said, {code: shown.mask(code) for code in shown.codes if code in said.looked_at})
+
+
+def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
+    folder = into_folder([_kept(), _kept()], tmp_path / "mine")
+    first, second = idrid.read(folder)
+    assert {code: mask.is_absent for code, mask in first.labels.masks.items()} == {"MA": False, "HE": True}
+    assert first.labels.masks["MA"].load(SIDE, SIDE).sum() == 32
+    assert first.name != second.name
+    case = table.read(folder / "labels.csv")[0]
+    assert (case.labels.grade, case.labels.dme) == (1, None)
+    assert case.labels.fovea_xy == (201.5, 199.0)
+    assert case.labels.disc_xy is None
+    assert {code: mask.is_absent for code, mask in case.labels.masks.items()} == {"MA": False, "HE": True}
+    with pytest.raises(LabelError, match="not empty"):
+        into_folder([_kept()], folder)
+
+
+def test_saved_corrections_are_taken_up_as_they_were() -> None:
+    kept = _kept()
+    one = next(iter(restored(as_zip([kept]))))
+    assert one.corrections == kept.corrections
+    assert one.sha256 == kept.photo.sha256
+    assert np.array_equal(Photo.open(one.data).pixels, kept.photo.pixels)
+    assert np.array_equal(unpacked(packed(kept.masks["MA"])), kept.masks["MA"])
+
+
+def _with_letter(change: object) -> bytes:
+    """A saved file whose letter says something else."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(as_zip([_kept()]))) as old, zipfile.ZipFile(file, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith("corrections.json"):
+                letter = json.loads(data)
+                letter["photos"][0] |= change  # pyright: ignore
+                data = json.dumps(letter).encode()
+            new.writestr(info.filename, data)
+    return file.getvalue()
+
+
+def _bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("corrections.json", b" " * 40_000_000)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        _bomb(),
+        _with_letter({"grade": 9}),
+        _with_letter({"path": "../../etc/passwd"}),
+        _with_letter({"width": 10**6, "height": 10**6}),
+        _with_letter({"fovea_xy": [1e9, 0]}),
+        _with_letter({"masks": {"MA": "labels.csv"}}),
+        _with_letter({"width": SIDE - 1}),
+    ],
+)
+def test_a_file_that_is_no_such_thing_is_refused(data: bytes) -> None:
+    with pytest.raises(PhotoError) as caught:
+        list(restored(data))
+    assert caught.value.code == "E_LABELS"

@@ -1,0 +1,85 @@
+"""Every sentence stands in every language, filled with the same values; no code of a finding is left in English."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from funduscope import languages
+from funduscope.errors import CODES
+from funduscope.languages import LANGUAGES, Words, placeholders, rows
+from funduscope.photo import LIMITS
+from funduscope.predict.words import ENGLISH, note
+from funduscope.vocabulary import CODES as STRUCTURES
+from funduscope.vocabulary import DME_RISKS, GRADES, structure
+
+SOURCE = Path(languages.__file__).parent
+OTHERS = [language for language in LANGUAGES if language != "en"]
+
+
+def test_the_page_says_everything_in_every_language() -> None:
+    for key, row in rows("page").items():
+        assert set(row) == set(LANGUAGES), key
+        assert all(text.strip() for text in row.values()), key
+        wanted = placeholders(row["en"])
+        assert all(placeholders(text) == wanted for text in row.values()), f"{key} is filled with other values"
+
+
+def test_every_finding_is_said_in_every_language() -> None:
+    table = rows("findings")
+    said = {**ENGLISH, "READ_AS_12_BIT": "{bits}"}
+    assert set(said) <= set(table), f"not translated: {sorted(set(said) - set(table))}"
+    for code, english in said.items():
+        assert set(table[code]) == set(OTHERS), code
+        for language in OTHERS:
+            assert placeholders(table[code][language]) == placeholders(english), (code, language)
+
+
+def test_every_refusal_is_said_in_every_language() -> None:
+    table = rows("errors")
+    assert set(table) == set(CODES)
+    limits = {"max_mb": 1, "max_megapixels": 1, "min_side_px": LIMITS.min_side_px}
+    for code, row in table.items():
+        assert set(row) == set(OTHERS), code
+        for language in OTHERS:
+            assert placeholders(row[language]) <= set(limits), code
+            assert Words(language).error(code, "?", limits) != "?."
+
+
+def test_every_text_is_used_and_every_used_one_is_there() -> None:
+    """Keys are plain words in the source, but for those that a grade, structure, tool or the like completes."""
+    source = "".join(path.read_text("utf-8") for path in (SOURCE / "app").glob("*.py"))
+    source += (SOURCE / "languages.py").read_text("utf-8")
+    begun = tuple(f"{start}." for start in re.findall(r"f\"(\w+)\.\{", source) + re.findall(r"f'(\w+)\.\{", source))
+    unused = [key for key in rows("page") if key not in source and not key.startswith(begun)]
+    assert not unused
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_fields_words_are_complete(language: str) -> None:
+    words = Words(language)
+    assert len({words(f"grade.{grade}") for grade in range(len(GRADES))}) == len(GRADES)
+    assert len({words(f"dme.{risk}") for risk in range(len(DME_RISKS))}) == len(DME_RISKS)
+    assert len({words.structure(code) for code in STRUCTURES}) == len(STRUCTURES)
+    if language == "en":
+        assert [words.structure(code) for code in STRUCTURES] == [structure(code).name for code in STRUCTURES]
+        assert [words(f"grade.{grade}") for grade in range(len(GRADES))] == list(GRADES)
+        assert [words(f"dme.{risk}") for risk in range(len(DME_RISKS))] == list(DME_RISKS)
+
+
+def test_a_sentence_is_made_of_its_code_and_values() -> None:
+    near = note("DME_2_NEAR_FOVEA", {"distance_dd": 0.3124}).to_dict()
+    assert Words("en").note(near) == near["says"]
+    assert "0,31 Papillendurchmesser" in Words("de").note(near)
+    assert "0.31" in Words("hi").note(near)
+    kinds = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict()
+    assert Words("de").note(kinds).startswith("Blutungen und harte Exsudate")
+    assert Words("es").note(kinds).startswith("Hemorragias y exudados duros")
+
+
+def test_a_code_without_a_translation_is_said_in_english() -> None:
+    assert Words("de").note({"code": "FROM_TOMORROW", "values": {}, "says": "Something new."}) == "Something new."
+    with pytest.raises(ValueError, match="known: en, de"):
+        Words("fr")

@@ -1,0 +1,168 @@
+"""The page's logic without a browser: what is shown, held, sorted, told on paper, and never loaded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.app.many import as_csv, rows
+from funduscope.app.paper import as_pdf
+from funduscope.app.serve import OPTIONS, free_port
+from funduscope.app.shelf import HELD_BYTES, OPEN_PHOTOS, Entry, Opened, Shelf
+from funduscope.app.visits import compare
+from funduscope.data.drawn import draw_eye
+from funduscope.errors import PhotoError
+from funduscope.framing import frame
+from funduscope.languages import LANGUAGES, Words
+from funduscope.photo import LIMITS, Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Failure, Findings
+from funduscope.vocabulary import CODES
+
+
+def _script() -> None:
+    from funduscope.app.main import show
+
+    show()
+
+
+def _page() -> AppTest:
+    page = AppTest.from_function(_script, default_timeout=180)
+    return page.run()
+
+
+def _words(page: AppTest) -> str:
+    return " ".join(str(one.value) for kind in ("markdown", "caption", "error", "info") for one in page.get(kind))
+
+
+def test_a_photo_among_rubbish_and_the_languages() -> None:
+    page = _page()
+    assert not page.exception
+    assert page.info, "before the first photo it says where photos go"
+    eye = cv2.imencode(".png", cv2.cvtColor(draw_eye(3, width_px=700).pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    page.file_uploader[0].set_value([("eye.png", eye, "image/png"), ("notes.jpg", b"hello", "image/jpeg")])
+    page.run()
+    assert not page.exception
+    assert "E_FORMAT" in page.error[0].value.replace("\\", "")
+    assert page.file_uploader[0].value == [], "what was read is not held twice"
+    for language in LANGUAGES:
+        page.selectbox(key="language").set_value(language).run()
+        assert not page.exception
+        assert Words(language)("grade.scale") in _words(page)
+    page.button(key="dismiss").click().run()
+    assert not page.error
+    page.button(key="clear").click().run()
+    assert page.info
+
+
+def _entry(key: str, size: int = 10, **found: Any) -> Entry:
+    told = {
+        "photo": {"name": key, "sha256": "0" * 64, "width": 10, "height": 10},
+        "model": {"name": "m", "version": "1", "sha256": "0" * 64},
+        "gradable": {"ok": True, "reasons": []},
+        "predicted_grade": 0,
+        "grade_name": "No DR",
+        "confidence": 0.9,
+        "probabilities": [0.9, 0.1, 0.0, 0.0, 0.0],
+        "dme": {"risk": 0, "confidence": 0.9, "probabilities": [0.9, 0.1, 0.0]},
+        "referable": {"value": False, "probability": 0.0, "threshold": 0.5},
+        "landmarks": None,
+        "lesions": None,
+        "rules": None,
+        "evidence": [],
+        "advice": {"refer": False, "because": []},
+        "warnings": [],
+    } | found
+    picture = cv2.imencode(".jpg", np.zeros((60, 90, 3), np.uint8))[1].tobytes()
+    return Entry(key, f"{key}.jpg", b"x" * size, told, picture)
+
+
+def test_what_needs_a_look_comes_first() -> None:
+    shelf = Shelf()
+    refer = {"advice": {"refer": True, "because": []}}
+    shelf.put(_entry("sure healthy"), None)
+    shelf.put(_entry("unsure healthy", confidence=0.4), None)
+    shelf.put(_entry("sure refer", **refer), None)
+    shelf.put(_entry("unsure refer", confidence=0.5, **refer), None)
+    shelf.put(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
+    told = rows(shelf)
+    assert [row.key for row in told] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
+    text = as_csv(told, [Failure("torn.jpg", "E_TRUNCATED", "…")]).decode("utf-8-sig")
+    table = list(csv.DictReader(io.StringIO(text)))
+    assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
+    assert table[-1]["error"] == "E_TRUNCATED"
+    for language in LANGUAGES:
+        paper = as_pdf(shelf, told, Words(language), "safe")
+        assert paper.startswith(b"%PDF")
+        assert paper.count(b"/Type /Page\n") == len(told)
+
+
+def test_a_session_holds_a_bounded_amount() -> None:
+    shelf = Shelf()
+    for number in range(50):
+        shelf.put(_entry(str(number), size=HELD_BYTES // 10), Opened(None, b""))  # pyright: ignore[reportArgumentType]
+    assert len(shelf.opened) == OPEN_PHOTOS
+    assert sum(len(entry.data or b"") for entry in shelf.entries.values()) <= HELD_BYTES
+    assert len(shelf.entries) == 50, "their rows stay"
+    assert shelf.entries["49"].data is not None
+
+
+def _seen(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> Findings:
+    """Findings that outline what is given."""
+    photo = Photo.open(pixels)
+    home = frame(photo, 1024).home
+    planes = {code: home.area_in(masks[code]) * np.float32(0.9) for code in CODES}
+    return Findings(photo, home, Card(), "0" * 64, (), None, None, None, None, planes)
+
+
+def test_new_and_gone_lesions_between_two_visits() -> None:
+    eye = draw_eye(11, grade=2, width_px=1000)
+    height, width = eye.pixels.shape[:2]
+    before, after = ({code: eye.masks[code].copy() for code in CODES} for _ in range(2))
+    x, y = int(eye.fovea_xy[0]), int(eye.fovea_xy[1])
+    for masks, shift in ((before, -60), (after, 60)):
+        masks["SE"] = np.zeros((height, width), bool)
+        masks["SE"][y - 8 : y + 8, x + shift - 8 : x + shift + 8] = True
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 5, 1.0)
+    later = cv2.warpAffine(eye.pixels, turn, (width, height))
+    turned = {code: cv2.warpAffine(mask.view(np.uint8), turn, (width, height)) > 0 for code, mask in after.items()}
+    visits = compare(_seen(eye.pixels, before), _seen(later, turned))
+    assert visits.is_one_eye
+    assert [change.code for change in visits.new or ()] == ["SE"]
+    assert [change.code for change in visits.gone or ()] == ["SE"]
+    other = draw_eye(12, grade=2, width_px=1000)
+    assert not compare(_seen(eye.pixels, before), _seen(other.pixels, other.masks)).is_one_eye
+
+
+def test_the_server_is_this_machine_s_alone() -> None:
+    assert OPTIONS["server.address"] == "127.0.0.1"
+    assert OPTIONS["browser.gatherUsageStats"] is False
+    assert OPTIONS["server.maxUploadSize"] * 1_000_000 == LIMITS.max_bytes
+    with pytest.raises(PhotoError, match="--port"):
+        _taken()
+
+
+def _taken() -> None:
+    import socket
+
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        free_port(held.getsockname()[1])
+
+
+def test_the_page_loads_no_torch() -> None:
+    code = "import sys, funduscope.app.main; print(sorted({'torch', 'timm', 'matplotlib'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr
