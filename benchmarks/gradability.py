@@ -41,7 +41,7 @@ from funduscope.predict.gradability import FEATURES, Gradability, features
 FILE = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "gradability.json"
 CLINICS: Final = ("idrid-B", "srahim", "heimed", "diaretdb1")
 DRAWN: Final = 80
-HIDDEN: Final = 16
+HIDDEN, MEMBERS = 16, 8
 EYEPACS_WEIGHT, MILD_WEIGHT = 4.0, 2.0
 """How often an EyePACS photo counts beside one of the clinics', and a little worsened one beside one as it is."""
 THRESHOLD: Final = 0.1
@@ -203,16 +203,21 @@ def taught(rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.stack(values), np.array(good), np.array(weight)
 
 
-def fitted(rows: list[Row], seed: int = 0) -> Gradability:
+def fitted(rows: list[Row]) -> Gradability:
+    """Several networks of one hidden layer, each from draws and a start of its own, as one: their mean logit."""
     values, good, weight = taught(rows)
     center, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
-    rng = np.random.default_rng(seed)
-    drawn = rng.choice(len(good), round(weight.sum()), p=weight / weight.sum())
-    network = MLPClassifier((HIDDEN,), activation="tanh", alpha=0.3, max_iter=800, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        network.fit((values[drawn] - center) / scale, good[drawn])
-    layers = tuple(zip(network.coefs_, network.intercepts_, strict=True))
+    members = []
+    for seed in range(MEMBERS):
+        drawn = np.random.default_rng(seed).choice(len(good), round(weight.sum()), p=weight / weight.sum())
+        network = MLPClassifier((HIDDEN,), activation="tanh", alpha=0.3, max_iter=800, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the last digits of a fit do not matter here
+            members.append(network.fit((values[drawn] - center) / scale, good[drawn]))
+    layers = (
+        (np.hstack([one.coefs_[0] for one in members]), np.concatenate([one.intercepts_[0] for one in members])),
+        (np.vstack([one.coefs_[1] for one in members]) / MEMBERS, np.mean([one.intercepts_[1] for one in members], 0)),
+    )
     usual = np.median(np.stack([row.values for row in rows if row.kind == "as it is"]), axis=0)
     return Gradability(center, scale, layers, usual, THRESHOLD, {})
 

@@ -87,6 +87,11 @@ def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
     assert _seen_width(photo) < findings.photo.width
     page.keyboard.press("h")
     assert page.locator("g[data-layer=EX]").is_hidden()
+    _tool(visitor, "fovea")
+    photo.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.get_by_text("fovea moved").wait_for()
 
 
 def test_a_threshold_redraws(visitors: Make, findings: Any) -> None:
@@ -97,7 +102,7 @@ def test_a_threshold_redraws(visitors: Make, findings: Any) -> None:
     label = visitor.page.locator("li:has([data-show=MA]) label")
     before = int(label.inner_text().split()[-1])
     visitor.page.get_by_test_id("stExpander").filter(has_text="Thresholds").locator("summary").click()
-    slider = visitor.page.get_by_role("slider", name="Microaneurysms")
+    slider = visitor.page.get_by_test_id("stSlider").filter(has_text="Microaneurysms").get_by_role("slider")
     slider.focus()
     slider.press("End")
     label.filter(has_not_text=f" {before}").wait_for()
@@ -136,7 +141,11 @@ def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any,
     page.get_by_text("fovea moved").wait_for()
     visitor.settled()
     grade = page.get_by_test_id("stSelectbox").filter(has_text=re.compile("^Grade")).locator("input")
-    grade.fill("3 Severe")  # by keyboard: the list folds up when the page scrolls
+    grade.focus()  # by keyboard: the list folds up when the page scrolls to a click
+    grade.press("ArrowDown")
+    page.get_by_role("option", name="3 Severe").wait_for()
+    grade.press_sequentially("3 Sev")
+    page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
     grade.press("Enter")
     page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
     with page.expect_download() as waiting:
@@ -206,8 +215,8 @@ def test_two_visitors_and_a_reload(visitors: Make) -> None:
     assert second.page.evaluate("document.documentElement.scrollWidth <= 480")
     second.drop(("again.jpg", DEMO))
     second.page.reload()
-    second.page.get_by_role("button", name="Das Demo-Foto nehmen").click()
-    second.photo.wait_for()
+    second.page.get_by_role("button", name="Das Demo-Foto nehmen").wait_for()
+    assert second.page.locator("svg[data-photo]").count() == 0
     assert first.page.get_by_text("first.jpg").count(), "the other visitor's photo is still there"
 
 

@@ -18,6 +18,7 @@ from funduscope.app.rings import rings_of
 from funduscope.app.scene import scene
 from funduscope.data import idrid, table
 from funduscope.data.case import LabelError
+from funduscope.data.sources import read_data
 from funduscope.errors import PhotoError
 from funduscope.framing import Home
 from funduscope.photo import Photo
@@ -44,7 +45,17 @@ def _findings() -> Findings:
     card = Card(whole_px=SIDE, close_px=SIDE)
     grades = np.array([0.05, 0.05, 0.8, 0.05, 0.05])
     risks = np.array([0.1, 0.1, 0.8])
-    return Findings(photo, home, card, "0" * 64, (), grades, risks, (40.0, 200.0), (200.0, 200.0), planes)
+    return Findings(
+        photo,
+        home,
+        card,
+        "0" * 64,
+        grade_probs=grades,
+        dme_probs=risks,
+        disc_xy=(40.0, 200.0),
+        fovea_xy=(200.0, 200.0),
+        frame_probs=planes,
+    )
 
 
 def test_steps_in_the_photo_and_back() -> None:
@@ -138,6 +149,8 @@ def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
     assert case.labels.fovea_xy == (201.5, 199.0)
     assert case.labels.disc_xy is None
     assert {code: mask.is_absent for code, mask in case.labels.masks.items()} == {"MA": False, "HE": True}
+    for given in (folder, folder / "labels.csv"):
+        assert len(read_data([given])) == 2, "what `train --data` reads"
     with pytest.raises(LabelError, match="not empty"):
         into_folder([_kept()], folder)
 

@@ -51,6 +51,8 @@ def show_warnings(found: Mapping[str, Any], words: Words) -> None:
     if found["warnings"]:
         with _card(words("warnings.title")):
             _listed([words.note(note) for note in found["warnings"]])
+    if found["gradable"].get("score") is not None:
+        st.caption(words("gradable.score", {"score": words.number(found["gradable"]["score"], ".2f")}))
     if found.get("training_distance"):
         percentile = round(found["training_distance"]["percentile"])
         st.caption(words("training.distance", {"percentile": percentile}))

@@ -52,6 +52,7 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
     port: 8501 or, where that is taken, the next free one; a port that is named must be free. headless: open no browser.
     model: what `funduscope.load` takes; the shipped one where empty. Raises `PhotoError` E_CONFIG for a taken port.
     """
+    from streamlit import config
     from streamlit.web import bootstrap
 
     chosen = free_port(port)
@@ -61,7 +62,9 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
     if not headless:
         threading.Thread(target=_open_browser, args=(address, chosen), daemon=True).start()
     options = OPTIONS | {"server.port": chosen}
-    flags = {name.replace(".", "_"): value for name, value in options.items()}
+    # An option that this Streamlit does not have yet would be a complaint on the terminal.
+    known = getattr(config, "_config_options_template", options)
+    flags = {name.replace(".", "_"): value for name, value in options.items() if name in known}
     with resources.as_file(resources.files("funduscope") / "app" / "page.py") as page:
         bootstrap.load_config_options(flags)
         bootstrap.run(str(page), False, [], flags)

@@ -16,10 +16,13 @@ from funduscope.predict.findings import Failure, Findings
 OPEN_PHOTOS: Final = 2
 """So many photos are held with pixels and masks: a comparison needs two."""
 
+OPEN_PIXELS: Final = 80_000_000
+"""So many pixels the held photos have together; a single larger one is held alone."""
+
 HELD_BYTES: Final = 256_000_000
 """Of uploaded files in one session; beyond it the oldest are let go, their rows in the table stay."""
 
-HELD_ROWS: Final = 2_000
+HELD_ROWS: Final = 1_000
 
 
 @dataclass
@@ -79,8 +82,11 @@ class Shelf:
         """Makes this the photo last looked at; lets go of the one not looked at for longest."""
         self.opened[key] = opened
         self.opened.move_to_end(key)
-        while len(self.opened) > OPEN_PHOTOS:
+        while len(self.opened) > OPEN_PHOTOS or (len(self.opened) > 1 and self._open_pixels() > OPEN_PIXELS):
             self.opened.popitem(last=False)
+
+    def _open_pixels(self) -> int:
+        return sum(one.findings.photo.width * one.findings.photo.height for one in self.opened.values())
 
     def history(self, key: str) -> History:
         """The corrections of a photo, empty at first."""

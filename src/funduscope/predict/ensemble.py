@@ -20,6 +20,7 @@ from funduscope.framing import Frame, frame
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Failure, Findings, Point, gate, interpret
+from funduscope.predict.gradability import judge
 from funduscope.predict.predictor import Predictor, not_gradable
 from funduscope.predict.runtime import ModelError
 from funduscope.vocabulary import CODES, LANDMARKS
@@ -59,6 +60,7 @@ class Ensemble:
             largest.home,
             self.card,
             self.sha256,
+            quality=judge(largest, opened.pixels),
             grade_probs=grade_probs,
             dme_probs=_mean([one.dme_probs for one in found]),
             disc_xy=_middle([one.disc_xy for one in found if "optic_disc" in one.card.landmarks]),

@@ -12,6 +12,7 @@ from funduscope.framing import Frame, Home
 from funduscope.photo import Note, Photo
 from funduscope.predict.anatomy import Anatomy, Point
 from funduscope.predict.card import Card
+from funduscope.predict.gradability import Quality
 from funduscope.predict.objects import MOST_TOLD, LesionObject, by_quadrant, find_objects, nearest_fovea_dd
 from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
@@ -39,7 +40,8 @@ class Findings:
     """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
-    frame_probs: per structure (S, S) float32 over the frame. gates: of a model with experts, each router's shares.
+    reasons: why it cannot be graded. quality: how well it can be, where that was judged. frame_probs: per structure
+    (S, S) float32 over the frame. gates: of a model with experts, each router's shares.
     """
 
     photo: Photo
@@ -47,6 +49,7 @@ class Findings:
     card: Card
     model_sha256: str
     reasons: tuple[Note, ...] = ()
+    quality: Quality | None = None
     grade_probs: np.ndarray | None = None
     dme_probs: np.ndarray | None = None
     disc_xy: Point | None = None
@@ -89,7 +92,8 @@ class Findings:
     @property
     def warnings(self) -> tuple[Note, ...]:
         """What a reader should know beside the answer."""
-        return (*self.photo.notes, *([note("RESEARCH_WEIGHTS")] if self.card.research_only else []))
+        poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
+        return (*self.photo.notes, *poor, *([note("RESEARCH_WEIGHTS")] if self.card.research_only else []))
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
@@ -171,7 +175,11 @@ class Findings:
             },
             "image": self.photo.name,
             "model": {"name": self.card.name, "version": self.card.version, "sha256": self.model_sha256},
-            "gradable": {"ok": self.gradable_ok, "score": None, "reasons": [note.to_dict() for note in self.reasons]},
+            "gradable": {
+                "ok": self.gradable_ok,
+                "score": None if self.quality is None else _round(self.quality.score),
+                "reasons": [note.to_dict() for note in self.reasons],
+            },
             "predicted_grade": self.grade,
             "grade_name": GRADES[self.grade] if self.grade is not None else None,
             "confidence": _round(self.grade_probs.max()) if self.grade_probs is not None else None,

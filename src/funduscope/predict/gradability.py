@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.errors import Note
+from funduscope.framing import Frame
+from funduscope.measure import measure, small_frame
 from funduscope.predict.words import note
 
 FEATURES: Final = (
@@ -35,11 +37,19 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 """Features that one thing spoils; LIGHT is told as TOO_DARK or TOO_BRIGHT."""
 
 
+@dataclass(frozen=True)
+class Quality:
+    """score: probability, 0 to 1, that a photo can be graded. reasons: what to do about one that hardly can be."""
+
+    score: float
+    reasons: tuple[Note, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Gradability:
     """The fitted model. center, scale (F,): of the features; layers: weights (in, out) and biases (out,), tanh between.
 
-    usual (F,): medians of good photos. threshold: below this score a photo is refused. about: how it came about.
+    usual (F,): medians of good photos. threshold: below this score a photo should be taken again. about: its origin.
     """
 
     center: np.ndarray
@@ -54,9 +64,9 @@ class Gradability:
         return self._score(features(measures))
 
     def reasons(self, measures: Mapping[str, float]) -> tuple[Note, ...]:
-        """Why a photo is refused, the most to blame first; empty where it is not.
+        """What is wrong with a photo whose score is below the threshold; empty where it is not.
 
-        To blame are the measures that make up most of the difference between this photo and a usual good one.
+        To blame is the group of measures that raises the score most when it is set to a usual good photo's.
         """
         values = features(measures)
         if self._score(values) >= self.threshold:
@@ -67,8 +77,8 @@ class Gradability:
         return (note(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
 
     def to_json(self) -> str:
-        """One JSON object that `from_json` reads back."""
-        return json.dumps(asdict(self), default=lambda array: np.round(array, 5).tolist(), indent=1)
+        """One line of JSON that `from_json` reads back."""
+        return json.dumps(asdict(self), default=lambda array: np.round(array, 5).tolist(), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Gradability:
@@ -78,9 +88,6 @@ class Gradability:
             (np.array(weights, np.float64), np.array(biases, np.float64)) for weights, biases in tree["layers"]
         )
         return cls(**{**tree, **arrays, "layers": layers})
-
-    def with_threshold(self, threshold: float) -> Gradability:
-        return replace(self, threshold=threshold)
 
     def _score(self, values: np.ndarray) -> float:
         hidden = (values - self.center) / self.scale
@@ -125,6 +132,12 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
             abs(of("top") - of("bottom")),
         ]
     )
+
+
+def judge(framed: Frame, pixels: np.ndarray) -> Quality:
+    """The quality of a photo (H, W, 3) uint8 whose eye was framed, at whatever size."""
+    measures = measure(pixels, small_frame(framed, pixels))
+    return Quality(shipped().score(measures), shipped().reasons(measures))
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from funduscope.framing import Frame, frame
 from funduscope.photo import Note, Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings, interpret
+from funduscope.predict.gradability import judge
 from funduscope.predict.runtime import ModelError, Outputs, Runtime
 from funduscope.predict.words import note
 
@@ -38,7 +40,8 @@ class Predictor:
         reasons = not_gradable(framed)
         if reasons:
             return Findings(opened, framed.home, self.card, self.runtime.sha256, reasons=reasons)
-        return interpret(opened, framed, *self.look(framed.image), self.card, self.runtime.sha256)
+        found = interpret(opened, framed, *self.look(framed.image), self.card, self.runtime.sha256)
+        return replace(found, quality=judge(framed, opened.pixels))
 
     def look(self, image: np.ndarray) -> tuple[Outputs, Outputs]:
         """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
