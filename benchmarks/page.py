@@ -4,7 +4,8 @@
 
 FOLDER holds photos (JPEG, PNG, TIFF); where there are fewer than asked for, they are taken again with a corner changed,
 so that no answer comes from what is held. Needs chromium and playwright. Prints, for every tenth upload, the seconds
-from the upload to the drawn answer, the processor seconds that the server took for it, and the server's memory.
+from the upload to the drawn answer, the processor seconds that the server took for it, and the server's memory; then
+how long outlines take to follow a threshold.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def main() -> None:
             page.goto(f"http://127.0.0.1:{port}/")
             page.get_by_test_id("stFileUploaderDropzone").wait_for()
             _measure(page, psutil.Process(server.pid), itertools.islice(_photos(given.folder), given.count))
+            _move_threshold(page)
             browser.close()
     finally:
         server.terminate()
@@ -71,6 +73,23 @@ def _measure(page: Page, server: psutil.Process, photos: Iterator[tuple[str, byt
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     middle = len(walls) // 2
     print(f"median: {sorted(walls)[middle]:.2f} s of wall time, {sorted(spent)[middle]:.2f} s of processor time")
+
+
+def _move_threshold(page: Page) -> None:
+    """How long the outlines of the last photo take to follow a threshold, from the key to the new count."""
+    page.get_by_test_id("stExpander").filter(has_text="Thresholds").locator("summary").click()
+    count = page.locator("li:has([data-show=EX]) label")
+    slider = page.get_by_test_id("stSlider").filter(has_text="Hard exudates").get_by_role("slider")
+    slider.focus()
+    waits = []
+    for key in ("PageDown", "PageUp") * 4:
+        before, begun = count.inner_text(), time.perf_counter()
+        slider.press(key)
+        while count.inner_text() == before and time.perf_counter() - begun < 10:
+            time.sleep(0.01)
+        waits.append(time.perf_counter() - begun)
+        page.wait_for_timeout(500)
+    print(f"threshold moved to outlines drawn: {min(waits):.2f} to {max(waits):.2f} s")
 
 
 def _cpu(process: psutil.Process) -> float:

@@ -106,7 +106,7 @@ def test_what_needs_a_look_comes_first() -> None:
     assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
-        paper = as_pdf(shelf, told, Words(language), "safe")
+        paper = as_pdf(shelf, told, Words(language))
         assert paper.startswith(b"%PDF")
         assert paper.count(b"/Type /Page\n") == len(told)
 

@@ -123,7 +123,7 @@ def _read_one(shelf: Shelf, data: bytes, name: str) -> str | None:
     """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
     if data.startswith(ZIP):
         return take_up(shelf, data, name)
-    answer = read(data, name)
+    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard")
     if isinstance(answer, Failure):
         shelf.refuse(answer)
         return None

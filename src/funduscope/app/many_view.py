@@ -15,7 +15,7 @@ from funduscope.predict.outline import Palette
 from funduscope.vocabulary import LESIONS
 
 
-def show_many(shelf: Shelf, words: Words, palette: Palette) -> None:
+def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
     """The table; choosing a row opens its photo."""
     told = rows(shelf)
     referred = sum(row.refer for row in told)
@@ -37,7 +37,7 @@ def show_many(shelf: Shelf, words: Words, palette: Palette) -> None:
         st.session_state["many-shown"] = st.session_state.get("many-shown", 0) + 1
         st.session_state["open-one"] = True
         st.rerun()
-    left, right, _ = st.columns([1, 1, 2])
+    left, right = st.columns([1, 1, 2])[:2]
     left.download_button(
         words("many.csv"),
         lambda: as_csv(rows(shelf), shelf.refused),
@@ -49,7 +49,7 @@ def show_many(shelf: Shelf, words: Words, palette: Palette) -> None:
     )
     right.download_button(
         words("many.pdf"),
-        lambda: as_pdf(shelf, rows(shelf), words, palette),
+        lambda: as_pdf(shelf, rows(shelf), words),
         file_name="funduscope.pdf",
         mime="application/pdf",
         on_click="ignore",

@@ -37,15 +37,16 @@ _HEAD: Final = ParagraphStyle("head", parent=_TEXT, fontName="Helvetica-Bold", f
 _WORD: Final = ParagraphStyle("word", parent=_TEXT, fontName="Helvetica-Bold", fontSize=10, leading=13, spaceBefore=4)
 
 
-def as_pdf(shelf: Shelf, told: Sequence[Row], words: Words, palette: Palette) -> bytes:
+def as_pdf(shelf: Shelf, told: Sequence[Row], words: Words) -> bytes:
     """The file's bytes. told: the rows in the order of the pages."""
     spoken = words if words.language in LATIN else Words("en")
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=A4, pageCompression=1)
     canvas.setTitle("funduscope")
     for number, row in enumerate(told, start=1):
-        y = _picture(canvas, shelf.entries[row.key].picture, row.name)
-        for flowable in _page(row, spoken, palette):
+        entry = shelf.entries[row.key]
+        y = _picture(canvas, entry.picture, row.name)
+        for flowable in _page(row, spoken, entry.palette):
             y = _placed(canvas, flowable, y)
         footer = f"{spoken('not_a_device')} {spoken('paper.page', {'number': number, 'count': len(told)})}"
         _placed(canvas, Paragraph(_latin(footer), _SMALL), EDGE + 16 * mm)

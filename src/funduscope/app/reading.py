@@ -23,12 +23,12 @@ from funduscope.loading import load
 from funduscope.photo import Photo
 from funduscope.predict.ensemble import Ensemble
 from funduscope.predict.findings import Failure, Findings
-from funduscope.predict.outline import Traced, trace
+from funduscope.predict.outline import Palette, Traced, trace
 from funduscope.predict.overlay import overlay
 from funduscope.predict.predictor import Predictor
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
-PICTURE_WIDTH_PX: Final = 1100
+PICTURE_WIDTH_PX: Final = 1600
 _JPEG_QUALITY: Final = 94
 """Of the photo in the browser: its own pixels, without chroma subsampling, without what a camera wrote beside them."""
 
@@ -48,12 +48,15 @@ def demo_photo() -> bytes:
     return (resources.files("funduscope") / "demo" / DEMO_PHOTO).read_bytes()
 
 
-def read(data: bytes, name: str) -> tuple[Entry, Opened] | Failure:
-    """Reads one file; whatever is wrong with it becomes a `Failure`, never an exception that would hold its name."""
+def read(data: bytes, name: str, palette: Palette = "standard") -> tuple[Entry, Opened] | Failure:
+    """Reads one file; whatever is wrong with it becomes a `Failure`, never an exception that would hold its name.
+
+    palette: of the small picture that the PDF takes.
+    """
     try:
         findings = _answered(data, name)
         opened = Opened(findings, _jpeg(findings.photo))
-        entry = Entry(findings.photo.sha256, name, data, _told(findings), _small(findings))
+        entry = Entry(findings.photo.sha256, name, data, _told(findings), _small(findings, palette), palette)
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
@@ -93,11 +96,11 @@ def _jpeg(photo: Photo) -> bytes:
     return simplejpeg.encode_jpeg(photo.pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444")
 
 
-def _small(findings: Findings) -> bytes:
+def _small(findings: Findings, palette: Palette) -> bytes:
     codes = findings.codes if findings.gradable_ok else ()
     traced = Traced(findings.to_dict(), {code: trace(findings.mask(code)) for code in codes})
-    drawn = overlay(findings, width_px=PICTURE_WIDTH_PX, traced=traced, palette="standard")
+    drawn = overlay(findings, width_px=PICTURE_WIDTH_PX, traced=traced, palette=palette)
     height = round(findings.photo.height * min(1, PICTURE_WIDTH_PX / findings.photo.width))
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(drawn[:height])).save(file, "JPEG", quality=85)
+    Image.fromarray(np.ascontiguousarray(drawn[:height])).save(file, "JPEG", quality=85, subsampling=0)
     return file.getvalue()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from funduscope.app.corrections import Corrections, History
 from funduscope.predict.findings import Failure, Findings
+from funduscope.predict.outline import Palette
 
 OPEN_PHOTOS: Final = 2
 """So many photos are held with pixels and masks: a comparison needs two."""
@@ -22,19 +23,23 @@ OPEN_PIXELS: Final = 80_000_000
 HELD_BYTES: Final = 256_000_000
 """Of uploaded files in one session; beyond it the oldest are let go, their rows in the table stay."""
 
-HELD_ROWS: Final = 1_000
+HELD_ROWS: Final = 500
 
 
 @dataclass
 class Entry:
-    """One photo of the session. found: its findings as in findings.json, objects left out. data: the file's bytes, or
-    None once they were let go. picture: the photo with overlay, a small JPEG, for the PDF."""
+    """One photo of the session. found: its findings as in findings.json, objects left out.
+
+    data: the file's bytes, or None once they were let go. picture: the photo with its overlay in the colors of
+    `palette`, a small JPEG for the PDF.
+    """
 
     key: str
     name: str
     data: bytes | None
     found: dict[str, Any]
     picture: bytes
+    palette: Palette = "standard"
 
 
 @dataclass(eq=False)

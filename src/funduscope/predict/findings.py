@@ -13,7 +13,15 @@ from funduscope.photo import Note, Photo
 from funduscope.predict.anatomy import Anatomy, Point
 from funduscope.predict.card import Card
 from funduscope.predict.gradability import Quality
-from funduscope.predict.objects import MOST_TOLD, LesionObject, by_quadrant, find_objects, nearest_fovea_dd
+from funduscope.predict.objects import (
+    MOST_TOLD,
+    LesionObject,
+    by_quadrant,
+    find_objects,
+    largest_alone,
+    nearest_fovea_dd,
+    without_small,
+)
 from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
 from funduscope.predict.words import note
@@ -117,7 +125,7 @@ class Findings:
         mask = self.home.area_home(plane) >= threshold
         smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
         # There is one disc: it is the largest component.
-        return without_small(_largest(mask) if code == "OD" else mask, smallest)
+        return without_small(largest_alone(mask) if code == "OD" else mask, smallest)
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
@@ -309,24 +317,6 @@ def _landmark(whole: Outputs, card: Card, name: str, home: Home) -> Point | None
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
-
-
-def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
-    """The mask without its 8-connected components of fewer pixels."""
-    if smallest_px <= 1:
-        return mask
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
-    keep[0] = False
-    return keep[np.asarray(labels, np.int32)]
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest component alone: there is one disc."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    if count <= 2:
-        return mask
-    return labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
 
 
 def _round(value: float) -> float:

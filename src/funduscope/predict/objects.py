@@ -83,6 +83,24 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 
+def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
+    """The mask without its 8-connected components of fewer pixels."""
+    if smallest_px <= 1:
+        return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    keep[0] = False
+    return keep[np.asarray(labels, np.int32)]
+
+
+def largest_alone(mask: np.ndarray) -> np.ndarray:
+    """The mask's largest 8-connected component alone."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    return labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+
+
 def _sampled(plane: np.ndarray, home: Home, xy: np.ndarray) -> np.ndarray:
     """The frame's probabilities (N,) at photo points (N, 2)."""
     cells = home.points_in(xy) * (plane.shape[0] / home.side_px)

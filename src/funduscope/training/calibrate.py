@@ -16,7 +16,8 @@ from funduscope.data.case import Case
 from funduscope.data.implied import implied
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings, without_small
+from funduscope.predict.findings import Findings
+from funduscope.predict.objects import without_small
 from funduscope.predict.predictor import Predictor
 from funduscope.vocabulary import LESIONS, REFERABLE_FROM, structure
 
