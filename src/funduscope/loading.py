@@ -13,6 +13,7 @@ from typing import overload
 
 from funduscope.predict.card import Card
 from funduscope.predict.ensemble import Ensemble
+from funduscope.predict.figures import measured
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import ModelError, OnnxRuntime, Runtime, TorchRuntime
 
@@ -33,7 +34,8 @@ def load(model: Model | Sequence[Model] | None = None, *, threads: int = 0) -> P
 
     model: None for the shipped one; an ONNX file; a run folder (its model.onnx, else its best.safetensors, which needs
     torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice to the
-    runtime. Raises `ModelError` or, for damaged weights, `checkpoint.CheckpointError`.
+    runtime. Scores beside the model go into its card (predict/figures.py). Raises `ModelError` or, for damaged weights,
+    `checkpoint.CheckpointError`.
     """
     if model is None or isinstance(model, str | Path):
         return Predictor(_runtime(model, threads))
@@ -65,7 +67,7 @@ def _runtime(model: Model | None, threads: int) -> Runtime:
         path = _of_run(path)
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
-    return _torch_runtime(path, threads) if path.suffix == ".safetensors" else OnnxRuntime(path, threads)
+    return _torch_runtime(path, threads) if path.suffix == ".safetensors" else _onnx_runtime(path, threads)
 
 
 def _shipped(threads: int) -> Runtime:
@@ -73,7 +75,13 @@ def _shipped(threads: int) -> Runtime:
         if not path.is_file():
             says = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", says)
-        return OnnxRuntime(path, threads)
+        return _onnx_runtime(path, threads)
+
+
+def _onnx_runtime(path: Path, threads: int) -> Runtime:
+    runtime = OnnxRuntime(path, threads)
+    runtime.card = measured(runtime.card, path, runtime.sha256)
+    return runtime
 
 
 def _of_run(folder: Path) -> Path:

@@ -16,6 +16,15 @@ class PaletteName(StrEnum):
     SAFE = "safe"
 
 
+class LanguageName(StrEnum):
+    """What results on paper are written in."""
+
+    EN = "en"
+    DE = "de"
+    ES = "es"
+    HI = "hi"
+
+
 Data = Annotated[
     list[Path],
     typer.Option(

@@ -119,12 +119,13 @@ class Views(Strict):
 
     whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in either view: the
     eye shrunk to it, or a crop of the close frame. close: the structures whose masks are read from the close view; with
-    none the eye is seen once.
+    none the eye is seen once. mirrored: predict by the mean over the whole view and its mirror image.
     """
 
     whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
     close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     close: tuple[str, ...] = LESIONS
+    mirrored: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Views:
@@ -142,13 +143,19 @@ class Sampling(Strict):
     """How often an epoch sees a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
 
     A data set that is not named is not trained on. Cases without any label that the view can use are left out.
-    per_epoch: so many samples an epoch, the rates then being proportions; 0: as the rates say. order: samples mixed, or
-    batches that alternate between photos with masks and photos with grades alone.
+    lesion_centered: share of the close crops that are cut around a lesion, where any is outlined or boxed. grade_power:
+    in the whole view a photo comes (1 / how many of its data set have its grade) ** power as often, the set as often as
+    its rate says. photos: share of the training photos that is learned from, whole visits of each data set, for
+    learning curves; a larger share holds a smaller one. per_epoch: so many samples an epoch, the rates then being
+    proportions; 0: as the rates say. order: samples mixed, or batches that alternate between photos with masks and
+    photos with grades alone.
     """
 
     whole: dict[str, Weight] = {}
     close: dict[str, Weight] = {}
     lesion_centered: Share = 0.75
+    grade_power: Share = 0.0
+    photos: Annotated[float, Field(gt=0, le=1)] = 1.0
     per_epoch: Annotated[int, Field(ge=0)] = 0
     order: Literal["mixed", "alternate"] = "mixed"
 
@@ -189,6 +196,8 @@ class Augment(Strict):
 class Loss(Strict):
     """Weights of the tasks and how imbalance is met.
 
+    ordinal: weight of the distance, in grades, between answer and label, beside the cross-entropy of grade and DME.
+    boxes: weight, within dense, of what is learned from boxes around lesions: that something of the kind is inside.
     class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
     cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only cross-entropy and focal learn
     from a photo where there is nothing to find. positive_weight: of a lesion's pixel in the cross-entropy. focus: other
@@ -202,6 +211,8 @@ class Loss(Strict):
     dense: Weight = 1.0
     landmarks: Weight = 0.2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    ordinal: Weight = 0.0
+    boxes: Weight = 0.0
     class_weight_power: Share = 0.25
     cross_entropy: Weight = 5.0
     positive_weight: Positive = 3.0

@@ -6,25 +6,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import Case, Labels
+from funduscope.framing import Home
+from funduscope.predict.conformal import grade_set
+from funduscope.predict.edema import weighed
 from funduscope.training.calibrate import (
+    FEWEST_OF_RISK,
     FEWEST_POSITIVE,
     MOST_FALSE,
+    RIDGE,
     Seen,
+    _fit_evidence,
     dice,
     false_share,
+    fit_linear,
+    fit_sets,
     fit_temperature,
     fit_threshold,
     largest_area,
 )
+
+HOME = Home(0, 0, 200, 100, 200, 200)
 
 
 def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Seen:
     case = Case(f"{dataset}/x", dataset, "x", Path("x"), "x", Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return Seen(case, None, None, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
+    return Seen(case, HOME, None, None, None, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -73,3 +85,55 @@ def test_the_worst_data_set_counts():
     assert false_share([9, 9, 0, 0], ["a", "a", "b", "b"], 4) == 1.0
     assert false_share([9, 0, 9, 0], ["a", "a", "b", "b"], 4) == 0.5
     assert false_share([], [], 4) == 0.0
+
+
+def test_a_linear_layer_is_that_of_scikit_learn():
+    """The same regression, ridge and all, on inputs of unequal spread."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(0, 1, (90, 4)) * (1, 10, 0.1, 3) + (0, 5, 2, -1)
+    labels = (features[:, 0] + features[:, 1] / 10 + rng.normal(0, 0.5, 90)).round().clip(0, 2).astype(int)
+    weights, bias = fit_linear(features, labels, 3)
+    scaler = StandardScaler().fit(features)
+    theirs = LogisticRegression(C=1 / RIDGE, max_iter=5000, tol=1e-8).fit(scaler.transform(features), labels)
+    expected = theirs.predict_proba(scaler.transform(features))
+    logits = features @ weights.T + bias
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    assert probs / probs.sum(1, keepdims=True) == pytest.approx(expected, abs=2e-3)
+
+
+def _asked(risk: int, answer: np.ndarray, exudates: tuple[float, float]) -> Seen:
+    case = Case("set/x", "set", "x", Path("x"), "x", Labels(dme=risk))
+    return Seen(case, HOME, exudates, None, np.log(answer), {}, {}, frozenset())
+
+
+def test_what_the_exudates_know_is_used_and_not_made_up_of_few():
+    rng = np.random.default_rng(4)
+    evidence = {0: (-6.0, -6.0), 1: (5.0, -6.0), 2: (5.0, 5.0)}
+    blind = np.array([0.4, 0.2, 0.4])
+    photos = [
+        _asked(risk, blind, tuple(np.array(evidence[risk]) + rng.normal(0, 1, 2)))
+        for risk in (0, 1, 2) * FEWEST_OF_RISK
+    ]
+    layer = _fit_evidence(photos)
+    assert layer is not None
+    assert layer["photos"] == len(photos)
+    for risk, told in evidence.items():
+        assert weighed(np.log(blind), told, layer).argmax() == risk
+    assert _fit_evidence(photos[1:]) is None, "of one risk there are too few"
+
+
+def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (300, 5))
+    probs = np.exp(logits / 1.3) / np.exp(logits / 1.3).sum(1, keepdims=True)
+    grades = [int(rng.choice(5, p=row)) for row in probs]
+    seen = [
+        Seen(Case("x/x", "x", "x", Path("x"), "x", Labels(grade=grade)), HOME, None, row, None, {}, {}, frozenset())
+        for row, grade in zip(logits, grades, strict=True)
+    ]
+    unknown = Seen(Case("x/y", "x", "y", Path("y"), "y", Labels()), HOME, None, logits[0], None, {}, {}, frozenset())
+    quantile = fit_sets([*seen, unknown], temperature=1.3)
+    assert quantile is not None
+    held = np.mean([grade in grade_set(row, quantile) for row, grade in zip(probs, grades, strict=True)])
+    assert 0.9 <= held < 0.92
+    assert fit_sets([unknown], temperature=1.0) is None

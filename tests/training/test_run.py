@@ -12,7 +12,7 @@ import pytest
 from funduscope.data.case import Case, Labels
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
-from funduscope.training.run import run
+from funduscope.training.run import run, share_of
 from funduscope.training.start import Start
 
 
@@ -151,3 +151,48 @@ def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
 def test_settings_that_contradict_each_other_are_refused(change: list[str], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load_recipe("spine", change)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """What ships learns from all photos, as long as the measured run did, and takes over what that run had fixed."""
+    like = done / "best.safetensors"
+    run(short, cases, tmp_path / "all", start=Start(like=like))
+    about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
+    measured = json.loads((done / "run.json").read_text("utf-8"))
+    assert about["photos"].keys() == {"train"}
+    assert sum(about["photos"]["train"].values()) > sum(measured["photos"]["train"].values())
+    card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path / "all", done))
+    for name in ("temperatures", "thresholds", "smallest_px2", "referable_threshold"):
+        assert card[name] == theirs[name]
+    assert card["about"]["trained on"] == {"test fold left out": None, "photos": about["photos"]["train"]}
+    assert card["about"]["fixed by"].startswith(done.name)
+    assert not (tmp_path / "all" / "scores").exists(), "no photo is left that could tell"
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_another_procedure_is_not_repeated(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    like = done / "best.safetensors"
+    with pytest.raises(TrainingError, match="leave the fold out"):
+        run(short, cases, tmp_path / "fold", fold=0, start=Start(like=like))
+    other = short.model_copy(update={"training": short.training.model_copy(update={"batch": 3})})
+    with pytest.raises(TrainingError, match="other settings"):
+        run(other, cases, tmp_path / "other", start=Start(like=like))
+
+
+def test_a_share_of_the_photos_is_whole_visits_of_every_set_and_holds_the_smaller_share(cases: list[Case]) -> None:
+    many = [
+        replace(case, key=f"{case.key}-{i}-{eye}", visit=f"{case.visit}-{i}")
+        for case in cases
+        for i in range(12)
+        for eye in "lr"
+    ]
+    shares = {share: {case.key for case in share_of(many, share)} for share in (0.25, 0.5, 1.0)}
+    assert shares[0.25] < shares[0.5] < shares[1.0] == {case.key for case in many}
+    for share in (0.25, 0.5):
+        for dataset in {case.dataset for case in many}:
+            mine = [case for case in many if case.dataset == dataset]
+            kept = [case for case in mine if case.key in shares[share]]
+            assert len(kept) == pytest.approx(share * len(mine), abs=3)
+            visits = {case.visit for case in kept}
+            assert all(case in kept for case in mine if case.visit in visits)

@@ -280,3 +280,75 @@ def test_what_is_read_back_from_the_cache_is_what_was_prepared(photo: Path, cach
     assert read.channels == made.channels
     assert made.channels <= {*LESIONS, "OD", EITHER_EXUDATE}
     assert np.array_equal(read.image, made.image)
+
+
+def _with_boxes(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"boxes": 1.0})})
+
+
+def test_boxes_are_where_the_lesions_are_seen(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """Every box is filled with one number, around what it was drawn around, and only where it is wholly in the crop."""
+    plane = EYE.masks["EX"]
+    rows, columns = np.nonzero(plane)
+    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    small = tuple(float(edge) for edge in box)
+    masks = {"EX": _mask(photo, "EX")}
+    case = _case(photo, Labels(masks=masks, boxes={"EX": (small,), "OD": ((1.0, 1.0, 5.0, 5.0),)}))  # pyright: ignore
+    wide = tiny.model_copy(update={"views": tiny.views.model_copy(update={"whole_px": SIDE, "close_px": SIDE})})
+    seen = 0
+    for seed in range(8):
+        sample = _sample(case, "close", _with_boxes(wide), cache, seed)
+        red, bright = sample["boxes"][1], sample["boxes"][0]
+        assert not red.any()
+        if bright.any():
+            seen += 1
+            lesion = sample["coverage"][CHANNELS.index("EX")] > 200
+            assert set(bright.unique().tolist()) == {0, 1}
+            assert (bright[lesion] == 1).float().mean() > 0.97
+    assert seen, "the box is wholly in none of eight crops as large as the eye"
+    assert not _sample(case, "whole", _with_boxes(wide), cache)["boxes"].any()
+    assert "boxes" not in _sample(case, "close", wide, cache)
+
+
+def test_a_photo_with_boxes_alone_serves_the_recipes_that_learn_from_them(tiny: Recipe) -> None:
+    labels = Labels(grade=3, dme=2, boxes={"HE": ((10.0, 10.0, 30.0, 30.0),)})
+    assert not serves(labels, "close", tiny)
+    assert serves(labels, "close", _with_boxes(tiny))
+    assert not serves(Labels(grade=3, dme=2), "close", _with_boxes(tiny))
+
+
+def test_crops_are_cut_around_boxes(photo: Path, tiny: Recipe, cache: Path) -> None:
+    box = (40.0, 40.0, 60.0, 60.0)
+    case = _case(photo, Labels(grade=3, dme=2, boxes={"HE": (box,)}))
+    recipe = _with_boxes(tiny)
+    sampling = recipe.sampling.model_copy(update={"lesion_centered": 1.0})
+    recipe = recipe.model_copy(update={"sampling": sampling})
+    inside = [_sample(case, "close", recipe, cache, seed, **STILL)["boxes"][1].any().item() for seed in range(10)]
+    assert all(inside)
+
+
+def test_rare_grades_come_more_often_and_a_set_as_often_as_before(tiny: Recipe, tmp_path: Path) -> None:
+    cases = [_case(tmp_path, Labels(grade=0), f"a{i}") for i in range(90)]
+    cases += [_case(tmp_path, Labels(grade=4), f"b{i}") for i in range(10)]
+    counts = {}
+    for power in (0.0, 0.5, 1.0):
+        sampling = tiny.sampling.model_copy(update={"whole": {"set": 3.0}, "close": {}, "grade_power": power})
+        items = draw_epoch(cases, tiny.model_copy(update={"sampling": sampling}), 0)
+        counts[power] = Counter(item.case.labels.grade for item in items)
+    assert counts[0.0] == {0: 270, 4: 30}
+    assert counts[0.5][0] == pytest.approx(225, abs=20)  # 3 to 1
+    assert counts[1.0][4] == pytest.approx(150, abs=15)
+    assert all(sum(each.values()) == pytest.approx(300, abs=25) for each in counts.values())
+
+
+def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """One frame pixel in five would flicker; a shrunk eye is what the model sees when it answers."""
+    labels = Labels(grade=3, masks={"OD": _mask(photo, "OD")}, fovea_xy=EYE.fovea_xy)
+    case = _case(photo, labels)
+    recipe = tiny.model_copy(update={"augment": tiny.augment.model_copy(update=STILL)})
+    large = Samples({case.key: cached(case, 5 * CROP, cache)}, recipe)[Item(case, "whole", (1,))]
+    framed = prepare(case, 5 * CROP)
+    seen = cv2.resize(framed.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
+    assert np.abs(large["image"].numpy().astype(int) - seen).mean() < 1.0
+    fovea = framed.home.points_in(np.array([EYE.fovea_xy])) / 5
+    assert large["landmarks"][1].numpy() == pytest.approx(fovea[0], abs=1e-3)

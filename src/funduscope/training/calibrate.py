@@ -1,6 +1,7 @@
 """What a model's card fixes: temperatures, thresholds, smallest areas. All of it on validation photos, none elsewhere.
 
-Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Grade sets: `conformal`; their
+quantile is taken on the photos that fixed the one temperature, too.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.implied import implied
+from funduscope.framing import Home
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
+from funduscope.predict.conformal import fit_quantile
 from funduscope.predict.findings import Findings
+from funduscope.predict.landmarks import usual_distance
 from funduscope.predict.objects import without_small
 from funduscope.predict.predictor import Predictor
-from funduscope.vocabulary import LESIONS, REFERABLE_FROM, structure
+from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
 SMALLEST_PX2 = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -32,6 +36,12 @@ MOST_FALSE = 0.06
 MOST_FALSE_DOTS = 0.2
 """The same for microaneurysms: dots of their look are common, the strict share would leave none of the true ones."""
 
+FEWEST_OF_RISK = 5
+"""Edema is weighed by the model's answer alone where fewer photos than that have one of the risks."""
+
+RIDGE = 3.3
+"""Of the layer that weighs edema: by cross-validation within the validation photos of the first shipped model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -42,6 +52,8 @@ class Seen:
     """
 
     case: Case
+    home: Home
+    exudates: tuple[float, float] | None
     grade_logits: np.ndarray | None
     dme_logits: np.ndarray | None
     probs: dict[str, np.ndarray]
@@ -76,6 +88,9 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
         smallest_px2=smallest,
         lowest_grades=lowest,
         referable_threshold=referable,
+        grade_quantile=fit_sets(seen, temperatures["grade"]),
+        fovea_from_disc=_fit_distance(seen),
+        dme_evidence=_fit_evidence(seen),
         about={**card.about, "calibration": about},
     )
 
@@ -98,7 +113,60 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
         if not mask.is_absent
     }
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
-    return Seen(case, _log(found.grade_probs), _log(found.dme_probs), planes, truths, healthy)
+    return Seen(
+        case, found.home, found.exudates, _log(found.grade_probs), _log(found.dme_probs), planes, truths, healthy
+    )
+
+
+def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
+    """How far the fovea lies from the disc in these frames, where both are marked."""
+    discs, foveas = [], []
+    for photo in seen:
+        disc, fovea = photo.case.labels.disc_xy, photo.case.labels.fovea_xy
+        if disc is not None and fovea is not None:
+            places = photo.home.points_in(np.array([disc, fovea])) / photo.home.side_px
+            discs.append(places[0])
+            foveas.append(places[1])
+    return usual_distance(discs, foveas)
+
+
+def _fit_evidence(seen: list[Seen]) -> dict[str, Any] | None:
+    """What the model's answer and its exudates are worth for the edema risk; None where too few photos could tell."""
+    rows = [
+        (np.concatenate([photo.dme_logits, photo.exudates]), photo.case.labels.dme)
+        for photo in seen
+        if photo.dme_logits is not None and photo.exudates is not None and photo.case.labels.dme is not None
+    ]
+    labels = np.array([label for _, label in rows], int)
+    if np.bincount(labels, minlength=len(DME_RISKS)).min() < FEWEST_OF_RISK:
+        return None
+    weights, bias = fit_linear(np.array([row for row, _ in rows]), labels, len(DME_RISKS))
+    return {"weights": np.round(weights, 5).tolist(), "bias": np.round(bias, 5).tolist(), "photos": len(rows)}
+
+
+def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (classes, F) and bias (classes,) of a multinomial logistic regression of labels (N,) on features (N, F).
+
+    Each feature is brought to a spread of 1; `RIDGE` times half the squared weights is added to the summed loss.
+    """
+    import torch
+
+    center, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
+    inputs, target = torch.tensor((features - center) / spread), torch.tensor(labels)
+    weights = torch.zeros(classes, features.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, bias], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        missed = torch.nn.functional.cross_entropy(inputs @ weights.T + bias, target, reduction="sum")
+        total = missed + RIDGE / 2 * weights.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    scaled = weights.detach().numpy() / spread
+    return scaled, bias.detach().numpy() - scaled @ center
 
 
 def _plane(found: Findings, code: str, side: int) -> np.ndarray:
@@ -188,19 +256,26 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
     return 2 * overlap / (marked + true) if marked + true else 1.0
 
 
+def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, G) and true grades (N,) of the photos whose grade is known and answered; N may be 0."""
+    known = [photo for photo in seen if photo.grade_logits is not None and photo.case.labels.grade is not None]
+    scaled = np.array([photo.grade_logits for photo in known]).reshape(len(known), len(GRADES)) / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    grades = np.array([photo.case.labels.grade for photo in known], int)
+    return powers / powers.sum(1, keepdims=True), grades
+
+
+def fit_sets(seen: list[Seen], temperature: float) -> float | None:
+    """The quantile of conformal grade sets, one for all data sets; None where no grade is known."""
+    probs, grades = _graded(seen, temperature)
+    # Rounded up: the photo whose score this is stays in its own set.
+    return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
+
+
 def _fit_referable(seen: list[Seen], temperature: float) -> float:
     """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 where one class lacks."""
-    rows = [
-        (p.grade_logits, p.case.labels.grade)
-        for p in seen
-        if p.grade_logits is not None and p.case.labels.grade is not None
-    ]
-    if not rows:
-        return 0.5
-    scaled = np.stack([row[0] for row in rows]) / temperature
-    probs = np.exp(scaled - scaled.max(1, keepdims=True))
-    score = probs[:, REFERABLE_FROM:].sum(1) / probs.sum(1)
-    truth = np.array([row[1] >= REFERABLE_FROM for row in rows])
+    probs, grades = _graded(seen, temperature)
+    score, truth = probs[:, REFERABLE_FROM:].sum(1), grades >= REFERABLE_FROM
     if truth.all() or not truth.any():
         return 0.5
     cuts = np.unique(score)

@@ -127,12 +127,13 @@ class Loop:
         }
         self.state = State()
 
-    def run(self, say: Callable[[str], None] = print) -> State:
-        """All epochs that are left; returns where it ended."""
+    def run(self, say: Callable[[str], None] = print, until: int | None = None) -> State:
+        """All epochs that are left, or those up to `until`; returns where it ended."""
         self._resume(say)
         journal = Journal(self.folder, self.state.epoch)
         settings = self.recipe.training
-        while self.state.epoch < settings.epochs and self.state.epoch - self.state.best_epoch < settings.patience:
+        last = settings.epochs if until is None else until
+        while self.state.epoch < last and self.state.epoch - self.state.best_epoch < settings.patience:
             started = time.monotonic()
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
             scores = self._judge()

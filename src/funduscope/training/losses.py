@@ -8,6 +8,13 @@ Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared su
 He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight; Tversky, Salehi,
 Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI
 2017. A pixel that is partly covered counts as so much lesion and so much none.
+
+Grades have an order: beside the cross-entropy stands, where a recipe wants it, the squared earth mover's distance of
+Hou, Yu and Samaras, "Squared Earth Mover's Distance-based Loss for Training Deep Neural Networks", arXiv:1611.05916.
+
+A box around lesions says that they are inside, not where: its likeliest pixels count as one (multiple instances, Maron
+and Lozano-Pérez, "A Framework for Multiple-Instance Learning", NIPS 1997; the mean of the top share instead of the
+maximum, so that one pixel is not the whole answer). What lies outside all boxes is unknown.
 """
 
 from __future__ import annotations
@@ -18,12 +25,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from funduscope.data.implied import BOXED
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
 from funduscope.settings import Loss
 from funduscope.vocabulary import EITHER_EXUDATE, LANDMARKS
 
 LANDMARK_SIGMA_CELLS = 2.0
+
+BOX_SHARE, BOX_LEAST_PX = 0.05, 4
+"""Of a box's pixels, so many must be lesion: boxes are drawn with room, some around clusters."""
 
 
 def task_losses(
@@ -45,10 +56,15 @@ def task_losses(
         logits = getattr(outputs, task)
         if logits is not None:
             among = batch["dme_among"] if task == "dme" else None
-            add(losses, task, grade_loss(logits, batch[task], among, class_weights[task], settings.label_smoothing))
+            add(losses, task, grade_loss(logits, batch[task], among, class_weights[task], settings))
     if outputs.structures is not None:
         each = structure_losses(outputs.structures, batch["coverage"], batch["known"], structures, settings)
-        add(losses, "dense", _mean(each))
+        boxed = box_losses(outputs.structures, batch["boxes"], structures) if settings.boxes else {}
+        outlined, inside = _mean(each), _mean(boxed)
+        if inside is not None:
+            outlined = settings.boxes * inside + (0 if outlined is None else outlined)
+            each |= {f"{code} boxes": loss for code, loss in boxed.items()}
+        add(losses, "dense", outlined)
         if told is not None:
             told |= each
     if outputs.landmarks is not None:
@@ -65,10 +81,9 @@ def add(losses: dict[str, Tensor], name: str, loss: Tensor | None) -> None:
         losses[name] = loss
 
 
-def grade_loss(
-    logits: Tensor, target: Tensor, among: Tensor | None, weights: Tensor, smoothing: float
-) -> Tensor | None:
-    """Cross-entropy over labelled photos; for a photo with only a constraint, -log of the allowed grades' sum.
+def grade_loss(logits: Tensor, target: Tensor, among: Tensor | None, weights: Tensor, settings: Loss) -> Tensor | None:
+    """Cross-entropy over labelled photos, and what misses by how many grades; for a photo with only a constraint, -log
+    of the allowed grades' sum.
 
     logits (B, G); target (B,) with -1 unknown; among (B, G) bool, all False where there is no constraint.
     """
@@ -77,8 +92,14 @@ def grade_loss(
     parts = []
     if labelled.any():
         each = F.cross_entropy(
-            logits[labelled], target[labelled], weight=weights, label_smoothing=smoothing, reduction="none"
+            logits[labelled],
+            target[labelled],
+            weight=weights,
+            label_smoothing=settings.label_smoothing,
+            reduction="none",
         )
+        if settings.ordinal:
+            each = each + settings.ordinal * _squared_distance(logits[labelled], target[labelled])
         parts.append(each)
     if among is not None:
         constrained = among.any(1) & ~labelled
@@ -86,6 +107,12 @@ def grade_loss(
             log_probs = logits[constrained].log_softmax(1)
             parts.append(-log_probs.masked_fill(~among[constrained], -torch.inf).logsumexp(1))
     return torch.cat(parts).mean() if parts else None
+
+
+def _squared_distance(logits: Tensor, target: Tensor) -> Tensor:
+    """(N,): the squared earth mover's distance between the answer and all on the label, in squared grades."""
+    truth = F.one_hot(target, logits.shape[1]).cumsum(1)
+    return (logits.softmax(1).cumsum(1) - truth).square().sum(1)
 
 
 def dense_loss(
@@ -118,6 +145,30 @@ def structure_losses(
             target = coverage[:, index][mask].float() / 255
             weight = settings.focus.get(code, settings.positive_weight)
             add(losses, code, _pixel_loss(planes[code][mask], target, weight, settings))
+    return losses
+
+
+def box_losses(logits: Tensor, boxes: Tensor, structures: Sequence[str]) -> dict[str, Tensor]:
+    """-log of the probability that there is something of its kind in a box, the mean over the boxes, by kind.
+
+    logits (B, L, h, w), resized to the boxes; boxes (B, kinds, H, W) uint8 in the order of `BOXED`, 0 outside, else the
+    number of the box. A box of red lesions is answered by the larger of the two logits.
+    """
+    logits = F.interpolate(logits.float(), size=boxes.shape[-2:], mode="bilinear", align_corners=False)
+    losses: dict[str, Tensor] = {}
+    for index, (kind, codes) in enumerate(BOXED.items()):
+        planes = [logits[:, structures.index(code)] for code in codes if code in structures]
+        if len(planes) < len(codes):
+            continue
+        plane = torch.stack(planes).amax(0)
+        found = [
+            F.softplus(-inside.topk(max(BOX_LEAST_PX, round(BOX_SHARE * len(inside)))).values.mean())
+            for one, numbers in zip(plane, boxes[:, index], strict=True)
+            for number in numbers.unique().tolist()
+            if number and len(inside := one[numbers == number]) >= BOX_LEAST_PX
+        ]
+        if found:
+            losses[kind] = torch.stack(found).mean()
     return losses
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,12 +30,13 @@ from funduscope.predict.runtime import TorchRuntime
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.scores import summarize
 from funduscope.training.calibrate import calibrate
+from funduscope.training.distances import fit_distance
 from funduscope.training.distill import Teachers
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
-from funduscope.training.start import START, Start, check_unseen, first_network, named
+from funduscope.training.start import START, Start, check_like, check_unseen, first_network, named
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
@@ -59,6 +62,20 @@ def split(cases: list[Case], fold: int | None) -> Split:
     )
 
 
+def share_of(cases: list[Case], share: float) -> list[Case]:
+    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
+    if share >= 1:
+        return cases
+    visits: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        visits[case.dataset].add(case.visit)
+    kept: set[tuple[str, str]] = set()
+    for dataset, mine in visits.items():
+        order = sorted(mine, key=lambda visit: hashlib.sha256(visit.encode()).hexdigest())
+        kept |= {(dataset, visit) for visit in order[: max(1, round(share * len(order)))]}
+    return [case for case in cases if (case.dataset, case.visit) in kept]
+
+
 def run(
     recipe: Recipe,
     cases: list[Case],
@@ -75,7 +92,9 @@ def run(
     """
     held = folder / "folds.csv"
     cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
-    parts = split(cases, fold)
+    until = check_like(start.like, recipe, fold) if start.like is not None else recipe.training.epochs
+    parts = split(cases, fold) if start.like is None else Split(cases, [], [])
+    parts = replace(parts, train=share_of(parts.train, recipe.sampling.photos))
     if fold is not None and not parts.test:
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
     if not parts.train:
@@ -106,10 +125,11 @@ def run(
     if taught is not None and taught.unasked:
         print(f"note: {taught.unasked}", file=sys.stderr)
     loop = Loop(recipe, network, parts.train, files, folder, judge, taught)
-    loop.run()
+    loop.run(until=until)
     _note_memory(folder, loop.peak_mb())
     named = {*recipe.sampling.whole, *recipe.sampling.close}
-    return _finish(folder, [case for case in parts.validation if case.dataset in named], progress)
+    validation = [case for case in parts.validation if case.dataset in named]
+    return _finish(folder, replace(parts, validation=validation), start.like, progress)
 
 
 def _used(recipe: Recipe, train: list[Case]) -> list[Case]:
@@ -143,10 +163,11 @@ def _note_memory(folder: Path, peak_mb: float | None) -> None:
         path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
-def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
+def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -> Path:
     """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json.
 
-    What was exported from earlier weights is removed: it would answer in their name.
+    like: the run that was repeated on every photo, whose card has what none of them could tell any more. What was
+    exported from earlier weights is removed: it would answer in their name.
     """
     path = folder / "best.safetensors"
     held = checkpoint.load(path)
@@ -157,9 +178,17 @@ def _finish(folder: Path, validation: list[Case], progress: Progress) -> Path:
         (folder / name).unlink(missing_ok=True)
     card = Card.of(held.recipe)
     network = held.network()
+    validation = parts.validation
     if validation:
         predictor = Predictor(TorchRuntime(network, card))
         card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
+    if like is not None:
+        card = Card.from_dict(checkpoint.load(like).card)
+        card = replace(card, about=card.about | {"fixed by": f"{like.parent.name}, the same procedure on fewer photos"})
+    seen_whole = held.recipe.sampling.whole or held.recipe.sampling.close
+    clinics = [[case for case in cases if case.dataset in seen_whole] for cases in (parts.train, validation)]
+    distance = fit_distance(Predictor(TorchRuntime(network, card)), clinics[0], clinics[1], progress)
+    card = replace(card, distance=distance)
     about: dict[str, Any] = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}

@@ -6,7 +6,8 @@ with however many workers, before or after an interruption.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.implied import implied
+from funduscope.data.implied import BOXED, implied
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.training.augment import Warp, draw_warp, plain_warp
@@ -45,7 +46,7 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     if any((code in close) == (view == "close") for code in dense & asked):
         return True
     if view == "close":
-        return False
+        return bool(recipe.loss.boxes) and any(boxed_codes(labels, recipe))
     risk = labels.dme is not None or labels.dme_among is not None
     points = {"optic_disc": labels.disc_xy, "fovea": labels.fovea_xy}
     return (
@@ -61,6 +62,12 @@ def close_channels(recipe: Recipe) -> tuple[str, ...]:
     return (*close, EITHER_EXUDATE) if {"EX", "SE"} & set(close) else close
 
 
+def boxed_codes(labels: Labels, recipe: Recipe) -> list[str]:
+    """The kinds of `BOXED` that the photo has boxes of, and the recipe learns in the close view."""
+    learned = {*recipe.views.close} & {*recipe.tasks.structures}
+    return [kind for kind, codes in BOXED.items() if labels.boxes.get(kind) and learned >= {*codes}]
+
+
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
     """The items of an epoch (counted from 0) in order: a rate of 2.3 gives two samples, three to three of ten cases."""
     seed, sampling = recipe.training.seed, recipe.sampling
@@ -72,6 +79,8 @@ def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
         for case in cases
         if (rate := rates.get(case.dataset, 0.0)) and serves(case.labels, view, recipe)
     ]
+    if sampling.grade_power:
+        rated = _by_grade(rated, sampling.grade_power)
     if sampling.per_epoch and rated:
         drawn = _exactly(sampling.per_epoch, rated, rng)
     else:
@@ -80,6 +89,22 @@ def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
     if sampling.order == "alternate":
         order = _alternating(order, recipe.training.batch)
     return [Item(*one, seed=(seed, epoch, index)) for index, one in enumerate(order)]
+
+
+def _by_grade(rated: list[tuple[Case, View, float]], power: float) -> list[tuple[Case, View, float]]:
+    """Rare grades of a data set more often in the whole view; graded photos keep their rate in the mean of the set."""
+    counts = Counter((case.dataset, case.labels.grade) for case, view, _ in rated if view == "whole")
+    share = {key: count**-power for key, count in counts.items() if key[1] is not None}
+    photos, total = Counter[str](), Counter[str]()
+    for (dataset, grade), weight in share.items():
+        photos[dataset] += counts[dataset, grade]
+        total[dataset] += weight * counts[dataset, grade]  # pyright: ignore[reportArgumentType]
+    return [
+        (case, view, rate * share[key] * photos[case.dataset] / total[case.dataset])
+        if view == "whole" and (key := (case.dataset, case.labels.grade)) in share
+        else (case, view, rate)
+        for case, view, rate in rated
+    ]
 
 
 def _exactly(count: int, rated: list[tuple[Case, View, float]], rng: np.random.Generator) -> list[tuple[Case, View]]:
@@ -117,28 +142,83 @@ class Samples(torch.utils.data.Dataset):
         prepared = read_prepared(self.files[item.case.key])
         rng = np.random.default_rng(item.seed)
         views, bounds = self.recipe.views, self.recipe.augment
-        side = prepared.home.side_px
         if item.view == "whole":
+            prepared = shrunk(prepared, views.whole_px)
+            side = prepared.home.side_px
             warp = plain_warp((side / 2, side / 2), views.whole_px / side, views.whole_px)
         else:
-            center = _crop_center(prepared, views.whole_px, self.recipe.sampling.lesion_centered, rng)
+            boxes = _boxes(item.case.labels, prepared, self.recipe)
+            center = _crop_center(prepared, boxes, views.whole_px, self.recipe.sampling.lesion_centered, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
         warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
-        return sample_of(image, prepared, item, warp, close_channels(self.recipe))
+        sample = sample_of(image, prepared, item, warp, close_channels(self.recipe))
+        if self.recipe.loss.boxes:
+            boxes = _boxes(item.case.labels, prepared, self.recipe) if item.view == "close" else {}
+            sample["boxes"] = torch.from_numpy(_numbered(boxes, warp))
+        return sample
+
+
+def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
+    """The same, no wider than twice the whole view: where a map takes one pixel of three, small things flicker."""
+    side = prepared.home.side_px
+    if side <= 2 * whole_px:
+        return prepared
+    size = (2 * whole_px, 2 * whole_px)
+    return replace(
+        prepared,
+        image=cv2.resize(prepared.image, size, interpolation=cv2.INTER_AREA),
+        home=replace(prepared.home, side_px=2 * whole_px),
+        coverage={c: cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for c, plane in prepared.coverage.items()},
+        known={
+            c: cv2.resize(plane.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) == 255
+            for c, plane in prepared.known.items()
+        },
+    )
+
+
+def _boxes(labels: Labels, prepared: Prepared, recipe: Recipe) -> dict[str, np.ndarray]:
+    """(N, 4) x0, y0, x1, y1 in frame pixels of the boxes that the recipe learns from, by kind."""
+    if not recipe.loss.boxes:
+        return {}
+    return {
+        kind: prepared.home.points_in(np.array(labels.boxes[kind], np.float64).reshape(-1, 2)).reshape(-1, 4)
+        for kind in boxed_codes(labels, recipe)
+    }
+
+
+def _numbered(boxes: dict[str, np.ndarray], warp: Warp) -> np.ndarray:
+    """(kinds, S, S) uint8 in the order of `BOXED`: the number of the box that a pixel is in, 0 in none.
+
+    A box that is not wholly in the sample is left out: its lesions may be in the part that is not to be seen. Where two
+    overlap, the later one has the pixels.
+    """
+    size = warp.size_px
+    planes = np.zeros((len(BOXED), size, size), np.uint8)
+    for plane, kind in zip(planes, BOXED, strict=True):
+        for number, (x0, y0, x1, y1) in enumerate(boxes.get(kind, np.empty((0, 4)))[:255], start=1):
+            corners = warp.points(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+            if (corners >= 0).all() and (corners <= size).all():
+                cv2.fillConvexPoly(plane, np.rint(corners - 0.5).astype(np.int32), number)
+    return planes
 
 
 def _crop_center(
-    prepared: Prepared, size_px: int, lesion_centered: float, rng: np.random.Generator
+    prepared: Prepared, boxes: dict[str, np.ndarray], size_px: int, lesion_centered: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Near a pixel of a lesion, each kind as often as the others; else anywhere in the eye."""
+    """Near a pixel of a lesion, or a box around some, each kind as often as the others; else anywhere in the eye."""
     side = prepared.home.side_px
     kinds = [code for code, plane in prepared.coverage.items() if code != "OD" and plane.any()]
     jitter = rng.uniform(-size_px / 4, size_px / 4, 2)
-    if kinds and rng.random() < lesion_centered:
-        places = np.flatnonzero(prepared.coverage[kinds[rng.integers(len(kinds))]])
-        place = places[rng.integers(len(places))]
-        return place % side + 0.5 + jitter[0], place // side + 0.5 + jitter[1]
+    if (kinds or boxes) and rng.random() < lesion_centered:
+        chosen = int(rng.integers(len(kinds) + len(boxes)))
+        if chosen < len(kinds):
+            places = np.flatnonzero(prepared.coverage[kinds[chosen]])
+            place = places[rng.integers(len(places))]
+            return place % side + 0.5 + jitter[0], place // side + 0.5 + jitter[1]
+        of_kind = list(boxes.values())[chosen - len(kinds)]
+        x0, y0, x1, y1 = of_kind[rng.integers(len(of_kind))]
+        return float((x0 + x1) / 2 + jitter[0]), float((y0 + y1) / 2 + jitter[1])
     margin = size_px * 0.45
     low, high = min(margin, side / 2), max(side - margin, side / 2)
     return float(rng.uniform(low, high)), float(rng.uniform(low, high))

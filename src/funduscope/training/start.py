@@ -19,11 +19,14 @@ from funduscope.training.loop import TrainingError
 @dataclass(frozen=True)
 class Start:
     """init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
-    learned beside the labels. command: what run.json says was asked for; without it the call, in words.
+    learned beside the labels. like: the best checkpoint of a finished run, whose procedure is repeated on every photo,
+    none kept away: as many epochs, and its card's thresholds and temperatures, which these photos could no longer tell.
+    command: what run.json says was asked for; without it the call, in words.
     """
 
     init: Path | None = None
     teachers: tuple[Path, ...] = ()
+    like: Path | None = None
     command: str | None = None
 
     @property
@@ -36,11 +39,27 @@ class Start:
         given = [repr(recipe.name), f"fold={fold}"]
         given += [f"init={named(self.init)!r}"] if self.init is not None else []
         given += [f"teachers={[named(path) for path in self.teachers]}"] if self.teachers else []
+        given += [f"like={named(self.like)!r}"] if self.like is not None else []
         return f"run({', '.join(given)})"
 
 
 START = Start()
 """ImageNet's weights, or none, as the recipe says."""
+
+
+def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
+    """How many epochs the run that is repeated kept; raises `TrainingError` where it is another procedure."""
+    held = checkpoint.load(like)
+    asked = recipe.model_copy(
+        update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
+    )
+    if fold is not None:
+        raise TrainingError("A run that repeats another on every photo keeps no fold away: leave the fold out.")
+    if asked != held.recipe:
+        raise TrainingError(f"{named(like)} was made by another recipe or other settings: repeat it with the same.")
+    if not held.card.get("about", {}).get("calibration"):
+        raise TrainingError(f"{named(like)} has no thresholds yet: let its training end first.")
+    return int(held.progress["best_epoch"])
 
 
 def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:

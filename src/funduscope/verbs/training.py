@@ -34,6 +34,10 @@ def train(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="A setting of the recipe to change; repeatable.", metavar="KEY=VALUE"),
     ] = None,
+    like: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Repeat that run on every photo, none kept away, with its epochs and card.", metavar="RUN"),
+    ] = None,
 ) -> int:
     """Train a model, or go on where a training stopped.
 
@@ -52,7 +56,8 @@ def train(
     start = Start(
         weights_of(init) if init else None,
         tuple(weights_of(model) for model in teacher or []),
-        _command(recipe, data, run, fold, init, teacher or [], change or []),
+        weights_of(like) if like else None,
+        _command(recipe, data, run, fold, {"init": init, "like": like}, teacher or [], change or []),
     )
     best = run_training(settings, read_data(data), run, fold, start, make_judge, tracked)
     print(f"The best epoch's weights: {best}")
@@ -64,7 +69,7 @@ def _command(
     data: list[Path],
     run: Path,
     fold: int | None,
-    init: str | None,
+    models: dict[str, str | None],
     teachers: list[str],
     changes: list[str],
 ) -> str:
@@ -72,7 +77,7 @@ def _command(
     words = ["funduscope", "train", Path(recipe).name]
     words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
     words += [] if fold is None else ["--fold", str(fold)]
-    words += [] if init is None else ["--init", Path(init).name]
+    words += [part for name, path in models.items() if path for part in (f"--{name}", Path(path).name)]
     words += [part for model in teachers for part in ("--teacher", Path(model).name)]
     return shlex.join([*words, *(part for change in changes for part in ("--set", change))])
 
