@@ -1,0 +1,105 @@
+"""Maps by gradients: which places of a feature map an answer depends on.
+
+- Grad-CAM. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
+  2017. A channel's weight is the mean of its gradient over the map.
+- HiResCAM. Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+  networks", 2020. Each place's gradient times its activation; for layers read by one linear layer exact.
+- LayerCAM. Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 30, 2021.
+  Only gradients that speak for the answer; sharp in shallow layers too, which are joined by their largest value.
+
+What differs: the answer is the log odds of some classes against the rest, as in `predict.explain`. For a head that is
+linear on pooled features the first two are, at the features that it reads, the exact map without its bias (Grad-CAM:
+the positive part): a test proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from funduscope.network.network import Network
+
+JOINED_GAIN: Final = 2.0
+"""LayerCAM's: shallow maps are scaled by tanh(2 map / largest) before they are joined."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One feature map and its gradient, both (C, h, w) float32; the gradient is of the log odds."""
+
+    features: np.ndarray
+    gradient: np.ndarray
+
+
+def levels_of(
+    network: Network, image: np.ndarray, task: str, classes: Sequence[int], temperature: float = 1.0
+) -> list[Level]:
+    """The encoder's feature maps, shallow to deep, the last the one that the task's head reads.
+
+    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme"; classes: of it, against the rest. Raises
+    `ValueError` where the network has no such head.
+    """
+    if task not in network.heads:
+        raise ValueError(f"This network has no head for {task!r}; it has: {', '.join(network.heads)}.")
+    held: list[Tensor] = []
+    reads: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, pyramid: list[Tensor]) -> None:
+        held.extend(pyramid[:-1])
+
+    hooks = [
+        network.encoder.register_forward_hook(keep),
+        network.heads[task].register_forward_pre_hook(lambda module, given: reads.append(given[0])),
+    ]
+    try:
+        with torch.enable_grad():
+            outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
+            score = log_odds(getattr(outputs, task)[0] / temperature, classes)
+            maps = [*held, reads[0]]
+            gradients = torch.autograd.grad(score, maps)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [Level(*(each[0].detach().float().numpy() for each in pair)) for pair in zip(maps, gradients, strict=True)]
+
+
+def log_odds(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    """log P(classes) - log P(the others) of (C,) logits."""
+    inside = torch.zeros(len(logits), dtype=torch.bool)
+    inside[list(classes)] = True
+    return logits[inside].logsumexp(0) - logits[~inside].logsumexp(0)
+
+
+def grad_cam(level: Level) -> np.ndarray:
+    """(h, w) float32, 0 and more."""
+    weights = level.gradient.mean(axis=(1, 2))
+    return np.maximum(np.tensordot(weights, level.features, axes=1), 0)
+
+
+def hires_cam(level: Level) -> np.ndarray:
+    """(h, w) float32: positive speaks for the classes, negative against."""
+    return (level.gradient * level.features).sum(axis=0)
+
+
+def layer_cam(level: Level) -> np.ndarray:
+    """(h, w) float32, 0 and more."""
+    return np.maximum((np.maximum(level.gradient, 0) * level.features).sum(axis=0), 0)
+
+
+def joined_layer_cam(levels: Sequence[Level]) -> np.ndarray:
+    """LayerCAM of several levels as one map, as large as the first level's: (h, w) float32 in 0..1."""
+    size = levels[0].features.shape[:0:-1]
+    maps = []
+    for number, level in enumerate(levels):
+        plane = layer_cam(level)
+        scaled = plane / max(float(plane.max()), 1e-12)
+        if number < len(levels) - 1:
+            scaled = np.tanh(JOINED_GAIN * scaled)
+        maps.append(cv2.resize(scaled.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
+    return np.maximum.reduce(maps)

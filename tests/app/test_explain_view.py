@@ -1,0 +1,84 @@
+"""The explanation on the page: a map with what is known of it, and what filling in changes, in every language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.languages import LANGUAGES, Words
+from funduscope.predict import honesty
+
+
+def _script() -> None:
+    from funduscope.app.main import show
+
+    show()
+
+
+@pytest.fixture(scope="module")
+def page() -> AppTest:
+    """The page with the demo photo read."""
+    opened = AppTest.from_function(_script, default_timeout=600).run()
+    return opened.button(key="demo").click().run()
+
+
+def _html(page: AppTest) -> str:
+    return " ".join(str(one.proto.body) for one in page.get("html"))
+
+
+def test_the_map_stands_beside_what_was_measured_of_it(page: AppTest) -> None:
+    assert not page.exception
+    said = _html(page)
+    assert "Bright is what speaks for grade 2 or more" in said
+    shipped = honesty._table()["models"]
+    assert ("was not measured" in said) == (not shipped)
+    assert page.get("image"), "a picture is shown"
+
+
+def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest) -> None:
+    assert "All of them" not in _html(page)
+    page.button(key="fill-in").click().run()
+    assert not page.exception
+    said = _html(page)
+    assert "All of them" in said
+    assert len(re.findall(r"<td>\d</td><td>\d+ %</td><td>\d</td><td>\d+ %</td>", said)) >= 3
+    assert not [one for one in page.button if one.key == "fill-in"], "it is kept"
+    for language in LANGUAGES:
+        page.selectbox(key="language").set_value(language).run()
+        assert not page.exception
+        assert Words(language)("fill.all") in _html(page)
+        assert [one for one in page.caption if Words(language)("fill.what") in one.value]
+
+
+def test_other_outlines_are_worked_out_anew(page: AppTest) -> None:
+    page.selectbox(key="language").set_value("en").run()
+    shelf = page.session_state.shelf
+    shelf.thresholds[next(iter(shelf.entries))] = {"HE": 0.4}  # as the browser's slider does when it is let go
+    page.run()
+    assert not page.exception
+    assert [one for one in page.button if one.key == "fill-in"]
+
+
+def test_in_a_browser_the_map_is_seen_and_the_table_follows(visitors: Callable[..., Any]) -> None:
+    visitor = visitors(480, "dark")
+    visitor.arrive()
+    page = visitor.page
+    page.get_by_role("button", name="Take the demo photo").click()
+    visitor.photo.wait_for()
+    section = page.get_by_test_id("stExpander").filter(has_text="Explanation").last
+    section.locator("summary").click()
+    picture = section.locator("img").first
+    picture.wait_for()
+    page.wait_for_function("element => element.complete && element.naturalWidth > 500", arg=picture.element_handle())
+    section.get_by_text("Edema risk 1 or more").first.click()
+    section.get_by_text("which the model gives").filter(has_text="edema").wait_for()
+    section.get_by_role("button", name="Fill in and grade again").click()
+    section.get_by_role("rowheader", name="All of them").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= 480")
