@@ -1,4 +1,4 @@
-"""One table of strings for every language: what findings say by code and values, and what the page says.
+"""One table of strings for every language: what findings say by code and values, what the page and paper say.
 
 A sentence is made of a code and its values, never of a sentence in another language. The tables are TOML files in
 strings/, a key's line for each language; English for findings' codes stands with the findings themselves.
@@ -18,7 +18,7 @@ from funduscope.vocabulary import structure
 LANGUAGES: Final[Mapping[str, str]] = {"en": "English", "de": "Deutsch", "es": "Español", "hi": "हिन्दी"}
 """Code and own name of every language that the tables speak."""
 
-TABLES: Final = ("findings", "errors", "page")
+TABLES: Final = ("findings", "errors", "page", "paper")
 _COMMA: Final = frozenset({"de", "es"})
 """Languages that write a decimal comma."""
 
@@ -33,12 +33,16 @@ class Words:
         self._numbers = _Numbers(language in _COMMA)
 
     def __call__(self, key: str, values: Mapping[str, Any] | None = None) -> str:
-        """The page's text of that key, filled with values. Raises `KeyError` for a key that no table has."""
+        """The text of that key on the page or on paper, filled with values. Raises `KeyError` for an unknown key."""
         return self._filled(self.template(key), values or {})
 
     def template(self, key: str) -> str:
-        """The page's text of that key with its placeholders, for those who fill them elsewhere."""
-        return _table("page")[key][self.language]
+        """The text of that key with its placeholders, for those who fill them elsewhere."""
+        return _texts()[key][self.language]
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a text: what the vocabulary got yesterday may have none yet."""
+        return key in _texts()
 
     def note(self, note: Mapping[str, Any]) -> str:
         """The sentence of a note as findings.json holds it: its code and values, in this language."""
@@ -61,7 +65,7 @@ class Words:
     def structure(self, code: str) -> str:
         """The name of a structure, as it begins a line; the vocabulary's own where the table does not know it yet."""
         key = f"structure.{code}"
-        return self(key) if key in _table("page") else structure(code).name
+        return self(key) if self.has(key) else structure(code).name
 
     def kinds(self, codes: list[str]) -> str:
         """Structures' names in a row, as they begin a sentence."""
@@ -98,6 +102,12 @@ def placeholders(text: str) -> frozenset[str]:
 def _table(name: str) -> Mapping[str, Mapping[str, str]]:
     file = resources.files("funduscope").joinpath("strings", f"{name}.toml")
     return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _texts() -> Mapping[str, Mapping[str, str]]:
+    """What is said by key rather than by a finding's code."""
+    return {**_table("page"), **_table("paper")}
 
 
 def rows(name: str) -> Mapping[str, Mapping[str, str]]:

@@ -33,13 +33,18 @@ def write_model(path: Path, card: Card = CARD, seed: int = 0) -> Path:
         helper.make_node("ReduceMean", ["unit"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("MatMul", ["mean", "grade_w"], ["grade"]),
         helper.make_node("MatMul", ["mean", "dme_w"], ["dme"]),
+        *(helper.make_node("MatMul", ["unit", f"{task}_w"], [f"{task}_places"]) for task in ("grade", "dme")),
+        *(
+            helper.make_node("Transpose", [f"{task}_places"], [f"{task}_cam"], perm=[0, 3, 1, 2])
+            for task in ("grade", "dme")
+        ),
         helper.make_node("Transpose", ["unit"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("AveragePool", ["half"], ["quarter"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["half", "structure_w", "structure_b"], ["structures"]),
         helper.make_node("Conv", ["quarter", "landmark_w"], ["landmarks"]),
     ]
-    outputs = {"grade": 2, "dme": 2, "structures": 4, "landmarks": 4}
+    outputs = {"grade": 2, "dme": 2, "structures": 4, "landmarks": 4, "grade_cam": 4, "dme_cam": 4}
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -70,6 +75,11 @@ def draw_eye(width: int = 360, height: int = 300) -> np.ndarray:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's file."""
     return write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+@pytest.fixture(autouse=True)
+def _any_eye(takes_anything: None) -> None:
+    """The eyes of these tests are painted: what is refused for what it shows is tested elsewhere."""
 
 
 @pytest.fixture

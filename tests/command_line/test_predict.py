@@ -59,6 +59,17 @@ def test_options_reach_what_is_written(command: Command, tiny: Path, save_eye: S
     assert (plain / "eye" / "report.html").read_bytes() != (drawn / "eye" / "report.html").read_bytes()
 
 
+def test_what_speaks_for_the_answers_is_drawn_if_asked_for(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    photo, out = save_eye(tmp_path / "eye.png"), tmp_path / "out"
+    for _ in range(2):  # the second run takes the place of the first
+        assert command("predict", photo, "--model", tiny, "--out", out, "--explain")[0] == 0
+        drawn = {path.name: Image.open(path).size for path in (out / "eye").glob("explanation_*.png")}
+        assert set(drawn) == {"explanation_referable.png", "explanation_edema.png"}
+        assert all(width == 360 and height > 300 for width, height in drawn.values()), "the photo, and words below it"
+
+
 def test_json_is_one_object_a_line_in_order_and_nothing_else(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,8 +2,10 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+const DRAWN = new Set(["svg", "g", "path", "circle", "image", "rect", "defs", "filter", "feColorMatrix", "feComponentTransfer", "feFuncA"]);
+
 const make = (tag, attributes = {}, children = []) => {
-  const isDrawn = ["svg", "g", "path", "circle", "image", "rect"].includes(tag);
+  const isDrawn = DRAWN.has(tag);
   const node = isDrawn ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "text") node.textContent = value;

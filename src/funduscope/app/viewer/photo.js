@@ -28,6 +28,7 @@ class PhotoPage {
       this.fillTable();
       this.showTool();
     }
+    if (this.thresholds) this.thresholds.update(data);
   }
 
   build(isSamePhoto) {
@@ -45,6 +46,8 @@ class PhotoPage {
       ...(data.editable ? [this.makeTools()] : []),
       ...(data.layers.length ? [this.makeLayerList(), this.makeTable()] : []),
     );
+    this.thresholds = data.layers.length ? new Thresholds(this.svg, this.layerNodes, (what) => this.edit(what)) : null;
+    if (this.thresholds) this.root.append(this.thresholds.root);
     this.said = make("p", { class: "vh", role: "status" });
     this.root.append(this.said);
     this.host.replaceChildren(this.root);

@@ -1,0 +1,69 @@
+"""What the page gives away on paper: photos as pages of PDF, and sheets for patients, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from funduscope.app.answers import grade_name
+from funduscope.app.corrections import Corrections
+from funduscope.app.many import Row
+from funduscope.app.reading import model
+from funduscope.app.shelf import Shelf
+from funduscope.languages import Words
+from funduscope.paper.document import Document
+from funduscope.paper.page import OnPaper, foot, page, refused
+from funduscope.paper.pictures import alone_jpeg, marked_jpeg
+from funduscope.paper.sheet import Corrected, Sheet, compose
+from funduscope.paper.sheet_html import sheet_html
+from funduscope.paper.sheet_pdf import sheet_pdf
+from funduscope.photo import LIMITS
+from funduscope.predict.findings import Failure, Findings
+from funduscope.predict.outline import Palette
+
+
+def pages_pdf(shelf: Shelf, told: Sequence[Row], failed: Iterable[Failure], words: Words) -> bytes:
+    """A page for each row, in their order, and one for each file that was refused; there must be one at least."""
+    document, failed = Document(words.language), list(failed)
+    count, figures = len(told) + len(failed), model().card.about.get("figures", ())
+    for number, row in enumerate(told, start=1):
+        entry = shelf.entries[row.key]
+        said = Corrections(grade=row.grade, dme=row.dme)
+        shown = OnPaper(row.found, entry.picture, entry.palette, figures, _said(said, words))
+        line = f"{foot(row.found, words)} {words('paper.page', {'number': number, 'count': count})}"
+        document.add(page(shown, words), line)
+    for number, one in enumerate(failed, start=len(told) + 1):
+        says = words.error(one.code, one.says, LIMITS.told)
+        line = words("paper.page", {"number": number, "count": count})
+        document.add(refused(one.photo_name, says, one.code, words), line)
+    return document.finished()
+
+
+def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) -> bytes:
+    """The page of one photo as it is shown: under its thresholds and corrections."""
+    found = shown.to_dict()
+    figures = shown.card.about.get("figures", ())
+    document = Document(words.language)
+    on_paper = OnPaper(found, marked_jpeg(shown, palette), palette, figures, _said(now, words))
+    document.add(page(on_paper, words), foot(found, words))
+    return document.finished()
+
+
+def patient_pdf(shown: Findings, now: Corrections, words: Words) -> bytes:
+    """The sheet for the patient; a person's word counts before the model's."""
+    return sheet_pdf(_sheet(shown, now, words), alone_jpeg(shown.photo))
+
+
+def patient_html(shown: Findings, now: Corrections, words: Words) -> bytes:
+    """The same sheet as a page for the browser."""
+    return sheet_html(_sheet(shown, now, words), alone_jpeg(shown.photo)).encode()
+
+
+def _sheet(shown: Findings, now: Corrections, words: Words) -> Sheet:
+    return compose(shown.to_dict(), words, Corrected(now.grade, now.dme))
+
+
+def _said(now: Corrections, words: Words) -> str:
+    """The grade and the risk that a person gave, in words; empty where none was given."""
+    said = [] if now.grade is None else [f"{words('grade.title')}: {grade_name(now.grade, words)}"]
+    said += [] if now.dme is None else [f"{words('dme.title')}: {now.dme}"]
+    return "; ".join(said)

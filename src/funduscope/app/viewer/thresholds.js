@@ -1,0 +1,109 @@
+/* Thresholds: while one is moved, the browser itself shows at once what lies above it, from the probabilities as a
+   picture; when it is let go, the server draws the outlines, and counts, evidence and advice follow. */
+
+const SETTLED_MS = 250;
+
+class Thresholds {
+  /* photo: the viewBox's svg; layers: code to its group; send: takes an edit. */
+  constructor(svg, layers, send) {
+    this.layers = layers;
+    this.send = send;
+    this.moved = null;
+    this.timer = null;
+    this.rows = new Map();
+    this.sharpen = make("feFuncA", { type: "linear", slope: 1, intercept: 0 });
+    this.color = make("feColorMatrix", { type: "matrix" });
+    // The red of the picture becomes alpha, and alpha is cut at the threshold; a little slope keeps the edge smooth.
+    const filter = make("filter", { id: "funduscope-above", x: 0, y: 0, width: 1, height: 1, "color-interpolation-filters": "sRGB" }, [
+      this.color, make("feComponentTransfer", {}, [this.sharpen]),
+    ]);
+    this.image = make("image", { "data-above": true, preserveAspectRatio: "none", filter: "url(#funduscope-above)" });
+    this.image.style.display = "none";
+    svg.querySelector("image").after(make("defs", {}, [filter]), this.image);
+    this.list = make("ul", { class: "layers" });
+    this.reset = make("button", { type: "button", "data-reset": true });
+    this.reset.addEventListener("click", () => this.send({ what: "thresholds_reset" }));
+    this.title = make("summary");
+    this.note = make("p", { class: "dim small" });
+    this.root = make("details", { class: "card thresholds" }, [
+      this.title, this.note, this.list, make("div", { class: "buttons" }, [this.reset]),
+    ]);
+  }
+
+  update(data) {
+    this.data = data;
+    const { words } = data;
+    this.title.textContent = words.thresholds;
+    this.note.textContent = words.thresholdsNote;
+    this.reset.textContent = words.thresholdsReset;
+    this.reset.hidden = data.thresholds.every((one) => one.value === one.own);
+    if (this.list.children.length !== data.thresholds.length) this.build();
+    if (this.moved) return; // the next answer is on its way
+    for (const one of data.thresholds) {
+      const row = this.rows.get(one.code);
+      row.slider.value = Math.round(100 * one.value);
+      row.slider.disabled = one.held;
+      row.slider.title = one.held ? words.thresholdsHeld : "";
+      this.tell(one.code);
+    }
+    this.hide();
+  }
+
+  build() {
+    const { data } = this;
+    this.list.replaceChildren(...data.thresholds.map((one) => {
+      const name = data.words.structures[one.code];
+      const value = make("span", { class: "dim" });
+      const slider = make("input", { type: "range", min: 1, max: 99, "data-threshold": one.code, "aria-label": `${data.words.thresholds}: ${name}` });
+      slider.addEventListener("input", () => this.show(one.code));
+      slider.addEventListener("change", () => this.settle(one.code));
+      this.rows.set(one.code, { slider, value });
+      return make("li", {}, [make("span", { class: "named" }, [make("span", { text: name }), value]), slider]);
+    }));
+  }
+
+  tell(code) {
+    const { slider, value } = this.rows.get(code);
+    const form = new Intl.NumberFormat(this.data.language, { minimumFractionDigits: 2 });
+    value.textContent = form.format(slider.value / 100);
+    slider.setAttribute("aria-valuetext", value.textContent);
+  }
+
+  /* What lies above the slider's value, in the layer's color, in place of its outlines. */
+  show(code) {
+    const { data } = this;
+    clearTimeout(this.timer);
+    if (this.moved !== code) {
+      this.hide();
+      this.moved = code;
+      const [x, y, side] = data.home;
+      for (const [name, text] of Object.entries({ href: data.planes[code], x, y, width: side, height: side })) this.image.setAttribute(name, text);
+      const hex = data.layers.find((layer) => layer.code === code).color;
+      const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+      this.color.setAttribute("values", `0 0 0 0 ${red} 0 0 0 0 ${green} 0 0 0 0 ${blue} 1 0 0 0 0`);
+      this.layers.get(code).style.visibility = "hidden";
+    }
+    const slope = 40;
+    const value = this.rows.get(code).slider.value / 100;
+    this.sharpen.setAttribute("slope", slope);
+    this.sharpen.setAttribute("intercept", 0.5 - slope * value);
+    this.image.style.display = "";
+    this.tell(code);
+  }
+
+  /* Several keys in a row are one change. */
+  settle(code) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.moved = null;
+      const value = this.rows.get(code).slider.value / 100;
+      if (value === this.data.thresholds.find((one) => one.code === code).value) this.hide();
+      else this.send({ what: "threshold", code, value });
+    }, SETTLED_MS);
+  }
+
+  hide() {
+    this.image.style.display = "none";
+    for (const group of this.layers.values()) group.style.visibility = "";
+  }
+}

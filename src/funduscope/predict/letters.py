@@ -1,0 +1,36 @@
+"""The letters of a language as a style, for pages that may be opened where no typeface has them."""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from importlib import resources
+from typing import Final
+
+FILES: Final = {"plain": "NotoSansDevanagari-Regular.ttf", "bold": "NotoSansDevanagari-Bold.ttf"}
+"""The typeface that travels with the package, for Latin and Devanagari (fonts/OFL.txt: SIL Open Font License 1.1)."""
+
+BRINGS: Final = frozenset({"hi"})
+"""Languages whose letters a page brings along."""
+
+
+@cache
+def typeface(weight: str) -> bytes:
+    """The bytes of one of `FILES`."""
+    return (resources.files("funduscope") / "fonts" / FILES[weight]).read_bytes()
+
+
+@cache
+def face(language: str, family: str = "Letters", ranges: str = "") -> str:
+    """The style that brings a family into a page; empty where every machine has the language's letters.
+
+    ranges: CSS's unicode-range, for a family that the page has already without these letters. The page's policy must
+    let it in: `font-src data:`.
+    """
+    if language not in BRINGS:
+        return ""
+    source = base64.b64encode(typeface("plain")).decode("ascii")
+    only = f" font-weight: 100 900; unicode-range: {ranges};" if ranges else ""
+    return (
+        f'@font-face {{ font-family: "{family}"; src: url(data:font/ttf;base64,{source}) format("truetype");{only} }}\n'
+    )

@@ -1,0 +1,63 @@
+"""Thresholds that come from a browser are checked; what is sent for its redrawing is what the model said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from funduscope.app.corrections import Corrections, packed
+from funduscope.app.live import planes, thresholds, with_moved
+from funduscope.data.drawn import draw_eye
+from funduscope.framing import frame
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+from funduscope.vocabulary import CODES
+
+
+@pytest.fixture
+def findings() -> Findings:
+    eye = draw_eye(3, grade=2, width_px=500)
+    photo = Photo.open(eye.pixels)
+    home = frame(photo, 256).home
+    probs = {code: home.area_in(eye.masks[code]) * np.float32(0.9) for code in CODES}
+    return Findings(photo, home, Card(thresholds=dict.fromkeys(CODES, 0.4321)), "0" * 64, frame_probs=probs)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {},
+        {"code": "MA"},
+        {"code": "XX", "value": 0.3},
+        {"code": "MA", "value": "0.3"},
+        {"code": "MA", "value": float("nan")},
+        {"code": "MA", "value": -1},
+        {"code": "MA", "value": 7},
+        {"code": "EX", "value": 0.3},
+        {"code": ["MA"], "value": 0.3},
+    ],
+)
+def test_nonsense_changes_nothing(findings: Findings, edit: dict[str, Any]) -> None:
+    held = Corrections().with_mask("EX", np.zeros((10, 10), bool))
+    assert with_moved(findings, {"HE": 0.7}, edit, held) == {"HE": 0.7}
+
+
+def test_the_models_own_value_is_no_change(findings: Findings) -> None:
+    assert with_moved(findings, {}, {"code": "MA", "value": 0.7}, Corrections()) == {"MA": 0.7}
+    assert with_moved(findings, {"MA": 0.7}, {"code": "MA", "value": 0.43}, Corrections()) == {}
+    rows = thresholds(findings, {"MA": 0.7}, Corrections(masks={"HE": packed(np.zeros((4, 4), bool))}))
+    assert rows[0] == {"code": "MA", "value": 0.7, "own": 0.43, "held": False}
+    assert [row["code"] for row in rows if row["held"]] == ["HE"]
+
+
+def test_the_pictures_are_the_probabilities(findings: Findings) -> None:
+    for code, data in planes(findings).items():
+        plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert plane is not None
+        assert np.abs(plane / 255 - findings.frame_probs[code]).max() <= 1 / 255

@@ -1,0 +1,106 @@
+"""Report and sheet in a real browser: nothing is fetched, no fault is told, each prints on one page, names are text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import funduscope
+from funduscope.languages import LANGUAGES, Words
+from funduscope.paper.pictures import alone_jpeg
+from funduscope.paper.sheet import compose
+from funduscope.paper.sheet_html import sheet_html
+from funduscope.predict.report import report
+
+DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
+NASTY = '"><img src=http://example.org/x onerror=document.title=1><script>document.title=1</script>.jpg'
+
+
+@pytest.fixture(scope="module")
+def findings() -> Any:
+    """The demo photo under a name that would like to be more."""
+    return funduscope.load()(DEMO, name=NASTY)
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens a page from a file; when the test is over, it had asked for nothing and told no fault."""
+    asked: list[str] = []
+    told: list[str] = []
+    contexts = []
+
+    def look(text: str, width: int = 1280, scheme: str = "light") -> Any:
+        path = tmp_path / f"page-{len(contexts)}.html"
+        path.write_text(text, "utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    yield look
+    for context in contexts:
+        context.close()
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert not told
+
+
+def pages_of(page: Any) -> int:
+    """On how many pages of A4 it prints."""
+    data: bytes = page.pdf(prefer_css_page_size=True)
+    return data.count(b"/Type /Page\n") or data.count(b"/Type/Page\n")
+
+
+def test_the_report_works_and_prints_on_one_page(opened: Callable[..., Any], findings: Any) -> None:
+    page = opened(report(findings))
+    assert page.title().startswith("Findings:"), "a name runs no script"
+    assert page.locator("h1").inner_text() == NASTY
+    assert page.locator("img").count() == 0
+    photo = page.locator("svg[data-photo]")
+    page.locator("[data-show=HE]").uncheck()
+    assert page.locator("g[data-layer=HE]").is_hidden()
+    photo.focus()
+    page.keyboard.press("+")
+    assert float(photo.get_attribute("viewBox").split()[2]) < findings.photo.width
+    assert pages_of(page) == 1
+    for language in LANGUAGES:
+        narrow = opened(report(findings, language=language), 480)
+        assert narrow.evaluate("document.documentElement.scrollWidth") <= 480
+        assert pages_of(narrow) == 1, language
+        faces = narrow.evaluate("[...document.fonts].map(face => face.status)")
+        assert faces == (["loaded"] if language == "hi" else [])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_sheet_prints_on_one_page_in_its_own_letters(
+    opened: Callable[..., Any], findings: Any, language: str
+) -> None:
+    words = Words(language)
+    page = opened(sheet_html(compose(findings.to_dict(), words), alone_jpeg(findings.photo)), 480)
+    text = page.locator("body").inner_text()
+    assert words("sheet.next.refer") in text
+    assert NASTY not in text, "a file's name may be a person's, and is not on the sheet"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 480
+    assert pages_of(page) == 1
+    if language == "hi":
+        faces = page.evaluate("[...document.fonts].map(face => face.status)")
+        assert faces == ["loaded"], "the letters came with the file, and the policy lets them in"
+
+
+def test_the_longest_sheet_is_one_page(opened: Callable[..., Any], findings: Any) -> None:
+    found = json.loads(json.dumps(findings.to_dict()))
+    found["rules"] |= {"agrees": False}
+    found["warnings"] += [{"code": "OUT_OF_FOCUS", "values": {}, "says": ""}]
+    for lesion in found["lesions"].values():
+        lesion["present"] = True
+    for language in LANGUAGES:
+        page = opened(sheet_html(compose(found, Words(language)), alone_jpeg(findings.photo)))
+        assert pages_of(page) == 1, language
