@@ -1,7 +1,7 @@
 """Fits the measure of whether a photo can be graded, and prints how well it does on photos it did not learn from.
 
-    python benchmarks/gradability.py --data DATA                     the tables, cross-fitted over the folds, by visit
-    python benchmarks/gradability.py --data DATA --write             also fits on everything and writes gradability.json
+    python -m benchmarks.gradability --data DATA                     the tables, cross-fitted over the folds, by visit
+    python -m benchmarks.gradability --data DATA --write             also fits on everything and writes gradability.json
 
 Good: photos of IDRiD, srahim, HEI-MED and DIARETDB1, as they are and a little worse (JPEG quality 50, exposure x0.8),
 drawn eyes, and EyePACS photos whose quality was called good. Bad: EyePACS photos called reject, and the four clinics'
@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image
+from benchmarks.spoil import Pixels, Spoil, blurred, compressed, exposed, halved, hazed, lashed, moved
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
@@ -37,6 +36,7 @@ from funduscope.framing import frame
 from funduscope.measure import FRAME_PX, measure, small_frame
 from funduscope.photo import Photo
 from funduscope.predict.gradability import FEATURES, Gradability, features
+from funduscope.predict.small_network import SmallNetwork
 
 FILE = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "gradability.json"
 CLINICS: Final = ("idrid-B", "srahim", "heimed", "diaretdb1")
@@ -45,66 +45,9 @@ HIDDEN, MEMBERS = 16, 8
 EYEPACS_WEIGHT, MILD_WEIGHT = 4.0, 2.0
 """How often an EyePACS photo counts beside one of the clinics', and a little worsened one beside one as it is."""
 THRESHOLD: Final = 0.1
-"""Refused below this score: few photos that experts grade lie there, and nearly all that were spoiled."""
-
-Pixels = np.ndarray
-Spoil = Callable[[Pixels, np.random.Generator], Pixels]
-
-
-def blurred(pixels: Pixels, sigma_at_4288: float) -> Pixels:
-    return cv2.GaussianBlur(pixels, (0, 0), sigma_at_4288 * pixels.shape[1] / 4288)
-
-
-def moved(pixels: Pixels, way_at_4288: float, rng: np.random.Generator) -> Pixels:
-    """An eye that moved while the light was on, in a direction drawn for it."""
-    way = max(2.0, way_at_4288 * pixels.shape[1] / 4288)
-    side = 2 * int(np.ceil(way / 2)) + 1
-    kernel = np.zeros((side, side), np.float32)
-    angle = rng.uniform(0, np.pi)
-    for at in np.linspace(-way / 2, way / 2, 4 * side):
-        kernel[round(side // 2 + at * np.sin(angle)), round(side // 2 + at * np.cos(angle))] += 1
-    return cv2.filter2D(pixels, -1, kernel / kernel.sum())
-
-
-def exposed(pixels: Pixels, times: float) -> Pixels:
-    return np.clip(pixels.astype(np.float32) * times, 0, 255).astype(np.uint8)
-
-
-def halved(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """One half of the photo, cut off or blackened."""
-    height, width = pixels.shape[:2]
-    halves = (np.s_[:, : width // 2], np.s_[:, width // 2 :], np.s_[: height // 2], np.s_[height // 2 :])
-    chosen = halves[rng.integers(4)]
-    if rng.random() < 0.5:
-        return np.ascontiguousarray(pixels[chosen])
-    black = pixels.copy()
-    black[chosen] = 0
-    return black
-
-
-def hazed(pixels: Pixels, share: float) -> Pixels:
-    """Milky light over everything inside the field, as a cataract gives."""
-    lit = (pixels.max(axis=2, keepdims=True) > 20).astype(np.float32)
-    milk = np.array([150, 110, 80], np.float32)
-    return np.clip(pixels * (1 - share * lit) + milk * share * lit, 0, 255).astype(np.uint8)
-
-
-def lashed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """The upper or lower part in soft shadow, as lid and lashes throw it."""
-    height, width = pixels.shape[:2]
-    depth = rng.uniform(0.45, 0.6) * height
-    edge = depth + 0.08 * height * np.sin(np.linspace(0, rng.uniform(6, 30), width) + rng.uniform(0, 6))
-    away = (np.arange(height)[:, None] - edge) / (0.06 * height)
-    shade = 1 / (1 + np.exp(-away))
-    shade = shade if rng.random() < 0.7 else shade[::-1]
-    return (pixels * (0.08 + 0.92 * shade[..., None])).astype(np.uint8)
-
-
-def compressed(pixels: Pixels, quality: int) -> Pixels:
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, "JPEG", quality=quality)
-    return np.asarray(Image.open(held).convert("RGB"))
-
+"""Warned of below this score: few photos that experts grade lie there, and nearly all that were spoiled."""
+REFUSAL: Final = 0.01
+"""Refused below this one: the model then misses most of what it should find (trust.py shows it)."""
 
 SPOILED: Final[Mapping[str, Spoil]] = {
     "blur": lambda pixels, rng: blurred(pixels, rng.uniform(11, 30)),
@@ -219,7 +162,7 @@ def fitted(rows: list[Row]) -> Gradability:
         (np.vstack([one.coefs_[1] for one in members]) / MEMBERS, np.mean([one.intercepts_[1] for one in members], 0)),
     )
     usual = np.median(np.stack([row.values for row in rows if row.kind == "as it is"]), axis=0)
-    return Gradability(center, scale, layers, usual, THRESHOLD, {})
+    return Gradability(SmallNetwork(center, scale, layers), usual, THRESHOLD, REFUSAL, {})
 
 
 def cross_fitted(rows: list[Row]) -> np.ndarray:
@@ -230,7 +173,7 @@ def cross_fitted(rows: list[Row]) -> np.ndarray:
         model = fitted([row for row in rows if row.fold != fold])
         for place, row in enumerate(rows):
             if row.fold == fold:
-                scores[place] = model._score(row.values)
+                scores[place] = model.network.probability(row.values)
     return scores
 
 
@@ -259,7 +202,8 @@ def tables(rows: list[Row], scores: np.ndarray) -> Iterator[str]:
         return f"{of(np.arange(len(chosen))):.3f} ({low:.3f}-{high:.3f})"
 
     def refused(which: np.ndarray) -> str:
-        return f"{100 * (scores[which] < THRESHOLD).mean():.1f} % of {which.sum()}"
+        shares = [f"{100 * (scores[which] < limit).mean():.1f}" for limit in (THRESHOLD, REFUSAL)]
+        return f"{' / '.join(shares)} % of {which.sum()}"
 
     yield "| AUROC (95 % interval) | " + " | ".join(CLINICS) + " |"
     yield "|---|" + "---|" * len(CLINICS)
@@ -267,7 +211,7 @@ def tables(rows: list[Row], scores: np.ndarray) -> Iterator[str]:
         cells = [auroc((sets == name) & (kinds == kind), (sets == name) & (kinds == "as it is")) for name in CLINICS]
         yield f"| {kind} | " + " | ".join(cells) + " |"
     yield ""
-    yield "| refused | " + " | ".join(CLINICS) + " |"
+    yield "| warned of / refused | " + " | ".join(CLINICS) + " |"
     yield "|---|" + "---|" * len(CLINICS)
     for kind in ("as it is", *MILD, *TESTED):
         yield f"| {kind} | " + " | ".join(refused((sets == name) & (kinds == kind)) for name in CLINICS) + " |"
@@ -275,7 +219,7 @@ def tables(rows: list[Row], scores: np.ndarray) -> Iterator[str]:
     eyepacs = sets == "eyepacs400"
     yield f"EyePACS, reject against good: AUROC {auroc(eyepacs & (kinds == 'reject'), eyepacs & (kinds == 'good'))}."
     told = [f"{kind} {refused(eyepacs & (kinds == kind))}" for kind in ("good", "usable", "reject")]
-    yield f"EyePACS, refused: {', '.join(told)}. Drawn eyes, refused: {refused(sets == 'drawn')}."
+    yield f"EyePACS, warned of / refused: {', '.join(told)}. Drawn eyes: {refused(sets == 'drawn')}."
 
 
 def _auroc(scores: np.ndarray, bad: np.ndarray, index: np.ndarray) -> float:
@@ -299,11 +243,11 @@ def main() -> int:
         model = fitted(rows)
         photos = {name: len({row.visit for row in rows if row.data_set == name}) for name in (*CLINICS, "eyepacs400")}
         about = {
-            "command": "python benchmarks/gradability.py --data DATA --write",
+            "command": "python -m benchmarks.gradability --data DATA --write",
             "features": FEATURES,
             "visits": photos,
         }
-        held = Gradability(model.center, model.scale, model.layers, model.usual, THRESHOLD, about)
+        held = replace(model, about=about)
         FILE.write_text(held.to_json() + "\n", "utf-8")
         print(f"\n{FILE.name}: {FILE.stat().st_size} bytes")
     return 0

@@ -12,6 +12,7 @@ import pytest
 
 from funduscope.framing import Home
 from funduscope.predict.anatomy import Anatomy
+from funduscope.predict.card import Card
 from funduscope.predict.objects import LesionObject, by_quadrant, find_objects, nearest_fovea_dd
 from funduscope.predict.rules import advise, check, support
 from funduscope.vocabulary import CODES, GRADES, LESIONS, structure
@@ -32,6 +33,7 @@ class StandIn:
     codes: tuple[str, ...] = CODES
     disc_xy: tuple[float, float] | None = (210.0, 150.0)
     fovea_xy: tuple[float, float] | None = (130.0, 160.0)
+    card: Card = field(default_factory=Card)
 
     @property
     def photo(self) -> SimpleNamespace:

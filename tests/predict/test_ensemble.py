@@ -23,8 +23,12 @@ from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import ModelError, Outputs
 from funduscope.predict.write import findings_schema
 
+pytestmark = pytest.mark.usefixtures("takes_anything")
+
 BOTH = Card(name="both", structures=("EX", "OD"), whole_px=64, close_px=128, landmark_floor=0.0)
 GRADER = Card(name="grader", structures=(), landmarks=(), whole_px=96, close_px=96, close=(), referable_threshold=0.2)
+QUANTILE = 0.7
+GRADER = replace(GRADER, grade_quantile=QUANTILE)
 LESIONS = replace(BOTH, name="lesions", grade=False, dme=False, landmarks=(), whole_px=96, close_px=192)
 
 
@@ -119,6 +123,7 @@ def test_a_grader_and_a_segmenter_are_one_product(painted):
         assert found.home == alone[1].home
         assert (joined.card.grade, joined.card.structures, joined.card.landmarks) == (True, ("EX", "OD"), ())
         assert joined.card.referable_threshold == 0.2
+        assert joined.card.grade_quantile == QUANTILE
         told = found.to_dict()
         jsonschema.Draft202012Validator(findings_schema()).validate(told)
         assert told["predicted_grade"] == alone[0].grade
@@ -213,3 +218,9 @@ def test_of_no_models_there_is_no_ensemble():
     with pytest.raises(ModelError, match="at least one") as caught:
         joined_of()
     assert caught.value.code == "E_MODEL"
+
+
+def test_two_graders_have_no_quantile_that_was_checked_on_their_mean(painted):
+    found = joined_of(member(GRADER, 1), member(GRADER, 2))(painted.pixels)
+    assert found.grade_set is None
+    assert found.to_dict()["grade_set"] is None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from funduscope.framing import Frame, Home, frame
-from funduscope.photo import Photo
+from funduscope.photo import Note, Photo
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Findings, interpret
 from funduscope.predict.runtime import Outputs
@@ -215,3 +215,17 @@ def test_extreme_logits_are_no_trouble():
         found = found_in(photo(), outputs(EX=blob(128, (64, 64, 12)) * 1e4))
         assert found.probability("EX").max() == 1
         assert found.probability("MA").min() == 0
+
+
+def test_grades_that_cannot_be_excluded_stand_beside_the_grade():
+    taken = photo()
+    assert found_in(taken, outputs()).to_dict()["grade_set"] is None  # a card of before there were any
+    found = found_in(taken, outputs(), card=replace(CARD, grade_quantile=0.9))
+    assert found.grade_set == (2, 3)
+    told = found.to_dict()
+    assert told["grade_set"] == [2, 3]
+    keys = list(told)
+    assert keys.index("grade_set") == keys.index("probabilities") + 1
+    jsonschema.Draft202012Validator(findings_schema()).validate(told)
+    refused = Findings(taken, frame(taken, 256).home, CARD, SHA, reasons=(Note("TOO_DARK", "Dark."),))
+    assert refused.to_dict()["grade_set"] is None

@@ -10,12 +10,13 @@ import pytest
 
 from funduscope.data.drawn import draw_eye
 from funduscope.framing import frame
+from funduscope.measure import measure, small_frame
 from funduscope.photo import Photo
 from funduscope.predict.gradability import FEATURES, GROUPS, Gradability, Quality, features, judge, shipped
 
 
 def _judged(pixels: np.ndarray) -> Quality:
-    return judge(frame(pixels, 512), pixels)
+    return judge(measure(pixels, small_frame(frame(pixels, 512), pixels)))
 
 
 def _times(pixels: np.ndarray, gain: float) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import jsonschema
 import numpy as np
 import psutil
@@ -20,6 +21,8 @@ from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import ModelError, OnnxRuntime, Outputs
 from funduscope.predict.write import findings_schema, to_json
+
+pytestmark = pytest.mark.usefixtures("takes_anything")
 
 EXIF_ORIENTATION = 0x0112
 TURNS = {
@@ -230,3 +233,27 @@ def test_a_file_that_is_no_model_is_said_to_be_none(tmp_path, content):
 def test_a_card_reads_back_equal():
     card = replace(Card(), name="a", structures=("EX",), thresholds={"EX": 0.3}, about={"fold": 0})
     assert Card.from_json(card.to_json()) == card
+
+
+class Lopsided(SeesPaint):
+    """Answers differently for a mirrored picture: what lies left counts for the grade, what lies right does not."""
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        found = super().__call__(images)
+        left = images[0][:, : images.shape[2] // 2].astype(np.float32)
+        blue = (left[..., 2] > left[..., 0] + 60).mean()
+        return replace(found, grade=np.array([[0, 0, 40 * blue, 0, 0]], np.float32))
+
+
+def test_a_mirrored_model_says_the_same_of_an_eye_and_its_mirror_image() -> None:
+    pixels = np.array(draw_eye(3, width_px=450).pixels)
+    cv2.circle(pixels, (160, 150), 20, (20, 20, 250), -1)
+    runtime = Lopsided()
+    turned = np.ascontiguousarray(pixels[:, ::-1])
+    once = [Predictor(runtime)(image).grade_probs for image in (pixels, turned)]
+    assert np.abs(once[0] - once[1]).max() > 0.05
+    runtime.card = replace(runtime.card, mirrored=True)
+    found = [Predictor(runtime)(image) for image in (pixels, turned)]
+    assert found[0].grade_probs == pytest.approx(found[1].grade_probs, abs=1e-3)
+    for one, x_px in zip(found, (160, 290), strict=True):
+        assert one.disc_xy == pytest.approx((x_px, 150), abs=4), "maps are turned back"

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from funduscope.languages import LANGUAGES, Words, rows
+from funduscope.predict.card import Card
 from funduscope.predict.outline import trace
 from funduscope.predict.report import printable, report, svg_path
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES, structure
 
+FIGURE = {"dataset": "a", "state": "DR", "score": "kappa", "photos": 7, "value": 0.74, "low": None, "high": None}
 NASTY = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>.jpg',
@@ -121,9 +124,9 @@ def test_every_structure_is_a_layer_that_can_be_switched_and_faded(drawn_eye):
 
 def test_what_was_found_stands_in_the_text(drawn_eye):
     text = Page(report(drawn_eye())).text
-    for piece in ("Grade 2: Moderate", "71 %", "Risk 2", "89 %", "38 %", "210.0", "160.0", "stand-in 0.1.0"):
+    for piece in ("Grade 2: Moderate", "71 %", "risk 2 of 2", "89 %", "38 %", "210.0", "160.0", "stand-in 0.1.0"):
         assert piece in text
-    for piece in (*GRADES, *DME_RISKS, "Microaneurysms 2", "research and education", "not a medical device"):
+    for piece in (*GRADES, *DME_RISKS, "Microaneurysms 2", "research and education", "Not a medical device"):
         assert piece in text
 
 
@@ -143,9 +146,31 @@ def test_what_the_model_does_not_know_is_left_out(drawn_eye):
     found.to_dict = lambda: said
     text = Page(report(found)).text
     assert text.count("not found") == 2
-    assert "macular edema" in text
-    assert "Risk of macular edema" not in text
-    assert "Referable retinopathy" not in text
+    assert "Risk of macular edema" not in text.replace(Words()("dme.title") + " –", "")
+    assert "own word" not in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_report_speaks_every_language(drawn_eye, language):
+    words, found = Words(language), drawn_eye()
+    found.card = Card(about={"figures": [FIGURE]})
+    page = Page(report(found, language=language))
+    assert page.named("html")[0]["lang"] == language
+    said = found.to_dict()
+    for note in (*said["evidence"], *said["advice"]["because"], *said["warnings"]):
+        assert words.note(note) in page.text
+    assert words("grade.answer", {"grade": 2, "name": words("grade.2")}) in page.text
+    assert words.number(0.74, ".2f") in page.text
+    if language != "en":
+        english = {row["en"] for row in rows("page").values()} - {row[language] for row in rows("page").values()}
+        assert not [text for text in english if len(text) > 25 and text in page.text]
+
+
+def test_a_set_of_grades_is_told(drawn_eye):
+    found = drawn_eye()
+    said = found.to_dict() | {"grade_set": [2, 3]}
+    found.to_dict = lambda: said
+    assert "(nine in ten such sets hold the true one): 2, 3." in Page(report(found)).text
 
 
 def test_a_path_redraws_its_mask():
@@ -166,7 +191,15 @@ def test_printable_shows_that_something_was_there():
 
 def test_the_page_shows_what_the_lesions_support(drawn_eye):
     page = Page(report(drawn_eye()))
-    assert "Grade 2 2 to 3 yes" in page.text
+    assert "Diabetic retinopathy 2 2 to 3 agree" in page.text
     assert "beyond microaneurysms: at least grade 2." in page.text
     assert "Refer Grade 2: grade 2 or more is referable." in page.text
     assert "Right eye, by disc and fovea." in page.text
+
+
+def test_grades_that_cannot_be_excluded_are_shown_beside_the_grade(drawn_eye):
+    eye = drawn_eye()
+    assert "cannot be excluded" not in report(eye)
+    told = eye.to_dict() | {"grade_set": [1, 2, 3]}
+    eye.to_dict = lambda: told
+    assert "hold the true one): 1, 2, 3." in Page(report(eye)).text

@@ -1,0 +1,1 @@
+"""Other pictures than fundus photographs, and what tells them apart."""

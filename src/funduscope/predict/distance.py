@@ -1,0 +1,125 @@
+"""How far a photo lies from those the model learned from, as a number with a meaning.
+
+The network's pooled features of the training photos, each scaled to length 1, span few directions; what of a photo's
+features lies outside of these is the distance: the residual of Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with
+Virtual-logit Matching", CVPR 2022, without their logit. It is told in medians of the training photos' own, and as the
+share of held-out photos of the training's clinics that lie nearer.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+DIRECTIONS: Final = 24
+"""How many directions are taken for those of the training photos."""
+
+FAR_PERCENTILE: Final = 99.0
+"""Beyond this percentile a photo is said to be unlike the training's."""
+
+FEWEST: Final = 20
+"""Of fewer held-out photos no percentile is told, of fewer training photos no direction."""
+
+_LEVELS: Final = 127
+
+
+@dataclass(frozen=True)
+class TrainingDistance:
+    """value: in medians of the training photos' own. percentile: of held-out photos, 0 to 100, that lie nearer."""
+
+    value: float
+    percentile: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": round(self.value, 3), "percentile": round(self.percentile, 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What is kept of the training photos. mean (C,), directions (K, C): of their features, float32.
+
+    unit: the median of their distances. quantiles (101,): the held-out photos' distances by percentile, in units.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    unit: float
+    quantiles: np.ndarray
+
+    def of(self, features: np.ndarray) -> TrainingDistance:
+        """The distance of a photo's pooled features (C,)."""
+        value = float(self._distances(np.asarray(features)[None])[0]) / self.unit
+        percentile = float(np.interp(value, self.quantiles, np.arange(101.0)))
+        return TrainingDistance(value, percentile)
+
+    def _distances(self, features: np.ndarray) -> np.ndarray:
+        """(N, C) features to (N,) lengths of what lies outside of the directions."""
+        away = _scaled(features) - self.mean
+        inside = away @ self.directions.T
+        return np.linalg.norm(away - inside @ self.directions, axis=1)
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values for a card, some 70 KB at 2048 channels: directions at 8 bits, each with a scale of its own."""
+        return {
+            "mean": _packed(self.mean[None])[0],
+            "directions": _packed(self.directions),
+            "unit": float(self.unit),
+            "quantiles": [round(float(value), 4) for value in self.quantiles],
+        }
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> Reference:
+        """Raises `KeyError` or `ValueError` where the tree is none."""
+        rows = _unpacked([tree["mean"], *tree["directions"]])
+        return cls(rows[0], rows[1:], float(tree["unit"]), np.array(tree["quantiles"], float))
+
+
+def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Reference | None = None) -> Reference | None:
+    """The reference of training photos' features (N, C), its percentiles by those (M, C) of the same clinics' held-out.
+
+    like: of a run by the same procedure whose percentiles are taken over, where a model learned from every photo and
+    none is left to be held out. None where there are too few photos.
+    """
+    if len(training) < FEWEST or (like is None and (held_out is None or len(held_out) < FEWEST)):
+        return None
+    features = _scaled(training)
+    mean = features.mean(axis=0)
+    directions = np.linalg.svd(features - mean, full_matrices=False)[2][: min(DIRECTIONS, len(training) // 2)]
+    # As they will be read back: the percentiles are of what is stored.
+    rows = _unpacked(_packed(np.vstack([mean, directions])))
+    rough = Reference(rows[0], rows[1:], 1.0, np.zeros(101))
+    unit = float(np.median(rough._distances(training)))
+    if like is not None or held_out is None:
+        quantiles = np.zeros(101) if like is None else like.quantiles
+    else:
+        quantiles = np.percentile(rough._distances(held_out) / unit, np.arange(101))
+    return Reference(rough.mean, rough.directions, unit, quantiles)
+
+
+def distance_of(features: np.ndarray | None, tree: dict[str, Any] | None) -> TrainingDistance | None:
+    """The distance of a photo's features (C,) by a card's reference; None where either is missing."""
+    return None if features is None or tree is None else Reference.from_tree(tree).of(features)
+
+
+def _scaled(features: np.ndarray) -> np.ndarray:
+    values = np.asarray(features, np.float64)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+
+
+def _packed(rows: np.ndarray) -> list[list[Any]]:
+    """Each row as its largest value and 8-bit levels in base64."""
+    told = []
+    for row in rows:
+        most = float(np.abs(row).max()) or 1.0
+        levels = np.rint(row / most * _LEVELS).astype(np.int8)
+        told.append([most, base64.b64encode(levels.tobytes()).decode("ascii")])
+    return told
+
+
+def _unpacked(rows: list[list[Any]]) -> np.ndarray:
+    return np.stack(
+        [np.frombuffer(base64.b64decode(text), np.int8).astype(np.float32) * (most / _LEVELS) for most, text in rows]
+    )

@@ -1,0 +1,53 @@
+"""A small fitted network over measures of a photo: from numbers to one probability, without any framework.
+
+Several networks of one hidden layer fit into one, side by side. `benchmarks/` fits them and writes them as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class SmallNetwork:
+    """center, scale (F,): of the features. layers: weights (in, out) and biases (out,), tanh between, logistic last."""
+
+    center: np.ndarray
+    scale: np.ndarray
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def probability(self, values: np.ndarray) -> float:
+        """0 to 1, of features (F,)."""
+        hidden = (values - self.center) / self.scale
+        for weights, biases in self.layers[:-1]:
+            hidden = np.tanh(hidden @ weights + biases)
+        weights, biases = self.layers[-1]
+        logit = float((hidden @ weights + biases)[0])
+        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values with five digits; `from_tree` reads them back."""
+        return {
+            "center": _plain(self.center),
+            "scale": _plain(self.scale),
+            "layers": [[_plain(weights), _plain(biases)] for weights, biases in self.layers],
+        }
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> SmallNetwork:
+        """Raises `KeyError` or `ValueError` where the tree is no such network."""
+        layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in tree["layers"])
+        return cls(np.array(tree["center"], float), np.array(tree["scale"], float), layers)
+
+
+def one_line(tree: dict[str, Any]) -> str:
+    """A tree of plain values and arrays as one line of JSON."""
+    return json.dumps(tree, default=_plain, separators=(",", ":"))
+
+
+def _plain(array: Any) -> Any:
+    return np.round(np.asarray(array, float), 5).tolist()
