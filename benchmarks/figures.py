@@ -2,6 +2,7 @@
 
     python benchmarks/figures.py            prints them
     python benchmarks/figures.py --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
+                                            and the scores that lie beside the shipped model, for its reports
 
 A figure in those files comes from here or it does not stand there; a test compares them.
 """
@@ -17,6 +18,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "scores" / "fold0.json"
 FILES = ("README.md", "MODEL_CARD.md")
+BESIDE = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
+REPORTED = ("DR", "referable DR", "DME")
+"""What of the scores lies beside the shipped model (predict/figures.py)."""
+
 MARKER = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
 
 Row = tuple[str, str, str, str]
@@ -93,6 +98,19 @@ def filled(text: str, tree: dict[str, Any]) -> str:
     return MARKER.sub(lambda found: f"{found[1]}{tables[found[2]](tree)}{found[3]}", text)
 
 
+def beside(tree: dict[str, Any]) -> str:
+    """The part of the scores that lies beside the shipped model, as the file's text."""
+    scores, details = {}, {}
+    for dataset, states in tree["scores"].items():
+        held = {state: states[state] for state in REPORTED if state in states}
+        if held:
+            scores[dataset] = held
+            about = tree["details"][dataset]["states"]
+            details[dataset] = {"states": {state: {"photos": about[state]["photos"]} for state in held}}
+    part = {"about": tree["about"], "schema": tree["schema"], "scores": scores, "details": details}
+    return json.dumps(part, indent=1, allow_nan=False) + "\n"
+
+
 def main() -> None:
     """Prints the short table; with --write fills the files."""
     tree = json.loads(SCORES.read_text("utf-8"))
@@ -101,6 +119,7 @@ def main() -> None:
         for name in FILES:
             path = ROOT / name
             path.write_text(filled(path.read_text("utf-8"), tree), "utf-8")
+        BESIDE.write_text(beside(tree), "utf-8")
 
 
 if __name__ == "__main__":

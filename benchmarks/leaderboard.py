@@ -1,13 +1,15 @@
-"""Trains every recipe at one budget, scores it, and keeps what docs/leaderboard.md is made of.
+"""Trains the rows of a table at one budget, scores them, and keeps what the table's page is made of.
 
     python benchmarks/leaderboard.py --data DATA --runs RUNS               all rows that are not there yet
     python benchmarks/leaderboard.py --data DATA --runs RUNS --only NAME   these rows alone; repeatable
+    python benchmarks/leaderboard.py --table NAME ...                      another table than the leaderboard
     python benchmarks/leaderboard.py --list                                the rows and their commands
 
+leaderboard: every recipe. larger: the three systems whose authors saw larger photos. sources: the flagship's recipe
+with every source of photos, and with each one left out. curve: the same with a part of the photos.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
-A row that was begun goes on. Its scores are put into docs/leaderboard/NAME; the page itself is written by
-`funduscope compare docs/leaderboard/*`. --larger does the three published at a larger size once more, wider, into
-docs/leaderboard-larger.
+A row that was begun goes on. Its scores are put into docs/TABLE/NAME; the page itself is written by
+`funduscope compare docs/TABLE/*`.
 """
 
 from __future__ import annotations
@@ -24,13 +26,7 @@ from pathlib import Path
 from funduscope.compare.gather import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "docs" / "leaderboard"
-
-SIDE_PX, EPOCHS, PER_EPOCH = 256, 3, 800
-"""What two processor cores can pay for; an accelerator can pay for more: --side-px, --epochs, --per-epoch."""
-
-LARGER_PX = 384
-LARGER = ("resnet_grader", "deeplab_segmenter", "moe_deeplab")
+DOCS = ROOT / "docs"
 
 FROM_SCRATCH = ("encoder.weights=none",)
 """For encoders whose ImageNet weights are at no hand; the row says so."""
@@ -51,7 +47,7 @@ class Row:
     teachers: tuple[str, ...] = ()
 
 
-ROWS = (
+RECIPES = (
     Row("resnet_grader", "resnet_grader"),
     Row("moe_deeplab", "moe_deeplab"),
     Row("attention_moe", "attention_moe"),
@@ -67,22 +63,62 @@ ROWS = (
     Row("edge-taught", "edge", taught=True),
 )
 
+SOURCES = ("srahim", "heimed", "diaretdb1", "eyepacs400")
+IDRID = ("idrid-A", "idrid-B", "exudates")
+
+
+def _without(*names: str) -> tuple[str, ...]:
+    return tuple(f"sampling.{view}.{name}=0" for name in names for view in ("whole", "close"))
+
+
+LEFT_OUT = (
+    Row("every-source", "flagship"),
+    *(Row(f"without-{name}", "flagship", _without(name)) for name in SOURCES),
+    Row("without-idrid", "flagship", _without(*IDRID)),
+    Row("idrid-alone", "flagship", _without(*SOURCES)),
+)
+PARTS = tuple(Row(f"photos-{share}", "flagship", (f"sampling.photos={share / 100}",)) for share in (25, 50, 100))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows at one budget: what two processor cores can pay for; an accelerator can pay for more. every_set: its scores
+    are those of every data set, since that is what is asked."""
+
+    rows: tuple[Row, ...]
+    whole_px: int
+    close_px: int
+    epochs: int
+    per_epoch: int
+    every_set: bool = False
+
+
+TABLES = {
+    "leaderboard": Table(RECIPES, 256, 256, 3, 800),
+    "leaderboard-larger": Table(
+        tuple(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab")),
+        *(384, 384, 3, 800),
+    ),
+    "sources": Table(LEFT_OUT, 256, 768, 3, 800, every_set=True),
+    "curve": Table(PARTS, 256, 768, 3, 800, every_set=True),
+}
+
 CHOOSES = (("idrid-B", "DR", "kappa"), ("srahim", "DR", "kappa"), ("idrid-B", "DME", "accuracy"))
 """The scores on validation photos whose mean chooses the teacher."""
 
 
-def budget(side_px: int, epochs: int, per_epoch: int) -> tuple[str, ...]:
+def budget(table: Table) -> tuple[str, ...]:
     """The changes that give every recipe the same number of samples of the same size."""
     return (
-        f"views.whole_px={side_px}",
-        f"views.close_px={side_px}",
-        f"training.epochs={epochs}",
-        f"training.patience={epochs}",
-        f"sampling.per_epoch={per_epoch}",
+        f"views.whole_px={table.whole_px}",
+        f"views.close_px={table.close_px}",
+        f"training.epochs={table.epochs}",
+        f"training.patience={table.epochs}",
+        f"sampling.per_epoch={table.per_epoch}",
     )
 
 
-def best_on_validation(kept: Path = KEPT) -> str:
+def best_on_validation(kept: Path) -> str:
     """The row that is best on validation photos by the mean of `CHOOSES`, of those that answer all of them."""
     found: dict[str, float] = {}
     for file in sorted(kept.glob("*/scores/validation/scores.json")):
@@ -95,41 +131,55 @@ def best_on_validation(kept: Path = KEPT) -> str:
     return max(found, key=found.__getitem__)
 
 
-def commands(row: Row, data: Sequence[Path], runs: Path, paid: tuple[str, ...]) -> list[list[str]]:
+def commands(row: Row, data: Sequence[Path], runs: Path, table: Table) -> list[list[str]]:
     """What a person would type for a row: train, export (so that time and memory are those of ONNX), score."""
     named = [part for path in data for part in ("--data", str(path))]
     run = str(runs / row.name)
-    changes = [part for change in (*paid, *row.changes) for part in ("--set", change)]
+    sets = ["--every-set"] if table.every_set else []
+    changes = [part for change in (*budget(table), *row.changes) for part in ("--set", change)]
     teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
     return [
         ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
         ["funduscope", "export", run],
-        ["funduscope", "compare", run, *named, "--out", f"{run}/compared"],
+        ["funduscope", "compare", run, *named, "--out", f"{run}/compared", *sets],
     ]
+
+
+def asked() -> argparse.Namespace:
+    """What was asked for, with `table` as it is to be trained."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--table", choices=TABLES, default="leaderboard", dest="name")
+    parser.add_argument("--only", action="append")
+    parser.add_argument("--list", action="store_true")
+    for name in ("--side-px", "--epochs", "--per-epoch"):
+        parser.add_argument(name, type=int)
+    given = parser.parse_args()
+    table = TABLES[given.name]
+    unknown = [name for name in given.only or () if name not in {row.name for row in table.rows}]
+    if unknown:
+        parser.error(f"no row {unknown[0]!r} in {given.name}; there are {', '.join(row.name for row in table.rows)}")
+    sides = {"whole_px": given.side_px, "close_px": given.side_px and given.side_px * table.close_px // table.whole_px}
+    changed = {**sides, "epochs": given.epochs, "per_epoch": given.per_epoch}
+    given.table = replace(table, **{name: value for name, value in changed.items() if value})
+    return given
 
 
 def main() -> int:
     """Trains and scores the rows that were asked for, in order; returns the exit code of the first that failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, action="append", default=[])
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "leaderboard")
-    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS])
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--larger", action="store_true")
-    for name, default in (("--side-px", None), ("--epochs", EPOCHS), ("--per-epoch", PER_EPOCH)):
-        parser.add_argument(name, type=int, default=default)
-    given = parser.parse_args()
-    paid = budget(given.side_px or (LARGER_PX if given.larger else SIDE_PX), given.epochs, given.per_epoch)
-    kept, runs = (KEPT.with_name("leaderboard-larger"), given.runs / "larger") if given.larger else (KEPT, given.runs)
-    for row in ROWS:
-        if (given.only and row.name not in given.only) or (given.larger and row.name not in LARGER):
+    given = asked()
+    table: Table = given.table
+    kept, runs = DOCS / given.name, given.runs / given.name
+    for row in table.rows:
+        if given.only and row.name not in given.only:
             continue
         if not given.only and not given.list and (kept / row.name).is_dir():
             print(f"{row.name} is there already")
             continue
         if row.taught and not given.list:
-            row = replace(row, teachers=(best_on_validation(),))
-        for command in commands(row, given.data or [Path("DATA")], runs, paid):
+            row = replace(row, teachers=(best_on_validation(kept),))
+        for command in commands(row, given.data or [Path("DATA")], runs, table):
             print(shlex.join(command), flush=True)
             if given.list:
                 continue
