@@ -69,9 +69,12 @@ def one_layer_network() -> Network:
 
 
 def by_hand(height: int, width: int) -> int:
-    """Multiplications of that network on one picture: 27 and 4 an output number of the convolutions, 20 for grades."""
+    """Multiplications of that network on one picture.
+
+    27 and 4 an output number of the convolutions, 20 for grades, 20 a place for the grades' activation maps.
+    """
     places = (height // 2) * (width // 2)
-    return places * 4 * 27 + places * 4 + 4 * 5
+    return places * 4 * 27 + places * 4 + 4 * 5 + places * 4 * 5
 
 
 def test_a_convolution_and_a_linear_layer_cost_what_a_count_by_hand_says():

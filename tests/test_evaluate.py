@@ -19,6 +19,7 @@ from funduscope.framing import Home
 from funduscope.photo import Note, Photo
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Failure, Findings
+from funduscope.predict.gradability import Quality
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import Outputs
 from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
@@ -294,6 +295,14 @@ def test_gradability_is_good_against_reject(eyes):
     assert "gradability" not in scores.selective["eyepacs400"]
 
 
+def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
+    photos = []
+    for number, (quality, score) in enumerate([("good", 0.9), ("good", 0.4), ("reject", 0.3), ("reject", 0.05)]):
+        answer = answer_of(eyes[number], quality=Quality(score, ()))
+        photos.append(score_photo(answer, case_of(number, Labels(quality=quality), "eyepacs400"), CARD))
+    assert summarize(photos, repeats=10).value("eyepacs400", "gradability", "AUROC") == 1
+
+
 def test_maculopathy_is_any_edema_risk(eyes):
     yes, no = Labels(dme_among=frozenset({1, 2})), Labels(dme_among=frozenset({0}))
     photos = [
@@ -378,7 +387,7 @@ class SeesDisc:
         return Outputs(grade=grade, structures=(16 * coverage - 8)[None, None], landmarks=landmarks)
 
 
-def test_the_whole_way_from_files_to_scores(eyes, tmp_path):
+def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
     cases = []
     for number, eye in enumerate(eyes[:3]):
         painted = eye.pixels.copy()
@@ -396,3 +405,23 @@ def test_the_whole_way_from_files_to_scores(eyes, tmp_path):
     assert scores.value("own", "disc center", "mean px") < 24
     assert scores.details["own"]["states"]["DR"]["confusion"][0] == [1, 0, 0, 0, 1]
     assert scores.details["own"]["refused"] == 1
+
+
+def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path):
+    card = replace(CARD, grade_quantile=0.8)
+    eye = eyes[2]
+    labels = labels_of(eye, tmp_path)
+    sure_and_right = replace(answer_of(eye), card=card)
+    wrong = replace(answer_of(eye, grade_probs=np.array([0.9, 0.04, 0.03, 0.02, 0.01])), card=card)
+    close = replace(answer_of(eye, grade_probs=np.array([0.02, 0.5, 0.4, 0.05, 0.03])), card=card)
+    photos = []
+    for number, answer in enumerate([sure_and_right, wrong, close, replace(refusal_of(eye), card=card)]):
+        photos.append(score_photo(answer, case_of(number, labels), card))
+    assert [photo.row["grade_set"] for photo in photos] == [[2], [0], [1, 2], None]
+    scores = summarize(photos, repeats=20)
+    assert scores.value("own", "DR grade sets", "coverage") == 0.5
+    assert scores.value("own", "DR grade sets", f"coverage of {eye.grade}") == 0.5
+    assert scores.value("own", "DR grade sets", "mean size") == pytest.approx(4 / 3)
+    assert scores.selective["own"]["DR grade sets"]["coverage"].value == pytest.approx(2 / 3)
+    without = score_photo(answer_of(eye), case_of(0, labels), CARD)
+    assert "DR grade sets" not in without.states

@@ -138,3 +138,33 @@ def test_landmarks_and_gates_are_compared_too():
     parity = export.compare(first, Predictor(TorchRuntime(routed, card)), eyes)
     assert parity.most_gate > 0.05
     assert not parity.holds
+
+
+def test_activation_maps_are_compared_too():
+    """The same answers with a map turned upside down, and without any."""
+    recipe = load_recipe("spine", TINY)
+    card = Card.of(recipe)
+    torch.manual_seed(0)
+    plain = TorchRuntime(build(recipe).eval(), card)
+    eyes = [draw_eye(1, width_px=480).pixels]
+
+    class Changed:
+        sha256 = plain.sha256
+
+        def __init__(self, change) -> None:
+            self.card, self.change = card, change
+
+        def __call__(self, images):
+            outputs = plain(images)
+            return replace(outputs, dme_cam=self.change(outputs.dme_cam))
+
+    same, turned, none = (
+        export.compare(Predictor(plain), Predictor(Changed(change)), eyes)
+        for change in (lambda cam: cam, lambda cam: cam[..., ::-1, :], lambda cam: None)
+    )
+    assert same.holds
+    assert same.most_cam == 0
+    assert turned.most_difference == 0
+    assert turned.most_cam > export.MOST_DIFFERENCE
+    assert not turned.holds
+    assert not none.holds

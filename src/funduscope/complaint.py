@@ -9,11 +9,14 @@ import typer
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
-# What an extra brings that the package alone does not: `pip install 'funduscope[train]'`, `[app]`.
+# What an extra brings that the package alone does not: `pip install 'funduscope[train]'`, `[app]`, `[report]`.
 _TRAINING: Final[tuple[str, ...]] = (
     "accelerate", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard", "timm", "torch"
 )  # fmt: skip
-_EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {"reportlab": "app", "streamlit": "app"}
+_EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
+    **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),
+    "streamlit": "app",
+}
 # The command line's own errors: typer names only the most special of them itself.
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 

@@ -17,6 +17,7 @@ from funduscope.data.masks import read_votes, size_of
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
+    ConformalState,
     DenseState,
     DistanceState,
     FalseLesionState,
@@ -101,9 +102,16 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScor
     _score_false_lesions(found, scored, card)
     if case.labels.quality in ("good", "reject"):
         good = case.labels.quality == "good"
-        scored.states[GRADABILITY] = BinaryState.of([good], [float(found is not None)])
+        scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer, found)])
         scored.states[GRADABILITY + DECISION] = GradingState.of([int(good)], [int(found is not None)], 2)
     return scored
+
+
+def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
+    """How well the photo is said to be gradable; 0 where it could not be read or shows no eye."""
+    if isinstance(answer, Findings) and answer.quality is not None:
+        return answer.quality.score
+    return float(found is not None)
 
 
 def _score_grade(found: Findings | None, scored: PhotoScore, card: Card) -> None:
@@ -120,6 +128,11 @@ def _score_grade(found: Findings | None, scored: PhotoScore, card: Card) -> None
     scored.states["referable DR" + DECISION] = GradingState.of([int(referable(truth))], [called], 2)
     scored.states["DR calibration"] = CalibrationState.of([truth], probs[None], refused)
     scored.row.update(grade=truth, predicted_grade=found.grade if found else None, grade_probs=_plain(probs))
+    if card.grade_quantile is not None:
+        held = (found and found.grade_set) or ()
+        sets = np.isin(np.arange(len(GRADES)), held)[None]
+        scored.states["DR grade sets"] = ConformalState.of([truth], sets, refused)
+        scored.row["grade_set"] = list(held) if found else None
 
 
 def _score_dme(found: Findings | None, scored: PhotoScore) -> None:

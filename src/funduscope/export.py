@@ -116,7 +116,7 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
     names = list(network(image).named())
     axes = {name: {0: "batch"} for name in ("image", *names)}
     axes["image"] |= {1: "height", 2: "width"}
-    for name in ("structures", "landmarks"):
+    for name in ("structures", "landmarks", "grade_cam", "dme_cam"):
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
     part = path.with_name(path.name + ".part")

@@ -20,7 +20,8 @@ class Parity:
 
     most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk. most_landmark:
     the largest distance of disc center or fovea over the photo's width, infinite where only one form has it.
-    most_gate: the largest difference of a router's share. Both are 0 where a model has none.
+    most_gate: the largest difference of a router's share. most_cam: of a class activation map at any place, over the
+    map's largest value. All three are 0 where a model has none.
     """
 
     photos: int
@@ -28,17 +29,18 @@ class Parity:
     labels_equal: float
     most_landmark: float = 0.0
     most_gate: float = 0.0
+    most_cam: float = 0.0
 
     @property
     def holds(self) -> bool:
         """Whether the two may stand for each other: as far apart as float32 rounds, and no further."""
-        worst = max(self.most_difference, self.most_landmark, self.most_gate)
+        worst = max(self.most_difference, self.most_landmark, self.most_gate, self.most_cam)
         return worst <= MOST_DIFFERENCE and self.labels_equal == 1
 
 
 def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
     """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels."""
-    most, landmark, gate, equal = 0.0, 0.0, 0.0, 0
+    most, landmark, gate, cam, equal = 0.0, 0.0, 0.0, 0.0, 0
     for image in photos:
         a, b = first(image), second(image)
         for name in ("grade_probs", "dme_probs"):
@@ -50,8 +52,10 @@ def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Pa
             landmark = max(landmark, _apart(one, other) / image.shape[1])
         for router, shares in a.gates.items():
             gate = max(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
+        for task in a.cams.keys() | b.cams.keys():
+            cam = max(cam, _maps_apart(a.cams.get(task), b.cams.get(task)))
         equal += (a.grade, a.dme) == (b.grade, b.dme)
-    return Parity(len(photos), most, equal / len(photos), landmark, gate)
+    return Parity(len(photos), most, equal / len(photos), landmark, gate, cam)
 
 
 def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
@@ -59,3 +63,10 @@ def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
     if one is None or other is None:
         return 0.0 if one is other else math.inf
     return math.dist(one, other)
+
+
+def _maps_apart(one: np.ndarray | None, other: np.ndarray | None) -> float:
+    """The largest difference of two stacks of maps over the largest value in them; infinite where one has none."""
+    if one is None or other is None:
+        return math.inf
+    return float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))

@@ -36,6 +36,15 @@ class Limits:
     min_side_px: int = 256
     first_page: bool = False
 
+    @property
+    def told(self) -> dict[str, int]:
+        """As sentences name them: in millions of bytes and of pixels, and pixels."""
+        return {
+            "max_mb": self.max_bytes // 1_000_000,
+            "max_megapixels": self.max_pixels // 1_000_000,
+            "min_side_px": self.min_side_px,
+        }
+
 
 LIMITS: Final = Limits()
 

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from funduscope.paper.beside import Asked, Papers
 from funduscope.photo import Photo
 from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.folder import SUMMARY, Drawn, Written, answers, new_folder, open_results
 from funduscope.terminal import complain, sentence, shown, tracked
 
+NO_PAPER = Asked()
+
 
 def predict_all(
-    answer: Callable[[Photo], Findings], paths: list[Path], out: Path | None, drawn: Drawn, *, as_json: bool
+    answer: Callable[[Photo], Findings],
+    paths: list[Path],
+    out: Path | None,
+    drawn: Drawn,
+    *,
+    as_json: bool,
+    paper: Asked = NO_PAPER,
 ) -> int:
     """Answers for all paths; the exit code is 1 where any photo failed.
 
-    out: where results go; None is a new folder named after the time or, with `as_json`, nowhere.
+    out: where results go; None is a new folder named after the time or, with `as_json`, nowhere. paper: what else.
     """
     folder = new_folder(datetime.now()) if out is None and not as_json else out
     many = len(paths) > 1
     failed = 0
     last: Written = {}, None
-    with open_results(folder, many, drawn) if folder else nullcontext(_only_said) as put:
+    with ExitStack() as held:
+        papers = held.enter_context(Papers(paper, folder, len(paths))) if folder else None
+        beside = papers.beside if papers else None
+        put = held.enter_context(open_results(folder, many, drawn, beside)) if folder else _only_said
         stream = answers(answer, paths)
         for path, said in stream if as_json else tracked(stream, "Reading", len(paths)):
             try:
@@ -35,7 +47,11 @@ def predict_all(
                 last = said.to_dict(), None
                 complain(f"{path}: {error}")
                 failed += 1
+                if papers and isinstance(said, Findings):
+                    papers.answered(said)
             if isinstance(said, Failure):
+                if papers:
+                    papers.refused(said)
                 complain(f"{path}: {said.code}: {said.says}")
                 failed += 1
             if as_json:

@@ -19,6 +19,7 @@ from funduscope.data.case import Case
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
+    ConformalState,
     DenseState,
     DistanceState,
     FalseLesionState,
@@ -66,6 +67,7 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
     JointState: {"accuracy": lambda s: s.accuracy},
     BinaryState: {"AUROC": lambda s: s.auroc},
     CalibrationState: {"ECE": lambda s: s.ece, "Brier": lambda s: s.brier},
+    ConformalState: {"coverage": lambda s: s.coverage, "mean size": lambda s: s.mean_size},
     DistanceState: {
         "mean px": lambda s: s.mean,
         "median px": lambda s: s.median,
@@ -199,6 +201,10 @@ def scores_of(name: str, whole: State) -> dict[str, Score]:
     found = _SCORES[type(whole)]
     if isinstance(whole, GradingState):
         found = found | {f"recall of {grade}": _item("recalls", grade) for grade in range(len(whole.refusals))}
+    if isinstance(whole, ConformalState):
+        found = found | {
+            f"coverage of {grade}": _item("coverage_by_grade", grade) for grade in range(len(whole.covered))
+        }
     return found
 
 
@@ -226,6 +232,8 @@ def _detail(name: str, whole: State) -> dict[str, Any]:
     if isinstance(whole, CalibrationState):
         bins = [dict(zip(ReliabilityBin._fields, map(_number, values), strict=True)) for values in whole.reliability()]
         return {"ECE": _number(whole.ece), "bins": bins}
+    if isinstance(whole, ConformalState):
+        return {"photos by size": whole.sizes.tolist()}
     if isinstance(whole, DenseState):
         curve = dict(zip(("threshold", "precision", "recall"), whole.curve33(), strict=True))
         pixels = {"pixels": whole.pixels, "positives": whole.positives}

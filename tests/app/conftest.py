@@ -81,14 +81,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(autouse=True)
-def _own_main() -> Iterator[None]:
-    """Streamlit's AppTest leaves its script behind as `__main__`, which a process of a later test would run."""
-    held = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = held
-
-
 class Visitor:
     """One browser profile with one page; knows every request to another host and every fault in the page's scripts."""
 

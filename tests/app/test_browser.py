@@ -13,9 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import funduscope
 from funduscope.data import idrid, table
+from funduscope.languages import Words
 from funduscope.vocabulary import GRADES, LESIONS
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
@@ -94,21 +96,48 @@ def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
     page.get_by_text("fovea moved").wait_for()
 
 
-def test_a_threshold_redraws(visitors: Make, findings: Any) -> None:
+def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) -> None:
     visitor = visitors()
     visitor.arrive()
-    visitor.page.get_by_role("button", name="Take the demo photo").click()
-    visitor.photo.wait_for()
-    label = visitor.page.locator("li:has([data-show=MA]) label")
-    before = int(label.inner_text().split()[-1])
-    visitor.page.get_by_test_id("stExpander").filter(has_text="Thresholds").locator("summary").click()
-    slider = visitor.page.get_by_test_id("stSlider").filter(has_text="Microaneurysms").get_by_role("slider")
+    page = visitor.page
+    page.get_by_role("button", name="Take the demo photo").click()
+    photo = visitor.photo
+    label = page.locator("li:has([data-show=EX]) label")
+    before = findings.count("EX")
+    label.filter(has_text=f" {before}").wait_for()
+    page.locator("details.thresholds summary").click()
+    slider = page.locator("[data-threshold=EX]")
+    assert slider.input_value() == str(round(100 * findings.card.thresholds["EX"]))
+
+    def yellow() -> int:
+        """How much of the photo is shown in the color of hard exudates."""
+        pixels = cv2.imdecode(np.frombuffer(photo.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        blue, green, red = (pixels[..., channel].astype(int) for channel in range(3))
+        return int(((red > 150) & (green > 140) & (blue < 110)).sum())
+
+    # While it is moved, before any answer of the server: what lies above the threshold, in place of the outlines.
+    areas = []
+    for value in ("3", "60"):
+        slider.evaluate(
+            f"node => {{ node.value = {value}; node.dispatchEvent(new Event('input', {{ bubbles: true }})); }}"
+        )
+        assert page.locator("[data-above]").is_visible()
+        assert page.locator("g[data-layer=EX]").evaluate("node => getComputedStyle(node).visibility") == "hidden"
+        page.wait_for_timeout(200)
+        areas.append(yellow())
+    assert areas[0] > areas[1]
+    assert label.inner_text().split()[-1] == str(before), "the server was not asked"
+
+    # Let go, the server draws outlines and counts.
     slider.focus()
     slider.press("End")
     label.filter(has_not_text=f" {before}").wait_for()
     assert int(label.inner_text().split()[-1]) < before
-    visitor.page.get_by_role("button", name="Back to the model's own").click()
+    assert page.locator("[data-above]").is_hidden()
+    page.locator("[data-reset]").click()
     label.filter(has_text=f" {before}").wait_for()
+    assert slider.input_value() == str(round(100 * findings.card.thresholds["EX"]))
 
 
 def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any, tmp_path: Path) -> None:
@@ -148,6 +177,7 @@ def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any,
     page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
     grade.press("Enter")
     page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
+    visitor.settled()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download as zip").click()
     saved = Path(waiting.value.path()).read_bytes()
@@ -174,6 +204,18 @@ def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any,
     assert f" {findings.count('MA')} · corrected" in again
 
 
+def _saved(image: Image.Image, kind: str, more: list[Image.Image] | None = None) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, save_all=bool(more), append_images=more or [])
+    return file.getvalue()
+
+
+def _flipped(data: bytes) -> bytes:
+    """One bit of the pixels is another."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
 def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> None:
     visitor = visitors()
     visitor.arrive()
@@ -185,13 +227,20 @@ def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> N
         ("tiny.png", cv2.imencode(".png", np.zeros((20, 20, 3), np.uint8))[1].tobytes()),
         ("<img src=x onerror=alert(1)> *a*.jpg", DEMO[:-1]),
         ("corrections.zip", b"PK\x03\x04 and nothing else"),
+        ("bomb.png", _saved(Image.new("1", (12_000, 12_000)), "PNG")),
+        ("stack.tif", _saved(Image.new("L", (300, 300)), "TIFF", [Image.new("L", (300, 300))])),
+        ("float.tif", _saved(Image.new("F", (300, 300)), "TIFF")),
+        ("flipped.png", _flipped(black)),
+        ("scan.pdf", b"%PDF-1.7 and so on"),
         ("black.png", black),
     )
     page = visitor.page
-    page.get_by_text("Not read: 6").wait_for()
+    page.get_by_text("Not read: 11").wait_for()
     said = page.locator("body").inner_text()
-    for code in ("E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS"):
-        assert code in said, code
+    told = {one.split("(")[-1].rstrip(")") for one in said.splitlines() if "(E_" in one}
+    wanted = {"E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS", "E_TOO_MANY_PIXELS", "E_MULTIPAGE"}
+    assert told == wanted | {"E_DEPTH", "E_CORRUPT"}
+    assert "The TIFF holds several pictures; expected one: save each as a file." in said, "each with its sentence"
     assert "<img src=x onerror=alert(1)> *a*.jpg" in said, "a name is text and nothing else"
     page.get_by_text("Not gradable").wait_for()  # the black picture is read, and answered without a grade
     assert page.get_by_text(re.compile(r"Grade \d")).count() == 0
@@ -205,9 +254,9 @@ def test_two_visitors_and_a_reload(visitors: Make) -> None:
     first, second = visitors(), visitors(480, "dark")
     first.arrive()
     second.arrive("?lang=de")
-    first.drop(("first.jpg", DEMO))
-    first.photo.wait_for()
+    first.drop(("first.jpg", DEMO))  # both at once: neither waits for the other's answer to begin
     second.page.get_by_role("button", name="Das Demo-Foto nehmen").click()
+    first.photo.wait_for()
     second.photo.wait_for()
     second.settled()
     assert second.page.get_by_text("first.jpg").count() == 0
@@ -244,6 +293,36 @@ def test_two_visits_are_laid_onto_each_other(visitors: Make) -> None:
     assert "80%" in page.locator("svg[data-photo] image").nth(1).get_attribute("style")
     page.locator("[data-swap]").click()
     assert page.get_by_text("Later visit").count() or page.get_by_text("Earlier visit").count()
+
+
+def test_papers_are_taken_along(visitors: Make, findings: Any) -> None:
+    """The page for the file and the sheet for the patient, in the language of the page."""
+    visitor = visitors()
+    visitor.arrive("?lang=hi")
+    visitor.drop(("someone's eye.jpg", DEMO))
+    visitor.photo.wait_for()
+    visitor.settled()
+    words, page = Words("hi"), visitor.page
+    loaded = "[...document.fonts].some(face => face.unicodeRange.startsWith('U+900') && face.status === 'loaded')"
+    assert page.evaluate(loaded), "letters for Hindi come with the page, whatever this machine has"
+    page.get_by_text(words("print.title")).click()
+    files = {}
+    for name in ("page", "sheet_pdf", "sheet_html"):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=words(f"print.{name}")).click()
+        assert "someone" not in waiting.value.suggested_filename
+        files[name] = Path(waiting.value.path()).read_bytes()
+    assert files["page"].startswith(b"%PDF")
+    assert files["sheet_pdf"].startswith(b"%PDF")
+    sheet = files["sheet_html"].decode()
+    assert words("sheet.next.refer") in sheet
+    assert "someone" not in sheet
+    pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
+    (one,) = pdfium.PdfDocument(files["page"])
+    text = " ".join(one.get_textpage().get_text_range().split())
+    assert "someone's eye.jpg" in text
+    for note in findings.to_dict()["evidence"]:
+        assert words.note(note) in text
 
 
 def test_nothing_is_written(served: Any) -> None:

@@ -19,8 +19,9 @@ SOURCE = Path(languages.__file__).parent
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 
-def test_the_page_says_everything_in_every_language() -> None:
-    for key, row in rows("page").items():
+def test_page_and_paper_say_everything_in_every_language() -> None:
+    assert not rows("page").keys() & rows("paper").keys(), "a key has one text"
+    for key, row in {**rows("page"), **rows("paper")}.items():
         assert set(row) == set(LANGUAGES), key
         assert all(text.strip() for text in row.values()), key
         wanted = placeholders(row["en"])
@@ -50,10 +51,12 @@ def test_every_refusal_is_said_in_every_language() -> None:
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
     """Keys are plain words in the source, but for those that a grade, structure, tool or the like completes."""
-    source = "".join(path.read_text("utf-8") for path in (SOURCE / "app").glob("*.py"))
-    source += (SOURCE / "languages.py").read_text("utf-8")
-    begun = tuple(f"{start}." for start in re.findall(r"f\"(\w+)\.\{", source) + re.findall(r"f'(\w+)\.\{", source))
-    unused = [key for key in rows("page") if key not in source and not key.startswith(begun)]
+    places = (SOURCE / "app", SOURCE / "paper")
+    source = "".join(path.read_text("utf-8") for place in places for path in place.glob("*.py"))
+    files = ("languages.py", "predict/report.py", "predict/figures.py", "predict/viewer/report.html.j2")
+    source += "".join((SOURCE / name).read_text("utf-8") for name in files)
+    begun = tuple(f"{start}." for quote in "\"'" for start in re.findall(rf"f{quote}([\w.]+)\.\{{", source))
+    unused = [key for key in (*rows("page"), *rows("paper")) if key not in source and not key.startswith(begun)]
     assert not unused
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 from streamlit.testing.v1 import AppTest
 
 from funduscope.app.many import as_csv, rows
-from funduscope.app.paper import as_pdf
+from funduscope.app.printing import pages_pdf
 from funduscope.app.serve import OPTIONS, free_port
 from funduscope.app.shelf import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Shelf
 from funduscope.app.visits import compare
@@ -81,6 +81,7 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
         "dme": {"risk": 0, "confidence": 0.9, "probabilities": [0.9, 0.1, 0.0]},
         "referable": {"value": False, "probability": 0.0, "threshold": 0.5},
         "landmarks": None,
+        "laterality": None,
         "lesions": None,
         "rules": None,
         "evidence": [],
@@ -106,9 +107,9 @@ def test_what_needs_a_look_comes_first() -> None:
     assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
-        paper = as_pdf(shelf, told, Words(language))
+        paper = pages_pdf(shelf, told, [Failure("torn.jpg", "E_TRUNCATED", "…")], Words(language))
         assert paper.startswith(b"%PDF")
-        assert paper.count(b"/Type /Page\n") == len(told)
+        assert paper.count(b"/Type /Page\n") == len(told) + 1, "the one that was refused has its page too"
 
 
 def test_a_session_holds_a_bounded_amount() -> None:

@@ -77,6 +77,8 @@ with torch.no_grad():
     head.weight.zero_()
     head.bias.fill_(-9)
     head.bias[plane] = 9
+from funduscope.predict.fundus import FundusTest
+FundusTest.shows = lambda self, measures: "eye"  # a painted disc is no fundus photograph
 findings = Predictor(TorchRuntime(network.eval(), card))(folder / "eye.png")
 assert findings.gradable_ok, findings.reasons
 assert findings.mask("NV").any() and not findings.mask("MA").any()

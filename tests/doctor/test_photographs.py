@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from funduscope.data.drawn import STYLES, draw_eye
 from funduscope.doctor import photographs
 from funduscope.doctor.look import Record, look
+from funduscope.framing import frame
+from funduscope.measure import FRAME_PX, small_frame
 from funduscope.photo import Photo
+from funduscope.predict.fundus import looked_at
 
 WIDTH = 768
 
@@ -208,7 +212,14 @@ def _record(name: str, size: tuple[int, int] = (1440, 956), left: float = 0.0) -
     light = {"brightness": 150.0, "spread": 100.0, "dark": 0.0, "full": 0.0, "washed": 0.0, "contrast": 90.0}
     color = {"off_color": 0.0, "tints": 0.4, "red": 150.0, "green": 80.0, "blue": 40.0, "outside": 2.0, "chroma": 120.0}
     return Record(name, width=size[0], height=size[1], eye=(700.0, 478.0, 570.0),
-                  measures=measures | light | color | {"diameter_px": 1140.0})  # fmt: skip
+                  measures=_usual() | measures | light | color | {"diameter_px": 1140.0})  # fmt: skip
+
+
+@cache
+def _usual() -> dict[str, float]:
+    """The measures of a good photo."""
+    pixels = draw_eye(17, width_px=WIDTH).pixels
+    return looked_at(pixels, small_frame(frame(pixels, FRAME_PX), pixels))
 
 
 def test_odd_sizes_are_one_finding_that_names_them() -> None:

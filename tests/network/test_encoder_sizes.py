@@ -40,7 +40,8 @@ def test_an_encoder_builds_trains_a_step_and_is_exported(name: str, tmp_path: Pa
     found = dict(zip(names, session.run(names, {"image": image.numpy()}), strict=True))
     with torch.inference_mode():
         expected = network.eval()(image).named()
-    assert found.keys() == expected.keys() == {"grade", "dme", "structures", "landmarks"}
+    maps = {"grade_cam", "dme_cam", "features"}
+    assert found.keys() == expected.keys() == {"grade", "dme", "structures", "landmarks", *maps}
     for key, value in expected.items():
         exact = value.numpy()
         far = np.abs(np.asarray(found[key]) - exact).max()

@@ -13,6 +13,7 @@ from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>
 .stMainBlockContainer { padding-top: 3rem; }
+.fs-name { font-size: 1.1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .fs-answer { font-size: 1.5rem; line-height: 1.25; font-weight: 600; margin: 0 0 0.4rem; }
 .fs-alert { color: color-mix(in srgb, #e07b00 72%, currentColor); }
 .fs-chances { width: 100%; border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -23,6 +24,7 @@ STYLE: Final = """<style>
 .fs-bar { height: 0.6rem; border-radius: 0.2rem; background: rgb(128 128 128 / 25%); }
 .fs-bar > div { height: 100%; border-radius: 0.2rem; background: rgb(128 128 128 / 75%); }
 .fs-chances .chosen .fs-bar > div { background: #2f7dd1; }
+.fs-even td:last-child { text-align: left; }
 .fs-list { margin: 0; padding-left: 1.1rem; font-size: 0.9rem; }
 .fs-list li { margin: 0.15rem 0; }
 </style>"""

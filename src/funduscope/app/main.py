@@ -20,9 +20,14 @@ from funduscope.app.visits_view import show_visits
 from funduscope.languages import LANGUAGES, Words
 from funduscope.photo import LIMITS
 from funduscope.predict.findings import Failure
+from funduscope.predict.letters import face
 from funduscope.predict.outline import Palette
 from funduscope.predict.report import printable
 
+PAGE_FONT: Final = "Source Sans"
+"""Streamlit's; it has no Devanagari, and not every machine does."""
+
+DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
 ZIP: Final = b"PK\x03\x04"
 VIEWS: Final = ("one", "many", "visits")
 
@@ -34,6 +39,9 @@ def show() -> None:
     model()
     shelf = _shelf()
     words, palette = _header()
+    letters = face(words.language, PAGE_FONT, DEVANAGARI)
+    if letters:
+        st.html(f"<style>{letters}</style>")
     _take_in(shelf, words)
     _refusals(shelf, words)
     if not shelf.entries:
@@ -134,12 +142,7 @@ def _read_one(shelf: Shelf, data: bytes, name: str) -> str | None:
 def _refusals(shelf: Shelf, words: Words) -> None:
     if not shelf.refused:
         return
-    values = {
-        "max_mb": LIMITS.max_bytes // 1_000_000,
-        "max_megapixels": LIMITS.max_pixels // 1_000_000,
-        "min_side_px": LIMITS.min_side_px,
-    }
-    lines = [f"{one.photo_name}: {words.error(one.code, one.says, values)} ({one.code})" for one in shelf.refused]
+    lines = [f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.told)} ({one.code})" for one in shelf.refused]
     st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
         shelf.refused.clear()

@@ -8,7 +8,7 @@ import streamlit as st
 
 from funduscope.app.answers import grade_name
 from funduscope.app.many import Row, as_csv, rows
-from funduscope.app.paper import as_pdf
+from funduscope.app.printing import pages_pdf
 from funduscope.app.shelf import Shelf
 from funduscope.languages import Words
 from funduscope.predict.outline import Palette
@@ -29,6 +29,7 @@ def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
         on_select="rerun",
         selection_mode="single-row",
         key=f"many-{st.session_state.get('many-shown', 0)}",
+        placeholder="–",
         column_config={words("many.uncertainty"): st.column_config.NumberColumn(format="%d %%")},
     )
     picked = chosen["selection"]["rows"]
@@ -49,15 +50,13 @@ def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
     )
     right.download_button(
         words("many.pdf"),
-        lambda: as_pdf(shelf, rows(shelf), words),
+        lambda: pages_pdf(shelf, rows(shelf), shelf.refused, words),
         file_name="funduscope.pdf",
         mime="application/pdf",
         on_click="ignore",
         key="many-pdf",
         width="stretch",
     )
-    if words.language == "hi":
-        st.caption(words("many.pdf_language"))
 
 
 def _cells(row: Row, words: Words) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from html import escape
+from typing import Any, Final
 
 import streamlit as st
 
 from funduscope.app.answers import escaped, grade_name, show_answers, show_warnings
 from funduscope.app.corrections import Corrections, History, corrected, seen_with
+from funduscope.app.explain_view import show_explanation
+from funduscope.app.live import thresholds, with_moved
+from funduscope.app.paper_view import offer_papers
 from funduscope.app.photo_view import address_of, last_edit, show_photo
 from funduscope.app.reading import reopened
 from funduscope.app.saving_view import offer_saving
@@ -33,20 +37,18 @@ def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
     shelf.look_at(entry.key, opened)
     history = shelf.history(entry.key)
     photo, beside = st.columns([3, 2], gap="medium")
-    place = photo.container()
-    with photo:
-        _thresholds(shelf, opened, entry.key, history.now, words)
     shown, drawn = _seen(shelf, opened, entry.key, palette)
-    with place:
-        st.markdown(f"##### {escaped(entry.name)}")
+    with photo:
+        st.html(f"<h2 class='fs-name'>{escape(entry.name)}</h2>")
         show_photo(
-            drawn,
+            drawn | _live(shelf, opened, entry.key),
             address_of(opened.jpeg, f"photo-{entry.key[:16]}"),
             words,
             can_undo=bool(history.before),
             unsaved=shelf.unsaved,
             on_edit=lambda: _edited(shelf, entry.key, palette),
         )
+        show_explanation(shown, opened, (dict(shelf.thresholds.get(entry.key, {})), history.now), words)
     found = shown.to_dict()
     with beside:
         if history.now.any:
@@ -55,6 +57,7 @@ def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
         if found["gradable"]["ok"]:
             _correct(entry.key, shown, history, words)
         offer_saving(shelf, words)
+        offer_papers(shown, history.now, words, palette)
         show_warnings(found, words)
 
 
@@ -89,6 +92,17 @@ def _seen(shelf: Shelf, opened: Opened, key: str, palette: Palette) -> tuple[Fin
     return opened.latest[1], opened.latest[2]
 
 
+def _live(shelf: Shelf, opened: Opened, key: str) -> dict[str, Any]:
+    """What the browser redraws by itself while a threshold is moved."""
+    home = opened.findings.home
+    names = {code: f"plane-{key[:16]}-{code}" for code in opened.planes}
+    return {
+        "thresholds": thresholds(opened.findings, shelf.thresholds.get(key, {}), shelf.history(key).now),
+        "planes": {code: address_of(opened.planes[code], name, "image/png") for code, name in names.items()},
+        "home": [home.left_px, home.top_px, home.size_px],
+    }
+
+
 def latest_findings(shelf: Shelf, key: str) -> Findings | None:
     """A photo's findings under its thresholds and corrections; None where its bytes were let go."""
     opened = shelf.opened.get(key) or reopened(shelf.entries[key])
@@ -103,7 +117,12 @@ def _edited(shelf: Shelf, key: str, palette: Palette) -> None:
     edit, opened = last_edit(), shelf.opened.get(key)
     if opened is None or edit.get("photo") != opened.findings.photo.sha256:
         return
-    history = shelf.history(key)
+    history, moved = shelf.history(key), shelf.thresholds.get(key, {})
+    if edit.get("what") in ("threshold", "thresholds_reset"):
+        now = history.now
+        after = {} if edit["what"] == "thresholds_reset" else with_moved(opened.findings, moved, edit, now)
+        shelf.thresholds[key] = after
+        return
     if edit.get("what") == "undo":
         history.undo()
     else:
@@ -124,34 +143,6 @@ def _follow(key: str, now: Corrections, *, anew: bool) -> str:
         if anew or f"{prefix}-{name}" not in st.session_state:
             st.session_state[f"{prefix}-{name}"] = value
     return prefix
-
-
-def _thresholds(shelf: Shelf, opened: Opened, key: str, now: Corrections, words: Words) -> None:
-    findings = opened.findings
-    if not findings.gradable_ok or not findings.codes:
-        return
-    with st.expander(words("thresholds.title")):
-        st.caption(words("thresholds.note"))
-        asked: dict[str, float] = {}
-        for code in findings.codes:
-            own = round(float(findings.card.thresholds[code]), 2)
-            held = code in now.masks
-            chosen = st.slider(
-                words.structure(code),
-                0.01,
-                0.99,
-                min(0.99, max(0.01, own)),
-                0.01,
-                key=f"threshold-{key[:16]}-{code}-{st.session_state.get('thresholds-reset', 0)}",
-                disabled=held,
-                help=words("thresholds.held") if held else None,
-            )
-            if chosen != own and not held:
-                asked[code] = chosen
-        shelf.thresholds[key] = asked
-        if asked and st.button(words("thresholds.reset"), key="thresholds-button"):
-            st.session_state["thresholds-reset"] = st.session_state.get("thresholds-reset", 0) + 1
-            st.rerun()
 
 
 def _or_unsaid(value: int | None) -> int:

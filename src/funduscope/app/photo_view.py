@@ -35,6 +35,10 @@ _TEXTS: Final = {
     "tableLabel": "lesions.label",
     "tableNote": "lesions.note",
     "noLesion": "lesions.none",
+    "thresholds": "thresholds.title",
+    "thresholdsNote": "thresholds.note",
+    "thresholdsHeld": "thresholds.held",
+    "thresholdsReset": "thresholds.reset",
     "all": "lesions.all",
     "kind": "lesions.kind",
     "find": "lesions.find",
@@ -50,7 +54,8 @@ def _component() -> Callable[..., Any]:
     """The component; registered once, for whatever session asks first."""
     own = resources.files("funduscope") / "app" / "viewer"
     shared = resources.files("funduscope") / "predict" / "viewer"
-    script = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.js", own / "dom.js", own / "photo.js"))
+    parts = (shared / "viewer.js", own / "dom.js", own / "thresholds.js", own / "photo.js")
+    script = "\n".join(part.read_text("utf-8") for part in parts)
     style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))
     return component("funduscope_photo", html="<div data-host></div>", css=style, js=script)
 
@@ -64,7 +69,8 @@ def show_photo(
     unsaved: bool,
     on_edit: Callable[[], None],
 ) -> None:
-    """Shows a photo. drawn: a `scene`; picture: the photo's address; on_edit: called after a step in the photo.
+    """Shows a photo. drawn: a `scene` with thresholds and planes; picture: the photo's address; on_edit: called after a
+    step in the photo.
 
     unsaved: the browser asks before it leaves the page.
     """
@@ -86,9 +92,9 @@ def last_edit() -> dict[str, Any]:
     return edit if isinstance(edit, dict) else {}
 
 
-def address_of(jpeg: bytes, name: str) -> str:
+def address_of(picture: bytes, name: str, kind: str = "image/jpeg") -> str:
     """Where the browser finds a picture: in the server's memory, for as long as the page shows it."""
-    return runtime.get_instance().media_file_mgr.add(jpeg, "image/jpeg", name)
+    return runtime.get_instance().media_file_mgr.add(picture, kind, name)
 
 
 def _spoken(words: Words) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 import threading
@@ -11,24 +10,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import simplejpeg
 import streamlit as st
-from PIL import Image
 
+from funduscope.app.live import planes
 from funduscope.app.serve import MODEL_VARIABLE
 from funduscope.app.shelf import Entry, Opened
 from funduscope.errors import PhotoError
 from funduscope.loading import load
+from funduscope.paper.pictures import marked_jpeg
 from funduscope.photo import Photo
 from funduscope.predict.ensemble import Ensemble
 from funduscope.predict.findings import Failure, Findings
-from funduscope.predict.outline import Palette, Traced, trace
-from funduscope.predict.overlay import overlay
+from funduscope.predict.outline import Palette
 from funduscope.predict.predictor import Predictor
+from funduscope.predict.what_if import Change, what_if
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
-PICTURE_WIDTH_PX: Final = 1600
 _JPEG_QUALITY: Final = 94
 """Of the photo in the browser: its own pixels, without chroma subsampling, without what a camera wrote beside them."""
 
@@ -55,8 +53,8 @@ def read(data: bytes, name: str, palette: Palette = "standard") -> tuple[Entry, 
     """
     try:
         findings = _answered(data, name)
-        opened = Opened(findings, _jpeg(findings.photo))
-        entry = Entry(findings.photo.sha256, name, data, _told(findings), _small(findings, palette), palette)
+        opened = _opened(findings)
+        entry = Entry(findings.photo.sha256, name, data, _told(findings), marked_jpeg(findings, palette), palette)
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
@@ -69,7 +67,17 @@ def reopened(entry: Entry) -> Opened | None:
     if entry.data is None:
         return None
     findings = _answered(entry.data, entry.name)
-    return Opened(findings, _jpeg(findings.photo))
+    return _opened(findings)
+
+
+def _opened(findings: Findings) -> Opened:
+    return Opened(findings, _jpeg(findings.photo), planes(findings))
+
+
+def filled_in(shown: Findings) -> tuple[Change, ...]:
+    """What filling in each kind of lesion, as outlined in these findings, changes of the answer."""
+    with _ONE_AT_A_TIME:
+        return what_if(model(), shown)
 
 
 def _answered(data: bytes, name: str) -> Findings:
@@ -94,13 +102,3 @@ def _told(findings: Findings) -> dict[str, Any]:
 
 def _jpeg(photo: Photo) -> bytes:
     return simplejpeg.encode_jpeg(photo.pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444")
-
-
-def _small(findings: Findings, palette: Palette) -> bytes:
-    codes = findings.codes if findings.gradable_ok else ()
-    traced = Traced(findings.to_dict(), {code: trace(findings.mask(code)) for code in codes})
-    drawn = overlay(findings, width_px=PICTURE_WIDTH_PX, traced=traced, palette=palette)
-    height = round(findings.photo.height * min(1, PICTURE_WIDTH_PX / findings.photo.width))
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(drawn[:height])).save(file, "JPEG", quality=85, subsampling=0)
-    return file.getvalue()

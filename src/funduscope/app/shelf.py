@@ -13,6 +13,7 @@ from typing import Any, Final
 from funduscope.app.corrections import Corrections, History
 from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.outline import Palette
+from funduscope.predict.what_if import Change
 
 OPEN_PHOTOS: Final = 2
 """So many photos are held with pixels and masks: a comparison needs two."""
@@ -44,11 +45,18 @@ class Entry:
 
 @dataclass(eq=False)
 class Opened:
-    """A photo with everything at hand. jpeg: its pixels for the browser. latest: what was last drawn, and of what."""
+    """A photo with everything at hand. jpeg: its pixels for the browser; planes: its probabilities, a PNG a structure.
+
+    latest: what was last drawn, and of what. maps: what speaks for each answer,
+    as a JPEG. changes: what filling lesions in changed, and of which outlines.
+    """
 
     findings: Findings
     jpeg: bytes
+    planes: dict[str, bytes] = field(default_factory=dict)
     latest: tuple[Any, Findings, dict[str, Any]] | None = None
+    maps: dict[str, bytes] = field(default_factory=dict)
+    changes: tuple[Any, tuple[Change, ...]] | None = None
 
 
 @dataclass

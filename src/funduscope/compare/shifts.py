@@ -30,11 +30,14 @@ BLUR_FRAC: Final = 0.004
 """Standard deviation of the blur over the photo's width: 6 px at 1440, 17 px at 4288, 1.5 to 2 px at 384."""
 
 
-def shift_color(pixels: np.ndarray, key: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to the same, every color stronger or weaker by 20 to 40 %, and a gamma; black stays black."""
+def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to the same, every color stronger or weaker by 20 to 40 %, and a gamma; black stays black.
+
+    share: of that; 0 changes nothing.
+    """
     rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
-    gains = 1 + rng.choice([-1, 1], 3) * rng.uniform(*GAIN, 3)
-    gamma = np.exp(rng.choice([-1, 1]) * rng.uniform(*GAMMA))
+    gains = 1 + share * rng.choice([-1, 1], 3) * rng.uniform(*GAIN, 3)
+    gamma = np.exp(share * rng.choice([-1, 1]) * rng.uniform(*GAMMA))
     table = 255 * np.linspace(0, 1, 256)[:, None] ** gamma * gains
     return cv2.LUT(pixels, np.rint(np.clip(table, 0, 255)).astype(np.uint8)[None])
 
@@ -55,10 +58,17 @@ IN_WORDS: Final[dict[str, str]] = {
 
 def shifted_stream(predictor: Predictor, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another, each shifted before the model sees it."""
+    return changed_stream(predictor, cases, SHIFTED[shift])
+
+
+def changed_stream(
+    predictor: Predictor, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
+) -> Iterator[PhotoScore]:
+    """The same with any change of pixels (H, W, 3) uint8, which gets the case's key too; it keeps their shape."""
     for case in cases:
         try:
             photo = Photo.open(case.path)
-            answer = predictor(replace(photo, pixels=SHIFTED[shift](photo.pixels, case.key)))
+            answer = predictor(replace(photo, pixels=change(photo.pixels, case.key)))
         except PhotoError as error:
             answer = Failure(case.path.name, error.code, error.says)
         yield score_photo(answer, case, predictor.card)

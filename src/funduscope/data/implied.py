@@ -12,8 +12,10 @@ from dataclasses import replace
 from funduscope.data.case import ABSENT, Labels
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, structure
 
-# A box named HE was drawn around any red lesion; a mask of either exudate may be of one or the other.
-_DOUBTED_BY_BOX = {"HE": ("MA", "HE")}
+BOXED: dict[str, tuple[str, ...]] = {"EX": ("EX",), "HE": ("MA", "HE")}
+"""Lesions that boxes are drawn around, by the box's name: HE there is any red lesion."""
+
+# A mask of either exudate may be of one or the other.
 _EITHER = ("EX", "SE")
 
 
@@ -40,7 +42,7 @@ def _doubted(labels: Labels) -> set[str]:
     doubted = {code for code, count in labels.experts.items() if count}
     for code, boxes in labels.boxes.items():
         if boxes:
-            doubted.update(_DOUBTED_BY_BOX.get(code, (code,)))
+            doubted.update(BOXED.get(code, (code,)))
     either = labels.masks.get(EITHER_EXUDATE)
     if either is not None and not either.is_absent:
         doubted.update(_EITHER)

@@ -18,8 +18,9 @@ from funduscope.doctor.metadata import naming_tags
 from funduscope.errors import PhotoError
 from funduscope.framing import Frame, frame
 from funduscope.headers import Header, read_header
-from funduscope.measure import measure, small_frame
+from funduscope.measure import small_frame
 from funduscope.photo import LIMITS, Photo
+from funduscope.predict.fundus import looked_at
 
 THUMBNAIL_PX: Final = 224
 _THUMBNAIL_QUALITY: Final = 72
@@ -32,7 +33,7 @@ class Record:
     path: relative to the data set, forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and pixels.
     kind: JPEG, PNG, TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of `errors.CODES`
     with its sentence where the photo cannot be used. eye: the field of view, x, y, radius. measures: of
-    `measure.measure`, empty where there is an error. letters: in the longest row around the field alone, and anywhere.
+    `fundus.looked_at`, empty where there is an error. letters: in the longest row around the field alone, and anywhere.
     metadata: names of tags that may name a person or a place.
     """
 
@@ -106,7 +107,7 @@ def _seen(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     eye = framed.eye
-    measures = measure(pixels, small_frame(framed, pixels))
+    measures = looked_at(pixels, small_frame(framed, pixels))
     return replace(
         record,
         pixels_sha256=digest.hexdigest(),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.look import Record
+from funduscope.predict.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, shipped
 
 SMALLEST_EYE_PX: Final = 200
 """An eye narrower than this; the smallest real ones are 353 px. A microaneurysm is then half a pixel wide."""
@@ -32,15 +33,6 @@ NO_DETAIL: Final = 0.5
 DARK_BRIGHTNESS: Final = 42.0
 """brightness under this: good photos have 89 or more, dim but readable ones 43; a fifth of the light leaves 29."""
 
-DARK_AND_FLAT: Final = (62.0, 42.0)
-"""brightness and spread under both: a photo with a fifth to a third of its light; good ones have 89 and 56."""
-
-DARK_SHARE: Final = 0.4
-"""dark over this: half the field is black; good photos have 0.02 at most."""
-
-FULL_SHARE: Final = 0.66
-"""full over this: red is at its limit nearly everywhere; good photos have 0.60 at most."""
-
 WASHED_SHARE: Final = 0.085
 """washed over this: a twelfth of the field is white; good photos have 0.06 at most."""
 
@@ -55,27 +47,6 @@ HABIT: Final = 0.5
 
 MOST_NAMED: Final = 20
 """Files of a folder whose metadata are told one by one: more have them from one program, and one answer does."""
-
-OFF_COLOR_SHARE: Final = 0.40
-"""off_color over this: the bluest and greenest real photos have 0.38."""
-
-TINTS: Final = 1.6
-"""tints over this: a retina, with its exudates and its disc, has 1.23 at most."""
-
-RED_BEHIND: Final = 20.0
-"""Levels by which red may lie behind green or blue in the middle of the field: real photos stay within 12."""
-
-TEXTURE: Final = (6.0, 0.62)
-"""detail or vessels over this: no retina has more than 4.9 and 0.54; city, page and flower have 7 and 0.7."""
-
-RIMLESS: Final = (0.6, 30.0)
-"""rim under and outside over this: nothing round stands on a dark ground; then it must be colored and even."""
-
-GREY_RIMLESS: Final = 0.45
-"""rim under this in a picture without color, on whatever ground: scans have 0.3 to 0.45, grey fundus photos 0.58."""
-
-COLORED_AND_EVEN: Final = (12.0, 195.0)
-"""chroma at least, spread at most, for a rimless photo to be retina: the four real ones have 127 and 93."""
 
 GREY_CHROMA: Final = 5.0
 """chroma under this: copies in grey have 0 to 3, the least colored real photos 8."""
@@ -141,7 +112,7 @@ def _of_picture(record: Record) -> Iterator[Finding]:
     if "rim" not in record.measures:
         yield found("blank", [record.path], "No part of an eye lies in the picture.")
         return
-    for kind, check in _IN_ORDER.items():
+    for kind, check in _IN_ORDER:
         says = check(record)
         if says is not None:
             yield found(kind, [record.path], says, _evidence(record))
@@ -172,20 +143,14 @@ def _filled(record: Record) -> str | None:
 
 
 def _not_fundus(record: Record) -> str | None:
-    held = record.measures
-    if held["brightness"] < DARK_AND_FLAT[0] and held["spread"] < DARK_AND_FLAT[1]:
-        return None  # too dark to say what it is
-    if held["off_color"] > OFF_COLOR_SHARE or max(held["green"], held["blue"]) - held["red"] > RED_BEHIND:
-        return "Much of the picture is greener or bluer than red, as no retina is."
-    if held["tints"] > TINTS:
-        return "The picture has colors that differ more than a retina's do."
-    if held.get("detail", 0.0) > TEXTURE[0] or held.get("vessels", 0.0) > TEXTURE[1]:
-        return "The picture has far harder edges than a retina has."
-    if held["rim"] < GREY_RIMLESS and held["chroma"] < COLORED_AND_EVEN[0]:
-        return "No round field of view is to be seen, and no color."
-    rimless = held["rim"] < RIMLESS[0] and held["outside"] > RIMLESS[1]
-    if rimless and (held["chroma"] < COLORED_AND_EVEN[0] or held["spread"] > COLORED_AND_EVEN[1]):
-        return "No round field of view stands on a dark ground."
+    if shipped().shows(record.measures) == "other":
+        return "The picture does not look like a photograph of the back of the eye."
+    return None
+
+
+def _unlike(record: Record) -> str | None:
+    if shipped().shows(record.measures) == "unlike":
+        return "The picture is unlike any photograph of the back of the eye."
     return None
 
 
@@ -226,15 +191,17 @@ def _blurred(record: Record) -> str | None:
     return None
 
 
-_IN_ORDER: Final[Mapping[str, Callable[[Record], str | None]]] = {
-    "blank": _blank,
-    "truncated": _filled,
-    "not_fundus": _not_fundus,
-    "overexposed": _overexposed,
-    "dark": _dark,
-    "too_small": _too_small,
-    "blurred": _blurred,
-}
+_IN_ORDER: Final[tuple[tuple[str, Callable[[Record], str | None]], ...]] = (
+    ("blank", _blank),
+    ("truncated", _filled),
+    ("not_fundus", _not_fundus),
+    ("overexposed", _overexposed),
+    ("dark", _dark),
+    ("too_small", _too_small),
+    ("blurred", _blurred),
+    # Last, as a photo that something else is wrong with may be unlike others for that.
+    ("not_fundus", _unlike),
+)
 
 
 def _grey(record: Record) -> bool:

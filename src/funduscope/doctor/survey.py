@@ -22,7 +22,11 @@ from funduscope.photo import Photo
 
 __all__ = ["Progress", "Record", "Survey", "take_survey"]
 
-_SEEN_BY: Final = ("measure.py", *(f"doctor/{name}.py" for name in ("look", "lettering", "metadata")))
+_SEEN_BY: Final = (
+    "measure.py",
+    "predict/appearance.py",
+    *(f"doctor/{name}.py" for name in ("look", "lettering", "metadata")),
+)
 _WORKERS: Final = 2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Experts
@@ -28,6 +29,16 @@ class GradeHead(nn.Module):
 
     def forward(self, deepest: Tensor) -> Tensor:
         return self.linear(self.before(deepest.mean(dim=(2, 3))))
+
+    def activation_map(self, deepest: Tensor) -> Tensor | None:
+        """(B, classes, h, w): what each place adds to each logit, times h w; its mean over the map is the logits.
+
+        Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, with the bias shared out
+        evenly, so that nothing of a logit is left over. None with hidden layers. Without dropout.
+        """
+        if not isinstance(self.before, nn.Dropout):
+            return None
+        return F.conv2d(deepest, self.linear.weight[:, :, None, None], self.linear.bias)
 
 
 class ExpertGradeHead(nn.Module):

@@ -25,7 +25,10 @@ class Outputs:
     """Logits only; a task that the recipe leaves out is None.
 
     grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share that each
-    router gives each expert, 0 where it was not computed. routing: the same by router, with what its losses need.
+    router gives each expert, 0 where it was not computed. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact class
+    activation maps, whose means over the map are grade and dme; not made while training, None for a head with hidden
+    layers or experts of its own. features (B, C): means over the encoder's deepest map, by which photos are told to be
+    unlike the training's; not made while training. routing: the gates by router, with what its losses need.
     """
 
     grade: Tensor | None = None
@@ -33,6 +36,9 @@ class Outputs:
     structures: Tensor | None = None
     landmarks: Tensor | None = None
     gates: Tensor | None = None
+    grade_cam: Tensor | None = None
+    dme_cam: Tensor | None = None
+    features: Tensor | None = None
     routing: dict[str, Routed] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
@@ -72,10 +78,18 @@ class Network(nn.Module):
                 if isinstance(answer, tuple):
                     answer, routing[task] = answer
                 logits[task] = answer
+        maps = {} if self.training else self._activation_maps(deepest)
         if self.decoder is not None:
             logits |= self._dense([*pyramid[:-1], deepest["dense"]], routing)
         gates = torch.stack([one.gates for one in routing.values()], 1) if routing else None
-        return Outputs(**logits, gates=gates, routing=routing)
+        features = None if self.training else pyramid[-1].mean(dim=(2, 3))
+        return Outputs(**logits, **maps, gates=gates, features=features, routing=routing)
+
+    def _activation_maps(self, deepest: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The class activation maps of the heads that have exact ones."""
+        linear = {name: head for name, head in self.heads.items() if isinstance(head, GradeHead)}
+        maps = {f"{name}_cam": head.activation_map(deepest[name]) for name, head in linear.items()}
+        return {name: value for name, value in maps.items() if value is not None}
 
     def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
         """Logits of structures and landmarks; gates of a decoder that has some are entered into `routing`."""

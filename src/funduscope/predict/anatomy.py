@@ -7,7 +7,7 @@ in every photo, whatever its size, its field of view or the turn of the head.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class Anatomy:
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     disc_diameter_px: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The landmarks as findings.json says them."""
+        disc, fovea, diameter = self.disc_xy, self.fovea_xy, self.disc_diameter_px
+        diameter_px = None if diameter is None else round(diameter, 1)
+        return {
+            "optic_disc": disc and {"x_px": round(disc[0], 1), "y_px": round(disc[1], 1), "diameter_px": diameter_px},
+            "fovea": fovea and {"x_px": round(fovea[0], 1), "y_px": round(fovea[1], 1)},
+        }
 
     @property
     def laterality(self) -> Literal["right", "left"] | None:

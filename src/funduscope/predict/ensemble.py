@@ -20,8 +20,7 @@ from funduscope.framing import Frame, frame
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Failure, Findings, Point, gate, interpret
-from funduscope.predict.gradability import judge
-from funduscope.predict.predictor import Predictor, not_gradable
+from funduscope.predict.predictor import Predictor, examine
 from funduscope.predict.runtime import ModelError
 from funduscope.vocabulary import CODES, LANDMARKS
 
@@ -48,26 +47,33 @@ class Ensemble:
         A structure's map has the side of the largest that a member made of it; the frame is the largest member's.
         """
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        largest = frame(opened, self.card.close_px)
-        reasons = not_gradable(largest)
+        return self.answer(opened, frame(opened, self.card.close_px))
+
+    def answer(self, photo: Photo, framed: Frame) -> Findings:
+        """Findings of a photo that was framed before, at `card.close_px`: the largest member's."""
+        reasons, quality = examine(framed, photo.pixels)
         if reasons:
-            return Findings(opened, largest.home, self.card, self.sha256, reasons=reasons)
-        found = self._found(opened, largest)
+            return Findings(photo, framed.home, self.card, self.sha256, reasons=reasons, quality=quality)
+        found = self._found(photo, framed)
         grade_probs = _mean([one.grade_probs for one in found])
         maps = [_gated(one, grade_probs) for one in found]
+        distances = [one.training_distance for one in found if one.training_distance is not None]
         return Findings(
-            opened,
-            largest.home,
+            photo,
+            framed.home,
             self.card,
             self.sha256,
-            quality=judge(largest, opened.pixels),
+            quality=quality,
             grade_probs=grade_probs,
             dme_probs=_mean([one.dme_probs for one in found]),
             disc_xy=_middle([one.disc_xy for one in found if "optic_disc" in one.card.landmarks]),
             fovea_xy=_middle([one.fovea_xy for one in found if "fovea" in one.card.landmarks]),
+            # The one that lies furthest: an ensemble knows a photo no better than the member that knows it least.
+            training_distance=max(distances, key=lambda one: one.percentile, default=None),
             frame_probs={
                 code: _mean_map([planes[code] for planes in maps if code in planes]) for code in self.card.structures
             },
+            cams=_mean_cams(found),
         )
 
     def _found(self, photo: Photo, largest: Frame) -> list[Findings]:
@@ -120,7 +126,11 @@ def _joined(cards: list[Card]) -> Card:
             for code in structures
         },
         referable_threshold=_average([card.referable_threshold for card in graders]),
+        distance=None,
+        # A mean of grades has probabilities of its own: what one grader's quantile promises is not known of it.
+        grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
         routers=(),
+        about={key: value for key, value in first.about.items() if key != "figures"},  # measured on one member alone
         research_only=any(card.research_only for card in cards),
     )
 
@@ -161,6 +171,19 @@ def _mean_map(planes: list[np.ndarray]) -> np.ndarray:
     size = (side, side)
     level = [p if len(p) == side else cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in planes]
     return np.mean(level, axis=0)
+
+
+def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
+    """By task the mean of the members' activation maps, at the largest's side; only where all who answer have one."""
+    tasks = {
+        "grade": [one for one in found if one.grade is not None],
+        "dme": [one for one in found if one.dme is not None],
+    }
+    return {
+        task: np.stack([_mean_map([one.cams[task][c] for one in those]) for c in range(len(those[0].cams[task]))])
+        for task, those in tasks.items()
+        if those and all(task in one.cams for one in those)
+    }
 
 
 def _middle(points: list[Point | None]) -> Point | None:

@@ -12,7 +12,12 @@ from funduscope.framing import Frame, Home
 from funduscope.photo import Note, Photo
 from funduscope.predict.anatomy import Anatomy, Point
 from funduscope.predict.card import Card
+from funduscope.predict.conformal import grade_set
+from funduscope.predict.distance import FAR_PERCENTILE, TrainingDistance, distance_of
+from funduscope.predict.edema import exudate_evidence, weighed
+from funduscope.predict.explain import cams_of
 from funduscope.predict.gradability import Quality
+from funduscope.predict.landmarks import find_landmarks
 from funduscope.predict.objects import (
     MOST_TOLD,
     LesionObject,
@@ -48,8 +53,10 @@ class Findings:
     """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
-    reasons: why it cannot be graded. quality: how well it can be, where that was judged. frame_probs: per structure
-    (S, S) float32 over the frame. gates: of a model with experts, each router's shares.
+    reasons: why it cannot be graded. quality: how well it can be, where that was judged. estimated: the landmarks that
+    were not seen clearly, but placed by the other one. frame_probs: per structure (S, S) float32 over the frame.
+    exudates: what speaks for edema beside the model's own answer (predict/edema.py). gates: of a model with experts,
+    each router's shares. cams: see `explain`. training_distance: None where the model cannot tell.
     """
 
     photo: Photo
@@ -62,8 +69,12 @@ class Findings:
     dme_probs: np.ndarray | None = None
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
+    estimated: tuple[str, ...] = ()
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
+    exudates: tuple[float, float] | None = None
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    cams: dict[str, np.ndarray] = field(default_factory=dict)
+    training_distance: TrainingDistance | None = None
     _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
@@ -93,6 +104,16 @@ class Findings:
         return None if self.grade_probs is None else tuple(float(p) for p in self.grade_probs)
 
     @property
+    def grade_set(self) -> tuple[int, ...] | None:
+        """The grades that cannot be excluded: nine in ten such sets hold the true one. None by a card that has none.
+
+        Ascending, without a gap, the most probable one among them. See `conformal`.
+        """
+        if self.grade_probs is None or self.card.grade_quantile is None:
+            return None
+        return grade_set(self.grade_probs, self.card.grade_quantile)
+
+    @property
     def referable_probability(self) -> float | None:
         """P(grade >= 2)."""
         return None if self.grade_probs is None else float(self.grade_probs[REFERABLE_FROM:].sum())
@@ -101,7 +122,12 @@ class Findings:
     def warnings(self) -> tuple[Note, ...]:
         """What a reader should know beside the answer."""
         poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
-        return (*self.photo.notes, *poor, *([note("RESEARCH_WEIGHTS")] if self.card.research_only else []))
+        placed = [note(f"{name.upper()}_ESTIMATED") for name in self.estimated]
+        distance = self.training_distance
+        far = distance is not None and distance.percentile > FAR_PERCENTILE
+        beyond = [note("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
+        research = [note("RESEARCH_WEIGHTS")] if self.card.research_only else []
+        return (*self.photo.notes, *poor, *placed, *beyond, *research)
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
@@ -192,15 +218,17 @@ class Findings:
             "grade_name": GRADES[self.grade] if self.grade is not None else None,
             "confidence": _round(self.grade_probs.max()) if self.grade_probs is not None else None,
             "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
+            "grade_set": None if self.grade_set is None else list(self.grade_set),
             "dme": self._dme(),
             "referable": self._referable() if graded else None,
-            "landmarks": self._landmarks(),
+            "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
             # None too where the model seeks none: nobody looked is not the same as nothing there.
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
             "rules": None if checked is None else checked.to_dict(),
             "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
             "advice": None if advice is None else advice.to_dict(),
+            "training_distance": None if self.training_distance is None else self.training_distance.to_dict(),
             "warnings": [note.to_dict() for note in self.warnings],
             "not_a_medical_device": True,
         }
@@ -219,21 +247,6 @@ class Findings:
         threshold = self.card.referable_threshold
         return {"value": probability >= threshold, "probability": _round(probability), "threshold": _round(threshold)}
 
-    def _landmarks(self) -> dict[str, Any] | None:
-        if not self.gradable_ok:
-            return None
-        disc, fovea, diameter = self.disc_xy, self.fovea_xy, self.disc_diameter_px
-        return {
-            "optic_disc": {
-                "x_px": round(disc[0], 1),
-                "y_px": round(disc[1], 1),
-                "diameter_px": None if diameter is None else round(diameter, 1),
-            }
-            if disc
-            else None,
-            "fovea": {"x_px": round(fovea[0], 1), "y_px": round(fovea[1], 1)} if fovea else None,
-        }
-
     def _lesion(self, code: str) -> dict[str, Any]:
         objects, anatomy = self.objects(code), self.anatomy
         area, nearest = sum(one.area_px for one in objects), nearest_fovea_dd(objects)
@@ -251,7 +264,11 @@ class Findings:
 
 def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
     """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
-    disc, fovea = (_landmark(whole, card, name, framed.home) for name in ("optic_disc", "fovea"))
+    spots = find_landmarks(whole, card, framed.home)
+    fovea = spots["fovea"].xy if "fovea" in spots else None
+    exudates = None
+    if "EX" in card.structures and (seen := (close if "EX" in card.close else whole).structures) is not None:
+        exudates = exudate_evidence(seen[0, card.structures.index("EX")], fovea, framed.home)
     grade_probs = None if whole.grade is None else _softmax(whole.grade[0] / card.temperatures["grade"])
     return Findings(
         photo,
@@ -259,16 +276,27 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
         card,
         model_sha256,
         grade_probs=grade_probs,
-        dme_probs=None if whole.dme is None else _softmax(whole.dme[0] / card.temperatures["dme"]),
-        disc_xy=disc,
+        dme_probs=None if whole.dme is None else _edema(whole.dme[0], exudates, card),
+        exudates=exudates,
+        disc_xy=spots["optic_disc"].xy if "optic_disc" in spots else None,
         fovea_xy=fovea,
+        estimated=tuple(name for name, spot in spots.items() if spot.estimated),
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, index, card, code)
             * gate(grade_probs, card.lowest_grades.get(code, 0))
             for index, code in enumerate(card.structures)
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
+        cams=cams_of(whole, card, exudates),
+        training_distance=distance_of(None if whole.features is None else whole.features[0], card.distance),
     )
+
+
+def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:
+    """Probabilities of the risks: the model's answer, and the exudates where the card says what they are worth."""
+    if exudates is None or card.dme_evidence is None:
+        return _softmax(logits / card.temperatures["dme"])
+    return weighed(np.log(_softmax(logits)), exudates, card.dme_evidence)
 
 
 def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
@@ -285,33 +313,6 @@ def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: s
     full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
     # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
     return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
-
-
-def _landmark(whole: Outputs, card: Card, name: str, home: Home) -> Point | None:
-    """The mean of the map around its peak, in photo pixels; None where too little of the map lies there.
-
-    None too beyond the photo's edge, where a frame is black: what is not in the picture was not found.
-    """
-    if whole.landmarks is None or name not in card.landmarks:
-        return None
-    logits = whole.landmarks[0, card.landmarks.index(name)]
-    heat = _softmax(logits.ravel().astype(np.float64)).reshape(logits.shape)
-    side = logits.shape[0]
-    smooth = cv2.GaussianBlur(heat, (0, 0), 2.0)
-    peak_y, peak_x = np.unravel_index(smooth.argmax(), smooth.shape)
-    reach = max(3, side // 16)  # about half a disc diameter
-    y0, x0 = max(0, int(peak_y) - reach), max(0, int(peak_x) - reach)
-    around = heat[y0 : peak_y + reach + 1, x0 : peak_x + reach + 1]
-    mass = around.sum()
-    if mass < card.landmark_floor:
-        return None
-    y = (around.sum(1) @ (np.arange(around.shape[0]) + y0 + 0.5)) / mass
-    x = (around.sum(0) @ (np.arange(around.shape[1]) + x0 + 0.5)) / mass
-    scale = home.side_px / side
-    home_x, home_y = home.points_home(np.array([[x * scale, y * scale]]))[0]
-    if not (0 <= home_x <= home.width_px and 0 <= home_y <= home.height_px):
-        return None
-    return float(home_x), float(home_y)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -16,9 +16,10 @@ from funduscope.photo import Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings
 
 if TYPE_CHECKING:
-    from funduscope.predict.outline import Palette
+    from funduscope.predict.outline import Palette, Traced
 
 SUMMARY = "summary.csv"
+SUMMARY_PAGES = "summary.pdf"
 Written = tuple[dict[str, Any], Path | None]
 """What was said of a photo, as one object of `predict --json`, and the folder that it was written to."""
 
@@ -32,6 +33,8 @@ class Drawn:
     palette: Palette = "standard"
     probabilities: bool = False
     full_size: bool = False
+    language: str = "en"
+    explain: bool = False
 
 
 def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
@@ -92,19 +95,21 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
 
 
 @contextmanager
-def open_results(folder: Path, many: bool, drawn: Drawn) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
+def open_results(
+    folder: Path, many: bool, drawn: Drawn, beside: Callable[[Findings, Traced, Path], None] | None = None
+) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
-    many: also write summary.csv, a row each. The function raises `FileExistsError` where something of somebody else
-    stands in the way of one photo (its row is in the summary; go on with the next), other `OSError` where the disk
-    refuses, after which going on is no use.
+    many: also write summary.csv, a row each. beside: see `predict.write.write`. The function raises `FileExistsError`
+    where something of somebody else stands in the way of one photo (its row is in the summary; go on with the next),
+    other `OSError` where the disk refuses, after which going on is no use.
     """
     from funduscope.predict.naming import safe_stem
     from funduscope.predict.summary import SummaryRow, open_summary
     from funduscope.predict.write import write
 
     folder.mkdir(parents=True, exist_ok=True)
-    taken = {SUMMARY}
+    taken = {SUMMARY, SUMMARY_PAGES}
     with open_summary(folder / SUMMARY) if many else nullcontext(lambda row: None) as add:
 
         def put(path: Path, answer: Findings | Failure) -> Written:
@@ -120,6 +125,9 @@ def open_results(folder: Path, many: bool, drawn: Drawn) -> Iterator[Callable[[P
                     palette=drawn.palette,
                     probabilities=drawn.probabilities,
                     full_size=drawn.full_size,
+                    language=drawn.language,
+                    beside=beside,
+                    explain=drawn.explain,
                 )
             except FileExistsError:
                 add(SummaryRow.of(answer.to_dict()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -18,8 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.errors import Note
-from funduscope.framing import Frame
-from funduscope.measure import measure, small_frame
+from funduscope.predict.small_network import SmallNetwork, one_line
 from funduscope.predict.words import note
 
 FEATURES: Final = (
@@ -39,29 +38,32 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Quality:
-    """score: probability, 0 to 1, that a photo can be graded. reasons: what to do about one that hardly can be."""
+    """score: probability, 0 to 1, that a photo can be graded. reasons: what to do about one that hardly can be.
+
+    refused: whether it is so poor that no answer is better than the model's.
+    """
 
     score: float
     reasons: tuple[Note, ...]
+    refused: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Gradability:
-    """The fitted model. center, scale (F,): of the features; layers: weights (in, out) and biases (out,), tanh between.
+    """The fitted model. usual (F,): medians of good photos. about: its origin.
 
-    usual (F,): medians of good photos. threshold: below this score a photo should be taken again. about: its origin.
+    threshold: below this score a photo should be taken again, and is warned of. refusal: below this one it is refused.
     """
 
-    center: np.ndarray
-    scale: np.ndarray
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    network: SmallNetwork
     usual: np.ndarray
     threshold: float
+    refusal: float
     about: dict[str, Any]
 
     def score(self, measures: Mapping[str, float]) -> float:
         """The probability, 0 to 1, that a photo with these measures (of `measure.measure`) can be graded."""
-        return self._score(features(measures))
+        return self.network.probability(features(measures))
 
     def reasons(self, measures: Mapping[str, float]) -> tuple[Note, ...]:
         """What is wrong with a photo whose score is below the threshold; empty where it is not.
@@ -69,33 +71,23 @@ class Gradability:
         To blame is the group of measures that raises the score most when it is set to a usual good photo's.
         """
         values = features(measures)
-        if self._score(values) >= self.threshold:
+        if self.network.probability(values) >= self.threshold:
             return ()
-        gains = {code: self._score(self._mended(values, names)) for code, names in GROUPS.items()}
+        gains = {code: self.network.probability(self._mended(values, names)) for code, names in GROUPS.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
         return (note(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back."""
-        return json.dumps(asdict(self), default=lambda array: np.round(array, 5).tolist(), separators=(",", ":"))
+        rest = {name: value for name, value in vars(self).items() if name != "network"}
+        return one_line(self.network.to_tree() | rest)
 
     @classmethod
     def from_json(cls, text: str) -> Gradability:
         tree = json.loads(text)
-        arrays = {name: np.array(tree[name], np.float64) for name in ("center", "scale", "usual")}
-        layers = tuple(
-            (np.array(weights, np.float64), np.array(biases, np.float64)) for weights, biases in tree["layers"]
-        )
-        return cls(**{**tree, **arrays, "layers": layers})
-
-    def _score(self, values: np.ndarray) -> float:
-        hidden = (values - self.center) / self.scale
-        for weights, biases in self.layers[:-1]:
-            hidden = np.tanh(hidden @ weights + biases)
-        weights, biases = self.layers[-1]
-        logit = float((hidden @ weights + biases)[0])
-        return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+        network = SmallNetwork.from_tree(tree)
+        return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
 
     def _mended(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
         """The features with those of one group as in a usual good photo."""
@@ -134,10 +126,11 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
     )
 
 
-def judge(framed: Frame, pixels: np.ndarray) -> Quality:
-    """The quality of a photo (H, W, 3) uint8 whose eye was framed, at whatever size."""
-    measures = measure(pixels, small_frame(framed, pixels))
-    return Quality(shipped().score(measures), shipped().reasons(measures))
+def judge(measures: Mapping[str, float]) -> Quality:
+    """The quality of a photo with these measures (of `measure.measure`)."""
+    model = shipped()
+    score = model.score(measures)
+    return Quality(score, model.reasons(measures), refused=score < model.refusal)
 
 
 @cache

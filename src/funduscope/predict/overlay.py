@@ -57,7 +57,17 @@ def overlay(
     Raises `ValueError` for a palette that does not exist.
     """
     traced = traced or trace_all(findings)
-    found, outlines = traced.found, traced.outlines
+    canvas = marked(findings, palette=palette, width_px=width_px, traced=traced)
+    rows = _legend(traced.found, traced.outlines, palette) if findings.gradable_ok else _refusal(traced.found)
+    width = canvas.shape[1]
+    return np.concatenate([canvas, band(rows, width, Pen.for_width(width))])
+
+
+def marked(
+    findings: Findings, *, palette: Palette, width_px: int | None = WIDTH_PX, traced: Traced | None = None
+) -> np.ndarray:
+    """The photo of `overlay` without its legend: (h, w, 3) uint8 RGB."""
+    traced = traced or trace_all(findings)
     photo = findings.photo.pixels
     width = photo.shape[1] if width_px is None else min(photo.shape[1], width_px)
     height = max(1, round(photo.shape[0] * width / photo.shape[1]))
@@ -65,13 +75,11 @@ def overlay(
     pen = Pen.for_width(width)
     if findings.gradable_ok:
         scale = width / photo.shape[1]
-        _draw_outlines(canvas, outlines, scale, pen, palette)
-        _draw_landmarks(canvas, found.get("landmarks") or {}, scale, pen)
-        rows = _legend(found, outlines, palette)
+        _draw_outlines(canvas, traced.outlines, scale, pen, palette)
+        _draw_landmarks(canvas, traced.found.get("landmarks") or {}, scale, pen)
     else:
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _ALARM, 4 * pen.line_px)
-        rows = _refusal(found)
-    return np.concatenate([canvas, _band(rows, width, pen)])
+    return canvas
 
 
 # ---- the photo ----
@@ -191,18 +199,18 @@ def _refusal(found: Mapping[str, Any]) -> list[list[Word]]:
     return rows
 
 
-def _band(rows: Iterable[list[Word]], width: int, pen: Pen) -> np.ndarray:
+def band(rows: Iterable[list[Word]], width: int, pen: Pen) -> np.ndarray:
     """The rows of words, wrapped to the width, on a dark band: (h, width, 3) uint8."""
     edge = pen.text_px * 0.7
     lines = [line for row in rows for line in _wrap(row, width - 2 * edge, pen)]
     heights = [1.45 * pen.text_px * max(word.size for _, word in line) for line in lines]
-    band = Image.new("RGB", (width, round(sum(heights) + 1.3 * edge)), _PAPER)
-    draw, y = ImageDraw.Draw(band), edge
+    picture = Image.new("RGB", (width, round(sum(heights) + 1.3 * edge)), _PAPER)
+    draw, y = ImageDraw.Draw(picture), edge
     for line, height in zip(lines, heights, strict=True):
         for x, word in line:
             _write_word(draw, edge + x, y + 0.7 * height, word, pen)
         y += height
-    return np.asarray(band)
+    return np.asarray(picture)
 
 
 def _wrap(row: list[Word], width: float, pen: Pen) -> list[list[tuple[float, Word]]]:

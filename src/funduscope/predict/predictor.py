@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 
 from funduscope.framing import Frame, frame
+from funduscope.measure import small_frame
 from funduscope.photo import Note, Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings, interpret
-from funduscope.predict.gradability import judge
+from funduscope.predict.fundus import looked_at, shipped
+from funduscope.predict.gradability import Quality, judge
 from funduscope.predict.runtime import ModelError, Outputs, Runtime
 from funduscope.predict.words import note
 
@@ -36,22 +38,28 @@ class Predictor:
         Raises `PhotoError` for what cannot be decoded or breaks a limit.
         """
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        framed = frame(opened, self.card.close_px)
-        reasons = not_gradable(framed)
+        return self.answer(opened, frame(opened, self.card.close_px))
+
+    def answer(self, photo: Photo, framed: Frame) -> Findings:
+        """Findings of a photo that was framed before, at `card.close_px`."""
+        reasons, quality = examine(framed, photo.pixels)
         if reasons:
-            return Findings(opened, framed.home, self.card, self.runtime.sha256, reasons=reasons)
-        found = interpret(opened, framed, *self.look(framed.image), self.card, self.runtime.sha256)
-        return replace(found, quality=judge(framed, opened.pixels))
+            return Findings(photo, framed.home, self.card, self.runtime.sha256, reasons=reasons, quality=quality)
+        found = interpret(photo, framed, *self.look(framed.image), self.card, self.runtime.sha256)
+        return replace(found, quality=quality)
 
     def look(self, image: np.ndarray) -> tuple[Outputs, Outputs]:
         """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
 
-        A model that seeks nothing in the close view is not run on it.
+        A model that seeks nothing in the close view is not run on it. The whole view is also looked at mirrored, where
+        the card says so: left and right eyes are each other's mirror images.
         """
         card = self.card
         size = (card.whole_px, card.whole_px)
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
         whole = self._run(small)
+        if card.mirrored:
+            whole = whole.mean_with(self._run(small[:, ::-1]).mirrored())
         needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
         return whole, self._run(image) if needs_close else whole
 
@@ -70,6 +78,25 @@ class Predictor:
             except PhotoError as error:
                 named = Path(photo).name if isinstance(photo, str | Path) else "photo"
                 yield Failure(named, error.code, error.says)
+
+
+def examine(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Note, ...], Quality | None]:
+    """Why a photo (H, W, 3) uint8 that was framed is refused, and how well it can be graded.
+
+    No reason where it is answered; no quality where no eye is to be seen, or something else than one.
+    """
+    reasons = not_gradable(framed)
+    if framed.eye is None:
+        return reasons, None
+    measures = looked_at(pixels, small_frame(framed, pixels))
+    quality, shown = judge(measures), shipped().shows(measures)
+    if reasons:
+        return reasons, quality
+    if shown == "other":
+        return (note("NOT_FUNDUS"),), None
+    if shown == "unlike":  # perhaps only because it was badly taken: then what to do about it is told, too
+        return (note("NOT_FUNDUS"), *quality.reasons), quality
+    return quality.reasons if quality.refused else (), quality
 
 
 def not_gradable(framed: Frame) -> tuple[Note, ...]:

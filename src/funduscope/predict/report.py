@@ -20,6 +20,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from funduscope.languages import Words
+from funduscope.predict.figures import figures_table
+from funduscope.predict.letters import face
 from funduscope.predict.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
 
@@ -30,24 +33,29 @@ PHOTO_WIDTH_PX: Final = 2048
 _JPEG_QUALITY: Final = 85
 
 
-def report(findings: Findings, *, palette: Palette = "standard", traced: Traced | None = None) -> str:
+def report(
+    findings: Findings, *, palette: Palette = "standard", traced: Traced | None = None, language: str = "en"
+) -> str:
     """The page, as text of one self-contained HTML file.
 
-    `traced`: the findings' outlines where they are worked out already. Raises `ValueError` for an unknown palette.
+    `traced`: the findings' outlines where they are worked out already. `language`: one of `languages.LANGUAGES`. Raises
+    `ValueError` for an unknown palette or language.
     """
     traced = traced or trace_all(findings)
     found, outlines = traced.found, traced.outlines
-    style, script = _part("viewer.css"), _part("viewer.js")
+    style, script, words = face(language) + _part("viewer.css"), _part("viewer.js"), Words(language)
     return _template().render(
+        words=words,
         found=found,
         name=printable(found["photo"]["name"]),
         width=found["photo"]["width"],
         height=found["photo"]["height"],
         picture=_embedded(findings.photo.pixels),
-        layers=[_layer(code, outlines[code], found, palette) for code in drawing_order(outlines)],
+        layers=[_layer(code, outlines[code], found, palette, words) for code in drawing_order(outlines)],
         landmarks=dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {}),
-        grades=GRADES,
-        risks=DME_RISKS,
+        grades=[words(f"grade.{number}") for number in range(len(GRADES))],
+        risks=[words(f"dme.{number}") for number in range(len(DME_RISKS))],
+        figures=figures_table(findings.card.about.get("figures", ()), words),
         referable_from=REFERABLE_FROM,
         mark_px=found["photo"]["width"] / 64,
         style=Markup(style),
@@ -73,13 +81,13 @@ def svg_path(outline: Outline) -> str:
     return "".join(pieces)
 
 
-def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palette) -> dict[str, Any]:
-    item = structure(code)
+def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palette, words: Words) -> dict[str, Any]:
+    item, meaning = structure(code), f"meaning.{code}"
     red, green, blue = color_of(code, palette)
     return {
         "code": code,
-        "name": item.name,
-        "meaning": item.meaning,
+        "name": words.structure(code),
+        "meaning": words(meaning) if words.has(meaning) else item.meaning,
         "color": f"#{red:02x}{green:02x}{blue:02x}",
         "is_lesion": item.is_lesion,
         "path": svg_path(outline),
@@ -100,7 +108,7 @@ def _embedded(pixels: np.ndarray) -> str:
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; img-src data:; font-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -27,7 +27,9 @@ class Outputs:
     """Logits only; None for what the model does not answer.
 
     grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'), gates (B, R, E): each router's share
-    for each expert, 0 where it was not computed; float32.
+    for each expert, 0 where it was not computed. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact class
+    activation maps, whose means over the map are grade and dme; features (B, C): means over the encoder's deepest map.
+    Models exported before these were made have none. float32.
     """
 
     grade: np.ndarray | None = None
@@ -35,6 +37,19 @@ class Outputs:
     structures: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     gates: np.ndarray | None = None
+    grade_cam: np.ndarray | None = None
+    dme_cam: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+    def mirrored(self) -> Outputs:
+        """The same answers with every map turned left to right: those of a mirrored image, in the image itself."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Outputs(**{name: value[..., ::-1] if value.ndim == 4 else value for name, value in values.items()})
+
+    def mean_with(self, other: Outputs) -> Outputs:
+        """The mean of two answers of one model for one image."""
+        theirs = vars(other)
+        return Outputs(**{name: (value + theirs[name]) / 2 for name, value in vars(self).items() if value is not None})
 
 
 class Runtime(Protocol):

@@ -12,13 +12,18 @@ from funduscope.errors import Note
 from funduscope.vocabulary import structure
 
 ENGLISH: Final[Mapping[str, str]] = {
-    "NOT_FUNDUS": "No round field of view stands out: expected a photograph of the back of the eye.",
+    "NOT_FUNDUS": "The picture does not look like a photograph of the back of the eye: expected one, with its round "
+    "field of view.",
     "TOO_DARK": "The field of view is too dark: raise flash or exposure and retake.",
     "TOO_BRIGHT": "The field of view is too bright: lower flash or exposure and retake.",
     "NO_DETAIL": "The field of view has no detail at all: check focus and lens cap and retake.",
     "OUT_OF_FOCUS": "Vessels are not sharp: focus again and retake.",
     "LOW_CONTRAST": "The picture is hazy or without color: clean the lens, widen the pupil and retake.",
     "FIELD_CUT": "A large part of the field of view is missing or in shadow: center the eye, lift the lid and retake.",
+    "FOVEA_ESTIMATED": "The fovea is not clearly to be seen: its place was estimated from that of the disc.",
+    "OPTIC_DISC_ESTIMATED": "The disc is not clearly to be seen: its center was estimated from the fovea's place.",
+    "FAR_FROM_TRAINING": "The photo is further from those the model learned from than {percentile} % of new photos of "
+    "the same clinics: trust what is said of it less.",
     "RESEARCH_WEIGHTS": "The model's weights are for research and education.",
     "ICDR_0_NONE": "None of the four kinds of lesion was found: grade 0.",
     "ICDR_1_MA_ONLY": "Microaneurysms ({count}) and no other lesion: grade 1.",
@@ -36,6 +41,19 @@ ENGLISH: Final[Mapping[str, str]] = {
     "GRADE_REFERABLE": "Grade {grade}: grade 2 or more is referable.",
     "REFERABLE_PROBABLE": "Grade 2 or more is {probability:.2f} likely, not less than the threshold, {threshold:.2f}.",
     "DME_REFERABLE": "Macular edema risk {risk}: risk 1 or more is referable.",
+    "EXPLAINS_REFERABLE": "Bright is what speaks for grade 2 or more, which the model gives {chance:.0%}.",
+    "EXPLAINS_EDEMA": "Bright is what speaks for macular edema risk 1 or more, which the model gives {chance:.0%}.",
+    "EXPLAINS_IN_PART": "The outlined exudates were weighed in too; the map shows the network's own share.",
+    "MAP_MEASURED": "On {photos} photos with lesions outlined by hand the brightest place was on a lesion in {hits} "
+    "(the middle of the eye: {center}; the model's own lesion outlines: {lesion_map}).",
+    "MAP_SHARE": "On lesions, which covered {area:.0%} of the eye, lay {share:.0%} of the brightness.",
+    "MAP_DEPENDS": "With random weights the map becomes another one (rank correlation {alike:.2f}).",
+    "MAP_FAILED": "With random weights the map stays much the same (rank correlation {alike:.2f}): it would show the "
+    "photo rather than the model, and is not drawn.",
+    "MAP_NOT_MEASURED": "How far this model's maps can be believed was not measured.",
+    "FILLING_MEASURED": "On {photos} photos with lesions outlined by hand, filling them all in lowered the probability "
+    "of grade 2 or more by {lesions:.2f} on average, filling in as much elsewhere by {control:.2f}.",
+    "FILLING_NOT_MEASURED": "How this model answers to filled photos was not measured.",
     "NOTHING_REFERABLE": "Neither the grade nor the macular edema risk nor what was outlined is referable.",
 }
 

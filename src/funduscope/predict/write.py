@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from funduscope.predict.heat import pictures
 from funduscope.predict.naming import safe_stem
 from funduscope.predict.outline import Outline, Palette, Traced, trace
 from funduscope.predict.overlay import WIDTH_PX, overlay
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SummaryRow", "findings_schema", "open_summary", "safe_stem", "to_json", "write", "write_summary"]
 
-_OURS = re.compile(r"findings\.json|overlay\.png|report\.html|.+_[A-Z]{2,}(\.tif|_prob\.png)", re.DOTALL)
+_OURS = re.compile(
+    r"findings\.json|overlay\.png|(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png|.+_[A-Z]{2,}(\.tif|_prob\.png)",
+    re.DOTALL,
+)
 
 
 def write(
@@ -39,12 +43,18 @@ def write(
     palette: Palette = "standard",
     probabilities: bool = False,
     full_size: bool = False,
+    explain: bool = False,
+    language: str = "en",
+    beside: Callable[[Findings, Traced, Path], None] | None = None,
 ) -> Path:
     """Writes the results of one photo into `folder` and returns it.
 
     findings.json, overlay.png and report.html always; `{photo}_{structure}.tif` (uint8, 0 or 255, the photo's own
     size) for every structure where the photo could be graded, and with `probabilities` also
     `{photo}_{structure}_prob.png` (probability times 255, rounded). `full_size`: the overlay as wide as the photo.
+    `explain`: also explanation_referable.png and explanation_edema.png, as far as the model has such maps.
+    `language`: of the report, one of `languages.LANGUAGES`.
+    `beside`: is called with the findings, their outlines and the folder, to add files of its own (`paper.beside`).
 
     The folder appears complete or not at all, and takes the place of an earlier result of that name. Raises
     `FileExistsError` where something stands there that this function did not write, `OSError` where the disk refuses,
@@ -62,8 +72,12 @@ def write(
         traced = Traced(found, outlines)
         picture = overlay(findings, palette=palette, width_px=None if full_size else WIDTH_PX, traced=traced)
         Image.fromarray(picture).save(unfinished / "overlay.png", compress_level=1)
-        page = report(findings, palette=palette, traced=traced)
+        for target, drawn in pictures(findings).items() if explain else ():
+            Image.fromarray(drawn).save(unfinished / f"explanation_{target}.png", compress_level=1)
+        page = report(findings, palette=palette, traced=traced, language=language)
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
+        if beside is not None:
+            beside(findings, traced, unfinished)
         _put_in_place(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

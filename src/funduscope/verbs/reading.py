@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from funduscope.options import AsJson, ModelOption, OutFolder, PaletteName, Threads
+from funduscope.options import AsJson, LanguageName, ModelOption, OutFolder, PaletteName, Threads
 
 DEMO_PHOTO = "hrf_07_dr.jpg"
 DEMO_FOLDER = "funduscope-demo"
@@ -48,20 +48,37 @@ def predict(
     palette: Annotated[PaletteName, typer.Option(help="Colors; safe is for color-blind eyes.")] = PaletteName.STANDARD,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")] = False,
     full_size: Annotated[bool, typer.Option("--full-size", help="Draw the overlay as wide as the photo.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also draw what speaks for the answers.")] = False,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Also write a page a photo (PDF; needs the extra report).")
+    ] = False,
+    sheet: Annotated[
+        bool,
+        typer.Option("--sheet", help="Also write a sheet in plain words for the patient (with --pdf, as PDF too)."),
+    ] = False,
+    language: Annotated[LanguageName, typer.Option(help="Of report, page and sheet.")] = LanguageName.EN,
     as_json: AsJson = False,
     threads: Threads = 0,
 ) -> int:
     """Read photos: findings, masks and a report for each.
 
     Each photo gets a folder of its own in --out, by default a new one named after the time (with --json: none); more
-    than one also gets summary.csv. What cannot be read costs one line on stderr and exit code 1; the others are read.
+    than one also gets summary.csv and, with --pdf, summary.pdf. What cannot be read costs one line on stderr and exit
+    code 1; the others are read.
     """
     from funduscope.loading import load
+    from funduscope.paper.beside import Asked
     from funduscope.predict.folder import Drawn
     from funduscope.predict.gather import gather
     from funduscope.reading import predict_all
     from funduscope.terminal import complain
 
+    paper = Asked(pdf, sheet, language.value, palette.value)
+    if paper.any and as_json and out is None:
+        raise typer.BadParameter(
+            "--pdf and --sheet write files, and --json alone writes none: name a folder with --out."
+        )
+    paper.check()
     paths = gather(photos)
     if not paths:
         complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG or TIFF files")
@@ -71,4 +88,5 @@ def predict(
 
         cv2.setNumThreads(threads)
     predictor = load(model or None, threads=threads)
-    return predict_all(predictor, paths, out, Drawn(palette.value, probabilities, full_size), as_json=as_json)
+    drawn = Drawn(palette.value, probabilities, full_size, language.value, explain)
+    return predict_all(predictor, paths, out, drawn, as_json=as_json, paper=paper)
