@@ -13,6 +13,7 @@ import numpy as np
 from funduscope.framing import Frame, frame
 from funduscope.measure import small_frame
 from funduscope.photo import Note, Photo, PhotoError
+from funduscope.predict.bands import look_in_bands
 from funduscope.predict.findings import Failure, Findings, interpret
 from funduscope.predict.fundus import looked_at, shipped
 from funduscope.predict.gradability import Quality, judge
@@ -61,7 +62,7 @@ class Predictor:
         if card.mirrored:
             whole = whole.mean_with(self._run(small[:, ::-1]).mirrored())
         needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
-        return whole, self._run(image) if needs_close else whole
+        return whole, look_in_bands(self._run, image) if needs_close else whole
 
     def _run(self, image: np.ndarray) -> Outputs:
         """The outputs of one picture; a model that answers with NaN or infinity must not look like one of grade 0."""
