@@ -36,11 +36,11 @@ def main() -> None:
     asked.add_argument("folder", type=Path)
     asked.add_argument("--count", type=int, default=50)
     given = asked.parse_args()
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "funduscope.cli", "app", "--headless", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        wait_for_server(f"http://127.0.0.1:{port}/_stcore/health")
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-US")
@@ -125,13 +125,13 @@ def _photos(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield name, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _wait_for(address: str) -> None:
+def wait_for_server(address: str) -> None:
     for _ in range(600):
         try:
             with urllib.request.urlopen(address, timeout=5):

@@ -27,6 +27,7 @@ import numpy as np
 import funduscope
 from funduscope.framing import frame
 from funduscope.photo import Photo
+from funduscope.predict.bands import bands
 from funduscope.predict.findings import interpret
 from funduscope.predict.predictor import Predictor, examine
 from funduscope.predict.runtime import OnnxRuntime, Outputs
@@ -93,7 +94,9 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     timed("findings (interpret, masks, lesions)", lambda: to_json(found.to_dict()))
     timed("write every file", lambda: write(found, place))
     size = (card.whole_px, card.whole_px)
-    images = [cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)[None], framed.image[None]]
+    small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
+    images = [small[None]] + [np.ascontiguousarray(small[None, :, ::-1])] * card.mirrored
+    images += [framed.image[None, seen] for seen, _ in bands(framed.image)] if card.close else []
     if isinstance(runtime, OnnxRuntime):
         timed("bare ONNX Runtime", lambda: [runtime.session.run(runtime.names, {"image": image}) for image in images])
     timed("torch, float32", lambda: [torch_look(image) for image in images])

@@ -167,7 +167,7 @@ class _Counting:
         self.sides: list[int] = []
 
     def __call__(self, images: np.ndarray) -> Outputs:
-        self.sides.append(images.shape[1])
+        self.sides.append(images.shape[2])
         with FlopCounterMode(display=False) as counter, self._watched(lambda: counter.get_total_flops() // 2):
             outputs = self.runtime(images)
         self.total += counter.get_total_flops() // 2
@@ -201,7 +201,7 @@ class _Counting:
 def _work(
     both: Both, card: Card, images: Sequence[np.ndarray], look: Callable[[_Counting, np.ndarray], Any]
 ) -> tuple[Work, list[int]]:
-    """The mean over the images, and how wide the pictures are that one of them becomes."""
+    """The mean over the images, and how wide the views are that one of them becomes."""
     own, dense = (_Counting(network, card) for network in both)
     for image in images:
         look(own, image)
@@ -209,7 +209,7 @@ def _work(
     count = len(images)
     kept = own.computed / own.asked if own.asked else 1.0
     work = Work(own.total / count, dense.total, own.in_experts / count, dense.in_experts, kept)
-    return work, dense.sides
+    return work, list(dict.fromkeys(dense.sides))  # a mirrored view and bands of one count once
 
 
 def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
