@@ -179,15 +179,18 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
     card = Card.of(held.recipe)
     network = held.network()
     validation = parts.validation
+    # As training itself computes: what is fixed here is coarser than that, and float32 takes two to three times as long.
+    fast = bfloat16(held.recipe.training.precision)
     if validation:
-        predictor = Predictor(TorchRuntime(network, card))
+        predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
         card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
     if like is not None:
         card = Card.from_dict(checkpoint.load(like).card)
         card = replace(card, about=card.about | {"fixed by": f"{like.parent.name}, the same procedure on fewer photos"})
     seen_whole = held.recipe.sampling.whole or held.recipe.sampling.close
     clinics = [[case for case in cases if case.dataset in seen_whole] for cases in (parts.train, validation)]
-    distance = fit_distance(Predictor(TorchRuntime(network, card)), clinics[0], clinics[1], progress)
+    looking = Predictor(TorchRuntime(network, card, bfloat16=fast))
+    distance = fit_distance(looking, clinics[0], clinics[1], progress)
     card = replace(card, distance=distance)
     about: dict[str, Any] = {"epoch": held.progress["best_epoch"], "selection": held.progress["best_score"]}
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
