@@ -41,15 +41,15 @@ class LesionObject:
 
 def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
     """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame it was made of."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    if width == 0:
+    box = _box(mask)
+    if box is None:
         return ()
-    cut = np.ascontiguousarray(mask[top : top + height, left : left + width]).view(np.uint8)
+    cut = _bytes(mask[box])
     count, labels, stats, centers = cv2.connectedComponentsWithStats(cut, connectivity=8)
-    rows, columns = np.nonzero(cut)
-    which = np.asarray(labels, np.intp)[rows, columns] - 1
-    corner = np.array([left + 0.5, top + 0.5])  # of the first pixel's center
-    xy = np.stack([columns, rows], axis=1) + corner
+    places = cv2.findNonZero(cut).reshape(-1, 2)  # as numpy's nonzero, which takes ten times as long
+    which = labels[places[:, 1], places[:, 0]] - 1
+    corner = np.array([box[1].start + 0.5, box[0].start + 0.5])  # of the first pixel's center
+    xy = places + corner
     areas = stats[1:, cv2.CC_STAT_AREA].astype(int)
     sure = np.bincount(which, _sampled(plane, home, xy), count - 1) / areas
     nearest = np.full(count - 1, np.inf)
@@ -85,20 +85,44 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
 
 def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
     """The mask without its 8-connected components of fewer pixels."""
-    if smallest_px <= 1:
+    box = _box(mask)
+    if smallest_px <= 1 or box is None:
         return mask
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
     keep[0] = False
-    return keep[np.asarray(labels, np.int32)]
+    return mask if keep.sum() == count - 1 else _within(mask, box, keep[labels])
 
 
 def largest_alone(mask: np.ndarray) -> np.ndarray:
     """The mask's largest 8-connected component alone."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    box = _box(mask)
+    if box is None:
+        return mask
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
     if count <= 2:
         return mask
-    return labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    return _within(mask, box, labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns that hold all of a mask (H, W) bool; None where it is empty.
+
+    Photographs have millions of pixels, lesions few: what is done in the box alone costs a part.
+    """
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (slice(top, top + height), slice(left, left + width)) if width else None
+
+
+def _bytes(mask: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(mask).view(np.uint8)
+
+
+def _within(mask: np.ndarray, box: tuple[slice, slice], kept: np.ndarray) -> np.ndarray:
+    """A mask of that shape with these values in the box, and False elsewhere."""
+    whole = np.zeros_like(mask)
+    whole[box] = kept
+    return whole
 
 
 def _sampled(plane: np.ndarray, home: Home, xy: np.ndarray) -> np.ndarray:
