@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import threading
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -36,9 +37,14 @@ _log = logging.getLogger(__name__)
 
 @st.cache_resource(show_spinner=False)
 def model() -> Predictor | Ensemble:
-    """The model, loaded once for every session."""
+    """The model, loaded once for every session, and ready: its first answer takes nearly twice as long as the next."""
     named = [Path(part) for part in os.environ.get(MODEL_VARIABLE, "").split(os.pathsep) if part]
-    return load(named) if named else load()
+    found = load(named) if named else load()
+    with suppress(Exception):  # whatever is wrong, the first photo meets it again, and there it is told
+        findings = found(Photo.open(demo_photo(), name=DEMO_PHOTO))
+        _opened(findings)
+        marked_jpeg(findings, "standard")
+    return found
 
 
 def demo_photo() -> bytes:

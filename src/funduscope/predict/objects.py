@@ -46,8 +46,8 @@ def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anato
         return ()
     cut = _bytes(mask[box])
     count, labels, stats, centers = cv2.connectedComponentsWithStats(cut, connectivity=8)
-    places = cv2.findNonZero(cut).reshape(-1, 2)  # as numpy's nonzero, which takes ten times as long
-    which = labels[places[:, 1], places[:, 0]] - 1
+    places = np.asarray(cv2.findNonZero(cut), np.intp).reshape(-1, 2)  # as numpy's nonzero, which takes far longer
+    which = np.asarray(labels, np.int32)[places[:, 1], places[:, 0]] - 1
     corner = np.array([box[1].start + 0.5, box[0].start + 0.5])  # of the first pixel's center
     xy = places + corner
     areas = stats[1:, cv2.CC_STAT_AREA].astype(int)
@@ -91,7 +91,7 @@ def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
     keep[0] = False
-    return mask if keep.sum() == count - 1 else _within(mask, box, keep[labels])
+    return mask if keep.sum() == count - 1 else _within(mask, box, keep[np.asarray(labels, np.int32)])
 
 
 def largest_alone(mask: np.ndarray) -> np.ndarray:

@@ -179,7 +179,7 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
     card = Card.of(held.recipe)
     network = held.network()
     validation = parts.validation
-    # As training itself computes: what is fixed here is coarser than that, and float32 takes two to three times as long.
+    # As training computes: what is fixed here is coarser than that, and float32 takes two to three times as long.
     fast = bfloat16(held.recipe.training.precision)
     if validation:
         predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
