@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,10 @@ DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
 """Of the photo in the browser: its own pixels, without chroma subsampling, without what a camera wrote beside them."""
 
+_TABLES: Final = ("pandas", "pyarrow")
+"""What Streamlit draws its tables with, and imports when it draws the first: a second that the first answer need not
+wait for."""
+
 _ONE_AT_A_TIME = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -44,6 +48,8 @@ def model() -> Predictor | Ensemble:
         findings = found(Photo.open(demo_photo(), name=DEMO_PHOTO))
         _opened(findings)
         marked_jpeg(findings, "standard")
+    for package in _TABLES:
+        import_module(package)
     return found
 
 
