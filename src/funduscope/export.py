@@ -75,8 +75,10 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     fold = json.loads((run / "run.json").read_text("utf-8")).get("fold") if (run / "run.json").is_file() else None
     cases = placed(cases, run / "folds.csv") if cases else []
     validating = validation_fold(fold, cases)
-    # Ranges are taken from photos like those that the grades were learned from, not from every camera there is.
-    sets = held.recipe.sampling.whole or held.recipe.sampling.close
+    # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
+    # enough for all of them round the many coarsely for the sake of the few.
+    rates = held.recipe.sampling.whole or held.recipe.sampling.close
+    sets = {name for name, rate in rates.items() if rate >= max(rates.values()) / 2}
     training = [case for case in cases if case.fold not in (None, fold, validating) and case.dataset in sets]
     checking = [case for case in cases if case.fold == validating]
     float_path = write_onnx(network, card, run / "model.onnx")
