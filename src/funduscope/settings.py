@@ -197,7 +197,8 @@ class Loss(Strict):
     """Weights of the tasks and how imbalance is met.
 
     ordinal: weight of the distance, in grades, between answer and label, beside the cross-entropy of grade and DME.
-    boxes: weight, within dense, of what is learned from boxes around lesions: that something of the kind is inside.
+    boxes: weight, within dense, of what is learned from boxes around lesions and regions that experts marked: that
+    something of the kind is inside.
     class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
     cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only cross-entropy and focal learn
     from a photo where there is nothing to find. positive_weight: of a lesion's pixel in the cross-entropy. focus: other

@@ -12,9 +12,7 @@ from funduscope.data.prepare import CHANNELS
 from funduscope.settings import Loss
 from funduscope.training import losses
 from funduscope.training.losses import (
-    BOX_LEAST_PX,
     LANDMARK_SIGMA_CELLS,
-    box_losses,
     class_weights,
     dense_loss,
     grade_loss,
@@ -70,42 +68,6 @@ def test_the_further_off_the_dearer() -> None:
     assert cost(4, 0.0) == pytest.approx(cost(2, 0.0))
     gains = [cost(answer, 1.0) - cost(answer, 0.0) for answer in (1, 0, 2, 3, 4)]
     assert gains == pytest.approx([0, 1, 1, 2, 3], abs=0.01)
-
-
-def _boxed(*boxes: tuple[int, slice, slice]) -> torch.Tensor:
-    planes = torch.zeros(1, 2, 16, 16, dtype=torch.uint8)
-    for number, (kind, rows, columns) in enumerate(boxes, start=1):
-        planes[0, kind, rows, columns] = number
-    return planes
-
-
-def test_a_box_wants_some_of_its_pixels_and_says_nothing_of_others() -> None:
-    logits = torch.full((1, 4, 16, 16), -3.0, requires_grad=True)
-    boxes = _boxed((0, slice(2, 10), slice(2, 10)))
-    losses = box_losses(logits, boxes, ("MA", "HE", "EX", "SE"))
-    assert set(losses) == {"EX"}
-    losses["EX"].backward()
-    assert logits.grad is not None
-    outside = logits.grad.clone()
-    outside[0, 2, 2:10, 2:10] = 0
-    assert not outside.any(), "outside all boxes and in other structures nothing is known"
-    assert int((logits.grad < 0).sum()) == BOX_LEAST_PX, "a twentieth of the box, at least a few pixels"
-    found = torch.full((1, 4, 16, 16), -3.0)
-    found[0, 2, 4:6, 4:6] = 6.0
-    assert box_losses(found, boxes, ("MA", "HE", "EX", "SE"))["EX"] < 0.01 < losses["EX"]
-
-
-def test_a_box_of_red_lesions_is_answered_by_either_kind() -> None:
-    boxes = _boxed((1, slice(0, 4), slice(0, 4)), (1, slice(8, 14), slice(8, 14)))
-    dots = torch.full((1, 4, 16, 16), -5.0)
-    dots[0, 0, 0:4, 0:4] = 8.0  # MA in the first, HE in the second
-    dots[0, 1, 9:13, 9:13] = 8.0
-    codes = ("MA", "HE", "EX", "SE")
-    assert box_losses(dots, boxes, codes)["HE"] < 0.01
-    dots[0, 1] = -5.0
-    assert box_losses(dots, boxes, codes)["HE"] == pytest.approx(5 / 2, rel=0.02)
-    assert not box_losses(dots[:, :1], boxes, ("MA",)), "a network without haemorrhages learns nothing from them"
-    assert not box_losses(dots, torch.zeros_like(boxes), codes)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 1.0])

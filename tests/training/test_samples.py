@@ -282,51 +282,6 @@ def test_what_is_read_back_from_the_cache_is_what_was_prepared(photo: Path, cach
     assert np.array_equal(read.image, made.image)
 
 
-def _with_boxes(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"boxes": 1.0})})
-
-
-def test_boxes_are_where_the_lesions_are_seen(photo: Path, tiny: Recipe, cache: Path) -> None:
-    """Every box is filled with one number, around what it was drawn around, and only where it is wholly in the crop."""
-    plane = EYE.masks["EX"]
-    rows, columns = np.nonzero(plane)
-    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    small = tuple(float(edge) for edge in box)
-    masks = {"EX": _mask(photo, "EX")}
-    case = _case(photo, Labels(masks=masks, boxes={"EX": (small,), "OD": ((1.0, 1.0, 5.0, 5.0),)}))  # pyright: ignore
-    wide = tiny.model_copy(update={"views": tiny.views.model_copy(update={"whole_px": SIDE, "close_px": SIDE})})
-    seen = 0
-    for seed in range(8):
-        sample = _sample(case, "close", _with_boxes(wide), cache, seed)
-        red, bright = sample["boxes"][1], sample["boxes"][0]
-        assert not red.any()
-        if bright.any():
-            seen += 1
-            lesion = sample["coverage"][CHANNELS.index("EX")] > 200
-            assert set(bright.unique().tolist()) == {0, 1}
-            assert (bright[lesion] == 1).float().mean() > 0.97
-    assert seen, "the box is wholly in none of eight crops as large as the eye"
-    assert not _sample(case, "whole", _with_boxes(wide), cache)["boxes"].any()
-    assert "boxes" not in _sample(case, "close", wide, cache)
-
-
-def test_a_photo_with_boxes_alone_serves_the_recipes_that_learn_from_them(tiny: Recipe) -> None:
-    labels = Labels(grade=3, dme=2, boxes={"HE": ((10.0, 10.0, 30.0, 30.0),)})
-    assert not serves(labels, "close", tiny)
-    assert serves(labels, "close", _with_boxes(tiny))
-    assert not serves(Labels(grade=3, dme=2), "close", _with_boxes(tiny))
-
-
-def test_crops_are_cut_around_boxes(photo: Path, tiny: Recipe, cache: Path) -> None:
-    box = (40.0, 40.0, 60.0, 60.0)
-    case = _case(photo, Labels(grade=3, dme=2, boxes={"HE": (box,)}))
-    recipe = _with_boxes(tiny)
-    sampling = recipe.sampling.model_copy(update={"lesion_centered": 1.0})
-    recipe = recipe.model_copy(update={"sampling": sampling})
-    inside = [_sample(case, "close", recipe, cache, seed, **STILL)["boxes"][1].any().item() for seed in range(10)]
-    assert all(inside)
-
-
 def test_rare_grades_come_more_often_and_a_set_as_often_as_before(tiny: Recipe, tmp_path: Path) -> None:
     cases = [_case(tmp_path, Labels(grade=0), f"a{i}") for i in range(90)]
     cases += [_case(tmp_path, Labels(grade=4), f"b{i}") for i in range(10)]

@@ -89,16 +89,18 @@ def _giga(count: float) -> str:
 def _machines(runs: Sequence[Run]) -> str:
     """Where predictions were timed and where training ran; the machines' classes."""
     timed = sorted({run.cost["prediction"]["machine"] for run in runs if run.cost})
-    places = {_place(run.about.get("environment", {})) for run in runs} - {""}
+    places = {_place(run.about) for run in runs} - {""}
     words = [f"Predictions were timed on: {'; '.join(timed)}."] if timed else ["No cost was measured."]
     words += [f"Trained on: {listed(sorted(places))}. Minutes hold validation after every epoch."] if places else []
     return " ".join(words)
 
 
-def _place(environment: dict[str, Any]) -> str:
-    device = environment.get("device")
+def _place(about: dict[str, Any]) -> str:
+    """Device, cores and precision of a training: a processor that has bfloat16 is two to three times as fast."""
+    environment = about.get("environment", {})
     cores = f"{environment['cpus']} processor cores" if environment.get("cpus") else ""
-    return f"{device}, {cores}".strip(", ") if device else cores
+    known = [part for part in (environment.get("device"), cores) if part]
+    return ", ".join([*known, about["precision"]] if known and about.get("precision") else known)
 
 
 def cost_words(runs: Sequence[Run]) -> list[str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -27,7 +27,10 @@ CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 """What a dense target has a plane for."""
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
-_VERSION = "1"
+_VERSION = "2"
+
+AGREEING = 2
+"""So many experts must have marked a pixel for its region to hold a lesion with some certainty: one vote is weak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,8 @@ class Prepared:
     """image: (S, S, 3) uint8. coverage: per channel (S, S) uint8, 255 where a pixel is wholly the structure.
 
     A channel with known absence has no coverage but stands in `absent`. known: (S, S) bool where only part of a
-    channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown.
+    channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown. regions: per
+    lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING` experts marked: lesions are in there somewhere.
     """
 
     image: np.ndarray
@@ -43,6 +47,7 @@ class Prepared:
     coverage: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
     absent: tuple[str, ...]
+    regions: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     @property
     def channels(self) -> set[str]:
@@ -56,8 +61,8 @@ def prepare(case: Case, side_px: int) -> Prepared:
     framed = frame(photo, side_px)
     labels = implied(case.labels)
     coverage, known, absent = _masks(labels, photo, framed.home)
-    _weak(labels, framed.home, coverage, known, absent)
-    return Prepared(framed.image, framed.home, coverage, known, tuple(sorted(absent)))
+    regions = _weak(labels, framed.home, coverage, known, absent)
+    return Prepared(framed.image, framed.home, coverage, known, tuple(sorted(absent)), regions)
 
 
 def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[str]]:
@@ -77,12 +82,17 @@ def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[st
     return coverage, known, absent
 
 
-def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[str]) -> None:
-    """Regions of experts: certain only where nobody marked. A tight box around the disc: its inscribed ellipse."""
+def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[str]) -> dict[str, list[np.ndarray]]:
+    """A tight box around the disc: its inscribed ellipse. Regions of experts: certain only where nobody marked; returns
+    the outlines of those that several agree on."""
+    regions: dict[str, list[np.ndarray]] = {}
     for code in LESIONS:
         if code in labels.votes:
-            votes = _to_frame(read_votes(labels.votes[code]) > 0, home)
-            known[code] = votes == 0
+            votes = read_votes(labels.votes[code])
+            known[code] = _to_frame(votes > 0, home) == 0
+            agreed = (_to_frame(votes >= AGREEING, home) > 127).astype(np.uint8)
+            outlines, _ = cv2.findContours(agreed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            regions[code] = [outline[:, 0] + 0.5 for outline in outlines if len(outline) > 2]
         elif code in labels.experts and labels.experts[code] == 0:
             absent.add(code)
     if "OD" in labels.boxes and "OD" not in coverage:
@@ -93,6 +103,7 @@ def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[s
         axes = (max(1, round((right - left) * 8)), max(1, round((bottom - top) * 8)))
         cv2.ellipse(disc, center, axes, 0, 0, 360, 255, -1, cv2.LINE_AA, shift=4)
         coverage["OD"] = disc
+    return {code: outlines for code, outlines in regions.items() if outlines}
 
 
 def _to_frame(mask: np.ndarray, home: Home) -> np.ndarray:
@@ -115,7 +126,8 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
         arrays = {"image": prepared.image}
         arrays |= {f"coverage {code}": plane for code, plane in prepared.coverage.items()}
         arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
-        about = json.dumps({"home": asdict(prepared.home), "absent": prepared.absent})
+        regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
+        about = json.dumps({"home": asdict(prepared.home), "absent": prepared.absent, "regions": regions})
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
             np.savez(file, allow_pickle=False, about=np.frombuffer(about.encode(), np.uint8), **arrays)
         Path(file.name).replace(path)
@@ -133,6 +145,7 @@ def read_prepared(path: Path) -> Prepared:
             {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("coverage ")},
             {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("known ")},
             tuple(about["absent"]),
+            {code: [np.array(one) for one in outlines] for code, outlines in about["regions"].items()},
         )
 
 

@@ -11,10 +11,6 @@ Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D f
 
 Grades have an order: beside the cross-entropy stands, where a recipe wants it, the squared earth mover's distance of
 Hou, Yu and Samaras, "Squared Earth Mover's Distance-based Loss for Training Deep Neural Networks", arXiv:1611.05916.
-
-A box around lesions says that they are inside, not where: its likeliest pixels count as one (multiple instances, Maron
-and Lozano-Pérez, "A Framework for Multiple-Instance Learning", NIPS 1997; the mean of the top share instead of the
-maximum, so that one pixel is not the whole answer). What lies outside all boxes is unknown.
 """
 
 from __future__ import annotations
@@ -25,16 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from funduscope.data.implied import BOXED
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
 from funduscope.settings import Loss
+from funduscope.training.bags import bag_losses
 from funduscope.vocabulary import EITHER_EXUDATE, LANDMARKS
 
 LANDMARK_SIGMA_CELLS = 2.0
-
-BOX_SHARE, BOX_LEAST_PX = 0.05, 4
-"""Of a box's pixels, so many must be lesion: boxes are drawn with room, some around clusters."""
 
 
 def task_losses(
@@ -59,11 +52,11 @@ def task_losses(
             add(losses, task, grade_loss(logits, batch[task], among, class_weights[task], settings))
     if outputs.structures is not None:
         each = structure_losses(outputs.structures, batch["coverage"], batch["known"], structures, settings)
-        boxed = box_losses(outputs.structures, batch["boxes"], structures) if settings.boxes else {}
-        outlined, inside = _mean(each), _mean(boxed)
+        bagged = bag_losses(outputs.structures, batch["bags"], structures) if settings.boxes else {}
+        outlined, inside = _mean(each), _mean(bagged)
         if inside is not None:
             outlined = settings.boxes * inside + (0 if outlined is None else outlined)
-            each |= {f"{code} boxes": loss for code, loss in boxed.items()}
+            each |= bagged
         add(losses, "dense", outlined)
         if told is not None:
             told |= each
@@ -145,30 +138,6 @@ def structure_losses(
             target = coverage[:, index][mask].float() / 255
             weight = settings.focus.get(code, settings.positive_weight)
             add(losses, code, _pixel_loss(planes[code][mask], target, weight, settings))
-    return losses
-
-
-def box_losses(logits: Tensor, boxes: Tensor, structures: Sequence[str]) -> dict[str, Tensor]:
-    """-log of the probability that there is something of its kind in a box, the mean over the boxes, by kind.
-
-    logits (B, L, h, w), resized to the boxes; boxes (B, kinds, H, W) uint8 in the order of `BOXED`, 0 outside, else the
-    number of the box. A box of red lesions is answered by the larger of the two logits.
-    """
-    logits = F.interpolate(logits.float(), size=boxes.shape[-2:], mode="bilinear", align_corners=False)
-    losses: dict[str, Tensor] = {}
-    for index, (kind, codes) in enumerate(BOXED.items()):
-        planes = [logits[:, structures.index(code)] for code in codes if code in structures]
-        if len(planes) < len(codes):
-            continue
-        plane = torch.stack(planes).amax(0)
-        found = [
-            F.softplus(-inside.topk(max(BOX_LEAST_PX, round(BOX_SHARE * len(inside)))).values.mean())
-            for one, numbers in zip(plane, boxes[:, index], strict=True)
-            for number in numbers.unique().tolist()
-            if number and len(inside := one[numbers == number]) >= BOX_LEAST_PX
-        ]
-        if found:
-            losses[kind] = torch.stack(found).mean()
     return losses
 
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.implied import BOXED, implied
+from funduscope.data.implied import implied
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
+from funduscope.training import bags
 from funduscope.training.augment import Warp, draw_warp, plain_warp
 from funduscope.training.recolor import recolor
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE
@@ -46,7 +47,7 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     if any((code in close) == (view == "close") for code in dense & asked):
         return True
     if view == "close":
-        return bool(recipe.loss.boxes) and any(boxed_codes(labels, recipe))
+        return any(bags.kinds_of(labels, recipe))
     risk = labels.dme is not None or labels.dme_among is not None
     points = {"optic_disc": labels.disc_xy, "fovea": labels.fovea_xy}
     return (
@@ -60,12 +61,6 @@ def close_channels(recipe: Recipe) -> tuple[str, ...]:
     """The channels of a dense target that are learned in the close view."""
     close = recipe.views.close
     return (*close, EITHER_EXUDATE) if {"EX", "SE"} & set(close) else close
-
-
-def boxed_codes(labels: Labels, recipe: Recipe) -> list[str]:
-    """The kinds of `BOXED` that the photo has boxes of, and the recipe learns in the close view."""
-    learned = {*recipe.views.close} & {*recipe.tasks.structures}
-    return [kind for kind, codes in BOXED.items() if labels.boxes.get(kind) and learned >= {*codes}]
 
 
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
@@ -147,15 +142,15 @@ class Samples(torch.utils.data.Dataset):
             side = prepared.home.side_px
             warp = plain_warp((side / 2, side / 2), views.whole_px / side, views.whole_px)
         else:
-            boxes = _boxes(item.case.labels, prepared, self.recipe)
-            center = _crop_center(prepared, boxes, views.whole_px, self.recipe.sampling.lesion_centered, rng)
+            within = bags.polygons(item.case.labels, prepared, self.recipe)
+            center = _crop_center(prepared, within, views.whole_px, self.recipe.sampling.lesion_centered, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
         warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
         sample = sample_of(image, prepared, item, warp, close_channels(self.recipe))
         if self.recipe.loss.boxes:
-            boxes = _boxes(item.case.labels, prepared, self.recipe) if item.view == "close" else {}
-            sample["boxes"] = torch.from_numpy(_numbered(boxes, warp))
+            within = bags.polygons(item.case.labels, prepared, self.recipe) if item.view == "close" else {}
+            sample["bags"] = torch.from_numpy(bags.numbered(within, warp))
         return sample
 
 
@@ -174,51 +169,27 @@ def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
             c: cv2.resize(plane.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) == 255
             for c, plane in prepared.known.items()
         },
+        regions={},
     )
 
 
-def _boxes(labels: Labels, prepared: Prepared, recipe: Recipe) -> dict[str, np.ndarray]:
-    """(N, 4) x0, y0, x1, y1 in frame pixels of the boxes that the recipe learns from, by kind."""
-    if not recipe.loss.boxes:
-        return {}
-    return {
-        kind: prepared.home.points_in(np.array(labels.boxes[kind], np.float64).reshape(-1, 2)).reshape(-1, 4)
-        for kind in boxed_codes(labels, recipe)
-    }
-
-
-def _numbered(boxes: dict[str, np.ndarray], warp: Warp) -> np.ndarray:
-    """(kinds, S, S) uint8 in the order of `BOXED`: the number of the box that a pixel is in, 0 in none.
-
-    A box that is not wholly in the sample is left out: its lesions may be in the part that is not to be seen. Where two
-    overlap, the later one has the pixels.
-    """
-    size = warp.size_px
-    planes = np.zeros((len(BOXED), size, size), np.uint8)
-    for plane, kind in zip(planes, BOXED, strict=True):
-        for number, (x0, y0, x1, y1) in enumerate(boxes.get(kind, np.empty((0, 4)))[:255], start=1):
-            corners = warp.points(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-            if (corners >= 0).all() and (corners <= size).all():
-                cv2.fillConvexPoly(plane, np.rint(corners - 0.5).astype(np.int32), number)
-    return planes
-
-
 def _crop_center(
-    prepared: Prepared, boxes: dict[str, np.ndarray], size_px: int, lesion_centered: float, rng: np.random.Generator
+    prepared: Prepared, within: bags.Polygons, size_px: int, lesion_centered: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Near a pixel of a lesion, or a box around some, each kind as often as the others; else anywhere in the eye."""
+    """Near a pixel of a lesion, or a bag of some, each kind as often as the others; else anywhere in the eye."""
     side = prepared.home.side_px
     kinds = [code for code, plane in prepared.coverage.items() if code != "OD" and plane.any()]
     jitter = rng.uniform(-size_px / 4, size_px / 4, 2)
-    if (kinds or boxes) and rng.random() < lesion_centered:
-        chosen = int(rng.integers(len(kinds) + len(boxes)))
+    if (kinds or within) and rng.random() < lesion_centered:
+        chosen = int(rng.integers(len(kinds) + len(within)))
         if chosen < len(kinds):
             places = np.flatnonzero(prepared.coverage[kinds[chosen]])
             place = places[rng.integers(len(places))]
             return place % side + 0.5 + jitter[0], place // side + 0.5 + jitter[1]
-        of_kind = list(boxes.values())[chosen - len(kinds)]
-        x0, y0, x1, y1 = of_kind[rng.integers(len(of_kind))]
-        return float((x0 + x1) / 2 + jitter[0]), float((y0 + y1) / 2 + jitter[1])
+        of_kind = list(within.values())[chosen - len(kinds)]
+        polygon = of_kind[rng.integers(len(of_kind))]
+        x, y = (polygon.min(0) + polygon.max(0)) / 2 + jitter
+        return float(x), float(y)
     margin = size_px * 0.45
     low, high = min(margin, side / 2), max(side - margin, side / 2)
     return float(rng.uniform(low, high)), float(rng.uniform(low, high))
