@@ -161,6 +161,7 @@ def test_areas_come_home(width: int, height: int, size: int, side: int, half: bo
     assert back.shape == (height, width)
     assert back.dtype == np.float32
     assert not back[~seen].any()
+    assert all(np.array_equal(home.mask_home(covered, level), back >= level) for level in (0.2, 0.9, 1.1))
     assert home.area_home(np.ones((side // 2, side // 2), np.float32) if half else covered).shape == (height, width)
     assert ((back >= 0.5) & mask).sum() / ((back >= 0.5) | mask).sum() > 0.98
 

@@ -49,6 +49,21 @@ class Home:
 
     def area_home(self, prob: np.ndarray) -> np.ndarray:
         """A map of the frame (n, n), of whatever resolution n, to the photo: (H, W) float32, linear, 0 outside."""
+        rows, columns, _ = self._seen()
+        home = np.zeros((self.height_px, self.width_px), np.float32)
+        home[rows, columns] = self._enlarged(prob)
+        return home
+
+    def mask_home(self, prob: np.ndarray, threshold: float) -> np.ndarray:
+        """(H, W) bool: where `area_home` is at least a threshold above 0, without the map at the photo's size."""
+        home = np.zeros((self.height_px, self.width_px), bool)
+        if prob.max(initial=0.0) >= threshold:  # interpolation makes nothing larger
+            rows, columns, _ = self._seen()
+            np.greater_equal(self._enlarged(prob), threshold, out=home[rows, columns])
+        return home
+
+    def _enlarged(self, prob: np.ndarray) -> np.ndarray:
+        """A map of the frame as large as in the photo, the part that lies in it."""
         if prob.ndim != 2 or prob.shape[0] != prob.shape[1]:
             raise ValueError(f"a map of the frame is square, (n, n); got shape {prob.shape}")
         size = self.size_px
@@ -56,10 +71,7 @@ class Home:
         rows, columns, _ = self._seen()
         whole = cv2.resize(np.ascontiguousarray(prob, np.float32), (size, size), interpolation=way)
         seen = whole[rows.start - self.top_px : rows.stop - self.top_px]
-        seen = seen[:, columns.start - self.left_px : columns.stop - self.left_px]
-        home = np.zeros((self.height_px, self.width_px), np.float32)
-        home[rows, columns] = seen
-        return home
+        return seen[:, columns.start - self.left_px : columns.stop - self.left_px]
 
     def area_in(self, mask: np.ndarray) -> np.ndarray:
         """How much of each frame pixel a photo's mask (H, W) covers: (S, S) float32 in 0..1.

@@ -13,6 +13,7 @@ import numpy as np
 from funduscope.data.vessels import SIDE_PX, vesselness
 from funduscope.eye import Eye
 from funduscope.framing import Frame
+from funduscope.measure import thumbnail
 
 _FIELD: Final = 0.9
 """Colors and edges are measured within this part of the radius."""
@@ -132,10 +133,7 @@ def _lines(levels: np.ndarray) -> dict[str, float]:
 def _around(pixels: np.ndarray, eye: Eye | None) -> dict[str, float]:
     if eye is None:
         return {"beyond": 1.0, "part": 0.0}
-    scale = _COPY_PX / max(pixels.shape[:2])
-    step = max(1, int(0.5 / scale))
-    small = cv2.resize(np.ascontiguousarray(pixels[::step, ::step]), None, fx=scale * step, fy=scale * step,
-                       interpolation=cv2.INTER_AREA)  # fmt: skip
+    small, scale = thumbnail(pixels, _COPY_PX)
     rows, columns = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
     away = np.hypot(columns - eye.x_px * scale, rows - eye.y_px * scale) / (eye.radius_px * scale)
     around = small[away > _AROUND].astype(np.float32)

@@ -20,12 +20,10 @@ from funduscope.predict.gradability import Quality
 from funduscope.predict.landmarks import find_landmarks
 from funduscope.predict.objects import (
     MOST_TOLD,
+    Components,
     LesionObject,
     by_quadrant,
-    find_objects,
-    largest_alone,
     nearest_fovea_dd,
-    without_small,
 )
 from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
@@ -136,7 +134,7 @@ class Findings:
     def mask(self, code: str) -> np.ndarray:
         """(H, W) bool at the photo's size, without components below the card's smallest area."""
         if code not in self._masks:
-            self._masks[code] = self._make_mask(code)
+            self._seek(code)
         return self._masks[code]
 
     def _plane(self, code: str) -> np.ndarray:
@@ -144,19 +142,20 @@ class Findings:
             raise KeyError(f"The structure {code!r} was not sought; these were: {', '.join(self.codes) or 'none'}.")
         return self.frame_probs[code]
 
-    def _make_mask(self, code: str) -> np.ndarray:
+    def _seek(self, code: str) -> None:
+        """Mask and objects of a structure, together: both are the same components."""
         plane, threshold = self._plane(code), self.card.thresholds[code]
-        if plane.max(initial=0.0) < threshold:  # interpolation makes nothing larger
-            return np.zeros((self.photo.height, self.photo.width), bool)
-        mask = self.home.area_home(plane) >= threshold
         smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
+        parts = Components.of(self.home.mask_home(plane, threshold))
         # There is one disc: it is the largest component.
-        return without_small(largest_alone(mask) if code == "OD" else mask, smallest)
+        parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
+        self._masks[code] = parts.mask
+        self._objects[code] = parts.objects(plane, self.home, self.anatomy)  # which may ask for the disc's mask
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
         if code not in self._objects:
-            self._objects[code] = find_objects(self.mask(code), self._plane(code), self.home, self.anatomy)
+            self._seek(code)
         return self._objects[code]
 
     def count(self, code: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -39,36 +39,82 @@ class LesionObject:
         }
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Components:
+    """The 8-connected components of a mask, found once: to leave some out, and to measure those that stay.
+
+    mask: (H, W) bool, the pixels of all that stay. box: the rows and columns in which they were sought, None where
+    there are none. labels: (h, w) int32 in the box, 0 outside all. stats, centers: a row for each label, as cv2 gives
+    them. kept: (labels,) bool, False for label 0.
+    """
+
+    mask: np.ndarray
+    box: tuple[slice, slice] | None
+    labels: np.ndarray
+    stats: np.ndarray
+    centers: np.ndarray
+    kept: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Components:
+        """All of a mask's."""
+        box = _box(mask)
+        if box is None:
+            none = np.zeros((0, 5), np.int32)
+            return cls(mask, None, none, none, np.zeros((0, 2)), np.zeros(0, bool))
+        count, labels, stats, centers = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
+        return cls(mask, box, np.asarray(labels, np.int32), stats, centers, np.arange(count) > 0)
+
+    def at_least(self, smallest_px: float) -> Components:
+        """Without those of fewer pixels."""
+        return self._keeping(self.kept & (self.stats[:, cv2.CC_STAT_AREA] >= smallest_px))
+
+    def largest(self) -> Components:
+        """The largest alone."""
+        areas = np.where(self.kept, self.stats[:, cv2.CC_STAT_AREA], 0)
+        return self._keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
+
+    def objects(self, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
+        """Each as an object, largest first. plane: (n, n) probabilities over the frame that the mask was made of."""
+        count = int(self.kept.sum())
+        if self.box is None or not count:
+            return ()
+        # As numpy's nonzero, which takes far longer.
+        places = np.asarray(cv2.findNonZero(_bytes(self.mask[self.box])), np.intp).reshape(-1, 2)
+        which = (np.cumsum(self.kept) - 1)[self.labels[places[:, 1], places[:, 0]]]
+        corner = np.array([self.box[1].start + 0.5, self.box[0].start + 0.5])  # of the first pixel's center
+        xy = places + corner
+        areas = self.stats[self.kept, cv2.CC_STAT_AREA].astype(int)
+        sure = np.bincount(which, _sampled(plane, home, xy), count) / areas
+        nearest = np.full(count, np.inf)
+        away = anatomy.fovea_distances_dd(xy)
+        if away is not None:
+            np.minimum.at(nearest, which, away)
+        middle = self.centers[self.kept] + corner
+        quadrants = anatomy.quadrants(middle) or [None] * count
+        return tuple(
+            LesionObject(
+                float(middle[k, 0]),
+                float(middle[k, 1]),
+                int(areas[k]),
+                None if away is None else float(nearest[k]),
+                quadrants[k],
+                float(min(1.0, sure[k])),
+            )
+            for k in np.argsort(-areas, kind="stable")
+        )
+
+    def _keeping(self, kept: np.ndarray) -> Components:
+        if self.box is None or (kept == self.kept).all():
+            return self
+        mask = np.zeros_like(self.mask)
+        mask[self.box] = kept[self.labels]
+        return replace(self, mask=mask, kept=kept)
+
+
 def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
     """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame it was made of."""
-    box = _box(mask)
-    if box is None:
-        return ()
-    cut = _bytes(mask[box])
-    count, labels, stats, centers = cv2.connectedComponentsWithStats(cut, connectivity=8)
-    places = np.asarray(cv2.findNonZero(cut), np.intp).reshape(-1, 2)  # as numpy's nonzero, which takes far longer
-    which = np.asarray(labels, np.int32)[places[:, 1], places[:, 0]] - 1
-    corner = np.array([box[1].start + 0.5, box[0].start + 0.5])  # of the first pixel's center
-    xy = places + corner
-    areas = stats[1:, cv2.CC_STAT_AREA].astype(int)
-    sure = np.bincount(which, _sampled(plane, home, xy), count - 1) / areas
-    nearest = np.full(count - 1, np.inf)
-    away = anatomy.fovea_distances_dd(xy)
-    if away is not None:
-        np.minimum.at(nearest, which, away)
-    middle = centers[1:] + corner
-    quadrants = anatomy.quadrants(middle) or [None] * (count - 1)
-    return tuple(
-        LesionObject(
-            float(middle[k, 0]),
-            float(middle[k, 1]),
-            int(areas[k]),
-            None if away is None else float(nearest[k]),
-            quadrants[k],
-            float(min(1.0, sure[k])),
-        )
-        for k in np.argsort(-areas, kind="stable")
-    )
+    return Components.of(mask).objects(plane, home, anatomy)
 
 
 def by_quadrant(objects: Sequence[LesionObject], anatomy: Anatomy) -> dict[str, int] | None:
@@ -83,28 +129,6 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 
-def without_small(mask: np.ndarray, smallest_px: float) -> np.ndarray:
-    """The mask without its 8-connected components of fewer pixels."""
-    box = _box(mask)
-    if smallest_px <= 1 or box is None:
-        return mask
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= smallest_px
-    keep[0] = False
-    return mask if keep.sum() == count - 1 else _within(mask, box, keep[np.asarray(labels, np.int32)])
-
-
-def largest_alone(mask: np.ndarray) -> np.ndarray:
-    """The mask's largest 8-connected component alone."""
-    box = _box(mask)
-    if box is None:
-        return mask
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
-    if count <= 2:
-        return mask
-    return _within(mask, box, labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
-
-
 def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
     """The rows and columns that hold all of a mask (H, W) bool; None where it is empty.
 
@@ -116,13 +140,6 @@ def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
 
 def _bytes(mask: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(mask).view(np.uint8)
-
-
-def _within(mask: np.ndarray, box: tuple[slice, slice], kept: np.ndarray) -> np.ndarray:
-    """A mask of that shape with these values in the box, and False elsewhere."""
-    whole = np.zeros_like(mask)
-    whole[box] = kept
-    return whole
 
 
 def _sampled(plane: np.ndarray, home: Home, xy: np.ndarray) -> np.ndarray:

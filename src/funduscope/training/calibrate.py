@@ -21,7 +21,7 @@ from funduscope.predict.card import Card
 from funduscope.predict.conformal import fit_quantile
 from funduscope.predict.findings import Findings
 from funduscope.predict.landmarks import usual_distance
-from funduscope.predict.objects import without_small
+from funduscope.predict.objects import Components
 from funduscope.predict.predictor import Predictor
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
@@ -247,8 +247,7 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
     """Dice of the pixels of all photos together, components below the area taken out."""
     overlap = marked = true = 0
     for photo in photos:
-        mask = photo.probs[code] >= threshold * 255
-        mask = without_small(mask, smallest_px2)
+        mask = Components.of(photo.probs[code] >= threshold * 255).at_least(smallest_px2).mask
         truth = photo.truths[code]
         overlap += int(np.count_nonzero(mask & truth))
         marked += int(np.count_nonzero(mask))
