@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,14 @@ from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import Case, Labels
 from funduscope.framing import Home
+from funduscope.network.network import build
+from funduscope.predict.card import Card
 from funduscope.predict.conformal import grade_set
 from funduscope.predict.edema import weighed
+from funduscope.predict.predictor import Predictor
+from funduscope.predict.runtime import TorchRuntime
+from funduscope.recipe import Recipe
+from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
     FEWEST_OF_RISK,
     FEWEST_POSITIVE,
@@ -20,6 +27,8 @@ from funduscope.training.calibrate import (
     RIDGE,
     Seen,
     _fit_evidence,
+    _see,
+    calibrate,
     dice,
     false_share,
     fit_linear,
@@ -137,3 +146,35 @@ def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     held = np.mean([grade in grade_set(row, quantile) for row, grade in zip(probs, grades, strict=True)])
     assert 0.9 <= held < 0.92
     assert fit_sets([unknown], temperature=1.0) is None
+
+
+def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
+    cases: list[Case], tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is fixed on them is what it would be if each had been looked at closely, too."""
+    sides: list[int] = []
+
+    class Noting(TorchRuntime):
+        """Notes how wide each picture is."""
+
+        def __call__(self, images: np.ndarray):
+            sides.append(images.shape[2])
+            return super().__call__(images)
+
+    predictor = Predictor(Noting(build(tiny).eval(), Card.of(tiny)))
+    graded = [case for case in cases if case.dataset == "idrid-B"]
+    plain = [replace(case, labels=Labels(grade=case.labels.grade or 1)) for case in graded]
+    known = calibrate(predictor, plain)
+    assert set(sides) == {tiny.views.whole_px}
+    calibrate(predictor, cases)
+    assert tiny.views.close_px in sides
+    monkeypatch.setattr(module, "_needs_lesions", lambda _: True)
+    assert calibrate(predictor, plain) == known
+
+
+def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny: Recipe) -> None:
+    healthy = replace(next(case for case in cases if case.dataset == "idrid-B"), labels=Labels(grade=0))
+    predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
+    assert _see(predictor, healthy).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
+    doubted = replace(healthy, dataset="eyepacs400")
+    assert not _see(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]

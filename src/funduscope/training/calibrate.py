@@ -15,6 +15,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.implied import implied
+from funduscope.evaluate import DOUBTED
 from funduscope.framing import Home
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
@@ -66,7 +67,11 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
 
     The predictor's own card must be neutral: temperatures of 1.
     """
-    seen = [photo for photo in (_see(predictor, case) for case in cases) if photo is not None]
+    # Many graded photos say nothing of lesions or edema: the close view, most of the work, is spared them.
+    plain = Predictor(predictor.runtime)
+    plain.card = replace(predictor.card, structures=(), close=())
+    looked = (_see(predictor if _needs_lesions(case) else plain, case) for case in cases)
+    seen = [photo for photo in looked if photo is not None]
     card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
     temperatures = {}
     for task in ("grade", "dme"):
@@ -95,6 +100,17 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
     )
 
 
+def _needs_lesions(case: Case) -> bool:
+    """Whether anything that is fixed here asks for the photo's lesion maps: outlined or absent lesions, edema risk."""
+    labels = implied(case.labels)
+    return labels.dme is not None or any(not mask.is_absent for mask in labels.masks.values()) or _healthy(case)
+
+
+def _healthy(case: Case) -> bool:
+    """Whether any lesion found in the photo is false."""
+    return case.labels.grade == 0 and case.dataset not in DOUBTED
+
+
 def _see(predictor: Predictor, case: Case) -> Seen | None:
     try:
         photo = Photo.open(case.path)
@@ -106,7 +122,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     labels, side = implied(case.labels), predictor.card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
-    healthy = frozenset(absent if labels.grade == 0 else ())
+    healthy = frozenset(absent if _healthy(case) else ())
     truths = {
         code: found.home.area_in(mask.load(photo.height, photo.width)) >= 0.5
         for code, mask in masks.items()

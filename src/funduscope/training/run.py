@@ -199,7 +199,8 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
     checkpoint.save(path, held.recipe, {"weights": held.group("weights")}, card.to_dict(), held.progress)
     (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
     if validation:
-        _score(Predictor(TorchRuntime(network, card)), validation, folder / "scores" / "validation", progress)
+        scoring = Predictor(TorchRuntime(network, card, bfloat16=fast))
+        _score(scoring, validation, folder / "scores" / "validation", progress)
     _keep_dated(folder)
     return path
 
