@@ -15,6 +15,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -43,6 +44,8 @@ def main() -> int:
         print(
             f"\n{report.photos} photos, {len(report.findings)} findings in {time.monotonic() - began:.0f} s;", end=" "
         )
+        kinds = Counter(f"{one.kind} ({one.severity})" for one in report.findings)
+        print(f"{', '.join(f'{count} {kind}' for kind, count in kinds.most_common())};", end=" ")
         print(f"doctor.html {page / 1e6:.1f} MB, kept on disk {_size(Path(place) / 'cache') / 1e6:.0f} MB.")
     return 0
 
