@@ -23,6 +23,7 @@ from funduscope.predict.objects import (
     Components,
     LesionObject,
     by_quadrant,
+    find_objects,
     nearest_fovea_dd,
 )
 from funduscope.predict.rules import Advice, Checked, advise, check, support
@@ -154,6 +155,8 @@ class Findings:
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
+        if code in self._masks and code not in self._objects:  # a mask that was corrected by hand
+            self._objects[code] = find_objects(self._masks[code], self._plane(code), self.home, self.anatomy)
         if code not in self._objects:
             self._seek(code)
         return self._objects[code]
