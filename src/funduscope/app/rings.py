@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from funduscope.predict.findings import Findings
+from funduscope.predict.objects import centers_of
 from funduscope.predict.outline import trace
 
 Rings = list[np.ndarray]
@@ -19,12 +20,13 @@ def rings_of(findings: Findings, code: str) -> list[Rings]:
     if width == 0:
         return []
     cut = np.ascontiguousarray(mask[top : top + height, left : left + width])
-    _, labels, stats, centers = cv2.connectedComponentsWithStats(cut.view(np.uint8), connectivity=8)
-    # As `find_objects` counts them, so that a lesion is known again by its center and area to the last digit.
-    middle = centers + np.array([left + 0.5, top + 0.5])
-    places = {(*middle[label], int(stats[label, cv2.CC_STAT_AREA])): label for label in range(1, len(stats))}
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(cut.view(np.uint8), connectivity=8)
+    labels, areas = np.asarray(labels), stats[1:, cv2.CC_STAT_AREA].astype(int)
+    pixels = np.asarray(cv2.findNonZero(cut.view(np.uint8)), np.intp).reshape(-1, 2)
+    middle = centers_of(pixels + np.array([left, top]), labels[pixels[:, 1], pixels[:, 0]] - 1, areas)
+    places = {(*middle[k], int(area)): k + 1 for k, area in enumerate(areas)}
     held: dict[int, Rings] = {}
     for ring in trace(cut).rings:  # the points of a hole's edge, too, are pixels of the lesion around it
         x, y = ring[0, 0]
-        held.setdefault(int(np.asarray(labels)[y, x]), []).append(ring + np.array([left, top], np.int32))
+        held.setdefault(int(labels[y, x]), []).append(ring + np.array([left, top], np.int32))
     return [held[places[one.x_px, one.y_px, one.area_px]] for one in findings.objects(code)]

@@ -44,15 +44,14 @@ class Components:
     """The 8-connected components of a mask, found once: to leave some out, and to measure those that stay.
 
     mask: (H, W) bool, the pixels of all that stay. box: the rows and columns in which they were sought, None where
-    there are none. labels: (h, w) int32 in the box, 0 outside all. stats, centers: a row for each label, as cv2 gives
-    them. kept: (labels,) bool, False for label 0.
+    there are none. labels: (h, w) int32 in the box, 0 outside all. stats: a row for each label, as cv2 gives them.
+    kept: (labels,) bool, False for label 0.
     """
 
     mask: np.ndarray
     box: tuple[slice, slice] | None
     labels: np.ndarray
     stats: np.ndarray
-    centers: np.ndarray
     kept: np.ndarray
 
     @classmethod
@@ -61,9 +60,9 @@ class Components:
         box = _box(mask)
         if box is None:
             none = np.zeros((0, 5), np.int32)
-            return cls(mask, None, none, none, np.zeros((0, 2)), np.zeros(0, bool))
-        count, labels, stats, centers = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
-        return cls(mask, box, np.asarray(labels, np.int32), stats, centers, np.arange(count) > 0)
+            return cls(mask, None, none, none, np.zeros(0, bool))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
+        return cls(mask, box, np.asarray(labels, np.int32), stats, np.arange(count) > 0)
 
     def at_least(self, smallest_px: float) -> Components:
         """Without those of fewer pixels."""
@@ -82,15 +81,15 @@ class Components:
         # As numpy's nonzero, which takes far longer.
         places = np.asarray(cv2.findNonZero(_bytes(self.mask[self.box])), np.intp).reshape(-1, 2)
         which = (np.cumsum(self.kept) - 1)[self.labels[places[:, 1], places[:, 0]]]
-        corner = np.array([self.box[1].start + 0.5, self.box[0].start + 0.5])  # of the first pixel's center
-        xy = places + corner
+        places += (self.box[1].start, self.box[0].start)
+        xy = places + 0.5
         areas = self.stats[self.kept, cv2.CC_STAT_AREA].astype(int)
         sure = np.bincount(which, _sampled(plane, home, xy), count) / areas
         nearest = np.full(count, np.inf)
         away = anatomy.fovea_distances_dd(xy)
         if away is not None:
             np.minimum.at(nearest, which, away)
-        middle = self.centers[self.kept] + corner
+        middle = centers_of(places, which, areas)
         quadrants = anatomy.quadrants(middle) or [None] * count
         return tuple(
             LesionObject(
@@ -115,6 +114,14 @@ class Components:
 def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
     """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame it was made of."""
     return Components.of(mask).objects(plane, home, anatomy)
+
+
+def centers_of(places: np.ndarray, which: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """(K, 2) x, y: centers of mass of K components, in photo pixels. places: (N, 2) whole pixels of the photo; which:
+    (N,) the component of each; areas: (K,) how many each has. From whole numbers, so the same to the last digit
+    whatever part of the photo they were sought in: a lesion is known again by its center and area."""
+    sums = [np.bincount(which, places[:, axis], len(areas)) for axis in (0, 1)]
+    return np.stack(sums, axis=1) / areas[:, None] + 0.5
 
 
 def by_quadrant(objects: Sequence[LesionObject], anatomy: Anatomy) -> dict[str, int] | None:
