@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from funduscope.app.many import as_csv, rows
 from funduscope.app.printing import pages_pdf
+from funduscope.app.reading import read, small_picture
 from funduscope.app.serve import OPTIONS, free_port
 from funduscope.app.shelf import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Shelf
 from funduscope.app.visits import compare
@@ -90,6 +91,18 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
     } | found
     picture = cv2.imencode(".jpg", np.zeros((60, 90, 3), np.uint8))[1].tobytes()
     return Entry(key, f"{key}.jpg", b"x" * size, told, picture)
+
+
+def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
+    eye = draw_eye(3, width_px=1200)
+    seen: list[Findings] = []
+    answer = read(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", glance=seen.append)
+    assert not isinstance(answer, Failure)
+    (first,) = seen
+    assert first.grade == answer[1].findings.grade
+    picture = cv2.imdecode(np.frombuffer(small_picture(first.photo), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape[1] == 960 < eye.pixels.shape[1]
 
 
 def test_what_needs_a_look_comes_first() -> None:

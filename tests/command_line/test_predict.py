@@ -125,7 +125,7 @@ def test_a_fault_of_the_program_costs_one_photo_too(
 
     look = Predictor.look
 
-    def fails_once(self: Predictor, image: np.ndarray):
+    def fails_once(self: Predictor, *_: object):
         monkeypatch.setattr(Predictor, "look", look)
         raise RuntimeError("secret")
 

@@ -112,6 +112,26 @@ def test_the_close_view_is_looked_at_only_where_it_is_needed(painted):
     assert runtime.sizes == [(1, 128, 128, 3)]
 
 
+def test_the_grade_is_told_before_lesions_are_sought(painted):
+    runtime, seen = SeesPaint(), []
+
+    def glance(findings: Findings) -> None:
+        seen.append((findings, len(runtime.sizes)))
+
+    found = Predictor(runtime)(painted.pixels, glance=glance)
+    (first, looks) = seen.pop()
+    assert not seen
+    assert looks == 1, "the close view comes after"
+    assert first.grade == found.grade
+    assert first.grade_probs == pytest.approx(found.grade_probs)
+    told = first.to_dict()
+    jsonschema.validate(told, findings_schema())
+    assert [told[key] for key in ("lesions", "dme", "rules")] == [None] * 3, "nobody has looked yet"
+    runtime.card = replace(runtime.card, close=())
+    Predictor(runtime)(painted.pixels, glance=glance)
+    assert not seen, "where nothing is left to wait for, the answer itself is as soon"
+
+
 def test_orientation_in_the_metadata_changes_nothing(model, painted, tmp_path):
     told = {}
     for orientation, turn in TURNS.items():

@@ -48,6 +48,15 @@ def show_answers(found: Mapping[str, Any], words: Words) -> None:
         _evidence(found, words)
 
 
+def show_first(found: Mapping[str, Any], picture: bytes, words: Words) -> None:
+    """The grade beside a small picture, while the rest of the answer is still sought. found: as in findings.json."""
+    photo, beside = st.columns([3, 2], gap="medium")
+    photo.image(picture, width="stretch")
+    with beside:
+        _grade(found, words)
+        st.info(words("first.more"))
+
+
 def show_warnings(found: Mapping[str, Any], words: Words) -> None:
     """What a reader should know beside the answer, and what this is not."""
     if found["warnings"]:

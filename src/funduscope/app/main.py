@@ -9,19 +9,20 @@ import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from funduscope.app.answers import STYLE, escaped
+from funduscope.app.answers import STYLE, escaped, show_first
 from funduscope.app.many_view import show_many
 from funduscope.app.one_view import show_one
-from funduscope.app.reading import DEMO_PHOTO, demo_photo, model, read
+from funduscope.app.reading import DEMO_PHOTO, demo_photo, model, read, small_picture
 from funduscope.app.saving_view import take_up
 from funduscope.app.serve import UPLOAD_MB
 from funduscope.app.shelf import Shelf
 from funduscope.app.visits_view import show_visits
 from funduscope.languages import LANGUAGES, Words
 from funduscope.photo import LIMITS
-from funduscope.predict.findings import Failure
+from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.letters import face
 from funduscope.predict.outline import Palette
+from funduscope.predict.predictor import Glance
 from funduscope.predict.report import printable
 
 PAGE_FONT: Final = "Source Sans"
@@ -103,16 +104,26 @@ def _take_in(shelf: Shelf, words: Words) -> None:
 
 
 def _read_all(shelf: Shelf, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
-    """Reads every file, with progress, and begins the page anew; a file: its name, its id, what gives its bytes."""
+    """Reads every file, with progress, and begins the page anew. Of a single one the grade is shown at once.
+
+    files: of each its name, its id, and what gives its bytes.
+    """
     bar = st.progress(0.0, text=words("upload.reading", {"number": 1, "count": len(files)}))
+    place = st.empty()
+
+    def glance(findings: Findings) -> None:
+        with place.container():
+            show_first(findings.to_dict(), small_picture(findings.photo), words)
+
     for number, (name, file_id, data) in enumerate(files):
         bar.progress(number / len(files), text=words("upload.reading", {"number": number + 1, "count": len(files)}))
         if file_id not in shelf.done:  # else it was read before this run was interrupted
-            key = _read_one(shelf, data(), printable(name))
+            key = _read_one(shelf, data(), printable(name), glance if len(files) == 1 else None)
             st.session_state.current = key or st.session_state.get("current")
             shelf.done.add(file_id)
             _let_go(file_id)
     bar.empty()
+    place.empty()
     shelf.done.clear()
     st.session_state.batch += 1
     st.session_state.view = "many" if len(files) > 1 and len(shelf.entries) > 1 else "one"
@@ -127,11 +138,11 @@ def _let_go(file_id: str) -> None:
         store.remove_file(context.session_id, file_id)
 
 
-def _read_one(shelf: Shelf, data: bytes, name: str) -> str | None:
+def _read_one(shelf: Shelf, data: bytes, name: str, glance: Glance | None) -> str | None:
     """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
     if data.startswith(ZIP):
         return take_up(shelf, data, name)
-    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard")
+    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", glance)
     if isinstance(answer, Failure):
         shelf.refuse(answer)
         return None

@@ -11,6 +11,8 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+import numpy as np
 import simplejpeg
 import streamlit as st
 
@@ -24,12 +26,15 @@ from funduscope.photo import Photo
 from funduscope.predict.ensemble import Ensemble
 from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.outline import Palette
-from funduscope.predict.predictor import Predictor
+from funduscope.predict.predictor import Glance, Predictor
 from funduscope.predict.what_if import Change, what_if
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
 """Of the photo in the browser: its own pixels, without chroma subsampling, without what a camera wrote beside them."""
+
+_SMALL_PX: Final = 960
+"""As wide as the photo stands on a page of usual width."""
 
 _TABLES: Final = ("pandas", "pyarrow")
 """What Streamlit draws its tables with, and imports when it draws the first: a second that the first answer need not
@@ -58,13 +63,15 @@ def demo_photo() -> bytes:
     return (resources.files("funduscope") / "demo" / DEMO_PHOTO).read_bytes()
 
 
-def read(data: bytes, name: str, palette: Palette = "standard") -> tuple[Entry, Opened] | Failure:
+def read(
+    data: bytes, name: str, palette: Palette = "standard", glance: Glance | None = None
+) -> tuple[Entry, Opened] | Failure:
     """Reads one file; whatever is wrong with it becomes a `Failure`, never an exception that would hold its name.
 
-    palette: of the small picture that the PDF takes.
+    palette: of the small picture that the PDF takes. glance: is given the grade before lesions are sought.
     """
     try:
-        findings = _answered(data, name)
+        findings = _answered(data, name, glance)
         opened = _opened(findings)
         entry = Entry(findings.photo.sha256, name, data, _told(findings), marked_jpeg(findings, palette), palette)
     except PhotoError as error:
@@ -92,9 +99,19 @@ def filled_in(shown: Findings) -> tuple[Change, ...]:
         return what_if(model(), shown)
 
 
-def _answered(data: bytes, name: str) -> Findings:
+def small_picture(photo: Photo) -> bytes:
+    """A JPEG of a photo, `_SMALL_PX` wide at most."""
+    height = max(1, round(photo.height * _SMALL_PX / photo.width))
+    pixels = photo.pixels
+    if photo.width > _SMALL_PX:
+        pixels = cv2.resize(pixels, (_SMALL_PX, height), interpolation=cv2.INTER_AREA)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_JPEG_QUALITY, colorspace="RGB")
+
+
+def _answered(data: bytes, name: str, glance: Glance | None = None) -> Findings:
     with _ONE_AT_A_TIME:  # two at once would be no quicker, and take twice the memory
-        return model()(Photo.open(data, name=name))
+        answers, photo = model(), Photo.open(data, name=name)
+        return answers(photo, glance=glance) if isinstance(answers, Predictor) else answers(photo)
 
 
 def _internal(data: bytes, name: str, error: Exception) -> Failure:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import webbrowser
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +68,7 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
     flags = {name.replace(".", "_"): value for name, value in options.items() if name in known}
     with resources.as_file(resources.files("funduscope") / "app" / "page.py") as page:
         bootstrap.load_config_options(flags)
+        threading.Thread(target=_get_ready, daemon=True).start()
         bootstrap.run(str(page), False, [], flags)
 
 
@@ -82,6 +84,14 @@ def free_port(port: int | None) -> int:
             return candidate
     taken = f"{PORT} to {PORT + 19} are" if port is None else f"{port} is"
     raise PhotoError("E_CONFIG", f"port {taken} taken on this machine; expected a free one: name another with --port")
+
+
+def _get_ready() -> None:
+    """Loads the model while the browser starts; a page that comes sooner waits for this rather than beginning anew."""
+    from funduscope.app.reading import model
+
+    with suppress(Exception):  # a model that cannot be loaded is told of on the page, which asks for it again
+        model()
 
 
 def _open_browser(address: str, port: int) -> None:

@@ -18,14 +18,7 @@ from funduscope.predict.edema import exudate_evidence, weighed
 from funduscope.predict.explain import cams_of
 from funduscope.predict.gradability import Quality
 from funduscope.predict.landmarks import find_landmarks
-from funduscope.predict.objects import (
-    MOST_TOLD,
-    Components,
-    LesionObject,
-    by_quadrant,
-    find_objects,
-    nearest_fovea_dd,
-)
+from funduscope.predict.objects import MOST_TOLD, Components, LesionObject, by_quadrant, find_objects, nearest_fovea_dd
 from funduscope.predict.rules import Advice, Checked, advise, check, support
 from funduscope.predict.runtime import Outputs
 from funduscope.predict.words import note
@@ -271,7 +264,7 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
     exudates = None
     if "EX" in card.structures and (seen := (close if "EX" in card.close else whole).structures) is not None:
         exudates = exudate_evidence(seen[0, card.structures.index("EX")], fovea, framed.home)
-    grade_probs = None if whole.grade is None else _softmax(whole.grade[0] / card.temperatures["grade"])
+    grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
     return Findings(
         photo,
         framed.home,
@@ -292,6 +285,11 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
         cams=cams_of(whole, card, exudates),
         training_distance=distance_of(None if whole.features is None else whole.features[0], card.distance),
     )
+
+
+def grade_probabilities(logits: np.ndarray, card: Card) -> np.ndarray:
+    """(1, 5) logits of one photo to its calibrated probabilities (5,)."""
+    return _softmax(logits[0] / card.temperatures["grade"])
 
 
 def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from funduscope.framing import Frame, frame
 from funduscope.measure import small_frame
 from funduscope.photo import Note, Photo, PhotoError
 from funduscope.predict.bands import look_in_bands
-from funduscope.predict.findings import Failure, Findings, interpret
+from funduscope.predict.findings import Failure, Findings, grade_probabilities, interpret
 from funduscope.predict.fundus import looked_at, shipped
 from funduscope.predict.gradability import Quality, judge
 from funduscope.predict.runtime import ModelError, Outputs, Runtime
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Source = str | Path | bytes | Image.Image | np.ndarray | Photo
 
+Glance = Callable[[Findings], None]
+"""Is given what the whole view alone settles, the grade, before the close view is looked at."""
+
 
 class Predictor:
     """Answers for photos, one or a stream. runtime: what turns images into logits, with its card."""
@@ -33,27 +36,37 @@ class Predictor:
         self.runtime = runtime
         self.card = runtime.card
 
-    def __call__(self, photo: Source, *, name: str | None = None) -> Findings:
+    def __call__(self, photo: Source, *, name: str | None = None, glance: Glance | None = None) -> Findings:
         """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
 
-        Raises `PhotoError` for what cannot be decoded or breaks a limit.
+        glance: called with the grade and nothing else, as soon as it is known; lesions take several times as long. Not
+        called where there is no grade, or nothing more to wait for. Raises `PhotoError` for what cannot be decoded or
+        breaks a limit.
         """
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        return self.answer(opened, frame(opened, self.card.close_px))
+        return self.answer(opened, frame(opened, self.card.close_px), glance=glance)
 
-    def answer(self, photo: Photo, framed: Frame) -> Findings:
-        """Findings of a photo that was framed before, at `card.close_px`."""
+    def answer(self, photo: Photo, framed: Frame, *, glance: Glance | None = None) -> Findings:
+        """Findings of a photo that was framed before, at `card.close_px`. glance: as above."""
         reasons, quality = examine(framed, photo.pixels)
         if reasons:
             return Findings(photo, framed.home, self.card, self.runtime.sha256, reasons=reasons, quality=quality)
-        found = interpret(photo, framed, *self.look(framed.image), self.card, self.runtime.sha256)
+        digest = self.runtime.sha256
+
+        def seen(whole: Outputs) -> None:
+            if glance is not None and whole.grade is not None:
+                probs = grade_probabilities(whole.grade, self.card)
+                glance(Findings(photo, framed.home, self.card, digest, quality=quality, grade_probs=probs))
+
+        found = interpret(photo, framed, *self.look(framed.image, seen), self.card, digest)
         return replace(found, quality=quality)
 
-    def look(self, image: np.ndarray) -> tuple[Outputs, Outputs]:
+    def look(self, image: np.ndarray, seen: Callable[[Outputs], None] = lambda whole: None) -> tuple[Outputs, Outputs]:
         """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
 
-        A model that seeks nothing in the close view is not run on it. The whole view is also looked at mirrored, where
-        the card says so: left and right eyes are each other's mirror images.
+        seen: is given the whole view's before the close view is looked at; a model that seeks nothing there is not run
+        on it. The whole view is also looked at mirrored, where the card says so: left and right eyes are each other's
+        mirror images.
         """
         card = self.card
         size = (card.whole_px, card.whole_px)
@@ -62,7 +75,10 @@ class Predictor:
         if card.mirrored:
             whole = whole.mean_with(self._run(small[:, ::-1]).mirrored())
         needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
-        return whole, look_in_bands(self._run, image) if needs_close else whole
+        if not needs_close:
+            return whole, whole
+        seen(whole)
+        return whole, look_in_bands(self._run, image)
 
     def _run(self, image: np.ndarray) -> Outputs:
         """The outputs of one picture; a model that answers with NaN or infinity must not look like one of grade 0."""
