@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -47,11 +47,11 @@ class Timed(Predictor):
         self.card = card
         self.seconds: list[float] = []
 
-    def look(self, image: np.ndarray) -> tuple[Outputs, Outputs]:
+    def look(self, image: np.ndarray, *told: Any) -> tuple[Outputs, Outputs]:
         begun = time.perf_counter()
-        seen = super().look(image)
+        looked = super().look(image, *told)
         self.seconds.append(time.perf_counter() - begun)
-        return seen
+        return looked
 
 
 def at_size(card: Card, close_px: int) -> Card:

@@ -24,6 +24,9 @@ import pypdfium2
 from benchmarks.page import FLAGS, free_port, wait_for_server
 from playwright.sync_api import Page, sync_playwright
 
+import funduscope
+from funduscope.predict.fill import fill
+
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 DEMO = resources.files("funduscope") / "demo" / "hrf_07_dr.jpg"
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
@@ -81,7 +84,7 @@ def _papers() -> None:
         ("sheet-hindi.jpg", "sheet.pdf", ["--pdf", "--sheet", "--language", "hi"]),
     ):
         with _predicted(*options) as folder:
-            page = pypdfium2.PdfDocument(folder / pdf)[0].render(scale=1.5)
+            page = pypdfium2.PdfDocument(folder / pdf)[0].render(scale=1.5)  # pyright: ignore[reportArgumentType] (a float is meant)
             _write(image, cv2.cvtColor(np.asarray(page.to_pil().convert("RGB")), cv2.COLOR_RGB2BGR))
 
 
@@ -165,22 +168,27 @@ def _correct() -> None:
 
 
 def _visits() -> None:
-    """The photo and itself turned and smaller, as if two years had passed without a change."""
-    demo = DEMO.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(demo, np.uint8), cv2.IMREAD_COLOR)
-    assert pixels is not None
+    """The photo with its larger lesions filled in, and itself turned and smaller, as if they had come in two years."""
+    findings = funduscope.load()(str(DEMO))
+    pixels = findings.photo.pixels
+    outlined = np.logical_or.reduce([findings.mask(code) for code in ("HE", "EX")])
+    before = _jpeg(fill(pixels, outlined, findings.home))
     turn = cv2.getRotationMatrix2D((pixels.shape[1] / 2, pixels.shape[0] / 2), 4, 0.97)
-    later = cv2.imencode(".jpg", cv2.warpAffine(pixels, turn, pixels.shape[1::-1]))[1].tobytes()
+    later = _jpeg(cv2.warpAffine(pixels, turn, pixels.shape[1::-1]))
     with _visit(1280, 1000, "dark") as page:
-        _drop(page, ("visit-2024.jpg", demo), ("visit-2026.jpg", later))
+        _drop(page, ("visit-2024.jpg", before), ("visit-2026.jpg", later))
         choice = page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits"))
         choice.click()
         said = page.get_by_text("Seen in both:")
         said.wait_for()
         _settled(page)
-        choice.evaluate("node => { node.scrollIntoView(); window.scrollBy(0, -100); }")
+        choice.evaluate("node => { node.scrollIntoView(); window.scrollBy(0, -160); }")
         page.wait_for_timeout(300)
         _write("app-visits.jpg", _seen(page))
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def _seen(page: Page) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.trust MODEL --data DATA --fold 0
 
-Needs a model whose card has a quantile and a reference (every run has; the shipped one by fix_card.py). The test fold
+Needs a model whose card has a quantile and a reference (every run has). The test fold
 is FOLD, the next one the validation fold on which everything in the card was fixed. Looking takes minutes and is kept
 in --cache. Sections: conformal (coverage and size of grade sets by data set and by grade; other scores beside the one
 that was chosen, each fitted on half of the validation photos and judged on the other half), refusing (risk against
