@@ -22,7 +22,9 @@ from funduscope.data.drawn import write_idrid
 from funduscope.data.folds import write_folds
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
+from funduscope.loading import load
 from funduscope.network.network import build
+from funduscope.predict.fundus import FundusTest
 from funduscope.recipe import load_recipe
 from funduscope.training.run import run
 
@@ -157,6 +159,20 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(
     (folder / "scores" / "blur" / "scores.json").unlink()
     fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert made == ["blur"]
+
+
+def test_no_photo_is_refused_where_models_are_compared(
+    compared: Path, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(compared / "grades", folder)
+    (folder / "scores" / "test" / "scores.json").unlink()
+    monkeypatch.setattr(FundusTest, "shows", lambda self, measures: "other")
+    assert load(folder)(cases[0].path).reasons, "elsewhere it would be"
+    fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    rows = [json.loads(row) for row in (folder / "scores" / "test" / "photos.jsonl").read_text("utf-8").splitlines()]
+    assert [row["refused"] for row in rows] == [False] * len(rows)
+    assert all(row["predicted_grade"] is not None for row in rows)
 
 
 def test_scores_of_other_weights_are_made_again(compared: Path, cases: list[Case], tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
     wanted = [part for part in PARTS if asked[part] and not _is_there(folder / "scores" / part, asked[part], hashes)]
-    predictor = load(folder) if wanted else None
+    # Which photos are refused does not depend on the model, and would only hide what the models differ in.
+    predictor = Predictor(load(folder).runtime, refuses=False) if wanted else None
     for part in wanted:
         assert predictor is not None
         mine = asked[part]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funduscope.compare.gather import DASH, SHIFTS, TRAINING, Run
-from funduscope.compare.measures import Measure, Row
+from funduscope.compare.measures import Measure
 from funduscope.compare.paired import Difference, gap, shift
 from funduscope.compare.sections import Comparison
 from funduscope.compare.shifts import IN_WORDS
@@ -64,19 +64,8 @@ def _shift_table(comparison: Comparison, part: str) -> Table | None:
     photos = {one: {change.photos for (_, mine), change in found.items() if mine == one and change} for one in measures}
     heads = [("run", ""), *((one.kind.shown, f"{one.dataset}, {_range(photos[one])} photos") for one in measures)]
     columns = [[cell(run, one) for run in comparison.runs] for one in measures]
-    heads.append(("refused", "photos"))
-    columns.append([_refused(run.rows["validation"], run.rows[part]) for run in comparison.runs])
     title = {"color": "Under another lamp and sensor: strong color shift", "blur": "Out of focus: strong blur"}[part]
     return Table(title, says, heads, comparison.table_lines(columns))
-
-
-def _refused(plain: dict[str, Row], shifted: dict[str, Row]) -> Cell:
-    """How many of the same photos a run refused to grade, before and after."""
-    both = plain.keys() & shifted.keys()
-    if not both:
-        return Cell(DASH)
-    before, after = (sum(bool(rows[key]["refused"]) for key in both) for rows in (plain, shifted))
-    return Cell(f"{before} → {after}", f"of {len(both)}")
 
 
 def _range(counts: set[int]) -> str:

@@ -91,9 +91,10 @@ def _answers(run: Run) -> list[str]:
 def method_section(command: str) -> Section:
     """How the page was made, so that anybody can make it again."""
     says = [
-        "Every score is by docs/protocol.md: in the photo's own pixels, each data set by itself, refused photos "
-        "counted as the worst answer. Intervals are of 95 %, by bootstrap over visits, 1000 draws (200 for training "
-        "photos); with few visits (the four photos of a fold of IDRiD A) they are too narrow, and indicative only.",
+        "Every score is by docs/protocol.md: in the photo's own pixels, each data set by itself; but no photo is "
+        "refused, since which ones are does not depend on the model. Intervals are of 95 %, by bootstrap over visits, "
+        "1000 draws (200 for training photos); with few visits (the four photos of a fold of IDRiD A) they are too "
+        "narrow, and indicative only.",
         "Tests and losses under shifts add up what each photo's row in photos.jsonl holds; average precision is there "
         "kept in 118 bins of probability instead of 65536 and may differ from the tables by 0.005.",
         "Samples of training and validation photos are fixed by their names: the same for every run.",

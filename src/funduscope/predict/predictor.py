@@ -30,10 +30,15 @@ Glance = Callable[[Findings], None]
 
 
 class Predictor:
-    """Answers for photos, one or a stream. runtime: what turns images into logits, with its card."""
+    """Answers for photos, one or a stream.
 
-    def __init__(self, runtime: Runtime) -> None:
+    runtime: what turns images into logits, with its card. refuses: whether a photo that cannot be graded, or that shows
+    something else, is refused; that is judged without the model, so models are compared without it.
+    """
+
+    def __init__(self, runtime: Runtime, *, refuses: bool = True) -> None:
         self.runtime = runtime
+        self.refuses = refuses
         self.card = runtime.card
 
     def __call__(self, photo: Source, *, name: str | None = None, glance: Glance | None = None) -> Findings:
@@ -48,7 +53,7 @@ class Predictor:
 
     def answer(self, photo: Photo, framed: Frame, *, glance: Glance | None = None) -> Findings:
         """Findings of a photo that was framed before, at `card.close_px`. glance: as above."""
-        reasons, quality = examine(framed, photo.pixels)
+        reasons, quality = examine(framed, photo.pixels) if self.refuses else (not_gradable(framed), None)
         if reasons:
             return Findings(photo, framed.home, self.card, self.runtime.sha256, reasons=reasons, quality=quality)
         digest = self.runtime.sha256
