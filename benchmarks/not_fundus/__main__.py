@@ -45,11 +45,13 @@ GROUPS: Final = {"flat": papers.FAMILIES, "round": rounds.FAMILIES, "medical": m
 PHOTOGRAPHS: Final = ("packages' pictures", "crops of photographs", "photographs in a circle")
 EACH, DRAWN, SPOILED_EVERY = 24, 100, 20
 HIDDEN, MEMBERS, ALPHA = 12, 6, 3.0
-THRESHOLD: Final = 0.25
-"""Below a half: an eye full of lesions looks least like the others, and must not be turned away."""
+THRESHOLD: Final = 0.1
+"""Far below a half: an eye full of lesions looks least like the others, and must not be turned away."""
+SICK: Final = 3
+"""From this grade on an eye counts as sick: few photos, and those whose refusal does most harm."""
 BEYOND, SPOILED_BEYOND, REGULAR = 0.003, 0.05, 0.03
 """The shares of true and of spoiled photos that may lie beyond the reach; what is added to the features' variances."""
-WEIGHTS: Final = {"true": 1.0, "spoiled": 0.3, "rejected": 2.0, "drawn": 1.0, "other": 1.5}
+WEIGHTS: Final = {"true": 1.0, "sick": 4.0, "spoiled": 0.3, "rejected": 2.0, "drawn": 1.0, "other": 1.5}
 
 Look = Callable[[], np.ndarray]
 
@@ -88,11 +90,11 @@ def small(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def looks(path: Path, key: str, spoil: bool) -> list[tuple[str, np.ndarray]]:
-    """A photo as it is and, if wanted, spoiled in every way."""
+def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, np.ndarray]]:
+    """A photo as it is, by its sort, and, if wanted, spoiled in every way."""
     cv2.setNumThreads(1)
     pixels = Photo.open(path).pixels
-    told = [("true", seen(pixels))]
+    told = [(sort, seen(pixels))]
     if spoil:
         rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
         told += [("spoiled", seen(change(pixels, rng))) for change in (*MILD.values(), *SPOILED.values())]
@@ -104,19 +106,22 @@ def looks(path: Path, key: str, spoil: bool) -> list[tuple[str, np.ndarray]]:
 def true_rows(data: Path, workers: int) -> Iterator[Row]:
     """Every photo of the data sets, of `cameras/` and the demo's."""
     cases = placed(read_data([data]))
+    sorts = {case.key: "sick" if (case.labels.grade or 0) >= SICK else "true" for case in cases}
     held = [(c.path, c.key, c.dataset, c.fold) for c in cases if c.labels.quality != "reject"]
     for folder in ("cameras", "demo"):
         files = sorted(path for path in (data / folder).rglob("*") if path.suffix.lower() in (".jpg", ".png", ".tif"))
         held += [(path, f"{folder}/{path.name}", folder, None) for path in files]
     wanted = [number % SPOILED_EVERY == 0 for number in range(len(held))]
     with ProcessPoolExecutor(workers) as pool:
-        told = pool.map(looks, [one[0] for one in held], [one[1] for one in held], wanted, chunksize=8)
+        sort = [sorts.get(one[1], "true") for one in held]
+        told = pool.map(looks, [one[0] for one in held], [one[1] for one in held], sort, wanted, chunksize=8)
         for (_, key, dataset, fold), looked in zip(held, told, strict=True):
             yield from (Row(s, dataset, f"{key} {number}", fold, v) for number, (s, v) in enumerate(looked))
         rejected = [case for case in cases if case.labels.quality == "reject"]
-        told = pool.map(looks, [c.path for c in rejected], [c.key for c in rejected], [False] * len(rejected))
-        for case, ((_, values),) in zip(rejected, told, strict=True):
-            yield Row("rejected", case.dataset, case.key, case.fold, values)
+        sort, unspoiled = ["rejected"] * len(rejected), [False] * len(rejected)
+        told = pool.map(looks, [c.path for c in rejected], [c.key for c in rejected], sort, unspoiled)
+        for case, looked in zip(rejected, told, strict=True):
+            yield from (Row(s, case.dataset, case.key, case.fold, values) for s, values in looked)
     for seed in range(DRAWN):
         style = list(STYLES.values())[seed % len(STYLES)]
         eye = draw_eye(seed, width_px=600, style=style).pixels
@@ -162,7 +167,10 @@ def fitted(rows: list[Row], members: int = MEMBERS) -> FundusTest:
     network = SmallNetwork(center, scale, layers)
     unlimited = FundusTest(network, least, most, THRESHOLD, *spread(rows), np.inf, {})
     away = {sort: [unlimited.distance(row.values) for row in rows if row.sort == sort] for sort in WEIGHTS}
-    reaches = [(away["true"] + away["drawn"], BEYOND), (away["spoiled"] + away["rejected"], SPOILED_BEYOND)]
+    reaches = [
+        (away["true"] + away["sick"] + away["drawn"], BEYOND),
+        (away["spoiled"] + away["rejected"], SPOILED_BEYOND),
+    ]
     reach = max(np.percentile(of, 100 * (1 - beyond)) for of, beyond in reaches if of)
     return replace(unlimited, reach=float(reach))
 
@@ -222,13 +230,14 @@ def _true_tables(rows: list[Row]) -> Iterator[str]:
     for fold in range(5):
         # A photo without a fold is in the first one's part.
         taken |= without(rows, lambda row, fold=fold: row.sort != "other" and (row.fold or 0) == fold)
-    true = [row for row in rows if row.sort in ("true", "drawn")]
+    true = [row for row in rows if row.sort in ("true", "sick", "drawn")]
+    sick = f"of grade {SICK} or more"
     yield "| true photos | lost | of |"
     yield "|---|---|---|"
-    for family in (*dict.fromkeys(row.family for row in true), "all"):
-        chosen = [taken[name_of(row)] for row in true if family in (row.family, "all")]
-        lost = len(chosen) - sum(chosen)
-        yield f"| {family} | {lost} ({100 * lost / len(chosen):.2f} %) | {len(chosen)} |"
+    for family in (*dict.fromkeys(row.family for row in true), sick, "all"):
+        mine = [row for row in true if family in (row.family, "all") or (family == sick and row.sort == "sick")]
+        lost = [row.name for row in mine if not taken[name_of(row)]]
+        yield f"| {family} | {len(lost)} ({100 * len(lost) / len(mine):.2f} %) | {len(mine)} |"
     spoiled = [taken[name_of(row)] for row in rows if row.sort == "spoiled"] or [True]
     yield ""
     yield f"Of {len(spoiled)} spoiled photos, {100 * (1 - np.mean(spoiled)):.1f} % are taken for something else."
