@@ -80,6 +80,13 @@ def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
     assert not {path.name for path in cameras} & set(lost)
 
 
+def test_no_sick_eye_is_lost(shared: Path) -> None:
+    """Photos that could be graded at all; those of the highest grade look least like the others."""
+    sick = [case for case in read_data([shared]) if case.labels.grade == 4 and case.labels.quality != "reject"]
+    assert len(sick) > 50
+    assert [case.key for case in sick if "NOT_FUNDUS" in reasons(Photo.open(case.path).pixels)] == []
+
+
 def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:
     eye = draw_eye(7200, width_px=700).pixels
     dim, grey = (eye * 0.5).astype(np.uint8), np.repeat(eye.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
