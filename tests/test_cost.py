@@ -117,6 +117,7 @@ def test_experts_cost_in_proportion_to_those_that_are_kept(kept: int, share: flo
     assert cost.photo.dense_experts == 4 * one
     assert cost.photo.experts == kept * one
     assert cost.photo.kept == share
+    assert cost.photo.in_proportion == cost.photo.experts
     assert cost.photo.dense - cost.photo.total == (4 - kept) * one
     assert cost.stated[0].counted.experts == pytest.approx(kept * one * 1.5)
 
@@ -154,6 +155,7 @@ def test_experts_of_every_kind_are_counted(kind: str):
     assert 1 / 3 - 1e-9 <= work.kept <= 1
     assert 0 < work.experts < work.dense_experts or work.kept == 1
     assert work.total - work.experts == work.dense - work.dense_experts
+    assert work.experts == pytest.approx(work.in_proportion, rel=0.05)
     if kind == "per_task":
         assert work.kept == pytest.approx(1 / 3)
         assert work.experts == pytest.approx(work.dense_experts / 3)

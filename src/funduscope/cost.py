@@ -51,7 +51,9 @@ class Work:
     """Multiply-adds: the mean over what was counted. Without experts total equals dense.
 
     total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the experts'
-    own part of each. kept: share of the experts that were computed; 1 where there are none.
+    own part of each. kept: share of the experts that were computed; 1 where there are none. in_proportion: what the
+    experts' part would be if every router's fell as the number of those that it chose; experts of a grade and of a
+    structure differ in size, so `kept` alone does not say it.
     """
 
     total: float
@@ -59,6 +61,7 @@ class Work:
     experts: float = 0.0
     dense_experts: float = 0.0
     kept: float = 1.0
+    in_proportion: float = 0.0
 
     def times(self, ratio: float) -> Work:
         """The same for `ratio` times the pixels."""
@@ -158,12 +161,13 @@ Both = tuple[Network, Network]
 
 
 class _Counting:
-    """A `Runtime` that counts what its network multiplies, the experts' part apart, and how many were computed."""
+    """A `Runtime` that counts what its network multiplies, each router's experts apart, and how many were computed."""
 
     def __init__(self, network: Network, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
         self.dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
-        self.total = self.in_experts = self.computed = self.asked = 0
+        self.total = 0
+        self.in_experts, self.computed, self.asked = ([0] * len(self.dispatches) for _ in range(3))
         self.sides: list[int] = []
 
     def __call__(self, images: np.ndarray) -> Outputs:
@@ -175,22 +179,26 @@ class _Counting:
 
     @contextmanager
     def _watched(self, so_far: Callable[[], int]) -> Iterator[None]:
-        """Adds up what is counted between an expert's start and its end."""
+        """Adds up what is counted between an expert's start and its end, each router's apart."""
+        hooks: list[Any] = []
 
-        def ask(dispatch: Any, _: Any) -> None:
-            self.asked += len(dispatch.experts)
+        def watch(place: int, dispatch: Dispatch) -> None:
+            def ask(*_: Any) -> None:
+                self.asked[place] += len(dispatch.experts)
 
-        def start(*_: Any) -> None:
-            self.in_experts -= so_far()
+            def start(*_: Any) -> None:
+                self.in_experts[place] -= so_far()
 
-        def end(*_: Any) -> None:
-            self.in_experts += so_far()
-            self.computed += 1
+            def end(*_: Any) -> None:
+                self.in_experts[place] += so_far()
+                self.computed[place] += 1
 
-        experts = [expert for dispatch in self.dispatches for expert in dispatch.experts]
-        hooks = [dispatch.register_forward_pre_hook(ask) for dispatch in self.dispatches]
-        hooks += [expert.register_forward_pre_hook(start) for expert in experts]
-        hooks += [expert.register_forward_hook(end) for expert in experts]
+            hooks.append(dispatch.register_forward_pre_hook(ask))
+            for expert in dispatch.experts:
+                hooks.extend([expert.register_forward_pre_hook(start), expert.register_forward_hook(end)])
+
+        for place, dispatch in enumerate(self.dispatches):
+            watch(place, dispatch)
         try:
             yield
         finally:
@@ -207,8 +215,11 @@ def _work(
         look(own, image)
     look(dense, images[0])
     count = len(images)
-    kept = own.computed / own.asked if own.asked else 1.0
-    work = Work(own.total / count, dense.total, own.in_experts / count, dense.in_experts, kept)
+    kept = sum(own.computed) / sum(own.asked) if any(own.asked) else 1.0
+    routers = zip(dense.in_experts, own.computed, own.asked, strict=True)
+    in_proportion = sum(every * chosen / asked for every, chosen, asked in routers if asked)
+    experts = sum(own.in_experts) / count
+    work = Work(own.total / count, dense.total, experts, sum(dense.in_experts), kept, in_proportion)
     return work, list(dict.fromkeys(dense.sides))  # a mirrored view and bands of one count once
 
 

@@ -79,7 +79,10 @@ def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
 def _experts(photo: dict[str, Any]) -> Cell:
     if not photo["dense_experts"]:
         return Cell(DASH)
-    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", f"{100 * photo['kept']:.0f} % kept")
+    small = f"{100 * photo['kept']:.0f} % kept"
+    if photo.get("in_proportion"):  # measured since 2026-11-21
+        small += f", router by router {_giga(photo['in_proportion'])}"
+    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", small)
 
 
 def _giga(count: float) -> str:
