@@ -1,7 +1,7 @@
 """Prints the model's figures as tables, from the scores that `funduscope evaluate` wrote, and puts them into the docs.
 
-    python benchmarks/figures.py            prints them
-    python benchmarks/figures.py --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
+    python -m benchmarks.figures            prints them
+    python -m benchmarks.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
                                             and the scores that lie beside the shipped model, for its reports
 
 A figure in those files comes from here or it does not stand there; a test compares them.
@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bars import bars_table, interval, number
+
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "scores" / "fold0.json"
 FILES = ("README.md", "MODEL_CARD.md")
@@ -22,10 +24,13 @@ BESIDE = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies beside the shipped model (predict/figures.py)."""
 
+NOT_OUT_OF_FOLD = ("gradability",)
+"""What judges gradability is fitted on every fold; figures of fits without the fold stand in docs/gradability.md."""
+
 MARKER = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
 
 Row = tuple[str, str, str, str]
-# What is shown, the data set, the state, the score; the short table first.
+# What is shown, the data set, the state, the score: of every data set and task some, the worst among them.
 SHORT: tuple[Row, ...] = (
     ("DR, quadratic weighted kappa", "idrid-B", "DR", "kappa"),
     ("DR, accuracy", "idrid-B", "DR", "accuracy"),
@@ -35,28 +40,22 @@ SHORT: tuple[Row, ...] = (
     ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
     ("DR, quadratic weighted kappa", "srahim", "DR", "kappa"),
     ("referable DR, AUROC", "srahim", "referable DR", "AUROC"),
+    ("DR, quadratic weighted kappa", "eyepacs400", "DR", "kappa"),
+    ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
+    ("DR, expected calibration error", "idrid-B", "DR calibration", "ECE"),
+    ("DR, expected calibration error", "srahim", "DR calibration", "ECE"),
     ("hard exudates, average precision", "idrid-A", "EX pixels", "average precision"),
     ("haemorrhages, average precision", "idrid-A", "HE pixels", "average precision"),
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
     ("optic disc, IoU", "idrid-A", "OD mask", "IoU"),
+    ("hard exudates, average precision", "exudates", "EX pixels", "average precision"),
+    ("exudates of either kind, average precision", "heimed", "EX|SE pixels", "average precision"),
+    ("hard exudates present, AUROC", "diaretdb1", "EX present", "AUROC"),
+    ("haemorrhages present, AUROC", "diaretdb1", "HE present", "AUROC"),
     ("grade-0 photos with a false HE, EX or SE", "idrid-B", "false HE, EX or SE", "photos with any"),
     ("grade-0 photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
 )
-
-
-def number(value: float | None) -> str:
-    """A score for people: three digits, one from ten on."""
-    if value is None:
-        return "not known"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def interval(score: dict[str, Any]) -> str:
-    """The 95 % interval, where there is one."""
-    if score["low"] is None:
-        return ""
-    return f"{number(score['low'])} to {number(score['high'])}"
 
 
 def short_table(tree: dict[str, Any]) -> str:
@@ -65,22 +64,27 @@ def short_table(tree: dict[str, Any]) -> str:
     for what, dataset, state, name in SHORT:
         score = tree["scores"][dataset][state][name]
         photos = tree["details"][dataset]["states"][state]["photos"]
-        lines.append(f"| {what} | {dataset} | {photos} | {number(score['value'])} | {interval(score)} |")
+        cells = (what, dataset, str(photos), number(score["value"]), interval(score["low"], score["high"]))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def full_table(tree: dict[str, Any]) -> str:
-    """Every score of every data set."""
+    """Every score of every data set but `NOT_OUT_OF_FOLD`; where photos were refused, also without those."""
     parts = []
     for dataset, states in tree["scores"].items():
-        about = tree["details"][dataset]
+        about, kept = tree["details"][dataset], tree["selective"].get(dataset)
         parts.append(f"#### {dataset}: {about['photos']} photos, {about['refused']} refused\n")
-        parts.append("| what | score | photos | value | 95 % interval |\n|---|---|---|---|---|")
+        last = ("", "") if kept is None else (" without refused |", "---|")
+        parts.append(f"| what | score | photos | value | 95 % interval |{last[0]}\n|---|---|---|---|---|{last[1]}")
         for state, scores in states.items():
-            photos = about["states"][state]["photos"]
+            if state in NOT_OUT_OF_FOLD:
+                continue
+            photos, shown = about["states"][state]["photos"], state.replace("|", " or ")
             for name, score in scores.items():
-                shown = state.replace("|", " or ")
-                parts.append(f"| {shown} | {name} | {photos} | {number(score['value'])} | {interval(score)} |")
+                cells = (shown, name, str(photos), number(score["value"]), interval(score["low"], score["high"]))
+                beside = () if kept is None else (number(kept[state][name]["value"]),)
+                parts.append(f"| {' | '.join((*cells, *beside))} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -94,7 +98,7 @@ def source(tree: dict[str, Any]) -> str:
 
 def filled(text: str, tree: dict[str, Any]) -> str:
     """The text with every marked block made anew."""
-    tables = {"short": short_table, "full": full_table, "source": source}
+    tables = {"short": short_table, "bars": bars_table, "full": full_table, "source": source}
     return MARKER.sub(lambda found: f"{found[1]}{tables[found[2]](tree)}{found[3]}", text)
 
 

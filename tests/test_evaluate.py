@@ -256,6 +256,26 @@ def test_either_exudate_is_met_by_the_larger_of_both(eyes, tmp_path):
     assert on_drusen == pytest.approx((both & drusen).sum() / both.sum())
 
 
+def test_a_photo_shows_exudates_of_either_kind_or_none(eyes, tmp_path):
+    ill = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["SE"].any())
+    nothing = np.zeros_like(ill.masks["EX"])
+    there = Labels(masks={"EX|SE": mask_file(ill.masks["SE"], tmp_path, "there")})
+    free = Labels(masks={"EX|SE": mask_file(nothing, tmp_path, "free")})
+    scores = summarize(
+        [
+            score_one(answer_of(ill), there, "heimed"),
+            score_one(answer_of(ill), free, "heimed"),
+            score_one(refusal_of(ill), there, "heimed"),
+            score_one(refusal_of(ill), free, "heimed"),
+        ],
+        repeats=5,
+    )
+    # The one that shows some and was found against the free one that is called ill: a tie. Refused ones are wrong.
+    assert scores.value("heimed", "EX|SE present", "AUROC") == pytest.approx(0.5 / 4)
+    assert scores.value("heimed", "EX|SE present", "sensitivity") == 0.5
+    assert scores.value("heimed", "EX|SE present", "specificity") == 0
+
+
 @pytest.mark.parametrize(("seen", "truth"), [(0, False), (1, None), (2, True), (4, True)])
 def test_presence_needs_two_experts_or_none(eyes, seen, truth):
     states = score_one(answer_of(eyes[4]), Labels(experts={"HE": seen}), "diaretdb1").states

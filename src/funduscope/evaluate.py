@@ -189,9 +189,11 @@ def _score_masks(answer: Findings | Failure, found: Findings | None, scored: Pho
         marked = _larger(found.mask, codes) if found else np.zeros(size, bool)
         _score_pixels(code, _larger(found.probability, codes) if found else np.zeros(size, np.float32), target, scored)
         _score_mask(code, marked, target, scored)
-        negatives = scored.case.labels.negatives
-        if code == EITHER_EXUDATE and negatives is not None:
-            scored.states[ON_NEGATIVES] = MaskState.of(marked, negatives.load(*size))
+        if code == EITHER_EXUDATE:
+            _score_present(code, bool(target.any()), found and _larger(found.probability, codes), marked, scored)
+            negatives = scored.case.labels.negatives
+            if negatives is not None:
+                scored.states[ON_NEGATIVES] = MaskState.of(marked, negatives.load(*size))
 
 
 def _score_pixels(code: str, prob: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
@@ -221,14 +223,20 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
             continue
         marked = found.mask(code) if found else np.zeros((0, 0), bool)
         if seen == 0 or seen >= SEEN_BY:
-            score = float(found.probability(code).max()) if found else float("nan")
-            called = int(marked.any()) if found else None
-            scored.states[f"{code} present"] = BinaryState.of([seen > 0], [score], [found is None])
-            scored.states[f"{code} present" + DECISION] = GradingState.of([int(seen > 0)], [called], 2)
-            scored.row[f"{code} present"], scored.row[f"{code} named"] = seen > 0, called == 1
+            _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path = labels.votes.get(code) if found else None
         votes = None if path is None else read_votes(path) * np.uint8(VOTE)
         scored.states[f"{code} votes"] = VotesState.of(marked, votes)
+
+
+def _score_present(code: str, there: bool, prob: np.ndarray | None, marked: np.ndarray, scored: PhotoScore) -> None:
+    """Whether the photo shows any of it: its highest probability ranks, its mask decides. prob: None where refused."""
+    refused = prob is None
+    score = float("nan") if prob is None else float(prob.max())
+    scored.states[f"{code} present"] = BinaryState.of([there], [score], [refused])
+    called = None if refused else int(marked.any())
+    scored.states[f"{code} present" + DECISION] = GradingState.of([int(there)], [called], 2)
+    scored.row[f"{code} present"], scored.row[f"{code} named"] = there, called == 1
 
 
 def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:
