@@ -277,24 +277,26 @@ _PREDICT: Final = "import sys; from funduscope.cli import main; sys.exit(main())
 
 
 def measure_prediction(model: Path | None = None, photo: Path | None = None, runs: int = 5) -> Prediction:
-    """Times whole processes that predict one photo.
+    """Times whole processes that predict one photo, as `measure_predictions` does."""
+    return measure_predictions([model], photo, runs)[0]
 
-    model: what `predict --model` takes, None for the shipped one. Compare ONNX with ONNX: a run folder that holds only
+
+def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:
+    """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute meets all.
+
+    models: what `predict --model` takes, None for the shipped one. Compare ONNX with ONNX: a run folder that holds only
     a checkpoint has to load torch first. photo: a JPEG; None is the packaged photo of `funduscope demo`. Raises
-    `ModelError` where the process fails, with what it said.
+    `ModelError` where a process fails, with what it said.
     """
     with resources.as_file(resources.files("funduscope").joinpath(*DEMO_PHOTO)) as packaged:
         path = photo or packaged
-        chosen = [] if model is None else ["--model", str(model)]
-        commands = (
-            [sys.executable, "-c", _PREDICT, "predict", "--json", str(path), *chosen],
-            [sys.executable, "-c", _BASELINE, str(path)],
-        )
-        # In turn, so that whatever else the machine does meets both.
+        chosen = [[] if model is None else ["--model", str(model)] for model in models]
+        commands = [[sys.executable, "-c", _PREDICT, "predict", "--json", str(path), *which] for which in chosen]
+        commands.append([sys.executable, "-c", _BASELINE, str(path)])
         taken = [[watched(command) for command in commands] for _ in range(runs + 1)][1:]
-    whole, base = zip(*taken, strict=True)
-    (wall_s, peak_mb), (baseline_s, baseline_mb) = _medians(whole), _medians(base)
-    return Prediction(wall_s, peak_mb, baseline_s, baseline_mb, runs, path.name, machine())
+    *wholes, base = zip(*taken, strict=True)
+    baseline_s, baseline_mb = _medians(base)
+    return [Prediction(*_medians(whole), baseline_s, baseline_mb, runs, path.name, machine()) for whole in wholes]
 
 
 def watched(command: Sequence[str]) -> tuple[float, float]:

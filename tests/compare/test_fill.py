@@ -74,7 +74,7 @@ def compared(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Pat
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(root / "cache"))
-        patch.setattr(cost, "measure_prediction", lambda *_, **__: TIMED)
+        patch.setattr(cost, "measure_predictions", lambda models, **_: [TIMED] * len(models))
         run(load_recipe("spine", list(TINY)), cases, root / "all", 0)
         untrained(root / "grades", cases, "tasks.structures=[]", "tasks.landmarks=[]")
         compare([root / "all", root / "grades"], root / "out", cases, root / "board.md")
@@ -118,6 +118,29 @@ def test_the_cost_is_of_this_network(compared: Path) -> None:
     assert held["work"]["parameters"] > grades["work"]["parameters"] > 0
     assert held["work"]["views_px"] == [64]
     assert held["runtime"] == "torch"
+    assert held["sitting"] == grades["sitting"]
+
+
+def test_models_are_timed_together_again_where_one_is_new(
+    compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def measured(models: list[Path], **_: int) -> list[Prediction]:
+        asked.append([model.name for model in models])
+        return [TIMED] * len(models)
+
+    monkeypatch.setattr(cost, "measure_predictions", measured)
+    runs = [tmp_path / name for name in ("all", "grades")]
+    for folder in runs:
+        shutil.copytree(compared / folder.name, folder)
+    filling.time_together(runs)
+    assert asked == [], "they were timed in one sitting already"
+    costs = runs[1] / "scores" / "cost.json"
+    costs.write_text(json.dumps({**json.loads(costs.read_text("utf-8")), "sha256": "retrained"}), "utf-8")
+    filling.time_together(runs)
+    filling.time_together(runs)
+    assert asked == [["all", "grades"]]
 
 
 def test_rows_of_real_predictions_add_up_to_their_scores(compared: Path) -> None:

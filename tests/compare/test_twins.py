@@ -48,6 +48,18 @@ def test_what_differs_besides_is_said(fabricate, recipe_of, tmp_path: Path) -> N
     assert only(find_twins(runs_of(fabricate, tmp_path, told))).beside == ("sampling",)
 
 
+def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path: Path) -> None:
+    fewer = recipe_of("spine", *GRADES_ALONE)
+    here = {"precision": "bfloat16", "environment": {"device": "cpu"}}
+    there = {"precision": "float32", "environment": {"device": "cuda some card"}}
+    twins = only(
+        find_twins(runs_of(fabricate, tmp_path, {"all": (recipe_of(), 0.7, 1, here), "grades": (fewer, 0.7, 2, there)}))
+    )
+    assert twins.beside == ("precision (bfloat16 and float32)", "device (cpu and cuda)")
+    alike = runs_of(fabricate, tmp_path / "alike", {"a": (recipe_of(), 0.7, 1, here), "b": (fewer, 0.7, 2, here)})
+    assert only(find_twins(alike)).beside == ()
+
+
 @pytest.mark.parametrize("change", ["encoder.name=resnet18", "training.learning_rate=1e-3", "augment.mirror=0"])
 def test_runs_that_differ_in_more_are_no_twins(fabricate, recipe_of, tmp_path: Path, change: str) -> None:
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE, change), 0.7, 2, {})}

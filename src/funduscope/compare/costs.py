@@ -15,8 +15,12 @@ _SAYS: Final = (
     "choose experts, the mean over photos. Prediction is a whole “funduscope predict” from nothing, the median of "
     "several; below it, how many times as long as a process that only loads the libraries and decodes the photo. A "
     "model without an ONNX file loads torch first, which its row says: compare its seconds with others of that kind. "
-    "Training memory is the peak that the loop saw: resident on a processor, allocated on an accelerator; not alike."
+    "Training is the median epoch with its validation; below it, how many there were and the numbers it computed in, "
+    "which alone can make it three times as long. Training memory is the peak that the loop saw: resident on a "
+    "processor, allocated on an accelerator; not alike."
 )
+TOGETHER: Final = "All of them in one sitting, in turn, so that their seconds can be compared."
+APART: Final = "Not in one sitting: what else the machine did then differs, so compare their multiples."
 
 
 def multiply_adds(run: Run) -> float | None:
@@ -31,7 +35,7 @@ def parameters(run: Run) -> int | None:
 
 def predict_s(run: Run) -> float | None:
     """Seconds of a whole prediction."""
-    return None if run.cost is None else run.cost["prediction"]["wall_s"]
+    return run.cost["prediction"]["wall_s"] if run.cost and "prediction" in run.cost else None
 
 
 def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], pictures: Sequence[Picture]) -> Section:
@@ -41,7 +45,12 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
     heads = [("run", ""), ("parameters", "million"), ("multiply-adds", "G a photo")]
     heads += [("with every expert", "G a photo"), ("experts alone", "G, chosen of all")] if experts else []
     heads += [(f"at {stated[0]} × {stated[1]} px", "G, one look")] if stated else []
-    heads += [("predict", "seconds"), ("peak memory", "MB"), ("training", "minutes"), ("training memory", "MB")]
+    heads += [
+        ("predict", "seconds"),
+        ("peak memory", "MB"),
+        ("training", "minutes an epoch"),
+        ("training memory", "MB"),
+    ]
     heads += [("samples drawn", "")]
     table = Table(
         "Cost",
@@ -53,14 +62,18 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
 
 
 def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
-    minutes = Cell(DASH) if run.seconds is None else Cell(f"{run.seconds / 60:.0f}", run.epochs)
+    each, how = (
+        run.seconds_an_epoch,
+        ", ".join([run.epochs, *([run.about["precision"]] if "precision" in run.about else [])]),
+    )
+    minutes = Cell(DASH) if each is None else Cell(f"{each / 60:.1f}", how)
     held = run.about.get("training_peak_mb")
     device = str(run.about.get("environment", {}).get("device", "")).split(" ")[0]
     learning = [minutes, Cell(DASH) if held is None else Cell(f"{held:,.0f}", device)]
     drawn = Cell(DASH if run.drawn is None else f"{run.drawn:,}")
     if run.cost is None:
         return [Cell(DASH)] * (4 + 2 * experts + (stated is not None)) + [*learning, drawn]
-    work, prediction = run.cost["work"], run.cost["prediction"]
+    work = run.cost["work"]
     photo = work["photo"]
     views = " + ".join(str(side) for side in work["views_px"])
     cells = [Cell(f"{work['parameters'] / MEGA:.2f}"), Cell(_giga(photo["total"]), f"{views} px")]
@@ -69,11 +82,17 @@ def _cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[Cell]:
     if stated:
         looks = [one for one in work["stated"] if one["asked_px"] == list(stated)]
         cells.append(Cell(_giga(looks[0]["scaled"]["total"])) if looks else Cell(DASH))
-    seconds, base = prediction["wall_s"], prediction["times_baseline"]
-    how = "" if run.cost["runtime"].startswith("ONNX") else ", loads torch"
-    peak = prediction["peak_mb"]
-    memory = Cell(DASH if peak is None else f"{peak:,.0f}")
-    return [*cells, Cell(f"{seconds:.1f}", f"{base:.1f} ×{how}"), memory, *learning, drawn]
+    return [*cells, *_prediction(run.cost), *learning, drawn]
+
+
+def _prediction(cost: dict[str, Any]) -> list[Cell]:
+    """Time and memory; dashes where no sitting has measured them yet."""
+    if "prediction" not in cost:
+        return [Cell(DASH), Cell(DASH)]
+    held = cost["prediction"]
+    seconds, base, peak = held["wall_s"], held["times_baseline"], held["peak_mb"]
+    how = "" if cost["runtime"].startswith("ONNX") else ", loads torch"
+    return [Cell(f"{seconds:.1f}", f"{base:.1f} ×{how}"), Cell(DASH if peak is None else f"{peak:,.0f}")]
 
 
 def _experts(photo: dict[str, Any]) -> Cell:
@@ -91,10 +110,17 @@ def _giga(count: float) -> str:
 
 def _machines(runs: Sequence[Run]) -> str:
     """Where predictions were timed and where training ran; the machines' classes."""
-    timed = sorted({run.cost["prediction"]["machine"] for run in runs if run.cost})
+    costs = [run.cost for run in runs if run.cost and "prediction" in run.cost]
+    timed = sorted({cost["prediction"]["machine"] for cost in costs})
     places = {_place(run.about) for run in runs} - {""}
-    words = [f"Predictions were timed on: {'; '.join(timed)}."] if timed else ["No cost was measured."]
-    words += [f"Trained on: {listed(sorted(places))}. Minutes hold validation after every epoch."] if places else []
+    words = [f"Predictions were timed on: {'; '.join(timed)}."] if timed else ["No prediction was timed."]
+    if costs and all(cost["prediction"].get("arithmetic") == "float32" for cost in costs):
+        words.append("Every model was a float32 ONNX file for that.")
+    if len(costs) > 1:
+        sittings = {cost.get("sitting") for cost in costs}
+        together = len(sittings) == 1 and None not in sittings
+        words.append(TOGETHER if together else APART)
+    words += [f"Trained on: {listed(sorted(places))}."] if places else []
     return " ".join(words)
 
 

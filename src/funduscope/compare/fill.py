@@ -161,10 +161,36 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     held = checkpoint.load(weights)
     photos = list(_opened(sample(cases, SHOWN))) if held.recipe.experts.kind != "none" else []
     work = cost.measure(held.network(), held.recipe, photos, [cost.PUBLISHED_PX])
-    prediction = cost.measure_prediction(folder, runs=TIMED)
     path.parent.mkdir(exist_ok=True)
-    tree = {**made_of, "work": work.to_dict(), "prediction": prediction.to_dict()}
-    path.write_text(json.dumps(tree, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n", "utf-8")
+
+
+def time_together(folders: Sequence[Path]) -> None:
+    """Times a prediction by every folder that holds a model, in one sitting, unless that was done before.
+
+    Seconds of one sitting can be compared; those of different days cannot, on machines that do other things too.
+    """
+    held = {folder: _costs(folder) for folder in folders if any((folder / name).is_file() for name in RUN_FILES)}
+    known = {folder: tree for folder, tree in held.items() if tree is not None}
+    sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
+    if all(tree.get("sitting") == sitting for tree in known.values()):
+        return
+    from funduscope import cost
+
+    predictions = cost.measure_predictions(list(known), runs=TIMED)
+    for (folder, tree), prediction in zip(known.items(), predictions, strict=True):
+        put_prediction(folder, tree, prediction.to_dict(), sitting)
+
+
+def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any], sitting: str) -> None:
+    """Writes what a prediction takes into the folder's cost. sitting: the same for all that were timed in turn."""
+    told = {**tree, "prediction": prediction, "sitting": sitting}
+    (folder / "scores" / COST).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+
+def _costs(folder: Path) -> dict[str, Any] | None:
+    path = folder / "scores" / COST
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def _opened(cases: Sequence[Case]) -> Iterator[Photo]:

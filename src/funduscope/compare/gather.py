@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from funduscope.compare.measures import FALSELY, KINDS, MASK, PIXELS, Measure, Row
@@ -30,7 +31,6 @@ _COLUMNS: Final = (
     *("key", "dataset", "visit", "refused", "grade", "predicted_grade", "dme", "predicted_dme", "maculopathy"),
     *("disc center px", "fovea px", "false lesions"),
 )
-_EPOCH: Final = ("epoch", "seconds", "samples", "best")
 DASH: Final = "–"
 
 
@@ -72,6 +72,12 @@ class Run:
         """Training with its validation after every epoch."""
         known = [line["seconds"] for line in self.journal if "seconds" in line]
         return float(sum(known)) if known else None
+
+    @property
+    def seconds_an_epoch(self) -> float | None:
+        """The median, which one epoch that was paused or had to share the machine does not move."""
+        known = [line["seconds"] for line in self.journal if "seconds" in line]
+        return median(known) if known else None
 
     @property
     def epochs(self) -> str:
@@ -192,8 +198,7 @@ def bundle(run: Path, folder: Path) -> None:
     (part / "scores").mkdir(parents=True)
     for name in ("recipe.toml", "run.json"):
         shutil.copyfile(run / name, part / name)
-    lines = [{name: line[name] for name in _EPOCH if name in line} for line in _lines(run / "journal.jsonl")]
-    _write_lines(part / "journal.jsonl", lines)
+    _write_lines(part / "journal.jsonl", _lines(run / "journal.jsonl"))
     if (run / "scores" / COST).is_file():
         shutil.copyfile(run / "scores" / COST, part / "scores" / COST)
     for name in PARTS:

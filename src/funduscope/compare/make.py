@@ -10,9 +10,11 @@ from typing import Final
 
 from funduscope.compare import figures, markdown, page
 from funduscope.compare.costs import cost_section
-from funduscope.compare.fill import Progress, fill
+from funduscope.compare.fill import Progress, fill, time_together
 from funduscope.compare.gather import CompareError, gather
 from funduscope.compare.looks import looks_section
+from funduscope.compare.published import Published, published_section, read_published
+from funduscope.compare.routers import routers_section
 from funduscope.compare.sections import Comparison, every_score, runs_section, score_sections
 from funduscope.compare.table import Picture, Section
 from funduscope.compare.twins import find_twins
@@ -30,6 +32,7 @@ def compare(
     cases: Sequence[Case] = (),
     markdown_file: Path | None = None,
     *,
+    published: Path | None = None,
     every_set: bool = False,
     command: str = "",
     progress: Progress = lambda photos, words, total: photos,
@@ -37,13 +40,16 @@ def compare(
     """Compares runs and returns the page, OUT/compare.html.
 
     folders: run folders, or bundles of some. cases: photos with which what a run lacks is made; none: only what is
-    there is read. markdown_file: the same as Markdown, its pictures beside it. every_set: also the data sets that are
-    seldom scored. command: what is said to have made the page. Raises `CompareError`.
+    there is read. markdown_file: the same as Markdown, its pictures beside it. published: a TOML file of figures to put
+    beside the runs'. every_set: also the data sets that are seldom scored. command: what is said to have made the page.
+    Raises `CompareError`.
     """
     gather(folders)  # says what is wrong before hours are spent
+    told = None if published is None else read_published(published)
     if cases:
         for folder in folders:
             fill(folder, cases, every_set=every_set, progress=progress)
+        time_together(folders)
     runs = gather(folders)
     bare = [run.name for run in runs if not run.trees]
     if bare:
@@ -51,7 +57,7 @@ def compare(
     comparison = Comparison.of(runs)
     tests = run_tests(comparison)
     pictures = _draw(comparison)
-    sections = document(comparison, tests, command, [picture for picture, _ in pictures])
+    sections = document(comparison, tests, command, [picture for picture, _ in pictures], told)
     out.mkdir(parents=True, exist_ok=True)
     svg = {picture.name: figures.saved(figure, "svg") for picture, figure in pictures}
     (out / PAGE).write_text(page.render(sections, svg), "utf-8")
@@ -65,18 +71,28 @@ def compare(
     return out / PAGE
 
 
-def document(comparison: Comparison, tests: Tests, command: str, pictures: Sequence[Picture]) -> list[Section]:
+def document(
+    comparison: Comparison,
+    tests: Tests,
+    command: str,
+    pictures: Sequence[Picture],
+    published: Published | None = None,
+) -> list[Section]:
     """The whole page, in the order in which it is read."""
     twins = find_twins(comparison.side)
     scores = score_sections(comparison)
     if scores and figures.FOREST in pictures:
         scores.insert(0, Section("Scores at a glance", [], [figures.FOREST]))
     costs = [picture for picture in pictures if picture == figures.COSTS]
+    beside = [] if published is None else [published_section(published, comparison.runs)]
+    routers = routers_section(comparison.runs)
     return [
         words_section(comparison, tests, twins),
         runs_section(comparison),
         *scores,
+        *beside,
         cost_section(comparison.runs, comparison.lines(), costs),
+        *([routers] if routers else []),
         twins_section(twins),
         tests_section(comparison, tests),
         looks_section(comparison),

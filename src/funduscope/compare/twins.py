@@ -26,8 +26,8 @@ _FOLLOWS: Final[dict[str, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class Twins:
-    """more: the run that has the thing: more tasks, experts, a teacher. less: the one without. beside: the sections of
-    their recipes that differ besides.
+    """more: the run that has the thing: more tasks, experts, a teacher. less: the one without. beside: what else
+    differs: sections of their recipes, and the numbers and devices that they were trained with.
 
     found: by fold, more less less in every score that both answer; p values corrected over both folds together.
     """
@@ -45,9 +45,8 @@ def find_twins(runs: Sequence[Run]) -> list[Twins]:
     for more, less in permutations(runs, 2):
         about = _about(more, less)
         if about is not None:
-            beside = tuple(
-                sorted(differing(more.recipe, less.recipe) - {{SHARING: "tasks", ROUTING: "experts"}.get(about)})
-            )
+            sections = differing(more.recipe, less.recipe) - {{SHARING: "tasks", ROUTING: "experts"}.get(about)}
+            beside = (*sorted(sections), *_computed_otherwise(more, less))
             found.append(Twins(about, more, less, beside, _differences(more, less)))
     return sorted(found, key=lambda twins: list(_FOLLOWS).index(twins.about))
 
@@ -58,6 +57,19 @@ def differing(a: Recipe, b: Recipe) -> set[str]:
         one.model_dump(mode="json", exclude={"name": True, "about": True, "training": {"select"}}) for one in (a, b)
     ]
     return {section for section in trees[0] if trees[0][section] != trees[1][section]}
+
+
+def _computed_otherwise(more: Run, less: Run) -> list[str]:
+    """Precision and kind of device, where both are known and are not the same: `auto` is not the same everywhere."""
+    told = []
+    for name, of in (
+        ("precision", lambda run: run.about.get("precision")),
+        ("device", lambda run: str(run.about.get("environment", {}).get("device", "")).split(" ")[0]),
+    ):
+        first, second = of(more), of(less)
+        if first and second and first != second:
+            told.append(f"{name} ({first} and {second})")
+    return told
 
 
 def tasks_of(recipe: Recipe) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from funduscope.compare.costs import cost_words, shared_cost
 from funduscope.compare.gather import FOLDS, Run
 from funduscope.compare.looks import looks_words
+from funduscope.compare.routers import routing_words
 from funduscope.compare.sections import Comparison
 from funduscope.compare.table import Section, listed, scored
 from funduscope.compare.twins import ROUTING, SHARING, TEACHING, Twins
@@ -30,7 +31,8 @@ def words_section(comparison: Comparison, tests: Tests, twins: Sequence[Twins]) 
         if not mine and about in _UNASKED and len(comparison.runs) > 1:
             says.append(_UNASKED[about])
     says += _sharing_costs([one for one in twins if one.about == SHARING])
-    return Section("In words", [*says, *cost_words(comparison.runs), *looks_words(comparison)])
+    costs = [*cost_words(comparison.runs), *routing_words(comparison.runs)]
+    return Section("In words", [*says, *costs, *looks_words(comparison)])
 
 
 def _leads(comparison: Comparison, part: str) -> str:

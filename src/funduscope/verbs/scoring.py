@@ -74,6 +74,12 @@ def compare(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Also write the page as Markdown.", dir_okay=False, metavar="FILE"),
     ] = None,
+    published: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Published figures to put beside the runs', as TOML.", exists=True, dir_okay=False, metavar="FILE"
+        ),
+    ] = None,
     every_set: Annotated[bool, typer.Option("--every-set", help="Also score the data sets that take long.")] = False,
 ) -> int:
     """Put runs beside each other: scores, costs, differences that are more than chance.
@@ -85,7 +91,9 @@ def compare(
     from funduscope.terminal import tracked
 
     given = [part for path in data or [] for part in ("--data", path)]
+    given += [] if published is None else ["--published", published]
     command = shlex.join(map(str, ("funduscope", "compare", *runs, *given, "--out", out)))
     cases = read_data(data) if data else []
-    print(make(runs, out, cases, markdown, every_set=every_set, command=command, progress=tracked))
+    asked = {"published": published, "every_set": every_set, "command": command, "progress": tracked}
+    print(make(runs, out, cases, markdown, **asked))
     return 0

@@ -1,0 +1,67 @@
+"""Times a prediction by every row of a table in one sitting, in turn: seconds of different days cannot be compared.
+
+    python -m benchmarks.times docs/leaderboard/* [--runs RUNS] [--rounds 5]
+
+Rows are bundles without weights, so each network is built anew by its recipe: what it takes does not hang on its
+weights, but where gates choose experts. For such a row the run's own checkpoint is taken from RUNS/ROW, and the row is
+refused without one. Every model is a float32 ONNX file here, whether its run was exported in INT8 or not, so that
+designs are compared and not roundings. Writes each bundle's cost.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from funduscope import checkpoint
+from funduscope.compare.fill import put_prediction
+from funduscope.compare.gather import COST, read_run
+from funduscope.cost import measure_predictions
+from funduscope.export import write_onnx
+from funduscope.network.network import Network, build
+from funduscope.predict.card import Card
+
+ARITHMETIC = "float32"
+
+
+def network_of(bundle: Path, runs: Path | None) -> tuple[Network, Card]:
+    """The row's network in eval mode, with its trained weights where what it takes hangs on them."""
+    run = read_run(bundle, bundle.name)
+    weights = None if runs is None else runs / bundle.name / "best.safetensors"
+    if run.cost is not None and run.cost["work"]["photo"]["kept"] < 1:
+        if weights is None or not weights.is_file():
+            sys.exit(f"{bundle.name}: its gates choose experts, so that its time hangs on its weights: name --runs.")
+        return checkpoint.load(weights).network().eval(), Card.of(run.recipe)
+    recipe = run.recipe.model_copy(update={"encoder": run.recipe.encoder.model_copy(update={"weights": "none"})})
+    return build(recipe).eval(), Card.of(run.recipe)
+
+
+def main() -> None:
+    """Writes the models, times them, writes the costs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    bundles = [path for path in given.bundles if (path / "scores" / COST).is_file()]
+    with tempfile.TemporaryDirectory() as folder:
+        models = []
+        for bundle in bundles:
+            network, card = network_of(bundle, given.runs)
+            models.append(write_onnx(network, card, Path(folder) / f"{bundle.name}.onnx"))
+        predictions = measure_predictions(models, runs=given.rounds)
+    sitting = hashlib.sha256("".join(path.name for path in bundles).encode()).hexdigest()[:12]
+    for bundle, prediction in zip(bundles, predictions, strict=True):
+        tree = json.loads((bundle / "scores" / COST).read_text("utf-8"))
+        put_prediction(bundle, tree, {**prediction.to_dict(), "arithmetic": ARITHMETIC}, sitting)
+        print(
+            f"{bundle.name}: {prediction.wall_s:.2f} s, {prediction.times_baseline:.1f} x, {prediction.peak_mb:.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Published figures stand beside the runs of their designs, marked as scored on other photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from funduscope.compare.gather import CompareError, gather
+from funduscope.compare.make import compare
+from funduscope.compare.published import published_section, read_published
+from funduscope.compare.table import DASH, Table
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "published" / "three-trainings.toml"
+HEAD = 'source = "somebody"\nphotos = "Theirs were others."\n'
+
+
+def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
+    path = tmp_path / "published.toml"
+    path.write_text(
+        HEAD + '[[figure]]\nrun = "a"\ndata = "idrid-B"\nstate = "DR"\nscore = "accuracy"\nvalue = 0.5\n'
+        '[[figure]]\nrun = "a"\ncost = "multiply_adds"\nheight_px = 712\nwidth_px = 1072\nvalue = 8e9\n'
+        'note = "a note"\n'
+        '[[figure]]\nrun = "a"\ncost = "parameters"\nvalue = 17e6\n'
+        '[[figure]]\nrun = "not here"\ncost = "parameters"\nvalue = 1e6\n',
+        "utf-8",
+    )
+    runs = gather([fabricate(tmp_path / "a")])
+    section = published_section(read_published(path), runs)
+    assert section.says == ["From somebody.", "Theirs were others."]
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    assert [line.name for line in table.lines] == [
+        "a: DR: accuracy, idrid-B",
+        "a: multiply-adds at 712 × 1072 px, G",
+        "a: parameters, million",
+    ]
+    accuracy, adds, size = (line.cells for line in table.lines)
+    held = runs[0].trees["test"]["scores"]["idrid-B"]["DR"]["accuracy"]["value"]
+    assert accuracy[0].text == "0.500"
+    assert float(accuracy[2].text) == pytest.approx(held, abs=5e-4)
+    assert (adds[0].text, adds[1].text, adds[1].small, adds[3].text) == ("8.00", "10.0", "+25.0 %", "a note")
+    assert (size[1].small, size[3].text) == ("+0.0 %", DASH)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source = 1",
+        "figure = []",
+        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\n',
+        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\ncost = "seconds"\n',
+        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\ncost = "parameters"\ndata = "d"\nstate = "s"\nscore = "s"\n',
+        HEAD + '[[figure]]\nrun = "a"\ncost = "parameters"\nvalue = 1\nyear = 2020\n',
+    ],
+)
+def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "published.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(CompareError, match=r"holds no published figures: .*; expected `source`, `photos`"):
+        read_published(path)
+
+
+def test_the_committed_figures_are_on_the_page(fabricate, tmp_path: Path) -> None:
+    runs = [fabricate(tmp_path / name) for name in ("moe_deeplab", "resnet_grader")]
+    page = compare(runs, tmp_path / "out", published=COMMITTED).read_text("utf-8")
+    assert "Beside what was published" in page
+    assert "175.8" in page

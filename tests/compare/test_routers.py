@@ -1,0 +1,92 @@
+"""What routers did is shown where a diary tells it, and what they save is said, nothing where it is nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from funduscope.compare.gather import DASH, Run, bundle, gather
+from funduscope.compare.routers import routers_section, routing_words
+from funduscope.compare.table import Table
+
+ROWS = Path(__file__).parents[2] / "docs" / "leaderboard"
+
+
+def routed(fabricate, recipe_of, folder: Path, *changes: str, lines: list[dict], **work: float) -> Run:
+    """A run with a shared mixture, such a diary, and such work (G multiply-adds)."""
+    fabricate(folder, recipe_of("spine", "experts.kind=mixture", *changes))
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    path = folder / "scores" / "cost.json"
+    tree = json.loads(path.read_text("utf-8"))
+    tree["work"] |= {"photo": work, "stated": []}
+    path.write_text(json.dumps(tree), "utf-8")
+    return gather([folder])[0]
+
+
+def line(epoch: int, shares: list[float], *, best: bool) -> dict:
+    told = {f"experts all {place}": share for place, share in enumerate(shares)}
+    return {"epoch": epoch, "seconds": 1.0, "best": best, **told, "experts all entropy": 0.9, "experts all chosen": 1.5}
+
+
+def test_the_experts_of_the_kept_epoch_stand_in_a_table(fabricate, recipe_of, tmp_path: Path) -> None:
+    lines = [line(1, [1.0, 0.5], best=True), line(2, [0.0, 1.0], best=False)]
+    run = routed(
+        fabricate, recipe_of, tmp_path / "a", lines=lines, total=9, dense=10, experts=1, dense_experts=2, kept=0.5
+    )
+    plain = gather([fabricate(tmp_path / "plain")])[0]
+    section = routers_section([plain, run])
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    (row,) = table.lines
+    assert row.name == "a: all"
+    assert [cell.text for cell in row.cells] == ["100 %", "50 %", "0.90", "1.50"]
+    assert routers_section([plain]) is None
+
+
+def test_weights_that_a_router_moved_stand_in_a_table(fabricate, recipe_of, tmp_path: Path) -> None:
+    lines = [{"epoch": n, "seconds": 1.0, "best": True, "weight grade": value} for n, value in ((1, 1.0), (2, 0.4))]
+    work = {"total": 9, "dense": 9, "experts": 0, "dense_experts": 0, "kept": 1}
+    moved = routed(fabricate, recipe_of, tmp_path / "a", "balance.kind=uncertainty", lines=lines, **work)
+    fixed = routed(fabricate, recipe_of, tmp_path / "b", lines=lines, **work)
+    section = routers_section([moved, fixed])
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    assert [(one.name, [cell.text for cell in one.cells]) for one in table.lines] == [
+        ("a", ["uncertainty", "1.00 to 0.40"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "experts", "says"),
+    [
+        (1.0, 2e9, "a computes every expert for every photo: its routing saves nothing."),
+        (0.5, 1e9, "a's gates choose 50 % of the experts, 50 % of the experts' multiply-adds; the whole network takes "
+                   "9.0 G in place of 10.0 G, 10 % less."),
+    ],
+)  # fmt: skip
+def test_what_routing_saves_is_said(fabricate, recipe_of, tmp_path: Path, kept: float, experts: float, says: str):
+    work = {"total": 8e9 + experts, "dense": 10e9, "experts": experts, "dense_experts": 2e9, "kept": kept}
+    run = routed(fabricate, recipe_of, tmp_path / "a", lines=[], **work, in_proportion=experts)
+    assert routing_words([run]) == [says]
+
+
+def test_a_bundle_keeps_what_the_routers_did(fabricate, recipe_of, tmp_path: Path) -> None:
+    lines = [line(1, [1.0, 0.5], best=True)]
+    routed(fabricate, recipe_of, tmp_path / "a", lines=lines, total=9, dense=9, experts=0, dense_experts=0, kept=1)
+    bundle(tmp_path / "a", tmp_path / "kept" / "a")
+    assert routers_section(gather([tmp_path / "kept" / "a"])) is not None
+
+
+def test_the_trained_gates_of_moe_deeplab_make_their_experts_cheaper_in_proportion() -> None:
+    """The row of the leaderboard: router by router within 5 % of the number that its gates choose, at both sizes."""
+    work = gather([ROWS / "moe_deeplab"])[0].cost
+    assert work is not None
+    for one in (work["work"]["photo"], work["work"]["stated"][0]["scaled"]):
+        assert 0 < one["kept"] < 1
+        assert one["experts"] == pytest.approx(one["in_proportion"], rel=0.05)
+        assert one["dense"] - one["total"] == pytest.approx(one["dense_experts"] - one["experts"])
+    assert DASH not in routing_words(gather([ROWS / "moe_deeplab"]))[0]
