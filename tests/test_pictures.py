@@ -14,10 +14,10 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.drawn import draw_eye
 from funduscope.data.masks import read_mask
-from funduscope.evaluate import score_photo, summarize
+from funduscope.evaluate import score_photo, shrunk, summarize
 from funduscope.framing import Home
 from funduscope.photo import Note, Photo
-from funduscope.pictures import _ends, _grade_merit, draw_all
+from funduscope.pictures import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all
 from funduscope.predict.card import Card
 from funduscope.predict.findings import Failure, Findings
 from funduscope.scores import PhotoScore, Scores
@@ -103,6 +103,31 @@ def test_best_and_worst_are_apart_and_in_order(scores):
     # A refused photo is as bad as the grade it counts as: four off, for a photo of grade 4.
     assert worst[0].case.key == scores.photos[9].case.key
     assert len(_ends(scores.photos[:1], _grade_merit)[1]) == 0
+
+
+def test_truth_stands_above_what_was_predicted(scores):
+    """What was missed is white above and bare below, what is false black below and bare above, what is right in both
+    blue: so every place can be seen as it is in one of the two."""
+    photo = scores.photos[8]
+    bare = _tile(photo, None)
+    height = len(bare)
+    pair = _tile(photo, "OD")
+    assert pair.shape == (2 * height + GAP_PX, bare.shape[1], 3)
+    truth, said = pair[:height], pair[-height:]
+    true, found = shrunk(photo.case.labels.masks["OD"].load(*bare.shape[:2])), photo.marks["OD"]
+    assert min((true & found).sum(), (true & ~found).sum(), (found & ~true).sum()) > 5
+    for where, above, below in (
+        (true & found, RIGHT, RIGHT),
+        (true & ~found, MISSED, None),
+        (found & ~true, None, FALSE),
+        (~true & ~found, None, None),
+    ):
+        np.testing.assert_array_equal(
+            truth[where], bare[where] if above is None else np.broadcast_to(above, (where.sum(), 3))
+        )
+        np.testing.assert_array_equal(
+            said[where], bare[where] if below is None else np.broadcast_to(below, (where.sum(), 3))
+        )
 
 
 def test_matplotlib_is_loaded_only_to_draw():

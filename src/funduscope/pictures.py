@@ -37,7 +37,12 @@ LINES: Final[dict[str, tuple[str, str]]] = {
 RIGHT, MISSED, FALSE = (86, 180, 233), (255, 255, 255), (0, 0, 0)
 """RGB of what was found rightly, missed, and found falsely: apart in lightness too."""
 
+LEGEND: Final = "above the truth (white: missed), below what was predicted (black: false); blue: both"
+
 COLUMNS: Final = 4
+GAP_PX: Final = 8
+"""Between the two pictures of one photo."""
+
 _GREY, _BLUE, _VERMILION = "#777777", "#0072b2", "#d55e00"
 
 
@@ -202,7 +207,7 @@ def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tupl
         key = f"{code} IoU" if code == "OD" else f"{code} Dice"
         known = [photo for photo in photos if photo.row.get(key) is not None]
         if known:
-            title = f"by {key.replace('|', ' or ')} (blue: found, white: missed, black: false)"
+            title = f"by {key.replace('|', ' or ')}; {LEGEND}"
             rankings.append((code, title, code, _ends(known, lambda photo, key=key: photo.row[key])))
     return rankings
 
@@ -225,7 +230,8 @@ def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
 def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: str | None) -> Figure:
     rows = [("best", best), ("worst", worst)] if worst else [("best", best)]
     columns = max(2, len(best))  # one photo is narrower than the title
-    figure, panels = _figure(columns, 3.4, 2.75 * len(rows) + 0.4, rows=len(rows))
+    tall = 2.75 if code is None else 5.05  # with one picture a photo, or two
+    figure, panels = _figure(columns, 3.4, tall * len(rows) + 0.4, rows=len(rows))
     for axes in panels:
         axes.set_axis_off()
     for row, (name, photos) in enumerate(rows):
@@ -248,7 +254,10 @@ def _caption(photo: PhotoScore, code: str | None) -> str:
 
 
 def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
-    """The photo, small, with what was found and missed of a structure; grey where it cannot be opened."""
+    """The photo, small; of a structure twice, the truth above what was predicted; grey where it cannot be opened.
+
+    What was missed is marked above alone and what is false below alone, so that each place is unmarked in the other.
+    """
     try:
         pixels = Photo.open(photo.case.path).pixels
     except PhotoError:
@@ -264,9 +273,11 @@ def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
     except LabelError:
         true = np.zeros(size[::-1], bool)
     found = photo.marks.get(code, np.zeros_like(true))
+    truth, said = tile.copy(), tile.copy()
     if found.shape == true.shape == tile.shape[:2]:
-        tile[true & found], tile[true & ~found], tile[found & ~true] = RIGHT, MISSED, FALSE
-    return tile
+        truth[true & found], truth[true & ~found] = RIGHT, MISSED
+        said[true & found], said[found & ~true] = RIGHT, FALSE
+    return np.vstack([truth, np.full((GAP_PX, size[0], 3), 255, np.uint8), said])
 
 
 def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:

@@ -11,11 +11,20 @@ from typing import Any
 
 from funduscope.paper.beside import Asked, Papers
 from funduscope.photo import Photo
+from funduscope.predict.explain import SHOWN, TASK_OF
 from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.folder import SUMMARY, Drawn, Written, answers, new_folder, open_results
+from funduscope.predict.outline import Traced
+from funduscope.predict.predictor import Predictor
+from funduscope.predict.runtime import TorchRuntime
 from funduscope.terminal import complain, sentence, shown, tracked
 
 NO_PAPER = Asked()
+NO_MAP = (
+    "--explain: not every answer was explained, since this model has no exact map of it: with its checkpoint as "
+    "--model (best.safetensors in its run's folder) Grad-CAM is drawn, an approximation"
+)
+Beside = Callable[[Findings, Traced, Path], None]
 
 
 def predict_all(
@@ -34,13 +43,16 @@ def predict_all(
     folder = new_folder(datetime.now()) if out is None and not as_json else out
     many = len(paths) > 1
     failed = 0
+    bare = False
     last: Written = {}, None
+    maps = _from_weights(answer) if drawn.explain and folder else None
     with ExitStack() as held:
         papers = held.enter_context(Papers(paper, folder, len(paths))) if folder else None
-        beside = papers.beside if papers else None
+        beside = _each([papers.beside if papers else None, maps])
         put = held.enter_context(open_results(folder, many, drawn, beside)) if folder else _only_said
         stream = answers(answer, paths)
         for path, said in stream if as_json else tracked(stream, "Reading", len(paths)):
+            bare = bare or (isinstance(said, Findings) and _lacks_maps(said))
             try:
                 last = put(path, said)
             except FileExistsError as error:
@@ -57,11 +69,41 @@ def predict_all(
             if as_json:
                 # Escapes keep the line whole in every terminal's encoding, whatever the photo is called.
                 print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
+    if drawn.explain and folder and bare and maps is None:
+        complain(NO_MAP)
     if folder and not as_json:
         _conclude(folder, len(paths), failed, last)
     if folder and out is None and not many and failed:
         folder.rmdir()  # made for nothing
     return 1 if failed else 0
+
+
+def _from_weights(answer: Callable[[Photo], Findings]) -> Beside | None:
+    """What draws maps by the network itself, where the model is one checkpoint; torch is there already then."""
+    if not isinstance(answer, Predictor) or not isinstance(answer.runtime, TorchRuntime):
+        return None
+    from funduscope.explaining.beside import FromWeights
+    from funduscope.network.network import Network
+
+    network = answer.runtime.network
+    return FromWeights(network, answer.card) if isinstance(network, Network) else None
+
+
+def _lacks_maps(said: Findings) -> bool:
+    """Whether something was answered of which the model has no exact map."""
+    answers = {"grade": said.grade, "dme": said.dme}
+    return any(answers[TASK_OF[target]] is not None and TASK_OF[target] not in said.cams for target in SHOWN)
+
+
+def _each(besides: list[Beside | None]) -> Beside | None:
+    """All that add files to a photo's folder as one."""
+    there = [one for one in besides if one is not None]
+
+    def beside(findings: Findings, traced: Traced, folder: Path) -> None:
+        for one in there:
+            one(findings, traced, folder)
+
+    return beside if there else None
 
 
 def _only_said(path: Path, said: Findings | Failure) -> Written:

@@ -42,6 +42,15 @@ def test_the_map_stands_beside_what_was_measured_of_it(page: AppTest) -> None:
     assert page.get("image"), "a picture is shown"
 
 
+def test_a_model_without_maps_says_where_there_is_one(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("funduscope.app.explain_view.explanation", lambda findings, target: None)
+        page.run()
+        assert not page.exception
+        assert [one for one in page.caption if "There is no map" in one.value and "Grad-CAM" in one.value]
+    page.run()
+
+
 def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest) -> None:
     assert "All of them" not in _html(page)
     page.button(key="fill-in").click().run()

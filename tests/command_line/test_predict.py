@@ -6,15 +6,19 @@ import csv
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
+from funduscope.data.drawn import draw_eye
 from funduscope.loading import load
 from funduscope.predict.folder import new_folder
 from funduscope.predict.gather import gather
@@ -68,6 +72,28 @@ def test_what_speaks_for_the_answers_is_drawn_if_asked_for(
         drawn = {path.name: Image.open(path).size for path in (out / "eye").glob("explanation_*.png")}
         assert set(drawn) == {"explanation_referable.png", "explanation_edema.png"}
         assert all(width == 360 and height > 300 for width, height in drawn.values()), "the photo, and words below it"
+
+
+def test_an_onnx_file_without_maps_says_what_its_checkpoint_gives(tiny: Path, tmp_path: Path):
+    """One line, where something was answered that has no map; and no torch is loaded to say so."""
+    model = onnx.load(str(tiny))
+    for output in [output for output in model.graph.output if output.name.endswith("_cam")]:
+        model.graph.output.remove(output)
+    onnx.save(model, str(tmp_path / "bare.onnx"))
+    Image.fromarray(draw_eye(5, width_px=480).pixels).save(tmp_path / "eye.png")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "eye.png"), "--model", str(tmp_path / "bare.onnx"), "--out", str(out)]
+    code = (
+        f"import sys; from funduscope.cli import main; code = main({[*command, '--explain']}); "
+        "sys.exit(code or 3 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "best.safetensors" in done.stderr
+    assert "Grad-CAM" in done.stderr
+    assert (out / "eye" / "findings.json").is_file()
+    assert not list((out / "eye").glob("explanation_*"))
 
 
 def test_json_is_one_object_a_line_in_order_and_nothing_else(

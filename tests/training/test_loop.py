@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,6 +231,38 @@ def test_half_a_line_in_the_journal_does_not_lock_the_run_out(
         file.write('{"epoch": 2, "loss tot')
     _loop(recipe, cases, cache, tmp_path).run(lambda _: None)
     assert [line["epoch"] for line in _lines(tmp_path)] == [1, 2]
+
+
+class Recording:
+    """What a progress bar is told: for each pass the words, the number that was promised, and how many came."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[Any]] = []
+
+    def __call__(self, items: Iterable[Any], words: str, total: int | None) -> Iterator[Any]:
+        self.passes.append([words, total, 0])
+        for item in items:
+            yield item
+            self.passes[-1][2] += 1
+
+
+def test_each_epoch_shows_its_progress_and_learns_the_same(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """Batch by batch, with the number that comes; the numbers and weights are those of a run that shows none."""
+    settings = quick.training.model_copy(update={"epochs": 2, "workers": 1})
+    recipe = quick.model_copy(update={"training": settings})
+    recording = Recording()
+    shown = _loop(recipe, cases, cache, tmp_path / "shown")
+    shown.run(lambda _: None, progress=recording)
+    silent = _loop(recipe, cases, cache, tmp_path / "silent")
+    silent.run(lambda _: None)
+    first, second = shown.steps_each
+    assert recording.passes == [["Epoch 1 of 2", first, first], ["Epoch 2 of 2", second, second]]
+    for one, other in zip(_lines(tmp_path / "shown"), _lines(tmp_path / "silent"), strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+    weights = [checkpoint.load(tmp_path / name / "last.safetensors").group("weights") for name in ("shown", "silent")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_too_few_photos_for_a_batch_are_said(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def show_explanation(shown: Findings, opened: Opened, asked: Any, words: Words) 
         if there:
             _map(shown, opened, there, words)
         else:
-            st.caption(words("explain.none"))
+            answered = shown.grade is not None or shown.dme is not None
+            st.caption(" ".join(words(key) for key in ("explain.none", *(["explain.checkpoint"] if answered else []))))
         _what_if(shown, opened, asked, words)
 
 

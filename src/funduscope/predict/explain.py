@@ -9,7 +9,7 @@ against the rest, to first order at the answer that was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -34,6 +34,9 @@ between neighboring grades it points at what differs, which is not what is ill."
 
 TASK_OF: Final[Mapping[Target, str]] = {"grade": "grade", "referable": "grade", "dme": "dme", "edema": "dme"}
 
+EvidenceOf = Callable[[str, tuple[int, ...]], np.ndarray]
+"""Makes a map, (n, n) in log odds, of classes of a task against the rest, where there is no exact one."""
+
 _LEAST: Final = 1e-9
 
 
@@ -43,7 +46,8 @@ class Explanation:
 
     evidence: (n, n) float32 over the frame, in log odds: positive speaks for `classes` of `task`, negative against; its
     mean is the log odds but for a constant. chance: the probability of `classes`. in_part: something else than the
-    network's own answer was weighed in too (outlined exudates), which the map does not show.
+    network's own answer was weighed in too (outlined exudates), which the map does not show. exact: else it holds to
+    first order only, and shows nothing that speaks against.
     """
 
     target: Target
@@ -53,31 +57,37 @@ class Explanation:
     evidence: np.ndarray
     home: Home
     in_part: bool = False
+    exact: bool = True
 
     def in_photo(self) -> np.ndarray:
         """(H, W) float32 at the photo's size: the same map, linear between its places, 0 outside the frame."""
         return self.home.area_home(self.evidence)
 
 
-def explanation(findings: Findings, target: Target) -> Explanation | None:
+def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None = None) -> Explanation | None:
     """Why the findings say so. None where there is no answer, or where the model has no exact map of it.
 
-    target: "referable" (grade 2 or more against less) and "edema" (risk 1 or 2 against 0), the decisions; "grade" and
-    "dme", the most probable one against all others. Raises `ValueError` for another target.
+    otherwise: what is asked for a map in that case (`explaining.beside`). target: "referable" (grade 2 or more against
+    less) and "edema" (risk 1 or 2 against 0), the decisions; "grade" and "dme", the most probable one against all
+    others. Raises `ValueError` for another target.
     """
     if target not in TASK_OF:
         raise ValueError(f"There is no explanation of {target!r}; there are: {', '.join(TARGETS)}.")
     task = TASK_OF[target]
     probs, answer = (findings.grade_probs, findings.grade) if task == "grade" else (findings.dme_probs, findings.dme)
     cams = findings.cams.get(task)
-    if cams is None or probs is None or answer is None:
+    if probs is None or answer is None or (cams is None and otherwise is None):
         return None
     several = {"referable": range(REFERABLE_FROM, len(GRADES)), "edema": range(1, len(DME_RISKS))}
     classes = tuple(several.get(target, (answer,)))
-    weights = log_odds_weights(probs, classes)
-    evidence = np.tensordot(weights, cams, axes=1).astype(np.float32)
     in_part = task == "dme" and findings.card.dme_evidence is not None and findings.exudates is not None
-    return Explanation(target, task, classes, float(probs[list(classes)].sum()), evidence, findings.home, in_part)
+    chance = float(probs[list(classes)].sum())
+    if cams is not None:
+        evidence = np.tensordot(log_odds_weights(probs, classes), cams, axes=1).astype(np.float32)
+    else:
+        assert otherwise is not None
+        evidence = otherwise(task, classes)
+    return Explanation(target, task, classes, chance, evidence, findings.home, in_part, exact=cams is not None)
 
 
 def log_odds_weights(probs: np.ndarray, classes: Sequence[int]) -> np.ndarray:

@@ -97,6 +97,8 @@ def map_notes(asked: Explanation, model_sha256: str) -> tuple[Note, ...]:
     shows = [note(codes[asked.target], {"chance": round(asked.chance, 4)})] if asked.target in codes else []
     if asked.in_part:
         shows.append(note("EXPLAINS_IN_PART"))
+    if not asked.exact:  # what was measured is of exact maps
+        return (*shows, note("MAP_BY_GRADIENTS"), note("MAP_NOT_MEASURED"))
     known = measured(model_sha256, asked.target)
     if known is None:
         return (*shows, note("MAP_NOT_MEASURED"))

@@ -44,6 +44,10 @@ ENGLISH: Final[Mapping[str, str]] = {
     "EXPLAINS_REFERABLE": "Bright is what speaks for grade 2 or more, which the model gives {chance:.0%}.",
     "EXPLAINS_EDEMA": "Bright is what speaks for macular edema risk 1 or more, which the model gives {chance:.0%}.",
     "EXPLAINS_IN_PART": "The outlined exudates were weighed in too; the map shows the network's own share.",
+    "EXPLAINS_ATTENTION": "Bright is what the decoder's attention gates let through, deep layers first: where the "
+    "model looked for lesions. It says nothing of the grade.",
+    "MAP_BY_GRADIENTS": "An approximation by Grad-CAM: this model has no exact map of its answer. It is true for small "
+    "changes only and does not show what speaks against.",
     "MAP_MEASURED": "On {photos} photos with lesions outlined by hand the brightest place was on a lesion in {hits} "
     "(the middle of the eye: {center}; the model's own lesion outlines: {lesion_map}).",
     "MAP_SHARE": "On lesions, which covered {area:.0%} of the eye, lay {share:.0%} of the brightness.",

@@ -6,11 +6,12 @@ of an epoch is seeded by the epoch, and the checkpoint holds weights, average an
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
+from funduscope.data.comparing import Progress
 from funduscope.network.network import Network
 from funduscope.network.routing import routing_loss
 from funduscope.recipe import Recipe
@@ -31,7 +33,7 @@ from funduscope.training.experts import Usage
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, task_losses
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
-from funduscope.training.samples import Item, Samples, draw_epoch
+from funduscope.training.samples import EpochOrder, Samples, draw_epoch
 from funduscope.vocabulary import DME_RISKS, GRADES
 
 Judge = Callable[[Network], dict[str, float]]
@@ -42,26 +44,6 @@ MOST_BAD_STEPS = 20
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message says why and what to do."""
-
-
-class EpochOrder(Sampler[Item]):
-    """Yields the items of the epoch that was set last.
-
-    accelerate counts the passes from 0 and sets the epoch from its own count before each: `Loop` sets that count.
-    """
-
-    def __init__(self, cases: list[Case], recipe: Recipe) -> None:
-        self.cases, self.recipe, self.epoch = cases, recipe, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(draw_epoch(self.cases, self.recipe, self.epoch))
-
-    def __len__(self) -> int:
-        return len(draw_epoch(self.cases, self.recipe, self.epoch))
 
 
 @dataclass
@@ -126,9 +108,14 @@ class Loop:
             "dme": class_weights([label.dme for label in labels], len(DME_RISKS), power).to(device),
         }
         self.state = State()
+        self.progress: Progress = lambda items, words, total: items
 
-    def run(self, say: Callable[[str], None] = print, until: int | None = None) -> State:
-        """All epochs that are left, or those up to `until`; returns where it ended."""
+    def run(
+        self, say: Callable[[str], None] = print, until: int | None = None, progress: Progress | None = None
+    ) -> State:
+        """All epochs that are left, or those up to `until`; returns where it ended. progress: shows each one's
+        batches."""
+        self.progress = progress or self.progress
         self._resume(say)
         journal = Journal(self.folder, self.state.epoch)
         settings = self.recipe.training
@@ -169,7 +156,8 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         bad, usage = 0, Usage()
-        for batch in self.loader:
+        words = f"Epoch {epoch} of {self.recipe.training.epochs}"
+        for batch in self.progress(_begun(self.loader), words, self.steps_each[epoch - 1]):
             numbers, rate = self._step(batch, usage)
             if numbers is None:
                 bad += 1
@@ -302,6 +290,13 @@ class Loop:
             own["state"][int(index)][name] = value
         self.optimizer.load_state_dict(own)
         say(f"Going on after epoch {self.state.epoch}.")
+
+
+def _begun(loader: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """The loader's batches, the first of them made at once: its workers are forked then, before a progress bar has a
+    thread whose locks they would inherit."""
+    batches = iter(loader)
+    return itertools.chain([next(batches)], batches)
 
 
 def bfloat16(precision: str) -> bool:

@@ -125,7 +125,7 @@ def run(
     if taught is not None and taught.unasked:
         print(f"note: {taught.unasked}", file=sys.stderr)
     loop = Loop(recipe, network, parts.train, files, folder, judge, taught)
-    loop.run(until=until)
+    loop.run(until=until, progress=progress)
     _note_memory(folder, loop.peak_mb())
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     validation = [case for case in parts.validation if case.dataset in named]

@@ -7,6 +7,7 @@ with however many workers, before or after an interruption.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -123,6 +124,26 @@ def _alternating(drawn: list[tuple[Case, View]], batch: int) -> list[tuple[Case,
         placed += [((i + 0.5) / whole, kind[i * batch : (i + 1) * batch]) for i in range(whole)]
         rest += kind[whole * batch :]
     return [one for _, group in sorted(placed, key=lambda entry: entry[0]) for one in group] + rest
+
+
+class EpochOrder(torch.utils.data.Sampler[Item]):
+    """Yields the items of the epoch that was set last.
+
+    accelerate counts the passes from 0 and sets the epoch from its own count before each: `loop.Loop` sets that count.
+    """
+
+    def __init__(self, cases: list[Case], recipe: Recipe) -> None:
+        self.cases, self.recipe, self.epoch = cases, recipe, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(draw_epoch(self.cases, self.recipe, self.epoch))
+
+    def __len__(self) -> int:
+        return len(draw_epoch(self.cases, self.recipe, self.epoch))
 
 
 class Samples(torch.utils.data.Dataset):

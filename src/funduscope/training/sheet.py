@@ -14,34 +14,57 @@ from funduscope.training.samples import Item, Sample, Samples, draw_epoch
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, STRUCTURES
 
 _COLORS = {item.code: item.color for item in STRUCTURES} | {EITHER_EXUDATE: (255, 160, 60)}
-_COLUMNS, _ROWS = 4, 3
-_SIDE_PX = 320
+_INK, _PAPER, _UNKNOWN = (30, 30, 30), (255, 255, 255), (96, 96, 96)
+_HALF = 128
+_COLUMNS, _SAMPLES = 6, 12
+_SIDE_PX, _CAPTION_PX = 320, 44
 
 
 def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path: Path) -> None:
     """The first samples of the first epoch that carry masks or points, then others, as one PNG.
 
     Outlines: structures in their colors; a cross: disc center and fovea; below: grade and risk, what is not known as a
-    dash.
+    dash. Where masks are known, two tiles follow: each structure's coverage, as soft as it is learned, and the binary
+    mask, which is the coverage from a half on; black where nothing is, gray where nobody knows.
     """
     items = draw_epoch(cases, recipe, 0)
     if not items:
         return
-    items = sorted(items, key=lambda item: not item.case.labels.masks)[: _COLUMNS * _ROWS // 2] + items
-    chosen = list({item.seed: item for item in items}.values())[: _COLUMNS * _ROWS]
+    items = sorted(items, key=lambda item: not item.case.labels.masks)[: _SAMPLES // 2] + items
+    chosen = list({item.seed: item for item in items}.values())[:_SAMPLES]
     samples = Samples(files, recipe)
-    tiles = [_tile(samples[item], item) for item in chosen]
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
-    rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
+    masked: list[np.ndarray] = []
+    plain: list[np.ndarray] = []
+    for item in chosen:
+        sample = samples[item]
+        if bool(sample["known"].any()):
+            tiles = [_tile(sample, item), *_truth(sample)]
+            for tile in tiles:
+                tile[:, -1] = _PAPER  # black would meet black
+            masked.append(np.hstack(tiles))
+        else:
+            plain.append(_tile(sample, item))
+    rows = _rows(masked) + _rows(plain)
     cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
 
 
+def _rows(blocks: list[np.ndarray]) -> list[np.ndarray]:
+    """The blocks, all of one width, in rows of `_COLUMNS` tiles."""
+    if not blocks:
+        return []
+    many = _COLUMNS * _SIDE_PX // blocks[0].shape[1]
+    blocks = blocks + [np.full_like(blocks[0], 255)] * (-len(blocks) % many)
+    for block in blocks:
+        block[:, -4:] = _PAPER
+    return [np.hstack(blocks[start : start + many]) for start in range(0, len(blocks), many)]
+
+
 def _tile(sample: Sample, item: Item) -> np.ndarray:
-    """(side, side + caption, 3) uint8 RGB of one sample."""
+    """(side + caption, side, 3) uint8 RGB of one sample."""
     image = cv2.resize(sample["image"].numpy(), (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)
     scale = _SIDE_PX / sample["image"].shape[1]
     for index, code in enumerate(CHANNELS):
-        mask = (sample["coverage"][index].numpy() >= 128).astype(np.uint8)
+        mask = (sample["coverage"][index].numpy() >= _HALF).astype(np.uint8)
         if mask.any():
             lines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
             scaled = [np.rint((line + 0.5) * scale).astype(np.int32) for line in lines]
@@ -53,7 +76,52 @@ def _tile(sample: Sample, item: Item) -> np.ndarray:
     words = ["masks known: " + (" ".join(code for code in known if code in CODES) or "none")]
     grade, dme = (int(sample[name]) for name in ("grade", "dme"))
     words.insert(0, f"{item.view}  grade {grade if grade >= 0 else '-'}  DME {dme if dme >= 0 else '-'}")
-    caption = np.full((44, _SIDE_PX, 3), 255, np.uint8)
+    return np.vstack([image, _caption(words)])
+
+
+def _truth(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage and binary masks of a sample, each a tile as large as its photo's."""
+    coverage, known = sample["coverage"].numpy(), sample["known"].any(dim=0).numpy()
+    soft = [_small(plane / 255) for plane in coverage]
+    # A pixel that holds any of a mask shows it: a microaneurysm is lost otherwise.
+    hard = [(_small(plane >= _HALF) > 0).astype(np.float32) for plane in coverage]
+    there = [code for code, plane in zip(CHANNELS, coverage, strict=True) if plane.any()]
+    captions = (
+        _caption(["coverage, as it is learned", "" if there else "nothing there"]),
+        _caption(["binary mask", "" if known.all() else "gray: not known"]),
+    )
+    left = 6
+    for code in there:
+        cv2.rectangle(captions[0], (left, 27), (left + 9, 36), _COLORS[code], -1)
+        cv2.rectangle(captions[0], (left, 27), (left + 9, 36), _INK, 1)
+        left = _write(captions[0], code, left + 14, 36) + 14
+    shown = _small(known) > 0
+    return np.vstack([_painted(soft, shown), captions[0]]), np.vstack([_painted(hard, shown), captions[1]])
+
+
+def _small(plane: np.ndarray) -> np.ndarray:
+    """(S, S) as a tile's (side, side) float32."""
+    way = cv2.INTER_AREA if len(plane) > _SIDE_PX else cv2.INTER_NEAREST
+    return cv2.resize(plane.astype(np.float32), (_SIDE_PX, _SIDE_PX), interpolation=way)
+
+
+def _painted(shares: list[np.ndarray], known: np.ndarray) -> np.ndarray:
+    """Structures in their colors, (side, side, 3) uint8, the smallest kinds on top. shares: in 0..1, one a channel."""
+    canvas = np.where(known[..., None], np.float32(0), np.array(_UNKNOWN, np.float32))
+    for code, share in reversed(list(zip(CHANNELS, shares, strict=True))):
+        canvas += share[..., None] * (np.array(_COLORS[code], np.float32) - canvas)
+    return np.rint(canvas).astype(np.uint8)
+
+
+def _caption(words: list[str]) -> np.ndarray:
+    """A tile's lines of text on white."""
+    caption = np.full((_CAPTION_PX, _SIDE_PX, 3), _PAPER, np.uint8)
     for line, text in enumerate(words):
-        cv2.putText(caption, text, (6, 17 + 19 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.vstack([image, caption])
+        _write(caption, text, 6, 17 + 19 * line)
+    return caption
+
+
+def _write(caption: np.ndarray, text: str, left: int, bottom: int) -> int:
+    """Writes into the caption and returns where the text ends."""
+    cv2.putText(caption, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+    return left + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]
