@@ -345,6 +345,14 @@ def test_too_small(size: tuple[int, int]) -> None:
         assert code_of(source) == "E_TOO_SMALL"
 
 
+@pytest.mark.parametrize("size", [(256, 1025), (100_000, 256)])
+def test_strips_are_refused_before_anything_is_made_of_them(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    for source in (saved(image, "PNG"), image, np.asarray(image)):
+        assert code_of(source) == "E_TOO_SMALL"
+    assert Photo.open(np.zeros((256, 1024, 3), np.uint8)).width == 1024
+
+
 def test_limits_can_be_set() -> None:
     assert code_of(PICTURE, limits=Limits(max_pixels=100_000)) == "E_TOO_MANY_PIXELS"
     assert code_of(picture(), limits=Limits(max_bytes=100)) == "E_TOO_LARGE"

@@ -28,12 +28,15 @@ __all__ = ["CODES", "LIMITS", "Limits", "Note", "Photo", "PhotoError"]
 class Limits:
     """What is accepted: bytes of a file, pixels of a picture, its shorter side, and files of several pages.
 
-    `first_page`: read the first page of a file with several, where it would else be refused.
+    `max_ratio`: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one picture
+    hardly more than 3; the square around a strip would take gigabytes. `first_page`: read the first page of a file with
+    several, where it would else be refused.
     """
 
     max_bytes: int = 200_000_000
     max_pixels: int = 80_000_000
     min_side_px: int = 256
+    max_ratio: int = 4
     first_page: bool = False
 
     @property
@@ -128,6 +131,12 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
             "E_TOO_SMALL",
             f"the picture is {width} x {height} pixels; expected at least"
             f" {limits.min_side_px} on the shorter side: send the original photo",
+        )
+    if max(width, height) > limits.max_ratio * min(width, height):
+        raise PhotoError(
+            "E_TOO_SMALL",
+            f"the picture is {width} x {height} pixels; expected a longer side of at most {limits.max_ratio}"
+            " times the shorter: send the photo, not a strip of it",
         )
 
 
