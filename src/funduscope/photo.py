@@ -179,7 +179,12 @@ def _undecodable(error: Exception) -> PhotoError:
 
 def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]:
     """The pixels of an image file, upright (H, W, 3) uint8, after all that can be checked before has been."""
-    header = read_header(data)
+    try:
+        header = read_header(data)
+    except PhotoError:
+        raise
+    except Exception as error:  # a structure that is stranger than any known one
+        raise _undecodable(error) from None
     _check_size(header.width, header.height, limits)
     if header.pages > 1 and not limits.first_page:
         raise PhotoError("E_MULTIPAGE", f"the {header.kind} holds several pictures; expected one: save each as a file")
@@ -225,7 +230,7 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
         raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
     colors, notes = _to_8_bits(deep[..., :3])
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    if deep.shape[2] == 4:
+    if deep.shape[2] == 4 and header.is_clear:
         colors = np.rint(colors * (deep[..., 3:] / np.float32(65535))).astype(np.uint8)
     return colors, notes
 
