@@ -63,8 +63,8 @@ def predict(
     """Read photos: findings, masks and a report for each.
 
     Each photo gets a folder of its own in --out, by default a new one named after the time (with --json: none); more
-    than one also gets summary.csv and, with --pdf, summary.pdf. Read again, a photo replaces its own results; another of
-    the same name gets a folder with a hash behind the name. What cannot be read costs one line on stderr and exit
+    than one also gets summary.csv and, with --pdf, summary.pdf. Read again, a photo replaces its own results; another
+    of the same name gets a folder with a hash behind the name. What cannot be read costs one line on stderr and exit
     code 1; the others are read.
     """
     from funduscope.loading import load
