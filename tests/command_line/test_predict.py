@@ -427,6 +427,20 @@ def test_a_folder_made_for_nothing_goes_again(command: Command, tiny: Path, tmp_
     assert (tmp_path / "old").is_dir()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
+def test_a_model_may_lie_at_a_path_that_is_not_unicode(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    model = tmp_path / os.fsdecode(b"\xff.onnx")
+    model.write_bytes(tiny.read_bytes())
+    assert command("predict", save_eye(tmp_path / "eye.jpg"), "--model", model, "--json")[0] == 0
+
+
+def test_threads_beyond_measure_are_wrong_use(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, _, err = command("predict", photo, "--model", tiny, "--json", "--threads", 99_999_999_999)
+    assert code == 2
+    assert "256" in err
+
+
 def test_debug_may_be_said_twice(command: Command, tmp_path: Path):
     code, _, err = command("--debug", "recipes", "--debug")
     assert (code, err) == (0, "")
