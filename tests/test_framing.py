@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from funduscope import framing
 from funduscope.framing import Eye, Home, find_eye, frame
 from funduscope.photo import Photo
 
@@ -204,6 +206,32 @@ def test_a_frame_is_cut_and_resized_once() -> None:
     assert np.array_equal(framed.image, cv2.resize(cut, (480, 480), interpolation=cv2.INTER_AREA))
     assert np.array_equal(frame(pixels, size).image, cut)
     assert frame(pixels, 1500).image.shape == (1500, 1500, 3)
+
+
+@pytest.mark.parametrize("size", [(900, 300), (300, 900)])
+def test_a_large_square_is_made_in_two_steps_of_the_same_result(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = drawn_eye(size, (size[0] / 2, size[1] / 2, 430))
+    home = Home(size[0] // 2 - 470, size[1] // 2 - 470, 940, 160, *size)
+    prob = np.random.default_rng(0).random((80, 80), np.float32)
+    once = home.image_in(pixels), home.area_in(pixels[..., 0] > 90), home.area_home(prob)
+    monkeypatch.setattr(framing, "WHOLE_PX2", 1000)
+    twice = home.image_in(pixels), home.area_in(pixels[..., 0] > 90), home.area_home(prob)
+    assert np.abs(once[0].astype(int) - twice[0]).max() <= 1
+    assert all(np.allclose(one, two, atol=1e-5) for one, two in zip(once[1:], twice[1:], strict=True))
+
+
+def test_a_wide_photo_takes_no_square_of_memory() -> None:
+    home = Home(0, -4750, 12_000, 96, 12_000, 2500)
+    pixels, prob = np.zeros((2500, 12_000, 3), np.uint8), np.ones((96, 96), np.float32)
+    tracemalloc.start()
+    home.image_in(pixels)
+    home.area_in(pixels[..., 0])
+    home.mask_home(prob, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6, "12000 x 12000 pixels would be 432 MB of colors, 576 MB of probabilities"
 
 
 def test_masks_of_any_kind() -> None:

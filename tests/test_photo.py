@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -172,6 +173,28 @@ def tiff_of(**tags: int) -> bytes:
     return b"II*\0" + (8 + len(strip)).to_bytes(4, "little") + strip + directory + bytes(4)
 
 
+def tiff_with(pixels: np.ndarray, *more: tuple[int, int, int], separate: bool = False, color: int = 2) -> bytes:
+    """An uncompressed little-endian TIFF of (H, W, C) with further entries (tag, kind, value)."""
+    height, width, samples = pixels.shape
+    strip = (np.moveaxis(pixels, 2, 0) if separate else pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
+    entries = [(256, 4, width), (257, 4, height), (259, 3, 1), (262, 3, color), (277, 3, samples),
+               (284, 3, 2 if separate else 1), *more]  # fmt: skip
+    parts = samples if separate else 1
+    at = 8 + len(strip)
+    places = struct.pack(f"<{parts}I", *(8 + k * len(strip) // parts for k in range(parts)))
+    sizes = struct.pack(f"<{parts}I", *[len(strip) // parts] * parts)
+    depths = struct.pack(f"<{samples}H", *[8 * pixels.itemsize] * samples)
+    directory = [struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries]
+    for tag, kind, values in ((258, 3, depths), (273, 4, places), (279, 4, sizes)):
+        count = len(values) // (2 if kind == 3 else 4)
+        inline = values.ljust(4, b"\0") if len(values) <= 4 else at.to_bytes(4, "little")
+        directory.append(struct.pack("<HHI", tag, kind, count) + inline)
+        if len(values) > 4:
+            strip, at = strip + values, at + len(values)
+    ordered = sorted(directory, key=lambda entry: struct.unpack_from("<H", entry))
+    return b"II*\0" + at.to_bytes(4, "little") + strip + struct.pack("<H", len(ordered)) + b"".join(ordered) + bytes(4)
+
+
 def text_bomb() -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a" * 50_000_000, zip=True)
@@ -285,6 +308,56 @@ def test_grey_and_transparency(kind: str) -> None:
     assert furthest(Photo.open(encoded), expected) == 0
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_s_fourth_channel_is_taken_for_what_the_file_says(deep: bool) -> None:
+    colors = PICTURE.astype(np.uint16) * 257 if deep else PICTURE
+    share = np.full(PICTURE.shape[:2], 0.5)
+    half = PICTURE * 0.5
+    covered = (share * np.iinfo(colors.dtype).max).astype(colors.dtype)
+    unknown = np.dstack([colors, np.zeros_like(covered)])
+    assert furthest(Photo.open(tiff_with(unknown, (338, 3, 0))), PICTURE) == 0
+    multiplied = np.dstack([(colors * share[..., None]).astype(colors.dtype), covered])
+    assert np.abs(Photo.open(tiff_with(multiplied, (338, 3, 1))).pixels - half).max() <= 1.5
+    assert np.abs(Photo.open(tiff_with(np.dstack([colors, covered]), (338, 3, 2))).pixels - half).max() <= 1
+
+
+def test_tiffs_that_no_decoder_reads_rightly_are_refused_with_what_to_do() -> None:
+    deep = PICTURE.astype(np.uint16) * 257
+    assert furthest(Photo.open(tiff_with(deep)), PICTURE) == 0
+    assert furthest(Photo.open(tiff_with(PICTURE, separate=True)), PICTURE) == 0
+    grey = deep[..., :2]
+    for data in (
+        tiff_with(deep, separate=True),
+        tiff_with(grey, (338, 3, 2), color=1),
+        tiff_with(PICTURE[..., :2], (338, 3, 1), color=1),
+        tiff_with(np.dstack([deep, deep[..., 0]]), color=5),
+    ):
+        assert code_of(data) == "E_FORMAT"
+        with pytest.raises(PhotoError, match="save it again"):
+            Photo.open(data)
+
+
+def test_jpeg_inside_a_tiff_is_refused_as_its_damage_passes_unnoticed(capfd: pytest.CaptureFixture[str]) -> None:
+    data = picture("TIFF", compression="jpeg")
+    with pytest.raises(PhotoError, match=r"compressed as JPEG.*save it again") as caught:
+        Photo.open(data)
+    assert caught.value.code == "E_FORMAT"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_orientation_that_is_said_twice_and_once_in_letters() -> None:
+    turned = cv2.rotate(PICTURE, cv2.ROTATE_180)
+    assert furthest(Photo.open(tiff_with(turned, (274, 2, 0), (274, 3, 3))), PICTURE) == 0
+
+
+def test_whatever_a_header_raises_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_data: bytes) -> None:
+        raise KeyError(2)
+
+    monkeypatch.setattr("funduscope.photo.read_header", fails)
+    assert code_of(picture()) == "E_CORRUPT"
+
+
 TURNED_BACK = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
                4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
                7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}  # fmt: skip
@@ -343,6 +416,14 @@ def test_too_small(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size)
     for source in (saved(image, "PNG"), saved(image, "JPEG"), saved(image, "TIFF"), image, np.asarray(image)):
         assert code_of(source) == "E_TOO_SMALL"
+
+
+@pytest.mark.parametrize("size", [(256, 1025), (100_000, 256)])
+def test_strips_are_refused_before_anything_is_made_of_them(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    for source in (saved(image, "PNG"), image, np.asarray(image)):
+        assert code_of(source) == "E_TOO_SMALL"
+    assert Photo.open(np.zeros((256, 1024, 3), np.uint8)).width == 1024
 
 
 def test_limits_can_be_set() -> None:

@@ -71,18 +71,20 @@ for verb, example in VERBS.items():
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line (without arguments, the process's) and returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = given[: given.index("--")] if "--" in given else given
+    end = given.index("--") if "--" in given else len(given)
+    options, rest = given[:end], given[end:]
     if "--init" in options and (options[-1] == "--init" or options[options.index("--init") + 1].startswith("-")):
-        given.insert(options.index("--init") + 1, "shipped")  # without a value: the shipped weights
-    debug = "--debug" in options
+        options.insert(options.index("--init") + 1, "shipped")  # without a value: the shipped weights
+    debug = "--debug" in options  # it may stand after the verb, too, and in both places
+    given = [one for one in options if one != "--debug"] + rest
     if debug:
-        given.remove("--debug")  # it may stand after the verb, too
         logging.basicConfig()
         logging.getLogger("funduscope").setLevel(logging.DEBUG)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
+        _check_none_empty(given)
         code = int(app(given, standalone_mode=False, prog_name="funduscope") or 0)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -97,6 +99,15 @@ def main(arguments: list[str] | None = None) -> int:
     if code == INTERRUPTED:  # which typer makes an exit code of, or an exception, by its version
         print("funduscope: interrupted", file=sys.stderr)
     return code
+
+
+def _check_none_empty(given: list[str]) -> None:
+    """Refuses what a variable leaves that is not set: as a path it would mean the folder that one happens to be in."""
+    for one in given:
+        name, _, value = one.partition("=")
+        if not one or (name.startswith("--") and one != name and not value):
+            where = f"the value of {name}" if name else "an argument"
+            raise typer.BadParameter(f"{where} is empty; expected a path or a value: name it, or leave the option out.")
 
 
 if __name__ == "__main__":

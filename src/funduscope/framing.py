@@ -7,7 +7,7 @@ convention a resize is a plain scaling, which is what makes the way back exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from funduscope.photo import Photo
 
 __all__ = ["Eye", "Frame", "Home", "find_eye", "frame"]
+
+WHOLE_PX2: Final = 120_000_000
+"""Pixels of the largest square that is made whole, as large as the longer side of 80 million pixels in 3:2. Of larger
+ones most lies beyond the photo: they are made one direction after the other, which takes a part of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,16 @@ class Home:
         size = self.size_px
         way = cv2.INTER_AREA if prob.shape[0] > size else cv2.INTER_LINEAR
         rows, columns, _ = self._seen()
-        whole = cv2.resize(np.ascontiguousarray(prob, np.float32), (size, size), interpolation=way)
-        seen = whole[rows.start - self.top_px : rows.stop - self.top_px]
-        return seen[:, columns.start - self.left_px : columns.stop - self.left_px]
+        down = slice(rows.start - self.top_px, rows.stop - self.top_px)
+        across = slice(columns.start - self.left_px, columns.stop - self.left_px)
+        prob, side = np.ascontiguousarray(prob, np.float32), prob.shape[0]
+        if size * size <= WHOLE_PX2:
+            return cv2.resize(prob, (size, size), interpolation=way)[down, across]
+        if rows.stop - rows.start <= columns.stop - columns.start:
+            band = cv2.resize(prob, (side, size), interpolation=way)[down]
+            return cv2.resize(band, (size, len(band)), interpolation=way)[:, across]
+        band = np.ascontiguousarray(cv2.resize(prob, (size, side), interpolation=way)[:, across])
+        return cv2.resize(band, (band.shape[1], size), interpolation=way)[down]
 
     def area_in(self, mask: np.ndarray) -> np.ndarray:
         """How much of each frame pixel a photo's mask (H, W) covers: (S, S) float32 in 0..1.
@@ -83,12 +94,12 @@ class Home:
         rows, columns, margins = self._seen()
         cut = mask[rows, columns]
         cut = cut.astype(np.float32) if cut.dtype.kind == "f" else (cut != 0).astype(np.float32)
-        return _resized(_padded(cut, margins), self.side_px, enlarge=cv2.INTER_LINEAR)
+        return _squared(cut, margins, self.side_px, enlarge=cv2.INTER_LINEAR)
 
     def image_in(self, pixels: np.ndarray) -> np.ndarray:
         """The photo's pixels (H, W, 3) uint8, cut and resized once: (S, S, 3) uint8; black beyond the photo."""
         rows, columns, margins = self._seen()
-        return _resized(_padded(pixels[rows, columns], margins), self.side_px, enlarge=cv2.INTER_CUBIC)
+        return _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
 
     def _seen(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
         """The square's part inside the photo (rows, columns), and the margins beyond it: top, bottom, left, right."""
@@ -97,6 +108,20 @@ class Home:
         right = max(left, min(self.left_px + self.size_px, self.width_px))
         beyond = (self.top_px + self.size_px - bottom, self.left_px + self.size_px - right)
         return slice(top, bottom), slice(left, right), (top - self.top_px, beyond[0], left - self.left_px, beyond[1])
+
+
+def _squared(cut: np.ndarray, margins: tuple[int, int, int, int], side: int, enlarge: int) -> np.ndarray:
+    """What of a square lies in the photo, with its margins top, bottom, left and right, resized to `side`."""
+    top, bottom, left, right = margins
+    size = cut.shape[0] + top + bottom
+    if size * size <= WHOLE_PX2:
+        return _resized(_padded(cut, margins), side, enlarge)
+    way = cv2.INTER_AREA if side < size else enlarge
+    steps = [((top, bottom, 0, 0), True), ((0, 0, left, right), False)]
+    for beyond, is_down in sorted(steps, key=lambda step: sum(step[0])):
+        padded = _padded(cut, beyond)
+        cut = cv2.resize(padded, (padded.shape[1], side) if is_down else (side, padded.shape[0]), interpolation=way)
+    return cut
 
 
 def _padded(cut: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:

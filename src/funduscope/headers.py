@@ -51,6 +51,7 @@ MAX_METADATA_BYTES: Final = 8_000_000
 class Header:
     """What the file says: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
 
+    `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
     they turn one).
     """
@@ -63,6 +64,7 @@ class Header:
     pages: int
     orientation: int
     data: bytes
+    is_clear: bool = True
 
 
 def read_header(data: bytes) -> Header:
@@ -227,7 +229,8 @@ def _expanded_size(name: bytes, payload: bytes) -> int:
 _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
-_COMPRESSIONS: Final = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
+_COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
+_STRAIGHT_ALPHA: Final = 2  # as in tag 338; 0 is a channel of no meaning, 1 transparency already multiplied into colors
 
 
 def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
@@ -279,15 +282,21 @@ def _tiff(data: bytes) -> Header:
         raise _damaged("TIFF", "a tag has several values where one is due")
     width, height = first(256, 0), first(257, 0)
     bits, samples = max(tags.get(258) or (1,)), first(277, 1)
-    compression = first(259, 1)
-    if compression not in _COMPRESSIONS or first(262, 1) not in (0, 1, 2, 3, 5, 6) or samples > 4:
+    compression, color, extra = first(259, 1), first(262, 1), first(338, _STRAIGHT_ALPHA)
+    if compression in (6, 7):  # its decoder fills what is damaged, and complains on the terminal instead of failing
+        raise _rare("TIFF", "compressed as JPEG, in which damage passes unnoticed", "plain, LZW or deflate, or a JPEG")
+    if compression not in _COMPRESSIONS or color not in (0, 1, 2, 3, 5, 6) or samples > 4:
         raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")
-    if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and first(262, 1) == 0):
+    if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and color == 0):
         raise PhotoError(
             "E_DEPTH",
             "the TIFF's values are floating point, signed or inverted; expected whole numbers"
             " of 8 or 16 bits: convert it",
         )
+    if bits == 16 and (samples == 2 or color not in (1, 2) or (samples > 1 and first(284, 1) != 1)):
+        raise _rare("TIFF", "16 bits in separate planes, or neither grey nor RGB", "RGB or grey, pixel by pixel")
+    if samples == 2 and extra == 1:
+        raise _rare("TIFF", "grey multiplied by its transparency", "RGB or grey")
     offsets, sizes = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
     if not offsets or len(offsets) != len(sizes):
         raise _damaged("TIFF", "it does not say where its pixels are")
@@ -299,7 +308,8 @@ def _tiff(data: bytes) -> Header:
     orientation = first(274, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     upright = data if orientation == 1 else _marked_upright(data)
-    return Header("TIFF", width, height, bits, samples, 2 if following else 1, orientation, upright)
+    pages, is_clear = 2 if following else 1, extra == _STRAIGHT_ALPHA
+    return Header("TIFF", width, height, bits, samples, pages, orientation, upright, is_clear)
 
 
 def _marked_upright(data: bytes) -> bytes:
@@ -309,6 +319,6 @@ def _marked_upright(data: bytes) -> bytes:
     at = struct.unpack_from(order + "I", data, 4)[0]
     for entry in range(at + 2, at + 2 + 12 * struct.unpack_from(order + "H", data, at)[0], 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag == 274:
+        if tag == 274 and kind in _TIFF_INTEGERS:
             struct.pack_into(order + _TIFF_INTEGERS[kind], changed, entry + 8, 1)
     return bytes(changed)

@@ -40,7 +40,10 @@ ModelOption = Annotated[
     ),
 ]
 Threads = Annotated[
-    int, typer.Option(help="Processor threads; 0 leaves it to the runtime.", min=0, metavar="N", show_default=False)
+    int,
+    typer.Option(
+        help="Processor threads; 0 leaves it to the runtime.", min=0, max=256, metavar="N", show_default=False
+    ),
 ]
 Fold = Annotated[Optional[int], typer.Option(help="The fold that is the test.", min=0, metavar="K")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]

@@ -28,12 +28,15 @@ __all__ = ["CODES", "LIMITS", "Limits", "Note", "Photo", "PhotoError"]
 class Limits:
     """What is accepted: bytes of a file, pixels of a picture, its shorter side, and files of several pages.
 
-    `first_page`: read the first page of a file with several, where it would else be refused.
+    `max_ratio`: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one picture
+    hardly more than 3; the square around a strip would take gigabytes. `first_page`: read the first page of a file with
+    several, where it would else be refused.
     """
 
     max_bytes: int = 200_000_000
     max_pixels: int = 80_000_000
     min_side_px: int = 256
+    max_ratio: int = 4
     first_page: bool = False
 
     @property
@@ -129,6 +132,12 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
             f"the picture is {width} x {height} pixels; expected at least"
             f" {limits.min_side_px} on the shorter side: send the original photo",
         )
+    if max(width, height) > limits.max_ratio * min(width, height):
+        raise PhotoError(
+            "E_TOO_SMALL",
+            f"the picture is {width} x {height} pixels; expected a longer side of at most {limits.max_ratio}"
+            " times the shorter: send the photo, not a strip of it",
+        )
 
 
 def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
@@ -170,7 +179,12 @@ def _undecodable(error: Exception) -> PhotoError:
 
 def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]:
     """The pixels of an image file, upright (H, W, 3) uint8, after all that can be checked before has been."""
-    header = read_header(data)
+    try:
+        header = read_header(data)
+    except PhotoError:
+        raise
+    except Exception as error:  # a structure that is stranger than any known one
+        raise _undecodable(error) from None
     _check_size(header.width, header.height, limits)
     if header.pages > 1 and not limits.first_page:
         raise PhotoError("E_MULTIPAGE", f"the {header.kind} holds several pictures; expected one: save each as a file")
@@ -216,7 +230,7 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
         raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
     colors, notes = _to_8_bits(deep[..., :3])
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    if deep.shape[2] == 4:
+    if deep.shape[2] == 4 and header.is_clear:
         colors = np.rint(colors * (deep[..., 3:] / np.float32(65535))).astype(np.uint8)
     return colors, notes
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,15 +40,19 @@ def predict_all(
 ) -> int:
     """Answers for all paths; the exit code is 1 where any photo failed.
 
-    out: where results go; None is a new folder named after the time or, with `as_json`, nowhere. paper: what else.
+    out: where results go; None is a new folder named after the time or, with `as_json`, nowhere. paper: what else. A
+    folder that was made for nothing goes again.
     """
+    is_new = out is None or not out.exists()
     folder = new_folder(datetime.now()) if out is None and not as_json else out
     many = len(paths) > 1
     failed = 0
     bare = False
     last: Written = {}, None
     maps = _from_weights(answer) if drawn.explain and folder else None
-    with ExitStack() as held:
+    with _stopped_alike(), ExitStack() as held:
+        if folder and is_new:
+            held.callback(_drop_empty, folder)
         papers = held.enter_context(Papers(paper, folder, len(paths))) if folder else None
         beside = _each([papers.beside if papers else None, maps])
         put = held.enter_context(open_results(folder, many, drawn, beside)) if folder else _only_said
@@ -61,10 +67,11 @@ def predict_all(
                 failed += 1
                 if papers and isinstance(said, Findings):
                     papers.answered(said)
-            if isinstance(said, Failure):
+            if "error" in last[0]:
+                refused = Failure(last[0]["photo"]["name"], **last[0]["error"])
                 if papers:
-                    papers.refused(said)
-                complain(f"{path}: {said.code}: {said.says}")
+                    papers.refused(refused)
+                complain(f"{path}: {refused.code}: {refused.says}")
                 failed += 1
             if as_json:
                 # Escapes keep the line whole in every terminal's encoding, whatever the photo is called.
@@ -73,8 +80,6 @@ def predict_all(
         complain(NO_MAP)
     if folder and not as_json:
         _conclude(folder, len(paths), failed, last)
-    if folder and out is None and not many and failed:
-        folder.rmdir()  # made for nothing
     return 1 if failed else 0
 
 
@@ -104,6 +109,24 @@ def _each(besides: list[Beside | None]) -> Beside | None:
             one(findings, traced, folder)
 
     return beside if there else None
+
+
+@contextmanager
+def _stopped_alike() -> Iterator[None]:
+    """SIGTERM, which a system sends that shuts down or a scheduler whose time is over, ends the run as Ctrl+C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there a signal can be told what to do
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier or signal.SIG_DFL)
+
+
+def _drop_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something, or was never made
+        folder.rmdir()
 
 
 def _only_said(path: Path, said: Findings | Failure) -> Written:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +157,65 @@ def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
         into_folder([_kept()], folder)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_full_disk_leaves_no_half_of_a_folder(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, write, written = tmp_path / "mine", Path.write_bytes, []
+    if is_there:
+        place.mkdir()
+
+    def fills_up(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fills_up)
+    with pytest.raises(OSError, match="No space"):
+        into_folder([_kept()], place)
+    assert place.exists() == is_there
+    monkeypatch.undo()
+    assert len(idrid.read(into_folder([_kept()], place))) == 1
+    assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+    from funduscope.app import saving_view
+    from funduscope.app.shelf import Entry, Opened, Shelf
+
+    shelf, findings = Shelf(), _findings()
+    shelf.put(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), Opened(findings, b""))
+    shelf.history("a").step(Corrections(grade=1))
+    zipped = saving_view.as_zip
+
+    def breaks(kept: Iterable[Kept]) -> bytes:
+        zipped(kept)
+        raise MemoryError
+
+    monkeypatch.setattr(saving_view, "as_zip", breaks)
+    with pytest.raises(MemoryError):
+        saving_view._zipped(shelf)
+    assert shelf.unsaved
+    monkeypatch.undo()
+    assert saving_view._zipped(shelf)
+    assert not shelf.unsaved
+
+
+def test_corrections_of_another_size_are_not_laid_onto_a_photo_of_the_session() -> None:
+    pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+    from funduscope.app.saving_view import take_up
+    from funduscope.app.shelf import Entry, Shelf
+
+    kept, shelf, found = _kept(), Shelf(), _findings().to_dict()
+    found["photo"] |= {"width": SIDE + 20}
+    shelf.put(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
+    assert take_up(shelf, as_zip([kept]), "corrections.zip") is None
+    assert not shelf.histories
+    assert [one.code for one in shelf.refused] == ["E_LABELS"]
+
+
 def test_saved_corrections_are_taken_up_as_they_were() -> None:
     kept = _kept()
     one = next(iter(restored(as_zip([kept]))))
@@ -197,6 +258,8 @@ def _bomb() -> bytes:
         _with_letter({"fovea_xy": [1e9, 0]}),
         _with_letter({"masks": {"MA": "labels.csv"}}),
         _with_letter({"width": SIDE - 1}),
+        _with_letter({"width": SIDE - 1, "height": SIDE - 1, "masks": {}, "corrected": [], "fovea_xy": None}),
+        _with_letter({"path": "labels.csv"}),
     ],
 )
 def test_a_file_that_is_no_such_thing_is_refused(data: bytes) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -172,6 +174,40 @@ def test_the_server_is_this_machine_s_alone() -> None:
     assert OPTIONS["server.maxUploadSize"] * 1_000_000 == LIMITS.max_bytes
     with pytest.raises(PhotoError, match="--port"):
         _taken()
+
+
+def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.web import bootstrap
+
+    from funduscope.app import reading, serve
+
+    given = (tmp_path / "a:b;c" / "model.onnx", tmp_path / os.fsdecode(b"\xff.onnx"))
+    named: list[list[Path]] = []
+
+    def load(paths: list[Path]) -> None:
+        named.append(paths)
+        raise PhotoError("E_MODEL", "not loaded here")
+
+    monkeypatch.setenv(serve.MODEL_VARIABLE, "")
+    monkeypatch.setattr(reading, "load", load)
+    monkeypatch.setattr(serve, "_get_ready", lambda: None)
+    monkeypatch.setattr(bootstrap, "load_config_options", lambda flags: None)
+    monkeypatch.setattr(bootstrap, "run", lambda *_: None)
+    serve.serve(headless=True, model=given)
+    with pytest.raises(PhotoError):
+        vars(reading.model)["__wrapped__"]()  # past what an earlier test loaded
+    assert named == [list(given)]
+
+
+def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from funduscope.app import reading
+    from funduscope.predict.runtime import ModelError
+
+    def broken(*_: object) -> None:
+        raise ModelError("E_MODEL", "The model's answer is not finite.")
+
+    monkeypatch.setattr(reading, "_answered", broken)
+    assert read(b"", "eye.jpg") == Failure("eye.jpg", "E_MODEL", "The model's answer is not finite.")
 
 
 def _taken() -> None:

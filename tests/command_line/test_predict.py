@@ -6,9 +6,11 @@ import csv
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -163,6 +165,38 @@ def test_a_fault_of_the_program_costs_one_photo_too(
     assert "secret" not in out + err
 
 
+def test_a_photo_that_cannot_be_written_costs_one_photo_too(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict import write as module
+
+    overlay = module.overlay
+
+    def fails_once(*_: object, **__: object):
+        monkeypatch.setattr(module, "overlay", overlay)
+        raise MemoryError
+
+    monkeypatch.setattr(module, "overlay", fails_once)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 photos read, 1 failed." in out
+    assert "a.jpg: E_INTERNAL" in err
+    assert [(row["error"], row["folder"]) for row in rows(tmp_path / "out")] == [("E_INTERNAL", ""), ("", "b")]
+
+
+def test_a_broken_model_ends_the_run_with_its_sentence(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict.runtime import OnnxRuntime, Outputs
+
+    monkeypatch.setattr(OnnxRuntime, "__call__", lambda *_: Outputs(grade=np.full((1, 5), np.nan, np.float32)))
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--json")
+    assert (code, out) == (1, "")
+    assert err == "funduscope: The model's answer is not finite: its file is damaged or was badly trained.\n"
+
+
 def test_a_missing_file_is_a_failure_among_others(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
     names = tmp_path / "nothing.jpg", save_eye(tmp_path / "eye.jpg"), tmp_path / ("n" * 300 + ".jpg")
     code, out, _ = command("predict", *names, "--model", tiny, "--json")
@@ -185,6 +219,22 @@ def test_equal_stems_keep_apart(command: Command, tiny: Path, save_eye: Save, tm
     assert folders[0] == "eye"
     assert len({folder.casefold() for folder in folders} | {"summary.csv"}) == 5
     assert all((tmp_path / "out" / folder / "findings.json").is_file() for folder in folders)
+
+
+def test_another_photo_of_the_same_name_replaces_nothing(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    one, two = save_eye(tmp_path / "p1" / "eye.jpg"), save_eye(tmp_path / "p2" / "eye.jpg", 400)
+    out = tmp_path / "out"
+    for photo in (one, two, one, two):  # the same photo again takes the place of its own result
+        assert command("predict", photo, "--model", tiny, "--out", out)[0] == 0
+    widths = sorted(json.loads(path.read_text("utf-8"))["photo"]["width"] for path in out.glob("*/findings.json"))
+    assert widths == [360, 400]
+    assert json.loads((out / "eye" / "findings.json").read_text("utf-8"))["photo"]["width"] == 360
+    before = sorted(path.name for path in out.iterdir())
+    assert command("predict", two, one, "--model", tiny, "--out", out)[0] == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted([*before, "summary.csv"])
+    second = next(name for name in before if name != "eye")
+    assert [row["folder"] for row in rows(out)] == [second, "eye"]
+    assert (out / second / f"{second}_MA.tif").is_file()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
@@ -216,6 +266,44 @@ def test_a_folder_is_searched_by_content(save_eye: Save, tmp_path: Path):
     found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
     assert found == ["b.jpg", "broken.tiff", "a/photo", "a/z.png"]
     assert gather([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_are_followed_once_and_what_they_miss_is_told(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    save_eye(folder / "z" / "a.jpg")
+    save_eye(elsewhere / "b.jpg", 400)
+    (folder / "away").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder / "z")
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    assert gather([folder]) == [folder / "gone.jpg", folder / "z" / "a.jpg", folder / "away" / "b.jpg"]
+    code, out, _ = command("predict", folder, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_NOT_FOUND", None, None]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_failure(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_eye(tmp_path / "in" / "a.jpg")
+    locked = save_eye(tmp_path / "in" / "locked" / "b.jpg").parent
+    scandir, listdir = os.scandir, os.listdir
+
+    def refuses(real: Callable[..., object], path: object) -> object:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refuses(scandir, path))
+    monkeypatch.setattr(os, "listdir", lambda path: refuses(listdir, path))
+    code, out, err = command("predict", tmp_path / "in", "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 photos read, 1 failed." in out
+    assert "Permission denied" in err
+    assert [row["error"] for row in rows(tmp_path / "out")] == ["", "E_NOT_FOUND"]
 
 
 @pytest.mark.parametrize("content", [None, "readme.txt"])
@@ -283,6 +371,105 @@ def test_an_interruption_is_one_line_and_keeps_what_was_done(
     assert code == 130
     assert err.strip() == "funduscope: interrupted"
     assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+
+
+def test_a_termination_ends_like_an_interruption(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict.predictor import Predictor
+
+    answer = Predictor.__call__
+
+    def is_ended(self: Predictor, photo: object):
+        if photo.name == "b.jpg":  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGTERM)
+        return answer(self, photo)
+
+    monkeypatch.setattr(Predictor, "__call__", is_ended)
+    photos, before = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")], signal.getsignal(signal.SIGTERM)
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err.strip()) == (130, "funduscope: interrupted")
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_who_reads_one_line_and_goes_costs_no_summary(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("funduscope.reading.print", closed, raising=False)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    with suppress(SystemExit):  # typer's own way with it
+        command("predict", *photos, "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary.pdf"])
+def test_a_summary_of_somebody_else_is_never_replaced(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, name: str
+):
+    if name.endswith("pdf"):
+        pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
+    photos = [save_eye(tmp_path / "in" / one) for one in ("a.jpg", "b.jpg")]
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir()
+    theirs.write_text("photo,my remarks\na.jpg,look again\n")
+    options = ("--pdf",) if name.endswith("pdf") else ()
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", *options)
+    assert code == 1
+    assert name in err
+    assert "choose another folder" in err
+    assert theirs.read_text() == "photo,my remarks\na.jpg,look again\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    theirs.unlink()
+    for _ in range(2):  # its own are replaced
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", *options)[0] == 0
+
+
+def test_an_empty_argument_is_no_folder(command: Command, save_eye: Save, tmp_path: Path, tiny: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    for arguments in (("",), (photo, "--out", ""), (photo, "--out=")):
+        code, out, err = command("predict", *arguments, "--model", tiny)
+        assert (code, out) == (2, "")
+        assert "is empty" in err
+
+
+@pytest.mark.parametrize("option", [
+    "--probabilities", "--full-size", "--explain", "--palette=safe", "--language=de"
+])  # fmt: skip
+def test_what_is_drawn_needs_a_place(command: Command, tiny: Path, save_eye: Save, tmp_path: Path, option: str):
+    code, out, err = command("predict", save_eye(tmp_path / "eye.jpg"), "--model", tiny, "--json", option)
+    assert (code, out) == (2, "")
+    assert "--out" in err
+
+
+def test_a_folder_made_for_nothing_goes_again(command: Command, tiny: Path, tmp_path: Path):
+    assert command("predict", tmp_path / "no.jpg", "--model", tiny, "--out", tmp_path / "new")[0] == 1
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    assert command("predict", tmp_path / "no.jpg", "--model", tiny, "--out", tmp_path / "old")[0] == 1
+    assert (tmp_path / "old").is_dir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
+def test_a_model_may_lie_at_a_path_that_is_not_unicode(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    model = tmp_path / os.fsdecode(b"\xff.onnx")
+    model.write_bytes(tiny.read_bytes())
+    assert command("predict", save_eye(tmp_path / "eye.jpg"), "--model", model, "--json")[0] == 0
+
+
+def test_threads_beyond_measure_are_wrong_use(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, _, err = command("predict", photo, "--model", tiny, "--json", "--threads", 99_999_999_999)
+    assert code == 2
+    assert "256" in err
+
+
+def test_debug_may_be_said_twice(command: Command, tmp_path: Path):
+    code, _, err = command("--debug", "recipes", "--debug")
+    assert (code, err) == (0, "")
 
 
 def test_without_out_a_folder_named_after_the_time(

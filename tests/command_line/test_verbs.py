@@ -178,6 +178,21 @@ def test_no_photo_is_scored_by_a_model_that_learned_from_it(table: Path, tmp_pat
         plan([tmp_path, tmp_path], cases, None)
 
 
+def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    def make(*_: object, published: object, every_set: bool, command: str, progress: object) -> str:
+        told.append(command)
+        return "done"
+
+    monkeypatch.setattr("funduscope.compare.make.compare", make)
+    (tmp_path / "run").mkdir()
+    options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set")
+    assert command("compare", tmp_path / "run", *options)[0] == 0
+    assert "--every-set" in told[0]
+    assert f"--markdown {tmp_path / 'board.md'}" in told[0]
+
+
 def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     start = tmp_path / "start" / "best.safetensors"
     start.parent.mkdir()

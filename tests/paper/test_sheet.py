@@ -113,6 +113,19 @@ def test_a_persons_word_counts_before_the_models() -> None:
     assert words("sheet.next.refer") in text
 
 
+def test_who_corrects_the_edema_alone_drops_no_referral_for_the_grade() -> None:
+    words = Words()
+    lesions = {"rules": {"grade_range": [1, 1], "agrees": True, "dme_risk": 0, "dme_agrees": True}}
+    probable = {"value": True, "probability": 0.45, "threshold": 0.3495}
+    found = told(predicted_grade=1, referable=probable, **lesions)
+    assert words("sheet.next.refer") in said(compose(found, words, Corrected(dme=0)))
+    assert words("sheet.next.no_referral") in said(compose(found, words, Corrected(grade=1, dme=0)))
+    calm = told(predicted_grade=1, referable=probable | {"value": False}, **lesions)
+    assert words("sheet.next.no_referral") in said(compose(calm, words, Corrected(dme=0)))
+    ungraded = told(predicted_grade=None, referable=None, **lesions)
+    assert words("sheet.next.no_referral") in said(compose(ungraded, words, Corrected(dme=0)))
+
+
 def test_a_new_lesion_is_named_until_it_has_plain_words() -> None:
     found = told()
     found["lesions"]["OD"] = found["lesions"]["MA"]

@@ -16,8 +16,10 @@ from funduscope.data.drawn import DrawnEye, draw_eye
 from funduscope.evaluate import score_photo
 from funduscope.framing import frame
 from funduscope.photo import Photo
+from funduscope.predict import ensemble as module
 from funduscope.predict.card import Card
 from funduscope.predict.ensemble import Ensemble
+from funduscope.predict.explain import explanation
 from funduscope.predict.findings import Findings, interpret
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import ModelError, Outputs
@@ -147,6 +149,28 @@ def test_a_task_is_the_mean_over_the_members_that_answer_it(painted):
     assert (small.shape, large.shape, found.frame_probs["EX"].shape) == ((128, 128), (192, 192), (192, 192))
     enlarged = cv2.resize(small, (192, 192), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(found.frame_probs["EX"], (enlarged + large) / 2, atol=1e-6)
+
+
+def test_what_a_member_warns_of_is_not_lost(painted, monkeypatch):
+    layer = {"weights": np.eye(3, 5).tolist(), "bias": [0.0, 0.0, 0.0]}
+    read = module.interpret
+
+    def estimates(*given: Any) -> Findings:
+        found = read(*given)
+        return replace(found, estimated=("fovea",) if found.fovea_xy else ())
+
+    monkeypatch.setattr(module, "interpret", estimates)
+    for members in (
+        [member(BOTH, 1, dme_evidence=layer)] * 2,
+        [member(LESIONS, 2), member(BOTH, 1, dme_evidence=layer)],
+    ):
+        found = joined_of(*members)(painted.pixels)
+        assert "FOVEA_ESTIMATED" in [one.code for one in found.warnings]
+        told = explanation(replace(found, cams={"dme": np.zeros((3, 4, 4), np.float32)}), "edema")
+        assert told is not None
+        assert told.in_part, "exudates were weighed in"
+    plain = joined_of(member(GRADER, 1), member(LESIONS, 2))(painted.pixels)
+    assert (plain.estimated, plain.exudates) == ((), None)
 
 
 def test_maps_of_unlike_sizes_lie_on_each_other(painted):

@@ -109,6 +109,8 @@ def test_advice_is_the_more_careful_of_the_two():
     assert [one.code for one in advise(bleeding, 0, no, 0).because] == ["ICDR_2_BEYOND_MA"]
     assert [one.code for one in advise(clean, 1, (True, 0.45, 0.4), 0).because] == ["REFERABLE_PROBABLE"]
     assert [one.code for one in advise(clean, 0, no, 1).because] == ["DME_REFERABLE"]
+    # .34, .31, .35: grade 2 is the most probable, though 0 and 1 together are likelier.
+    assert [one.code for one in advise(clean, 2, (False, 0.35, 0.5), 0).because] == ["GRADE_REFERABLE"]
     near = support(NONE | {"EX": (_object(0.3),)}, RIGHT)
     assert [one.code for one in advise(near, 2, yes, 2).because] == ["GRADE_REFERABLE", "DME_2_NEAR_FOVEA"]
 

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from funduscope.predict.summary import COLUMNS, SummaryRow, write_summary
+from funduscope.predict.summary import COLUMNS, SummaryRow, open_summary, write_summary
 
 
 def read(path):
@@ -65,13 +65,49 @@ def test_an_interruption_keeps_the_rows_so_far(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
 
 
-def test_a_full_disk_leaves_the_earlier_summary(tmp_path):
-    path = tmp_path / "summary.csv"
-    path.write_text("earlier")
+def test_a_full_disk_leaves_the_earlier_summary(tmp_path, monkeypatch):
+    class Full:
+        def __init__(self, file, lineterminator):
+            self.table = real(file, lineterminator=lineterminator)
+
+        def writerow(self, row):
+            if row[0] == "b.jpg":
+                raise OSError("full")
+            self.table.writerow(row)
+
+    path, real = tmp_path / "summary.csv", csv.writer
+    earlier = write_summary([SummaryRow(photo="earlier.jpg")], path).read_bytes()
+    monkeypatch.setattr(csv, "writer", Full)
     with pytest.raises(OSError, match="full"):
-        write_summary(rows_until(OSError("full")), path)
-    assert path.read_text() == "earlier"
+        write_summary([SummaryRow(photo="a.jpg"), SummaryRow(photo="b.jpg")], path)
+    assert path.read_bytes() == earlier
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_an_error_elsewhere_keeps_the_rows_so_far(tmp_path):
+    with pytest.raises(OSError, match="broken"):
+        write_summary(rows_until(OSError("broken")), tmp_path / "summary.csv")
+    assert [row["photo"] for row in read(tmp_path / "summary.csv")] == ["a.jpg"]
+
+
+def test_a_table_with_other_columns_is_never_replaced(tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_text("photo,my remarks\n")
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        write_summary([SummaryRow(photo="a.jpg")], path)
+    assert path.read_text() == "photo,my remarks\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_two_runs_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "summary.csv"
+    with open_summary(path) as one:
+        one(SummaryRow(photo="a.jpg"))
+        with open_summary(path) as other:
+            other(SummaryRow(photo="b.jpg"))
+        assert [row["photo"] for row in read(path)] == ["b.jpg"]
+        one(SummaryRow(photo="c.jpg"))
+    assert [row["photo"] for row in read(path)] == ["a.jpg", "c.jpg"]
 
 
 def test_memory_stays_flat(tmp_path):

@@ -15,8 +15,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -86,17 +89,29 @@ def as_zip(kept: Iterable[Kept]) -> bytes:
 
 
 def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
-    """Writes the files into a new or an empty folder and returns it.
+    """Writes the files into a new or an empty folder, all of them or none, and returns it.
 
     Raises `LabelError` where something stands there already, `OSError` where the system refuses.
     """
     folder = folder.expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabelError(f"{folder} is not empty; expected a new or an empty folder: name another.")
-    for name, data in files(kept):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    is_new = not folder.exists()
+    unfinished = folder / f".{secrets.token_hex(4)}.partial"  # within: the folder may be a disk of its own
+    try:
+        for name, data in files(kept):
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        for entry in unfinished.iterdir():
+            entry.rename(folder / entry.name)
+        unfinished.rmdir()
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # never made, or somebody else's by now
+                folder.rmdir()
+        raise
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import threading
@@ -19,7 +20,7 @@ import streamlit as st
 from funduscope.app.live import planes
 from funduscope.app.serve import MODEL_VARIABLE
 from funduscope.app.shelf import Entry, Opened
-from funduscope.errors import PhotoError
+from funduscope.errors import CODES, PhotoError
 from funduscope.loading import load
 from funduscope.paper.pictures import marked_jpeg
 from funduscope.photo import Photo
@@ -47,7 +48,7 @@ _log = logging.getLogger(__name__)
 @st.cache_resource(show_spinner=False)
 def model() -> Predictor | Ensemble:
     """The model, loaded once for every session, and ready: its first answer takes nearly twice as long as the next."""
-    named = [Path(part) for part in os.environ.get(MODEL_VARIABLE, "").split(os.pathsep) if part]
+    named = [Path(part) for part in json.loads(os.environ.get(MODEL_VARIABLE) or "[]")]
     found = load(named) if named else load()
     with suppress(Exception):  # whatever is wrong, the first photo meets it again, and there it is told
         findings = found(Photo.open(demo_photo(), name=DEMO_PHOTO))
@@ -115,10 +116,13 @@ def _answered(data: bytes, name: str, glance: Glance | None = None) -> Findings:
 
 
 def _internal(data: bytes, name: str, error: Exception) -> Failure:
+    """A fault, which the person is asked to report; trouble with the model has a code and a sentence of its own."""
     digest = hashlib.sha256(data).hexdigest()[:12]
     _log.error("photo %s met an unexpected %s", digest, type(error).__name__)
-    says = f"an unexpected error met this photo ({type(error).__name__}): please report it"
-    return Failure(name, getattr(error, "code", "E_INTERNAL"), says)
+    code, says = getattr(error, "code", None), getattr(error, "says", None)
+    if code in CODES and isinstance(says, str):
+        return Failure(name, code, says)
+    return Failure(name, "E_INTERNAL", f"an unexpected error met this photo ({type(error).__name__}): please report it")
 
 
 def _told(findings: Findings) -> dict[str, Any]:

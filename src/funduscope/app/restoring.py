@@ -16,6 +16,7 @@ from funduscope.app.corrections import Corrections, packed
 from funduscope.app.keeping import LETTER, SCHEMA
 from funduscope.data.case import Point
 from funduscope.errors import PhotoError
+from funduscope.headers import read_header
 from funduscope.photo import LIMITS
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
@@ -26,11 +27,13 @@ MOST_BYTES: Final = 2_000_000_000
 
 @dataclass(frozen=True)
 class Restored:
-    """One photo of the file. sha256: of the photo as it once came; data: of the saved pixels, a PNG file's bytes."""
+    """One photo of the file. sha256: of the photo as it once came; data: of the saved pixels, a PNG file's bytes; size:
+    their width and height, and those of every mask."""
 
     name: str
     sha256: str
     data: bytes
+    size: tuple[int, int]
     corrections: Corrections
 
 
@@ -90,7 +93,13 @@ def _photo(archive: zipfile.ZipFile, root: str, letter: Mapping[str, Any]) -> Re
         looked_at=looked_at,
     )
     picture = _member(archive, root + letter["path"], LIMITS.max_bytes * 2)
-    return Restored(str(letter["name"])[:300], str(letter["sha256"]), picture, corrections)
+    try:
+        header = read_header(picture)
+    except PhotoError:
+        raise _refusal("a photo is damaged") from None
+    if (header.width, header.height, header.orientation) != (*size, 1):
+        raise _refusal("a photo is not of the size that is said of it")
+    return Restored(str(letter["name"])[:300], str(letter["sha256"]), picture, size, corrections)
 
 
 def _mask(data: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from funduscope.app.corrections import History, seen_with
+from funduscope.app.corrections import Corrections, History, seen_with
 from funduscope.app.keeping import Kept, as_zip, into_folder
 from funduscope.app.reading import read, reopened
 from funduscope.app.restoring import restored
@@ -30,7 +31,7 @@ def offer_saving(shelf: Shelf, words: Words) -> None:
             st.warning(words("save.let_go"))
         st.download_button(
             words("save.download"),
-            lambda: as_zip(_kept(shelf)),
+            lambda: _zipped(shelf),
             file_name="corrections.zip",
             mime="application/zip",
             on_click="ignore",
@@ -38,13 +39,15 @@ def offer_saving(shelf: Shelf, words: Words) -> None:
         )
         folder = st.text_input(words("save.folder"), key="save-folder", placeholder="~/corrections")
         if st.button(words("save.into_folder"), key="save-button", disabled=not folder.strip()):
+            said: dict[str, Corrections] = {}
             try:
-                place = into_folder(_kept(shelf), Path(folder.strip()))
+                place = into_folder(_kept(shelf, said), Path(folder.strip()))
             except LabelError:
                 st.error(words("save.not_empty"))
             except OSError as error:
                 st.error(words("save.refused", {"reason": error.strerror or ""}))
             else:
+                shelf.saved.update(said)
                 st.success(words("save.done"))
                 st.code(f"funduscope train spine --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
 
@@ -65,6 +68,10 @@ def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
                     continue
                 shelf.put(*answer)
                 key = answer[0].key
+            elif _size(shelf.entries[key].found) != one.size:
+                says = "the corrections are of a photo of another size; expected those of this one: choose that file"
+                shelf.refuse(Failure(printable(one.name), "E_LABELS", says))
+                continue
             shelf.histories[key] = History(one.corrections)
             shelf.saved[key] = one.corrections
             first = first or key
@@ -73,8 +80,23 @@ def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
     return first
 
 
-def _kept(shelf: Shelf) -> Iterator[Kept]:
-    """Every corrected photo whose pixels can still be had, one at a time, with the masks of what was looked at."""
+def _size(found: Mapping[str, Any]) -> tuple[int, int]:
+    return found["photo"]["width"], found["photo"]["height"]
+
+
+def _zipped(shelf: Shelf) -> bytes:
+    """The file to download; what it holds counts as saved once all of it was made."""
+    said: dict[str, Corrections] = {}
+    data = as_zip(_kept(shelf, said))
+    shelf.saved.update(said)
+    return data
+
+
+def _kept(shelf: Shelf, said: dict[str, Corrections]) -> Iterator[Kept]:
+    """Every corrected photo whose pixels can still be had, one at a time, with the masks of what was looked at.
+
+    said: gets the corrections of each.
+    """
     for key in shelf.corrected:
         opened = shelf.opened.get(key) or reopened(shelf.entries[key])
         if opened is None:
@@ -83,4 +105,4 @@ def _kept(shelf: Shelf) -> Iterator[Kept]:
         shown = seen_with(opened.findings, shelf.thresholds.get(key, {}), now)
         masks = {code: shown.mask(code) for code in shown.codes if code in now.looked_at}
         yield Kept(opened.findings.photo, now, masks)
-        shelf.saved[key] = now
+        said[key] = now

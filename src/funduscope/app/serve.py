@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from funduscope.photo import LIMITS
 ADDRESS: Final = "127.0.0.1"
 PORT: Final = 8501
 MODEL_VARIABLE: Final = "FUNDUSCOPE_APP_MODEL"
-"""Where the page finds which model to load: paths, separated as PATH is; empty for the shipped one."""
+"""Where the page finds which model to load: paths, as a list in JSON; an empty one for the shipped model."""
 
 UPLOAD_MB: Final = LIMITS.max_bytes // 1_000_000
 """The upload limit is what `Photo.open` takes, so that no file is refused twice for two reasons."""
@@ -57,7 +58,7 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
     from streamlit.web import bootstrap
 
     chosen = free_port(port)
-    os.environ[MODEL_VARIABLE] = os.pathsep.join(str(path.resolve()) for path in model)
+    os.environ[MODEL_VARIABLE] = json.dumps([str(path.resolve()) for path in model])
     address = f"http://{ADDRESS}:{chosen}"
     print(f"The page is at {address} (this machine only). Ctrl+C ends it.", flush=True)
     if not headless:

@@ -58,10 +58,17 @@ class Papers:
         self._files = self._pages = 0
 
     def __enter__(self) -> Papers:
+        """Raises `FileExistsError` where a file of somebody else has the name of one that will be written."""
+        if self.asked.pdf and self.count > 1:
+            from funduscope.paper.document import check_place
+
+            for number in range(1, -(-self.count // MOST_PAGES) + 1):
+                check_place(self.folder / _stack_name(number))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not isinstance(error, OSError):  # else the disk refuses, and would again
+        # A broken pipe is that of who read our lines; any other such error is the disk's, which would refuse again.
+        if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
             self._end()
 
     @property
@@ -130,6 +137,9 @@ class Papers:
     def _end(self) -> None:
         if self._document is not None:
             self._files += 1
-            name = f"{STACK}.pdf" if self._files == 1 else f"{STACK}-{self._files}.pdf"
             document, self._document = self._document, None
-            document.write(self.folder / name)
+            document.write(self.folder / _stack_name(self._files))
+
+
+def _stack_name(number: int) -> str:
+    return f"{STACK}.pdf" if number == 1 else f"{STACK}-{number}.pdf"

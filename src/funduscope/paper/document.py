@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ ACROSS: Final = WIDTH - 2 * EDGE
 FOOT: Final = 19 * mm
 """Kept free at the bottom for what every page says there."""
 
+_CREATOR: Final = "funduscope"
+
 _ONE_AT_A_TIME: Final = threading.RLock()
 """The typeface is shared by all documents of the process, and learns glyphs as they are drawn."""
 
@@ -33,7 +36,7 @@ class Document:
         self._file = io.BytesIO()
         self._canvas = Canvas(self._file, pagesize=A4, pageCompression=1, invariant=1, lang=language)
         self._canvas.setTitle(title)
-        self._canvas.setCreator("funduscope")
+        self._canvas.setCreator(_CREATOR)
         self.pages = 0
 
     def add(self, column: Sequence[Flowable], foot: str, *, gap: float = 2.5) -> None:
@@ -58,13 +61,19 @@ class Document:
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
-        unfinished = path.with_name(f".{path.name}.partial")
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             unfinished.write_bytes(self.finished())
             unfinished.replace(path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def check_place(path: Path) -> None:
+    """Raises `FileExistsError` where something stands that no `Document` wrote."""
+    if path.exists() and not (path.is_file() and f"/Creator ({_CREATOR})".encode() in path.read_bytes()):
+        raise FileExistsError(f"{path} is no file that this program wrote and would be lost: choose another folder.")
 
 
 class Picture(Flowable):

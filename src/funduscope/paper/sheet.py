@@ -101,8 +101,9 @@ class _Seen:
         risk = _more_careful(model_risk, rules.get("dme_risk")) if corrected.dme is None else corrected.dme
         said = corrected != NOTHING_CORRECTED
         refer = None if found["advice"] is None else bool(found["advice"]["refer"])
-        if said:
-            refer = (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
+        if said:  # the model's advice stands for whatever nobody corrected
+            probable = corrected.grade is None and bool((found["referable"] or {}).get("value"))
+            refer = probable or (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
         kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"]]
         return cls(
             level,

@@ -57,6 +57,9 @@ class Ensemble:
         found = self._found(photo, framed)
         grade_probs = _mean([one.grade_probs for one in found])
         maps = [_gated(one, grade_probs) for one in found]
+        disc_xy = _middle([one.disc_xy for one in found if "optic_disc" in one.card.landmarks])
+        fovea_xy = _middle([one.fovea_xy for one in found if "fovea" in one.card.landmarks])
+        placed = {"optic_disc": disc_xy, "fovea": fovea_xy}
         distances = [one.training_distance for one in found if one.training_distance is not None]
         return Findings(
             photo,
@@ -66,8 +69,10 @@ class Ensemble:
             quality=quality,
             grade_probs=grade_probs,
             dme_probs=_mean([one.dme_probs for one in found]),
-            disc_xy=_middle([one.disc_xy for one in found if "optic_disc" in one.card.landmarks]),
-            fovea_xy=_middle([one.fovea_xy for one in found if "fovea" in one.card.landmarks]),
+            disc_xy=disc_xy,
+            fovea_xy=fovea_xy,
+            estimated=tuple(name for name, xy in placed.items() if xy and any(name in one.estimated for one in found)),
+            exudates=_weighed_in(found),
             # The one that lies furthest: an ensemble knows a photo no better than the member that knows it least.
             training_distance=max(distances, key=lambda one: one.percentile, default=None),
             frame_probs={
@@ -127,6 +132,7 @@ def _joined(cards: list[Card]) -> Card:
         },
         referable_threshold=_average([card.referable_threshold for card in graders]),
         distance=None,
+        dme_evidence=next((card.dme_evidence for card in cards if card.dme and card.dme_evidence is not None), None),
         # A mean of grades has probabilities of its own: what one grader's quantile promises is not known of it.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
         routers=(),
@@ -184,6 +190,16 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
         for task, those in tasks.items()
         if those and all(task in one.cams for one in those)
     }
+
+
+def _weighed_in(found: list[Findings]) -> tuple[float, float] | None:
+    """The mean of what spoke for edema beside the networks' own answers, over the members that weighed it in."""
+    told = [
+        one.exudates
+        for one in found
+        if one.exudates and one.dme_probs is not None and one.card.dme_evidence is not None
+    ]
+    return (_average([one for one, _ in told]), _average([one for _, one in told])) if told else None
 
 
 def _middle(points: list[Point | None]) -> Point | None:

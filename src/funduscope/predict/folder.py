@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings
+from funduscope.predict.gather import RESULT, is_folder
+from funduscope.predict.naming import safe_stem
+from funduscope.predict.runtime import ModelError
 
 if TYPE_CHECKING:
     from funduscope.predict.outline import Palette, Traced
@@ -41,7 +44,7 @@ def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Itera
     """Each path with its answer, in order. The next photo is decoded while the model looks at this one.
 
     A photo that cannot be read gives a `Failure`. So does any other trouble with one photo, with the code E_INTERNAL:
-    one of a thousand must not end the run.
+    one of a thousand must not end the run. A `ModelError` does end it: the model fails the next photo too.
     """
     for path, opened in _opened_ahead(paths):
         if isinstance(opened, Failure):
@@ -49,6 +52,8 @@ def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Itera
             continue
         try:
             yield path, answer(opened)
+        except ModelError:
+            raise
         except Exception as error:
             yield path, _internal(path, error)
 
@@ -67,11 +72,22 @@ def _opened_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Photo | Failure
 
 def _open(path: Path) -> Photo | Failure:
     try:
-        return Photo.open(path)
+        return _closed(path) if is_folder(path) else Photo.open(path)
     except PhotoError as error:
         return Failure(path.name, error.code, error.says)
     except Exception as error:
         return _internal(path, error)
+
+
+def _closed(folder: Path) -> Failure:
+    """Of a folder into which `gather` could not look."""
+    reason = "it changed meanwhile"
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        reason = error.strerror or reason
+    says = f"the folder cannot be looked into ({reason}); expected photos in it: check its permissions"
+    return Failure(folder.name, "E_NOT_FOUND", says)
 
 
 def _internal(path: Path, error: Exception) -> Failure:
@@ -100,11 +116,12 @@ def open_results(
 ) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
-    many: also write summary.csv, a row each. beside: see `predict.write.write`. The function raises `FileExistsError`
-    where something of somebody else stands in the way of one photo (its row is in the summary; go on with the next),
-    other `OSError` where the disk refuses, after which going on is no use.
+    many: also write summary.csv, a row each. beside: see `predict.write.write`. An earlier result of the same photo is
+    replaced; that of another photo of the same name stays, and this one gets a name with a hash of its path. The
+    function raises `FileExistsError` where something of somebody else stands in the way of one photo (its row is in the
+    summary; go on with the next), other `OSError` where the disk refuses, after which going on is no use. What else
+    goes wrong costs the one photo: it is said to have failed, with the code E_INTERNAL.
     """
-    from funduscope.predict.naming import safe_stem
     from funduscope.predict.summary import SummaryRow, open_summary
     from funduscope.predict.write import write
 
@@ -112,12 +129,15 @@ def open_results(
     taken = {SUMMARY, SUMMARY_PAGES}
     with open_summary(folder / SUMMARY) if many else nullcontext(lambda row: None) as add:
 
+        def fail(failure: Failure) -> Written:
+            failed = failure.to_dict()
+            add(SummaryRow.of_failure(failed))
+            return failed, None
+
         def put(path: Path, answer: Findings | Failure) -> Written:
             if isinstance(answer, Failure):
-                failed = answer.to_dict()
-                add(SummaryRow.of_failure(failed))
-                return failed, None
-            stem = safe_stem(answer.photo.name, taken, str(path))
+                return fail(answer)
+            stem = _own_stem(folder, answer.photo, path, taken)
             try:
                 place = write(
                     answer,
@@ -132,9 +152,34 @@ def open_results(
             except FileExistsError:
                 add(SummaryRow.of(answer.to_dict()))
                 raise
+            except OSError:
+                raise
+            except Exception as error:  # its lesions are measured, and its masks made, only now
+                return fail(_internal(path, error))
             # Reading it back is quicker than to count components once more.
             found = json.loads((place / "findings.json").read_bytes())
             add(SummaryRow.of(found, stem))
             return found, place
 
         yield put
+
+
+def _own_stem(folder: Path, photo: Photo, path: Path, taken: set[str]) -> str:
+    """A stem that was not in `taken`, and now is, whose folder is free or holds this very photo's earlier result."""
+    passed: list[str] = []
+    stem = safe_stem(photo.name, taken, str(path))
+    while _is_anothers(folder / stem / RESULT, photo.sha256):
+        passed.append(stem.casefold())
+        stem = safe_stem(photo.name, taken, str(path))
+    taken.difference_update(passed)  # they are that other photo's, which may be among the next
+    return stem
+
+
+def _is_anothers(result: Path, sha256: str) -> bool:
+    """Whether a findings.json stands there that is not of the photo with this hash, or of which that is not known."""
+    try:
+        return json.loads(result.read_bytes())["photo"]["sha256"] != sha256
+    except OSError:  # nothing there, or nothing that can be replaced, which the writer says
+        return False
+    except (ValueError, LookupError, TypeError):
+        return True

@@ -18,18 +18,21 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
 
     A file is taken as it is, so that it gets its answer even where it is no photo or not there. Of a folder and the
     folders in it: files whose first bytes are a JPEG's, PNG's or TIFF's, and files that are named as such (a damaged
-    photo is told, not lost). Hidden files and earlier results in it are passed over.
+    photo is told, not lost). Links to folders are followed, last, each folder once. Links that lead nowhere and folders
+    that cannot be looked into are among the photos, so that they are told as failures. Hidden files and earlier results
+    in it are passed over.
     """
     photos: list[Path] = []
     for source in sources:
-        if _is_folder(source):
+        if is_folder(source):
             photos.extend(_of_folder(Path(source)))
         else:
             photos.append(Path(source))
     return photos
 
 
-def _is_folder(source: Path | str) -> bool:
+def is_folder(source: Path | str) -> bool:
+    """Whether a folder has this name."""
     try:
         return Path(source).is_dir()
     except (OSError, ValueError):  # a name that no file system takes: opening it will say so
@@ -37,23 +40,34 @@ def _is_folder(source: Path | str) -> bool:
 
 
 def _of_folder(top: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(top):
-        here = Path(place)
-        if RESULT in files and here != top:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (here / name for name in sorted(files) if not name.startswith(".") and _is_photo(here / name))
+    waiting, seen = [top], set[tuple[int, int]]()
+    while waiting:
+        closed: list[OSError] = []
+        start = waiting.pop(0)
+        for place, folders, files in os.walk(start, onerror=closed.append):
+            here, status = Path(place), Path(place).stat()
+            known = (status.st_dev, status.st_ino) in seen  # a link led here before, or back to a folder above itself
+            seen.add((status.st_dev, status.st_ino))
+            if known or (RESULT in files and here != top):
+                folders.clear()
+                continue
+            shown = sorted(name for name in folders if not name.startswith("."))
+            linked = [name for name in shown if (here / name).is_symlink()]
+            waiting.extend(here / name for name in linked)
+            folders[:] = [name for name in shown if name not in linked]
+            yield from (here / name for name in sorted(files) if not name.startswith(".") and _is_photo(here / name))
+        yield from (Path(error.filename or start) for error in closed)
 
 
 def _is_photo(path: Path) -> bool:
-    """Whether a file is, or calls itself, a photo of a format that is read; looks at four bytes."""
-    if not path.is_file():  # a pipe would be waited for without end
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
+    """Whether a file is, or calls itself, a photo of a format that is read, or is a link that leads nowhere."""
+    is_named_so = path.suffix.lower() in SUFFIXES
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            return path.is_symlink() and not path.exists()
+        if is_named_so:
+            return True
         with path.open("rb") as file:
             return file.read(4).startswith(SIGNATURES)
     except OSError:
-        return False
+        return is_named_so

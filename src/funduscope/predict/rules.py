@@ -100,14 +100,11 @@ def advise(
 ) -> Advice:
     """The more careful of model and lesions. referable: the model's word, its probability and its threshold."""
     because: list[Note] = []
-    if referable is not None and referable[0]:
-        _, probability, threshold = referable
-        by_grade = grade is not None and grade >= REFERABLE_FROM
-        because.append(
-            note("GRADE_REFERABLE", {"grade": grade})
-            if by_grade
-            else note("REFERABLE_PROBABLE", {"probability": round(probability, 4), "threshold": round(threshold, 4)})
-        )
+    if grade is not None and grade >= REFERABLE_FROM:  # even where grades 0 and 1 together are likelier than the rest
+        because.append(note("GRADE_REFERABLE", {"grade": grade}))
+    elif referable is not None and referable[0]:
+        values = {"probability": round(referable[1], 4), "threshold": round(referable[2], 4)}
+        because.append(note("REFERABLE_PROBABLE", values))
     elif supported.grade_range is not None and supported.grade_range[0] >= REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("ICDR")]
     if supported.dme_risk is not None and supported.dme_risk >= DME_REFERABLE_FROM:

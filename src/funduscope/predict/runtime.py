@@ -85,7 +85,12 @@ class OnnxRuntime:
         # The arena would keep the close view's largest maps for good: a tenth of the time for a tenth of the memory.
         options.enable_cpu_mem_arena = False
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            str(path).encode()
+            source = str(path)
+        except UnicodeEncodeError:  # ONNX Runtime takes paths in UTF-8 only; from bytes it takes twice the memory
+            source = path.read_bytes()
+        try:
+            self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             card = self.session.get_modelmeta().custom_metadata_map["card"]
             self.card = Card.from_json(card)
         except Exception as error:  # onnxruntime raises a family of its own without a common base

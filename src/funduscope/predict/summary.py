@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,28 +72,49 @@ COLUMNS: Final[tuple[str, ...]] = tuple(SummaryRow("").cells())
 def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
     """Gives the function that adds a row to the summary at `path`, which appears when the block is left.
 
-    It also appears when the block is left by an interruption, with the rows added until then, each of them whole;
-    where writing itself fails (a full disk), it does not appear and an earlier one stays.
+    It also appears when the block is left by an interruption or an error, with the rows added until then, each of them
+    whole; where writing itself fails (a full disk), it does not appear and an earlier one stays. Raises
+    `FileExistsError` at once where something else than an earlier summary stands there.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.partial")
+    _check_place(path)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    refused: list[OSError] = []
+    # A name that is not valid Unicode is spelled out instead of ending the run.
+    file = unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    table = csv.writer(file, lineterminator="\n")
+
+    def put(row: Sequence[str | int | float]) -> None:
+        try:
+            table.writerow(row)
+        except OSError as error:
+            refused.append(error)
+            raise
+
     try:
-        # A name that is not valid Unicode is spelled out instead of ending the run.
-        with unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
-
-            def add(row: SummaryRow) -> None:
-                table.writerow(harmless(row))
-
-            yield add
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    except BaseException:
+        put(COLUMNS)
+        yield lambda row: put(harmless(row))
+    finally:
+        try:
+            file.close()
+        except OSError as error:
+            refused.append(error)
+        if refused:
+            unfinished.unlink(missing_ok=True)
+            raise refused[0]
         unfinished.replace(path)
-        raise
-    unfinished.replace(path)
+
+
+def _check_place(path: Path) -> None:
+    """Raises `FileExistsError` unless nothing stands there, or a table with just these columns."""
+    if not path.exists():
+        return
+    header = (",".join(COLUMNS) + "\n").encode()
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(header)) in (b"", header):
+                return
+    raise FileExistsError(f"{path} is no summary that this program wrote and would be lost: choose another folder.")
 
 
 def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:

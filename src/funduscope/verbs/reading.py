@@ -63,7 +63,8 @@ def predict(
     """Read photos: findings, masks and a report for each.
 
     Each photo gets a folder of its own in --out, by default a new one named after the time (with --json: none); more
-    than one also gets summary.csv and, with --pdf, summary.pdf. What cannot be read costs one line on stderr and exit
+    than one also gets summary.csv and, with --pdf, summary.pdf. Read again, a photo replaces its own results; another
+    of the same name gets a folder with a hash behind the name. What cannot be read costs one line on stderr and exit
     code 1; the others are read.
     """
     from funduscope.loading import load
@@ -74,9 +75,11 @@ def predict(
     from funduscope.terminal import complain
 
     paper = Asked(pdf, sheet, language.value, palette.value)
-    if paper.any and as_json and out is None:
+    drawn = Drawn(palette.value, probabilities, full_size, language.value, explain)
+    if as_json and out is None and (paper.any or drawn != Drawn()):
         raise typer.BadParameter(
-            "--pdf and --sheet write files, and --json alone writes none: name a folder with --out."
+            "--pdf, --sheet, --probabilities, --full-size, --explain, --palette and --language are about files, and"
+            " --json alone writes none: name a folder with --out."
         )
     paper.check()
     paths = gather(photos)
@@ -88,5 +91,4 @@ def predict(
 
         cv2.setNumThreads(threads)
     predictor = load(model or None, threads=threads)
-    drawn = Drawn(palette.value, probabilities, full_size, language.value, explain)
     return predict_all(predictor, paths, out, drawn, as_json=as_json, paper=paper)

@@ -92,6 +92,8 @@ def compare(
 
     given = [part for path in data or [] for part in ("--data", path)]
     given += [] if published is None else ["--published", published]
+    given += [] if markdown is None else ["--markdown", markdown]
+    given += ["--every-set"] if every_set else []
     command = shlex.join(map(str, ("funduscope", "compare", *runs, *given, "--out", out)))
     cases = read_data(data) if data else []
     asked = {"published": published, "every_set": every_set, "command": command, "progress": tracked}
