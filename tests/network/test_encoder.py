@@ -113,6 +113,29 @@ def test_what_is_no_timm_name_is_refused_and_nothing_is_fetched(name: str) -> No
         Encoder(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "came", "expected"),
+    [
+        ("test_vit", r"at strides \[16, 16, 16\]", "strides that double from map to map up to 32"),
+        ("swin_tiny_patch4_window7_224", r"does not take 64 x 64 px \(.*224", "every photo whose sides 32 divides"),
+    ],
+)
+def test_a_transformer_without_a_pyramid_for_any_size_is_refused(name: str, came: str, expected: str) -> None:
+    """A plain one has a single stride, which no decoder would notice; others take photos of one size alone."""
+    with torch.device("meta"), pytest.raises(WeightsError, match=f"{name}' .*{came}.* expected .*{expected}") as caught:
+        Encoder(name)
+    assert "Choose an encoder with a pyramid" in str(caught.value)
+
+
+def test_features_with_their_channels_last_come_as_all_others() -> None:
+    encoder = Encoder("test_mambaout")
+    assert encoder.training, "looked at before, it still learns"
+    pyramid = encoder(torch.randn(2, 3, 64, 96))
+    assert [level.shape for level in pyramid] == [
+        (2, width, 64 // stride, 96 // stride) for width, stride in zip(encoder.channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
 def test_v1_is_for_resnets() -> None:
     with pytest.raises(WeightsError, match="variant v1"):
         Encoder("tf_efficientnet_lite0", "v1")

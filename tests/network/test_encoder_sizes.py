@@ -14,7 +14,11 @@ from funduscope.network.network import build
 from funduscope.predict.card import Card
 from funduscope.recipe import Recipe
 
-LEVELS = {**dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), 5), "convnext_tiny": 4}
+LEVELS = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), 5),
+    **dict.fromkeys(("convnext_tiny", "pvt_v2_b0", "test_mambaout"), 4),
+}
+"""Levels by name. pvt_v2_b0: a transformer; test_mambaout: one whose features have their channels last."""
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -37,9 +41,10 @@ def test_an_encoder_builds_trains_a_step_and_is_exported(name: str, tmp_path: Pa
     path = write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(names, {"image": image.numpy()}), strict=True))
+    other = torch.randint(0, 256, (2, 96, 64, 3), dtype=torch.uint8)  # than it was exported with
+    found = dict(zip(names, session.run(names, {"image": other.numpy()}), strict=True))
     with torch.inference_mode():
-        expected = network.eval()(image).named()
+        expected = network.eval()(other).named()
     maps = {"grade_cam", "dme_cam", "features"}
     assert found.keys() == expected.keys() == {"grade", "dme", "structures", "landmarks", *maps}
     for key, value in expected.items():

@@ -14,6 +14,7 @@ from PIL import Image
 from funduscope.cli import main
 from funduscope.data.drawn import draw_eye
 from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.export import IN_BRANCHES
 from funduscope.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, builtin_recipes, load_recipe
@@ -31,6 +32,10 @@ SYSTEMS = (
     "convnext_grader",
     "unetplusplus_lesions",
 )
+MAY_BE_REFUSED = {
+    "convnext_grader": "hardly trained, its grades are so nearly alike that a rounding of 0.004 changes the likeliest"
+}
+"""Recipes of which INT8 may be refused when they are this tiny, and why; any other that is refused is a fault."""
 MILLIONS = {"resnet_grader": 25.61, "deeplab_segmenter": 39.80, "moe_deeplab": 42.37}
 """Parameters that system S3 published."""
 
@@ -70,8 +75,13 @@ def test_a_recipe_goes_the_whole_way(
 
     code = main(["export", str(run)])
     said = capsys.readouterr().err
-    assert code == 0 or "INT8" in said, said
     report = json.loads((run / "export.json").read_text())
+    if code:
+        assert name in MAY_BE_REFUSED, said
+        assert "INT8 differs" in said, said
+    assert (run / "model.int8.onnx").is_file() == ("int8 against float32" in report) == (not code)
+    in_branches = not code and recipe.experts.kind != "none" and recipe.experts.keep != "all"
+    assert report.get("int8 note") == (IN_BRANCHES if in_branches else None)
     assert report["float32 against torch"]["labels_equal"] == 1
     assert report["float32 against torch"]["most_difference"] <= 1e-3
 

@@ -14,7 +14,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from funduscope.network.pyramid import strides
+
 WEIGHTS_VARIABLE = "FUNDUSCOPE_WEIGHTS"
+_LOOK_PX = 64
+_PYRAMIDS = "Choose an encoder with a pyramid for photos of any size, such as resnet50, convnext_tiny or pvt_v2_b0."
 
 
 class WeightsError(RuntimeError):
@@ -26,7 +30,7 @@ class Encoder(nn.Module):
 
     name: a timm name. variant: "v1" moves the strides of a bottleneck ResNet to where the original has them.
     output_stride: the largest stride there is, 8, 16 or 32; levels beyond it are dilated instead. Raises `WeightsError`
-    where timm has no such backbone.
+    where timm has no such backbone, or its features are not the pyramid that decoders and heads count on.
     """
 
     def __init__(self, name: str, variant: str = "timm", output_stride: int = 32) -> None:
@@ -47,6 +51,9 @@ class Encoder(nn.Module):
         self.strides: list[int] = info.reduction()
         if dilated and self.strides[-1] != output_stride:
             raise WeightsError(_no_stride(name, output_stride))
+        # Some backbones keep their channels last.
+        self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
+        self._check_pyramid(name, output_stride)
         self.name = name
         self.variant = variant
         if variant == "v1":
@@ -54,7 +61,34 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalized to a pyramid of (B, C, H/stride, W/stride), shallow to deep."""
-        return self.body(image)
+        pyramid = self.body(image)
+        return [level.permute(0, 3, 1, 2) for level in pyramid] if self.nhwc else pyramid
+
+    def _check_pyramid(self, name: str, output_stride: int) -> None:
+        """Strides as timm tells them, then one look at nothing, as small as that by which a model is exported."""
+        if self.strides != strides(len(self.strides), output_stride):
+            raise WeightsError(
+                f"timm's {name!r} has its maps at strides {self.strides}; expected are strides that double from map to "
+                f"map up to {output_stride}. {_PYRAMIDS}"
+            )
+        training = self.training
+        try:
+            with torch.no_grad():
+                pyramid = self.eval()(torch.zeros(1, 3, _LOOK_PX, _LOOK_PX))
+        except Exception as error:
+            raise WeightsError(
+                f"timm's {name!r} does not take {_LOOK_PX} x {_LOOK_PX} px ({error}); expected is one that takes every "
+                f"photo whose sides 32 divides. {_PYRAMIDS}"
+            ) from error
+        self.train(training)
+        came = [tuple(level.shape[1:]) for level in pyramid]
+        sides = [_LOOK_PX // stride for stride in self.strides]
+        wanted = [(width, side, side) for width, side in zip(self.channels, sides, strict=True)]
+        if came != wanted:
+            raise WeightsError(
+                f"timm's {name!r} makes maps of {came} from {_LOOK_PX} x {_LOOK_PX} px; expected are {wanted}: "
+                f"channels, height, width. {_PYRAMIDS}"
+            )
 
 
 def _no_stride(name: str, output_stride: int) -> str:
