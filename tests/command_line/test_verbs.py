@@ -178,6 +178,18 @@ def test_no_photo_is_scored_by_a_model_that_learned_from_it(table: Path, tmp_pat
         plan([tmp_path, tmp_path], cases, None)
 
 
+def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
+    """The data set's were made anew since: its fold 0 holds photos that this run learned from."""
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 5) for place, case in enumerate(read_data([table]))]
+    write_folds(cases, tmp_path / "folds.csv")
+    mine = {case.key for case in cases if case.fold == 0}
+    now = [case.in_fold((place + 1) % 5) for place, case in enumerate(cases)]
+    assert {case.key for case in plan([tmp_path], now, 0)[0][1]} == mine
+
+
 def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     start = tmp_path / "start" / "best.safetensors"
     start.parent.mkdir()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import Case, Labels
+from funduscope.data.folds import apply_folds, read_folds
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
 from funduscope.training.run import run, share_of
@@ -29,6 +30,11 @@ def done(short: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest
         patch.setenv("FUNDUSCOPE_CACHE", str(cache))
         run(short, cases, folder, fold=0)
     return folder
+
+
+def _turned(cases: list[Case]) -> list[Case]:
+    """The same photos, each in the fold after its own."""
+    return [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
 
 
 def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
@@ -84,12 +90,36 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_a_run_goes_on_with_its_own_folds(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """Its data set's may have been made anew since: the photos that it learned from are still those."""
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    run(short, _turned(cases), folder, fold=0)
+    assert (folder / "folds.csv").read_text("utf-8") == (done / "folds.csv").read_text("utf-8")
+    told, before = (json.loads((place / "run.json").read_text("utf-8")) for place in (folder, done))
+    assert told["data_fingerprint"] == before["data_fingerprint"]
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_folds_of_a_training_that_never_began_are_not_kept(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copyfile(done / "folds.csv", folder / "folds.csv")
+    turned = _turned(cases)
+    run(short, turned, folder, fold=0)
+    assert (folder / "folds.csv").read_text("utf-8") != (done / "folds.csv").read_text("utf-8")
+    assert apply_folds([case.in_fold(None) for case in turned], read_folds(folder / "folds.csv")) == turned
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """By photo: the same number of another folds.csv is another fold. What has no run is warned of."""
     best = done / "best.safetensors"
-    turned = [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
+    turned = _turned(cases)
     for start in (Start(best), Start(teachers=(best,))):
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
             run(short, turned, tmp_path / "run", fold=0, start=start)

@@ -59,10 +59,26 @@ def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     set says, else made, for each data set of which no photo has a fold.
     """
     if held is not None and held.is_file():
-        cases = apply_folds(cases, read_folds(held))
+        cases = _as_held(cases, read_folds(held))
     bare = {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
     made = {case.key: case for case in make_folds([case for case in cases if case.dataset in bare])} if bare else {}
     return [made.get(case.key, case) for case in cases]
+
+
+def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
+    """The cases where a run had them, whatever their data set says by now: else it is tested on what it learned from.
+
+    One that has a fold and that the run does not list goes with its visit, if the run lists others of it.
+    """
+    folds = dict(places.values())
+    held = []
+    for case in cases:
+        place = places.get(fold_key(case))
+        if place is not None:
+            held.append(case.in_fold(place[1], place[0]))
+        else:
+            held.append(case if case.fold is None else case.in_fold(folds.get(case.visit, case.fold)))
+    return held
 
 
 def validation_fold(fold: int | None, cases: Sequence[Case]) -> int:

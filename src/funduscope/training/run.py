@@ -91,7 +91,8 @@ def run(
     recipe. progress: wraps what takes long. Raises `TrainingError`.
     """
     held = folder / "folds.csv"
-    cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
+    goes_on = held.is_file() and (folder / "last.safetensors").is_file()
+    cases = placed(cases, held) if goes_on else placed(join_bare(cases, progress))
     until = check_like(start.like, recipe, fold) if start.like is not None else recipe.training.epochs
     parts = split(cases, fold) if start.like is None else Split(cases, [], [])
     parts = replace(parts, train=share_of(parts.train, recipe.sampling.photos))
@@ -105,8 +106,8 @@ def run(
     _check_fold(folder, fold)
     for weights in start.weights:
         check_unseen(weights, parts.test, fold)
-    if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
-        write_folds(cases, folder / "folds.csv")
+    if not goes_on:  # folds may be made anew in the data set: these are this run's
+        write_folds(cases, held)
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     try:
         recipe, network = first_network(recipe, folder, start.init)
