@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import Case, LabelError, Labels
-from funduscope.data.folds import apply_folds, find_folds, fold_key, make_folds, placed, read_folds, write_folds
+from funduscope.data.folds import (
+    apply_folds,
+    find_folds,
+    fold_key,
+    left_over,
+    make_folds,
+    placed,
+    read_folds,
+    write_folds,
+)
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
@@ -82,6 +91,31 @@ def test_a_photo_that_a_run_does_not_list_goes_with_its_visit(cases: list[Case],
     found = placed([*now, other], tmp_path / "folds.csv")
     assert then[0].visit == then[1].visit
     assert found == [*then, other]
+
+
+def test_a_visit_that_another_data_set_has_placed_keeps_its_fold(cases: list[Case]) -> None:
+    """An own table may hold photos that are in a published set too, under their visits' names."""
+    there = make_folds(cases)
+    own = [_case(f"own/{i}", f"visit {i}") for i in range(20)] + [_case("own/alone")]
+    found = placed([*there, *own])
+    assert found[: len(there)] == there
+    folds = {case.visit: case.fold for case in there}
+    assert [case.fold for case in found[len(there) : -1]] == [folds[f"visit {i}"] for i in range(20)]
+    assert found[-1].fold is not None
+    assert placed(found) == found
+
+
+def test_a_visit_that_others_part_gets_no_fold() -> None:
+    parted = [_case("set/0", "both").in_fold(0), _case("set/1", "both").in_fold(1)]
+    found = placed([*parted, _case("own/0", "both"), _case("own/1")])
+    assert [case.fold for case in found[:3]] == [0, 1, None]
+    assert found[3].fold is not None
+
+
+def test_photos_that_are_left_over_are_known() -> None:
+    """A second table without folds beside one with them, both `table`; the official test split has none by design."""
+    cases = [_case("table/a").in_fold(0), _case("table/b"), _case("idrid-B/test/IDRiD_001")]
+    assert left_over(placed(cases)) == [cases[1]]
 
 
 def test_folds_are_found_in_beside_or_above(tmp_path: Path) -> None:

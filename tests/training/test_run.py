@@ -13,7 +13,7 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.folds import apply_folds, read_folds
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
-from funduscope.training.run import run, share_of
+from funduscope.training.run import _placed_anew, run, share_of
 from funduscope.training.start import Start
 
 
@@ -111,6 +111,19 @@ def test_folds_of_a_training_that_never_began_are_not_kept(
     run(short, turned, folder, fold=0)
     assert (folder / "folds.csv").read_text("utf-8") != (done / "folds.csv").read_text("utf-8")
     assert apply_folds([case.in_fold(None) for case in turned], read_folds(folder / "folds.csv")) == turned
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_photos_that_no_fold_can_take_are_said(cases: list[Case], capsys: pytest.CaptureFixture) -> None:
+    some = [case for case in cases if case.dataset == "idrid-B"][:4]
+    first, second = (next(case for case in some if case.fold == fold) for fold in sorted({c.fold for c in some})[:2])  # pyright: ignore
+    own = [replace(case, key=f"own/{case.name}", dataset="own", visit="own", fold=None) for case in (first, second)]
+    late = replace(some[0], key="idrid-B/train/late", name="late", visit="late", fold=None)
+    found = _placed_anew([*some, *own, late], lambda items, words, total: items)
+    assert found == [*some, late]
+    said = capsys.readouterr().err
+    assert f"2 photos of data sets without folds, such as {own[0].key}" in said
+    assert "1 photo has no fold, such as idrid-B/train/late" in said
 
 
 @pytest.mark.usefixtures("use_cache")

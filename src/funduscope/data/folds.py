@@ -57,12 +57,34 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
 def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     """The cases with folds wherever they can have one: as a run's own `folds.csv` (held) says, else as their own data
     set says, else made, for each data set of which no photo has a fold.
+
+    Where folds are made, a photo of a visit that another data set has placed goes with it; one whose visit is in two
+    folds there gets none.
     """
     if held is not None and held.is_file():
         cases = _as_held(cases, read_folds(held))
-    bare = {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
-    made = {case.key: case for case in make_folds([case for case in cases if case.dataset in bare])} if bare else {}
-    return [made.get(case.key, case) for case in cases]
+    bare = bare_sets(cases)
+    folds: dict[str, set[int]] = defaultdict(set)
+    for case in cases:
+        if case.fold is not None:
+            folds[case.visit].add(case.fold)
+    free = [case for case in cases if case.dataset in bare and case.visit not in folds]
+    made = {case.key: case for case in make_folds(free)} if free else {}
+    follow = {visit: there.copy().pop() if len(there) == 1 else None for visit, there in folds.items()}
+    return [
+        made.get(case.key, case.in_fold(follow.get(case.visit))) if case.dataset in bare else case for case in cases
+    ]
+
+
+def bare_sets(cases: Iterable[Case]) -> set[str]:
+    """The data sets of which no photo has a fold: those that folds are made for."""
+    cases = list(cases)
+    return {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
+
+
+def left_over(cases: Iterable[Case]) -> list[Case]:
+    """The cases without a fold; not those of IDRiD's official test split, which stands apart from all folds."""
+    return [case for case in cases if case.fold is None and not fold_key(case)[0].endswith("/test")]
 
 
 def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:

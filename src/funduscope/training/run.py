@@ -18,7 +18,7 @@ import torch
 from funduscope import checkpoint
 from funduscope.data.case import Case, LabelError
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import placed, validation_fold, write_folds
+from funduscope.data.folds import left_over, placed, validation_fold, write_folds
 from funduscope.data.grouping import join_bare
 from funduscope.data.prepare import cached, default_cache
 from funduscope.evaluate import score_stream
@@ -92,7 +92,10 @@ def run(
     """
     held = folder / "folds.csv"
     goes_on = held.is_file() and (folder / "last.safetensors").is_file()
-    cases = placed(cases, held) if goes_on else placed(join_bare(cases, progress))
+    if goes_on or start.like is not None:  # who learns from every photo parts none
+        cases = placed(cases, held if goes_on else None)
+    else:
+        cases = _placed_anew(cases, progress)
     until = check_like(start.like, recipe, fold) if start.like is not None else recipe.training.epochs
     parts = split(cases, fold) if start.like is None else Split(cases, [], [])
     parts = replace(parts, train=share_of(parts.train, recipe.sampling.photos))
@@ -131,6 +134,28 @@ def run(
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     validation = [case for case in parts.validation if case.dataset in named]
     return _finish(folder, replace(parts, validation=validation), start.like, progress)
+
+
+def _placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
+    """The cases in their folds; says which photos are in none, and so neither learned from nor scored."""
+    joined = join_bare(cases, progress=progress)
+    held = {case.key for case in joined}
+    parted = [case.key for case in cases if case.key not in held]
+    if parted:
+        print(
+            f"left out: {len(parted)} photos of data sets without folds, such as {parted[0]}: their visits or eyes are "
+            "in two folds of the other data sets. Mend those, or make folds over all data: `funduscope folds`.",
+            file=sys.stderr,
+        )
+    done = placed(joined)
+    left = left_over(done)
+    if left:
+        print(
+            f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
+            f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none.",
+            file=sys.stderr,
+        )
+    return done
 
 
 def _used(recipe: Recipe, train: list[Case]) -> list[Case]:
