@@ -13,7 +13,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.folds import apply_folds, read_folds
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
-from funduscope.training.run import _placed_anew, run, share_of
+from funduscope.training.photos import drawn, placed_anew, prepared, share_of
+from funduscope.training.run import run
 from funduscope.training.start import Start
 
 
@@ -119,7 +120,7 @@ def test_photos_that_no_fold_can_take_are_said(cases: list[Case], capsys: pytest
     first, second = (next(case for case in some if case.fold == fold) for fold in sorted({c.fold for c in some})[:2])  # pyright: ignore
     own = [replace(case, key=f"own/{case.name}", dataset="own", visit="own", fold=None) for case in (first, second)]
     late = replace(some[0], key="idrid-B/train/late", name="late", visit="late", fold=None)
-    found = _placed_anew([*some, *own, late], lambda items, words, total: items)
+    found = placed_anew([*some, *own, late], lambda items, words, total: items)
     assert found == [*some, late]
     said = capsys.readouterr().err
     assert f"2 photos of data sets without folds, such as {own[0].key}" in said
@@ -162,6 +163,26 @@ def test_one_unreadable_photo_is_said_and_left_out_several_are_an_error(
     broken = [replace(case, path=bad) if case.key in keys else case for case in cases]
     with pytest.raises(TrainingError, match="photos cannot be read, such as"):
         run(short, broken, tmp_path / "three", fold=0)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_photos_that_are_drawn_instead_of_an_unreadable_one_are_prepared(
+    short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    """A rate below 1 draws some of the photos; which ones depends on how many stand before them in the list."""
+    rare = short.model_copy(
+        update={"sampling": short.sampling.model_copy(update={"whole": {"idrid-B": 0.3}, "close": {}})}
+    )
+    graded = [case for case in cases if case.dataset == "idrid-B"]
+    before = drawn(rare, graded)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(before[0].path.read_bytes()[:500])
+    broken = [replace(case, path=bad) if case == before[0] else case for case in graded]
+    train, files = prepared(rare, broken, lambda items, words, total: items)
+    assert [case.key for case in train] == [case.key for case in graded if case != before[0]]
+    now = {case.key for case in drawn(rare, train)}
+    assert now - {case.key for case in before}, "others are drawn now"
+    assert now <= files.keys()
 
 
 def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
