@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from funduscope.data.case import Case
 from funduscope.data.rows import read_sheet
@@ -105,10 +106,25 @@ def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> lis
 
 def validation_fold(fold: int | None, cases: Sequence[Case]) -> int:
     """The fold that selects: the next one after the test fold, the first one where nothing is tested."""
-    there = sorted({case.fold for case in cases if case.fold is not None})
-    if fold is None:
-        return there[0] if there else 0
-    return next((other for other in there if other > fold), there[0] if there else 0)
+    return _after(fold, {case.fold for case in cases if case.fold is not None})
+
+
+def selected_on(run: Path, about: Mapping[str, Any], cases: Sequence[Case]) -> int | None:
+    """The fold that selected in a run, whichever of its photos are given now. about: its run.json.
+
+    Where that does not say, the fold that training chooses, by the run's own folds. None: no photo selected.
+    """
+    if "validation_fold" in about:
+        return about["validation_fold"]
+    held = run / "folds.csv"
+    if not held.is_file():
+        return validation_fold(about.get("fold"), cases)
+    return _after(about.get("fold"), {fold for _, fold in read_folds(held).values()})
+
+
+def _after(fold: int | None, there: set[int]) -> int:
+    first = min(there, default=0)
+    return first if fold is None else min((other for other in there if other > fold), default=first)
 
 
 def fold_key(case: Case) -> tuple[str, str]:

@@ -207,6 +207,7 @@ def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, sta
     return {
         "recipe": recipe.name,
         "fold": fold,
+        "validation_fold": parts.validation[0].fold if parts.validation else None,
         "seed": recipe.training.seed,
         "teachers": [named(path) for path in start.teachers],
         "photos": counts,
