@@ -116,6 +116,8 @@ def selected_on(run: Path, about: Mapping[str, Any], cases: Sequence[Case]) -> i
     """
     if "validation_fold" in about:
         return about["validation_fold"]
+    if about.get("photos") and "validation" not in about["photos"]:
+        return None
     held = run / "folds.csv"
     if not held.is_file():
         return validation_fold(about.get("fold"), cases)
