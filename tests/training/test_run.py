@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -15,7 +16,7 @@ from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
 from funduscope.training.photos import drawn, placed_anew, prepared, share_of
 from funduscope.training.run import run
-from funduscope.training.start import Start
+from funduscope.training.start import START, Start
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,10 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
             run(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
-    run(short, turned, tmp_path / "same", fold=1, start=Start(best))
+    for start in (Start(best), START):  # what it began with stays, where it goes on
+        run(short, turned, tmp_path / "same", fold=1, start=start)
+        told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
+        assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
     capsys.readouterr()

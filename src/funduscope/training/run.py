@@ -209,6 +209,7 @@ def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, sta
         "fold": fold,
         "validation_fold": parts.validation[0].fold if parts.validation else None,
         "seed": recipe.training.seed,
+        "init": start.first_weights(),
         "teachers": [named(path) for path in start.teachers],
         "photos": counts,
         "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
@@ -219,9 +220,9 @@ def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, sta
 
 
 def _describe(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json; what was measured before, where the run goes on, stays."""
+    """Writes recipe.toml and run.json; what it began with, and what was measured, stays where the run goes on."""
     path = folder / "run.json"
     held = json.loads(path.read_text("utf-8")) if path.is_file() and (folder / "last.safetensors").is_file() else {}
-    about |= {name: held[name] for name in ("training_peak_mb",) if name in held}
+    about |= {name: held[name] for name in ("training_peak_mb", "init") if name in held}
     (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

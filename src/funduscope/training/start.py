@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ class Start:
     def weights(self) -> tuple[Path, ...]:
         """Every checkpoint that something is learned from."""
         return (*([self.init] if self.init is not None else []), *self.teachers)
+
+    def first_weights(self) -> dict[str, str] | None:
+        """The name and the SHA-256 of the weights to start from; None where they are those of the recipe."""
+        if self.init is None:
+            return None
+        with self.init.open("rb") as file:
+            return {"name": named(self.init), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     def in_words(self, recipe: Recipe, fold: int | None) -> str:
         """The call of `run` with names instead of paths."""
