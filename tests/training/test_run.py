@@ -16,7 +16,7 @@ from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
 from funduscope.training.photos import drawn, placed_anew, prepared, share_of
 from funduscope.training.run import run
-from funduscope.training.start import START, Start
+from funduscope.training.start import START, Start, check_unseen
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,9 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
             run(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
+    learned = next(case for case in cases if case.fold == 3)
+    with pytest.raises(TrainingError, match=r"1 of the 1 photos .* such as own/x"):
+        check_unseen(best, [replace(learned, key="own/x", dataset="own", name="x", fold=0)], fold=0)
     for start in (Start(best), START):  # what it began with stays, where it goes on
         run(short, turned, tmp_path / "same", fold=1, start=start)
         told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
