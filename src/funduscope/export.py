@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.drawn import draw_eye
-from funduscope.data.folds import placed, validation_fold
+from funduscope.data.folds import placed, selected_on, validation_fold
 from funduscope.evaluate import Scores, evaluate
 from funduscope.framing import frame
 from funduscope.metrics import DenseState, GradingState, MaskState
@@ -72,9 +72,11 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     """
     held = checkpoint.load(run / "best.safetensors")
     network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
-    fold = json.loads((run / "run.json").read_text("utf-8")).get("fold") if (run / "run.json").is_file() else None
-    cases = placed(cases, run / "folds.csv") if cases else []
-    validating = validation_fold(fold, cases)
+    about = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
+    cases, fold = placed(cases, run / "folds.csv") if cases else [], about.get("fold")
+    validating = selected_on(run, about, cases)
+    if validating is None:  # it learned from every photo: parity is measured on some of those
+        validating = validation_fold(fold, cases)
     # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
     # enough for all of them round the many coarsely for the sake of the few.
     rates = held.recipe.sampling.whole or held.recipe.sampling.close

@@ -193,6 +193,47 @@ def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, 
     assert f"--markdown {tmp_path / 'board.md'}" in told[0]
 
 
+def test_photos_that_a_run_knows_are_scored_with_a_warning(command: Command, tiny: Path, table: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.onnx").write_bytes(tiny.read_bytes())
+    told = {"fold": 0, "validation_fold": 1, "photos": {"train": {"table": 3}, "validation": {"table": 1}}}
+    (run / "run.json").write_text(json.dumps(told))
+
+    def asked(*arguments: object) -> tuple[str, dict]:
+        code, out, err = command("evaluate", *arguments, "--data", table, "--json")
+        assert code == 0
+        return err, json.loads(out)["about"]["models"][0]
+
+    err, made = asked(run, "--fold", 0)
+    assert (err, made["learned from"], made["chosen on"]) == ("", 0, 0)
+    err, made = asked(run, "--fold", 1)
+    assert "chosen on 1 of these 1 photos, its validation fold" in err
+    assert (made["learned from"], made["chosen on"]) == (0, 1)
+    err, made = asked(run / "model.onnx", "--fold", 3)
+    assert "learned from 1 of these 1 photos" in err
+    err, made = asked(run)
+    assert "learned from" in err
+    assert made["learned from"] + made["chosen on"] in (4, 5), "all but the test fold"
+    err, made = asked(tiny)
+    assert (err, "learned from" in made) == ("", False), "nobody knows what it learned from"
+    (run / "run.json").write_text(json.dumps(told | {"photos": {"train": {"idrid-B": 3}}}))
+    err, made = asked(run)
+    assert (err, made["learned from"]) == ("", 0), "another data set's photos are new to it"
+
+
+def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
+    """The data set's were made anew since: its fold 0 holds photos that this run learned from."""
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 5) for place, case in enumerate(read_data([table]))]
+    write_folds(cases, tmp_path / "folds.csv")
+    mine = {case.key for case in cases if case.fold == 0}
+    now = [case.in_fold((place + 1) % 5) for place, case in enumerate(cases)]
+    assert {case.key for case in plan([tmp_path], now, 0)[0][1]} == mine
+
+
 def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     start = tmp_path / "start" / "best.safetensors"
     start.parent.mkdir()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from funduscope.compare.gather import Run, gather
-from funduscope.compare.sections import Comparison
+from funduscope.compare.sections import Comparison, runs_section
+from funduscope.compare.table import Table
 from funduscope.compare.twins import ROUTING, SHARING, TEACHING, Twins, find_twins
 from funduscope.compare.verdicts import run_tests, twins_words
 from funduscope.compare.words import words_section
@@ -77,6 +78,41 @@ def test_experts_and_teachers_have_twins_too(fabricate, recipe_of, tmp_path: Pat
         (ROUTING, "routed", "plain"),
         (TEACHING, "taught", "plain"),
     ]
+
+
+OTHER_DATA = {"data_fingerprint": "other"}
+OTHER_START = {"init": {"name": "earlier", "sha256": "ab"}}
+TAUGHT = {"teachers": ["someone"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "about", "beside"),
+    [
+        ((), {**TAUGHT, **OTHER_DATA}, {}),
+        ((), {**TAUGHT, **OTHER_START}, {}),
+        ((), {"teachers": ["someone"]}, {"teachers": ["another"]}),
+        (("experts.kind=mixture",), OTHER_DATA, {}),
+        (("experts.kind=mixture",), OTHER_START, {}),
+        (("experts.kind=mixture",), {"teachers": ["someone"]}, {"teachers": ["another"]}),
+    ],
+)
+def test_runs_with_other_photos_teachers_or_first_weights_are_no_twins(
+    fabricate, recipe_of, tmp_path: Path, more: tuple[str, ...], about: dict, beside: dict
+) -> None:
+    told = {"more": (recipe_of("spine", *more), 0.7, 1, about), "less": (recipe_of(), 0.7, 2, beside)}
+    assert find_twins(runs_of(fabricate, tmp_path, told)) == []
+
+
+def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
+    fabricate, recipe_of, tmp_path: Path
+) -> None:
+    fewer = recipe_of("spine", *GRADES_ALONE)
+    told = {"all": (recipe_of(), 0.7, 1, OTHER_START), "grades": (fewer, 0.7, 2, OTHER_START | OTHER_DATA)}
+    runs = runs_of(fabricate, tmp_path, told)
+    assert only(find_twins(runs)).about == SHARING, "other tasks, other photos"
+    table = runs_section(Comparison.of(runs)).blocks[0]
+    assert isinstance(table, Table)
+    assert [line.cells[1].small for line in table.lines] == ["earlier", "earlier"]
 
 
 def test_without_twins_nothing_is_claimed(fabricate, recipe_of, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import Case, LabelError, Labels
-from funduscope.data.folds import apply_folds, find_folds, fold_key, make_folds, read_folds, write_folds
+from funduscope.data.folds import (
+    apply_folds,
+    find_folds,
+    fold_key,
+    left_over,
+    make_folds,
+    placed,
+    read_folds,
+    write_folds,
+)
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
@@ -27,13 +36,13 @@ def cases() -> list[Case]:
 
 
 def test_visits_stay_whole_and_grades_are_spread(cases: list[Case]) -> None:
-    placed = make_folds(cases)
-    assert [case.key for case in placed] == [case.key for case in cases]
-    assert {case.fold for case in placed} == set(range(5))
-    for visit in {case.visit for case in placed}:
-        assert len({case.fold for case in placed if case.visit == visit}) == 1
+    made = make_folds(cases)
+    assert [case.key for case in made] == [case.key for case in cases]
+    assert {case.fold for case in made} == set(range(5))
+    for visit in {case.visit for case in made}:
+        assert len({case.fold for case in made if case.visit == visit}) == 1
     for grade, count in GRADES.items():
-        held = Counter(case.fold for case in placed if case.labels.grade == grade)
+        held = Counter(case.fold for case in made if case.labels.grade == grade)
         assert all(abs(held[fold] - count / 5) <= max(2, count / 50) for fold in range(5)), (grade, held)
 
 
@@ -47,22 +56,66 @@ def test_folds_depend_on_the_seed_alone(cases: list[Case]) -> None:
 
 
 def test_written_folds_are_read_back(cases: list[Case], tmp_path: Path) -> None:
-    placed = make_folds([*cases, _case("idrid-B/train/IDRiD_001"), _case("idrid-B/test/IDRiD_001")])
-    write_folds(placed, tmp_path / "folds.csv")
-    bare = [case.in_fold(None, case.key) for case in placed]
-    assert apply_folds(bare, read_folds(tmp_path / "folds.csv")) == placed
+    made = make_folds([*cases, _case("idrid-B/train/IDRiD_001"), _case("idrid-B/test/IDRiD_001")])
+    write_folds(made, tmp_path / "folds.csv")
+    bare = [case.in_fold(None, case.key) for case in made]
+    assert apply_folds(bare, read_folds(tmp_path / "folds.csv")) == made
 
 
 def test_a_test_photo_never_takes_the_training_photos_fold() -> None:
     train, test = _case("idrid-B/train/IDRiD_001"), _case("idrid-B/test/IDRiD_001")
     assert fold_key(train) == ("B", "IDRiD_001")
-    placed = apply_folds([train, test], {("B", "IDRiD_001"): ("51", 2)})
-    assert [(case.fold, case.visit) for case in placed] == [(2, "51"), (None, "idrid-B/test/IDRiD_001")]
+    applied = apply_folds([train, test], {("B", "IDRiD_001"): ("51", 2)})
+    assert [(case.fold, case.visit) for case in applied] == [(2, "51"), (None, "idrid-B/test/IDRiD_001")]
 
 
 def test_a_fold_that_is_set_stays(cases: list[Case]) -> None:
     case = cases[0].in_fold(4)
     assert apply_folds([case], {fold_key(case): ("1", 0)}) == [case]
+
+
+def test_a_runs_own_folds_hold_whatever_its_data_set_says_by_now(cases: list[Case], tmp_path: Path) -> None:
+    """Folds that were made anew, or repaired, must not make test photos of those that a run learned from."""
+    then, now = make_folds(cases), make_folds(cases, seed=7)
+    assert then != now
+    write_folds(then, tmp_path / "folds.csv")
+    assert placed(now, tmp_path / "folds.csv") == then
+    renamed = [case.in_fold(case.fold, f"joined {case.visit}") for case in now]
+    assert placed(renamed, tmp_path / "folds.csv") == then
+
+
+def test_a_photo_that_a_run_does_not_list_goes_with_its_visit(cases: list[Case], tmp_path: Path) -> None:
+    then, now = make_folds(cases), make_folds(cases, seed=7)
+    write_folds(then[1:], tmp_path / "folds.csv")
+    other = _case("set/other", "another visit").in_fold(9)
+    found = placed([*now, other], tmp_path / "folds.csv")
+    assert then[0].visit == then[1].visit
+    assert found == [*then, other]
+
+
+def test_a_visit_that_another_data_set_has_placed_keeps_its_fold(cases: list[Case]) -> None:
+    """An own table may hold photos that are in a published set too, under their visits' names."""
+    there = make_folds(cases)
+    own = [_case(f"own/{i}", f"visit {i}") for i in range(20)] + [_case("own/alone")]
+    found = placed([*there, *own])
+    assert found[: len(there)] == there
+    folds = {case.visit: case.fold for case in there}
+    assert [case.fold for case in found[len(there) : -1]] == [folds[f"visit {i}"] for i in range(20)]
+    assert found[-1].fold is not None
+    assert placed(found) == found
+
+
+def test_a_visit_that_others_part_gets_no_fold() -> None:
+    parted = [_case("set/0", "both").in_fold(0), _case("set/1", "both").in_fold(1)]
+    found = placed([*parted, _case("own/0", "both"), _case("own/1")])
+    assert [case.fold for case in found[:3]] == [0, 1, None]
+    assert found[3].fold is not None
+
+
+def test_photos_that_are_left_over_are_known() -> None:
+    """A second table without folds beside one with them, both `table`; the official test split has none by design."""
+    cases = [_case("table/a").in_fold(0), _case("table/b"), _case("idrid-B/test/IDRiD_001")]
+    assert left_over(placed(cases)) == [cases[1]]
 
 
 def test_folds_are_found_in_beside_or_above(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from funduscope.data import grouping, table
+from funduscope.data.case import Case, Labels
 from funduscope.data.drawn import draw_eye
-from funduscope.data.grouping import clean_folds, join_twins
+from funduscope.data.folds import placed
+from funduscope.data.grouping import clean_folds, join_bare, join_twins
 
 
 def _photo(path: Path, pixels: np.ndarray) -> None:
@@ -42,6 +44,42 @@ def test_folds_keep_twins_together_over_data_sets(tmp_path: Path) -> None:
     assert len({case.visit for case in placed.values()}) == 9
     assert {case.fold for case in placed.values()} == {0, 1, 2}
     assert clean_folds([]) == []
+
+
+def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
+    """Six placed photos, and a bare set of as many visits as are named: a cropped copy of each of those photos. The
+    last bare visit has two photos, of which the other one is nobody's twin."""
+    cases = []
+    for seed in range(6):
+        _photo(folder / f"{seed}.jpg", draw_eye(seed, width_px=400).pixels)
+        cases.append(Case(f"set/{seed}", "set", str(seed), folder / f"{seed}.jpg", f"set {seed}", Labels(), seed % 3))
+    for seed in twins_of:
+        _photo(folder / f"own{seed}.jpg", draw_eye(seed, width_px=400).pixels[4:-4, 12:-12])
+        cases.append(Case(f"own/{seed}", "own", str(seed), folder / f"own{seed}.jpg", f"own {seed}", Labels()))
+    _photo(folder / "own9.jpg", draw_eye(9, width_px=400).pixels)
+    cases.append(Case("own/9", "own", "9", folder / "own9.jpg", cases[-1].visit, Labels()))
+    return cases
+
+
+def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
+    """A copy of a public photo must not be learned beside the test photo that it is."""
+    cases = _placed_and_bare(tmp_path, (1, 2))
+    found = {case.key: case for case in placed(join_bare(cases, cache=tmp_path / "cache", workers=0))}
+    assert [found[key].fold for key in ("own/1", "own/2", "own/9")] == [1, 2, 2]
+    assert [found[key].visit for key in ("own/1", "own/2", "own/9")] == ["set 1", "set 2", "set 2"]
+    assert all(found[case.key] == case for case in cases if case.dataset == "set")
+
+
+def test_a_bare_visit_of_two_folds_is_left_out_whole(tmp_path: Path) -> None:
+    cases = _placed_and_bare(tmp_path, (0, 1))
+    shared = [case.in_fold(None, "own both") if case.dataset == "own" else case for case in cases]
+    assert join_bare(shared, cache=tmp_path / "cache", workers=0) == cases[:6]
+
+
+def test_where_every_set_brings_folds_no_photo_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [case.in_fold(0) for case in _placed_and_bare(tmp_path, (1,))]
+    monkeypatch.setattr(grouping, "_sketched", None)
+    assert join_bare(cases) == cases
 
 
 def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

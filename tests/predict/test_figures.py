@@ -51,3 +51,13 @@ def test_figures_of_something_else_are_left_out(tmp_path: Path, text: str) -> No
     card = Card()
     assert measured(card, tmp_path / "model.onnx", SHA) == card
     assert measured(card, tmp_path / "other.onnx", SHA) == card
+
+
+def test_figures_of_photos_that_the_model_learned_from_are_left_out(tmp_path: Path) -> None:
+    told = scores()
+    told["about"]["models"][0] |= {"learned from": 3, "chosen on": 2}
+    (tmp_path / "model.scores.json").write_text(json.dumps(told))
+    assert measured(Card(), tmp_path / "model.onnx", SHA) == Card()
+    told["about"]["models"][0]["learned from"] = 0
+    (tmp_path / "model.scores.json").write_text(json.dumps(told))
+    assert measured(Card(), tmp_path / "model.onnx", SHA).about["figures"]

@@ -177,6 +177,27 @@ def test_gradients_of_several_batches_make_one_step(
     assert trained.average.steps == max(steps)
 
 
+def test_what_is_left_of_an_epoch_makes_a_whole_step(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five batches make the same step where eight were to be gathered: the mean of those that there are."""
+    gradients: list[torch.Tensor] = []
+    for accumulate in (5, 8):
+        settings = quick.training.model_copy(update={"accumulate": accumulate})
+        trained = _loop(quick.model_copy(update={"training": settings}), cases, cache, tmp_path / str(accumulate))
+        assert trained.steps_each == [5]
+        clip = trained.accelerator.clip_grad_norm_
+
+        def noted(parameters, norm, clip=clip, network=trained.network):
+            gradients.append(network.heads["grade"].linear.bias.grad.clone())
+            return clip(parameters, norm)
+
+        monkeypatch.setattr(trained.accelerator, "clip_grad_norm_", noted)
+        trained.run(lambda _: None)
+    assert len(gradients) == 2
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_each_epoch_shows_its_own_draw(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
     """Epoch by epoch other photos in another order, also where a run goes on in a new process."""
     settings = quick.training.model_copy(update={"epochs": 3, "batch": 5})

@@ -55,6 +55,19 @@ def test_colors_keep_their_order() -> None:
         assert (np.maximum.accumulate(brightness) - brightness).max() <= 1, "but for rounding"
 
 
+def test_compression_takes_red_for_red() -> None:
+    """A JPEG keeps fine detail by its brightness: of a red pattern more than of a blue one, which looks darker."""
+    stripes = np.where(np.indices((64, 64)).sum(0) % 2, 60, 200).astype(np.uint8)
+    kept = []
+    for channel in (0, 2):
+        image = np.full((64, 64, 3), 120, np.uint8)
+        image[..., channel] = stripes
+        squeezed = recolor(image, _only(jpeg=1), np.random.default_rng(3))
+        assert squeezed.flags["C_CONTIGUOUS"], "a tensor is made of it"
+        kept.append(float(squeezed[..., channel].std()))
+    assert kept[0] > 2 * kept[1]
+
+
 def test_with_every_bound_at_zero_nothing_changes() -> None:
     image = np.random.default_rng(8).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     assert np.abs(recolor(image, CALM, np.random.default_rng(0)).astype(int) - image).max() <= 1
@@ -171,7 +184,7 @@ def test_the_same_seed_colors_the_same_and_another_another() -> None:
 
 
 def _first_recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.ndarray:
-    """The color pass of the first published recipe, as it was then."""
+    """The color pass of the first published recipe as it was then, but for its JPEGs, which took red for blue."""
     ramp = np.linspace(0, 1, 256) ** np.exp(rng.uniform(-bounds.gamma, bounds.gamma))
     gain = 1 + rng.uniform(-bounds.brightness, bounds.brightness)
     contrast = 1 + rng.uniform(-bounds.contrast, bounds.contrast)
@@ -185,7 +198,8 @@ def _first_recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator)
         image = np.clip(image + rng.normal(0, rng.uniform(2, 8), image.shape), 0, 255).astype(np.uint8)
     if rng.random() < bounds.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))]
-        image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
+        squeezed = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)[1]
+        image = np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR))[..., ::-1]
     return image
 
 

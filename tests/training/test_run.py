@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import Case, Labels
+from funduscope.data.folds import apply_folds, read_folds
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
-from funduscope.training.run import run, share_of
-from funduscope.training.start import Start
+from funduscope.training.photos import drawn, placed_anew, prepared, share_of
+from funduscope.training.run import run
+from funduscope.training.start import START, Start, check_unseen
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,11 @@ def done(short: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest
         patch.setenv("FUNDUSCOPE_CACHE", str(cache))
         run(short, cases, folder, fold=0)
     return folder
+
+
+def _turned(cases: list[Case]) -> list[Case]:
+    """The same photos, each in the fold after its own."""
+    return [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
 
 
 def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
@@ -84,17 +92,60 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_a_run_goes_on_with_its_own_folds(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """Its data set's may have been made anew since: the photos that it learned from are still those."""
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    run(short, _turned(cases), folder, fold=0)
+    assert (folder / "folds.csv").read_text("utf-8") == (done / "folds.csv").read_text("utf-8")
+    told, before = (json.loads((place / "run.json").read_text("utf-8")) for place in (folder, done))
+    assert told["data_fingerprint"] == before["data_fingerprint"]
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_folds_of_a_training_that_never_began_are_not_kept(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copyfile(done / "folds.csv", folder / "folds.csv")
+    turned = _turned(cases)
+    run(short, turned, folder, fold=0)
+    assert (folder / "folds.csv").read_text("utf-8") != (done / "folds.csv").read_text("utf-8")
+    assert apply_folds([case.in_fold(None) for case in turned], read_folds(folder / "folds.csv")) == turned
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_photos_that_no_fold_can_take_are_said(cases: list[Case], capsys: pytest.CaptureFixture) -> None:
+    some = [case for case in cases if case.dataset == "idrid-B"][:4]
+    first, second = (next(case for case in some if case.fold == fold) for fold in sorted({c.fold for c in some})[:2])  # pyright: ignore
+    own = [replace(case, key=f"own/{case.name}", dataset="own", visit="own", fold=None) for case in (first, second)]
+    late = replace(some[0], key="idrid-B/train/late", name="late", visit="late", fold=None)
+    found = placed_anew([*some, *own, late], lambda items, words, total: items)
+    assert found == [*some, late]
+    said = capsys.readouterr().err
+    assert f"2 photos of data sets without folds, such as {own[0].key}" in said
+    assert "1 photo has no fold, such as idrid-B/train/late" in said
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """By photo: the same number of another folds.csv is another fold. What has no run is warned of."""
     best = done / "best.safetensors"
-    turned = [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
+    turned = _turned(cases)
     for start in (Start(best), Start(teachers=(best,))):
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
             run(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
-    run(short, turned, tmp_path / "same", fold=1, start=Start(best))
+    learned = next(case for case in cases if case.fold == 3)
+    with pytest.raises(TrainingError, match=r"1 of the 1 photos .* such as own/x"):
+        check_unseen(best, [replace(learned, key="own/x", dataset="own", name="x", fold=0)], fold=0)
+    for start in (Start(best), START):  # what it began with stays, where it goes on
+        run(short, turned, tmp_path / "same", fold=1, start=start)
+        told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
+        assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
     capsys.readouterr()
@@ -119,6 +170,26 @@ def test_one_unreadable_photo_is_said_and_left_out_several_are_an_error(
     broken = [replace(case, path=bad) if case.key in keys else case for case in cases]
     with pytest.raises(TrainingError, match="photos cannot be read, such as"):
         run(short, broken, tmp_path / "three", fold=0)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_photos_that_are_drawn_instead_of_an_unreadable_one_are_prepared(
+    short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    """A rate below 1 draws some of the photos; which ones depends on how many stand before them in the list."""
+    rare = short.model_copy(
+        update={"sampling": short.sampling.model_copy(update={"whole": {"idrid-B": 0.3}, "close": {}})}
+    )
+    graded = [case for case in cases if case.dataset == "idrid-B"]
+    before = drawn(rare, graded)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(before[0].path.read_bytes()[:500])
+    broken = [replace(case, path=bad) if case == before[0] else case for case in graded]
+    train, files = prepared(rare, broken, lambda items, words, total: items)
+    assert [case.key for case in train] == [case.key for case in graded if case != before[0]]
+    now = {case.key for case in drawn(rare, train)}
+    assert now - {case.key for case in before}, "others are drawn now"
+    assert now <= files.keys()
 
 
 def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Case], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from funduscope.compare.gather import COST, PARTS, SHIFTS, TRAINING
 from funduscope.compare.measures import pack
 from funduscope.compare.shifts import IN_WORDS, shifted_stream
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, validation_fold
+from funduscope.data.folds import placed, selected_on
 from funduscope.evaluate import PhotoScore, score_stream, summarize
 from funduscope.loading import RUN_FILES, load
 from funduscope.photo import Photo, PhotoError
@@ -54,7 +54,8 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
     hashes = {_sha256(path) for path in files}
     about = json.loads((folder / "run.json").read_text("utf-8"))
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
-    parts = _parts(placed(cases, folder / "folds.csv"), about.get("fold"), recipe, every_set=every_set)
+    cases = placed(cases, folder / "folds.csv")
+    parts = _parts(cases, (about.get("fold"), selected_on(folder, about, cases)), recipe, every_set=every_set)
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
     wanted = [part for part in PARTS if asked[part] and not _is_there(folder / "scores" / part, asked[part], hashes)]
@@ -69,12 +70,17 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
     _fill_cost(folder, asked["validation"])
 
 
-def _parts(cases: list[Case], fold: int | None, recipe: Recipe, *, every_set: bool) -> dict[str, list[Case]]:
-    """Which photos each part is of. Samples are drawn before what a recipe can answer is asked: the same for all."""
-    validating = validation_fold(fold, cases)
+def _parts(
+    cases: list[Case], folds: tuple[int | None, int | None], recipe: Recipe, *, every_set: bool
+) -> dict[str, list[Case]]:
+    """Which photos each part is of. Samples are drawn before what a recipe can answer is asked: the same for all.
+
+    folds: the one that tests, the one that selects; None where no photo does.
+    """
+    fold, validating = folds
     cases = [case for case in cases if every_set or case.dataset not in SELDOM]
     named = {*recipe.sampling.whole, *recipe.sampling.close}
-    validation = [case for case in cases if case.fold == validating]
+    validation = [case for case in cases if case.fold is not None and case.fold == validating]
     learned = [case for case in cases if case.fold not in (None, fold, validating)]
     drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
     return {

@@ -68,6 +68,7 @@ def runs_section(comparison: Comparison) -> Section:
 def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
     recipe, tasks = run.recipe, run.recipe.tasks
     start = "ImageNet" if recipe.encoder.weights == "imagenet" else "from scratch"
+    start = run.about["init"]["name"] if run.about.get("init") else start
     answers = [word for word, wanted in (("DR", tasks.grade), ("DME", tasks.dme)) if wanted]
     answers += [*tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
     photos = run.about.get("photos", {}).get("train", {})

@@ -1,6 +1,8 @@
 """Pairs of runs that differ in one thing alone, so that what it does can be said: sharing, routing, teaching.
 
-Twins have one fold and one budget, and recipes that are equal but for the one section (and what must follow from it).
+Twins have one fold and one budget, began with the same weights, and have recipes that are equal but for the one section
+(and what must follow from it). Where the tasks are the same they learned from the very same photos and labels; where
+it is not teaching that they differ in, from the same teachers.
 """
 
 from __future__ import annotations
@@ -82,17 +84,25 @@ def tasks_of(recipe: Recipe) -> set[str]:
 def _about(more: Run, less: Run) -> str | None:
     """What the one has and the other lacks, where all else is equal."""
     sections = differing(more.recipe, less.recipe)
-    taught = [bool(run.about.get("teachers")) for run in (more, less)]
-    if taught == [True, False] and sections <= _FOLLOWS[TEACHING]:
+    if _sha256(more) != _sha256(less):
+        return None
+    same_photos = more.about.get("data_fingerprint") == less.about.get("data_fingerprint")
+    taught = [run.about.get("teachers") or [] for run in (more, less)]
+    if taught[0] and not taught[1] and same_photos and sections <= _FOLLOWS[TEACHING]:
         return TEACHING
     if taught[0] != taught[1]:
         return None
     if tasks_of(more.recipe) > tasks_of(less.recipe) and sections <= _FOLLOWS[SHARING]:
         return SHARING
     routed = [run.recipe.experts.kind != "none" for run in (more, less)]
-    if routed == [True, False] and sections <= _FOLLOWS[ROUTING]:
+    if routed == [True, False] and same_photos and sections <= _FOLLOWS[ROUTING]:
         return ROUTING
     return None
+
+
+def _sha256(run: Run) -> str | None:
+    """Of the weights that it began with; None where those were the recipe's own."""
+    return (run.about.get("init") or {}).get("sha256")
 
 
 def _differences(more: Run, less: Run) -> dict[str, list[Difference]]:

@@ -7,7 +7,7 @@ that follows on a change of labels compares nothing anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -40,10 +40,13 @@ Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
 
 
 def compare(
-    sketches: StoredSketches, workers: int = 2, progress: Progress = lambda items, words, total: items
+    sketches: StoredSketches,
+    workers: int = 2,
+    progress: Progress = lambda items, words, total: items,
+    asked: Container[str] | None = None,
 ) -> list[Twin]:
-    """Every proved pair of photos, by name, sorted."""
-    found = _Found({(twin.first, twin.second): twin for twin in identical(sketches)})
+    """Every proved pair of photos, by name, sorted. asked: names; only pairs of which one is among them."""
+    found = _Found({(twin.first, twin.second): twin for twin in identical(sketches)}, asked)
     bar = _Bar(progress, "Comparing photos")
     chunks = _unknown(sketches, found, bar)
     for (*_, pairs), proved in shared_out(prove, chunks, workers if len(sketches) > FEW else 0):
@@ -64,7 +67,8 @@ def _unknown(sketches: StoredSketches, found: _Found, bar: _Bar) -> Iterator[Chu
     for number, pairs in enumerate(candidates(sketches)):
         for start in range(0, len(pairs), CHUNK):
             bar.to((number + start / len(pairs)) / lists)
-            held = [pair for pair in pairs[start : start + CHUNK] if (pair.first, pair.second) not in same]
+            some = [pair for pair in pairs[start : start + CHUNK] if found.asks(pair.first, pair.second)]
+            held = [pair for pair in some if (pair.first, pair.second) not in same]
             keys = [pair_key(digests[key_of(one.first)], digests[key_of(one.second)], one.mirrored) for one in held]
             left = []
             for pair, key, (known, told) in zip(held, keys, store.compared(keys), strict=True):
@@ -90,10 +94,14 @@ def _search(file: Path, _run: str) -> Search:
 
 
 class _Found:
-    """Twins by their names; of a pair that is one upright and in a mirror, the better."""
+    """Twins by their names; of a pair that is one upright and in a mirror, the better. asked: see `compare`."""
 
-    def __init__(self, twins: dict[tuple[str, str], Twin]) -> None:
-        self.twins = twins
+    def __init__(self, twins: dict[tuple[str, str], Twin], asked: Container[str] | None = None) -> None:
+        self.asked = asked
+        self.twins = {pair: twin for pair, twin in twins.items() if self.asks(*pair)}
+
+    def asks(self, first: str, second: str) -> bool:
+        return self.asked is None or first in self.asked or second in self.asked
 
     def take(self, twin: Twin | None) -> None:
         if twin is None:

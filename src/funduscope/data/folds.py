@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from funduscope.data.case import Case
 from funduscope.data.rows import read_sheet
@@ -57,20 +58,75 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
 def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     """The cases with folds wherever they can have one: as a run's own `folds.csv` (held) says, else as their own data
     set says, else made, for each data set of which no photo has a fold.
+
+    Where folds are made, a photo of a visit that another data set has placed goes with it; one whose visit is in two
+    folds there gets none.
     """
     if held is not None and held.is_file():
-        cases = apply_folds(cases, read_folds(held))
-    bare = {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
-    made = {case.key: case for case in make_folds([case for case in cases if case.dataset in bare])} if bare else {}
-    return [made.get(case.key, case) for case in cases]
+        cases = _as_held(cases, read_folds(held))
+    bare = bare_sets(cases)
+    folds: dict[str, set[int]] = defaultdict(set)
+    for case in cases:
+        if case.fold is not None:
+            folds[case.visit].add(case.fold)
+    free = [case for case in cases if case.dataset in bare and case.visit not in folds]
+    made = {case.key: case for case in make_folds(free)} if free else {}
+    follow = {visit: there.copy().pop() if len(there) == 1 else None for visit, there in folds.items()}
+    return [
+        made.get(case.key, case.in_fold(follow.get(case.visit))) if case.dataset in bare else case for case in cases
+    ]
+
+
+def bare_sets(cases: Iterable[Case]) -> set[str]:
+    """The data sets of which no photo has a fold: those that folds are made for."""
+    cases = list(cases)
+    return {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
+
+
+def left_over(cases: Iterable[Case]) -> list[Case]:
+    """The cases without a fold; not those of IDRiD's official test split, which stands apart from all folds."""
+    return [case for case in cases if case.fold is None and not fold_key(case)[0].endswith("/test")]
+
+
+def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
+    """The cases where a run had them, whatever their data set says by now: else it is tested on what it learned from.
+
+    One that has a fold and that the run does not list goes with its visit, if the run lists others of it.
+    """
+    folds = dict(places.values())
+    held = []
+    for case in cases:
+        place = places.get(fold_key(case))
+        if place is not None:
+            held.append(case.in_fold(place[1], place[0]))
+        else:
+            held.append(case if case.fold is None else case.in_fold(folds.get(case.visit, case.fold)))
+    return held
 
 
 def validation_fold(fold: int | None, cases: Sequence[Case]) -> int:
     """The fold that selects: the next one after the test fold, the first one where nothing is tested."""
-    there = sorted({case.fold for case in cases if case.fold is not None})
-    if fold is None:
-        return there[0] if there else 0
-    return next((other for other in there if other > fold), there[0] if there else 0)
+    return _after(fold, {case.fold for case in cases if case.fold is not None})
+
+
+def selected_on(run: Path, about: Mapping[str, Any], cases: Sequence[Case]) -> int | None:
+    """The fold that selected in a run, whichever of its photos are given now. about: its run.json.
+
+    Where that does not say, the fold that training chooses, by the run's own folds. None: no photo selected.
+    """
+    if "validation_fold" in about:
+        return about["validation_fold"]
+    if about.get("photos") and "validation" not in about["photos"]:
+        return None
+    held = run / "folds.csv"
+    if not held.is_file():
+        return validation_fold(about.get("fold"), cases)
+    return _after(about.get("fold"), {fold for _, fold in read_folds(held).values()})
+
+
+def _after(fold: int | None, there: set[int]) -> int:
+    first = min(there, default=0)
+    return first if fold is None else min((other for other in there if other > fold), default=first)
 
 
 def fold_key(case: Case) -> tuple[str, str]:

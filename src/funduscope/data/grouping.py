@@ -6,14 +6,15 @@ neither. What was seen of a photo is kept in the cache, so that it is not looked
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import Case
 from funduscope.data.comparing import FEW, Progress, compare
 from funduscope.data.crew import shared_out
-from funduscope.data.folds import make_folds
+from funduscope.data.folds import bare_sets, make_folds
 from funduscope.data.prepare import default_cache
 from funduscope.data.sketch import sketch
 from funduscope.data.store import Store, StoredSketches, key_of, state_of
@@ -51,22 +52,55 @@ def join_twins(
 
     cache: the folder of what is kept, by default the user's cache folder. workers: processes; 0 works in this one.
     """
+    return grouped(cases, _pairs(cases, None, cache or default_cache(), workers, progress))
+
+
+def join_bare(
+    cases: Sequence[Case],
+    *,
+    cache: Path | None = None,
+    workers: int = _WORKERS,
+    progress: Progress = lambda items, words, total: items,
+) -> list[Case]:
+    """The cases, those of data sets without folds under the visits of their twins, so that `folds.placed` parts none.
+
+    Twins are looked for in every data set; a visit that others have placed keeps its name, and its fold. A photo that
+    shows an eye of two folds is left out: whichever it went into, it would be learned beside a test photo. Where every
+    data set brings folds, no photo is looked at.
+    """
+    bare = bare_sets(cases)
+    if not bare:
+        return list(cases)
+    counted = [case for case in cases if case.dataset in bare or case.fold is not None]
+    asked = {str(case.path.absolute()) for case in counted if case.dataset in bare}
+    joined = grouped(counted, _pairs(counted, asked, cache or default_cache(), workers, progress))
+    group = {case.key: case.visit for case in joined}
+    visits: dict[str, set[str]] = defaultdict(set)
+    folds: dict[str, set[int]] = defaultdict(set)
+    for case in counted:
+        if case.fold is not None:
+            visits[group[case.key]].add(case.visit)
+            folds[group[case.key]].add(case.fold)
+    kept = []
+    for case in cases:
+        if case.dataset not in bare:
+            kept.append(case)
+        elif len(folds[group[case.key]]) <= 1:
+            kept.append(case.in_fold(None, min(visits[group[case.key]], default=group[case.key])))
+    return kept
+
+
+def _pairs(
+    cases: Sequence[Case], asked: Container[str] | None, cache: Path, workers: int, progress: Progress
+) -> list[tuple[str, str]]:
+    """The keys of cases of one file or of twins. asked: paths; only twins of which one is among them."""
     keys: dict[str, list[str]] = {}
     for case in cases:
         keys.setdefault(str(case.path.absolute()), []).append(case.key)
-    sketches = _sketched(sorted(keys), cache or default_cache(), workers, progress)
-    twins = compare(sketches, workers, progress)
+    sketches = _sketched(sorted(keys), cache, workers, progress)
+    twins = compare(sketches, workers, progress, asked)
     sharing = [(held[0], key) for held in keys.values() for key in held[1:]]  # two cases of one file
-    pairs = sharing + [(keys[twin.first][0], keys[twin.second][0]) for twin in twins]
-    return grouped(cases, pairs)
-
-
-def join_bare(cases: Sequence[Case], progress: Progress = lambda items, words, total: items) -> list[Case]:
-    """The cases, in data sets that bring no folds with the visits of twins made one: `folds.placed` then parts none."""
-    bare = {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
-    joined = join_twins([case for case in cases if case.dataset in bare], progress=progress) if bare else []
-    visits = {case.key: case.visit for case in joined}
-    return [case.in_fold(case.fold, visits.get(case.key, case.visit)) for case in cases]
+    return sharing + [(keys[twin.first][0], keys[twin.second][0]) for twin in twins]
 
 
 def _sketched(photos: Sequence[str], cache: Path, workers: int, progress: Progress) -> StoredSketches:

@@ -2,7 +2,8 @@
 
 `MODEL.scores.json` beside `MODEL.onnx` (the name without its ending) is the scores.json that `funduscope evaluate
 MODEL.onnx` wrote, whole or a part of it. It counts only where the SHA-256 in it is the model's own: figures of other
-bytes are not this model's. What it holds then stands in `card.about["figures"]`, a row a score:
+bytes are not this model's; and only where none of the photos is known to be one that the model learned from. What it
+holds then stands in `card.about["figures"]`, a row a score:
 
     {"dataset": "idrid-B", "state": "DR", "score": "kappa", "photos": 73, "value": 0.833, "low": 0.742, "high": 0.905}
 
@@ -54,9 +55,13 @@ def measured(card: Card, model: Path, sha256: str) -> Card:
 
 
 def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]:
-    """The rows of a scores.json's content that is of this one model; none where it is of another or of several."""
+    """The rows of a scores.json's content that is of this one model; none where it is of another or of several, or of
+    photos that the model learned from."""
     models = tree["about"]["models"]
     if tree["schema"] != SCHEMA or [one["sha256"] for one in models] != [sha256]:
+        return
+    if models[0].get("learned from"):
+        _log.warning("the scores beside the model are of photos that it learned from, and are left out")
         return
     for dataset, states in tree["scores"].items():
         for state, scores in states.items():

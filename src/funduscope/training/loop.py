@@ -109,6 +109,7 @@ class Loop:
         }
         self.state = State()
         self.progress: Progress = lambda items, words, total: items
+        self.gathered = 0  # batches whose gradients wait for the next step
 
     def run(
         self, say: Callable[[str], None] = print, until: int | None = None, progress: Progress | None = None
@@ -181,6 +182,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group.setdefault("full_rate", group["lr"])
             group["lr"] = group["full_rate"] * rate
+        self.gathered += 1
         with self.accelerator.accumulate(self.network):
             with self.accelerator.autocast():
                 outputs = self.network(batch["image"])
@@ -211,6 +213,11 @@ class Loop:
 
     def _update(self) -> bool:
         """Steps by what has gathered in the gradients; False where nothing has, or it is not finite."""
+        short, self.gathered = self.recipe.training.accumulate / self.gathered, 0
+        if short != 1:  # an epoch ends with fewer batches than accelerate divides by: the step is their mean, too
+            for parameter in (one for group in self.optimizer.param_groups for one in group["params"]):
+                if parameter.grad is not None:
+                    parameter.grad *= short
         if all(parameter.grad is None for parameter in self.network.parameters()):
             return False
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.training.clip_norm)

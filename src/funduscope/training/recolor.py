@@ -40,8 +40,9 @@ def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.
         image = _multiplied(image, rng)
     if happens(bounds.jpeg, rng):
         quality = int(rng.integers(40, 90))
-        squeezed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR))
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # the order of cv2's files: a JPEG keeps red better than blue
+        squeezed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        image = cv2.cvtColor(np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
     return image
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,10 @@ from typing import Any
 import torch
 
 from funduscope import checkpoint
-from funduscope.data.case import Case, LabelError
+from funduscope.data.case import Case
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import placed, validation_fold, write_folds
-from funduscope.data.grouping import join_bare
-from funduscope.data.prepare import cached, default_cache
+from funduscope.data.folds import placed, write_folds
 from funduscope.evaluate import score_stream
-from funduscope.photo import PhotoError
 from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
@@ -34,46 +29,10 @@ from funduscope.training.distances import fit_distance
 from funduscope.training.distill import Teachers
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
+from funduscope.training.photos import Split, drawn, placed_anew, prepared, share_of, split
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
 from funduscope.training.start import START, Start, check_like, check_unseen, first_network, named
-
-MOST_UNREADABLE = 0.01
-"""Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which cases a run learns from, selects on, and leaves alone."""
-
-    train: list[Case]
-    validation: list[Case]
-    test: list[Case]
-
-
-def split(cases: list[Case], fold: int | None) -> Split:
-    """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
-    cases = placed(cases)
-    validating = validation_fold(fold, cases)
-    return Split(
-        train=[case for case in cases if case.fold not in (None, fold, validating)],
-        validation=[case for case in cases if case.fold == validating],
-        test=[case for case in cases if fold is not None and case.fold == fold],
-    )
-
-
-def share_of(cases: list[Case], share: float) -> list[Case]:
-    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
-    if share >= 1:
-        return cases
-    visits: dict[str, set[str]] = defaultdict(set)
-    for case in cases:
-        visits[case.dataset].add(case.visit)
-    kept: set[tuple[str, str]] = set()
-    for dataset, mine in visits.items():
-        order = sorted(mine, key=lambda visit: hashlib.sha256(visit.encode()).hexdigest())
-        kept |= {(dataset, visit) for visit in order[: max(1, round(share * len(order)))]}
-    return [case for case in cases if (case.dataset, case.visit) in kept]
 
 
 def run(
@@ -91,7 +50,11 @@ def run(
     recipe. progress: wraps what takes long. Raises `TrainingError`.
     """
     held = folder / "folds.csv"
-    cases = placed(cases if held.is_file() else join_bare(cases, progress), held)
+    goes_on = held.is_file() and (folder / "last.safetensors").is_file()
+    if goes_on or start.like is not None:  # who learns from every photo parts none
+        cases = placed(cases, held if goes_on else None)
+    else:
+        cases = placed_anew(cases, progress)
     until = check_like(start.like, recipe, fold) if start.like is not None else recipe.training.epochs
     parts = split(cases, fold) if start.like is None else Split(cases, [], [])
     parts = replace(parts, train=share_of(parts.train, recipe.sampling.photos))
@@ -105,19 +68,19 @@ def run(
     _check_fold(folder, fold)
     for weights in start.weights:
         check_unseen(weights, parts.test, fold)
-    if not (folder / "folds.csv").is_file():  # made folds depend on which photos are there: these are this run's
-        write_folds(cases, folder / "folds.csv")
+    if not goes_on:  # folds may be made anew in the data set: these are this run's
+        write_folds(cases, held)
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     try:
         recipe, network = first_network(recipe, folder, start.init)
     except ValueError as error:  # widths that do not fit the encoder's levels
         raise RecipeError(str(error)) from error
-    used = _used(recipe, parts.train)
+    used = drawn(recipe, parts.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, parts, used, fold, start)
     _check_same(folder, about)
-    files = _prepare(progress(used, "Preparing", len(used)), recipe.views.close_px)
-    unread = {case.key for case in used if case.key not in files}
-    parts = replace(parts, train=[case for case in parts.train if case.key not in unread])
+    train, files = prepared(recipe, parts.train, progress)
+    unread = {case.key for case in parts.train} - {case.key for case in train}
+    parts = replace(parts, train=train)
     _describe(folder, recipe, about | {"unreadable": sorted(unread)})
     draw_samples(recipe, parts.train, files, folder / "samples.png")
     judge = make_judge(recipe, parts.validation) if make_judge and parts.validation else None
@@ -130,20 +93,6 @@ def run(
     named = {*recipe.sampling.whole, *recipe.sampling.close}
     validation = [case for case in parts.validation if case.dataset in named]
     return _finish(folder, replace(parts, validation=validation), start.like, progress)
-
-
-def _used(recipe: Recipe, train: list[Case]) -> list[Case]:
-    """The training photos that any epoch draws; raises `TrainingError` where there are none."""
-    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(train, recipe, epoch)}
-    used = [case for case in train if case.key in seen]
-    if not used:
-        given = ", ".join(sorted({case.dataset for case in train}))
-        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
-        raise TrainingError(
-            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
-            "labels, or name the data set in sampling.whole."
-        )
-    return used
 
 
 def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
@@ -227,23 +176,6 @@ def _keep_dated(folder: Path) -> None:
             shutil.copyfile(folder / source, target)
 
 
-def _prepare(cases: Iterable[Case], side_px: int) -> dict[str, Path]:
-    """The prepared file of each case; one that cannot be read is said and left out, more than a few are an error."""
-    files: dict[str, Path] = {}
-    failed: list[str] = []
-    count, cache = 0, default_cache()
-    for case in cases:
-        count += 1
-        try:
-            files[case.key] = cached(case, side_px, cache)
-        except (PhotoError, LabelError) as error:
-            failed.append(f"{case.key}: {error}")
-            print(f"left out: {failed[-1]}", file=sys.stderr)
-    if len(failed) > max(1, MOST_UNREADABLE * count):
-        raise TrainingError(f"{len(failed)} of {count} photos cannot be read, such as {failed[0]}")
-    return files
-
-
 def _check_same(folder: Path, about: dict[str, Any]) -> None:
     """A run that goes on with other photos, labels or teachers would be neither of the two."""
     path = folder / "run.json"
@@ -275,7 +207,9 @@ def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, sta
     return {
         "recipe": recipe.name,
         "fold": fold,
+        "validation_fold": parts.validation[0].fold if parts.validation else None,
         "seed": recipe.training.seed,
+        "init": start.first_weights(),
         "teachers": [named(path) for path in start.teachers],
         "photos": counts,
         "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
@@ -286,9 +220,9 @@ def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, sta
 
 
 def _describe(folder: Path, recipe: Recipe, about: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json; what was measured before, where the run goes on, stays."""
+    """Writes recipe.toml and run.json; what it began with, and what was measured, stays where the run goes on."""
     path = folder / "run.json"
     held = json.loads(path.read_text("utf-8")) if path.is_file() and (folder / "last.safetensors").is_file() else {}
-    about |= {name: held[name] for name in ("training_peak_mb",) if name in held}
+    about |= {name: held[name] for name in ("training_peak_mb", "init") if name in held}
     (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,13 @@ class Start:
         """Every checkpoint that something is learned from."""
         return (*([self.init] if self.init is not None else []), *self.teachers)
 
+    def first_weights(self) -> dict[str, str] | None:
+        """The name and the SHA-256 of the weights to start from; None where they are those of the recipe."""
+        if self.init is None:
+            return None
+        with self.init.open("rb") as file:
+            return {"name": named(self.init), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
     def in_words(self, recipe: Recipe, fold: int | None) -> str:
         """The call of `run` with names instead of paths."""
         given = [repr(recipe.name), f"fold={fold}"]
@@ -65,8 +73,8 @@ def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
 def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
     """Weights that learned from, or were chosen on, a photo of this run's test fold would flatter its scores.
 
-    By photo where the weights' run lists its folds, which may differ from these; by number where it does not. Weights
-    of no run cannot be judged, which is said.
+    By photo, or its visit, where the weights' run lists its folds, which may differ from these; by number where it does
+    not. Weights of no run cannot be judged, which is said.
     """
     if not test:
         return
@@ -86,11 +94,14 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
             raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
         return
     places = read_folds(listed)
-    seen = [case.key for case in test if places.get(fold_key(case), ("", theirs))[1] != theirs]
+    visits = dict(places.values())  # of a photo that is not listed another one of the same visit may be
+    folds = {case.key: places.get(fold_key(case), ("", visits.get(case.visit, theirs)))[1] for case in test}
+    seen = [key for key, place in folds.items() if place != theirs]
     if seen:
         raise TrainingError(
             f"{about.parent} learned from, or was chosen on, {len(seen)} of the {len(test)} photos that this run is to "
-            f"be tested on, such as {seen[0]}: start from a run with the same test fold and the same folds.csv."
+            f"be tested on, or others of their visits, such as {seen[0]}: start from a run with the same test fold and "
+            "the same folds.csv."
         )
 
 

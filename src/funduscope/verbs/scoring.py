@@ -25,15 +25,20 @@ def evaluate(
     """Score a model, or several runs out of fold.
 
     One model is scored on the photos of --fold, or on every photo given; several runs each on its own test fold.
-    --out takes scores and pictures.
+    Photos that a run's model learned from are scored with a warning. --out takes scores and pictures.
     """
     from funduscope.data.sources import read_data
-    from funduscope.out_of_fold import plan, score
-    from funduscope.terminal import score_table, tracked
+    from funduscope.out_of_fold import plan, score, seen_before
+    from funduscope.terminal import complain, score_table, tracked
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
-    scores, about = score(plan(models, read_data(data), fold), tracked)
+    parts = plan(models, read_data(data), fold)
+    for model, cases in parts:
+        known = seen_before(model, cases)
+        if known is not None and (warning := known.warning(model)):
+            complain(warning)
+    scores, about = score(parts, tracked)
     chosen = () if fold is None else ("--fold", fold)
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     about["command"] = shlex.join(map(str, command))

@@ -1,0 +1,118 @@
+"""Which photos a run learns from, selects on and leaves alone; which of them it draws, and which can be read."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from funduscope.data.case import Case, LabelError
+from funduscope.data.comparing import Progress
+from funduscope.data.folds import left_over, placed, validation_fold
+from funduscope.data.grouping import join_bare
+from funduscope.data.prepare import cached, default_cache
+from funduscope.photo import PhotoError
+from funduscope.recipe import Recipe
+from funduscope.training.loop import TrainingError
+from funduscope.training.samples import draw_epoch
+
+MOST_UNREADABLE = 0.01
+"""Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases a run learns from, selects on, and leaves alone."""
+
+    train: list[Case]
+    validation: list[Case]
+    test: list[Case]
+
+
+def split(cases: list[Case], fold: int | None) -> Split:
+    """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
+    cases = placed(cases)
+    validating = validation_fold(fold, cases)
+    return Split(
+        train=[case for case in cases if case.fold not in (None, fold, validating)],
+        validation=[case for case in cases if case.fold == validating],
+        test=[case for case in cases if fold is not None and case.fold == fold],
+    )
+
+
+def share_of(cases: list[Case], share: float) -> list[Case]:
+    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
+    if share >= 1:
+        return cases
+    visits: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        visits[case.dataset].add(case.visit)
+    kept: set[tuple[str, str]] = set()
+    for dataset, mine in visits.items():
+        order = sorted(mine, key=lambda visit: hashlib.sha256(visit.encode()).hexdigest())
+        kept |= {(dataset, visit) for visit in order[: max(1, round(share * len(order)))]}
+    return [case for case in cases if (case.dataset, case.visit) in kept]
+
+
+def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
+    """The cases in their folds; says which photos are in none, and so neither learned from nor scored."""
+    joined = join_bare(cases, progress=progress)
+    held = {case.key for case in joined}
+    parted = [case.key for case in cases if case.key not in held]
+    if parted:
+        print(
+            f"left out: {len(parted)} photos of data sets without folds, such as {parted[0]}: their visits or eyes are "
+            "in two folds of the other data sets. Mend those, or make folds over all data: `funduscope folds`.",
+            file=sys.stderr,
+        )
+    done = placed(joined)
+    left = left_over(done)
+    if left:
+        print(
+            f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
+            f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none.",
+            file=sys.stderr,
+        )
+    return done
+
+
+def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
+    """The training photos that any epoch draws; raises `TrainingError` where there are none."""
+    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(train, recipe, epoch)}
+    used = [case for case in train if case.key in seen]
+    if not used:
+        given = ", ".join(sorted({case.dataset for case in train}))
+        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
+        raise TrainingError(
+            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
+            "labels, or name the data set in sampling.whole."
+        )
+    return used
+
+
+def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[list[Case], dict[str, Path]]:
+    """The training photos but those that cannot be read, and the prepared file of each that an epoch draws, by key.
+
+    One that cannot be read is said; more than a few are an error. Without it other photos are drawn than before: what
+    they are is seen, and prepared, until all that are drawn can be read. Raises `TrainingError`.
+    """
+    files: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    cache, before = default_cache(), -1
+    while len(failed) > before:
+        before = len(failed)
+        new = [case for case in drawn(recipe, train) if case.key not in files]
+        for case in progress(new, "Preparing", len(new)):
+            try:
+                files[case.key] = cached(case, recipe.views.close_px, cache)
+            except (PhotoError, LabelError) as error:
+                failed[case.key] = f"{case.key}: {error}"
+                print(f"left out: {failed[case.key]}", file=sys.stderr)
+        count = len(files) + len(failed)
+        if len(failed) > max(1, MOST_UNREADABLE * count):
+            example = next(iter(failed.values()))
+            raise TrainingError(f"{len(failed)} of {count} photos cannot be read, such as {example}")
+        train = [case for case in train if case.key not in failed]
+    return train, files
