@@ -11,13 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import Case, Labels
-from funduscope.framing import Home
+from funduscope.framing import Home, frame
 from funduscope.network.network import build
+from funduscope.photo import Photo
 from funduscope.predict.card import Card
 from funduscope.predict.conformal import grade_set
 from funduscope.predict.edema import weighed
 from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import TorchRuntime
+from funduscope.predict.runtime import Outputs, TorchRuntime
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
@@ -129,6 +130,55 @@ def test_what_the_exudates_know_is_used_and_not_made_up_of_few():
     for risk, told in evidence.items():
         assert weighed(np.log(blind), told, layer).argmax() == risk
     assert _fit_evidence(photos[1:]) is None, "of one risk there are too few"
+
+
+class Drawn:
+    """Answers of a model that sees the disc and two likely foveas, the false one a little likelier, and exudates around
+    the true one; places: of the photos in turn, in shares of the frame's side."""
+
+    sha256 = ""
+
+    def __init__(self, card: Card, places: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.card, self.places, self.turn = card, places, -1
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        self.turn += images.shape[2] == self.card.whole_px
+        disc, fovea = self.places[self.turn]
+        false = np.array([fovea[0], fovea[1] - 0.3])
+        marks = [self._peak(64, disc, 12), np.maximum(self._peak(64, fovea, 11), self._peak(64, false, 12))]
+        lesions = [self._peak(images.shape[2], fovea, 6) - 3] * len(self.card.structures)
+        return Outputs(
+            dme=np.zeros((1, 3), np.float32),
+            structures=np.stack(lesions)[None].astype(np.float32),
+            landmarks=np.stack(marks)[None].astype(np.float32),
+        )
+
+    @staticmethod
+    def _peak(cells: int, xy: np.ndarray, height: float) -> np.ndarray:
+        at = (np.arange(cells) + 0.5) / cells
+        return height * np.exp(-((at[None] - xy[0]) ** 2 + (at[:, None] - xy[1]) ** 2) / (2 * 0.02**2))
+
+
+def test_edema_is_weighed_by_what_the_finished_card_measures(
+    cases: list[Case], tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It seeks the fovea where the disc says, and measures exudates around that one."""
+    graded = [replace(case, labels=replace(case.labels, dme=1)) for case in cases if case.dataset == "idrid-B"]
+    card = replace(Card.of(tiny), grade=False, mirrored=False, close=())
+    places = []
+    for case in graded:
+        home = frame(Photo.open(case.path), card.close_px).home
+        marked = np.array([case.labels.disc_xy, case.labels.fovea_xy], float)
+        places.append(tuple(home.points_in(marked) / home.side_px))
+    fitted: list[Seen] = []
+    monkeypatch.setattr(module, "_fit_evidence", fitted.extend)
+    finished = calibrate(Predictor(Drawn(card, places)), graded)
+    assert finished.fovea_from_disc is not None
+    assert all(photo.exudates is not None for photo in fitted)
+    for using, close in ((finished, True), (replace(finished, fovea_from_disc=None), False)):
+        predictor = Predictor(Drawn(using, places))
+        told = [predictor(case.path).exudates for case in graded]
+        assert ([photo.exudates for photo in fitted] == told) is close
 
 
 def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():

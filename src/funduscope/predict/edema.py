@@ -15,7 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.framing import Home
+from funduscope.predict.card import Card
 from funduscope.predict.landmarks import Point
+from funduscope.predict.runtime import Outputs
 
 NEAR_FRAC: Final = 0.155
 """A disc diameter as a share of the frame's side, in photos of 50 degrees."""
@@ -24,6 +26,12 @@ _SHARE: Final = 1 / 8192
 """The strongest of so many pixels speak for the map: a single exudate of a tenth of a disc diameter."""
 
 _CLIP: Final = 9.0  # a logit beyond it says no more
+
+
+def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | None:
+    """The map (h, w) of hard exudates in the view in which they are sought; None where they are not."""
+    seen = (close if "EX" in card.close else whole).structures
+    return None if seen is None or "EX" not in card.structures else seen[0, card.structures.index("EX")]
 
 
 def exudate_evidence(logits: np.ndarray, fovea_xy: Point | None, home: Home) -> tuple[float, float] | None:

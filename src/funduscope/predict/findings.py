@@ -14,7 +14,7 @@ from funduscope.predict.anatomy import Anatomy, Point
 from funduscope.predict.card import Card
 from funduscope.predict.conformal import grade_set
 from funduscope.predict.distance import FAR_PERCENTILE, TrainingDistance, distance_of
-from funduscope.predict.edema import exudate_evidence, weighed
+from funduscope.predict.edema import exudate_evidence, exudate_logits, weighed
 from funduscope.predict.explain import cams_of
 from funduscope.predict.gradability import Quality
 from funduscope.predict.landmarks import find_landmarks
@@ -261,9 +261,8 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
     """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
     spots = find_landmarks(whole, card, framed.home)
     fovea = spots["fovea"].xy if "fovea" in spots else None
-    exudates = None
-    if "EX" in card.structures and (seen := (close if "EX" in card.close else whole).structures) is not None:
-        exudates = exudate_evidence(seen[0, card.structures.index("EX")], fovea, framed.home)
+    logits = exudate_logits(whole, close, card)
+    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.home)
     grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
     return Findings(
         photo,

@@ -16,14 +16,16 @@ import numpy as np
 from funduscope.data.case import Case
 from funduscope.data.implied import implied
 from funduscope.evaluate import DOUBTED
-from funduscope.framing import Home
+from funduscope.framing import Home, frame
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
 from funduscope.predict.conformal import fit_quantile
-from funduscope.predict.findings import Findings
-from funduscope.predict.landmarks import usual_distance
+from funduscope.predict.edema import exudate_evidence, exudate_logits
+from funduscope.predict.findings import Findings, interpret
+from funduscope.predict.landmarks import find_landmarks, usual_distance
 from funduscope.predict.objects import Components
-from funduscope.predict.predictor import Predictor
+from funduscope.predict.predictor import Predictor, examine
+from funduscope.predict.runtime import Outputs
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
@@ -48,8 +50,10 @@ RIDGE = 3.3
 class Seen:
     """What is kept of one validation photo: probabilities, and small planes (close frame) where they decide something.
 
-    probs: uint8 (S, S) per structure, 255 is 1. truths: bool (S, S) per structure with a true mask. healthy: the
-    lesions that a photo of grade 0 is known to lack.
+    exudates: as measured around the fovea that the predictor's own card finds. probs: uint8 (S, S) per structure, 255
+    is 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions that a photo of grade 0 is known to
+    lack. maps: what the exudates are measured on, where the edema risk is known: the landmarks' maps, and the logits
+    (h, w) of hard exudates.
     """
 
     case: Case
@@ -60,6 +64,7 @@ class Seen:
     probs: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
     healthy: frozenset[str]
+    maps: tuple[Outputs, np.ndarray] | None = None
 
 
 def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
@@ -86,6 +91,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
     for code in card.structures:
         thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
     referable = _fit_referable(seen, temperatures["grade"])
+    card = replace(card, fovea_from_disc=_fit_distance(seen))
     return replace(
         card,
         temperatures=temperatures,
@@ -94,8 +100,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
         lowest_grades=lowest,
         referable_threshold=referable,
         grade_quantile=fit_sets(seen, temperatures["grade"]),
-        fovea_from_disc=_fit_distance(seen),
-        dme_evidence=_fit_evidence(seen),
+        dme_evidence=_fit_evidence([_measured_again(photo, card) for photo in seen]),
         about={**card.about, "calibration": about},
     )
 
@@ -116,10 +121,13 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
         photo = Photo.open(case.path)
     except PhotoError:
         return None
-    found = predictor(photo)
-    if not found.gradable_ok:
+    card = predictor.card
+    framed = frame(photo, card.close_px)
+    if examine(framed, photo.pixels)[0]:
         return None
-    labels, side = implied(case.labels), predictor.card.close_px
+    whole, close = predictor.look(framed.image)
+    found = interpret(photo, framed, whole, close, card, predictor.runtime.sha256)
+    labels, side = implied(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
     healthy = frozenset(absent if _healthy(case) else ())
@@ -129,9 +137,19 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
         if not mask.is_absent
     }
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
-    return Seen(
-        case, found.home, found.exudates, _log(found.grade_probs), _log(found.dme_probs), planes, truths, healthy
-    )
+    exudates = exudate_logits(whole, close, card) if labels.dme is not None else None
+    maps = None if exudates is None else (Outputs(landmarks=whole.landmarks), exudates.copy())
+    answers = found.exudates, _log(found.grade_probs), _log(found.dme_probs)
+    return Seen(case, found.home, *answers, planes, truths, healthy, maps)
+
+
+def _measured_again(photo: Seen, card: Card) -> Seen:
+    """The photo with its exudates measured around the fovea that this card finds: the finished one seeks it where the
+    disc says, too."""
+    if photo.maps is None:
+        return photo
+    spot = find_landmarks(photo.maps[0], card, photo.home).get("fovea")
+    return replace(photo, exudates=exudate_evidence(photo.maps[1], spot and spot.xy, photo.home))
 
 
 def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
