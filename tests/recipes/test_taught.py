@@ -16,6 +16,8 @@ from funduscope import checkpoint
 from funduscope.cli import main
 from funduscope.data.drawn import draw_eye
 from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.training import journal
+from funduscope.training import run as training
 from funduscope.training.loop import Loop
 
 Train = Callable[..., int]
@@ -28,8 +30,8 @@ def train(
     """`funduscope train` with a recipe made tiny, into a folder of that name."""
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     # Scores and curves of a finished run are tested elsewhere, and would take four fifths of the time here.
-    monkeypatch.setattr("funduscope.training.run._score", lambda *_: None)
-    monkeypatch.setattr("funduscope.training.journal.draw_curves", lambda *_: None)
+    monkeypatch.setattr(training, "_score", lambda *_: None)
+    monkeypatch.setattr(journal, "draw_curves", lambda *_: None)
 
     def run(recipe: str, folder: str, *options: str) -> int:
         changes = [part for change in tiny(recipe) for part in ("--set", change)]
