@@ -73,8 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
     options, rest = given[:end], given[end:]
-    if "--init" in options and (options[-1] == "--init" or options[options.index("--init") + 1].startswith("-")):
-        options.insert(options.index("--init") + 1, "shipped")  # without a value: the shipped weights
+    for place in reversed([place for place, one in enumerate(options) if one == "--init"]):
+        if place + 1 == len(options) or options[place + 1].startswith("-"):
+            options.insert(place + 1, "shipped")  # without a value: the shipped weights
     debug = "--debug" in options  # it may stand after the verb, too, and in both places
     given = [one for one in options if one != "--debug"] + rest
     if debug:

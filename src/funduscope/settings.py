@@ -251,7 +251,8 @@ class Balance(Strict):
 
 
 class Training(Strict):
-    """The loop. warm_up_frac: part of all steps in which the rate rises; then it falls as a cosine.
+    """The loop. epochs: 0 learns nothing: the weights that it begins with (`train --init`, of several their mean) are
+    judged, and their card is fixed. warm_up_frac: part of all steps in which the rate rises; then it falls as a cosine.
 
     schedule plateau: after the rise the rate stays, and is multiplied by plateau_factor where plateau_patience epochs
     brought no better validation score. average_decay: of the exponential moving average of the weights, which is what
@@ -261,7 +262,7 @@ class Training(Strict):
     machine computes in it, else float32.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 9
+    epochs: Annotated[int, Field(ge=0)] = 9
     batch: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
     optimizer: Literal["adamw", "adam"] = "adamw"

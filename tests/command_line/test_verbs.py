@@ -252,7 +252,10 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
     assert code == 0
     assert "best.safetensors" in out
-    assert seen == [(3, 6, tmp_path / "run", 2, start, (start,))]
+    assert seen == [(3, 6, tmp_path / "run", 2, (start,), (start,))]
+    command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", "--init", start.parent)
+    shipped, other = seen[-1][-2]
+    assert (shipped.name, other) == ("funduscope.safetensors", start)
     code, _, err = command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err

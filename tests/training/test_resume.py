@@ -161,7 +161,7 @@ def test_fine_tuning_starts_from_the_given_weights_and_the_same_command_goes_on(
     given = checkpoint.load(unbroken / "best.safetensors")
     folder = tmp_path / "tuned"
     for _ in range(2):
-        tuned = checkpoint.load(run(recipe, cases, folder, start=Start(unbroken / "best.safetensors")))
+        tuned = checkpoint.load(run(recipe, cases, folder, start=Start((unbroken / "best.safetensors",))))
     assert tuned.recipe.tasks == given.recipe.tasks
     for name, value in given.group("weights").items():
         if name.endswith("weight"):

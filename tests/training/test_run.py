@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import apply_folds, read_folds
+from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
 from funduscope.training.photos import drawn, placed_anew, prepared, share_of
@@ -135,21 +138,21 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     """By photo: the same number of another folds.csv is another fold. What has no run is warned of."""
     best = done / "best.safetensors"
     turned = _turned(cases)
-    for start in (Start(best), Start(teachers=(best,))):
+    for start in (Start((best,)), Start(teachers=(best,))):
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
             run(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
     learned = next(case for case in cases if case.fold == 3)
     with pytest.raises(TrainingError, match=r"1 of the 1 photos .* such as own/x"):
         check_unseen(best, [replace(learned, key="own/x", dataset="own", name="x", fold=0)], fold=0)
-    for start in (Start(best), START):  # what it began with stays, where it goes on
+    for start in (Start((best,)), START):  # what it began with stays, where it goes on
         run(short, turned, tmp_path / "same", fold=1, start=start)
         told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
         assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
     capsys.readouterr()
-    run(short, cases, tmp_path / "alone", fold=0, start=Start(alone))
+    run(short, cases, tmp_path / "alone", fold=0, start=Start((alone,)))
     said = capsys.readouterr().err
     assert "warning: weights.safetensors is not in a run's folder" in said
     assert '"test fold left out": 0' in said
@@ -239,6 +242,36 @@ def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list
     assert card["about"]["trained on"] == {"test fold left out": None, "photos": about["photos"]["train"]}
     assert card["about"]["fixed by"].startswith(done.name)
     assert not (tmp_path / "all" / "scores").exists(), "no photo is left that could tell"
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    """Also on every photo: the mean of the repeated run and the weights before, with the card of the measured mean."""
+    run(short, cases, tmp_path / "more", fold=0, start=Start((done / "best.safetensors",)))
+    both = (done / "best.safetensors", tmp_path / "more" / "best.safetensors")
+    still = short.model_copy(update={"training": short.training.model_copy(update={"epochs": 0})})
+    best = run(still, cases, tmp_path / "mean", fold=0, start=Start(both))
+    first, second, mean = (checkpoint.load(path).group("weights") for path in (*both, best))
+    moved = [name for name in mean if first[name].is_floating_point() and not torch.equal(first[name], second[name])]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
+    assert json.loads((tmp_path / "mean" / "card.json").read_text("utf-8"))["about"]["calibration"]
+    assert (tmp_path / "mean" / "scores" / "validation" / "scores.json").is_file()
+    about = json.loads((tmp_path / "mean" / "run.json").read_text("utf-8"))
+    assert about["init"]["name"] == f"{done.name} + more"
+    assert about["samples"] == 0
+    run(still, cases, tmp_path / "all", start=Start(both, like=best))
+    assert (
+        checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
+        == checkpoint.load(best).card["thresholds"]
+    )
+    other = load_recipe("edge", ["training.epochs=0"])
+    checkpoint.save(tmp_path / "edge.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
+    with pytest.raises(TrainingError, match="is built otherwise than"):
+        run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "edge.safetensors")))
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -121,24 +121,31 @@ class Loop:
         journal = Journal(self.folder, self.state.epoch)
         settings = self.recipe.training
         last = settings.epochs if until is None else until
+        if last == 0:  # nothing is to be learned: the weights that it began with are judged and kept
+            self._end({"epoch": 0}, journal, time.monotonic(), say)
         while self.state.epoch < last and self.state.epoch - self.state.best_epoch < settings.patience:
             started = time.monotonic()
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
-            scores = self._judge()
-            self.state.epoch += 1
-            score = scores.get("selection", float(self.state.epoch))
-            better = self._is_better(score)
-            if settings.schedule == "plateau":
-                self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
-                self.state.plateau = self.plateau.state()
-            line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
-            line |= {"seconds": round(time.monotonic() - started, 1), "best": better}
-            if self.accelerator.is_main_process:
-                journal.write(line)
-                self._save(better)
-            self.accelerator.wait_for_everyone()
-            say(_sentence(line, settings.epochs))
+            self._end(line, journal, started, say)
         return self.state
+
+    def _end(self, line: dict[str, float], journal: Journal, started: float, say: Callable[[str], None]) -> None:
+        """Judges the weights as they are after that many epochs, and writes everything down."""
+        settings = self.recipe.training
+        scores = self._judge()
+        self.state.epoch = int(line["epoch"])
+        score = scores.get("selection", float(self.state.epoch))
+        better = self._is_better(score)
+        if settings.schedule == "plateau":
+            self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
+            self.state.plateau = self.plateau.state()
+        line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
+        line |= {"seconds": round(time.monotonic() - started, 1), "best": better}
+        if self.accelerator.is_main_process:
+            journal.write(line)
+            self._save(better)
+        self.accelerator.wait_for_everyone()
+        say(_sentence(line, settings.epochs))
 
     def _is_better(self, score: float) -> bool:
         """Takes note of an epoch's score. One that is not a number is the lowest, but the first is kept in any case."""
@@ -243,7 +250,7 @@ class Loop:
 
     def _progress(self) -> float:
         """The share of all steps that is done."""
-        return self.state.step / sum(self.steps_each)
+        return self.state.step / max(sum(self.steps_each), 1)
 
     def _judge(self) -> dict[str, float]:
         """Scores of the averaged weights on the validation photos; nothing where there is no judge."""

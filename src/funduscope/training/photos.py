@@ -79,8 +79,10 @@ def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
 
 
 def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
-    """The training photos that any epoch draws; raises `TrainingError` where there are none."""
-    seen = {item.case.key for epoch in range(recipe.training.epochs) for item in draw_epoch(train, recipe, epoch)}
+    """The training photos that any epoch draws, or of no epoch those that the first would; raises `TrainingError` where
+    there are none."""
+    epochs = max(recipe.training.epochs, 1)
+    seen = {item.case.key for epoch in range(epochs) for item in draw_epoch(train, recipe, epoch)}
     used = [case for case in train if case.key in seen]
     if not used:
         given = ", ".join(sorted({case.dataset for case in train}))

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
@@ -19,13 +22,14 @@ from funduscope.training.loop import TrainingError
 
 @dataclass(frozen=True)
 class Start:
-    """init: a checkpoint whose weights to start from instead of ImageNet's. teachers: checkpoints whose answers are
-    learned beside the labels. like: the best checkpoint of a finished run, whose procedure is repeated on every photo,
-    none kept away: as many epochs, and its card's thresholds and temperatures, which these photos could no longer tell.
-    command: what run.json says was asked for; without it the call, in words.
+    """init: checkpoints to start from instead of ImageNet's weights; of several, the mean of their weights, which is
+    worth something where one came out of the other's training (Wortsman et al., "Model soups", ICML 2022). teachers:
+    checkpoints whose answers are learned beside the labels. like: the best checkpoint of a finished run, whose
+    procedure is repeated on every photo, none kept away: as many epochs, and its card's thresholds and temperatures,
+    which these photos could no longer tell. command: what run.json says was asked for; without it the call, in words.
     """
 
-    init: Path | None = None
+    init: tuple[Path, ...] = ()
     teachers: tuple[Path, ...] = ()
     like: Path | None = None
     command: str | None = None
@@ -33,19 +37,23 @@ class Start:
     @property
     def weights(self) -> tuple[Path, ...]:
         """Every checkpoint that something is learned from."""
-        return (*([self.init] if self.init is not None else []), *self.teachers)
+        return (*self.init, *self.teachers)
 
     def first_weights(self) -> dict[str, str] | None:
-        """The name and the SHA-256 of the weights to start from; None where they are those of the recipe."""
-        if self.init is None:
+        """The name and the SHA-256 of the weights to start from, of several joined by a plus; None where they are those
+        of the recipe."""
+        if not self.init:
             return None
-        with self.init.open("rb") as file:
-            return {"name": named(self.init), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        digests: list[str] = []
+        for path in self.init:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return {"name": " + ".join(map(named, self.init)), "sha256": " + ".join(digests)}
 
     def in_words(self, recipe: Recipe, fold: int | None) -> str:
         """The call of `run` with names instead of paths."""
         given = [repr(recipe.name), f"fold={fold}"]
-        given += [f"init={named(self.init)!r}"] if self.init is not None else []
+        given += [f"init={[named(path) for path in self.init]}"] if self.init else []
         given += [f"teachers={[named(path) for path in self.teachers]}"] if self.teachers else []
         given += [f"like={named(self.like)!r}"] if self.like is not None else []
         return f"run({', '.join(given)})"
@@ -105,13 +113,18 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
         )
 
 
-def first_network(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Recipe, Network]:
+def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> tuple[Recipe, Network]:
     """The network to start from. A folder that already holds a run knows which variant its encoder is."""
     last = folder / "last.safetensors"
-    start = checkpoint.load(init) if init is not None else None
-    if start is not None:
-        parts = ("encoder", "decoder", "heads", "experts", "tasks")
-        recipe = recipe.model_copy(update={name: getattr(start.recipe, name) for name in parts})
+    starts = [checkpoint.load(path) for path in init]
+    if starts:
+        recipe = _of_build(starts[0].recipe, recipe)
+        for path, start in zip(init, starts, strict=True):
+            if _of_build(start.recipe, recipe) != recipe:
+                raise TrainingError(
+                    f"{named(path)} is built otherwise than {named(init[0])}: weights have a mean only where encoder, "
+                    "decoder, heads, experts and tasks are the same."
+                )
     if last.is_file():
         held = checkpoint.load(last)
         asked = recipe.model_copy(
@@ -120,11 +133,26 @@ def first_network(recipe: Recipe, folder: Path, init: Path | None) -> tuple[Reci
         if asked != held.recipe:
             raise TrainingError(f"{folder} holds a run of another recipe: choose another folder, or the same settings.")
         return held.recipe, build(held.recipe)
-    if start is None:
+    if not starts:
         return with_imagenet(recipe)
     network = build(recipe)
-    checkpoint.fit(network, start.group("weights"))
+    checkpoint.fit(network, _mean([start.group("weights") for start in starts]))
     return recipe, network
+
+
+def _of_build(theirs: Recipe, recipe: Recipe) -> Recipe:
+    """The recipe, with the network of theirs."""
+    parts = ("encoder", "decoder", "heads", "experts", "tasks")
+    return recipe.model_copy(update={name: getattr(theirs, name) for name in parts})
+
+
+def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Weight by weight; what counts, such as batches seen, is the first's."""
+    first = states[0]
+    return {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in first.items()
+    }
 
 
 def named(weights: Path) -> str:

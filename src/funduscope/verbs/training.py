@@ -21,9 +21,11 @@ def train(
     ],
     fold: Fold = None,
     init: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option(
-            help="Start from a run folder or a .safetensors file; no value: the shipped weights.", metavar="MODEL"
+            help="Start from a run folder or a .safetensors file; no value: the shipped weights. Repeatable: the mean "
+            "of their weights.",
+            metavar="MODEL",
         ),
     ] = None,
     teacher: Annotated[
@@ -54,10 +56,12 @@ def train(
     from funduscope.training.start import Start
 
     start = Start(
-        weights_of(init) if init else None,
+        tuple(weights_of(model) for model in init or []),
         tuple(weights_of(model) for model in teacher or []),
         weights_of(like) if like else None,
-        _command(recipe, data, run, fold, {"init": init, "like": like}, teacher or [], change or []),
+        _command(
+            recipe, data, run, fold, {"init": init, "like": [like] if like else None, "teacher": teacher}, change or []
+        ),
     )
     best = run_training(settings, read_data(data), run, fold, start, make_judge, tracked)
     print(f"The best epoch's weights: {best}")
@@ -69,16 +73,14 @@ def _command(
     data: list[Path],
     run: Path,
     fold: int | None,
-    models: dict[str, str | None],
-    teachers: list[str],
+    models: dict[str, list[str] | None],
     changes: list[str],
 ) -> str:
     """The command as it was given, but names for paths: whose folders they lay in is nobody's concern."""
     words = ["funduscope", "train", Path(recipe).name]
     words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
     words += [] if fold is None else ["--fold", str(fold)]
-    words += [part for name, path in models.items() if path for part in (f"--{name}", Path(path).name)]
-    words += [part for model in teachers for part in ("--teacher", Path(model).name)]
+    words += [part for name, paths in models.items() for path in paths or () for part in (f"--{name}", Path(path).name)]
     return shlex.join([*words, *(part for change in changes for part in ("--set", change))])
 
 
