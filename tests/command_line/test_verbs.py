@@ -61,7 +61,7 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["train", "spine", "--data", ".", "--run", "r", "--fold", "-1"],
         ["train", "no-such-recipe", "--data", ".", "--run", "r"],
         ["train", "spine", "--data", ".", "--run", "r", "--set", "epochs"],
-        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.epochs=0"],
+        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.epochs=-1"],
         ["train", "spine", "--data", ".", "--run", "r", "--set", "training.nothing=1"],
         ["train", "spine", "--run", "r"],
         ["evaluate", "--data", "."],

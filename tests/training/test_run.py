@@ -268,6 +268,8 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
         checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
         == checkpoint.load(best).card["thresholds"]
     )
+    with pytest.raises(RecipeError, match="no weights to start from"):
+        run(still, cases, tmp_path / "none", fold=0)
     other = load_recipe("edge", ["training.epochs=0"])
     checkpoint.save(tmp_path / "edge.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="is built otherwise than"):

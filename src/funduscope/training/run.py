@@ -49,6 +49,8 @@ def run(
     start: what it begins with beside the photos. make_judge: makes the judge of the validation photos from the resolved
     recipe. progress: wraps what takes long. Raises `TrainingError`.
     """
+    if not recipe.training.epochs and not start.init:
+        raise RecipeError("training.epochs is 0, and there are no weights to start from: bring some, or train.")
     held = folder / "folds.csv"
     goes_on = held.is_file() and (folder / "last.safetensors").is_file()
     if goes_on or start.like is not None:  # who learns from every photo parts none
