@@ -120,12 +120,15 @@ class Views(Strict):
     whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in either view: the
     eye shrunk to it, or a crop of the close frame. close: the structures whose masks are read from the close view; with
     none the eye is seen once. mirrored: predict by the mean over the whole view and its mirror image.
+    upside_down: grade and edema risk are the mean over these and the same turned upside down; structures and
+    landmarks, which are sought where they lie in an upright eye, are not.
     """
 
     whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
     close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     close: tuple[str, ...] = LESIONS
     mirrored: bool = False
+    upside_down: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Views:

@@ -55,14 +55,16 @@ class FromWeights:
         return explanation(findings, target, lambda task, classes: self._evidence(findings, task, classes))
 
     def _evidence(self, findings: Findings, task: str, classes: tuple[int, ...]) -> np.ndarray:
-        """Grad-CAM at what the head reads, (n, n) float32, 0 and more; of a mirrored view too where the card says so.
+        """Grad-CAM at what the head reads, (n, n) float32, 0 and more; the mean over
+        the looks that the card names.
 
         Times the number of places, it is in log odds, as the exact map is: of a linear head its positive part.
         """
-        image = self._whole(findings)
-        maps = [self._grad_cam(image, task, classes)]
-        if self.card.mirrored:
-            maps.append(self._grad_cam(image[:, ::-1], task, classes)[:, ::-1])
+        image, back = self._whole(findings), slice(None, None, -1)
+        looks = [(rows, columns) for rows in (slice(None), back) for columns in (slice(None), back)]
+        looks = [look for look in looks if self.card.upside_down or look[0] != back]
+        looks = [look for look in looks if self.card.mirrored or look[1] != back]
+        maps = [self._grad_cam(image[look], task, classes)[look] for look in looks]
         return np.asarray(np.mean(maps, axis=0), np.float32)
 
     def _grad_cam(self, image: np.ndarray, task: str, classes: tuple[int, ...]) -> np.ndarray:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does 
 
 @dataclass(frozen=True)
 class Card:
-    """structures, landmarks: the order of the model's planes. whole_px, close_px, close, mirrored: see `recipe.Views`.
+    """structures, landmarks: the order of the model's planes. whole_px, close_px, close, mirrored, upside_down: see
+    `recipe.Views`.
 
     temperatures: logits are divided by them. thresholds: of probability, per structure. smallest_px2: components of a
     mask below this area, in pixels of the close frame, are taken out. lowest_grades: a structure's probability is
@@ -43,6 +44,7 @@ class Card:
     close_px: int = 1024
     close: tuple[str, ...] = LESIONS
     mirrored: bool = False
+    upside_down: bool = False
     temperatures: dict[str, float] = field(default_factory=lambda: {"grade": 1.0, "dme": 1.0})
     thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
     smallest_px2: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.0))
@@ -72,6 +74,7 @@ class Card:
             close_px=views.close_px,
             close=views.close,
             mirrored=views.mirrored,
+            upside_down=views.upside_down,
             routers=recipe.routers,
         )
 

@@ -70,20 +70,26 @@ class Predictor:
         """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
 
         seen: is given the whole view's before the close view is looked at; a model that seeks nothing there is not run
-        on it. The whole view is also looked at mirrored, where the card says so: left and right eyes are each other's
-        mirror images.
+        on it. The whole view is also looked at mirrored and upside down, where the card says so: left and right eyes
+        are each other's mirror images, and a lesion counts as much above the fovea as below.
         """
         card = self.card
         size = (card.whole_px, card.whole_px)
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
-        whole = self._run(small)
-        if card.mirrored:
-            whole = whole.mean_with(self._run(small[:, ::-1]).mirrored())
+        whole = self._both_ways(small)
+        if card.upside_down:
+            turned = whole.mean_with(self._both_ways(small[::-1]).upside_down())
+            whole = replace(turned, structures=whole.structures, landmarks=whole.landmarks)
         needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
         if not needs_close:
             return whole, whole
         seen(whole)
         return whole, look_in_bands(self._run, image)
+
+    def _both_ways(self, image: np.ndarray) -> Outputs:
+        """The outputs of a whole view and, where the card says so, of its mirror image, as their mean."""
+        seen = self._run(image)
+        return seen.mean_with(self._run(image[:, ::-1]).mirrored()) if self.card.mirrored else seen
 
     def _run(self, image: np.ndarray) -> Outputs:
         """The outputs of one picture; a model that answers with NaN or infinity must not look like one of grade 0."""

@@ -43,13 +43,20 @@ class Outputs:
 
     def mirrored(self) -> Outputs:
         """The same answers with every map turned left to right: those of a mirrored image, in the image itself."""
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return Outputs(**{name: value[..., ::-1] if value.ndim == 4 else value for name, value in values.items()})
+        return self._maps_turned((..., slice(None, None, -1)))
+
+    def upside_down(self) -> Outputs:
+        """The same answers with every map turned upside down."""
+        return self._maps_turned((..., slice(None, None, -1), slice(None)))
 
     def mean_with(self, other: Outputs) -> Outputs:
         """The mean of two answers of one model for one image."""
         theirs = vars(other)
         return Outputs(**{name: (value + theirs[name]) / 2 for name, value in vars(self).items() if value is not None})
+
+    def _maps_turned(self, turn: tuple[Any, ...]) -> Outputs:
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Outputs(**{name: value[turn] if value.ndim == 4 else value for name, value in values.items()})
 
 
 class Runtime(Protocol):
