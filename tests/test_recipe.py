@@ -54,7 +54,7 @@ def test_every_kind_of_value_survives_a_round_trip() -> None:
     [
         ("training.epoch=3", "training.epoch", "3"),
         ("trainnig.epochs=3", "trainnig", "epochs"),
-        ("training.epochs=0", "training.epochs", "0"),
+        ("training.epochs=-1", "training.epochs", "-1"),
         ("training.epochs=2.5", "training.epochs", "2.5"),
         ("training.epochs=many", "training.epochs", "many"),
         ("training.dropout=1.0", "training.dropout", "1.0"),
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named_with_what_came(change: str, key: str, came: 
 
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        Recipe.from_toml(SMALL, ["training.epochs=0", "views.whole_px=500", "loss.lesions=1"])
+        Recipe.from_toml(SMALL, ["training.epochs=-1", "views.whole_px=500", "loss.lesions=1"])
     assert all(key in str(caught.value) for key in ("training.epochs", "views.whole_px", "loss.lesions"))
 
 
