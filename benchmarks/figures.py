@@ -4,11 +4,13 @@
     python -m benchmarks.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
                                             and the scores that lie beside the shipped model, for its reports
 
-A figure in those files comes from here or it does not stand there; a test compares them.
+A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
+every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --like`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -17,9 +19,12 @@ from typing import Any
 
 from benchmarks.bars import bars_table, interval, number
 
+from funduscope.predict.runtime import OnnxRuntime
+
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "scores" / "fold0.json"
 FILES = ("README.md", "MODEL_CARD.md")
+SHIPPED = ROOT / "src" / "funduscope" / "models" / "funduscope.onnx"
 BESIDE = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies beside the shipped model (predict/figures.py)."""
@@ -58,6 +63,20 @@ SHORT: tuple[Row, ...] = (
 )
 
 
+def read_scores(path: Path = SCORES, shipped: Path = SHIPPED) -> dict[str, Any]:
+    """The scores, with the shipped model's SHA-256 under `about["stands for"]` where they are of its procedure.
+
+    Raises ValueError where they are of another model, and the shipped one's card names no run that it repeats.
+    """
+    tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
+    if tree["about"]["models"][0]["sha256"] == digest:
+        return tree
+    if "fixed by" not in OnnxRuntime(shipped).card.about:
+        raise ValueError(f"{path.name} holds the scores of another model than {shipped.name}, which repeats no run.")
+    return tree | {"about": tree["about"] | {"stands for": digest}}
+
+
 def short_table(tree: dict[str, Any]) -> str:
     """The figures that the README shows."""
     lines = ["| what | data set (fold 0) | photos | value | 95 % interval |", "|---|---|---|---|---|"]
@@ -93,7 +112,9 @@ def source(tree: dict[str, Any]) -> str:
     """The command that made them and the model they are of."""
     about = tree["about"]
     model = about["models"][0]
-    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.\n"
+    ships = about.get("stands for")
+    beside = f" The model that ships, `{ships[:16]}`, was made by the same procedure of every photo." if ships else ""
+    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{beside}\n"
 
 
 def filled(text: str, tree: dict[str, Any]) -> str:
@@ -117,7 +138,7 @@ def beside(tree: dict[str, Any]) -> str:
 
 def main() -> None:
     """Prints the short table; with --write fills the files."""
-    tree = json.loads(SCORES.read_text("utf-8"))
+    tree = read_scores()
     print(short_table(tree) + source(tree), end="")
     if "--write" in sys.argv[1:]:
         for name in FILES:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 from benchmarks import figures
+from onnx import TensorProto, helper
 
 import funduscope
+from funduscope.predict.card import Card
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
 def test_the_figures_are_those_of_the_scores(name: str):
-    tree = json.loads(figures.SCORES.read_text("utf-8"))
+    tree = figures.read_scores()
     text = (ROOT / name).read_text("utf-8")
     assert "<!-- figures:" in text
     assert figures.filled(text, tree) == text, f"{name} is stale: run python -m benchmarks.figures --write"
@@ -24,7 +26,7 @@ def test_the_figures_are_those_of_the_scores(name: str):
 
 def test_the_shipped_model_states_its_figures():
     """What lies beside the model is of these scores, and comes with the model's card."""
-    tree = json.loads(figures.SCORES.read_text("utf-8"))
+    tree = figures.read_scores()
     assert figures.BESIDE.read_text("utf-8") == figures.beside(tree), "stale: run python -m benchmarks.figures --write"
     rows = funduscope.load().card.about["figures"]
     kappa = tree["scores"]["idrid-B"]["DR"]["kappa"]
@@ -32,7 +34,26 @@ def test_the_shipped_model_states_its_figures():
     assert (row["value"], row["low"], row["high"]) == (kappa["value"], kappa["low"], kappa["high"])
 
 
-def test_the_scores_are_of_the_shipped_model():
-    tree = json.loads((ROOT / "docs" / "scores" / "fold0.json").read_text("utf-8"))
-    model = (ROOT / "src" / "funduscope" / "models" / "funduscope.onnx").read_bytes()
-    assert tree["about"]["models"][0]["sha256"] == hashlib.sha256(model).hexdigest()
+def model_file(path: Path, card: Card) -> str:
+    """A model that answers nothing, with this card; returns its SHA-256."""
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 4, 4, 3])
+    same = helper.make_tensor_value_info("same", TensorProto.UINT8, [1, 4, 4, 3])
+    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["same"])], "none", [image], [same])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"card": card.to_json()})
+    path.write_bytes(model.SerializeToString())
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path: Path):
+    path, model = tmp_path / "fold0.json", tmp_path / "model.onnx"
+    path.write_text(json.dumps({"about": {"models": [{"sha256": "ab" * 32}], "command": "funduscope evaluate"}}))
+    model_file(model, Card())
+    with pytest.raises(ValueError, match="of another model"):
+        figures.read_scores(path, model)
+    digest = model_file(model, Card(about={"fixed by": "a run"}))
+    tree = figures.read_scores(path, model)
+    assert tree["about"]["stands for"] == digest
+    assert digest[:16] in figures.source(tree)
+    path.write_text(json.dumps({"about": {"models": [{"sha256": digest}]}}))
+    assert "stands for" not in figures.read_scores(path, model)["about"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from funduscope.languages import LANGUAGES, Words
 from funduscope.predict.card import Card
-from funduscope.predict.figures import measured
+from funduscope.predict.figures import figures_note, measured
 
 SHA = "ab" * 32
 
@@ -61,3 +62,15 @@ def test_figures_of_photos_that_the_model_learned_from_are_left_out(tmp_path: Pa
     told["about"]["models"][0]["learned from"] = 0
     (tmp_path / "model.scores.json").write_text(json.dumps(told))
     assert measured(Card(), tmp_path / "model.onnx", SHA).about["figures"]
+
+
+def test_a_model_of_every_photo_states_the_figures_of_its_procedure(tmp_path: Path) -> None:
+    """It has no photo left to be scored on; below the table stands that another model was measured."""
+    told = scores("cd" * 32)
+    (tmp_path / "model.scores.json").write_text(json.dumps(told | {"about": told["about"] | {"stands for": SHA}}))
+    rows = measured(Card(), tmp_path / "model.onnx", SHA).about["figures"]
+    assert rows[0]["value"] == 0.8
+    for words in map(Words, LANGUAGES):
+        said = figures_note(rows, words)
+        assert said == words("paper.figures_procedure")
+        assert said != figures_note([{**rows[0], "procedure": False}], words)

@@ -12,7 +12,7 @@ from reportlab.platypus import Flowable, Table, TableStyle
 from funduscope.languages import Words
 from funduscope.paper.document import ACROSS
 from funduscope.paper.typeface import LINE, Said, percent, style
-from funduscope.predict.figures import UNKNOWN, figures_table
+from funduscope.predict.figures import UNKNOWN, figures_note, figures_table
 from funduscope.predict.outline import Palette, color_of
 
 _PLAIN: Final = (
@@ -118,7 +118,7 @@ def figures(told: Sequence[Mapping[str, Any]], words: Words, size: float) -> lis
         return [title, Said(words("paper.figures_none"), style(size))]
     sets = len(rows[0]) - 1
     table = _table(rows, [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets], size)
-    return [title, table, Said(words("paper.figures_note"), style(size - 1, color="dim"))]
+    return [title, table, Said(figures_note(told, words), style(size - 1, color="dim"))]
 
 
 def _table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:

@@ -2,8 +2,10 @@
 
 `MODEL.scores.json` beside `MODEL.onnx` (the name without its ending) is the scores.json that `funduscope evaluate
 MODEL.onnx` wrote, whole or a part of it. It counts only where the SHA-256 in it is the model's own: figures of other
-bytes are not this model's; and only where none of the photos is known to be one that the model learned from. What it
-holds then stands in `card.about["figures"]`, a row a score:
+bytes are not this model's; and only where none of the photos is known to be one that the model learned from. A model
+that learned from every photo has none left to be scored on: its figures are those of the same procedure on fewer photos
+(`funduscope train --like`), whose scores name it under `about["stands for"]`, and each row then says `"procedure":
+true`. What it holds then stands in `card.about["figures"]`, a row a score:
 
     {"dataset": "idrid-B", "state": "DR", "score": "kappa", "photos": 73, "value": 0.833, "low": 0.742, "high": 0.905}
 
@@ -58,8 +60,10 @@ def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]
     """The rows of a scores.json's content that is of this one model; none where it is of another or of several, or of
     photos that the model learned from."""
     models = tree["about"]["models"]
-    if tree["schema"] != SCHEMA or [one["sha256"] for one in models] != [sha256]:
+    procedure = len(models) == 1 and tree["about"].get("stands for") == sha256
+    if tree["schema"] != SCHEMA or not (procedure or [one["sha256"] for one in models] == [sha256]):
         return
+    beside = {"procedure": True} if procedure else {}
     if models[0].get("learned from"):
         _log.warning("the scores beside the model are of photos that it learned from, and are left out")
         return
@@ -68,7 +72,12 @@ def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]
             photos = int(tree["details"][dataset]["states"][state]["photos"])
             for score, found in scores.items():
                 values = {key: None if found[key] is None else float(found[key]) for key in ("value", "low", "high")}
-                yield {"dataset": dataset, "state": state, "score": score, "photos": photos, **values}
+                yield {"dataset": dataset, "state": state, "score": score, "photos": photos, **values, **beside}
+
+
+def figures_note(told: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """What the figures are of, to stand below their table: the model itself, or the same training on fewer photos."""
+    return words("paper.figures_procedure" if any(row.get("procedure") for row in told) else "paper.figures_note")
 
 
 def figures_table(told: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:

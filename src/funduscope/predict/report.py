@@ -21,7 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from funduscope.languages import Words
-from funduscope.predict.figures import figures_table
+from funduscope.predict.figures import figures_note, figures_table
 from funduscope.predict.letters import face
 from funduscope.predict.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
@@ -56,6 +56,7 @@ def report(
         grades=[words(f"grade.{number}") for number in range(len(GRADES))],
         risks=[words(f"dme.{number}") for number in range(len(DME_RISKS))],
         figures=figures_table(findings.card.about.get("figures", ()), words),
+        figures_note=figures_note(findings.card.about.get("figures", ()), words),
         referable_from=REFERABLE_FROM,
         mark_px=found["photo"]["width"] / 64,
         style=Markup(style),
