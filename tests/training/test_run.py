@@ -245,6 +245,23 @@ def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_a_stage_without_thresholds_is_repeated_but_gets_none(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a chain of stages the last one alone is judged whole; the others need not be, on few photos or on all."""
+    held = checkpoint.load(done / "best.safetensors")
+    stage = tmp_path / "stage" / "best.safetensors"
+    stage.parent.mkdir()
+    checkpoint.save(stage, held.recipe, {"weights": held.group("weights")}, {}, held.progress)
+    best = run(short, cases, tmp_path / "all", start=Start(like=stage))
+    assert "has no thresholds yet, so this run gets none" in capsys.readouterr().err
+    assert best.is_file()
+    assert not (tmp_path / "all" / "card.json").exists()
+    run(short, cases, tmp_path / "next", start=Start((best,), like=done / "best.safetensors"))
+    assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:

@@ -136,7 +136,10 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
         predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
         card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
     if like is not None:
-        card = Card.from_dict(checkpoint.load(like).card)
+        theirs = checkpoint.load(like).card
+        if not theirs.get("about", {}).get("calibration"):  # a stage on the way: nothing to take over, nor to be used
+            return path
+        card = Card.from_dict(theirs)
         card = replace(card, about=card.about | {"fixed by": f"{like.parent.name}, the same procedure on fewer photos"})
     seen_whole = held.recipe.sampling.whole or held.recipe.sampling.close
     clinics = [[case for case in cases if case.dataset in seen_whole] for cases in (parts.train, validation)]

@@ -64,7 +64,10 @@ START = Start()
 
 
 def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
-    """How many epochs the run that is repeated kept; raises `TrainingError` where it is another procedure."""
+    """How many epochs the run that is repeated kept; raises `TrainingError` where it is another procedure.
+
+    A run without thresholds is one of several stages, repeated so that a next one can be begun from it.
+    """
     held = checkpoint.load(like)
     asked = recipe.model_copy(
         update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
@@ -74,7 +77,11 @@ def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
     if asked != held.recipe:
         raise TrainingError(f"{named(like)} was made by another recipe or other settings: repeat it with the same.")
     if not held.card.get("about", {}).get("calibration"):
-        raise TrainingError(f"{named(like)} has no thresholds yet: let its training end first.")
+        print(
+            f"warning: {named(like)} has no thresholds yet, so this run gets none: it can be begun from (--init), but "
+            "not be used. If it is to be used, let that training end first.",
+            file=sys.stderr,
+        )
     return int(held.progress["best_epoch"])
 
 
