@@ -3,9 +3,10 @@
     python benchmarks/explanations.py --data DATA            prints the tables of docs/explanations.md
     python benchmarks/explanations.py --data DATA --write    and keeps what the package says beside a map
 
-Photos with lesions outlined by hand in folds 0 and 1, from which the shipped model did not learn (fold 1 chose its
-epoch and its thresholds). Every photo is one JSON file in --cache, so that a run which was stopped goes on. One
-processor, half an hour.
+Photos with lesions outlined by hand in folds 0 and 1, from which the model did not learn (fold 1 chose its epoch and
+its thresholds). Where the shipped model learned from every photo, --run names the run that it repeats, which is
+measured in its place. Every photo is one JSON file in --cache, so that a run which was stopped goes on. One processor,
+half an hour.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from explanation_facts import MODELS, keep, mean, mean_of, said, triple
+from explanation_facts import keep, mean, mean_of, said, triple
 from funduscope.checkpoint import load as load_weights
 from funduscope.data.case import Case
 from funduscope.data.folds import placed
 from funduscope.data.sources import read_data
 from funduscope.explaining import gradients, measures, sanity
 from funduscope.framing import frame
-from funduscope.loading import load, weights_of
+from funduscope.loading import load
 from funduscope.metrics.intervals import Interval
 from funduscope.network.network import Network
 from funduscope.photo import Photo
@@ -40,6 +41,7 @@ from funduscope.predict.findings import Findings
 from funduscope.predict.honesty import FILE
 from funduscope.predict.predictor import Predictor
 from funduscope.vocabulary import LESIONS
+from unseen import measured
 
 FOLDS = (0, 1)
 SETS: dict[Target, dict[str, tuple[str, ...]]] = {
@@ -62,6 +64,7 @@ MAPS = {
 }
 FIXED = ("center blob", "random blobs")
 Maps = dict[str, np.ndarray]
+Grader = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass
@@ -121,7 +124,7 @@ def gradient_maps(
     return maps, gradients.hires_cam(levels[-1])
 
 
-def grader(path: Path, temperatures: dict[str, float]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def grader(path: Path, temperatures: dict[str, float]) -> Grader:
     """Image to probabilities of grade and DME, by the part of the model that makes them."""
     part = onnx.utils.Extractor(onnx.load(str(path))).extract_model(["image"], ["grade", "dme"])
     session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -284,9 +287,8 @@ def facts(rows: list[Row], random: list[dict[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def rows_of(data: Path, place: Path, predictor: Predictor, network: Network) -> list[Row]:
+def rows_of(data: Path, place: Path, predictor: Predictor, network: Network, answer: Grader) -> list[Row]:
     """Every photo's row, from its file where there is one."""
-    answer = grader(MODELS / "funduscope.onnx", predictor.card.temperatures)
     rows: list[Row] = []
     for target, sets in SETS.items():
         for dataset in sets:
@@ -304,13 +306,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/explanations"))
+    parser.add_argument("--run", type=Path, help="the exported run that the shipped model repeats")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {FILE}")
     given = parser.parse_args()
-    predictor = load(threads=1)
-    network = load_weights(weights_of("shipped")).network()
+    model = measured(given.run)
+    predictor = load(model.onnx, threads=1)
+    network = load_weights(model.weights).network()
     place = given.cache / predictor.runtime.sha256[:12]
     place.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(given.data, place, predictor, network)
+    rows = rows_of(given.data, place, predictor, network, grader(model.onnx, predictor.card.temperatures))
     random = checked(cases_of(given.data, CHECKED), predictor, network, place)
     for target, sets in SETS.items():
         for dataset in sets:
@@ -322,8 +326,8 @@ def main() -> int:
     print(f"Exact map of the INT8 file and of the float weights, rank correlation: {parity:.3f}")
     print(f"The bar of the check: upper end of the interval below {sanity.MOST_ALIKE}.")
     if given.write:
-        command = "python benchmarks/explanations.py --data DATA --write"
-        keep(predictor.runtime.sha256, predictor.card.name, "maps", facts(rows, random), command)
+        command = f"python benchmarks/explanations.py --data DATA --write{model.beside}"
+        keep(model.stands_for, predictor.card.name, "maps", facts(rows, random), command)
     return 0
 
 

@@ -66,14 +66,15 @@ SHORT: tuple[Row, ...] = (
 def read_scores(path: Path = SCORES, shipped: Path = SHIPPED) -> dict[str, Any]:
     """The scores, with the shipped model's SHA-256 under `about["stands for"]` where they are of its procedure.
 
-    Raises ValueError where they are of another model, and the shipped one's card names no run that it repeats.
+    Raises ValueError where they are of another model than that and the run that it repeats.
     """
     tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
     digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
-    if tree["about"]["models"][0]["sha256"] == digest:
+    told = tree["about"]["models"][0]["sha256"]
+    if told == digest:
         return tree
-    if "fixed by" not in OnnxRuntime(shipped).card.about:
-        raise ValueError(f"{path.name} holds the scores of another model than {shipped.name}, which repeats no run.")
+    if told not in OnnxRuntime(shipped).card.about.get("repeats", ()):
+        raise ValueError(f"{path.name} holds the scores of another model than {shipped.name} or the run it repeats.")
     return tree | {"about": tree["about"] | {"stands for": digest}}
 
 

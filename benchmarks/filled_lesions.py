@@ -5,7 +5,8 @@
 
 Lesions outlined by hand are filled in, one kind after another and all together; then, in the untouched photo, control
 regions of the same shapes, turned around the middle of the eye to where no lesion and no disc is. Photos of folds 0 and
-1, from which the shipped model did not learn. Each is one JSON file in --cache.
+1, from which the model did not learn; where the shipped model learned from every photo, --run names the run that it
+repeats, which is measured in its place. Each photo is one JSON file in --cache.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from funduscope.predict.findings import Findings
 from funduscope.predict.honesty import FILE
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.what_if import ALL, Answer, changes, without
+from unseen import measured
 
 SETS = ("idrid-A", "exudates", "heimed")
 KEPT = "idrid-A"
@@ -158,9 +160,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/filled"))
+    parser.add_argument("--run", type=Path, help="the exported run that the shipped model repeats")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {FILE}")
     given = parser.parse_args()
-    predictor = load(threads=1)
+    model = measured(given.run)
+    predictor = load(model.onnx, threads=1)
     place = given.cache / predictor.runtime.sha256[:12]
     place.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
@@ -175,8 +179,8 @@ def main() -> int:
     for dataset in SETS:
         print("\n".join(table([row for row in rows if row.code in ("EX", "EX|SE", ALL)], dataset, "edema", "dme")))
     if given.write:
-        command = "python benchmarks/filled_lesions.py --data DATA --write"
-        keep(predictor.runtime.sha256, predictor.card.name, "filling", dict(facts(rows)), command)
+        command = f"python benchmarks/filled_lesions.py --data DATA --write{model.beside}"
+        keep(model.stands_for, predictor.card.name, "filling", dict(facts(rows)), command)
     return 0
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy
+from benchmarks.unseen import must_have_kept
 
 from funduscope.compare.shifts import changed_stream, shift_color
 from funduscope.data.case import Case
@@ -58,7 +59,7 @@ ROWS: Final = (
     ("DR kappa, srahim", "srahim", "DR", "kappa"),
     ("referable AUROC, IDRiD", "idrid-B", "referable DR", "AUROC"),
     ("referable AUROC, srahim", "srahim", "referable DR", "AUROC"),
-    ("DME accuracy, IDRiD", "idrid-B", "DME", "accuracy"),
+    ("DME accuracy, IDRiD, without exudates as evidence", "idrid-B", "DME", "accuracy"),
     ("disc, mean px at 4288", "idrid-B", "disc center", "mean px"),
     ("fovea, mean px at 4288", "idrid-B", "fovea", "mean px"),
     ("MA average precision", "idrid-A", "MA pixels", "average precision"),
@@ -125,6 +126,7 @@ def main() -> int:
     predictor = load(given.model)
     if not isinstance(predictor, Predictor):
         parser.error("one model at a time")
+    must_have_kept(predictor.card, given.fold)
     cases = chosen(given.data, given.fold, given.most)
     about = {"model": predictor.runtime.sha256, "fold": given.fold, "photos": sorted(case.key for case in cases)}
     held = json.loads(given.cache.read_text("utf-8")) if given.cache.is_file() else {}

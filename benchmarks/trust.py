@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.gradability import TESTED
 from benchmarks.not_fundus import medical, papers, rounds
 from benchmarks.trust_tables import conformal_tables, distance_table, refusing_tables
+from benchmarks.unseen import must_have_kept
 
 from funduscope.data.drawn import STYLES, draw_eye
 from funduscope.data.folds import placed
@@ -149,6 +150,7 @@ def main() -> int:
     cv2.setNumThreads(1)
     predictor: Any = load(given.model)
     card = predictor.card
+    must_have_kept(card, given.fold)
     predictor.card = replace(card, structures=(), close=())
     rows = kept(given.cache, predictor.runtime.sha256) or list(looks(predictor, given.data, given.fold))
     keep(given.cache, rows, predictor.runtime.sha256)

@@ -445,3 +445,18 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
     assert scores.selective["own"]["DR grade sets"]["coverage"].value == pytest.approx(2 / 3)
     without = score_photo(answer_of(eye), case_of(0, labels), CARD)
     assert "DR grade sets" not in without.states
+
+
+def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, caplog):
+    eye = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["MA"].any())
+    labels = labels_of(eye, tmp_path)
+    small = mask_file(np.ones((9, 9), bool), tmp_path / "small", "EX")
+    votes = tmp_path / "votes.png"
+    Image.fromarray(np.full((9, 9), 7, np.uint8)).save(votes)
+    bad = replace(labels, masks={**labels.masks, "EX": small}, experts={"SE": 0}, votes={"SE": votes})
+    scored = score_one(answer_of(eye), bad)
+    assert "EX pixels" not in scored.states
+    assert "SE votes" not in scored.states
+    assert {"DR", "MA pixels", "SE present"} <= scored.states.keys()
+    assert "own/eye_00: The mask EX.png is 9x9 px" in caplog.text
+    assert len(scored.row["not scored"]) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import figures
+from benchmarks.unseen import measured, must_have_kept
 from onnx import TensorProto, helper
 
 import funduscope
@@ -51,9 +52,42 @@ def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path:
     model_file(model, Card())
     with pytest.raises(ValueError, match="of another model"):
         figures.read_scores(path, model)
-    digest = model_file(model, Card(about={"fixed by": "a run"}))
+    model_file(model, Card(about={"fixed by": "a run", "repeats": ["cd" * 32]}))
+    with pytest.raises(ValueError, match="of another model"):
+        figures.read_scores(path, model)
+    digest = model_file(model, Card(about={"fixed by": "a run", "repeats": ["cd" * 32, "ab" * 32]}))
     tree = figures.read_scores(path, model)
     assert tree["about"]["stands for"] == digest
     assert digest[:16] in figures.source(tree)
     path.write_text(json.dumps({"about": {"models": [{"sha256": digest}]}}))
     assert "stands for" not in figures.read_scores(path, model)["about"]
+
+
+def _card(fold: int | None, **about: object) -> Card:
+    return Card(about={"trained on": {"test fold left out": fold, "photos": {}}, **about})
+
+
+def test_a_model_that_learned_from_the_photos_is_not_measured_on_them() -> None:
+    must_have_kept(Card(), 0)  # nothing is known of it
+    must_have_kept(_card(0), 0)
+    with pytest.raises(SystemExit, match="kept fold 0 apart, not fold 1"):
+        must_have_kept(_card(0), 1)
+    with pytest.raises(SystemExit, match="learned from every photo"):
+        must_have_kept(_card(None))
+
+
+def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path) -> None:
+    shipped, run = tmp_path / "funduscope.onnx", tmp_path / "run"
+    run.mkdir()
+    told = model_file(run / "model.int8.onnx", _card(0))
+    digest = model_file(shipped, _card(None, repeats=[told]))
+    with pytest.raises(SystemExit, match="learned from every photo"):
+        measured(None, shipped)
+    found = measured(run, shipped)
+    assert (found.onnx, found.stands_for) == (run / "model.int8.onnx", digest)
+    assert found.beside == " --run run"
+    model_file(shipped, _card(None, repeats=["0" * 64]))
+    with pytest.raises(SystemExit, match="not of the run that the shipped model repeats"):
+        measured(run, shipped)
+    digest = model_file(shipped, _card(0))
+    assert measured(None, shipped).stands_for == digest == hashlib.sha256(shipped.read_bytes()).hexdigest()

@@ -6,6 +6,7 @@ a full disk leaves the old file or the new one, never neither.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ def save(
         "vocabulary": json.dumps({"structures": CODES, "grades": GRADES, "landmarks": LANDMARKS}),
         "card": json.dumps(card),
         "progress": json.dumps(progress),
+        "digests": json.dumps(_digests(tensors)),
     }
     part = path.with_name(path.name + ".part")
     # clones: safetensors refuses tensors that share memory
@@ -128,11 +130,15 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 raise CheckpointError(
                     "E_WEIGHTS", f"{path.name} is no {FORMAT} file (its format: {metadata.get('format', 'none')})."
                 )
-            names = [name for name in file.keys() if name.split("/", 1)[0] in groups]  # noqa: SIM118 (no mapping)
+            asked = {*groups, SCALES}
+            names = [name for name in file.keys() if name.split("/", 1)[0] in asked]  # noqa: SIM118 (no mapping)
             tensors = {name: file.get_tensor(name) for name in names}
+            told = json.loads(metadata.get("digests", "{}"))  # none in files of before they were kept
+            if any(told.get(group, digest) != digest for group, digest in _digests(tensors).items()):
+                raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
             for name in [name for name, value in tensors.items() if value.dtype == torch.int8]:
-                tensors[name] = tensors[name].float() * file.get_tensor(f"{SCALES}/{name}")
-    except (SafetensorError, OSError, ValueError) as error:
+                tensors[name] = tensors[name].float() * tensors.pop(f"{SCALES}/{name}")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError("E_WEIGHTS", f"{path.name} cannot be read as safetensors: {error}.") from error
     try:
         recipe = Recipe.from_toml(metadata["recipe"])
@@ -140,3 +146,12 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
     except (KeyError, RecipeError, json.JSONDecodeError) as error:
         raise CheckpointError("E_CONFIG", f"{path.name} carries no usable recipe: {error}") from error
     return Checkpoint(recipe, card, progress, tensors)
+
+
+def _digests(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The SHA-256 of every group's bytes, its tensors by name."""
+    digests: dict[str, Any] = {}
+    for name in sorted(tensors):
+        digest = digests.setdefault(name.split("/", 1)[0], hashlib.sha256())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return {group: digest.hexdigest() for group, digest in digests.items()}

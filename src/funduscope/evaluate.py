@@ -6,7 +6,9 @@ What is scored is what `predict` would have said, in the photo's own pixels. Eve
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import cv2
@@ -47,6 +49,8 @@ from funduscope.scores import (
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
 
 __all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "scores_of", "shrunk", "summarize"]
+
+_log = logging.getLogger(__name__)
 
 HEAVY_PHOTO: Final = "IDRiD_17"
 """It holds most of all haemorrhage pixels of IDRiD's masks: their scores are stated without it too."""
@@ -185,15 +189,18 @@ def _score_masks(answer: Findings | Failure, found: Findings | None, scored: Pho
         size = _size(answer, mask, scored.case)
         if size is None or not set(codes) <= set(card.structures):
             continue
-        target = mask.load(*size)
+        target = _loaded(mask, size, scored)
+        if target is None:
+            continue
         marked = _larger(found.mask, codes) if found else np.zeros(size, bool)
         _score_pixels(code, _larger(found.probability, codes) if found else np.zeros(size, np.float32), target, scored)
         _score_mask(code, marked, target, scored)
         if code == EITHER_EXUDATE:
             _score_present(code, bool(target.any()), found and _larger(found.probability, codes), marked, scored)
             negatives = scored.case.labels.negatives
-            if negatives is not None:
-                scored.states[ON_NEGATIVES] = MaskState.of(marked, negatives.load(*size))
+            bright = None if negatives is None else _loaded(negatives, size, scored)
+            if bright is not None:
+                scored.states[ON_NEGATIVES] = MaskState.of(marked, bright)
 
 
 def _score_pixels(code: str, prob: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
@@ -225,7 +232,10 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
         if seen == 0 or seen >= SEEN_BY:
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path = labels.votes.get(code) if found else None
-        votes = None if path is None else read_votes(path) * np.uint8(VOTE)
+        votes = None if path is None else _votes(path, scored)
+        if path is not None and votes is None:
+            continue
+        votes = None if votes is None else votes * np.uint8(VOTE)
         scored.states[f"{code} votes"] = VotesState.of(marked, votes)
 
 
@@ -249,6 +259,29 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
     for name, codes in FALSE_LESIONS.items():
         scored.states[name] = FalseLesionState.of(counts, codes, refused=found is None)
     scored.row["false lesions"] = counts
+
+
+def _loaded(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray | None:
+    """The mask; None where its file cannot be used: one bad file must not cost the scores of all other photos."""
+    try:
+        return mask.load(*size)
+    except LabelError as error:
+        _leave_out(error, scored)
+        return None
+
+
+def _votes(path: Path, scored: PhotoScore) -> np.ndarray | None:
+    """The votes of a file, as `_loaded` loads a mask."""
+    try:
+        return read_votes(path)
+    except LabelError as error:
+        _leave_out(error, scored)
+        return None
+
+
+def _leave_out(error: LabelError, scored: PhotoScore) -> None:
+    _log.warning("%s: %s It is not scored.", scored.case.key, error)
+    scored.row.setdefault("not scored", []).append(str(error))
 
 
 def _size(answer: Findings | Failure, mask: Mask, case: Case) -> tuple[int, int] | None:

@@ -162,6 +162,10 @@ class Sampling(Strict):
     per_epoch: Annotated[int, Field(ge=0)] = 0
     order: Literal["mixed", "alternate"] = "mixed"
 
+    def datasets(self) -> set[str]:
+        """Those that are learned from: a rate of 0 leaves one out, as not naming it does."""
+        return {name for rates in (self.whole, self.close) for name, rate in rates.items() if rate}
+
 
 class Augment(Strict):
     """One joint warp and one color pass. Bounds of uniform draws; probabilities where it says so.

@@ -74,6 +74,10 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
     side, reasons = parted(gather(folders))
     assert [run.name for run in side] == ["ended", "stopped"], "one that found nothing better for long is at its end"
     assert reasons == {"killed": "not finished: 3 of 4 epochs"}
+    whole = json.loads((folders[1] / "run.json").read_text("utf-8")) | {"until": 3}
+    (folders[1] / "run.json").write_text(json.dumps(whole), "utf-8")
+    assert not parted(gather(folders))[1], "a run that repeats another ends at the epoch that was kept of it"
+    (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
     with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): go on with"):
         parted(gather(folders[1:2]))
 

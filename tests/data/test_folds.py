@@ -19,6 +19,7 @@ from funduscope.data.folds import (
     read_folds,
     write_folds,
 )
+from funduscope.data.grouping import clean_folds
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
@@ -116,6 +117,16 @@ def test_photos_that_are_left_over_are_known() -> None:
     """A second table without folds beside one with them, both `table`; the official test split has none by design."""
     cases = [_case("table/a").in_fold(0), _case("table/b"), _case("idrid-B/test/IDRiD_001")]
     assert left_over(placed(cases)) == [cases[1]]
+
+
+def test_the_official_test_split_is_in_no_fold_that_is_made() -> None:
+    """Neither for a training without a folds.csv nor by `funduscope folds`; nor is another photo of such an eye."""
+    train = [_case(f"idrid-B/train/IDRiD_{i:03d}", grade=i % 5) for i in range(20)]
+    test = [_case(f"idrid-B/test/IDRiD_{i:03d}", grade=i % 5) for i in range(5)]
+    assert [case.fold is None for case in placed([*train, *test])] == [False] * 20 + [True] * 5
+    twin = _case("own/twin", visit=test[0].visit)
+    made = clean_folds([*train, *test, twin], workers=0)
+    assert [case.fold is None for case in made] == [False] * 20 + [True] * 6
 
 
 def test_folds_are_found_in_beside_or_above(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from funduscope.data.case import Case, Labels
+from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.framing import Home, frame
 from funduscope.network.network import build
 from funduscope.photo import Photo
@@ -228,3 +228,18 @@ def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny:
     assert _see(predictor, healthy).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
     doubted = replace(healthy, dataset="eyepacs400")
     assert not _see(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_structure_that_is_labelled_absent_counts_against_a_threshold(cases: list[Case], tiny: Recipe) -> None:
+    """As it does in the scores: Dice counts what is marked where nothing is."""
+    masked = next(case for case in cases if case.dataset == "idrid-A")
+    predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
+    labels = replace(masked.labels, masks={**masked.labels.masks, "SE": ABSENT})
+    seen = _see(predictor, replace(masked, labels=labels))
+    assert seen is not None
+    assert not seen.truths["SE"].any()
+    truth = np.zeros((64, 64), bool)
+    truth[10:30, 10:30] = True
+    ill = [_photo(np.where(truth, 0.9, 0.3), truth)] * FEWEST_POSITIVE
+    free = _photo(np.full((64, 64), 0.6), np.zeros((64, 64), bool))
+    assert fit_threshold(ill, "EX")[0] <= 0.6 < fit_threshold([*ill, free], "EX")[0]

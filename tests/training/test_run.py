@@ -8,18 +8,21 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from funduscope import checkpoint
-from funduscope.data.case import Case, Labels
-from funduscope.data.folds import apply_folds, read_folds
+from funduscope.data.case import Case, Labels, Mask
+from funduscope.data.folds import apply_folds, read_folds, share_of
+from funduscope.data.masks import read_mask
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.loop import TrainingError
-from funduscope.training.photos import drawn, placed_anew, prepared, share_of
+from funduscope.training.photos import drawn, placed_anew, prepared, readable
 from funduscope.training.run import run
-from funduscope.training.start import START, Start, check_unseen
+from funduscope.training.start import START, Start, check_unseen, first_network, warn_of_learned
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +294,83 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     checkpoint.save(tmp_path / "edge.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="is built otherwise than"):
         run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "edge.safetensors")))
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_finished_mean_is_left_as_it_is(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """The same command again keeps its card, and what was exported of it."""
+    still = short.model_copy(update={"training": short.training.model_copy(update={"epochs": 0})})
+    for _ in range(2):
+        best = run(still, cases, tmp_path / "mean", fold=0, start=Start((done / "best.safetensors",)))
+        (tmp_path / "mean" / "model.onnx").write_bytes(b"exported")
+    assert checkpoint.load(best).card["about"]["calibration"]
+    assert (tmp_path / "mean" / "model.onnx").is_file()
+    assert len((tmp_path / "mean" / "journal.jsonl").read_text("utf-8").splitlines()) == 1
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_an_official_test_photo_is_never_learned_from(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    """Also where a run is repeated on every photo there is."""
+    graded = next(case for case in cases if case.dataset == "idrid-B")
+    official = replace(graded, key="idrid-B/test/IDRiD_900", name="IDRiD_900", visit="official", fold=None)
+    run(short, [*cases, official], tmp_path / "all", start=Start(like=done / "best.safetensors"))
+    about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
+    assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)
+    assert about["until"] == 1
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_weights_that_know_the_validation_photos_are_warned_of(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(short, cases, tmp_path / "same", fold=0, start=Start((done / "best.safetensors",)))
+    assert "that this run chooses its epoch" not in capsys.readouterr().err
+    learned = [case for case in cases if case.fold == 3]
+    warn_of_learned(done / "best.safetensors", learned)
+    assert f"learned from {len(learned)} of the {len(learned)} photos" in capsys.readouterr().err
+
+
+def test_the_network_of_the_weights_is_said_where_the_recipe_has_another(
+    short: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = Recipe.from_toml(short.to_toml(), ["tasks.dme=false", "decoder.channels=[8, 8, 8, 8]"])
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save(path, short, {"weights": build(short).state_dict()}, {}, {})
+    first_network(short, tmp_path / "run", [path])
+    assert capsys.readouterr().err == ""
+    first_network(other, tmp_path / "run", [path])
+    assert "is that of weights.safetensors; of the recipe decoder, tasks are not used" in capsys.readouterr().err
+
+
+def test_a_validation_photo_whose_mask_cannot_be_used_is_left_out_before_the_first_epoch(
+    cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    masked = next(case for case in cases if case.dataset == "idrid-A")
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), np.full((20, 20), 255, np.uint8))
+    bad = replace(masked, labels=replace(masked.labels, masks={"EX": Mask((small,), read_mask)}))
+    gone = replace(masked, path=tmp_path / "gone.jpg")
+    assert readable([masked, bad, gone]) == [masked, gone]
+    assert f"left out: {masked.key}: The mask small.png is 20x20 px" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_damaged_last_checkpoint_costs_one_epoch(
+    changes: list[str], cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    recipe = load_recipe("spine", [*changes, "training.epochs=2", "training.workers=0"])
+    run(recipe, cases, tmp_path / "run", fold=0)
+    last = tmp_path / "run" / "last.safetensors"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    run(recipe, cases, tmp_path / "run", fold=0)
+    assert "goes on from the checkpoint before it, after epoch 1" in capsys.readouterr().err
+    weights = checkpoint.load(last).group("weights")
+    last.write_bytes(whole)
+    for name, value in checkpoint.load(last).group("weights").items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=0)
 
 
 @pytest.mark.usefixtures("use_cache")

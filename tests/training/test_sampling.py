@@ -94,3 +94,9 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore
     assert selection(table, table)["selection"] == pytest.approx((0.1 + 0.9) / 2)  # pyright: ignore
     assert selection(table, table)["idrid-A OD Dice"] == 0.7, "said beside the lesions', not counted"  # pyright: ignore
+
+
+def test_a_rate_of_0_leaves_a_data_set_out_in_one_view_alone() -> None:
+    """Where it has a rate in the other view it is learned from, so epochs are chosen on it too."""
+    recipe = _recipe("sampling.close={many = 0.0}", "sampling.whole={many = 2.0, few = 0.0}")
+    assert recipe.sampling.datasets() == {"many"}

@@ -18,7 +18,7 @@ from funduscope.compare.gather import COST, PARTS, SHIFTS, TRAINING
 from funduscope.compare.measures import pack
 from funduscope.compare.shifts import IN_WORDS, shifted_stream
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, selected_on
+from funduscope.data.folds import placed, selected_on, share_of
 from funduscope.evaluate import PhotoScore, score_stream, summarize
 from funduscope.loading import RUN_FILES, load
 from funduscope.photo import Photo, PhotoError
@@ -79,14 +79,13 @@ def _parts(
     """
     fold, validating = folds
     cases = [case for case in cases if every_set or case.dataset not in SELDOM]
-    named = {*recipe.sampling.whole, *recipe.sampling.close}
     validation = [case for case in cases if case.fold is not None and case.fold == validating]
-    learned = [case for case in cases if case.fold not in (None, fold, validating)]
+    learned = share_of([case for case in cases if case.fold not in (None, fold, validating)], recipe.sampling.photos)
     drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
     return {
         "validation": validation,
         "test": [case for case in cases if fold is not None and case.fold == fold],
-        TRAINING: [case for case in drawn if case.dataset in named],
+        TRAINING: [case for case in drawn if case.dataset in recipe.sampling.datasets()],
         **dict.fromkeys(SHIFTS, sample(validation)),
     }
 

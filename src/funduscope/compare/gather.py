@@ -96,10 +96,11 @@ class Run:
     def unfinished(self) -> str:
         """How far a training came that was neither at its end nor stopped for want of better scores; else nothing."""
         settings, done = self.recipe.training, len(self.journal)
+        planned = self.about.get("until", settings.epochs)  # a run that repeats another ends where that one was best
         best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
-        if done >= settings.epochs or (done and done - best >= settings.patience):
+        if done >= planned or (done and done - best >= settings.patience):
             return ""
-        return f"not finished: {done} of {_epochs(settings.epochs)}"
+        return f"not finished: {done} of {_epochs(planned)}"
 
     def interval(self, part: str, measure: Measure) -> Interval | None:
         """A score with its interval; None where the run does not answer it or was not scored on it."""

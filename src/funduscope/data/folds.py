@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,11 +70,12 @@ def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     for case in cases:
         if case.fold is not None:
             folds[case.visit].add(case.fold)
-    free = [case for case in cases if case.dataset in bare and case.visit not in folds]
+    bare_cases = {case.key for case in cases if case.dataset in bare and not is_official_test(case)}
+    free = [case for case in cases if case.key in bare_cases and case.visit not in folds]
     made = {case.key: case for case in make_folds(free)} if free else {}
     follow = {visit: there.copy().pop() if len(there) == 1 else None for visit, there in folds.items()}
     return [
-        made.get(case.key, case.in_fold(follow.get(case.visit))) if case.dataset in bare else case for case in cases
+        made.get(case.key, case.in_fold(follow.get(case.visit))) if case.key in bare_cases else case for case in cases
     ]
 
 
@@ -83,9 +85,20 @@ def bare_sets(cases: Iterable[Case]) -> set[str]:
     return {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
 
 
+def kept_apart(case: Case) -> bool:
+    """Whether it is of IDRiD's official test split and no `folds.csv` says otherwise: it stands apart from all folds,
+    and nothing is ever learned from it."""
+    return case.fold is None and is_official_test(case)
+
+
+def is_official_test(case: Case) -> bool:
+    """Whether its data set's authors kept it for the test."""
+    return fold_key(case)[0].endswith("/test")
+
+
 def left_over(cases: Iterable[Case]) -> list[Case]:
-    """The cases without a fold; not those of IDRiD's official test split, which stands apart from all folds."""
-    return [case for case in cases if case.fold is None and not fold_key(case)[0].endswith("/test")]
+    """The cases without a fold that should have one."""
+    return [case for case in cases if case.fold is None and not kept_apart(case)]
 
 
 def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
@@ -164,6 +177,20 @@ def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Ca
         fold_of[visit] = fold
         filled[fold].update(wanted)
     return [case.in_fold(fold_of[case.visit]) for case in cases]
+
+
+def share_of(cases: list[Case], share: float) -> list[Case]:
+    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
+    if share >= 1:
+        return cases
+    visits: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        visits[case.dataset].add(case.visit)
+    kept: set[tuple[str, str]] = set()
+    for dataset, mine in visits.items():
+        order = sorted(mine, key=lambda visit: hashlib.sha256(visit.encode()).hexdigest())
+        kept |= {(dataset, visit) for visit in order[: max(1, round(share * len(order)))]}
+    return [case for case in cases if (case.dataset, case.visit) in kept]
 
 
 def write_folds(cases: Iterable[Case], path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from funduscope.data.case import Case
 from funduscope.data.comparing import FEW, Progress, compare
 from funduscope.data.crew import shared_out
-from funduscope.data.folds import bare_sets, make_folds
+from funduscope.data.folds import bare_sets, is_official_test, make_folds
 from funduscope.data.prepare import default_cache
 from funduscope.data.sketch import sketch
 from funduscope.data.store import Store, StoredSketches, key_of, state_of
@@ -36,9 +36,13 @@ def clean_folds(
 ) -> list[Case]:
     """The cases in `count` folds anew: by visit, visits of twins made one, grades spread evenly over the folds.
 
-    Twins are looked for over all data sets together. What they have of folds is not read.
+    Twins are looked for over all data sets together. What they have of folds is not read. Photos of an official test
+    split get none, nor do those of the same eyes.
     """
-    return make_folds(join_twins(cases, cache=cache, workers=workers, progress=progress), count, seed)
+    joined = [case.in_fold(None) for case in join_twins(cases, cache=cache, workers=workers, progress=progress)]
+    apart = {case.visit for case in joined if is_official_test(case)}
+    made = {case.key: case for case in make_folds([case for case in joined if case.visit not in apart], count, seed)}
+    return [made.get(case.key, case) for case in joined]
 
 
 def join_twins(

@@ -108,7 +108,8 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
 def _needs_lesions(case: Case) -> bool:
     """Whether anything that is fixed here asks for the photo's lesion maps: outlined or absent lesions, edema risk."""
     labels = implied(case.labels)
-    return labels.dme is not None or any(not mask.is_absent for mask in labels.masks.values()) or _healthy(case)
+    outlined = any(not mask.is_absent for mask in labels.masks.values())
+    return labels.dme is not None or outlined or bool(case.labels.masks) or _healthy(case)
 
 
 def _healthy(case: Case) -> bool:
@@ -131,10 +132,11 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
     healthy = frozenset(absent if _healthy(case) else ())
+    # Absence that is a label counts as an empty mask, as in the scores; absence that a grade implies does not.
     truths = {
         code: found.home.area_in(mask.load(photo.height, photo.width)) >= 0.5
         for code, mask in masks.items()
-        if not mask.is_absent
+        if code in case.labels.masks or not mask.is_absent
     }
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
     exudates = exudate_logits(whole, close, card) if labels.dme is not None else None

@@ -29,11 +29,11 @@ def make_judge(recipe: Recipe, cases: list[Case]) -> Judge:
     card = Card.of(recipe)
     sought = set(card.structures) - {"OD"} or set(card.structures)
     sought |= {EITHER_EXUDATE} if {"EX", "SE"} <= sought else set()
-    rates = {**recipe.sampling.whole, **recipe.sampling.close}
-    masked = [case for case in cases if rates.get(case.dataset) and sought & set(case.labels.masks)]
+    asked = [case for case in cases if case.dataset in recipe.sampling.datasets()]
+    masked = [case for case in asked if sought & set(case.labels.masks)]
     # What a grade implies of masks is no mask to look for.
     plain = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"structures": ()})})
-    graded = [case for case in cases if rates.get(case.dataset) and serves(case.labels, "whole", plain)]
+    graded = [case for case in asked if serves(case.labels, "whole", plain)]
 
     def judge(network: Network) -> dict[str, float]:
         speed = bfloat16(recipe.training.precision)

@@ -33,6 +33,7 @@ from funduscope.training.experts import Usage
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, task_losses
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.resuming import LAST, keep_previous, newest
 from funduscope.training.samples import EpochOrder, Samples, draw_epoch
 from funduscope.vocabulary import DME_RISKS, GRADES
 
@@ -121,7 +122,7 @@ class Loop:
         journal = Journal(self.folder, self.state.epoch)
         settings = self.recipe.training
         last = settings.epochs if until is None else until
-        if last == 0:  # nothing is to be learned: the weights that it began with are judged and kept
+        if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: what it began with is judged
             self._end({"epoch": 0}, journal, time.monotonic(), say)
         while self.state.epoch < last and self.state.epoch - self.state.best_epoch < settings.patience:
             started = time.monotonic()
@@ -279,13 +280,13 @@ class Loop:
         groups = {"weights": self.average.state, "raw": self._plain().state_dict(), "optimizer": moments}
         groups["balance"] = self.balance.state_dict()
         progress = progress | {"average_steps": self.average.steps}
-        checkpoint.save(self.folder / "last.safetensors", self.recipe, groups, {}, progress)
+        keep_previous(self.folder)
+        checkpoint.save(self.folder / LAST, self.recipe, groups, {}, progress)
 
     def _resume(self, say: Callable[[str], None]) -> None:
-        path = self.folder / "last.safetensors"
-        if not path.is_file():
+        held = newest(self.folder, ("weights", "raw", "optimizer", "balance"))
+        if held is None:
             return
-        held = checkpoint.load(path, ("weights", "raw", "optimizer", "balance"))
         if held.recipe != self.recipe:
             raise TrainingError(
                 f"{self.folder} holds a run of another recipe: choose another folder, or the same settings."

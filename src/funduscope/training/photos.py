@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import left_over, placed, validation_fold
+from funduscope.data.folds import kept_apart, left_over, placed, validation_fold
 from funduscope.data.grouping import join_bare
+from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache
 from funduscope.photo import PhotoError
 from funduscope.recipe import Recipe
@@ -42,18 +41,9 @@ def split(cases: list[Case], fold: int | None) -> Split:
     )
 
 
-def share_of(cases: list[Case], share: float) -> list[Case]:
-    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
-    if share >= 1:
-        return cases
-    visits: dict[str, set[str]] = defaultdict(set)
-    for case in cases:
-        visits[case.dataset].add(case.visit)
-    kept: set[tuple[str, str]] = set()
-    for dataset, mine in visits.items():
-        order = sorted(mine, key=lambda visit: hashlib.sha256(visit.encode()).hexdigest())
-        kept |= {(dataset, visit) for visit in order[: max(1, round(share * len(order)))]}
-    return [case for case in cases if (case.dataset, case.visit) in kept]
+def on_every_photo(cases: list[Case]) -> Split:
+    """Nothing is kept to select or to test but what is nobody's to learn from: an official test split."""
+    return Split([case for case in cases if not kept_apart(case)], [], [])
 
 
 def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
@@ -86,12 +76,41 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
     used = [case for case in train if case.key in seen]
     if not used:
         given = ", ".join(sorted({case.dataset for case in train}))
-        asked = ", ".join(sorted({*recipe.sampling.whole, *recipe.sampling.close})) or "none"
+        asked = ", ".join(sorted(recipe.sampling.datasets())) or "none"
         raise TrainingError(
             f"Nothing that this recipe learns is known of the photos given ({given}); it samples {asked}: bring "
             "labels, or name the data set in sampling.whole."
         )
     return used
+
+
+def readable(cases: list[Case]) -> list[Case]:
+    """The photos but those of which a mask or a file of votes cannot be used, each of which is said: better now than
+    after the first epoch."""
+    kept = []
+    for case in cases:
+        try:
+            _check_masks(case)
+        except LabelError as error:
+            print(f"left out: {case.key}: {error}", file=sys.stderr)
+        else:
+            kept.append(case)
+    return kept
+
+
+def _check_masks(case: Case) -> None:
+    """Raises `LabelError` where scoring the photo would; a photo that cannot be read itself is scored as refused."""
+    for path in case.labels.votes.values():
+        read_votes(path)
+    masks = [mask for mask in (*case.labels.masks.values(), case.labels.negatives) if mask and not mask.is_absent]
+    if not masks:
+        return
+    try:
+        size = size_of(case.path)
+    except LabelError:
+        return
+    for mask in masks:
+        mask.load(*size)
 
 
 def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[list[Case], dict[str, Path]]:

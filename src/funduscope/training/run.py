@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -16,7 +17,7 @@ import torch
 from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.comparing import Progress
-from funduscope.data.folds import placed, write_folds
+from funduscope.data.folds import placed, share_of, write_folds
 from funduscope.evaluate import score_stream
 from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
@@ -29,10 +30,10 @@ from funduscope.training.distances import fit_distance
 from funduscope.training.distill import Teachers
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
-from funduscope.training.photos import Split, drawn, placed_anew, prepared, share_of, split
+from funduscope.training.photos import Split, drawn, on_every_photo, placed_anew, prepared, readable, split
 from funduscope.training.samples import draw_epoch
 from funduscope.training.sheet import draw_samples
-from funduscope.training.start import START, Start, check_like, check_unseen, first_network, named
+from funduscope.training.start import START, Start, check_like, check_weights, first_network, named
 
 
 def run(
@@ -57,9 +58,10 @@ def run(
         cases = placed(cases, held if goes_on else None)
     else:
         cases = placed_anew(cases, progress)
-    until = check_like(start.like, recipe, fold) if start.like is not None else recipe.training.epochs
-    parts = split(cases, fold) if start.like is None else Split(cases, [], [])
-    parts = replace(parts, train=share_of(parts.train, recipe.sampling.photos))
+    until = check_like(start, recipe, fold) if start.like is not None else None
+    parts = split(cases, fold) if start.like is None else on_every_photo(cases)
+    train = share_of(parts.train, recipe.sampling.photos)
+    parts = replace(parts, train=train, validation=readable(parts.validation))
     if fold is not None and not parts.test:
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
     if not parts.train:
@@ -68,8 +70,7 @@ def run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     _check_fold(folder, fold)
-    for weights in start.weights:
-        check_unseen(weights, parts.test, fold)
+    check_weights(start, parts.test, parts.validation, fold)
     if not goes_on:  # folds may be made anew in the data set: these are this run's
         write_folds(cases, held)
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
@@ -79,6 +80,7 @@ def run(
         raise RecipeError(str(error)) from error
     used = drawn(recipe, parts.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, parts, used, fold, start)
+    about |= {"until": until} if until is not None else {}
     _check_same(folder, about)
     train, files = prepared(recipe, parts.train, progress)
     unread = {case.key for case in parts.train} - {case.key for case in train}
@@ -92,8 +94,7 @@ def run(
     loop = Loop(recipe, network, parts.train, files, folder, judge, taught)
     loop.run(until=until, progress=progress)
     _note_memory(folder, loop.peak_mb())
-    named = {*recipe.sampling.whole, *recipe.sampling.close}
-    validation = [case for case in parts.validation if case.dataset in named]
+    validation = [case for case in parts.validation if case.dataset in recipe.sampling.datasets()]
     return _finish(folder, replace(parts, validation=validation), start.like, progress)
 
 
@@ -140,9 +141,11 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
         if not theirs.get("about", {}).get("calibration"):  # a stage on the way: nothing to take over, nor to be used
             return path
         card = Card.from_dict(theirs)
-        card = replace(card, about=card.about | {"fixed by": f"{like.parent.name}, the same procedure on fewer photos"})
-    seen_whole = held.recipe.sampling.whole or held.recipe.sampling.close
-    clinics = [[case for case in cases if case.dataset in seen_whole] for cases in (parts.train, validation)]
+        fixed = f"{like.parent.name}, the same procedure on fewer photos"
+        card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(like)})
+    sampling = held.recipe.sampling
+    seen = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
+    clinics = [[case for case in cases if case.dataset in seen] for cases in (parts.train, validation)]
     looking = Predictor(TorchRuntime(network, card, bfloat16=fast))
     distance = fit_distance(looking, clinics[0], clinics[1], progress)
     card = replace(card, distance=distance)
@@ -157,6 +160,13 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
         _score(scoring, validation, folder / "scores" / "validation", progress)
     _keep_dated(folder)
     return path
+
+
+def _models_of(best: Path) -> list[str]:
+    """The SHA-256 of every file by which a run can have been measured: its best checkpoint, and what was exported."""
+    export = best.with_name("export.json")
+    files = json.loads(export.read_text("utf-8"))["files"].values() if export.is_file() else ()
+    return [hashlib.sha256(best.read_bytes()).hexdigest(), *(file["sha256"] for file in files)]
 
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:

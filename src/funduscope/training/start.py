@@ -18,6 +18,7 @@ from funduscope.data.folds import fold_key, read_folds
 from funduscope.network.network import Network, build, with_imagenet
 from funduscope.recipe import Recipe
 from funduscope.training.loop import TrainingError
+from funduscope.training.resuming import newest
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,23 @@ class Start:
 START = Start()
 """ImageNet's weights, or none, as the recipe says."""
 
+BUILD = ("encoder", "decoder", "heads", "experts", "tasks")
+"""The parts of a recipe that its network is built from."""
 
-def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
+
+def check_like(start: Start, recipe: Recipe, fold: int | None) -> int:
     """How many epochs the run that is repeated kept; raises `TrainingError` where it is another procedure.
 
     A run without thresholds is one of several stages, repeated so that a next one can be begun from it.
     """
+    like = start.like
+    assert like is not None
     held = checkpoint.load(like)
     asked = recipe.model_copy(
         update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
     )
+    if start.init:  # the network is that of the weights in both
+        asked = _of_build(held.recipe, asked)
     if fold is not None:
         raise TrainingError("A run that repeats another on every photo keeps no fold away: leave the fold out.")
     if asked != held.recipe:
@@ -83,6 +91,13 @@ def check_like(like: Path, recipe: Recipe, fold: int | None) -> int:
             file=sys.stderr,
         )
     return int(held.progress["best_epoch"])
+
+
+def check_weights(start: Start, test: Sequence[Case], validation: Sequence[Case], fold: int | None) -> None:
+    """Refuses weights that know the photos to be tested on, and warns of those that know the validation photos."""
+    for weights in start.weights:
+        check_unseen(weights, test, fold)
+        warn_of_learned(weights, validation)
 
 
 def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
@@ -108,10 +123,7 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
         if theirs != fold:
             raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
         return
-    places = read_folds(listed)
-    visits = dict(places.values())  # of a photo that is not listed another one of the same visit may be
-    folds = {case.key: places.get(fold_key(case), ("", visits.get(case.visit, theirs)))[1] for case in test}
-    seen = [key for key, place in folds.items() if place != theirs]
+    seen = [key for key, place in _folds_there(listed, test, theirs).items() if place != theirs]
     if seen:
         raise TrainingError(
             f"{about.parent} learned from, or was chosen on, {len(seen)} of the {len(test)} photos that this run is to "
@@ -120,20 +132,50 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
         )
 
 
+def warn_of_learned(weights: Path, validation: Sequence[Case]) -> None:
+    """Weights that learned from a photo of this run's validation fold flatter what is chosen and fixed there."""
+    about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
+    if not (about.is_file() and listed.is_file()):
+        return
+    told = json.loads(about.read_text("utf-8"))
+    apart = (told["fold"], told.get("validation_fold"))
+    seen = [key for key, place in _folds_there(listed, validation, told["fold"]).items() if place not in apart]
+    if seen:
+        print(
+            f"warning: {about.parent} learned from {len(seen)} of the {len(validation)} photos that this run chooses "
+            f"its epoch and its thresholds on, or others of their visits, such as {seen[0]}: scores on these are too "
+            "good, and temperatures and thresholds fixed on them too sure.",
+            file=sys.stderr,
+        )
+
+
+def _folds_there(listed: Path, cases: Sequence[Case], unlisted: int | None) -> dict[str, int | None]:
+    """Key to fold in another run's folds.csv; of a photo that is not listed another one of the same visit may be."""
+    places = read_folds(listed)
+    visits = dict(places.values())
+    return {case.key: places.get(fold_key(case), ("", visits.get(case.visit, unlisted)))[1] for case in cases}
+
+
 def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> tuple[Recipe, Network]:
     """The network to start from. A folder that already holds a run knows which variant its encoder is."""
-    last = folder / "last.safetensors"
     starts = [checkpoint.load(path) for path in init]
     if starts:
-        recipe = _of_build(starts[0].recipe, recipe)
+        asked, recipe = recipe, _of_build(starts[0].recipe, recipe)
+        other = [name for name in BUILD if getattr(asked, name) != getattr(recipe, name)]
+        if [name for name in other if name != "encoder"] or asked.encoder.name != recipe.encoder.name:
+            print(
+                f"note: the network is that of {named(init[0])}; of the recipe {', '.join(other)} "
+                f"{'is' if len(other) == 1 else 'are'} not used.",
+                file=sys.stderr,
+            )
         for path, start in zip(init, starts, strict=True):
             if _of_build(start.recipe, recipe) != recipe:
                 raise TrainingError(
                     f"{named(path)} is built otherwise than {named(init[0])}: weights have a mean only where encoder, "
                     "decoder, heads, experts and tasks are the same."
                 )
-    if last.is_file():
-        held = checkpoint.load(last)
+    held = newest(folder)
+    if held is not None:
         asked = recipe.model_copy(
             update={"encoder": recipe.encoder.model_copy(update={"variant": held.recipe.encoder.variant})}
         )
@@ -149,8 +191,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> tuple[R
 
 def _of_build(theirs: Recipe, recipe: Recipe) -> Recipe:
     """The recipe, with the network of theirs."""
-    parts = ("encoder", "decoder", "heads", "experts", "tasks")
-    return recipe.model_copy(update={name: getattr(theirs, name) for name in parts})
+    return recipe.model_copy(update={name: getattr(theirs, name) for name in BUILD})
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

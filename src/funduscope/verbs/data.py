@@ -80,7 +80,7 @@ def folds(
     """Put photos into folds and write them as a CSV.
 
     Visits stay whole, photos that show one eye stay together though their names do not tell, and grades are spread
-    evenly; the same data and seed give the same folds.
+    evenly; the same data and seed give the same folds. IDRiD's official test split stays in none.
     """
     from collections import Counter
 
@@ -95,5 +95,7 @@ def folds(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folds(cases, out)
     sizes = Counter(case.fold for case in cases)
-    print(f"{len(cases)} photos in folds of {', '.join(str(sizes[fold]) for fold in range(count))}: {out}")
+    apart = f"; {sizes[None]} of an official test split in none" if sizes[None] else ""
+    placed = len(cases) - sizes[None]
+    print(f"{placed} photos in folds of {', '.join(str(sizes[fold]) for fold in range(count))}{apart}: {out}")
     return 0
