@@ -92,6 +92,22 @@ def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> Non
     assert nearer < findings.to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
 
 
+def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
+    findings = replace(_findings(), estimated=("optic_disc", "fovea"))
+
+    def warned(said: Corrections) -> list[str]:
+        told = seen_with(findings, {}, said).to_dict()["warnings"]
+        return [one["code"] for one in told if one["code"].endswith("ESTIMATED")]
+
+    assert warned(Corrections()) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"]
+    fovea = corrected(findings, Corrections(), {"what": "fovea", "points": [[210.0, 205.0]]})
+    assert warned(fovea) == ["OPTIC_DISC_ESTIMATED"]
+    both = corrected(findings, fovea, {"what": "optic_disc", "points": [[41.0, 199.0]]})
+    assert warned(both) == []
+    drawn = Corrections().with_mask("MA", np.zeros((SIDE, SIDE), bool))
+    assert warned(drawn) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"], "nobody placed them"
+
+
 def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
     findings = _findings()
     shown = seen_with(findings, {"MA": 0.3}, Corrections())
@@ -190,16 +206,16 @@ def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.Monk
     shelf.history("a").step(Corrections(grade=1))
     zipped = saving_view.as_zip
 
-    def breaks(kept: Iterable[Kept]) -> bytes:
-        zipped(kept)
+    def breaks(kept: Iterable[Kept], folder: str, first: int) -> bytes:
+        zipped(kept, folder, first)
         raise MemoryError
 
     monkeypatch.setattr(saving_view, "as_zip", breaks)
     with pytest.raises(MemoryError):
-        saving_view._zipped(shelf)
+        saving_view.zipped(shelf, shelf.corrected)
     assert shelf.unsaved
     monkeypatch.undo()
-    assert saving_view._zipped(shelf)
+    assert saving_view.zipped(shelf, shelf.corrected)
     assert not shelf.unsaved
 
 

@@ -58,16 +58,34 @@ class Corrections:
 
 @dataclass
 class History:
-    """The corrections of one photo as they are, and the steps that led there."""
+    """The corrections of one photo as they are, and the steps that led there.
+
+    taken_over: the last ones that came from a file in place of others.
+    """
 
     now: Corrections = field(default_factory=Corrections)
     before: list[Corrections] = field(default_factory=list)
+    taken_over: Corrections | None = None
 
     def step(self, after: Corrections) -> None:
         """Takes a step; a step that changes nothing is none."""
         if after != self.now:
             self.before = [*self.before, self.now][-MOST_STEPS:]
             self.now = after
+
+    def take_up(self, after: Corrections) -> None:
+        """Takes up what was saved before: a step where anything was done here, the beginning where nothing was."""
+        if self.now.any and after != self.now:
+            self.taken_over = after
+        if self.now.any or self.before:
+            self.step(after)
+        else:
+            self.now = after
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether what is here came from a file, in place of other corrections."""
+        return self.taken_over is not None and self.now == self.taken_over
 
     def undo(self) -> None:
         """Takes the last step back."""
@@ -91,7 +109,8 @@ def unpacked(data: bytes) -> np.ndarray:
 def seen_with(findings: Findings, thresholds: Mapping[str, float], corrections: Corrections) -> Findings:
     """The findings under other thresholds and with what a person corrected: lesions, rules and advice follow.
 
-    Grades and probabilities stay the model's own. Masks under unchanged thresholds are taken over.
+    A landmark that a person placed is no longer estimated. Grades and probabilities stay the model's own. Masks under
+    unchanged thresholds are taken over.
     """
     card = findings.card
     moved = {code: value for code, value in thresholds.items() if card.thresholds.get(code) != value}
@@ -101,19 +120,21 @@ def seen_with(findings: Findings, thresholds: Mapping[str, float], corrections: 
     same = [code for code in findings.codes if code not in moved and code not in held]
     masks = {code: findings.mask(code) for code in same}
     masks |= {code: unpacked(corrections.masks[code]) for code in held}
-    anatomy_stays = "OD" in same and corrections.disc_xy is None and corrections.fovea_xy is None
+    placed = {"optic_disc": corrections.disc_xy, "fovea": corrections.fovea_xy}
+    anatomy_stays = "OD" in same and not any(placed.values())
     return replace(
         findings,
         card=replace(card, thresholds={**card.thresholds, **moved}),
         disc_xy=corrections.disc_xy or findings.disc_xy,
         fovea_xy=corrections.fovea_xy or findings.fovea_xy,
+        estimated=tuple(name for name in findings.estimated if placed.get(name) is None),
         _masks=masks,
         _objects={code: findings.objects(code) for code in same} if anatomy_stays else {},
     )
 
 
 def corrected(shown: Findings, now: Corrections, edit: Mapping[str, Any]) -> Corrections:
-    """One step made in the photo. edit: `what` (draw, delete, optic_disc, fovea) with `code`, `points` or `at`.
+    """One step made in the photo. edit: `what` (draw, delete, optic_disc, fovea) with `code` and `points`.
 
     What comes from a browser is checked like any input; an edit that makes no sense changes nothing.
     """
@@ -159,17 +180,9 @@ def _draw(mask: np.ndarray, points: np.ndarray, radius_px: float) -> None:
 
 
 def _delete(mask: np.ndarray, point: np.ndarray) -> bool:
-    """Takes out the component nearest to a point, at most a fiftieth of the photo's width away; whether there was one.
-
-    A lesion's center of mass may lie beside it, where it is bent.
-    """
-    reach = max(2, mask.shape[1] // 50)
-    x, y = int(point[0]), int(point[1])
-    top, left = max(0, y - reach), max(0, x - reach)
-    rows, columns = np.nonzero(mask[top : y + reach + 1, left : x + reach + 1])
-    if len(rows) == 0:
+    """Takes out the component that holds the pixel at a point; whether there was one."""
+    x, y = (int(value) for value in np.minimum(point, (mask.shape[1] - 1, mask.shape[0] - 1)))
+    if not mask[y, x]:
         return False
-    nearest = np.hypot(rows + top - y, columns + left - x).argmin()
-    seed = int(columns[nearest]) + left, int(rows[nearest]) + top
-    cv2.floodFill(mask.view(np.uint8), None, seed, 0, flags=8)
+    cv2.floodFill(mask.view(np.uint8), None, (x, y), 0, flags=8)
     return True

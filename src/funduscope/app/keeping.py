@@ -1,6 +1,7 @@
 """Corrections as labels that `funduscope train` reads: IDRiD's layout for masks, and a table for everything.
 
-    A. Segmentation/1. Original Images/a. Training Set/IDRiD_001.png     the photo's pixels, upright, no metadata
+    A. Segmentation/1. Original Images/a. Training Set/IDRiD_001.jpg     the photo's pixels, upright, no metadata;
+                                      of a photo that came as an upright JPEG its own data, else a .png
     A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/1. Microaneurysms/IDRiD_001_MA.tif
     A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/known.csv
                                       of which structures a photo's masks are complete; nothing is known of the others
@@ -29,9 +30,12 @@ import numpy as np
 from PIL import Image
 
 from funduscope.app.corrections import Corrections
+from funduscope.app.plain_jpeg import START, plain_jpeg
 from funduscope.data.case import LabelError
 from funduscope.data.idrid import KNOWN_FILE, KNOWN_WORDS
 from funduscope.data.table import COLUMNS, NONE_WORD
+from funduscope.errors import PhotoError
+from funduscope.headers import read_header
 from funduscope.photo import Photo
 from funduscope.vocabulary import CODES
 
@@ -53,39 +57,61 @@ FOLDERS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Kept:
-    """One corrected photo. masks: of every structure that was looked at, (H, W) bool, as it should be."""
+    """One corrected photo. masks: of every structure that was looked at, (H, W) bool, as it should be.
+
+    data: the bytes of the file that the photo was read from, where they can still be had.
+    """
 
     photo: Photo
     corrections: Corrections
     masks: Mapping[str, np.ndarray]
+    data: bytes | None = None
 
 
-def files(kept: Iterable[Kept]) -> Iterator[tuple[str, bytes]]:
-    """Every file of the folder: its path in it and its bytes, one held at a time."""
+def files(kept: Iterable[Kept], first: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Every file of the folder: its path in it and its bytes, one held at a time. first: the first photo's number."""
     rows, letters, known = [], [], []
-    for number, one in enumerate(kept, start=1):
+    for number, one in enumerate(kept, start=first):
         name = f"IDRiD_{number:03d}"
-        yield f"{PHOTOS}/{name}.png", _png(one.photo.pixels)
+        suffix, picture = _picture(one)
+        path = f"{PHOTOS}/{name}{suffix}"
+        yield path, picture
         placed: dict[str, str] = {}
         for code, mask in one.masks.items():
             if mask.any():  # no file is how the layout says that there is none
                 placed[code] = f"{MASKS}/{_folder(code)}/{name}_{code}.tif"
                 yield placed[code], _tiff(mask)
         known.append({"image": name} | {code: KNOWN_WORDS[code in one.masks] for code in CODES})
-        rows.append(_row(f"{PHOTOS}/{name}.png", one, placed))
-        letters.append(_letter(f"{PHOTOS}/{name}.png", one, placed))
+        rows.append(_row(path, one, placed))
+        letters.append(_letter(path, one, placed))
     yield f"{MASKS}/{KNOWN_FILE}", _csv(("image", *CODES), known)
     yield TABLE, _csv(COLUMNS, rows)
     yield LETTER, json.dumps({"schema": SCHEMA, "photos": letters}, indent=1, ensure_ascii=False).encode()
 
 
-def as_zip(kept: Iterable[Kept]) -> bytes:
-    """The folder as one ZIP file. Its pictures are compressed already."""
+def as_zip(kept: Iterable[Kept], folder: str = "corrections", first: int = 1) -> bytes:
+    """The folder as one ZIP file, of that name in it. Its pictures are compressed already.
+
+    first: the number of the first photo, so that several such folders can be trained on together.
+    """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files(kept):
-            archive.writestr(f"corrections/{name}", data)
+        for name, data in files(kept, first):
+            archive.writestr(f"{folder}/{name}", data)
     return file.getvalue()
+
+
+def room(data: bytes | None, width: int, height: int) -> int:
+    """How many bytes a photo and what is said of it may take in what is saved. data: the file it was read from.
+
+    Rather too many: a PNG is hardly larger than its pixels, and five masks take far less than a bit a pixel.
+    """
+    beside = width * height // 8 + 10_000
+    if data is not None and data.startswith(START):
+        with suppress(PhotoError):
+            if read_header(data).orientation == 1:
+                return len(data) + beside
+    return 3 * width * height + beside
 
 
 def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
@@ -153,6 +179,16 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     table.writeheader()
     table.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
     return file.getvalue().encode()
+
+
+def _picture(one: Kept) -> tuple[str, bytes]:
+    """The photo as a file: its suffix and its bytes. What came as a JPEG takes several times as much as a PNG."""
+    plain = None if one.data is None else plain_jpeg(one.data)
+    if plain is not None:
+        with suppress(PhotoError):
+            if np.array_equal(Photo.open(plain).pixels, one.photo.pixels):
+                return ".jpg", plain
+    return ".png", _png(one.photo.pixels)
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from funduscope.app.answers import STYLE, escaped, show_first
 from funduscope.app.many_view import show_many
-from funduscope.app.one_view import show_one
+from funduscope.app.one_view import FROM_FILE, show_one
 from funduscope.app.reading import DEMO_PHOTO, demo_photo, model, read, small_picture
 from funduscope.app.saving_view import take_up
 from funduscope.app.serve import UPLOAD_MB
@@ -141,6 +141,7 @@ def _let_go(file_id: str) -> None:
 def _read_one(shelf: Shelf, data: bytes, name: str, glance: Glance | None) -> str | None:
     """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
     if data.startswith(ZIP):
+        st.session_state[FROM_FILE] = True
         return take_up(shelf, data, name)
     answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", glance)
     if isinstance(answer, Failure):

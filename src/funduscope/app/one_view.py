@@ -27,6 +27,10 @@ UNSAID: Final = -1
 """In a list of grades: nothing was said. (Streamlit takes None for an empty field.)"""
 
 
+FROM_FILE: Final = "corrections-from-file"
+"""In the session's state: corrections came from a file, and what the widgets said before counts no more."""
+
+
 def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
     """The view of the photo that was chosen last."""
     entry = _chosen(shelf, words)
@@ -53,6 +57,8 @@ def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
     with beside:
         if history.now.any:
             st.info(_corrected_line(history.now, words))
+        if history.is_taken_over:
+            st.info(words("correct.taken_over", {"undo": words("correct.undo")}))
         show_answers(found, words)
         if found["gradable"]["ok"]:
             _correct(entry.key, shown, history, words)
@@ -154,7 +160,7 @@ def _correct(key: str, shown: Findings, history: History, words: Words) -> None:
     now = history.now
     with st.expander(words("correct.title"), expanded=now.any):
         st.caption(words("correct.note"))
-        prefix = _follow(key, now, anew=False)
+        prefix = _follow(key, now, anew=st.session_state.pop(FROM_FILE, False))
         unsaid = words("correct.unsaid")
         grade = st.selectbox(
             words("correct.grade"),

@@ -52,12 +52,18 @@ _TEXTS: Final = {
 @cache
 def _component() -> Callable[..., Any]:
     """The component; registered once, for whatever session asks first."""
+    script, style = sources()
+    return component("funduscope_photo", html="<div data-host></div>", css=style, js=script)
+
+
+def sources() -> tuple[str, str]:
+    """The component's script, a module whose default export draws into a host, and its style."""
     own = resources.files("funduscope") / "app" / "viewer"
     shared = resources.files("funduscope") / "predict" / "viewer"
     parts = (shared / "viewer.js", own / "dom.js", own / "thresholds.js", own / "photo.js")
     script = "\n".join(part.read_text("utf-8") for part in parts)
     style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))
-    return component("funduscope_photo", html="<div data-host></div>", css=style, js=script)
+    return script, style
 
 
 def show_photo(

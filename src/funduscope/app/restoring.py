@@ -27,8 +27,8 @@ MOST_BYTES: Final = 2_000_000_000
 
 @dataclass(frozen=True)
 class Restored:
-    """One photo of the file. sha256: of the photo as it once came; data: of the saved pixels, a PNG file's bytes; size:
-    their width and height, and those of every mask."""
+    """One photo of the file. sha256: of the photo as it once came; data: the bytes of the saved picture's file; size:
+    its width and height, and those of every mask."""
 
     name: str
     sha256: str

@@ -24,9 +24,11 @@ def rings_of(findings: Findings, code: str) -> list[Rings]:
     labels, areas = np.asarray(labels), stats[1:, cv2.CC_STAT_AREA].astype(int)
     pixels = np.asarray(cv2.findNonZero(cut.view(np.uint8)), np.intp).reshape(-1, 2)
     middle = centers_of(pixels + np.array([left, top]), labels[pixels[:, 1], pixels[:, 0]] - 1, areas)
-    places = {(*middle[k], int(area)): k + 1 for k, area in enumerate(areas)}
+    places: dict[tuple[float, float, int], list[int]] = {}
+    for k, area in enumerate(areas):  # a dot in a ring can have the ring's center, and its area too
+        places.setdefault((*middle[k], int(area)), []).append(k + 1)
     held: dict[int, Rings] = {}
     for ring in trace(cut).rings:  # the points of a hole's edge, too, are pixels of the lesion around it
         x, y = ring[0, 0]
         held.setdefault(int(labels[y, x]), []).append(ring + np.array([left, top], np.int32))
-    return [held[places[one.x_px, one.y_px, one.area_px]] for one in findings.objects(code)]
+    return [held[places[one.x_px, one.y_px, one.area_px].pop(0)] for one in findings.objects(code)]

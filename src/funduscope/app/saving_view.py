@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.app.corrections import Corrections, History, seen_with
-from funduscope.app.keeping import Kept, as_zip, into_folder
+from funduscope.app.corrections import Corrections, seen_with
+from funduscope.app.keeping import Kept, as_zip, into_folder, room
 from funduscope.app.reading import read, reopened
 from funduscope.app.restoring import restored
+from funduscope.app.serve import UPLOAD_MB
 from funduscope.app.shelf import Shelf
 from funduscope.data.case import LabelError
 from funduscope.errors import PhotoError
 from funduscope.languages import Words
 from funduscope.predict.findings import Failure
 from funduscope.predict.report import printable
+
+MOST_BYTES: Final = UPLOAD_MB * 1_000_000
+"""Of one file to download: what is larger than an upload may be could not be taken up again."""
 
 
 def offer_saving(shelf: Shelf, words: Words) -> None:
@@ -27,21 +32,14 @@ def offer_saving(shelf: Shelf, words: Words) -> None:
         return
     with st.expander(words("save.title"), expanded=True):
         st.caption(words("save.note", {"count": len(corrected)}))
-        if any(shelf.entries[key].data is None and key not in shelf.opened for key in corrected):
+        if any(_is_let_go(shelf, key) for key in corrected):
             st.warning(words("save.let_go"))
-        st.download_button(
-            words("save.download"),
-            lambda: _zipped(shelf),
-            file_name="corrections.zip",
-            mime="application/zip",
-            on_click="ignore",
-            key="save-download",
-        )
+        _offer_zips(shelf, words)
         folder = st.text_input(words("save.folder"), key="save-folder", placeholder="~/corrections")
         if st.button(words("save.into_folder"), key="save-button", disabled=not folder.strip()):
             said: dict[str, Corrections] = {}
             try:
-                place = into_folder(_kept(shelf, said), Path(folder.strip()))
+                place = into_folder(_kept(shelf, corrected, said), Path(folder.strip()))
             except LabelError:
                 st.error(words("save.not_empty"))
             except OSError as error:
@@ -52,10 +50,49 @@ def offer_saving(shelf: Shelf, words: Words) -> None:
                 st.code(f"funduscope train spine --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
 
 
+def _offer_zips(shelf: Shelf, words: Words) -> None:
+    """One button, or several where one file would be too large to be dropped again."""
+    parts, first = in_parts(shelf), 1
+    if len(parts) > 1:
+        st.caption(words("save.parts", {"count": len(parts), "mb": UPLOAD_MB}))
+    for number, keys in enumerate(parts, start=1):
+        values = {"number": number, "count": len(parts)}
+        folder = "corrections" if len(parts) == 1 else f"corrections-{number}"
+        st.download_button(
+            words("save.download") if len(parts) == 1 else words("save.part", values),
+            partial(zipped, shelf, keys, folder, first),
+            file_name=f"{folder}.zip",
+            mime="application/zip",
+            on_click="ignore",
+            key=f"save-download-{number}",
+        )
+        first += len(keys)
+
+
+def in_parts(shelf: Shelf, most_bytes: int = MOST_BYTES) -> list[list[str]]:
+    """The corrected photos whose pixels can still be had, in as many files as it takes for each to stay below so many
+    bytes. A photo that is larger by itself has a file of its own.
+    """
+    parts: list[list[str]] = []
+    left = 0
+    for key in shelf.corrected:
+        if _is_let_go(shelf, key):
+            continue
+        entry = shelf.entries[key]
+        needed = room(entry.data, *_size(entry.found))
+        if needed > left:
+            parts.append([])
+            left = most_bytes
+        parts[-1].append(key)
+        left -= needed
+    return parts
+
+
 def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
     """Takes up corrections that were saved: each photo comes with them, or is in the session already.
 
-    data: of a ZIP file; what is wrong with it is refused like a photo. The key of the first photo, None without any.
+    Where it has other corrections there, those of the file are one step more, which can be undone. data: of a ZIP file;
+    what is wrong with it is refused like a photo. The key of the first photo, None without any.
     """
     first = None
     try:
@@ -72,7 +109,7 @@ def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
                 says = "the corrections are of a photo of another size; expected those of this one: choose that file"
                 shelf.refuse(Failure(printable(one.name), "E_LABELS", says))
                 continue
-            shelf.histories[key] = History(one.corrections)
+            shelf.history(key).take_up(one.corrections)
             shelf.saved[key] = one.corrections
             first = first or key
     except PhotoError as error:
@@ -80,29 +117,37 @@ def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
     return first
 
 
+def _is_let_go(shelf: Shelf, key: str) -> bool:
+    return shelf.entries[key].data is None and key not in shelf.opened
+
+
 def _size(found: Mapping[str, Any]) -> tuple[int, int]:
     return found["photo"]["width"], found["photo"]["height"]
 
 
-def _zipped(shelf: Shelf) -> bytes:
-    """The file to download; what it holds counts as saved once all of it was made."""
+def zipped(shelf: Shelf, keys: Iterable[str], folder: str = "corrections", first: int = 1) -> bytes:
+    """The file to download, of these photos; what it holds counts as saved once all of it was made.
+
+    folder: its name in the file. first: the number of its first photo.
+    """
     said: dict[str, Corrections] = {}
-    data = as_zip(_kept(shelf, said))
+    data = as_zip(_kept(shelf, keys, said), folder, first)
     shelf.saved.update(said)
     return data
 
 
-def _kept(shelf: Shelf, said: dict[str, Corrections]) -> Iterator[Kept]:
-    """Every corrected photo whose pixels can still be had, one at a time, with the masks of what was looked at.
+def _kept(shelf: Shelf, keys: Iterable[str], said: dict[str, Corrections]) -> Iterator[Kept]:
+    """Those of the photos whose pixels can still be had, one at a time, with the masks of what was looked at.
 
     said: gets the corrections of each.
     """
-    for key in shelf.corrected:
-        opened = shelf.opened.get(key) or reopened(shelf.entries[key])
+    for key in keys:
+        entry = shelf.entries[key]
+        opened = shelf.opened.get(key) or reopened(entry)
         if opened is None:
             continue
         now = shelf.histories[key].now
         shown = seen_with(opened.findings, shelf.thresholds.get(key, {}), now)
         masks = {code: shown.mask(code) for code in shown.codes if code in now.looked_at}
-        yield Kept(opened.findings.photo, now, masks)
+        yield Kept(opened.findings.photo, now, masks, entry.data)
         said[key] = now

@@ -44,13 +44,16 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
     red, green, blue = color_of(code, palette)
     objects = shown.objects(code)
     is_lesion = code in LESIONS
-    paths = [_path(rings) for rings in rings_of(shown, code)[:MOST_DRAWN]]
+    outlined = rings_of(shown, code)
+    paths = [_path(rings) for rings in outlined[:MOST_DRAWN]]
     rows = [
         {
             "id": f"{code}-{number}",
             "code": code,
             "x": round(one.x_px, 1),
             "y": round(one.y_px, 1),
+            # A pixel of its own, by which it is deleted: the center of a ring or an arc is none.
+            "pixel": outlined[number][0][0, 0].tolist(),
             "area": one.area_px,
             "fovea_dd": None if one.nearest_fovea_dd is None else round(one.nearest_fovea_dd, 2),
             "quadrant": one.quadrant,

@@ -229,8 +229,13 @@ class PhotoPage {
       return row;
     }));
     this.none.hidden = rows.length > 0;
-    const still = this.chosen && data.lesions.find((one) => one.code === this.chosen.code && Math.hypot(one.x - this.chosen.x, one.y - this.chosen.y) < 3);
-    this.choose(still || null, false);
+    this.choose(this.chosen && this.again(this.chosen), false);
+  }
+
+  /* A lesion of before among those of now. A dot in a ring has the ring's center: the area tells them apart. */
+  again({ code, x, y, area }) {
+    const near = this.data.lesions.filter((one) => one.code === code && Math.hypot(one.x - x, one.y - y) < 3);
+    return near.sort((a, b) => Math.abs(a.area - area) - Math.abs(b.area - area))[0] || null;
   }
 
   choose(one, isShown) {
@@ -368,7 +373,9 @@ class PhotoPage {
 
   removeChosen() {
     const one = this.chosen;
-    if (one && this.data.editable) this.edit({ what: "delete", code: one.code, points: [[one.x, one.y]] });
+    if (!one || !this.data.editable) return;
+    this.edit({ what: "delete", code: one.code, points: [one.pixel] });
+    this.choose(null, false);  // it is gone: nothing else at its place takes its turn
   }
 
   edit(what) {

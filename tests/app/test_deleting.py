@@ -1,0 +1,115 @@
+"""A lesion that was chosen is the one that is deleted: rings with a dot inside, arcs around nothing of their own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from funduscope.app.corrections import Corrections, corrected, seen_with
+from funduscope.app.scene import scene
+from funduscope.framing import Home
+from funduscope.languages import Words
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+from funduscope.vocabulary import CODES
+
+SIDE = 600
+EMPTY_GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+
+
+def _outlined(exudates: np.ndarray) -> Findings:
+    """A gray photo in which these pixels are outlined as hard exudates."""
+    planes = {code: np.zeros((SIDE, SIDE), np.float32) for code in CODES}
+    planes["EX"][exudates] = 0.9
+    photo = Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8))
+    card = Card(whole_px=SIDE, close_px=SIDE)
+    return Findings(photo, Home(0, 0, SIDE, SIDE, SIDE, SIDE), card, "0" * 64, frame_probs=planes)
+
+
+def _shape(*circles: tuple[int, int]) -> np.ndarray:
+    """Circles around the middle as (radius, thickness); a thickness of -1 fills one."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    for radius, thickness in circles:
+        cv2.circle(mask, (300, 300), radius, 1, thickness)
+    return mask > 0
+
+
+RING, DOT = _shape((60, 9)), _shape((5, -1))
+ARC = RING.copy()
+ARC[:, 300:] = False
+EVEN_RING, EVEN_DOT = np.zeros((2, SIDE, SIDE), bool)
+EVEN_RING[100:110, 100:110] = True
+EVEN_RING[101:109, 101:109] = False
+EVEN_DOT[102:108, 102:108] = True
+
+
+def _without(findings: Findings, row: dict[str, Any]) -> np.ndarray:
+    """The mask after the lesion of a row was deleted as the browser does it."""
+    edit = {"what": "delete", "code": row["code"], "points": [row["pixel"]]}
+    return seen_with(findings, {}, corrected(findings, Corrections(), edit)).mask("EX")
+
+
+@pytest.mark.parametrize(("around", "inside"), [(RING, DOT), (ARC, DOT), (EVEN_RING, EVEN_DOT)])
+def test_what_was_chosen_goes_and_what_lies_inside_stays(around: np.ndarray, inside: np.ndarray) -> None:
+    findings = _outlined(around | inside)
+    rows = json.loads(json.dumps(scene(findings, "standard", Corrections())))["lesions"]
+    assert len(rows) == 2
+    left = [_without(findings, row) for row in rows]
+    wanted = [inside, around]  # the larger comes first; a ring and a dot of one area in either order
+    if not np.array_equal(left[0], inside):
+        assert around.sum() == inside.sum()
+        wanted.reverse()
+    assert all(np.array_equal(mask, want) for mask, want in zip(left, wanted, strict=True))
+
+
+@pytest.mark.parametrize("shape", [RING, ARC])
+def test_a_bent_lesion_is_deleted_however_far_its_center_lies(shape: np.ndarray) -> None:
+    findings = _outlined(shape)
+    (row,) = scene(findings, "standard", Corrections())["lesions"]
+    assert not shape[int(row["y"]), int(row["x"])]
+    assert not _without(findings, row).any()
+    beside = {"what": "delete", "code": "EX", "points": [[row["x"], row["y"]]]}
+    assert corrected(findings, Corrections(), beside) == Corrections(), "where nothing is, nothing is deleted"
+
+
+def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
+    pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+    from funduscope.app.photo_view import _spoken, sources
+
+    findings, words = _outlined(RING | DOT), Words("en")
+
+    def drawn(said: Corrections, stamp: str) -> dict[str, Any]:
+        more = {"picture": EMPTY_GIF, "stamp": stamp, "language": "en", "canUndo": said.any, "unsaved": False}
+        live = {"words": _spoken(words), "thresholds": [], "planes": {}, "home": [0, 0, SIDE]}
+        return scene(seen_with(findings, {}, said), "standard", said) | more | live
+
+    script, style = sources()
+    page = browser.new_page()
+    page.set_content(f"<style>{style}</style><div id='place'><div data-host></div></div>")
+    page.add_script_tag(type="module", content=script.replace("export default function", "window.show = function"))
+    page.wait_for_function("Boolean(window.show)")
+    page.evaluate("""() => {
+        const parentElement = document.getElementById("place");
+        window.sent = [];
+        window.draw = (data) => { show({ data, parentElement, setTriggerValue: (_, edit) => sent.push(edit) }); };
+    }""")
+    page.evaluate("data => draw(data)", drawn(Corrections(), "1"))
+    on_screen = "svg => (({ x, y }) => [x, y])(new DOMPoint(360.5, 300.5).matrixTransform(svg.getScreenCTM()))"
+    x, y = page.locator("svg[data-photo]").evaluate(on_screen)  # of a pixel of the ring
+    page.mouse.click(x, y)
+    assert page.locator("tr[data-row=EX-0]").get_attribute("aria-current") == "true"
+    page.locator("svg[data-photo]").focus()
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    (edit,) = page.evaluate("sent")
+    said = corrected(findings, Corrections(), edit)
+    assert np.array_equal(seen_with(findings, {}, said).mask("EX"), DOT)
+    page.evaluate("data => draw(data)", drawn(said, "2"))
+    assert page.locator("tr[data-row]").count() == 1
+    assert page.locator("tr[aria-current]").count() == 0, "the dot is chosen by nobody"
+    page.close()

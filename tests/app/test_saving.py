@@ -1,0 +1,202 @@
+"""What is saved can be taken up again: small enough, without what a camera wrote, and undone where it replaces."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.app import saving_view
+from funduscope.app.corrections import Corrections
+from funduscope.app.keeping import Kept, as_zip
+from funduscope.app.plain_jpeg import plain_jpeg
+from funduscope.app.restoring import restored
+from funduscope.app.saving_view import in_parts, take_up, zipped
+from funduscope.app.shelf import Entry, Opened, Shelf
+from funduscope.data.drawn import draw_eye
+from funduscope.data.sources import read_data
+from funduscope.framing import frame
+from funduscope.languages import LANGUAGES, Words
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+
+PIXELS = draw_eye(3, width_px=700).pixels
+NOTED = b"Meier, Anna"
+
+
+def _file(kind: str, orientation: int = 1, mode: str = "RGB", *, progressive: bool = False) -> bytes:
+    """The eye as a file whose metadata name somebody, before the picture and behind it."""
+    exif, file, image = Image.Exif(), io.BytesIO(), Image.fromarray(PIXELS).convert(mode)
+    exif[0x0112], exif[0x010E] = orientation, NOTED.decode()
+    if kind == "PNG":
+        image.save(file, kind, exif=exif)
+        return file.getvalue()
+    image.save(file, kind, exif=exif, comment=NOTED, icc_profile=NOTED * 9, quality=90, progressive=progressive)
+    return file.getvalue() + NOTED
+
+
+def _picture_in(data: bytes) -> tuple[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (name,) = (name for name in archive.namelist() if "Original Images" in name)
+        return Path(name).suffix, archive.read(name)
+
+
+@pytest.mark.parametrize(
+    ("data", "suffix"),
+    [
+        (_file("JPEG"), ".jpg"),
+        (_file("JPEG", progressive=True), ".jpg"),
+        (_file("JPEG", mode="L"), ".jpg"),
+        (_file("JPEG", mode="CMYK"), ".jpg"),
+        (_file("JPEG", orientation=6), ".png"),
+        (_file("PNG"), ".png"),
+    ],
+)
+def test_a_saved_photo_has_its_pixels_and_nothing_that_a_camera_wrote(data: bytes, suffix: str) -> None:
+    photo = Photo.open(data, name="eye")
+    assert NOTED in data
+    saved = as_zip([Kept(photo, Corrections(grade=2), {}, data)])
+    assert NOTED not in saved
+    found, picture = _picture_in(saved)
+    assert found == suffix
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), photo.pixels)
+    one = next(restored(saved))
+    assert np.array_equal(Photo.open(one.data).pixels, photo.pixels)
+    if suffix == ".jpg":
+        assert len(saved) < len(data) + 3_000, "no larger than what came, though it holds labels too"
+
+
+def test_a_torn_jpeg_is_not_taken_apart() -> None:
+    whole = _file("JPEG", progressive=True)
+    for length in range(2, len(whole) - len(NOTED), 997):
+        assert plain_jpeg(whole[:length]) is None
+    assert plain_jpeg(b"no picture") is None
+
+
+def _shelf_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """A session of as many corrected photos, every other one from a PNG, with a lesion in each."""
+    shelf, again = Shelf(), {}
+    for number in range(count):
+        kind = ".png" if number % 2 else ".jpg"
+        pixels = np.roll(PIXELS, number, axis=1)
+        data = cv2.imencode(kind, pixels[..., ::-1])[1].tobytes()
+        photo = Photo.open(data, name=f"{number}{kind}")
+        home = frame(photo, 256).home
+        findings = Findings(photo, home, Card(), "0" * 64, frame_probs={"MA": np.zeros((256, 256), np.float32)})
+        key = photo.sha256
+        again[key] = Opened(findings, b"")
+        shelf.put(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
+        mask = np.zeros(pixels.shape[:2], bool)
+        mask[50 : 60 + number, 70:80] = True
+        shelf.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))
+    monkeypatch.setattr(saving_view, "reopened", lambda entry: again[entry.key])
+    return shelf
+
+
+def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = _shelf_of(7, monkeypatch)
+    assert in_parts(shelf) == [shelf.corrected]
+    most = 3_000_000
+    parts = in_parts(shelf, most)
+    assert len(parts) > 1
+    assert [key for part in parts for key in part] == shelf.corrected
+    fresh, first = Shelf(), 1
+    fresh.entries.update(shelf.entries)
+    for number, keys in enumerate(parts):
+        saved = zipped(shelf, keys, f"corrections-{number}", first)
+        assert len(saved) <= most
+        first += len(keys)
+        take_up(fresh, saved, "corrections.zip")
+        with zipfile.ZipFile(io.BytesIO(saved)) as archive:
+            archive.extractall(tmp_path)
+    assert not shelf.unsaved
+    for key in shelf.corrected:
+        assert fresh.history(key).now == shelf.history(key).now
+    folders = sorted(tmp_path.iterdir())
+    assert len(folders) == len(parts)
+    for given in (folders, [folder / "labels.csv" for folder in folders]):
+        assert len(read_data(given)) == 7, "a training takes all of them together"
+
+
+def test_a_photo_that_was_let_go_makes_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = _shelf_of(3, monkeypatch)
+    gone = shelf.corrected[0]
+    shelf.entries[gone].data = None
+    shelf.opened.pop(gone, None)
+    assert in_parts(shelf, 1) == [[key] for key in shelf.corrected if key != gone]
+
+
+def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = _shelf_of(2, monkeypatch)
+    one, other = shelf.corrected
+    saved = zipped(shelf, [one, other])
+    old = shelf.history(one).now
+    newer = Corrections(grade=4, fovea_xy=(10.0, 12.0))
+    shelf.history(one).step(newer)
+    take_up(shelf, saved, "corrections.zip")
+    assert shelf.history(one).now == old
+    assert shelf.history(one).is_taken_over
+    assert not shelf.history(other).is_taken_over, "they are the same"
+    assert not shelf.unsaved
+    shelf.history(one).undo()
+    assert shelf.history(one).now == newer
+    assert not shelf.history(one).is_taken_over
+    assert shelf.unsaved, "the page asks before it is left"
+
+
+def _script() -> None:
+    from funduscope.app.main import show
+
+    show()
+
+
+@pytest.fixture
+def page() -> AppTest:
+    opened = AppTest.from_function(_script, default_timeout=180).run()
+    if not hasattr(opened, "file_uploader"):
+        pytest.skip("this Streamlit's AppTest uploads no files")
+    return opened
+
+
+def _dropped(page: AppTest, name: str, data: bytes) -> None:
+    page.file_uploader[0].set_value([(name, data, "application/octet-stream")])
+    page.run()
+    assert not page.exception
+
+
+def test_the_page_says_so_and_its_lists_follow(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _file("JPEG")
+    _dropped(page, "eye.jpg", data)
+    shelf = page.session_state.shelf
+    (key,) = shelf.entries
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(1).run()
+    said: Callable[[], str] = lambda: " ".join(str(one.value) for one in page.info)  # noqa: E731
+    _dropped(page, "corrections.zip", as_zip([Kept(Photo.open(data), Corrections(grade=3), {}, data)]))
+    assert shelf.history(key).now == Corrections(grade=3)
+    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    for language in LANGUAGES:
+        page.selectbox(key="language").set_value(language).run()
+        words = Words(language)
+        assert words("correct.taken_over", {"undo": words("correct.undo")}) in said()
+    assert [one.label for one in page.get("download_button") if "save-download" in one.proto.id] == [
+        words("save.download")
+    ]
+    monkeypatch.setattr(saving_view, "in_parts", lambda _: [[key], [key]])
+    page.run()
+    assert not page.exception
+    assert words("save.parts", {"count": 2, "mb": 200}) in " ".join(str(one.value) for one in page.caption)
+    shelf.history(key).undo()
+    assert shelf.history(key).now == Corrections(grade=1)
