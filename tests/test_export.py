@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from funduscope import checkpoint, export
+from funduscope.data.case import Case, Labels
 from funduscope.data.drawn import draw_eye
 from funduscope.loading import load
 from funduscope.network.network import build
+from funduscope.parity import ParityError
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import TorchRuntime
@@ -86,12 +91,20 @@ def test_the_small_weights_rebuild_the_model(run: Path, exported: list[Path]):
     after.network()
 
 
-def test_a_model_that_came_out_otherwise_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def fresh(run: Path, tmp_path: Path) -> Path:
+    """The same run before anything was exported."""
     for name in ("best.safetensors", "run.json"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def bent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network is written with other grades than it has."""
     written = export.write_onnx
 
-    def bent(network, card, path):
+    def write_bent(network, card, path):
         with torch.no_grad():
             network.heads["grade"].linear.bias += torch.arange(5.0)
         try:
@@ -100,10 +113,96 @@ def test_a_model_that_came_out_otherwise_is_refused(run: Path, tmp_path: Path, m
             with torch.no_grad():
                 network.heads["grade"].linear.bias -= torch.arange(5.0)
 
-    monkeypatch.setattr(export, "write_onnx", bent)
+    monkeypatch.setattr(export, "write_onnx", write_bent)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("bent")
+def test_a_model_that_came_out_otherwise_is_refused(fresh: Path):
+    before = _content(fresh)
     with pytest.raises(export.ExportError, match="differs from torch"):
-        export.export_run(tmp_path)
-    assert not (tmp_path / "model.onnx").exists()
+        export.export_run(fresh)
+    assert _content(fresh) == before
+
+
+@pytest.mark.usefixtures("bent")
+def test_photos_that_would_be_refused_are_compared_all_the_same(
+    run: Path, fresh: Path, exported: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    """To a refusal both models answer nothing, which is no parity."""
+
+    def blurred(seed: int, width_px: int):
+        return SimpleNamespace(pixels=cv2.GaussianBlur(draw_eye(seed, width_px=width_px).pixels, (0, 0), 25))
+
+    assert not load(run / "model.onnx")(blurred(5, 720).pixels).gradable_ok
+    monkeypatch.setattr(export, "draw_eye", blurred)
+    with pytest.raises(export.ExportError, match="differs from torch"):
+        export.export_run(fresh)
+
+
+def test_nothing_is_compared_on_photos_without_an_eye(run: Path, exported: list[Path]):
+    predictor, eye = load(run / "model.onnx"), draw_eye(1, width_px=480).pixels
+    black = np.zeros_like(eye)
+    assert export.compare(predictor, predictor, [black, eye, black]).photos == 1
+    with pytest.raises(ParityError, match="shows an eye"):
+        export.compare(predictor, predictor, [black, black])
+
+
+def test_an_export_that_breaks_off_leaves_the_accepted_one(
+    fresh: Path, exported: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for path in exported:
+        (fresh / path.name).write_bytes(path.read_bytes())
+    before = _content(fresh)
+    monkeypatch.setattr(export, "quantize", full)
+    with pytest.raises(OSError, match="No space"):
+        export.export_run(fresh)
+    assert _content(fresh) == before
+    load(fresh)
+
+
+def test_where_int8_is_refused_none_of_other_weights_stays(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_):
+        raise export.ExportError("INT8 loses too much.")
+
+    (fresh / "model.int8.onnx").write_bytes(b"of an earlier export")
+    (fresh / "export.json").write_text(json.dumps({"files": {"model.onnx": {"sha256": "0" * 64}}}))
+    monkeypatch.setattr(export, "_accept", refused)
+    with pytest.raises(export.ExportError, match="was accepted and stays"):
+        export.export_run(fresh)
+    left = {"best.safetensors", "run.json", "model.onnx", "model.safetensors", "export.json"}
+    assert _content(fresh).keys() == left
+    load(fresh)
+
+
+def test_photos_that_cannot_be_read_are_named_and_others_taken(
+    fresh: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path_factory.mktemp("photos")
+    cases = []
+    for number in range(20):
+        path, fold = folder / f"{number}.png", 1 + number % 2  # 1 selects in a run that leaves out fold 0
+        Image.fromarray(draw_eye(number, width_px=420).pixels).save(path)
+        cases.append(Case(f"table/{number}", "table", str(number), path, str(number), Labels(grade=number % 5), fold))
+    for number in (2, 3, 4):
+        cases[number].path.write_bytes(b"")
+    export.export_run(fresh, cases)
+    report = json.loads((fresh / "export.json").read_text())
+    assert report["float32 against torch"]["photos"] == 8  # of ten
+    told = capsys.readouterr().err
+    assert [number for number in range(20) if f"table/{number}:" in told] == [2, 3, 4]
+    for case in cases:
+        case.path.write_bytes(b"")
+    before = _content(fresh)
+    with pytest.raises(export.ExportError, match="can be read"):
+        export.export_run(fresh, cases)
+    assert _content(fresh) == before
 
 
 def test_landmarks_and_gates_are_compared_too():

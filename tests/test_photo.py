@@ -388,6 +388,67 @@ def test_every_orientation_is_upright(kind: str, orientation: int, tmp_path: Pat
         assert furthest(Photo.open(saved(stored, "TIFF", tiffinfo={274: orientation}, **packing)), PICTURE) == 0
 
 
+def exif_block(*entries: tuple[int, int, int, int], cut: int = 0) -> bytes:
+    """A big-endian EXIF block of entries (tag, kind, count, the four bytes of the value), without its last bytes."""
+    directory = b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    block = b"MM\0*" + struct.pack(">IH", 8, len(entries)) + directory + bytes(4)
+    return block[: len(block) - cut]
+
+
+ON_ITS_SIDE = (274, 3, 1, 6 << 16)
+DAMAGED_BLOCKS = {
+    "a text beyond the block": exif_block((270, 2, 5000, 60_000), ON_ITS_SIDE),
+    "a text longer than anything": exif_block((270, 2, 0xFFFFFFFF, 8), ON_ITS_SIDE),
+    "cut after its entries": exif_block(ON_ITS_SIDE, cut=4),
+    "cut within a later entry": exif_block(ON_ITS_SIDE, (306, 2, 20, 100), cut=9),
+}
+
+
+@pytest.mark.parametrize("block", DAMAGED_BLOCKS.values(), ids=DAMAGED_BLOCKS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_damage_elsewhere_in_the_metadata_leaves_no_photo_on_its_side(kind: str, block: bytes) -> None:
+    stored = Image.fromarray(PICTURE).transpose(Image.Transpose.ROTATE_90)
+    data = saved(stored, kind, exif=b"Exif\0\0" + block)
+    assert furthest(Photo.open(data), PICTURE) <= (40 if kind == "JPEG" else 0)
+    nonsense = saved(stored, kind, exif=b"Exif\0\0" + exif_block((274, 3, 1, 99 << 16)))
+    assert Photo.open(nonsense).pixels.shape == (360, 300, 3)
+
+
+def with_segments(data: bytes, *segments: bytes) -> bytes:
+    """The JPEG with these bytes right behind its first marker."""
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def app1(block: bytes) -> bytes:
+    return b"\xff\xe1" + (len(block) + 8).to_bytes(2, "big") + b"Exif\0\0" + block
+
+
+def test_the_first_of_several_metadata_blocks_counts() -> None:
+    sideways, upside_down = app1(exif_block(ON_ITS_SIDE)), app1(exif_block((274, 3, 1, 3 << 16)))
+    stored = saved(Image.fromarray(PICTURE).transpose(Image.Transpose.ROTATE_90), "JPEG")
+    for segments in ((sideways, upside_down), (app1(b"none"), sideways, upside_down)):
+        assert furthest(Photo.open(with_segments(stored, *segments)), PICTURE) <= 40
+
+
+@pytest.mark.parametrize(("segments", "code"), [
+    (b"\xff" * 100_000_000, "E_TRUNCATED"),
+    (b"\xff\xe0\0\2" * 20_000_000, "E_CORRUPT"),
+    (b"\xff\xd0" * 40_000_000, "E_CORRUPT"),
+    (app1(exif_block(*[(270, 2, 1, 0)] * 5000)) * 1000, "E_TRUNCATED"),
+], ids=["fill", "segments", "markers", "metadata"])  # fmt: skip
+def test_a_jpeg_that_is_long_for_nothing_is_refused(segments: bytes, code: str) -> None:
+    assert code_of(b"\xff\xd8" + segments) == code
+    assert code_of(b"\xff\xd8" + segments + b"\xff\xd9") == "E_CORRUPT"
+
+
+def test_fill_and_many_segments_are_no_damage() -> None:
+    data = picture("JPEG")
+    expected = Photo.open(data).pixels
+    remarks = b"\xff\xfe\0\5ok." * 15_000
+    for more in (b"\xff" * 50, remarks, b"\xff\xff" + remarks):
+        assert np.array_equal(Photo.open(with_segments(data, more)).pixels, expected)
+
+
 def test_metadata_stays_behind() -> None:
     exif = Image.Exif()
     exif[0x013B] = "Jane Doe"
@@ -472,6 +533,18 @@ def test_arrays_and_bytes() -> None:
         assert code_of(wrong) == "E_FORMAT"
     with pytest.raises(TypeError, match="int"):
         Photo.open(3)  # type: ignore[arg-type]
+
+
+def test_a_photo_is_its_own() -> None:
+    """A camera's buffer that is filled again, or a drawing in what was given out, changes no photo."""
+    buffer = PICTURE.copy()
+    photo = Photo.open(buffer)
+    buffer[:] = 0
+    assert np.array_equal(photo.pixels, PICTURE)
+    assert buffer.flags.writeable
+    for opened in (photo, Photo.open(picture()), Photo.open(Image.fromarray(PICTURE))):
+        with pytest.raises(ValueError, match="read-only"):
+            opened.pixels[0] = 0
 
 
 def test_real_photographs_open(shared: Path) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,11 @@ from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
 from funduscope.network.routing import traced
 from funduscope.parity import MOST_DIFFERENCE, compare
-from funduscope.photo import Photo
+from funduscope.photo import Photo, PhotoError
 from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
+from funduscope.settings import Sampling
 
 OPSET = 17
 LEAST_EQUAL = 0.98
@@ -46,9 +49,12 @@ IN_BRANCHES = "experts stand in branches, which are not quantized: they compute 
 CALIBRATION_PHOTOS = 40
 CHECK_PHOTOS = 12
 
+FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"
+
 
 class ExportError(RuntimeError):
-    """A model that came out other than it went in; the message says by how much. Nothing is left of it."""
+    """A model that came out other than it went in, or that could not be checked; the message says by how much, or why.
+    Nothing is left of it."""
 
 
 class _Flat(nn.Module):
@@ -64,14 +70,50 @@ class _Flat(nn.Module):
 
 def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder, and
-    export.json: what was measured.
+    export.json: what was measured, and the files' SHA-256.
 
     cases: with them INT8 is calibrated on the run's training photos and checked on its validation photos, scores
-    included; without them both on drawn eyes. Raises `ExportError` where parity fails; a float32 model that was
-    accepted stays where only INT8 was refused.
+    included; without them both on drawn eyes. Photos that cannot be read are named on stderr, and others take their
+    place. Raises `ExportError` where parity fails, `ParityError` where no photo shows an eye: what an earlier export
+    wrote then stays as it was. A float32 model that was accepted is written where only INT8 was refused.
     """
     held = checkpoint.load(run / "best.safetensors")
     network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
+    training, checking = _chosen(run, held.recipe.sampling, cases)
+    report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
+    check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
+    images = list(_images(training, CALIBRATION_PHOTOS, card, seed=2))
+    if not check or not images:
+        raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
+    # Until it is accepted a model lies where nobody takes it for the run's.
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=run) as place:
+        folder = Path(place)
+        # Whether a photo is refused is judged without the model: of refused ones, any two models would be equal.
+        plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT)), refuses=False)
+        parity = compare(Predictor(TorchRuntime(network, card), refuses=False), plain, check)
+        report["float32 against torch"] = vars(parity)
+        if not parity.holds:
+            raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed: {MOST_DIFFERENCE}, equal labels.")
+        small_path = quantize(folder / FLOAT, folder / SMALL, images)
+        refused = None
+        try:
+            small = Predictor(OnnxRuntime(small_path), refuses=False)
+            report["int8 against float32"] = _accept(small, plain, checking, check)
+            # The file's own card says it, too; here it is read by whoever asks why so little became of the experts.
+            if "int8" in small.card.about:
+                report["int8 note"] = small.card.about["int8"]
+        except ExportError as error:
+            refused = report["int8 refused"] = str(error)
+            small_path.unlink()
+        checkpoint.save_small(folder / WEIGHTS, held)
+        paths = _published(folder, run, report)
+    if refused:
+        raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
+    return paths
+
+
+def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
+    """Photos to calibrate INT8 on, and to check on; none where there are no cases."""
     about = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
     cases, fold = placed(cases, run / "folds.csv") if cases else [], about.get("fold")
     validating = selected_on(run, about, cases)
@@ -79,40 +121,22 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
         validating = validation_fold(fold, cases)
     # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
     # enough for all of them round the many coarsely for the sake of the few.
-    rates = held.recipe.sampling.whole or held.recipe.sampling.close
+    rates = sampling.whole or sampling.close
     sets = {name for name, rate in rates.items() if rate >= max(rates.values()) / 2}
     training = [case for case in cases if case.fold not in (None, fold, validating) and case.dataset in sets]
-    checking = [case for case in cases if case.fold == validating]
-    float_path = write_onnx(network, card, run / "model.onnx")
-    report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
-    check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
-    plain = Predictor(OnnxRuntime(float_path))
-    parity = compare(Predictor(TorchRuntime(network, card)), plain, check)
-    report["float32 against torch"] = vars(parity)
-    if not parity.holds:
-        float_path.unlink()
-        raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed are {MOST_DIFFERENCE} and equal labels.")
-    small_path = quantize(
-        float_path, run / "model.int8.onnx", list(_images(training, CALIBRATION_PHOTOS, card, seed=2))
-    )
-    refused = None
-    try:
-        small = Predictor(OnnxRuntime(small_path))
-        report["int8 against float32"] = _accept(small, plain, checking, check)
-        # The file's own card says it, too; here it is read by whoever asks why so little became of the experts.
-        if "int8" in small.card.about:
-            report["int8 note"] = small.card.about["int8"]
-    except ExportError as error:
-        refused = report["int8 refused"] = str(error)
-        small_path.unlink()
-    weights_path = run / "model.safetensors"
-    checkpoint.save_small(weights_path, held)
-    paths = [path for path in (float_path, small_path, weights_path) if path.is_file()]
-    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths}
-    (run / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    if refused:
-        raise ExportError(f"{refused} The float32 model was accepted and stays: {float_path}.")
-    return [*paths, run / "export.json"]
+    return training, [case for case in cases if case.fold == validating]
+
+
+def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
+    """Moves what was accepted into the run folder, the report with the files' SHA-256 last; the paths there."""
+    made = [folder / name for name in (FLOAT, SMALL, WEIGHTS) if (folder / name).is_file()]
+    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in made}
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    # The files of an earlier report would count as damaged once they are replaced; and its INT8 file, which is of other
+    # weights, must not stay where none was accepted in its place.
+    for name in (REPORT, SMALL):
+        (run / name).unlink(missing_ok=True)
+    return [path.replace(run / path.name) for path in (*made, folder / REPORT)]
 
 
 def write_onnx(network: Network, card: Card, path: Path) -> Path:
@@ -234,26 +258,24 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     chosen = [case for case in checking if case.dataset in ("idrid-A", "idrid-B", "exudates", "srahim", "table")]
     chosen = chosen or checking
     scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
-    equal = _labels_equal(*scores)
-    losses = {name: _value(scores[0], name) - _value(scores[1], name) for name in _compared(scores[0])}
+    equal, graded = _labels_told(*scores)
+    losses = {name: scores[0].value(*name) - scores[1].value(*name) for name in _compared(scores[0])}
     worst = {" ".join(name): round(loss, 4) for name, loss in losses.items()}
-    # Of fewer than 50 photos one alone is more than the share: one may differ.
-    graded = sum("grade" in photo.row for photo in scores[0].photos)
-    if not graded and not losses:
+    if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
         return _accept(small, plain, [], check)
-    if round((1 - equal) * graded) > max(1, (1 - LEAST_EQUAL) * graded) or not all(
-        loss <= MOST_LOSS for loss in losses.values()
-    ):
+    # Of fewer than 50 photos one alone is more than the share: one may differ.
+    too_many = round((1 - equal) * graded) > max(1, (1 - LEAST_EQUAL) * graded)
+    if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
     return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
 
 
-def _labels_equal(first: Scores, second: Scores) -> float:
-    pairs = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if "grade" in a.row]
-    if not pairs:
-        return 1.0
+def _labels_told(first: Scores, second: Scores) -> tuple[float, int]:
+    """The share of graded photos with equal labels, and how many were answered: two refusals are no equal labels."""
     names = ("predicted_grade", "predicted_dme")
-    return float(np.mean([all(a.get(name) == b.get(name) for name in names) for a, b in pairs]))
+    rows = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if "grade" in a.row]
+    told = [[(a.get(name), b.get(name)) for name in names] for a, b in rows if not (a["refused"] and b["refused"])]
+    return (float(np.mean([all(a == b for a, b in pairs) for pairs in told])) if told else 1.0), len(told)
 
 
 def _compared(scores: Scores) -> Iterator[tuple[str, str, str]]:
@@ -276,10 +298,6 @@ def _compared(scores: Scores) -> Iterator[tuple[str, str, str]]:
                     yield dataset, state, score
 
 
-def _value(scores: Scores, name: tuple[str, str, str]) -> float:
-    return scores.value(*name)
-
-
 def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np.ndarray]:
     """Pictures for checking and calibrating: photos spread over the data sets, or drawn eyes.
 
@@ -287,8 +305,7 @@ def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np
     """
     rng = np.random.default_rng(seed)
     if cases:
-        picked = [cases[i] for i in rng.permutation(len(cases))[:count]]
-        photos: Iterator[np.ndarray] = (Photo.open(case.path).pixels for case in picked)
+        photos = islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)
     else:
         photos = (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
     for pixels in photos:
@@ -298,6 +315,15 @@ def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np
         close = frame(pixels, card.close_px).image
         yield cv2.resize(close, (card.whole_px, card.whole_px), interpolation=cv2.INTER_AREA)[None]
         yield close[None]
+
+
+def _readable(cases: list[Case]) -> Iterator[np.ndarray]:
+    """The photos that can be read; the others are named on stderr."""
+    for case in cases:
+        try:
+            yield Photo.open(case.path).pixels
+        except PhotoError as error:
+            print(f"left out: {case.key}: {error}", file=sys.stderr)
 
 
 def _sha256(path: Path) -> str:

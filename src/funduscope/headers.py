@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,9 @@ MAX_SCANS: Final = 100
 
 MAX_CHUNKS: Final = 200_000
 """PNG chunks walked before a file is taken for a trick (8 KiB chunks would make 1.6 GB)."""
+
+MAX_SEGMENTS: Final = 20_000
+"""JPEG markers walked before a file is taken for a trick (full segments would make 1.3 GB)."""
 
 MAX_METADATA_BYTES: Final = 8_000_000
 """What a file's compressed texts and color profile may come to, once expanded, and a TIFF's tags."""
@@ -97,14 +101,14 @@ def _damaged(kind: str, detail: str) -> PhotoError:
 
 # The next marker inside entropy-coded data: 0xFF00 is a stuffed byte, 0xFFD0-D7 are restarts, 0xFFFF is fill.
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_FILL: Final = re.compile(rb"\xff*(?=\xff)")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The marker segments (marker, payload) up to the end-of-image marker, which must be there."""
     at, scans = 2, 0
-    while True:
-        while data[at : at + 2] == b"\xff\xff":
-            at += 1
+    for _ in range(MAX_SEGMENTS):
+        at = filled.end() if (filled := _FILL.match(data, at)) else at
         if len(data) < at + 2:
             raise _cut_short("JPEG", "its end marker is missing")
         if data[at] != 0xFF:
@@ -130,10 +134,11 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             if found is None:
                 raise _cut_short("JPEG", "its end marker is missing")
             at = found.start()
+    raise _damaged("JPEG", f"more than {MAX_SEGMENTS} segments")
 
 
 def _jpeg(data: bytes) -> Header:
-    size, orientation, scans = None, 1, 0
+    size, orientation, scans = None, None, 0
     for marker, payload in _jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if marker not in (0xC0, 0xC1, 0xC2):
@@ -141,7 +146,7 @@ def _jpeg(data: bytes) -> Header:
             if size is not None or len(payload) < 6:
                 raise _damaged("JPEG", "its frame header")
             size = struct.unpack(">BHHB", payload[:6])
-        elif marker == 0xE1 and payload.startswith(b"Exif\0\0") and orientation == 1:
+        elif marker == 0xE1 and payload.startswith(b"Exif\0\0") and orientation is None:
             orientation = _exif_orientation(payload[6:])
         elif marker == 0xDA:
             scans += 1
@@ -150,7 +155,7 @@ def _jpeg(data: bytes) -> Header:
     bits, height, width, samples = size
     if samples not in (1, 3, 4):
         raise _rare("JPEG", f"{samples} color components", "1, 3 or 4")
-    return Header("JPEG", width, height, bits, samples, 1, orientation, data)
+    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data)
 
 
 # --- PNG --------------------------------------------------------------------------------------------------------
@@ -179,7 +184,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png(data: bytes) -> Header:
-    shape, pages, orientation, expanded = None, 1, 1, 0
+    shape, pages, orientation, expanded = None, 1, None, 0
     kept = [data[:8]]
     for name, start, end in _png_chunks(data):
         if name in _PNG_KEPT:
@@ -188,7 +193,7 @@ def _png(data: bytes) -> Header:
             shape = struct.unpack(">IIBB", data[start : start + 10])
         elif name == b"acTL" and end - start >= 4:
             pages = int.from_bytes(data[start : start + 4], "big")
-        elif name == b"eXIf":
+        elif name == b"eXIf" and orientation is None:
             orientation = _exif_orientation(data[start:end])
         elif name in (b"zTXt", b"iTXt", b"iCCP"):
             expanded += _expanded_size(name, data[start:end])
@@ -197,16 +202,12 @@ def _png(data: bytes) -> Header:
     if shape is None or shape[3] not in _PNG_SAMPLES:
         raise _damaged("PNG", "its header")
     width, height, bits, color = shape
-    return Header("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation, b"".join(kept))
+    return Header("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation or 1, b"".join(kept))
 
 
 def _too_much_metadata(kind: str) -> PhotoError:
-    limit = MAX_METADATA_BYTES // 10**6
-    return PhotoError(
-        "E_METADATA",
-        f"the {kind}'s texts, tags or color profile come to more than {limit} MB; expected"
-        " mostly pixels: save it again without metadata",
-    )
+    came = f"the {kind}'s texts, tags or color profile come to more than {MAX_METADATA_BYTES // 10**6} MB"
+    return PhotoError("E_METADATA", f"{came}; expected mostly pixels: save it again without metadata")
 
 
 def _expanded_size(name: bytes, payload: bytes) -> int:
@@ -233,21 +234,27 @@ _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 327
 _STRAIGHT_ALPHA: Final = 2  # as in tag 338; 0 is a channel of no meaning, 1 transparency already multiplied into colors
 
 
+def _directory(data: bytes) -> tuple[str, range]:
+    """The byte order, and where each entry of the first directory begins; struct.error where there is none."""
+    order = "<" if data[:2] == b"II" else ">"
+    at = struct.unpack_from(order + "I", data, 4)[0]
+    count = struct.unpack_from(order + "H", data, at)[0]
+    return order, range(at + 2, at + 2 + 12 * count, 12)
+
+
 def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
     """The first directory's integer tags, and where the next directory lies (0: there is none).
 
     Raises PhotoError where a tag reaches beyond the data or all of them together are too large.
     """
-    order = "<" if data[:2] == b"II" else ">"
     try:
-        at = struct.unpack_from(order + "I", data, 4)[0]
-        count = struct.unpack_from(order + "H", data, at)[0]
-        following = struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
+        order, entries = _directory(data)
+        following = struct.unpack_from(order + "I", data, entries.stop)[0]
     except struct.error:
         raise _cut_short("TIFF", "its directory is missing") from None
     tags: dict[int, tuple[int, ...]] = {}
     total = 0
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
+    for entry in entries:
         tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
         size = _TIFF_TYPES.get(kind, 1) * values
         start = entry + 8 if size <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]
@@ -261,15 +268,19 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
     return tags, following
 
 
-def _exif_orientation(blob: bytes) -> int:
-    """The orientation in an EXIF block; 1 (upright) where the block says none or cannot be read."""
+def _exif_orientation(blob: bytes) -> int | None:
+    """The orientation in an EXIF block, 1 (upright) where it says none; None where it is no such block."""
     if blob[:4] not in (b"II*\0", b"MM\0*"):
-        return 1
-    try:
-        value = _tiff_tags(blob)[0].get(274, (1,))
-    except PhotoError:
-        return 1
-    return value[0] if value and 1 <= value[0] <= 8 else 1
+        return None
+    said = 1
+    with suppress(struct.error):  # damage around the one tag that counts must not leave a photo on its side
+        order, entries = _directory(blob)
+        for entry in entries:
+            tag, kind, values = struct.unpack_from(order + "HHI", blob, entry)
+            if tag == 274 and kind in _TIFF_INTEGERS and values == 1:
+                value = struct.unpack_from(order + _TIFF_INTEGERS[kind], blob, entry + 8)[0]
+                said = value if 1 <= value <= 8 else said
+    return said
 
 
 def _tiff(data: bytes) -> Header:
@@ -288,11 +299,8 @@ def _tiff(data: bytes) -> Header:
     if compression not in _COMPRESSIONS or color not in (0, 1, 2, 3, 5, 6) or samples > 4:
         raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")
     if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and color == 0):
-        raise PhotoError(
-            "E_DEPTH",
-            "the TIFF's values are floating point, signed or inverted; expected whole numbers"
-            " of 8 or 16 bits: convert it",
-        )
+        came = "the TIFF's values are floating point, signed or inverted"
+        raise PhotoError("E_DEPTH", f"{came}; expected whole numbers of 8 or 16 bits: convert it")
     if bits == 16 and (samples == 2 or color not in (1, 2) or (samples > 1 and first(284, 1) != 1)):
         raise _rare("TIFF", "16 bits in separate planes, or neither grey nor RGB", "RGB or grey, pixel by pixel")
     if samples == 2 and extra == 1:
@@ -305,8 +313,7 @@ def _tiff(data: bytes) -> Header:
     tile = first(322, 0) * first(323, 0)
     if tile > max(4 * width * height, 1 << 22):
         raise _damaged("TIFF", "its tiles are far larger than its picture")
-    orientation = first(274, 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
+    orientation = first(274, 1) if 1 <= first(274, 1) <= 8 else 1
     upright = data if orientation == 1 else _marked_upright(data)
     pages, is_clear = 2 if following else 1, extra == _STRAIGHT_ALPHA
     return Header("TIFF", width, height, bits, samples, pages, orientation, upright, is_clear)
@@ -314,10 +321,9 @@ def _tiff(data: bytes) -> Header:
 
 def _marked_upright(data: bytes) -> bytes:
     """The same TIFF with the orientation tag of its first directory set to 1."""
-    order = "<" if data[:2] == b"II" else ">"
+    order, entries = _directory(data)
     changed = bytearray(data)
-    at = struct.unpack_from(order + "I", data, 4)[0]
-    for entry in range(at + 2, at + 2 + 12 * struct.unpack_from(order + "H", data, at)[0], 12):
+    for entry in entries:
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag == 274 and kind in _TIFF_INTEGERS:
             struct.pack_into(order + _TIFF_INTEGERS[kind], changed, entry + 8, 1)

@@ -5,17 +5,17 @@ torch is imported only where there is nothing but a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from funduscope.predict.card import Card
 from funduscope.predict.ensemble import Ensemble
-from funduscope.predict.figures import measured
+from funduscope.predict.figures import ENDING, measured
 from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import ModelError, OnnxRuntime, Runtime, TorchRuntime
+from funduscope.predict.runtime import ModelError, OnnxRuntime, Runtime, TorchRuntime, digest_of
 
 Model = str | Path
 
@@ -34,8 +34,8 @@ def load(model: Model | Sequence[Model] | None = None, *, threads: int = 0) -> P
 
     model: None for the shipped one; an ONNX file; a run folder (its model.onnx, else its best.safetensors, which needs
     torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice to the
-    runtime. Scores beside the model go into its card (predict/figures.py). Raises `ModelError` or, for damaged weights,
-    `checkpoint.CheckpointError`.
+    runtime. Scores beside the model go into its card (predict/figures.py). Raises `ModelError`, with the code E_HASH
+    where the file is not the one that is named beside it, or, for damaged weights, `checkpoint.CheckpointError`.
     """
     if model is None or isinstance(model, str | Path):
         return Predictor(_runtime(model, threads))
@@ -67,7 +67,9 @@ def _runtime(model: Model | None, threads: int) -> Runtime:
         path = _of_run(path)
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
-    return _torch_runtime(path, threads) if path.suffix == ".safetensors" else _onnx_runtime(path, threads)
+    if path.suffix == ".safetensors":
+        return _torch_runtime(path, threads)
+    return _onnx_runtime(path, threads, _exported(path))
 
 
 def _shipped(threads: int) -> Runtime:
@@ -75,13 +77,36 @@ def _shipped(threads: int) -> Runtime:
         if not path.is_file():
             says = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", says)
-        return _onnx_runtime(path, threads)
+        return _onnx_runtime(path, threads, _measured_ones(path))
 
 
-def _onnx_runtime(path: Path, threads: int) -> Runtime:
-    runtime = OnnxRuntime(path, threads)
+def _onnx_runtime(path: Path, threads: int, wanted: frozenset[str]) -> Runtime:
+    runtime = OnnxRuntime(path, threads, wanted)
     runtime.card = measured(runtime.card, path, runtime.sha256)
     return runtime
+
+
+def _exported(path: Path) -> frozenset[str]:
+    """The SHA-256 of a model's file by the export.json beside it; none where that is not there or does not name it."""
+    try:
+        return frozenset({str(_json(path.with_name("export.json"))["files"][path.name]["sha256"])})
+    except (OSError, ValueError, LookupError, TypeError):
+        return frozenset()
+
+
+def _measured_ones(path: Path) -> frozenset[str]:
+    """The SHA-256 of the model that the scores beside a file are of, and of the one that they stand for; none where no
+    scores are there. They are written after the model that ships: `python -m benchmarks.figures --write`."""
+    try:
+        about = _json(path.with_suffix(ENDING))["about"]
+        named = [about.get("stands for"), *(one["sha256"] for one in about["models"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()
+    return frozenset(str(one) for one in named if one is not None)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
 
 
 def _of_run(folder: Path) -> Path:
@@ -104,6 +129,7 @@ def _torch_runtime(path: Path, threads: int) -> Runtime:
         ) from error
     if threads:
         torch.set_num_threads(threads)
+    digest = digest_of(path, _exported(path))
     held = checkpoint.load(path)
     try:
         # A run that was stopped has weights, but nothing was fixed on validation photos yet.
@@ -111,6 +137,5 @@ def _torch_runtime(path: Path, threads: int) -> Runtime:
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error
     runtime = TorchRuntime(held.network(), card)
-    with path.open("rb") as file:
-        runtime.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    runtime.sha256 = digest
     return runtime

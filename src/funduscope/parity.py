@@ -14,14 +14,18 @@ MOST_DIFFERENCE = 1e-3
 """Of a probability, of a router's share, and of a landmark's place over the photo's width."""
 
 
+class ParityError(RuntimeError):
+    """Two forms of a model that could not be compared; the message says why."""
+
+
 @dataclass(frozen=True)
 class Parity:
     """How far two forms of a model are apart.
 
-    most_difference: of any probability. labels_equal: share of photos with the same grade and DME risk. most_landmark:
-    the largest distance of disc center or fovea over the photo's width, infinite where only one form has it.
-    most_gate: the largest difference of a router's share. most_cam: of a class activation map at any place, over the
-    map's largest value. All three are 0 where a model has none.
+    photos: how many both answered. most_difference: of any probability. labels_equal: share of those photos with the
+    same grade and DME risk. most_landmark: the largest distance of disc center or fovea over the photo's width,
+    infinite where only one form has it. most_gate: the largest difference of a router's share. most_cam: of a class
+    activation map at any place, over the map's largest value. All three are 0 where a model has none.
     """
 
     photos: int
@@ -39,10 +43,16 @@ class Parity:
 
 
 def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
-    """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels."""
-    most, landmark, gate, cam, equal = 0.0, 0.0, 0.0, 0.0, 0
+    """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels.
+
+    A photo that is refused says nothing of either and is not counted. Raises `ParityError` where none is answered.
+    """
+    most, landmark, gate, cam, equal, answered = 0.0, 0.0, 0.0, 0.0, 0, 0
     for image in photos:
         a, b = first(image), second(image)
+        if not (a.gradable_ok and b.gradable_ok):
+            continue
+        answered += 1
         for name in ("grade_probs", "dme_probs"):
             if getattr(a, name) is not None:
                 most = max(most, float(np.abs(getattr(a, name) - getattr(b, name)).max()))
@@ -55,7 +65,9 @@ def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Pa
         for task in a.cams.keys() | b.cams.keys():
             cam = max(cam, _maps_apart(a.cams.get(task), b.cams.get(task)))
         equal += (a.grade, a.dme) == (b.grade, b.dme)
-    return Parity(len(photos), most, equal / len(photos), landmark, gate, cam)
+    if not answered:
+        raise ParityError(f"None of the {len(photos)} photos shows an eye: there is nothing to compare on them.")
+    return Parity(answered, most, equal / answered, landmark, gate, cam)
 
 
 def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,7 @@ LIMITS: Final = Limits()
 class Photo:
     """A photograph, upright: `pixels` (H, W, 3) uint8 RGB, C-contiguous, without metadata.
 
+    What `open` gives is nobody else's and read-only: findings tell and draw it long after it was looked at.
     `name` is the file's name with its suffix ("photo" where there is none); `sha256` is the hex digest of the bytes as
     they came (of shape and pixels for arrays and PIL images); `notes` are remarks on how it was read.
     """
@@ -94,6 +95,7 @@ class Photo:
         else:
             raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}")
         pixels, notes = _decoded(data, limits)
+        pixels.setflags(write=False)
         return Photo(pixels, name or "photo", hashlib.sha256(data).hexdigest(), notes)
 
 
@@ -147,7 +149,12 @@ def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
             f"the array is {pixels.dtype} of shape {pixels.shape}; expected uint8 RGB of shape (H, W, 3): convert it",
         )
     _check_size(pixels.shape[1], pixels.shape[0], limits)
-    pixels = np.ascontiguousarray(pixels)
+    return _of_own(np.array(pixels, order="C"), name)  # a copy: callers fill their buffers again
+
+
+def _of_own(pixels: np.ndarray, name: str) -> Photo:
+    """The photo of an array (H, W, 3) uint8, C-contiguous, that nobody else holds."""
+    pixels.setflags(write=False)
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     return Photo(pixels, name, digest.hexdigest())
@@ -163,8 +170,7 @@ def _from_pil(image: Image.Image, name: str, limits: Limits) -> Photo:
         raise
     except Exception as error:  # whatever a lazily decoded picture can raise is the picture's fault
         raise _undecodable(error) from None
-    photo = _from_array(_upright(pixels, orientation), name, limits)
-    return Photo(photo.pixels, name, photo.sha256, notes)
+    return replace(_of_own(_upright(pixels, orientation), name), notes=notes)
 
 
 def _one_bit() -> PhotoError:

@@ -15,7 +15,7 @@ from funduscope.paper.beside import Asked, Papers
 from funduscope.photo import Photo
 from funduscope.predict.explain import SHOWN, TASK_OF
 from funduscope.predict.findings import Failure, Findings
-from funduscope.predict.folder import SUMMARY, Drawn, Written, answers, new_folder, open_results
+from funduscope.predict.folder import SUMMARY, Drawn, Written, answers, internal, new_folder, open_results
 from funduscope.predict.outline import Traced
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import TorchRuntime
@@ -59,18 +59,11 @@ def predict_all(
         stream = answers(answer, paths)
         for path, said in stream if as_json else tracked(stream, "Reading", len(paths)):
             bare = bare or (isinstance(said, Findings) and _lacks_maps(said))
-            try:
-                last = put(path, said)
-            except FileExistsError as error:
-                last = said.to_dict(), None
-                complain(f"{path}: {error}")
-                failed += 1
-                if papers and isinstance(said, Findings):
-                    papers.answered(said)
+            last = put(path, said)
             if "error" in last[0]:
                 refused = Failure(last[0]["photo"]["name"], **last[0]["error"])
                 if papers:
-                    papers.refused(refused)
+                    _on_paper(papers, refused, said if "schema" in last[0] else refused)
                 complain(f"{path}: {refused.code}: {refused.says}")
                 failed += 1
             if as_json:
@@ -81,6 +74,20 @@ def predict_all(
     if folder and not as_json:
         _conclude(folder, len(paths), failed, last)
     return 1 if failed else 0
+
+
+def _on_paper(papers: Papers, refused: Failure, said: Findings | Failure) -> None:
+    """The page of a photo without results: with the answer where there is one, and only its folder was not free."""
+    if isinstance(said, Findings):
+        try:
+            papers.answered(said)
+        except OSError:
+            raise
+        except Exception as error:
+            refused = internal(Path(refused.photo_name), error)
+        else:
+            return
+    papers.refused(refused)
 
 
 def _from_weights(answer: Callable[[Photo], Findings]) -> Beside | None:
@@ -130,7 +137,13 @@ def _drop_empty(folder: Path) -> None:
 
 
 def _only_said(path: Path, said: Findings | Failure) -> Written:
-    return said.to_dict(), None
+    """What is said where nothing is written. As there, a photo's lesions are measured only now, and may cost it."""
+    try:
+        found = said.to_dict()
+        json.dumps(found, allow_nan=False)
+    except Exception as error:
+        found = internal(path, error).to_dict()
+    return found, None
 
 
 def _conclude(folder: Path, count: int, failed: int, last: tuple[dict[str, Any], Path | None]) -> None:

@@ -185,6 +185,29 @@ def test_a_photo_that_cannot_be_written_costs_one_photo_too(
     assert [(row["error"], row["folder"]) for row in rows(tmp_path / "out")] == [("E_INTERNAL", ""), ("", "b")]
 
 
+def test_a_photo_too_large_to_measure_costs_one_photo_with_and_without_a_folder(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.predict.findings import Findings
+
+    measure = Findings.to_dict
+
+    def fails_for_a(self: Findings):
+        if self.photo.name == "a.jpg":
+            raise MemoryError("secret")
+        return measure(self)
+
+    monkeypatch.setattr(Findings, "to_dict", fails_for_a)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    (tmp_path / "taken" / "a").mkdir(parents=True)
+    (tmp_path / "taken" / "a" / "thesis.docx").write_text("years of work")
+    for place in ((), ("--out", tmp_path / "free"), ("--out", tmp_path / "taken")):
+        code, out, err = command("predict", *photos, "--model", tiny, "--json", *place)
+        assert code == 1
+        assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_INTERNAL", None]
+        assert "secret" not in out + err
+
+
 def test_a_broken_model_ends_the_run_with_its_sentence(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -328,16 +351,79 @@ def test_two_runs_into_one_folder_end_alike(command: Command, tiny: Path, save_e
     assert run() == run()
 
 
+def test_a_photo_named_by_another_path_replaces_its_own_results(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_eye(tmp_path / "p1" / "eye.jpg")
+    save_eye(tmp_path / "p2" / "eye.jpg", 400)
+    monkeypatch.chdir(tmp_path)
+    assert command("predict", "p1", "p2", "--model", tiny, "--out", tmp_path / "out")[0] == 0
+    before, table = {path.name for path in (tmp_path / "out").iterdir()}, rows(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "p2")
+    for photos in (("../p1", "."), (tmp_path / "p1" / "eye.jpg", tmp_path / "p1" / ".." / "p2" / "eye.jpg")):
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == before
+        assert rows(tmp_path / "out") == table
+
+
+def test_a_photo_that_is_named_twice_is_read_once(save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    a, b = save_eye(tmp_path / "in" / "a.jpg"), save_eye(tmp_path / "in" / "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert gather([b, "in", tmp_path / "in", a, "in/../in/a.jpg"]) == [b, Path("in/a.jpg")]
+    assert gather(["gone.jpg", tmp_path / "gone.jpg", "a\0b.jpg", "a\0b.jpg"]) == [Path("gone.jpg"), Path("a\0b.jpg")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_within_a_folder_are_photos_of_their_own(save_eye: Save, tmp_path: Path):
+    a = save_eye(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "b.jpg").symlink_to(a)
+    assert gather([tmp_path / "in", a]) == [a, tmp_path / "in" / "b.jpg"]
+
+
+def test_the_summary_of_earlier_runs_is_kept_and_brought_up_to_date(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    a, b, c, d = (save_eye(tmp_path / f"{name}.jpg", 360 + 10 * i) for i, name in enumerate("abcd"))
+    out, other = tmp_path / "out", make_model(tmp_path / "other.onnx", seed=1)
+    assert command("predict", a, b, "--model", tiny, "--out", out)[0] == 0
+    first = rows(out)
+    assert command("predict", c, d, "--model", tiny, "--out", out)[0] == 0
+    assert [row["folder"] for row in rows(out)] == ["a", "b", "c", "d"]
+    assert rows(out)[:2] == first
+    before = rows(out)
+    assert command("predict", b, "--model", other, "--out", out)[0] == 0
+    after, found = rows(out), json.loads((out / "b" / "findings.json").read_text("utf-8"))
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False, True, True]
+    assert after[1]["p0"] == str(found["probabilities"][0])
+    assert command("predict", save_eye(tmp_path / "e.jpg"), "--model", tiny, "--out", out)[0] == 0
+    assert [row["folder"] for row in rows(out)] == ["a", "b", "c", "d", "e"]
+
+
+def test_one_photo_leaves_a_table_of_somebody_else_alone(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    theirs = tmp_path / "out" / "summary.csv"
+    theirs.parent.mkdir()
+    theirs.write_text("photo,my remarks\n")
+    code, _, err = command("predict", save_eye(tmp_path / "a.jpg"), "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert theirs.read_text() == "photo,my remarks\n"
+
+
 def test_foreign_files_are_never_replaced(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
     photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     thesis = tmp_path / "out" / "a" / "thesis.docx"
     thesis.parent.mkdir(parents=True)
     thesis.write_text("years of work")
-    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", "--json")
     assert code == 1
     assert "thesis.docx" in err
+    assert len(err.splitlines()) == 1
     assert thesis.read_text() == "years of work"
-    assert [row["folder"] for row in rows(tmp_path / "out")] == ["", "b"]
+    assert [(row["error"], row["folder"]) for row in rows(tmp_path / "out")] == [("E_CONFIG", ""), ("", "b")]
+    unwritten, written = objects(out)
+    assert unwritten["error"]["code"] == "E_CONFIG"
+    assert "thesis.docx" in unwritten["error"]["says"]
+    assert unwritten["predicted_grade"] is not None
+    assert "error" not in written
 
 
 def test_a_full_disk_ends_the_run_in_one_line(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 import funduscope
+from funduscope import loading
 from funduscope.recipe import Recipe
 
 HEAVY = ("torch", "cv2", "matplotlib", "onnxruntime", "numpy", "PIL", "rich", "jinja2")
@@ -109,6 +114,54 @@ def test_models_that_are_none(tmp_path: Path):
         with pytest.raises(funduscope.ModelError, match=says) as caught:
             funduscope.load(model)
         assert caught.value.code == "E_MODEL"
+
+
+def damaged(model: Path) -> bytes:
+    """The model's bytes with one bit flipped in a weight."""
+    data = bytearray(model.read_bytes())
+    weights = max((item.raw_data for item in onnx.load(model).graph.initializer), key=len)
+    data[data.index(weights) + 2] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_an_exported_model_that_was_damaged_is_not_loaded(tiny: Path, tmp_path: Path, eye: np.ndarray, name: str):
+    (tmp_path / name).write_bytes(damaged(tiny))
+    answer = funduscope.load(tmp_path / name)(eye)
+    assert sum(answer.probabilities or ()) == pytest.approx(1), "nothing else would notice it"
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    (tmp_path / "export.json").write_text(json.dumps({"files": {name: {"sha256": digest}}}))
+    with pytest.raises(funduscope.ModelError, match="damaged or was replaced") as caught:
+        funduscope.load(tmp_path / name)
+    assert caught.value.code == "E_HASH"
+    (tmp_path / name).write_bytes(tiny.read_bytes())
+    assert funduscope.load(tmp_path / name).card.name == "tiny"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": null}', '{"files": {"other.onnx": {"sha256": "0"}}}'])
+def test_a_report_that_does_not_name_the_model_says_nothing_of_it(tiny: Path, tmp_path: Path, text: str):
+    (tmp_path / "model.onnx").write_bytes(tiny.read_bytes())
+    (tmp_path / "export.json").write_text(text)
+    assert funduscope.load(tmp_path).card.name == "tiny"
+
+
+def test_the_shipped_model_is_the_one_that_was_measured(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whole, where there are no scores, where they are its own, and where they stand for it; never another one."""
+    folder, digest = tmp_path / "models", hashlib.sha256(tiny.read_bytes()).hexdigest()
+    folder.mkdir()
+    (folder / "funduscope.onnx").write_bytes(tiny.read_bytes())
+    monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: tmp_path, as_file=nullcontext))
+    assert funduscope.load().card.name == "tiny"
+    beside = folder / "funduscope.scores.json"
+    for about in ({"models": [{"sha256": digest}]}, {"models": [{"sha256": "0" * 64}], "stands for": digest}):
+        beside.write_text(json.dumps({"about": about}))
+        (folder / "funduscope.onnx").write_bytes(tiny.read_bytes())
+        assert funduscope.load().card.name == "tiny"
+        (folder / "funduscope.onnx").write_bytes(damaged(tiny))
+        with pytest.raises(funduscope.ModelError) as caught:
+            funduscope.load()
+        assert caught.value.code == "E_HASH"
+    assert funduscope.load(folder / "funduscope.onnx").card.name == "tiny", "by its path, as whoever measures it does"
 
 
 def test_a_run_folder_prefers_what_was_exported(tiny: Path, tmp_path: Path):

@@ -46,6 +46,14 @@ EVERY: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_which_eye_is_left_open_where_it_is_not_known(language: str) -> None:
+    words = Words(language)
+    turned = compose(told(laterality=None, warnings=[note("UPSIDE_DOWN").to_dict()]), words)
+    assert turned.eye == words("sheet.eye.unknown")
+    assert turned.parts == compose(told(), words).parts, "nothing else changes"
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_everybody_understands_it(kind: str) -> None:
     text = said(compose(EVERY[kind], Words()))

@@ -238,6 +238,15 @@ def test_a_picture_of_nothing_is_refused_before_any_member_looks():
     assert all(one.runtime.seen == [] for one in members)
 
 
+def test_where_the_fovea_usually_lies_is_known_of_the_member_that_seeks_it():
+    """By it a photo that is upside down is told, whichever member stands first."""
+    usual = (0.3, 0.02, 0.04, 0.03)
+    seeking = replace(BOTH, fovea_from_disc=usual)
+    for cards in ((GRADER, seeking), (seeking, GRADER)):
+        members = [Predictor(SeesBlue(card, seed)) for seed, card in enumerate(cards)]
+        assert Ensemble(members).card.fovea_from_disc == usual
+
+
 def test_of_no_models_there_is_no_ensemble():
     with pytest.raises(ModelError, match="at least one") as caught:
         joined_of()

@@ -71,6 +71,20 @@ def test_masks_and_probabilities_have_the_photos_size(size):
     assert np.array_equal(found.mask("EX"), found.probability("EX") >= 0.5)
 
 
+def test_what_was_found_cannot_be_written_into():
+    """Two kinds of lesion joined in place, as people do: the mask that is told and written stays what was found."""
+    found = found_in(photo(), outputs(MA=blob(128, (40, 64, 4)), HE=blob(128, (80, 64, 6))))
+    joined, before = found.mask("MA"), found.to_dict()
+    for written in (joined, found.frame_probs["MA"], found.grade_probs):
+        with pytest.raises(ValueError, match="read-only"):
+            written |= found.mask("HE")
+    assert found.mask("MA").sum() == before["lesions"]["MA"]["area_px"]
+    assert (joined | found.mask("HE")).sum() > joined.sum()
+    corrected = replace(found, _masks={"MA": np.ones_like(joined)}, _objects={})
+    with pytest.raises(ValueError, match="read-only"):
+        corrected.mask("MA")[:] = False
+
+
 def test_lesions_are_taken_from_the_close_view_and_the_disc_from_the_whole():
     whole, close = outputs(OD=blob(128, (90, 64, 10)), EX=blob(128, (30, 64, 9))), outputs(MA=blob(128, (60, 60, 6)))
     found = found_in(photo(), whole, close)

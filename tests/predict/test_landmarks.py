@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from funduscope.predict.card import Card
 from funduscope.predict.landmarks import find_landmarks, usual_distance
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import Outputs
+from funduscope.predict.write import findings_schema
 
 CELLS, SIDE_PX = 128, 512
 HOME = Home(0, 0, 2048, SIDE_PX, 2048, 2048)
@@ -107,9 +109,53 @@ class HiddenFovea:
         return Outputs(landmarks=maps.astype(np.float32))
 
 
+BARE = replace(CARD, structures=(), grade=False, dme=False, whole_px=256, close_px=256)
+
+
+class Sighted:
+    """A runtime that sees a disc and a fovea clearly, in the photo as it is or turned by half a turn."""
+
+    sha256 = "0" * 64
+
+    def __init__(self, disc: tuple[float, float], fovea: tuple[float, float], *, is_turned: bool) -> None:
+        self.card = replace(BARE, structures=("EX",), close=())
+        self.maps = np.stack([_peak(*disc), _peak(*fovea)])
+        self.maps = self.maps[:, ::-1, ::-1] if is_turned else self.maps
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        lesion = _peak(0.5, 0.3)[None, None] - 6
+        return Outputs(landmarks=self.maps[None].astype(np.float32), structures=lesion.astype(np.float32))
+
+
+@pytest.mark.parametrize(("disc", "fovea", "eye"), [
+    ((0.7, 0.5), (0.32, 0.55), "right"), ((0.3, 0.5), (0.68, 0.55), "left"),
+])  # fmt: skip
+def test_a_photo_that_is_upside_down_is_said_to_be(disc, fovea, eye: str) -> None:
+    """As taken through a lens held in the hand: the disc lies on the other side, and is not told as the other eye."""
+    pixels = draw_eye(3, width_px=500).pixels
+    upright = Predictor(Sighted(disc, fovea, is_turned=False))(pixels).to_dict()
+    assert upright["laterality"] == eye
+    assert sum(upright["lesions"]["EX"]["by_quadrant"].values()) == 1
+    turned = Predictor(Sighted(disc, fovea, is_turned=True))(pixels).to_dict()
+    assert turned["laterality"] is None
+    assert turned["landmarks"]["fovea"] is not None
+    assert turned["lesions"]["EX"]["by_quadrant"] is None
+    assert turned["lesions"]["EX"]["objects"][0]["quadrant"] is None
+    assert "UPSIDE_DOWN" not in [one["code"] for one in upright["warnings"]]
+    assert "UPSIDE_DOWN" in [one["code"] for one in turned["warnings"]]
+    jsonschema.validate(turned, findings_schema())
+
+
+def test_an_estimated_place_says_nothing_of_which_way_is_up() -> None:
+    seen = Predictor(Sighted((0.7, 0.6), (0.32, 0.5), is_turned=False))(draw_eye(3, width_px=500).pixels)
+    assert seen.is_upside_down
+    guessed = replace(seen, estimated=("fovea",))
+    assert not guessed.is_upside_down
+    assert guessed.anatomy.laterality == "right"
+
+
 def test_findings_say_that_a_place_was_estimated() -> None:
-    card = replace(CARD, structures=(), grade=False, dme=False, whole_px=256, close_px=256)
-    found = Predictor(HiddenFovea(card, (0.7, 0.5), (0.34, 0.55)))(draw_eye(3, width_px=500).pixels)
+    found = Predictor(HiddenFovea(BARE, (0.7, 0.5), (0.34, 0.55)))(draw_eye(3, width_px=500).pixels)
     assert found.estimated == ("fovea",)
     assert found.fovea_xy is not None
     codes = [one["code"] for one in found.to_dict()["warnings"]]

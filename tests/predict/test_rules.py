@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funduscope.framing import Home
-from funduscope.predict.anatomy import QUADRANTS, Anatomy
+from funduscope.predict.anatomy import QUADRANTS, Anatomy, is_upside_down
 from funduscope.predict.objects import LesionObject, by_quadrant, find_objects
 from funduscope.predict.rules import advise, check, support
 from funduscope.predict.words import ENGLISH, in_words, note
@@ -130,6 +130,22 @@ def test_the_disc_tells_which_eye_it_is():
     assert Anatomy((100.0, 90.0), (200.0, 100.0)).laterality == "left"
     assert Anatomy((200.0, 10.0), (200.0, 100.0)).laterality is None
     assert Anatomy((100.0, 90.0)).laterality is None
+
+
+def test_an_eye_that_is_upside_down_is_not_told_as_the_other_one():
+    usual = (0.38, 0.025, 0.045, 0.03)
+    assert not is_upside_down((300.0, 100.0), (200.0, 112.0), usual)
+    assert not is_upside_down((300.0, 100.0), (200.0, 97.0), usual), "level: it may be either way up"
+    assert is_upside_down((300.0, 100.0), (200.0, 85.0), usual)
+    assert is_upside_down((100.0, 100.0), (200.0, 85.0), usual)
+    assert is_upside_down((3000.0, 1000.0), (2000.0, 850.0), usual), "whatever the photo's size"
+    assert not is_upside_down((200.0, 200.0), (190.0, 100.0), usual), "on its side"
+    assert not is_upside_down((300.0, 100.0), (200.0, 85.0), None)
+    assert not is_upside_down(None, (200.0, 85.0), usual)
+    turned = Anatomy((300.0, 100.0), (200.0, 85.0), 40.0, is_upside_down=True)
+    assert turned.laterality is None
+    assert turned.quadrants(np.array([[10.0, 10.0]])) is None
+    assert turned.fovea_distances_dd(np.array([[200.0, 125.0]])) == pytest.approx(1), "distances are as they were"
 
 
 @pytest.mark.parametrize(("turn", "mirrored"), product((0.0, 25.0, -40.0), (False, True)))

@@ -13,6 +13,14 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+def names(path):
+    return [row["photo"] for row in read(path)]
+
+
+def told(path):
+    return [(row["photo"], row["error"], row["folder"]) for row in read(path)]
+
+
 def rows_until(error):
     yield SummaryRow(photo="a.jpg")
     raise error
@@ -99,15 +107,81 @@ def test_a_table_with_other_columns_is_never_replaced(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
 
 
-def test_two_runs_at_once_do_not_mix(tmp_path):
+def test_two_runs_at_once_keep_each_others_rows(tmp_path):
     path = tmp_path / "summary.csv"
     with open_summary(path) as one:
         one(SummaryRow(photo="a.jpg"))
         with open_summary(path) as other:
             other(SummaryRow(photo="b.jpg"))
-        assert [row["photo"] for row in read(path)] == ["b.jpg"]
+        assert names(path) == ["b.jpg"]
         one(SummaryRow(photo="c.jpg"))
-    assert [row["photo"] for row in read(path)] == ["a.jpg", "c.jpg"]
+    assert names(path) == ["b.jpg", "a.jpg", "c.jpg"]
+
+
+def test_rows_of_the_same_folder_are_replaced_where_they_stand_and_others_stay(tmp_path):
+    path = tmp_path / "summary.csv"
+    write_summary([SummaryRow(f"{name}.jpg", folder=name) for name in "abcd"], path)
+    again = [SummaryRow("new,\n.jpg", folder="n"), SummaryRow("D.jpg", folder="d"), SummaryRow("B.jpg", folder="b")]
+    write_summary(again, path)
+    assert told(path) == [
+        ("a.jpg", "", "a"), ("B.jpg", "", "b"), ("c.jpg", "", "c"), ("D.jpg", "", "d"), ("new,\n.jpg", "", "n"),
+    ]  # fmt: skip
+    before = path.read_bytes()
+    write_summary(again, path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_a_failure_gives_way_to_the_next_answer_and_an_answer_to_no_failure(tmp_path):
+    path = tmp_path / "summary.csv"
+    write_summary(
+        [SummaryRow("a.jpg", "E_EMPTY"), SummaryRow("a.jpg", folder="a"), SummaryRow("b.jpg", "E_EMPTY")], path
+    )
+    write_summary(
+        [SummaryRow("b.jpg", folder="b"), SummaryRow("a.jpg", folder="a"), SummaryRow("a.jpg", "E_DEPTH")], path
+    )
+    assert told(path) == [("a.jpg", "E_DEPTH", ""), ("a.jpg", "", "a"), ("b.jpg", "", "b")]
+    write_summary([SummaryRow("b.jpg", "E_EMPTY")], path)
+    assert told(path)[2:] == [("b.jpg", "", "b"), ("b.jpg", "E_EMPTY", "")], (
+        "the folder is still there, and so is its row"
+    )
+
+
+def test_what_a_person_wrote_beside_a_row_stays_with_it(tmp_path):
+    """As a spreadsheet saves it: with its mark of byte order and line ends, and letters of its own."""
+    path = tmp_path / "summary.csv"
+    write_summary([SummaryRow("a.jpg", folder="a"), SummaryRow("b.jpg", folder="b")], path)
+    header, first, second = path.read_bytes().splitlines()
+    remarked = [b"\xef\xbb\xbf" + header + b",remarks", first + b",look ag\xe4in", second + b',"once, twice"']
+    path.write_bytes(b"\r\n".join(remarked) + b"\r\n")
+    write_summary([SummaryRow("c.jpg", folder="c"), SummaryRow("A.jpg", folder="a")], path)
+    lines = path.read_bytes().splitlines()
+    assert lines[0] == remarked[0]
+    assert lines[1].startswith(b"A.jpg,")
+    assert lines[1].endswith(b",a,look ag\xe4in")
+    assert lines[2] == remarked[2]
+    assert lines[3].startswith(b"c.jpg,")
+    assert lines[3].endswith(b",c")
+
+
+def test_an_interruption_keeps_the_rows_of_earlier_runs(tmp_path):
+    path = write_summary([SummaryRow("b.jpg", folder="b")], tmp_path / "summary.csv")
+    with pytest.raises(KeyboardInterrupt):
+        write_summary(rows_until(KeyboardInterrupt()), path)
+    assert names(path) == ["b.jpg", "a.jpg"]
+
+
+def test_a_table_that_became_somebody_elses_meanwhile_is_left_alone(tmp_path):
+    path = tmp_path / "summary.csv"
+
+    def row_and_theirs():
+        yield SummaryRow("a.jpg")
+        path.write_text("years of work")
+
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        write_summary(row_and_theirs(), path)
+    assert path.read_text() == "years of work"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.csv"]
 
 
 def test_memory_stays_flat(tmp_path):

@@ -104,6 +104,20 @@ def test_what_is_no_earlier_result_is_never_removed(drawn_eye, tmp_path):
     assert names(tmp_path) == {"work"}
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._report.html", "Thumbs.db", "Desktop.ini", ".directory"])
+def test_what_a_desktop_leaves_in_a_folder_does_not_stand_in_the_way(drawn_eye, tmp_path, name):
+    folder = tmp_path / "eye"
+    folder.mkdir()
+    for _ in range(2):  # into a folder that was only looked into, and over an earlier result
+        (folder / name).write_bytes(b"icons")
+        write(drawn_eye(), folder)
+        assert names(folder) == ALWAYS | {f"eye_{code}.tif" for code in CODES}
+    (folder / ".directory").mkdir()
+    (folder / ".directory" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="directory"):
+        write(drawn_eye(), folder)
+
+
 def test_findings_json_is_what_programs_expect(drawn_eye):
     found = drawn_eye(name="œil \udcff.jpg").to_dict()
     shuffled = dict(reversed(found.items())) | {"addition": 1}

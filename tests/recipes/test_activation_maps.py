@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +100,8 @@ def test_an_older_file_works_without_maps_and_gets_them_without_changing_an_answ
         patch.setattr(GradeHead, "activation_map", lambda self, deepest: None)
         old = export.write_onnx(network, Card.of(recipe), tmp_path / "old.onnx")
     content = old.read_bytes()
+    named = {"files": {old.name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}}
+    (tmp_path / "export.json").write_text(json.dumps(named), "utf-8")
     before, expected = OnnxRuntime(old)(_images(1, 64)), OnnxRuntime(new)(_images(1, 64))
     assert before.grade_cam is None
     eye = draw_eye(3, width_px=480).pixels

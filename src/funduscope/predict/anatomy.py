@@ -19,14 +19,21 @@ _SIDEWAYS: Final = 0.5
 """The disc stands beside the fovea in every eye; where the line between them is steeper than 60 degrees, the photo is
 turned, or one of the two is wrong, and it is not said which eye this is."""
 
+_SPREADS: Final = 2.5
+"""Upright eyes differ in how far the fovea lies below the disc: so many spreads above the mean, it is the photo."""
+
 
 @dataclass(frozen=True)
 class Anatomy:
-    """disc_xy, fovea_xy: centers in photo pixels; disc_diameter_px; None where it was not found."""
+    """disc_xy, fovea_xy: centers in photo pixels; disc_diameter_px; None where it was not found.
+
+    is_upside_down: which eye it is and what is superior are then not said: both would be told the wrong way round.
+    """
 
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     disc_diameter_px: float | None = None
+    is_upside_down: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The landmarks as findings.json says them."""
@@ -40,7 +47,7 @@ class Anatomy:
     @property
     def laterality(self) -> Literal["right", "left"] | None:
         """Which eye: the disc lies on the nose's side of the fovea, which is right in the photo of a right eye."""
-        if self.disc_xy is None or self.fovea_xy is None:
+        if self.disc_xy is None or self.fovea_xy is None or self.is_upside_down:
             return None
         across, down = self.disc_xy[0] - self.fovea_xy[0], self.disc_xy[1] - self.fovea_xy[1]
         if abs(across) <= _SIDEWAYS * float(np.hypot(across, down)):
@@ -66,3 +73,20 @@ class Anatomy:
         away = np.asarray(xy, np.float64) - self.fovea_xy
         sides = zip(away @ up > 0, away @ to_disc > 0, strict=True)
         return [f"{'superior' if above else 'inferior'}_{'nasal' if nasal else 'temporal'}" for above, nasal in sides]
+
+
+def is_upside_down(
+    disc_xy: Point | None, fovea_xy: Point | None, usual: tuple[float, float, float, float] | None
+) -> bool:
+    """Whether a photo was taken upside down, as it is through a lens held in the hand: the fovea, which lies a little
+    below the disc's center, lies clearly above it.
+
+    usual: how far the fovea lies beside and below the disc, mean and standard deviation of each, as the model's card
+    has it. Their ratio is compared, which no field of view changes. False where it cannot be told; an eye whose fovea
+    is level with the disc may be either way up.
+    """
+    if usual is None or Anatomy(disc_xy, fovea_xy).laterality is None or disc_xy is None or fovea_xy is None:
+        return False
+    beside, _, below, below_spread = usual
+    lowest = min(0.0, below - _SPREADS * below_spread) / beside
+    return fovea_xy[1] - disc_xy[1] < lowest * abs(fovea_xy[0] - disc_xy[0])

@@ -133,6 +133,7 @@ def _joined(cards: list[Card]) -> Card:
         referable_threshold=_average([card.referable_threshold for card in graders]),
         distance=None,
         dme_evidence=next((card.dme_evidence for card in cards if card.dme and card.dme_evidence is not None), None),
+        fovea_from_disc=next((card.fovea_from_disc for card in cards if card.fovea_from_disc is not None), None),
         # A mean of grades has probabilities of its own: what one grader's quantile promises is not known of it.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
         routers=(),

@@ -10,7 +10,7 @@ import numpy as np
 
 from funduscope.framing import Frame, Home
 from funduscope.photo import Note, Photo
-from funduscope.predict.anatomy import Anatomy, Point
+from funduscope.predict.anatomy import Anatomy, Point, is_upside_down
 from funduscope.predict.card import Card
 from funduscope.predict.conformal import grade_set
 from funduscope.predict.distance import FAR_PERCENTILE, TrainingDistance, distance_of
@@ -70,6 +70,11 @@ class Findings:
     _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        for told in (self.grade_probs, self.dme_probs, *self.frame_probs.values(), *self.cams.values()):
+            if told is not None:
+                told.setflags(write=False)  # what is told, drawn and written later is made of it
+
     @property
     def gradable_ok(self) -> bool:
         """Whether the photo can be graded at all."""
@@ -115,8 +120,8 @@ class Findings:
         """What a reader should know beside the answer."""
         poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
         placed = [note(f"{name.upper()}_ESTIMATED") for name in self.estimated]
-        distance = self.training_distance
-        far = distance is not None and distance.percentile > FAR_PERCENTILE
+        placed += [note("UPSIDE_DOWN")] if self.is_upside_down else []
+        far = self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE
         beyond = [note("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
         research = [note("RESEARCH_WEIGHTS")] if self.card.research_only else []
         return (*self.photo.notes, *poor, *placed, *beyond, *research)
@@ -126,9 +131,10 @@ class Findings:
         return self.home.area_home(self._plane(code))
 
     def mask(self, code: str) -> np.ndarray:
-        """(H, W) bool at the photo's size, without components below the card's smallest area."""
+        """(H, W) bool at the photo's size, read-only, without components below the card's smallest area."""
         if code not in self._masks:
             self._seek(code)
+        self._masks[code].setflags(write=False)  # the next one to ask, and what is written, gets the same
         return self._masks[code]
 
     def _plane(self, code: str) -> np.ndarray:
@@ -161,7 +167,12 @@ class Findings:
     @property
     def anatomy(self) -> Anatomy:
         """Disc, fovea and what follows from them."""
-        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px)
+        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down)
+
+    @property
+    def is_upside_down(self) -> bool:
+        """Whether the eye seems to be upside down; an estimated landmark says nothing of that."""
+        return not self.estimated and is_upside_down(self.disc_xy, self.fovea_xy, self.card.fovea_from_disc)
 
     @property
     def checked(self) -> Checked | None:
@@ -192,17 +203,11 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole as findings.json says it; see predict/findings.schema.json."""
-        graded = self.grade_probs is not None
-        checked, advice = self.checked, self.advice
+        photo, checked, advice = self.photo, self.checked, self.advice
         return {
             "schema": SCHEMA,
-            "photo": {
-                "name": self.photo.name,
-                "sha256": self.photo.sha256,
-                "width": self.photo.width,
-                "height": self.photo.height,
-            },
-            "image": self.photo.name,
+            "photo": {"name": photo.name, "sha256": photo.sha256, "width": photo.width, "height": photo.height},
+            "image": photo.name,
             "model": {"name": self.card.name, "version": self.card.version, "sha256": self.model_sha256},
             "gradable": {
                 "ok": self.gradable_ok,
@@ -215,7 +220,7 @@ class Findings:
             "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
             "grade_set": None if self.grade_set is None else list(self.grade_set),
             "dme": self._dme(),
-            "referable": self._referable() if graded else None,
+            "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
             # None too where the model seeks none: nobody looked is not the same as nothing there.

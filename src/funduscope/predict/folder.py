@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.photo import Photo, PhotoError
 from funduscope.predict.findings import Failure, Findings
-from funduscope.predict.gather import RESULT, is_folder
+from funduscope.predict.gather import RESULT, is_folder, resolved
 from funduscope.predict.naming import safe_stem
 from funduscope.predict.runtime import ModelError
 
@@ -55,7 +55,7 @@ def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Itera
         except ModelError:
             raise
         except Exception as error:
-            yield path, _internal(path, error)
+            yield path, internal(path, error)
 
 
 def _opened_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Photo | Failure]]:
@@ -76,7 +76,7 @@ def _open(path: Path) -> Photo | Failure:
     except PhotoError as error:
         return Failure(path.name, error.code, error.says)
     except Exception as error:
-        return _internal(path, error)
+        return internal(path, error)
 
 
 def _closed(folder: Path) -> Failure:
@@ -90,8 +90,8 @@ def _closed(folder: Path) -> Failure:
     return Failure(folder.name, "E_NOT_FOUND", says)
 
 
-def _internal(path: Path, error: Exception) -> Failure:
-    """Nothing of the error's own text: it may hold what stands in the photo's metadata."""
+def internal(path: Path, error: Exception) -> Failure:
+    """What one photo met that nobody foresaw. Nothing of the error's own text: it may hold the photo's metadata."""
     _log.debug("one photo met an unexpected error", exc_info=error)
     says = f"an unexpected error met this photo ({type(error).__name__}): --debug shows where, please report it"
     return Failure(path.name, "E_INTERNAL", says)
@@ -116,61 +116,69 @@ def open_results(
 ) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
-    many: also write summary.csv, a row each. beside: see `predict.write.write`. An earlier result of the same photo is
-    replaced; that of another photo of the same name stays, and this one gets a name with a hash of its path. The
-    function raises `FileExistsError` where something of somebody else stands in the way of one photo (its row is in the
-    summary; go on with the next), other `OSError` where the disk refuses, after which going on is no use. What else
-    goes wrong costs the one photo: it is said to have failed, with the code E_INTERNAL.
+    many: also write summary.csv, a row each; one that is there gets its row from a single photo too. beside: see
+    `predict.write.write`. An earlier result of the same photo is replaced; that of another photo of the same name
+    stays, and this one gets a name with a hash of its path. Where something of somebody else stands in the way of one
+    photo, nothing is written of it: what is said of it gets an `error` of the code E_CONFIG beside the findings. What
+    else goes wrong costs the one photo: it is said to have failed, with the code E_INTERNAL. The function raises
+    `OSError` where the disk refuses, after which going on is no use.
     """
-    from funduscope.predict.summary import SummaryRow, open_summary
-    from funduscope.predict.write import write
+    from funduscope.predict.summary import SummaryRow, is_summary, open_summary
 
     folder.mkdir(parents=True, exist_ok=True)
     taken = {SUMMARY, SUMMARY_PAGES}
-    with open_summary(folder / SUMMARY) if many else nullcontext(lambda row: None) as add:
+    has_rows = many or is_summary(folder / SUMMARY)
+    with open_summary(folder / SUMMARY) if has_rows else nullcontext(lambda row: None) as add:
 
-        def fail(failure: Failure) -> Written:
-            failed = failure.to_dict()
+        def put(path: Path, answer: Findings | Failure) -> Written:
+            if not isinstance(answer, Failure):
+                try:
+                    stem = _own_stem(folder, answer.photo, path, taken)
+                    found, place = _written(answer, folder / stem, drawn, beside)
+                    add(SummaryRow.of(found, stem if place else ""))
+                    return found, place
+                except OSError:
+                    raise
+                except Exception as error:  # its lesions are measured, and its masks made, only now
+                    answer = internal(path, error)
+            failed = answer.to_dict()
             add(SummaryRow.of_failure(failed))
             return failed, None
 
-        def put(path: Path, answer: Findings | Failure) -> Written:
-            if isinstance(answer, Failure):
-                return fail(answer)
-            stem = _own_stem(folder, answer.photo, path, taken)
-            try:
-                place = write(
-                    answer,
-                    folder / stem,
-                    palette=drawn.palette,
-                    probabilities=drawn.probabilities,
-                    full_size=drawn.full_size,
-                    language=drawn.language,
-                    beside=beside,
-                    explain=drawn.explain,
-                )
-            except FileExistsError:
-                add(SummaryRow.of(answer.to_dict()))
-                raise
-            except OSError:
-                raise
-            except Exception as error:  # its lesions are measured, and its masks made, only now
-                return fail(_internal(path, error))
-            # Reading it back is quicker than to count components once more.
-            found = json.loads((place / "findings.json").read_bytes())
-            add(SummaryRow.of(found, stem))
-            return found, place
-
         yield put
+
+
+def _written(
+    answer: Findings, place: Path, drawn: Drawn, beside: Callable[[Findings, Traced, Path], None] | None
+) -> Written:
+    """Writes the results into the folder `place`; says the findings with an `error` where it is somebody else's."""
+    from funduscope.predict.write import to_json, write
+
+    try:
+        place = write(
+            answer,
+            place,
+            palette=drawn.palette,
+            probabilities=drawn.probabilities,
+            full_size=drawn.full_size,
+            language=drawn.language,
+            beside=beside,
+            explain=drawn.explain,
+        )
+    except FileExistsError as error:
+        unwritten = {"error": {"code": "E_CONFIG", "says": str(error)}}
+        return json.loads(to_json(answer.to_dict() | unwritten)), None
+    # Reading it back is quicker than to count components once more.
+    return json.loads((place / RESULT).read_bytes()), place
 
 
 def _own_stem(folder: Path, photo: Photo, path: Path, taken: set[str]) -> str:
     """A stem that was not in `taken`, and now is, whose folder is free or holds this very photo's earlier result."""
     passed: list[str] = []
-    stem = safe_stem(photo.name, taken, str(path))
+    stem = safe_stem(photo.name, taken, resolved(path))
     while _is_anothers(folder / stem / RESULT, photo.sha256):
         passed.append(stem.casefold())
-        stem = safe_stem(photo.name, taken, str(path))
+        stem = safe_stem(photo.name, taken, resolved(path))
     taken.difference_update(passed)  # they are that other photo's, which may be among the next
     return stem
 

@@ -16,6 +16,8 @@ RESULT: Final = "findings.json"
 def gather(sources: Iterable[Path | str]) -> list[Path]:
     """Every photo that is meant, in the order of the sources, a folder's own sorted.
 
+    A file that one source named is not named again by the next, however it is spelled. Within one folder a link to a
+    photo beside it is a photo of its own: it has a name of its own, and a data set may give it another label.
     A file is taken as it is, so that it gets its answer even where it is no photo or not there. Of a folder and the
     folders in it: files whose first bytes are a JPEG's, PNG's or TIFF's, and files that are named as such (a damaged
     photo is told, not lost). Links to folders are followed, last, each folder once. Links that lead nowhere and folders
@@ -23,12 +25,21 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
     in it are passed over.
     """
     photos: list[Path] = []
+    named: set[str] = set()
     for source in sources:
-        if is_folder(source):
-            photos.extend(_of_folder(Path(source)))
-        else:
-            photos.append(Path(source))
+        found = _of_folder(Path(source)) if is_folder(source) else [Path(source)]
+        new = [(path, place) for path in found if (place := resolved(path)) not in named]
+        photos.extend(path for path, _ in new)
+        named.update(place for _, place in new)
     return photos
+
+
+def resolved(path: Path) -> str:
+    """The one spelling of a path: absolute, links followed; as it is where no file system takes such a name."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return str(path)
 
 
 def is_folder(source: Path | str) -> bool:

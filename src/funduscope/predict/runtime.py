@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,20 +70,38 @@ class Runtime(Protocol):
         ...
 
 
+def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
+    """The SHA-256 of a model's file. wanted: those that it may have; empty where none is known.
+
+    A flipped bit in a weight is no fault that loading would notice: the answers are finite, plausible and wrong. Raises
+    `ModelError`: E_MODEL where the file cannot be read, E_HASH where it has none of those wanted.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
+    if wanted and digest not in wanted:
+        says = (
+            f"The model {path} is damaged or was replaced: its SHA-256 begins with {digest[:12]}, and what lies beside"
+        )
+        raise ModelError(
+            "E_HASH", f"{says} it names {' or '.join(sorted(one[:12] for one in wanted))}. Fetch or export it again."
+        )
+    return digest
+
+
 class OnnxRuntime:
     """A model file in ONNX Runtime on the CPU.
 
-    threads: 0 lets ONNX Runtime choose. Raises `ModelError`: E_MODEL where the file is missing or is no such model.
+    threads: 0 lets ONNX Runtime choose. wanted: the SHA-256 that the file may have; empty where none is known. Raises
+    `ModelError`: E_MODEL where the file is missing or is no such model, E_HASH where it is another than was wanted.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = ()) -> None:
         import onnxruntime
 
-        try:
-            with path.open("rb") as file:
-                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
+        self.sha256 = digest_of(path, wanted)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -1,14 +1,20 @@
-"""summary.csv: one row a photo, for spreadsheets; written row by row, so that a million photos need no more memory."""
+"""summary.csv: one row a photo, for spreadsheets; written row by row, so that a million photos need little memory.
+
+A run changes the rows of the photos that it reads; those of earlier runs stay, and what a person wrote to the right of
+this program's columns stays in its row.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from funduscope.vocabulary import GRADES, LESIONS
 
@@ -22,7 +28,7 @@ class SummaryRow:
     """What one photo's row says; what is not known stays empty.
 
     `found`: findings as `Findings.to_dict()` gives them, empty for a photo that failed. `folder`: where its results
-    lie, empty where none were written.
+    lie, empty where none were written. `error`: why not.
     """
 
     photo: str
@@ -32,8 +38,9 @@ class SummaryRow:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], folder: str = "") -> SummaryRow:
-        """The row of findings.json's content."""
-        return cls(photo=found["photo"]["name"], folder=folder, found=found)
+        """The row of findings.json's content, or of findings with the `error` that kept them from being written."""
+        error = (found.get("error") or {}).get("code", "")
+        return cls(photo=found["photo"]["name"], error=error, folder=folder, found=found)
 
     @classmethod
     def of_failure(cls, failed: Mapping[str, Any]) -> SummaryRow:
@@ -66,15 +73,18 @@ class SummaryRow:
 
 
 COLUMNS: Final[tuple[str, ...]] = tuple(SummaryRow("").cells())
+_OWN: Final = len(COLUMNS)
 
 
 @contextmanager
 def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
     """Gives the function that adds a row to the summary at `path`, which appears when the block is left.
 
-    It also appears when the block is left by an interruption or an error, with the rows added until then, each of them
-    whole; where writing itself fails (a full disk), it does not appear and an earlier one stays. Raises
-    `FileExistsError` at once where something else than an earlier summary stands there.
+    Into an earlier summary the rows go where the same folder has one, else where a photo of the same name has one
+    without a folder (it failed), else below; its other rows stay as they are. It also appears when the block is left by
+    an interruption or an error, with the rows added until then, each of them whole; where writing itself fails (a full
+    disk), it does not appear and an earlier one stays. Raises `FileExistsError` at once where something else than an
+    earlier summary stands there.
     """
     path = Path(path)
     _check_place(path)
@@ -97,24 +107,122 @@ def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
     finally:
         try:
             file.close()
+            if not refused:
+                _put_in_place(unfinished, path)
         except OSError as error:
             refused.append(error)
         if refused:
             unfinished.unlink(missing_ok=True)
             raise refused[0]
-        unfinished.replace(path)
+
+
+def is_summary(path: Path) -> bool:
+    """Whether a table stands there whose first columns are those of this program, and that can be read to its end."""
+    try:
+        with _opened(path) as file:
+            rows = csv.reader(file)
+            # Some spreadsheets put a mark of byte order in front.
+            if tuple(cell.lstrip("\ufeff") for cell in next(rows, [])[:_OWN]) != COLUMNS:
+                return False
+            for _ in rows:
+                pass
+            return True
+    except (OSError, csv.Error):
+        return False
+
+
+def _opened(path: Path) -> io.TextIOWrapper:
+    """A table to read: bytes that are no UTF-8, as some spreadsheets write them, come through as they are."""
+    return path.open(encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _check_place(path: Path) -> None:
-    """Raises `FileExistsError` unless nothing stands there, or a table with just these columns."""
-    if not path.exists():
+    """Raises `FileExistsError` unless nothing stands there, an empty file, or an earlier summary."""
+    if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_summary(path))):
+        raise FileExistsError(f"{path} is no summary that this program wrote and would be lost: choose another folder.")
+
+
+def _put_in_place(fresh: Path, path: Path) -> None:
+    """Renames the finished table to its name, with the rows of an earlier one that were not written anew."""
+    _check_place(path)
+    if not path.exists() or path.stat().st_size == 0:
+        fresh.replace(path)
         return
-    header = (",".join(COLUMNS) + "\n").encode()
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(header)) in (b"", header):
-                return
-    raise FileExistsError(f"{path} is no summary that this program wrote and would be lost: choose another folder.")
+    merged = fresh.with_suffix(".merged")
+    try:
+        with merged.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(_merged(path, fresh))
+        merged.replace(path)
+    finally:
+        merged.unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
+
+
+def _merged(earlier: Path, fresh: Path) -> Iterator[list[str]]:
+    """The earlier table's rows in their order, those written anew in their new form; below them what is new."""
+    with fresh.open("rb") as table, _opened(earlier) as file:
+        new = _Anew(table, {_folder(row) for row in csv.reader(file)})
+        file.seek(0)
+        rows = csv.reader(file)
+        yield next(rows)
+        for row in rows:
+            again = new.instead_of(row)
+            yield row if again is None else [*again, *row[_OWN:]]
+        yield from new.rest()
+
+
+class _Anew:
+    """The rows of a finished table, each given once; held are only their names and where they begin.
+
+    standing: the folders that have a row in the earlier table.
+    """
+
+    def __init__(self, table: BinaryIO, standing: set[str]) -> None:
+        self._table = table
+        self._left: dict[int, None] = {}
+        self._by_folder: dict[str, int] = {}
+        self._by_name: dict[str, deque[int]] = {}
+        rows = self._rows_from(0)
+        next(rows)
+        while True:
+            start = table.tell()
+            row = next(rows, None)
+            if row is None:
+                break
+            self._left[start] = None
+            if _folder(row) and _folder(row) in standing:
+                self._by_folder[_folder(row)] = start
+            else:
+                self._by_name.setdefault(row[0], deque()).append(start)
+
+    def instead_of(self, row: list[str]) -> list[str] | None:
+        """What takes the place of this row: that of the same folder, or where it has none that of its photo's name.
+
+        A row without a folder tells of a failure: it gives way to what came of the next photo of that name.
+        """
+        if _folder(row):
+            start = self._by_folder.pop(_folder(row), None)
+        else:
+            alike = self._by_name.get(row[0]) if row else None
+            start = alike.popleft() if alike else None
+        return None if start is None else self._given(start)
+
+    def rest(self) -> Iterator[list[str]]:
+        """The rows that took no other's place, in their order."""
+        for start in tuple(self._left):
+            yield self._given(start)
+
+    def _given(self, start: int) -> list[str]:
+        del self._left[start]
+        return next(self._rows_from(start))
+
+    def _rows_from(self, start: int) -> Iterator[list[str]]:
+        self._table.seek(start)
+        return csv.reader(iter(lambda: self._table.readline().decode("utf-8"), ""))
+
+
+def _folder(row: Sequence[str]) -> str:
+    return row[_OWN - 1] if len(row) >= _OWN else ""
 
 
 def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:

@@ -22,6 +22,8 @@ ENGLISH: Final[Mapping[str, str]] = {
     "FIELD_CUT": "A large part of the field of view is missing or in shadow: center the eye, lift the lid and retake.",
     "FOVEA_ESTIMATED": "The fovea is not clearly to be seen: its place was estimated from that of the disc.",
     "OPTIC_DISC_ESTIMATED": "The disc is not clearly to be seen: its center was estimated from the fovea's place.",
+    "UPSIDE_DOWN": "The eye seems to be upside down, so that which eye it is and the quadrants are not told: turn the "
+    "photo by half a turn and read it again.",
     "FAR_FROM_TRAINING": "The photo is further from those the model learned from than {percentile} % of new photos of "
     "the same clinics: trust what is said of it less.",
     "RESEARCH_WEIGHTS": "The model's weights are for research and education.",

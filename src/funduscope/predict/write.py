@@ -34,6 +34,8 @@ _OURS = re.compile(
     r"findings\.json|overlay\.png|(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png|.+_[A-Z]{2,}(\.tif|_prob\.png)",
     re.DOTALL,
 )
+# What a computer's own desktop leaves in every folder that somebody looks into: nobody's work, and it comes again.
+_DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.directory", re.IGNORECASE | re.DOTALL)
 
 
 def write(
@@ -57,7 +59,8 @@ def write(
     `beside`: is called with the findings, their outlines and the folder, to add files of its own (`paper.beside`).
 
     The folder appears complete or not at all, and takes the place of an earlier result of that name. Raises
-    `FileExistsError` where something stands there that this function did not write, `OSError` where the disk refuses,
+    `FileExistsError` where something stands there that this function did not write (but what a desktop leaves in any
+    folder, such as .DS_Store, which goes with the earlier result), `OSError` where the disk refuses,
     `ValueError` for an unknown palette or for findings that hold NaN.
     """
     folder = Path(os.path.realpath(folder))
@@ -126,10 +129,11 @@ def _check_place(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
-    foreign = [entry.name for entry in folder.iterdir() if entry.is_dir() or not _OURS.fullmatch(entry.name)]
+    held = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
+    foreign = [entry.name for entry in held if entry.is_dir() or not _OURS.fullmatch(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
     if not foreign and not (folder / "findings.json").is_file():
-        foreign = [entry.name for entry in folder.iterdir()]
+        foreign = [entry.name for entry in held]
     if foreign:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
