@@ -231,11 +231,11 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
         marked = found.mask(code) if found else np.zeros((0, 0), bool)
         if seen == 0 or seen >= SEEN_BY:
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
-        path = labels.votes.get(code) if found else None
-        votes = None if path is None else _votes(path, scored)
-        if path is not None and votes is None:
-            continue
-        votes = None if votes is None else votes * np.uint8(VOTE)
+        path, votes = labels.votes.get(code) if found else None, None
+        if path is not None:
+            votes = _votes(path, marked.shape, scored)
+            if votes is None:
+                continue
         scored.states[f"{code} votes"] = VotesState.of(marked, votes)
 
 
@@ -257,6 +257,8 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
         return
     counts = dict.fromkeys(LESIONS, 0) | {code: found.count(code) if found else 0 for code in sought}
     for name, codes in FALSE_LESIONS.items():
+        if not set(codes) <= set(sought):  # who seeks fewer kinds marks fewer falsely: no merit
+            continue
         scored.states[name] = FalseLesionState.of(counts, codes, refused=found is None)
     scored.row["false lesions"] = counts
 
@@ -270,10 +272,10 @@ def _loaded(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray
         return None
 
 
-def _votes(path: Path, scored: PhotoScore) -> np.ndarray | None:
-    """The votes of a file, as `_loaded` loads a mask."""
+def _votes(path: Path, size: tuple[int, ...], scored: PhotoScore) -> np.ndarray | None:
+    """The votes of a file, 60 an expert, as `_loaded` loads a mask."""
     try:
-        return read_votes(path)
+        return read_votes(path, size[0], size[1]) * np.uint8(VOTE)
     except LabelError as error:
         _leave_out(error, scored)
         return None

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -81,6 +82,7 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
     training, checking = _chosen(run, held.recipe.sampling, cases)
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
+    report["calibration photos"] = ", ".join(sorted({case.dataset for case in training})) or "drawn eyes"
     check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
     images = list(_images(training, CALIBRATION_PHOTOS, card, seed=2))
     if not check or not images:
@@ -119,18 +121,20 @@ def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[li
     validating = selected_on(run, about, cases)
     if validating is None:  # it learned from every photo: parity is measured on some of those
         validating = validation_fold(fold, cases)
+    training = [case for case in cases if case.fold not in (None, fold, validating)]
     # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
     # enough for all of them round the many coarsely for the sake of the few.
     rates = sampling.whole or sampling.close
-    sets = {name for name, rate in rates.items() if rate >= max(rates.values()) / 2}
-    training = [case for case in cases if case.fold not in (None, fold, validating) and case.dataset in sets]
+    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in training).items()}
+    training = [case for case in training if drawn[case.dataset] >= max(drawn.values()) / 2]
     return training, [case for case in cases if case.fold == validating]
 
 
 def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
     """Moves what was accepted into the run folder, the report with the files' SHA-256 last; the paths there."""
     made = [folder / name for name in (FLOAT, SMALL, WEIGHTS) if (folder / name).is_file()]
-    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in made}
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
+    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in made}
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     # The files of an earlier report would count as damaged once they are replaced; and its INT8 file, which is of other
     # weights, must not stay where none was accepted in its place.
@@ -324,7 +328,3 @@ def _readable(cases: list[Case]) -> Iterator[np.ndarray]:
             yield Photo.open(case.path).pixels
         except PhotoError as error:
             print(f"left out: {case.key}: {error}", file=sys.stderr)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

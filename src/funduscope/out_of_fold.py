@@ -14,6 +14,7 @@ from typing import Any
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import fold_key, placed, read_folds, selected_on
+from funduscope.data.grouping import join_bare
 from funduscope.evaluate import score_stream
 from funduscope.loading import load
 from funduscope.predict.runtime import ModelError
@@ -34,6 +35,8 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> list[Pa
     """
     if len(models) == 1 and fold is None:
         return [(models[0], cases)]
+    if not any((_run_of(model) / "folds.csv").is_file() for model in models):
+        cases = join_bare(cases)  # as training does before it makes folds, so that these are the same
     placed_by = [placed(cases, _run_of(model) / "folds.csv") for model in models]
     folds = [fold] if len(models) == 1 else [test_fold(model) for model in models]
     if len(set(folds)) < len(folds):

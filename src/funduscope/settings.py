@@ -132,6 +132,9 @@ class Views(Strict):
 
     @model_validator(mode="after")
     def _sizes(self) -> Views:
+        for code in self.close:
+            if code not in CODES:
+                raise ValueError(f"views.close has {code!r}; known are {', '.join(CODES)}")
         if not self.close and self.close_px != self.whole_px:
             raise ValueError(
                 f"views.close is empty, so the eye is seen once: close_px ({self.close_px}) must be whole_px "

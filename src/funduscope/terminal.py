@@ -49,6 +49,8 @@ def sentence(found: Mapping[str, Any]) -> str:
         parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{sure})")
     if found.get("dme") is not None:
         parts.append(f"macular edema risk {found['dme']['risk']} of 2")
+    if found.get("advice") is not None:
+        parts.append("refer" if found["advice"]["refer"] else "no referral")
     lesions = found.get("lesions") or {}
     counts = [f"{structure(code).name.lower()} {lesions[code]['count']}" for code in CODES if code in lesions]
     if counts:

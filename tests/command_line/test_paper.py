@@ -94,6 +94,10 @@ def test_many_pages_are_parted_into_files(
     names = ("summary.pdf", "summary-2.pdf", "summary-3.pdf")
     assert [len(texts(out / name)) for name in names] == [2, 2, 1]
     assert max(held) == 2
+    for number in range(2, 5):
+        (tmp_path / "photos" / f"{number}.jpg").unlink()
+    assert command("predict", tmp_path / "photos", "--model", tiny, "--out", out, "--pdf")[0] == 0
+    assert [(out / name).exists() for name in names] == [True, False, False], "pages of the run before are not printed"
 
 
 def test_the_extra_that_is_missing_is_named_before_anything_is_read(

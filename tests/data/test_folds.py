@@ -20,6 +20,7 @@ from funduscope.data.folds import (
     write_folds,
 )
 from funduscope.data.grouping import clean_folds
+from funduscope.training.photos import on_every_photo
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
@@ -151,3 +152,13 @@ def test_folds_that_leak_or_lack_are_refused(rows: str, says: str, tmp_path: Pat
     (tmp_path / "folds.csv").write_text("subset,image,visit,fold\n" + rows)
     with pytest.raises(LabelError, match=says):
         read_folds(tmp_path / "folds.csv")
+
+
+def test_another_photo_of_an_official_test_eye_is_in_no_fold_either() -> None:
+    """Its copy in the training split, or in a table, under the visit that it was joined to."""
+    test = _case("idrid-B/test/IDRiD_001", "eye")
+    twin, other = _case("idrid-B/train/IDRiD_002", "eye", 1), _case("idrid-B/train/IDRiD_003", grade=1)
+    found = placed([test, twin, other])
+    assert [case.fold is None for case in found] == [True, True, False]
+    assert left_over(found) == []
+    assert on_every_photo(found).train == [found[2]]

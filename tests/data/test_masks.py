@@ -84,12 +84,14 @@ def test_several_files_are_united_and_absence_is_empty(drawn: np.ndarray, tmp_pa
 
 def test_votes_count_experts(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 60], [120, 240]], np.uint8)).save(tmp_path / "votes.png")
-    votes = read_votes(tmp_path / "votes.png")
+    votes = read_votes(tmp_path / "votes.png", 2, 2)
     assert votes.dtype == np.uint8
     assert votes.tolist() == [[0, 1], [2, 4]]
     Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "mask.png")
     with pytest.raises(LabelError, match=r"mask\.png must be .* 60, 120"):
-        read_votes(tmp_path / "mask.png")
+        read_votes(tmp_path / "mask.png", 1, 2)
+    with pytest.raises(LabelError, match=r"mask\.png are 2x1 px, their photo 4x3 px"):
+        read_votes(tmp_path / "mask.png", 3, 4)
 
 
 def test_sizes_are_those_of_the_upright_photo(tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_what_to_do_follows_from_advice() -> None:
     assert words("sheet.next.refer") in text
 
 
+def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_sure() -> None:
+    """The likeliest grade is 0, and grades 2 and above together are likely enough: no marks, and yet a referral."""
+    words = Words()
+    because = [note("REFERABLE_PROBABLE", {"probability": 0.4, "threshold": 0.35}).to_dict()]
+    probable = healthy(advice={"refer": True, "because": because})
+    for found, unsure in ((probable, True), (healthy(), False)):
+        text = said(compose(found, words))
+        assert words("sheet.found.0") in text
+        assert (words("sheet.next.refer") in text) is unsure
+        assert (words("sheet.found.unsure") in text) is unsure
+
+
 def test_each_kind_of_lesion_has_plain_words() -> None:
     assert {f"sheet.seen.{code}" for code in LESIONS} <= rows("paper").keys()
     text = said(compose(told(), Words()))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.predict.overlay import overlay
+from funduscope.predict.overlay import _verdict, overlay
 from funduscope.vocabulary import CODES, LESIONS, structure
 
 
@@ -85,6 +85,15 @@ def test_the_legend_tells_counts(drawn_eye):
     found.masks["MA"][30, 150] = True
     more = overlay(found)
     assert (few[found.pixels.shape[0] :] != more[found.pixels.shape[0] :]).any()
+
+
+def test_the_verdict_is_that_of_the_advice(drawn_eye):
+    """Grade 1 is not referable; a macular edema risk beside it is, and whoever sees the overlay alone must know."""
+    found = drawn_eye().to_dict() | {"predicted_grade": 1}
+    said = [word.text for word in _verdict(found | {"advice": {"refer": True, "because": []}})]
+    assert said[-1] == "Refer"
+    assert _verdict(found | {"advice": {"refer": False, "because": []}})[-1].text == "No referral"
+    assert len(_verdict(found | {"advice": None})) == len(said) - 1
 
 
 def test_a_refused_photo_says_so_and_shows_no_lesion(drawn_eye):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funduscope.framing import Home
-from funduscope.predict.anatomy import QUADRANTS, Anatomy, is_upside_down
+from funduscope.predict.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
 from funduscope.predict.objects import LesionObject, by_quadrant, find_objects
 from funduscope.predict.rules import advise, check, support
 from funduscope.predict.words import ENGLISH, in_words, note
@@ -182,3 +182,35 @@ def test_objects_are_the_components_of_the_mask():
     bare = find_objects(mask, plane, home, Anatomy())
     assert {one.quadrant for one in bare} == {None}
     assert {one.nearest_fovea_dd for one in bare} == {None}
+
+
+@pytest.mark.parametrize("code", ["HE", "EX", "SE"])
+def test_what_a_model_of_few_kinds_outlined_counts(code):
+    """A haemorrhage or an exudate makes grade 2, whatever else nobody looked for; microaneurysms alone make none."""
+    found = support({code: (_object(None),)}, RIGHT)
+    assert found.grade_range == (2, 3)
+    assert advise(found, 0, None, 0).refer
+    assert support({"MA": (_object(),)}, RIGHT).grade_range is None
+
+
+def _disc(x: float, y: float, diameter: float) -> np.ndarray:
+    across, down = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    return np.hypot(across - x, down - y) <= diameter / 2
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (_disc(300, 100, 40), 40),
+        (_disc(305, 98, 40), 40),
+        (_disc(300, 100, 6), None),  # a blurred disc, of which a few pixels are left
+        (_disc(300, 100, 90), None),  # a disc and the scar around it
+        (_disc(60, 200, 40), None),  # a scar elsewhere
+        (np.zeros((300, 400), bool), None),
+    ],
+)
+def test_the_disc_is_no_measure_where_it_cannot_be_the_disc(mask, told):
+    """Else every distance in disc diameters, and with it the edema risk, is off without a word."""
+    found = disc_diameter_px(mask, RIGHT.disc_xy, RIGHT.fovea_xy)
+    assert found == (None if told is None else pytest.approx(told, rel=0.03))
+    assert disc_diameter_px(_disc(60, 200, 40), None, None) == pytest.approx(40, rel=0.03)

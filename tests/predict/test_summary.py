@@ -32,7 +32,8 @@ def test_a_row_holds_what_was_found(drawn_eye, tmp_path):
     assert tuple(row) == COLUMNS
     expected = {
         "photo": "eye.jpg", "error": "", "gradable": "yes", "grade": "2", "grade_name": "Moderate", "p2": "0.71",
-        "dme": "2", "dme_confidence": "0.83", "referable": "yes", "referable_probability": "0.89", "MA_count": "2",
+        "dme": "2", "dme_confidence": "0.83", "referable": "yes", "referable_probability": "0.89", "refer": "yes",
+        "MA_count": "2",
         "SE_count": "1", "fovea_x_px": "130.0", "disc_y_px": "150.0", "folder": "eye",
     }  # fmt: skip
     assert {key: row[key] for key in expected} == expected

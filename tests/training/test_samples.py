@@ -307,3 +307,18 @@ def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path,
     assert np.abs(large["image"].numpy().astype(int) - seen).mean() < 1.0
     fovea = framed.home.points_in(np.array([EYE.fovea_xy])) / 5
     assert large["landmarks"][1].numpy() == pytest.approx(fovea[0], abs=1e-3)
+
+
+def test_crops_are_centered_on_what_the_recipe_seeks_alone(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """The prepared file has the masks of every structure; a recipe of one must not look at the others' places."""
+    only = tiny.model_copy(
+        update={
+            "tasks": tiny.tasks.model_copy(update={"structures": ("MA", "OD")}),
+            "sampling": tiny.sampling.model_copy(update={"lesion_centered": 1.0}),
+        }
+    )
+    both = Labels(masks={code: _mask(photo, code) for code in ("MA", "EX")})
+    alone = Labels(masks={"MA": _mask(photo, "MA"), "EX": ABSENT})
+    for seed in range(4):
+        crops = [_sample(_case(photo, labels), "close", only, cache, 1, 1, seed)["image"] for labels in (both, alone)]
+        assert bool((crops[0] == crops[1]).all())

@@ -70,7 +70,8 @@ def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     for case in cases:
         if case.fold is not None:
             folds[case.visit].add(case.fold)
-    bare_cases = {case.key for case in cases if case.dataset in bare and not is_official_test(case)}
+    apart = {case.visit for case in cases if kept_apart(case)}  # nor is another photo of such an eye learned from
+    bare_cases = {case.key for case in cases if case.dataset in bare and case.visit not in apart}
     free = [case for case in cases if case.key in bare_cases and case.visit not in folds]
     made = {case.key: case for case in make_folds(free)} if free else {}
     follow = {visit: there.copy().pop() if len(there) == 1 else None for visit, there in folds.items()}
@@ -98,7 +99,9 @@ def is_official_test(case: Case) -> bool:
 
 def left_over(cases: Iterable[Case]) -> list[Case]:
     """The cases without a fold that should have one."""
-    return [case for case in cases if case.fold is None and not kept_apart(case)]
+    cases = list(cases)
+    apart = {case.visit for case in cases if kept_apart(case)}
+    return [case for case in cases if case.fold is None and case.visit not in apart]
 
 
 def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:

@@ -40,12 +40,17 @@ def read_mask(path: Path) -> np.ndarray:
     return inside
 
 
-def read_votes(path: Path) -> np.ndarray:
+def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
     """(H, W) uint8, 0 to 4: how many experts marked each pixel, from a PNG of 60 x their number (DIARETDB1).
 
-    Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240.
+    Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240, or it is not of the photo's size.
     """
     values = _values(path)
+    if values.shape[:2] != (height_px, width_px):
+        raise LabelError(
+            f"The votes {path.name} are {values.shape[1]}x{values.shape[0]} px, their photo {width_px}x{height_px} px: "
+            "both must be of one size."
+        )
     if values.ndim != 2 or bool((values % _VOTE != 0).any()) or int(values.max()) > _VOTE * _EXPERTS:
         raise LabelError(f"The votes {path.name} must be one gray plane of 0, 60, 120, 180 or 240 (60 an expert).")
     return (values // _VOTE).astype(np.uint8)

@@ -88,7 +88,7 @@ def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[s
     regions: dict[str, list[np.ndarray]] = {}
     for code in LESIONS:
         if code in labels.votes:
-            votes = read_votes(labels.votes[code])
+            votes = read_votes(labels.votes[code], home.height_px, home.width_px)
             known[code] = _to_frame(votes > 0, home) == 0
             agreed = (_to_frame(votes >= AGREEING, home) > 127).astype(np.uint8)
             outlines, _ = cv2.findContours(agreed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

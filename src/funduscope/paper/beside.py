@@ -9,6 +9,7 @@ results/summary.pdf        of more than one photo: a page each, in the order of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +71,8 @@ class Papers:
         # A broken pipe is that of who read our lines; any other such error is the disk's, which would refuse again.
         if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
             self._end()
+        if error is None:
+            self._drop_older()
 
     @property
     def beside(self) -> Callable[[Findings, Traced, Path], None] | None:
@@ -139,6 +142,19 @@ class Papers:
             self._files += 1
             document, self._document = self._document, None
             document.write(self.folder / _stack_name(self._files))
+
+    def _drop_older(self) -> None:
+        """Removes what an earlier, longer run left behind the last file: it would be printed with this run's pages."""
+        if not self.asked.pdf or not self._files:
+            return
+        from funduscope.paper.document import check_place
+
+        number = self._files + 1
+        while (path := self.folder / _stack_name(number)).exists():
+            with suppress(FileExistsError):
+                check_place(path)
+                path.unlink()
+            number += 1
 
 
 def _stack_name(number: int) -> str:

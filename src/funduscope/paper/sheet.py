@@ -104,13 +104,15 @@ class _Seen:
         if said:  # the model's advice stands for whatever nobody corrected
             probable = corrected.grade is None and bool((found["referable"] or {}).get("value"))
             refer = probable or (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
+        # Referred, for what may be there, though the likeliest answer is an eye that need not be: say so.
+        unlike = refer is True and (level or 0) < REFERABLE_FROM and (risk or 0) < DME_REFERABLE_FROM
         kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"]]
         return cls(
             level,
             risk,
             tuple(kinds) if level != 0 or corrected.grade is None else (),
             refer,
-            not said and False in (rules.get("agrees"), rules.get("dme_agrees")),
+            not said and (False in (rules.get("agrees"), rules.get("dme_agrees")) or unlike),
             any(note["code"] in _POOR for note in found["warnings"]),
         )
 

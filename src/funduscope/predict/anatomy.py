@@ -19,6 +19,10 @@ _SIDEWAYS: Final = 0.5
 """The disc stands beside the fovea in every eye; where the line between them is steeper than 60 degrees, the photo is
 turned, or one of the two is wrong, and it is not said which eye this is."""
 
+_DISC_TO_FOVEA_DD: Final = (1.5, 5.0)
+"""The fovea lies about two and a half disc diameters from the disc's center. What is outlined as the disc where it
+would be fewer or more than these is something else, or a part of it."""
+
 _SPREADS: Final = 2.5
 """Upright eyes differ in how far the fovea lies below the disc: so many spreads above the mean, it is the photo."""
 
@@ -73,6 +77,29 @@ class Anatomy:
         away = np.asarray(xy, np.float64) - self.fovea_xy
         sides = zip(away @ up > 0, away @ to_disc > 0, strict=True)
         return [f"{'superior' if above else 'inferior'}_{'nasal' if nasal else 'temporal'}" for above, nasal in sides]
+
+
+def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None) -> float | None:
+    """Of the circle as large as the disc's mask (H, W) bool; None without a mask, or where it cannot be the disc's:
+    too large or small for the way to the fovea, or elsewhere than the disc's center. All in photo pixels.
+
+    Every distance in disc diameters hangs on it, and with that the edema risk that exudates support.
+    """
+    area = int(np.count_nonzero(mask))
+    if not area:
+        return None
+    diameter = 2 * float(np.sqrt(area / np.pi))
+    if disc_xy is None:
+        return diameter
+    left, top = (max(0, int(at - diameter / 2)) for at in disc_xy)
+    right, bottom = (int(at + diameter / 2) + 1 for at in disc_xy)
+    if not mask[top:bottom, left:right].any():
+        return None
+    if fovea_xy is None:
+        return diameter
+    fewest, most = _DISC_TO_FOVEA_DD
+    away = float(np.hypot(disc_xy[0] - fovea_xy[0], disc_xy[1] - fovea_xy[1])) / diameter
+    return diameter if fewest <= away <= most else None
 
 
 def is_upside_down(

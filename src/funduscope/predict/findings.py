@@ -10,7 +10,7 @@ import numpy as np
 
 from funduscope.framing import Frame, Home
 from funduscope.photo import Note, Photo
-from funduscope.predict.anatomy import Anatomy, Point, is_upside_down
+from funduscope.predict.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
 from funduscope.predict.card import Card
 from funduscope.predict.conformal import grade_set
 from funduscope.predict.distance import FAR_PERCENTILE, TrainingDistance, distance_of
@@ -195,11 +195,8 @@ class Findings:
 
     @property
     def disc_diameter_px(self) -> float | None:
-        """Of the circle with the disc mask's area; None where there is no such mask."""
-        if "OD" not in self.frame_probs:
-            return None
-        area = int(np.count_nonzero(self.mask("OD")))
-        return 2 * float(np.sqrt(area / np.pi)) if area else None
+        """Of the circle with the disc mask's area; None where there is no such mask, or it cannot be the disc's."""
+        return disc_diameter_px(self.mask("OD"), self.disc_xy, self.fovea_xy) if "OD" in self.frame_probs else None
 
     def to_dict(self) -> dict[str, Any]:
         """The whole as findings.json says it; see predict/findings.schema.json."""

@@ -187,8 +187,8 @@ def _verdict(found: Mapping[str, Any]) -> list[Word]:
         words.append(Word(f"Grade {grade} of {len(GRADES) - 1}: {found['grade_name']}{sure}", size=1.25))
     if found.get("dme") is not None:
         words.append(Word(f"Macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}", size=1.25))
-    if found.get("referable") is not None:
-        words.append(Word("Referable" if found["referable"]["value"] else "Not referable", size=1.25))
+    if found.get("advice") is not None:  # by grade, edema risk and lesions: the same word as in the reports
+        words.append(Word("Refer" if found["advice"]["refer"] else "No referral", size=1.25))
     return words
 
 

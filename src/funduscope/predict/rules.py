@@ -82,8 +82,9 @@ class Advice:
 
 
 def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
-    """What the lesions of one photo support. Nothing about grades unless all four kinds were sought."""
-    span, of_grade = _grades(lesions, anatomy) if all(code in lesions for code in LESIONS) else (None, ())
+    """What the lesions of one photo support. Where not all four kinds were sought, what was found still makes a grade,
+    and nothing found makes none."""
+    span, of_grade = _grades(lesions, anatomy)
     risk, of_risk = _risk(lesions["EX"]) if "EX" in lesions else (None, ())
     return Supported(span, risk, (*of_grade, *of_risk))
 
@@ -114,16 +115,18 @@ def advise(
     return Advice(bool(because), tuple(because) or (note("NOTHING_REFERABLE"),))
 
 
-def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int], tuple[Note, ...]]:
-    seen = [code for code in LESIONS if lesions[code]]
+def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Note, ...]]:
+    seen = [code for code in LESIONS if lesions.get(code)]
     beyond = [code for code in seen if code != "MA"]
+    if not beyond and not all(code in lesions for code in LESIONS):
+        return None, ()
     if not seen:
         return (0, 0), (note("ICDR_0_NONE"),)
     if not beyond:
         return (1, 1), (note("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
     more = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
     if anatomy.laterality is not None and all(
-        sum(one.quadrant == quadrant for one in lesions["HE"]) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
+        sum(one.quadrant == quadrant for one in lesions.get("HE", ())) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
     ):
         return (3, 3), (more, note("ICDR_3_HAEMORRHAGES", {"at_least": 3, "each": MANY_HAEMORRHAGES}))
     return (2, 3), (more,)

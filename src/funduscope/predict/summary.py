@@ -63,6 +63,7 @@ class SummaryRow:
         row |= {f"p{grade}": chance for grade, chance in enumerate(chances)}
         row |= {"dme": dme.get("risk"), "dme_confidence": dme.get("confidence")}
         row |= {"referable": referable.get("value"), "referable_probability": referable.get("probability")}
+        row["refer"] = (found.get("advice") or {}).get("refer")
         lesions, landmarks = found.get("lesions") or {}, found.get("landmarks") or {}
         row |= {f"{code}_count": (lesions.get(code) or {}).get("count") for code in LESIONS}
         for column, landmark in (("fovea", "fovea"), ("disc", "optic_disc")):

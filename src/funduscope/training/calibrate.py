@@ -283,7 +283,8 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
     """Dice of the pixels of all photos together, components below the area taken out."""
     overlap = marked = true = 0
     for photo in photos:
-        mask = Components.of(photo.probs[code] >= threshold * 255).at_least(smallest_px2).mask
+        parts = Components.of(photo.probs[code] >= threshold * 255)
+        mask = (parts.largest() if code == "OD" else parts).at_least(smallest_px2).mask  # as findings have it
         truth = photo.truths[code]
         overlap += int(np.count_nonzero(mask & truth))
         marked += int(np.count_nonzero(mask))

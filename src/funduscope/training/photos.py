@@ -42,8 +42,10 @@ def split(cases: list[Case], fold: int | None) -> Split:
 
 
 def on_every_photo(cases: list[Case]) -> Split:
-    """Nothing is kept to select or to test but what is nobody's to learn from: an official test split."""
-    return Split([case for case in cases if not kept_apart(case)], [], [])
+    """Nothing is kept to select or to test but what is nobody's to learn from: an official test split, with whatever
+    else shows its eyes."""
+    apart = {case.visit for case in cases if kept_apart(case)}
+    return Split([case for case in cases if case.visit not in apart], [], [])
 
 
 def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
@@ -100,15 +102,15 @@ def readable(cases: list[Case]) -> list[Case]:
 
 def _check_masks(case: Case) -> None:
     """Raises `LabelError` where scoring the photo would; a photo that cannot be read itself is scored as refused."""
-    for path in case.labels.votes.values():
-        read_votes(path)
     masks = [mask for mask in (*case.labels.masks.values(), case.labels.negatives) if mask and not mask.is_absent]
-    if not masks:
+    if not masks and not case.labels.votes:
         return
     try:
         size = size_of(case.path)
     except LabelError:
         return
+    for path in case.labels.votes.values():
+        read_votes(path, *size)
     for mask in masks:
         mask.load(*size)
 

@@ -95,7 +95,7 @@ def run(
     loop.run(until=until, progress=progress)
     _note_memory(folder, loop.peak_mb())
     validation = [case for case in parts.validation if case.dataset in recipe.sampling.datasets()]
-    return _finish(folder, replace(parts, validation=validation), start.like, progress)
+    return _finish(folder, replace(parts, validation=validation), start.like, progress, loop.accelerator.device)
 
 
 def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers:
@@ -115,7 +115,7 @@ def _note_memory(folder: Path, peak_mb: float | None) -> None:
         path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
-def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -> Path:
+def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress, device: torch.device) -> Path:
     """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json.
 
     like: the run that was repeated on every photo, whose card has what none of them could tell any more. What was
@@ -129,7 +129,7 @@ def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress) -
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
     card = Card.of(held.recipe)
-    network = held.network()
+    network = held.network().to(device)
     validation = parts.validation
     # As training computes: what is fixed here is coarser than that, and float32 takes two to three times as long.
     fast = bfloat16(held.recipe.training.precision)

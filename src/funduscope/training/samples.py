@@ -164,7 +164,8 @@ class Samples(torch.utils.data.Dataset):
             warp = plain_warp((side / 2, side / 2), views.whole_px / side, views.whole_px)
         else:
             within = bags.polygons(item.case.labels, prepared, self.recipe)
-            center = _crop_center(prepared, within, views.whole_px, self.recipe.sampling.lesion_centered, rng)
+            places = _sought(prepared, self.recipe)
+            center = _crop_center(places, within, views.whole_px, self.recipe.sampling.lesion_centered, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
         warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
@@ -192,6 +193,13 @@ def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
         },
         regions={},
     )
+
+
+def _sought(prepared: Prepared, recipe: Recipe) -> Prepared:
+    """The same with the coverage of those lesions alone that the recipe learns from the close view."""
+    asked = {*recipe.tasks.structures, *([EITHER_EXUDATE] if {"EX", "SE"} <= set(recipe.tasks.structures) else [])}
+    asked &= {*close_channels(recipe)}
+    return replace(prepared, coverage={code: plane for code, plane in prepared.coverage.items() if code in asked})
 
 
 def _crop_center(
