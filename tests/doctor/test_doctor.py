@@ -16,6 +16,7 @@ from funduscope.data.case import LabelError
 from funduscope.data.drawn import draw_eye, write_idrid
 from funduscope.doctor.doctor import Report, examine, read_cases
 from funduscope.doctor.kinds import KINDS
+from funduscope.predict.runtime import ModelError
 
 WIDTH = 480
 
@@ -123,6 +124,29 @@ def test_a_data_set_that_no_reader_takes_is_examined_all_the_same(tmp_path: Path
     report = examine(tmp_path, cache=cache, workers=0)
     assert {"labels_unreadable", "impossible_value"} <= {one.kind for one in report.findings}
     assert report.photos == 6
+
+
+def test_a_table_by_a_relative_path_is_held_against_its_folds(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic = tmp_path / "my-clinic"
+    for number in range(3):
+        _photo(clinic / f"{number}.jpg", draw_eye(number, width_px=WIDTH).pixels)
+    (clinic / "photos.csv").write_text("path,dr,patient\n0.jpg,0,p\n1.jpg,1,p\n2.jpg,2,q\n")
+    (clinic / "folds.csv").write_text("subset,image,visit,fold\ntable,0.jpg,v0,0\ntable,1.jpg,v1,1\n")
+    monkeypatch.chdir(tmp_path)
+    told = examine(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
+    held = {one["kind"]: one["files"] for one in told}
+    assert held["visit_across_folds"] == ["folds.csv", "0.jpg", "1.jpg"]
+    assert held["folds_missing_photo"] == ["folds.csv", "2.jpg"]
+    assert told == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
+
+
+def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_looked_at(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelError, match="names no test fold"):
+        examine(data, models=[tmp_path], cache=tmp_path / "cache", workers=0)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_same_photo_in_the_folder_of_another_task_is_no_twin(tmp_path: Path, cache: Path) -> None:

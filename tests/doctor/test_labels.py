@@ -136,6 +136,14 @@ def test_points_of_another_release_are_told_once(idrid: Path, looked_at: LookedA
     assert kinds(labels.examine(looked_at(idrid))) == ["points_of_another_size"]
 
 
+def test_points_of_another_size_are_counted_by_landmark(idrid: Path, looked_at: LookedAt) -> None:
+    rows = [f"{PHOTO.format(number)},4000,3000,5000,3000" for number in range(1, 5)]
+    rows += [f"{PHOTO.format(number)},,,," for number in range(5, 9)]
+    _write(idrid / "table.csv", ["path,od_x,od_y,fovea_x,fovea_y", *rows])
+    findings = [one for one in labels.examine(looked_at(idrid / "table.csv")) if one.kind == "points_of_another_size"]
+    assert [one.says.split(" lie")[0] for one in findings] == ["4 of 4 disc points", "4 of 4 fovea points"]
+
+
 def test_disc_and_fovea_too_near_or_above_each_other(idrid: Path, looked_at: LookedAt) -> None:
     fovea = [float(cell) for cell in _lines(idrid / FOVEAS)[1].split(",")[1:3]]
     _with_row(idrid / DISCS, 2, f"IDRiD_001,{fovea[0] + 12},{fovea[1]}")

@@ -139,6 +139,20 @@ def test_one_mask_for_two_structures(idrid: Path, looked_at: LookedAt) -> None:
     assert [set(one.files[:2]) for one in findings] == [{_mask("EX", 2), _mask("SE", 2)}]
 
 
+def test_one_file_that_a_table_names_for_two_structures_and_two_photos(idrid: Path, looked_at: LookedAt) -> None:
+    mask, first, second = _mask("EX", 2), f"{PHOTOS}/IDRiD_02.jpg", f"{PHOTOS}/IDRiD_03.jpg"
+    (idrid / "own.csv").write_text(f"path,mask_EX,mask_SE\n{first},{mask},{mask}\n{second},{mask},\n")
+    findings = [one for one in _examined(looked_at, idrid / "own.csv") if one.kind == "mask_copied"]
+    assert {one.files for one in findings} == {(mask, first), (mask, first, second)}
+
+
+def test_a_fault_of_a_file_that_is_named_twice_is_told_once(idrid: Path, looked_at: LookedAt) -> None:
+    _store(np.zeros_like(_read(idrid / _mask("EX", 2))), idrid / "empty.png")
+    rows = [f"{PHOTOS}/IDRiD_{number:02d}.jpg,empty.png,empty.png" for number in (2, 3)]
+    (idrid / "own.csv").write_text("\n".join(["path,mask_EX,mask_SE", *rows]) + "\n")
+    assert _only(_examined(looked_at, idrid / "own.csv"), "mask_empty").files == ("empty.png",)
+
+
 def test_masks_of_no_photo_misplaced_and_unreadable(idrid: Path, looked_at: LookedAt) -> None:
     shutil.copy(idrid / _mask("MA", 1), idrid / _mask("MA", 77))
     shutil.move(idrid / _mask("EX", 2), idrid / f"{TRUTH}/{FOLDERS['HE']}/IDRiD_02_EX.tif")

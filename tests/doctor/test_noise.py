@@ -163,3 +163,20 @@ def test_a_run_without_a_test_fold_is_refused(cases: list[Case], runs: list[Path
     (runs[0] / "run.json").write_text(json.dumps({"fold": None}))
     with pytest.raises(ModelError, match="names no test fold"):
         list(noise.examine(_survey(cases, tmp_path), cases, runs))
+
+
+def test_too_few_judged_labels_are_told_with_their_number(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
+    """Silence would look as if the models had found every label right."""
+    few = cases[:20]
+    judged = sum(case.fold == 0 for case in few)
+    findings = list(noise.examine(_survey(few, tmp_path), few, runs[:1]))
+    assert [(one.kind, one.severity) for one in findings] == [("labels_unjudged", "info")] * 2
+    expected = [
+        {"task": words, "data_set": "own", "labels": 20, "judged": judged} for words in ("grade", "maculopathy")
+    ]
+    assert [one.evidence for one in findings] == expected
+
+
+def test_models_without_anything_to_judge_say_so(runs: list[Path], tmp_path: Path) -> None:
+    (only,) = noise.examine(_survey([], tmp_path), [], runs)
+    assert (only.kind, only.evidence["judged"]) == ("labels_unjudged", 0)

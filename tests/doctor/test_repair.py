@@ -119,6 +119,18 @@ def test_masks_become_one_plane_of_0_and_255(idrid: Path, looked_at: LookedAt) -
     assert not list(masks.examine(looked_at(merged)))
 
 
+def test_a_cell_that_names_two_masks_names_both_by_their_new_files(idrid: Path, looked_at: LookedAt) -> None:
+    photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
+    for name in ("a.jpg", "aa.jpg"):
+        inside = np.asarray(Image.open(idrid / MASK.format(1))) > 0
+        Image.fromarray(inside.astype(np.uint8) * 255).save(idrid / name)
+    (idrid / "own.csv").write_text(f"path,mask_OD\n{photo},a.jpg; aa.jpg\n")
+    merged, _ = _fixed(idrid, looked_at(idrid / "own.csv"))
+    assert _lines(merged / "own.csv")[1] == f"{photo},a.png; aa.png"
+    assert (merged / "a.png").is_file()
+    assert (merged / "aa.png").is_file()
+
+
 def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid: Path, looked_at: LookedAt) -> None:
     photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
     whole = np.ones(np.asarray(Image.open(idrid / photo)).shape[:2], np.uint8) * 255
@@ -129,6 +141,15 @@ def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid:
         ("row 2, column mask_EX", "EX.png", "")
     ]
     assert _lines(idrid.parent / "fixed/own.csv")[1] == f"{photo},,none"
+
+
+def test_a_mask_of_the_whole_photo_becomes_unknown_wherever_it_is_named(idrid: Path, looked_at: LookedAt) -> None:
+    photos = [f"A. Segmentation/1. Original Images/a. Training Set/IDRiD_{number:02d}.jpg" for number in (1, 2)]
+    whole = np.ones(np.asarray(Image.open(idrid / photos[0])).shape[:2], np.uint8) * 255
+    Image.fromarray(whole).save(idrid / "all.png")
+    (idrid / "own.csv").write_text(f"path,mask_EX,mask_SE\n{photos[0]},all.png,all.png\n{photos[1]},all.png,none\n")
+    _fixed(idrid, looked_at(idrid / "own.csv"))
+    assert _lines(idrid.parent / "fixed/own.csv")[1:] == [f"{photos[0]},,", f"{photos[1]},,none"]
 
 
 def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path, looked_at: LookedAt) -> None:

@@ -42,7 +42,7 @@ DISC_SHARE: Final = (0.07, 0.35)
 """Of the field's diameter that a disc's may be; at 50 degrees it is 0.11 to 0.23."""
 
 MANY: Final = 0.5
-"""A fault of so large a share of a file's rows is the file's and told once."""
+"""A fault of so large a share of a file's points is the file's and told once."""
 
 Point = tuple[float, float]
 
@@ -97,7 +97,7 @@ def _across(box: tuple[float, float, float, float]) -> float:
 
 def examine(survey: Survey, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
     """Findings about each photo of which a label file says anything."""
-    misplaced: dict[Path, list[tuple[Statement, str, Point, Eyeful]]] = defaultdict(list)
+    misplaced: dict[tuple[Path, str], list[tuple[Statement, Point, Eyeful]]] = defaultdict(list)
     for photo in sorted(statements.by_photo):
         record = survey.record(survey.relative(photo))
         if record is None or record.error is not None or not record.width:
@@ -107,32 +107,31 @@ def examine(survey: Survey, statements: Statements, outlines: Mapping[Path, Sequ
             for row in statements.by_photo[photo]:
                 point = row.point(landmark)
                 if point is not None and not _in_photo(point, record):
-                    misplaced[row.table].append((row, landmark, point, eye))
+                    misplaced[row.table, landmark].append((row, point, eye))
         yield from _points(eye)
         yield from _boxes(eye)
         yield from _edema(eye)
         yield from _lesions(eye)
-    for table, held in misplaced.items():
-        yield from _outside(statements, table, held)
+    for (table, landmark), held in misplaced.items():
+        rows = next(one.rows for one in statements.tables if one.file == table)
+        yield from _outside(landmark, sum(row.point(landmark) is not None for row in rows), held)
 
 
 def _in_photo(point: Point, record: Record) -> bool:
     return 0 <= point[0] <= record.width and 0 <= point[1] <= record.height
 
 
-def _outside(
-    statements: Statements, table: Path, held: Sequence[tuple[Statement, str, Point, Eyeful]]
-) -> Iterator[Finding]:
-    """Points beyond their photos; where most of a file's are, they are in pixels of copies of another size."""
-    file = held[0][3].survey.relative(table)
-    rows = next(len(one.rows) for one in statements.tables if one.file == table)
-    if len(held) > MANY * rows and len(held) > 2:
-        says = f"{len(held)} of {rows} points lie beyond their photos: they are in pixels of copies of another size."
-        row, landmark, point, eye = held[0]
+def _outside(landmark: str, count: int, held: Sequence[tuple[Statement, Point, Eyeful]]) -> Iterator[Finding]:
+    """Points beyond their photos, of one landmark in one file; where most of its `count` are, they are in pixels of
+    copies of another size."""
+    row, point, eye = held[0]
+    file = eye.survey.relative(row.table)
+    if len(held) > MANY * count and len(held) > 2:
+        says = f"{len(held)} of {count} {landmark} points lie beyond their photos: they are in pixels of another size."
         evidence = {"row": row.row, "point_px": list(point), "photo_px": [eye.record.width, eye.record.height]}
-        yield found("points_of_another_size", [file], says, evidence)
+        yield found("points_of_another_size", [file], says, evidence | {"landmark": landmark})
         return
-    for row, landmark, point, eye in held:
+    for row, point, eye in held:
         size = f"{eye.record.width}x{eye.record.height} px"
         says = f"Row {row.row} puts the {landmark} at ({point[0]:g}, {point[1]:g}), outside the photo of {size}."
         evidence = {"row": row.row, "column": row.said[f"{landmark}_x"].column, "value": row.said[f"{landmark}_x"].text}

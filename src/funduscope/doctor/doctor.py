@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -78,8 +78,9 @@ def examine(
 
     models: run folders whose answers are held against the labels of photos they did not learn from. What was seen of a
     photo is kept in the cache folder, so that a run that was stopped goes on. Raises `LabelError` where there is
-    nothing at the path.
+    nothing at the path, and what `noise.check` raises of a model, both before any photo is looked at.
     """
+    noise.check(models)
     inventory = take_inventory(data)
     survey = take_survey(inventory, cache, workers, progress)
     statements = read_statements(inventory)
@@ -105,7 +106,10 @@ def examine(
 
 
 def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
-    """What the readers understand of a data set, and where they stop: a data set that cannot be read hides no other."""
+    """What the readers understand of a data set, and where they stop: a data set that cannot be read hides no other.
+
+    The photos' paths are absolute, as an inventory has them, however the data set's path is written.
+    """
     places = [data]
     if data.is_dir() and not _recognized(data):
         places = [child for child in sorted(data.iterdir()) if child.is_dir() and _recognized(child)]
@@ -113,7 +117,7 @@ def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
     findings: list[Finding] = []
     for place in places:
         try:
-            cases.extend(read_data([place]))
+            cases.extend(replace(case, path=case.path.absolute()) for case in read_data([place]))
         except LabelError as error:
             findings.append(found("labels_unreadable", [place.relative_to(data).as_posix()], str(error)))
     return cases, findings

@@ -199,6 +199,13 @@ LABEL_KINDS: Final[dict[str, Kind]] = {
         "Wrong labels bound every score, and wrong answers look the same from here: the sheet tells them apart.",
         "Look through the sheet from its beginning; where several of a row are right, stop.",
     ),
+    "labels_unjudged": Kind(
+        "Label noise",
+        "info",
+        "Labels that the models did not judge",
+        "Nothing is known of such labels: that none of them is doubted does not make them right.",
+        "Give a run for every fold (`--model` is repeatable); where labels are so few, have a grader look at them.",
+    ),
     "doubtful_label": Kind(
         "Label noise",
         "warning",

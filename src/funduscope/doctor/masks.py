@@ -77,12 +77,16 @@ def examine(
     conventions: dict[str, dict[str, str]] = defaultdict(dict)
     digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     held = by_photo(outlines)
+    told: set[tuple[str, tuple[str, ...]]] = set()
     for photo in progress(sorted(held), "Looking at masks", len(held)):
         record = survey.record(survey.relative(photo))
         seen = []
         for outline in held[photo]:
             name, stored = survey.relative(outline.file), read_stored(outline.file)
-            yield from _of_file(survey, outline, name, stored, record)
+            for finding in _of_file(survey, outline, name, stored, record):
+                if (finding.kind, finding.files) not in told:  # one file may be several outlines
+                    told.add((finding.kind, finding.files))
+                    yield finding
             yield from _counted(name, outline, stored, statements)
             if isinstance(stored, str) or not stored.values.any() or outline.is_votes:
                 continue
@@ -201,9 +205,9 @@ def _on_photo(survey: Survey, record: Record, seen: Sequence[_Seen]) -> Iterator
     for one in fitting:
         cover = cover_of(covers[one.name], ground)
         for finding in _placed(survey, record, one, cover):
-            whole.add(one.name)
+            whole.add(one)
             yield finding
-    rest = [one for one in fitting if one.name not in whole]
+    rest = [one for one in fitting if one not in whole]
     marked = np.zeros(ground.green.shape, bool)
     for one in rest:
         marked |= covers[one.name] > 0.05
@@ -216,7 +220,8 @@ def _on_photo(survey: Survey, record: Record, seen: Sequence[_Seen]) -> Iterator
 def _placed(survey: Survey, record: Record, one: _Seen, cover: Cover) -> Iterator[Finding]:
     """A mask that covers too much, or what lies around the field."""
     code, files = one.outline.code, [one.name, record.path]
-    evidence = {key: round(value, 4) for key, value in vars(cover).items()}
+    evidence: dict[str, Any] = {key: round(value, 4) for key, value in vars(cover).items()}
+    evidence["structure"] = code
     pictures = [masked(survey, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
     most = WHOLE["OD"] if code == "OD" else WHOLE["lesion"] if code in LESIONS else 0.9
     if cover.of_outside > INVERTED_OUTSIDE or cover.of_field > most:
@@ -260,17 +265,19 @@ def _one_twice(record: Record, rest: Sequence[_Seen], covers: dict[str, np.ndarr
             if overlap > SAME:
                 codes = f"{first.outline.code} and {second.outline.code}"
                 says = f"The masks of {codes} are one: they overlap by {overlap:.0%}."
-                yield found("mask_copied", [first.name, second.name, record.path], says, {"overlap": round(overlap, 3)})
+                files = dict.fromkeys((first.name, second.name, record.path))
+                yield found("mask_copied", list(files), says, {"overlap": round(overlap, 3)})
 
 
 def _copied(digests: dict[str, list[tuple[str, str, str]]]) -> Iterator[Finding]:
-    """Masks that are equal although they are of different photos."""
+    """Masks that are equal although they are of different photos, and files that are given to several."""
     for held in digests.values():
-        photos = {pixels or photo for _, photo, pixels in held}
-        if len(photos) > 1:
-            names = sorted(name for name, _, _ in held)
+        if len({pixels or photo for _, photo, pixels in held}) > 1:
+            names, photos = sorted({name for name, _, _ in held}), sorted({photo for _, photo, _ in held})
             says = f"{len(names)} masks of different photos are equal, pixel by pixel."
-            yield found("mask_copied", names, says, {"photos": sorted({photo for _, photo, _ in held})})
+            if len(names) == 1:
+                says = f"One mask's file is given to {len(photos)} photos."
+            yield found("mask_copied", names if len(names) > 1 else [*names, *photos], says, {"photos": photos})
 
 
 def _mixed(conventions: dict[str, dict[str, str]]) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.data.folds import placed
+from funduscope.data.folds import placed, read_folds
 from funduscope.doctor.confident import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.survey import Progress, Survey
@@ -48,21 +48,43 @@ def examine(
     """Findings about grade, edema risk and maculopathy. models: run folders of trainings that left a fold alone.
 
     twins: pairs by the photos' names; a photo whose twin is in another fold was as good as seen, and is left out.
-    Raises `ModelError` where a model is no such run, `LabelError` where none of its photos is here.
+    Where too few labels are judged to say anything of them, that is told. Raises what `check` raises.
     """
     if not models:
         return
     answers = judge(models, cases, _leaky(survey, cases, twins), progress)
-    named = {case.key: case for case in cases}
+    if not any(_label(case, task) is not None for case in cases for task in TASKS):
+        says = f"The models judged nothing: no reader takes a label ({', '.join(TASKS.values())}) of the photos here."
+        yield found("labels_unjudged", ["."], says, {"photos": len(survey), "labels": 0, "judged": 0})
     for task, words in TASKS.items():
-        by_set: dict[str, list[tuple[Case, int, np.ndarray]]] = defaultdict(list)
-        for key, probs in answers.items():
-            known = _known(named[key], task, probs)
-            if known is not None:
-                by_set[named[key].dataset].append((named[key], *known))
-        for dataset, held in by_set.items():
+        by_set: dict[str, list[tuple[Case, int, np.ndarray | None]]] = defaultdict(list)
+        for case in cases:
+            label = _label(case, task)
+            if label is not None:
+                by_set[case.dataset].append((case, label, _probs(task, answers.get(case.key, {}))))
+        for dataset, labels in by_set.items():
+            held = [(case, label, probs) for case, label, probs in labels if probs is not None]
             if len(held) >= FEWEST_PHOTOS:
                 yield from _of_task(survey, dataset, words, held)
+            else:
+                yield _unjudged(dataset, words, len(labels), len(held))
+
+
+def check(models: Sequence[Path]) -> None:
+    """Refuses models that cannot judge, so that a caller can stop before minutes are spent on the rest.
+
+    Raises `ModelError` where a model is no run with a test fold or cannot be loaded, `LabelError` where its folds.csv
+    cannot be read.
+    """
+    from funduscope.loading import load
+    from funduscope.out_of_fold import test_fold
+
+    for run in models:
+        test_fold(run)
+        if (run / "folds.csv").is_file():
+            read_folds(run / "folds.csv")
+    for run in models:
+        load(run)
 
 
 def judge(
@@ -80,8 +102,8 @@ def judge(
     from funduscope.out_of_fold import test_fold
 
     told: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    for run in models:
-        fold = test_fold(run)
+    folds = [test_fold(run) for run in models]
+    for run, fold in zip(models, folds, strict=True):
         own = placed(cases, run / "folds.csv")
         place = {case.key: case.fold for case in own}
         unseen = [case for case in own if case.fold == fold and _has_labels(case)]
@@ -113,18 +135,28 @@ def _leaky(survey: Survey, cases: Sequence[Case], twins: Iterable[Twin]) -> dict
     return held
 
 
-def _known(case: Case, task: str, probs: Mapping[str, np.ndarray]) -> tuple[int, np.ndarray] | None:
-    """A case's label in a task and the probabilities of its classes; maculopathy is a risk of 1 or 2."""
+def _label(case: Case, task: str) -> int | None:
+    """A case's label in a task, None where it is not known; maculopathy is a risk of 1 or 2."""
     labels = case.labels
-    if task == "grade":
-        return (labels.grade, probs["grade"]) if labels.grade is not None and "grade" in probs else None
-    if "dme" not in probs:
-        return None
-    if task == "dme":
-        return (labels.dme, probs["dme"]) if labels.dme is not None else None
+    if task != "maculopathy":
+        return labels.grade if task == "grade" else labels.dme
     if labels.dme is not None or labels.dme_among not in (frozenset({0}), frozenset({1, 2})):
         return None
-    return int(labels.dme_among != frozenset({0})), np.array([probs["dme"][0], probs["dme"][1:].sum()])
+    return int(labels.dme_among != frozenset({0}))
+
+
+def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The probabilities of a task's classes, None where no model answered."""
+    held = answers.get("grade" if task == "grade" else "dme")
+    return np.array([held[0], held[1:].sum()]) if held is not None and task == "maculopathy" else held
+
+
+def _unjudged(dataset: str, words: str, labels: int, judged: int) -> Finding:
+    """That nothing can be said of a data set's labels: else it would look as if nothing were wrong with them."""
+    says = f"The models judged {judged} of {labels} labels ({words}) of {dataset}; under {FEWEST_PHOTOS} tell nothing."
+    return found(
+        "labels_unjudged", ["."], says, {"task": words, "data_set": dataset, "labels": labels, "judged": judged}
+    )
 
 
 def _of_task(

@@ -81,13 +81,21 @@ class Stored:
 
 
 def read_outlines(inventory: Inventory, statements: Statements) -> list[Outline]:
-    """Every mask that lies in the data set's mask folders or that a label file names, by file."""
+    """Every mask that lies in the data set's mask folders or that a label file names, by file.
+
+    A file that label files give to several photos or structures is as many outlines, each by the first row.
+    """
     photos = PhotoIndex(inventory)
-    held = {path: _of_file(path, inventory, photos) for path in inventory.masks}
+    held = {path: [_of_file(path, inventory, photos)] for path in inventory.masks}
+    named: dict[Path, dict[tuple[str, Path | None], Outline]] = defaultdict(dict)
     for outline in _of_tables(statements):
-        known = held.get(outline.file)
-        held[outline.file] = outline if known is None else replace(outline, is_votes=known.is_votes)
-    return [held[path] for path in sorted(held)]
+        is_votes = any(known.is_votes for known in held.get(outline.file, ()))
+        named[outline.file].setdefault((outline.code, outline.photo), replace(outline, is_votes=is_votes))
+    for path, outlines in named.items():
+        of_photos = [outline for outline in outlines.values() if outline.photo is not None]
+        # A row without its photo is told as such; the mask lacks one only where no row has it.
+        held[path] = of_photos or list(outlines.values())[:1]
+    return [outline for path in sorted(held) for outline in held[path]]
 
 
 def by_photo(outlines: list[Outline]) -> dict[Path, list[Outline]]:

@@ -168,20 +168,31 @@ def _renamed(survey: Survey, outline: Outline, name: str, tables: dict[Path, Edi
     for edited in tables.values():
         for role, column in edited.table.roles.items():
             for row in edited.table.rows if role.startswith("mask_") else ():
-                if outline.file in named_files(edited.table.file, row.said[role].text):
-                    text = row.said[role].text.replace(outline.file.name, name)
-                    before = edited.put(row.row, column, text)
+                text = _called(edited.cell(row.row, column), edited.table.file, outline.file, name)
+                before = edited.put(row.row, column, text) if row.row not in edited.dropped else text
+                if before != text:
                     where = f"row {row.row}, column {column}"
                     yield Change(_inside(survey, edited.table.file), where, before, text, "The mask is a PNG now.")
+
+
+def _called(cell: str, table: Path, mask: Path, name: str) -> str:
+    """A cell in which one of the masks that it names, by files with `;` between them, is called otherwise."""
+    pieces = cell.split(";")
+    for index, piece in enumerate(pieces):
+        before, held, after = piece.rpartition(mask.name)
+        if held and named_files(table, piece) == [mask]:
+            pieces[index] = f"{before}{name}{after}"
+    return ";".join(pieces)
 
 
 def _whole(
     survey: Survey, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited]
 ) -> Iterator[Change]:
     """Masks of the whole photo are unknown, where the layout has a way to say so: a table's empty cell."""
-    named = {survey.relative(outline.file): outline for outline in outlines}
+    named = {_of_whole(survey, outline): outline for outline in outlines if outline.photo is not None}
     for one in findings:
-        outline = named.get(one.files[0]) if one.kind == "mask_whole" else None
+        key = (*one.files, one.evidence["structure"]) if one.kind == "mask_whole" else ()
+        outline = named.get(key)
         if outline is None:
             continue
         edited = tables.get(outline.table[0]) if outline.table is not None else None
@@ -191,9 +202,17 @@ def _whole(
             yield Change(one.files[0], LEFT, one.says, "", why)
             continue
         before = edited.put(outline.table[1], column, "")
+        if not before:  # another mask that the cell named was of the whole photo too
+            continue
         where = f"row {outline.table[1]}, column {column}"
         why = f"{one.says} An empty cell says unknown."
         yield Change(_inside(survey, outline.table[0]), where, before, "", why)
+
+
+def _of_whole(survey: Survey, outline: Outline) -> tuple[str, ...]:
+    """The files and the structure that a finding about an outline names."""
+    photo = survey.relative(outline.photo) if outline.photo is not None else ""
+    return survey.relative(outline.file), photo, outline.code
 
 
 def _written(survey: Survey, edited: Edited, parts: Path) -> Iterator[Change]:

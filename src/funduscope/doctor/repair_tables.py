@@ -17,8 +17,8 @@ from funduscope.doctor.outlines import named_files
 from funduscope.doctor.sheets import Fault, csv_lines, delimiter_of
 from funduscope.doctor.statements import Statement, Table
 
-_MOST_ROWS: Final = 0.5
-"""Points beyond their photos in more rows than this share are of another size: to be scaled by a person."""
+_MOST_POINTS: Final = 0.5
+"""A larger share of a file's points beyond their photos are of another size: to be scaled by a person."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,20 @@ class Edited:
 
     def put(self, row: int, column: str, text: str) -> str:
         """Write a cell; returns what stood there."""
-        header = next(line for line in self.lines if any(cell.strip() for cell in line))
-        place = next(index for index, name in enumerate(header) if name.strip() == column)
-        line = self.lines[row - 1]
+        line, place = self.lines[row - 1], self._place(column)
         line.extend("" for _ in range(place + 1 - len(line)))
         before, line[place] = line[place].strip(), text
         self.changed = self.changed or before != text
         return before
+
+    def cell(self, row: int, column: str) -> str:
+        """What stands in a cell by now."""
+        line, place = self.lines[row - 1], self._place(column)
+        return line[place].strip() if place < len(line) else ""
+
+    def _place(self, column: str) -> int:
+        header = next(line for line in self.lines if any(cell.strip() for cell in line))
+        return next(index for index, name in enumerate(header) if name.strip() == column)
 
     def drop(self, row: int) -> str:
         """Take a row out; returns what it said."""
@@ -145,13 +152,13 @@ def _outside(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int
     """Points outside their photos become unknown, unless most of the file's are."""
     rows = list(_standing(edited))
     for point in POINTS:
-        held = []
+        held, count = [], sum(row.point(point) is not None for row in rows)
         for row in rows:
             size = size_of(row.photo) if row.photo is not None else None
             xy = row.point(point)
             if size is not None and xy is not None and not (0 <= xy[0] <= size[0] and 0 <= xy[1] <= size[1]):
                 held.append((row, size))
-        if len(held) > _MOST_ROWS * len(rows) and len(held) > 2:
+        if len(held) > _MOST_POINTS * count and len(held) > 2:
             continue
         for row, size in held:
             for axis in "xy":
