@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funduscope.app.corrections import Corrections, History, corrected, packed, seen_with, unpacked
+from funduscope.app.corrections import Corrections, History, corrected, looked_at, packed, seen_with, unpacked
 from funduscope.app.keeping import Kept, as_zip, into_folder
 from funduscope.app.restoring import restored
 from funduscope.app.rings import rings_of
@@ -87,7 +87,7 @@ def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> Non
     assert found["rules"]["grade_range"] == [1, 1]
     assert found["rules"]["dme_risk"] == 0
     assert found["predicted_grade"] == 2
-    moved = corrected(findings, Corrections(), {"what": "fovea", "points": [[256.0, 270.0]]})
+    moved = corrected(findings, Corrections(), {"what": "fovea", "points": [[240.0, 262.0]]})
     nearer = seen_with(findings, {}, moved).to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
     assert nearer < findings.to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
 
@@ -151,7 +151,7 @@ def test_every_lesion_has_its_own_outline() -> None:
 def _kept() -> Kept:
     findings = _findings()
     said = corrected(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    said = replace(said, grade=1, fovea_xy=(201.5, 199.0), looked_at=said.looked_at | {"HE"})
+    said = looked_at(findings, replace(said, grade=1, fovea_xy=(201.5, 199.0)), said.looked_at | {"HE"})
     shown = seen_with(findings, {}, said)
     return Kept(findings.photo, said, {code: shown.mask(code) for code in shown.codes if code in said.looked_at})
 
@@ -241,6 +241,50 @@ def test_saved_corrections_are_taken_up_as_they_were() -> None:
     assert np.array_equal(unpacked(packed(kept.masks["MA"])), kept.masks["MA"])
 
 
+def test_what_was_called_complete_stays_as_it_was_shown() -> None:
+    findings = _findings()
+    said = looked_at(seen_with(findings, {"MA": 0.3}, Corrections()), Corrections(), frozenset({"MA"}))
+    assert seen_with(findings, {}, said).count("MA") == 4, "against another threshold"
+    assert not said.by_hand, "and nobody drew it"
+    kept = Kept(findings.photo, said, {"MA": seen_with(findings, {}, said).mask("MA")})
+    again = next(restored(as_zip([kept]))).corrections
+    assert again == said
+    later = replace(findings, frame_probs={**findings.frame_probs, "MA": np.zeros((SIDE, SIDE), np.float32)})
+    assert seen_with(later, {}, again).count("MA") == 4, "against another model"
+    taken_back = looked_at(findings, said, frozenset())
+    assert taken_back == Corrections()
+
+
+def test_what_was_drawn_but_not_called_complete_is_no_label_and_not_lost() -> None:
+    findings = _findings()
+    drawn = corrected(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
+    said = looked_at(findings, drawn, frozenset())
+    again = next(restored(as_zip([Kept(findings.photo, said, {})]))).corrections
+    assert again == said
+    assert seen_with(findings, {}, again).count("MA") == 2
+
+
+def test_a_drawn_disc_takes_the_place_of_the_model_s() -> None:
+    findings = _findings()
+    ring = [[100, 180], [140, 180], [140, 220], [100, 220]]
+    said = corrected(findings, Corrections(), {"what": "draw", "code": "OD", "points": ring})
+    shown = seen_with(findings, {}, said)
+    assert shown.mask("OD")[200, 120]
+    assert not shown.mask("OD")[200, 40]
+    assert shown.disc_xy == pytest.approx((120, 200), abs=1), "the center goes with it"
+    placed = seen_with(findings, {}, replace(said, disc_xy=(118.0, 201.0)))
+    assert placed.disc_xy == (118.0, 201.0)
+    dot = {"what": "draw", "code": "OD", "points": [[300, 300]], "radius": 3}
+    assert corrected(findings, Corrections(), dot) == Corrections(), "a dot is no disc"
+
+
+def test_a_file_s_own_name_is_not_saved() -> None:
+    kept = replace(_kept(), photo=Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8), name="Meier, Anna.jpg"))
+    saved = as_zip([kept])
+    assert b"Meier" not in saved
+    assert next(restored(saved)).name == "IDRiD_001.png"
+
+
 def _with_letter(change: object) -> bytes:
     """A saved file whose letter says something else."""
     file = io.BytesIO()
@@ -276,6 +320,7 @@ def _bomb() -> bytes:
         _with_letter({"width": SIDE - 1}),
         _with_letter({"width": SIDE - 1, "height": SIDE - 1, "masks": {}, "corrected": [], "fovea_xy": None}),
         _with_letter({"path": "labels.csv"}),
+        _with_letter({"looked_at": ["HE"], "unfinished": {"MA": "bm9uZQ=="}}),
     ],
 )
 def test_a_file_that_is_no_such_thing_is_refused(data: bytes) -> None:

@@ -68,8 +68,10 @@ def test_a_photo_among_rubbish_and_the_languages() -> None:
         assert Words(language)("grade.scale") in _words(page)
     page.button(key="dismiss").click().run()
     assert not page.error
+    page.session_state["visits"], page.session_state["visit-later-held"] = {"two": "pictures"}, "a photo"
     page.button(key="clear").click().run()
     assert page.info
+    assert not [name for name in ("visits", "visit-later-held") if name in page.session_state], "all are forgotten"
 
 
 def _entry(key: str, size: int = 10, **found: Any) -> Entry:
@@ -208,6 +210,24 @@ def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(reading, "_answered", broken)
     assert read(b"", "eye.jpg") == Failure("eye.jpg", "E_MODEL", "The model's answer is not finite.")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from funduscope.app import main, serve
+    from funduscope.predict.runtime import ModelError
+
+    def other(*_: object) -> None:
+        raise ModelError("E_HASH", "the file is not the one that is named beside it.")
+
+    monkeypatch.setattr(main, "model", other)
+    page = AppTest.from_file(str(Path(serve.__file__).with_name("page.py")))
+    page.query_params["lang"] = language
+    (told,) = page.run().error
+    assert (
+        told.value
+        == f"{Words(language).error('E_HASH', 'The file is not the one that is named beside it.', {})} (E_HASH)"
+    )
 
 
 def _taken() -> None:

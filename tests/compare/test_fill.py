@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,23 @@ def test_scores_of_other_weights_are_made_again(compared: Path, cases: list[Case
     fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert '"other"' not in stale.read_text("utf-8")
     assert fresh.stat().st_mtime_ns == before
+
+
+def test_scores_against_labels_that_were_corrected_since_are_made_again(
+    compared: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(compared / "grades", folder)
+    paths = [folder / "scores" / part / "scores.json" for part in ("test", "validation")]
+    before = [path.stat().st_mtime_ns for path in paths]
+    tested = next(case for case in cases if case.dataset == "idrid-B" and case.fold == 0)
+    other = replace(tested, labels=replace(tested.labels, grade=4 - (tested.labels.grade or 0)))
+    corrected = [other if case.key == tested.key else case for case in cases]
+    fill(folder, corrected, every_set=False, progress=lambda photos, words, total: photos)
+    again = [path.stat().st_mtime_ns != was for path, was in zip(paths, before, strict=True)]
+    assert again == [True, False], "the validation photos are as they were"
+    rows = (folder / "scores" / "test" / "photos.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(row)["key"]: json.loads(row).get("grade") for row in rows}[tested.key] == other.labels.grade
 
 
 def test_a_bundle_makes_the_same_page_and_is_left_as_it_is(compared: Path, cases: list[Case], tmp_path: Path) -> None:

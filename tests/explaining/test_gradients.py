@@ -47,6 +47,15 @@ def test_hidden_layers_have_maps_too(built: Built, image: np.ndarray) -> None:
     assert 0 <= joined.min() <= joined.max() <= 1
 
 
+def test_channels_may_stand_last(built: Built, image: np.ndarray) -> None:
+    """The maps that are kept are those that the answer was made of, and come channels first."""
+    network = built("encoder.name=test_mambaout", "decoder.skip_channels=[8, 8, 8, 16]", "decoder.channels=[16, 8, 8]")
+    levels = levels_of(network, image, "grade", (2, 3, 4))
+    assert [level.features.shape[0] for level in levels] == network.encoder.channels
+    assert [level.features.shape[1] for level in levels] == [128 // stride for stride in network.encoder.strides]
+    assert all(np.abs(level.gradient).max() > 0 for level in levels)
+
+
 def test_a_network_without_the_answer_says_so(built: Built, image: np.ndarray) -> None:
     network = built("tasks.dme=false")
     with pytest.raises(ValueError, match="it has: grade"):
@@ -56,7 +65,7 @@ def test_a_network_without_the_answer_says_so(built: Built, image: np.ndarray) -
 def test_nothing_is_left_behind(built: Built, image: np.ndarray) -> None:
     network = built()
     levels_of(network, image, "grade", (4,))
-    assert not network.encoder._forward_hooks
+    assert not network.encoder.body._forward_hooks
     assert not network.heads["grade"]._forward_pre_hooks
     assert all(parameter.grad is None for parameter in network.parameters())
 

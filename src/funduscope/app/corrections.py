@@ -28,6 +28,7 @@ class Corrections:
 
     masks: by structure, an (H, W) mask as the bytes of a PNG, all of it as it should be. looked_at: the structures of
     which the person says that this photo's masks are complete; of all others nothing is known, whatever was drawn.
+    confirmed: those whose mask is the model's, held as it was shown when it was called complete.
     """
 
     grade: int | None = None
@@ -36,6 +37,12 @@ class Corrections:
     fovea_xy: Point | None = None
     masks: Mapping[str, bytes] = field(default_factory=dict)
     looked_at: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
+
+    @property
+    def by_hand(self) -> frozenset[str]:
+        """The structures whose outlines a person drew or deleted."""
+        return frozenset(self.masks) - self.confirmed
 
     @property
     def any(self) -> bool:
@@ -53,7 +60,8 @@ class Corrections:
 
     def with_mask(self, code: str, mask: np.ndarray) -> Corrections:
         """With this structure's mask; who corrects a kind has looked at it."""
-        return replace(self, masks={**self.masks, code: packed(mask)}, looked_at=self.looked_at | {code})
+        masks = {**self.masks, code: packed(mask)}
+        return replace(self, masks=masks, looked_at=self.looked_at | {code}, confirmed=self.confirmed - {code})
 
 
 @dataclass
@@ -120,17 +128,37 @@ def seen_with(findings: Findings, thresholds: Mapping[str, float], corrections: 
     same = [code for code in findings.codes if code not in moved and code not in held]
     masks = {code: findings.mask(code) for code in same}
     masks |= {code: unpacked(corrections.masks[code]) for code in held}
-    placed = {"optic_disc": corrections.disc_xy, "fovea": corrections.fovea_xy}
+    disc_xy = corrections.disc_xy or (_middle(masks["OD"]) if "OD" in held else None)
+    placed = {"optic_disc": disc_xy, "fovea": corrections.fovea_xy}
     anatomy_stays = "OD" in same and not any(placed.values())
     return replace(
         findings,
         card=replace(card, thresholds={**card.thresholds, **moved}),
-        disc_xy=corrections.disc_xy or findings.disc_xy,
+        disc_xy=disc_xy or findings.disc_xy,
         fovea_xy=corrections.fovea_xy or findings.fovea_xy,
         estimated=tuple(name for name in findings.estimated if placed.get(name) is None),
         _masks=masks,
         _objects={code: findings.objects(code) for code in same} if anatomy_stays else {},
     )
+
+
+def _middle(mask: np.ndarray) -> tuple[float, float] | None:
+    """The center of a drawn disc, where that of the findings then is; None of an empty mask."""
+    rows, columns = np.nonzero(mask)
+    return (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5) if rows.size else None
+
+
+def looked_at(shown: Findings, now: Corrections, codes: frozenset[str]) -> Corrections:
+    """With the structures of which the person says that the masks are complete.
+
+    What is called complete is held as it is shown: another threshold or a later model must not change it. Where that
+    is taken back, the model's outlines are the model's again; what was drawn stays.
+    """
+    held = {code for code in codes - now.looked_at if code in shown.codes and code not in now.masks}
+    free = now.confirmed - codes
+    masks = {code: data for code, data in now.masks.items() if code not in free}
+    masks |= {code: packed(shown.mask(code)) for code in held}
+    return replace(now, masks=masks, looked_at=codes, confirmed=(now.confirmed - free) | held)
 
 
 def corrected(shown: Findings, now: Corrections, edit: Mapping[str, Any]) -> Corrections:
@@ -147,6 +175,10 @@ def corrected(shown: Findings, now: Corrections, edit: Mapping[str, Any]) -> Cor
     if code not in CODES or code not in shown.codes or not shown.gradable_ok:
         return now
     mask = shown.mask(code).copy()
+    if what == "draw" and code == "OD":
+        if len(points) < 3:
+            return now  # a dot is no disc, and would make every distance in disc diameters wrong
+        mask[:] = False  # there is one disc: what is drawn takes the place of the model's
     if what == "draw" and len(points):
         _draw(mask, points, float(edit.get("radius") or 0))
         return now.with_mask(code, mask)

@@ -19,6 +19,7 @@ import json
 import secrets
 import shutil
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,9 +153,10 @@ def _row(path: str, one: Kept, placed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _letter(path: str, one: Kept, placed: Mapping[str, str]) -> dict[str, Any]:
+    """What the page takes up again. The file's own name is left behind: it may be a person's."""
     said = one.corrections
     return {
-        "name": one.photo.name,
+        "name": path.rpartition("/")[2],
         "sha256": one.photo.sha256,
         "width": one.photo.width,
         "height": one.photo.height,
@@ -163,9 +165,11 @@ def _letter(path: str, one: Kept, placed: Mapping[str, str]) -> dict[str, Any]:
         "dme": said.dme,
         "disc_xy": said.disc_xy,
         "fovea_xy": said.fovea_xy,
-        "corrected": sorted(said.masks),
+        "corrected": sorted(said.by_hand),
         "looked_at": sorted(one.masks),
         "masks": dict(placed),
+        # Drawn, but not called complete: no label for a training, and not lost either.
+        "unfinished": {code: b64encode(data).decode() for code, data in said.masks.items() if code not in one.masks},
     }
 
 

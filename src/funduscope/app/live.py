@@ -25,7 +25,7 @@ def planes(findings: Findings) -> dict[str, bytes]:
 
 
 def thresholds(findings: Findings, moved: Mapping[str, float], corrections: Corrections) -> list[dict[str, Any]]:
-    """A row a slider: its value, the model's own, and whether it is held because a person corrected the outlines."""
+    """A row a slider: its value, the model's own, and whether a person's corrected or confirmed outlines hold it."""
     codes = findings.codes if findings.gradable_ok else ()
     return [
         {

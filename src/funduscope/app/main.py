@@ -67,12 +67,18 @@ def _shelf() -> Shelf:
     return st.session_state.shelf
 
 
+def language_asked() -> str:
+    """The language that was chosen, else that of the address or of the browser."""
+    said = st.session_state.get("language") or st.query_params.get("lang") or st.context.locale or "en"
+    asked = str(said)[:2].lower()
+    return asked if asked in LANGUAGES else "en"
+
+
 def _header() -> tuple[Words, Palette]:
     """Title, language, colors. The language stands in the address too, so that a reload keeps it."""
     title, language, colors = st.columns([3, 1, 1], vertical_alignment="bottom")
     if "language" not in st.session_state:
-        asked = str(st.query_params.get("lang") or (st.context.locale or "en"))[:2].lower()
-        st.session_state.language = asked if asked in LANGUAGES else "en"
+        st.session_state.language = language_asked()
     words = Words(st.session_state.language)
     chosen = language.selectbox(
         words("language.label"), list(LANGUAGES), format_func=lambda code: LANGUAGES[code], key="language"
@@ -97,7 +103,8 @@ def _take_in(shelf: Shelf, words: Words) -> None:
             _read_all(shelf, [(DEMO_PHOTO, "demo", demo_photo)], words)
         if shelf.entries and st.button(words("upload.clear"), key="clear"):
             shelf.clear()
-            st.session_state.pop("current", None)
+            for name in ("current", *(name for name in st.session_state if str(name).startswith("visit"))):
+                st.session_state.pop(name, None)
             st.rerun()
     if files:
         _read_all(shelf, [(file.name, file.file_id, file.getvalue) for file in files], words)

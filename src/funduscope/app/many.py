@@ -11,16 +11,18 @@ from typing import Any, Final
 from funduscope.app.shelf import Entry, Shelf
 from funduscope.predict.findings import Failure
 from funduscope.predict.summary import COLUMNS, SummaryRow, harmless
+from funduscope.vocabulary import CODES
 
-MINE: Final = ("corrected_grade", "corrected_dme")
-"""Columns beside those of summary.csv: what a person said."""
+MINE: Final = ("corrected_grade", "corrected_dme", "corrected_outlines")
+"""Columns beside those of summary.csv: what a person said, and of which kinds the counts are a person's."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One photo. uncertainty: one minus the probability of the answer that was given; None without a grade.
 
-    grade, dme: as corrected by the person, where they were.
+    found: under the photo's thresholds and corrections, with the advice that follows. grade, dme, by_hand: as
+    corrected by the person, where they were.
     """
 
     key: str
@@ -28,6 +30,7 @@ class Row:
     found: dict[str, Any]
     grade: int | None
     dme: int | None
+    by_hand: tuple[str, ...] = ()
 
     @property
     def gradable(self) -> bool:
@@ -35,7 +38,7 @@ class Row:
 
     @property
     def refer(self) -> bool:
-        """What the page advises; a photo that cannot be graded is not referred, it is taken again."""
+        """What is advised; a photo that cannot be graded is taken again, unless a person saw enough in it to refer."""
         return bool((self.found["advice"] or {}).get("refer"))
 
     @property
@@ -56,7 +59,8 @@ def rows(shelf: Shelf) -> list[Row]:
 
 def _row(shelf: Shelf, entry: Entry) -> Row:
     now = shelf.history(entry.key).now
-    return Row(entry.key, entry.name, entry.found, now.grade, now.dme)
+    by_hand = tuple(code for code in CODES if code in now.by_hand)
+    return Row(entry.key, entry.name, shelf.found(entry.key), now.grade, now.dme, by_hand)
 
 
 def as_csv(told: Iterable[Row], refused: Iterable[Failure]) -> bytes:
@@ -66,8 +70,8 @@ def as_csv(told: Iterable[Row], refused: Iterable[Failure]) -> bytes:
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *MINE])
     for row in told:
-        mine = ["" if value is None else value for value in (row.grade, row.dme)]
+        mine = ["" if value is None else value for value in (row.grade, row.dme, " ".join(row.by_hand))]
         table.writerow([*harmless(SummaryRow(row.name, found=row.found)), *mine])
     for failure in refused:
-        table.writerow([*harmless(SummaryRow.of_failure(failure.to_dict())), "", ""])
+        table.writerow([*harmless(SummaryRow.of_failure(failure.to_dict())), *("" for _ in MINE)])
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")

@@ -71,10 +71,15 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
         words("dme.title"): None if found["dme"] is None else found["dme"]["risk"],
     }
     cells |= {code: (lesions.get(code) or {}).get("count") for code in LESIONS}
-    return cells | {words("many.yours"): "" if row.grade is None else str(row.grade)}
+    return cells | {words("many.yours"): _yours(row)}
+
+
+def _yours(row: Row) -> str:
+    """What a person said: the grade, and the kinds whose count is theirs."""
+    return " ".join(["" if row.grade is None else str(row.grade), *row.by_hand]).strip()
 
 
 def _advice(row: Row) -> str:
-    if not row.gradable:
-        return "many.again"
-    return "advice.refer" if row.refer else "advice.no_referral"
+    if row.refer:
+        return "advice.refer"
+    return "advice.no_referral" if row.gradable else "many.again"

@@ -9,8 +9,9 @@ from typing import Any, Final
 import streamlit as st
 
 from funduscope.app.answers import escaped, grade_name, show_answers, show_warnings
-from funduscope.app.corrections import Corrections, History, corrected, seen_with
+from funduscope.app.corrections import Corrections, History, corrected, looked_at, seen_with
 from funduscope.app.explain_view import show_explanation
+from funduscope.app.judged import advised, in_words
 from funduscope.app.live import thresholds, with_moved
 from funduscope.app.paper_view import offer_papers
 from funduscope.app.photo_view import address_of, last_edit, show_photo
@@ -21,7 +22,7 @@ from funduscope.app.shelf import Entry, Opened, Shelf
 from funduscope.languages import Words
 from funduscope.predict.findings import Findings
 from funduscope.predict.outline import Palette
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES, LESIONS
+from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
 UNSAID: Final = -1
 """In a list of grades: nothing was said. (Streamlit takes None for an empty field.)"""
@@ -53,7 +54,7 @@ def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
             on_edit=lambda: _edited(shelf, entry.key, palette),
         )
         show_explanation(shown, opened, (dict(shelf.thresholds.get(entry.key, {})), history.now), words)
-    found = shown.to_dict()
+    found = advised(shown.to_dict(), history.now)
     with beside:
         if history.now.any:
             st.info(_corrected_line(history.now, words))
@@ -126,7 +127,8 @@ def _edited(shelf: Shelf, key: str, palette: Palette) -> None:
     history, moved = shelf.history(key), shelf.thresholds.get(key, {})
     if edit.get("what") in ("threshold", "thresholds_reset"):
         now = history.now
-        after = {} if edit["what"] == "thresholds_reset" else with_moved(opened.findings, moved, edit, now)
+        held = {code: value for code, value in moved.items() if code in now.masks}  # confirmed under that threshold
+        after = held if edit["what"] == "thresholds_reset" else with_moved(opened.findings, moved, edit, now)
         shelf.thresholds[key] = after
         return
     if edit.get("what") == "undo":
@@ -174,7 +176,7 @@ def _correct(key: str, shown: Findings, history: History, words: Words) -> None:
             format_func=lambda value: unsaid if value == UNSAID else f"{value} {words(f'dme.{value}')}",
             key=f"{prefix}-dme",
         )
-        looked_at = st.pills(
+        complete = st.pills(
             words("correct.looked_at"),
             [code for code in CODES if code in shown.codes],
             selection_mode="multi",
@@ -184,10 +186,9 @@ def _correct(key: str, shown: Findings, history: History, words: Words) -> None:
         )
         st.caption(words("correct.looked_at_help"))
     after = replace(
-        now,
+        looked_at(shown, now, frozenset(complete)),
         grade=None if grade == UNSAID else grade,
         dme=None if risk == UNSAID else risk,
-        looked_at=frozenset(looked_at),
     )
     if after != now:
         history.step(after)
@@ -195,11 +196,5 @@ def _correct(key: str, shown: Findings, history: History, words: Words) -> None:
 
 
 def _corrected_line(now: Corrections, words: Words) -> str:
-    parts = []
-    if now.grade is not None:
-        parts.append(f"{words('grade.title')}: {grade_name(now.grade, words)}")
-    if now.dme is not None:
-        parts.append(f"{words('dme.title')}: {now.dme}")
-    parts += [words.structure(code) for code in (*LESIONS, "OD") if code in now.masks]
-    parts += [words(f"correct.{name}") for name, xy in (("optic_disc", now.disc_xy), ("fovea", now.fovea_xy)) if xy]
-    return escaped(f"{words('correct.yours')} {'; '.join(parts) or words('correct.confirmed')}.")
+    said = in_words(now, words, "" if now.grade is None else grade_name(now.grade, words))
+    return escaped(f"{words('correct.yours')} {said}.")

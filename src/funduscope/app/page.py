@@ -4,7 +4,8 @@ import logging
 
 from streamlit import error
 
-from funduscope.app.main import show
+from funduscope.app.main import language_asked, show
+from funduscope.errors import CODES
 from funduscope.languages import Words
 
 try:
@@ -12,4 +13,8 @@ try:
 except Exception as fault:
     logging.getLogger("funduscope.app").error("the page met an unexpected %s", type(fault).__name__)
     logging.getLogger("funduscope.app").debug("as follows", exc_info=fault)
-    error(Words().error("E_INTERNAL", f"a fault of this program ({type(fault).__name__}): please report it", {}))
+    code, says = getattr(fault, "code", None), getattr(fault, "says", None)
+    if code in CODES and isinstance(says, str):  # trouble with the model has a code and a sentence of its own
+        error(f"{Words(language_asked()).error(code, says, {})} ({code})")
+    else:
+        error(Words().error("E_INTERNAL", f"a fault of this program ({type(fault).__name__}): please report it", {}))

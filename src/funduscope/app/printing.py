@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from funduscope.app.answers import grade_name
 from funduscope.app.corrections import Corrections
+from funduscope.app.judged import advised, in_words
 from funduscope.app.many import Row
 from funduscope.app.reading import model
 from funduscope.app.shelf import Shelf
@@ -27,8 +28,8 @@ def pages_pdf(shelf: Shelf, told: Sequence[Row], failed: Iterable[Failure], word
     count, figures = len(told) + len(failed), model().card.about.get("figures", ())
     for number, row in enumerate(told, start=1):
         entry = shelf.entries[row.key]
-        said = Corrections(grade=row.grade, dme=row.dme)
-        shown = OnPaper(row.found, entry.picture, entry.palette, figures, _said(said, words))
+        said = _said(shelf.history(row.key).now, words)
+        shown = OnPaper(row.found, shelf.picture(row.key), entry.palette, figures, said)
         line = f"{foot(row.found, words)} {words('paper.page', {'number': number, 'count': count})}"
         document.add(page(shown, words), line)
     for number, one in enumerate(failed, start=len(told) + 1):
@@ -40,7 +41,7 @@ def pages_pdf(shelf: Shelf, told: Sequence[Row], failed: Iterable[Failure], word
 
 def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) -> bytes:
     """The page of one photo as it is shown: under its thresholds and corrections."""
-    found = shown.to_dict()
+    found = advised(shown.to_dict(), now)
     figures = shown.card.about.get("figures", ())
     document = Document(words.language)
     on_paper = OnPaper(found, marked_jpeg(shown, palette), palette, figures, _said(now, words))
@@ -63,7 +64,5 @@ def _sheet(shown: Findings, now: Corrections, words: Words) -> Sheet:
 
 
 def _said(now: Corrections, words: Words) -> str:
-    """The grade and the risk that a person gave, in words; empty where none was given."""
-    said = [] if now.grade is None else [f"{words('grade.title')}: {grade_name(now.grade, words)}"]
-    said += [] if now.dme is None else [f"{words('dme.title')}: {now.dme}"]
-    return "; ".join(said)
+    """All that a person said of the photo, as on the page."""
+    return in_words(now, words, "" if now.grade is None else grade_name(now.grade, words))

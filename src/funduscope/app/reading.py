@@ -10,13 +10,14 @@ import threading
 from contextlib import suppress
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 import simplejpeg
 import streamlit as st
 
+from funduscope.app.judged import told
 from funduscope.app.live import planes
 from funduscope.app.serve import MODEL_VARIABLE
 from funduscope.app.shelf import Entry, Opened
@@ -74,7 +75,7 @@ def read(
     try:
         findings = _answered(data, name, glance)
         opened = _opened(findings)
-        entry = Entry(findings.photo.sha256, name, data, _told(findings), marked_jpeg(findings, palette), palette)
+        entry = Entry(findings.photo.sha256, name, data, told(findings), marked_jpeg(findings, palette), palette)
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
@@ -123,14 +124,6 @@ def _internal(data: bytes, name: str, error: Exception) -> Failure:
     if code in CODES and isinstance(says, str):
         return Failure(name, code, says)
     return Failure(name, "E_INTERNAL", f"an unexpected error met this photo ({type(error).__name__}): please report it")
-
-
-def _told(findings: Findings) -> dict[str, Any]:
-    """findings.json's content without the list of every lesion, which is the larger part of it."""
-    found = findings.to_dict()
-    for lesion in (found["lesions"] or {}).values():
-        lesion["objects"] = []
-    return found
 
 
 def _jpeg(photo: Photo) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,10 +81,15 @@ def _photo(archive: zipfile.ZipFile, root: str, letter: Mapping[str, Any]) -> Re
         raise _refusal("a photo is larger than any that is read")
     corrected, looked_at = (frozenset(letter[key]) & set(CODES) for key in ("corrected", "looked_at"))
     masks: dict[str, bytes] = {}
-    for code in corrected:
+    for code in looked_at:
         path = letter["masks"].get(code)
-        mask = np.zeros(size[::-1], bool) if path is None else _mask(_member(archive, root + path, 200_000_000), size)
+        mask = np.zeros(size[::-1], bool)
+        if path is not None:
+            mask = _mask(_member(archive, root + path, 200_000_000), size, "TIFF", "L")
         masks[code] = packed(mask)
+    for code, text in letter.get("unfinished", {}).items():  # older files hold none of these
+        if code in corrected - looked_at:
+            masks[code] = packed(_mask(b64decode(text, validate=True), size, "PNG", "1"))
     corrections = Corrections(
         grade=_within(letter["grade"], len(GRADES)),
         dme=_within(letter["dme"], len(DME_RISKS)),
@@ -91,6 +97,7 @@ def _photo(archive: zipfile.ZipFile, root: str, letter: Mapping[str, Any]) -> Re
         fovea_xy=_point(letter["fovea_xy"], size),
         masks=masks,
         looked_at=looked_at,
+        confirmed=looked_at - corrected,
     )
     picture = _member(archive, root + letter["path"], LIMITS.max_bytes * 2)
     try:
@@ -102,9 +109,9 @@ def _photo(archive: zipfile.ZipFile, root: str, letter: Mapping[str, Any]) -> Re
     return Restored(str(letter["name"])[:300], str(letter["sha256"]), picture, size, corrections)
 
 
-def _mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-        if image.size != size or image.mode != "L":
+def _mask(data: bytes, size: tuple[int, int], kind: str, mode: str) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        if image.size != size or image.mode != mode:
             raise _refusal("a mask is not of its photo's size")
         return np.asarray(image) > 0
 

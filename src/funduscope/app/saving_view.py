@@ -111,10 +111,23 @@ def take_up(shelf: Shelf, data: bytes, name: str) -> str | None:
                 continue
             shelf.history(key).take_up(one.corrections)
             shelf.saved[key] = one.corrections
+            if key not in shelf.opened:
+                _outline_anew(shelf, key)
             first = first or key
     except PhotoError as error:
         shelf.refuse(Failure(name, error.code, error.says))
     return first
+
+
+def _outline_anew(shelf: Shelf, key: str) -> None:
+    """What table and PDF say of a photo that is not open follows corrections from a file, too."""
+    entry, now = shelf.entries[key], shelf.history(key).now
+    entry.changed = None
+    if not (now.masks or now.disc_xy or now.fovea_xy):
+        return
+    opened = reopened(entry)
+    if opened is not None:
+        shelf.put_away(key, opened)
 
 
 def _is_let_go(shelf: Shelf, key: str) -> bool:

@@ -65,7 +65,7 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
         "code": code,
         "color": f"#{red:02x}{green:02x}{blue:02x}",
         "lesion": is_lesion,
-        "corrected": code in corrections.masks,
+        "corrected": code in corrections.by_hand,
         "count": len(objects),
         "paths": paths,
         "rows": rows,

@@ -10,7 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from funduscope.app.corrections import Corrections, History
+from funduscope.app.corrections import Corrections, History, seen_with
+from funduscope.app.judged import advised, told
+from funduscope.paper.pictures import marked_jpeg
 from funduscope.predict.findings import Failure, Findings
 from funduscope.predict.outline import Palette
 from funduscope.predict.what_if import Change
@@ -32,7 +34,7 @@ class Entry:
     """One photo of the session. found: its findings as in findings.json, objects left out.
 
     data: the file's bytes, or None once they were let go. picture: the photo with its overlay in the colors of
-    `palette`, a small JPEG for the PDF.
+    `palette`, a small JPEG for the PDF. changed: both as they were when a photo with other outlines was put away.
     """
 
     key: str
@@ -41,6 +43,7 @@ class Entry:
     found: dict[str, Any]
     picture: bytes
     palette: Palette = "standard"
+    changed: tuple[dict[str, Any], bytes] | None = None
 
 
 @dataclass(eq=False)
@@ -96,7 +99,47 @@ class Shelf:
         self.opened[key] = opened
         self.opened.move_to_end(key)
         while len(self.opened) > OPEN_PHOTOS or (len(self.opened) > 1 and self._open_pixels() > OPEN_PIXELS):
-            self.opened.popitem(last=False)
+            gone, put_away = self.opened.popitem(last=False)
+            self.put_away(gone, put_away)
+
+    def put_away(self, key: str, opened: Opened) -> None:
+        """Keeps what table and PDF need of a photo that is held open no longer."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            entry.changed = self._anew(entry, opened) if self._is_changed(key) else None
+
+    def found(self, key: str) -> dict[str, Any]:
+        """A photo's findings by now, objects left out: under its thresholds and corrections, with what that advises."""
+        entry, opened = self.entries[key], self.opened.get(key)
+        found = entry.found
+        if self._is_changed(key) and opened is not None:
+            found = told(self._outlined(key, opened))
+        elif self._is_changed(key) and entry.changed is not None:
+            found = entry.changed[0]
+        return advised(found, self.history(key).now)
+
+    def picture(self, key: str) -> bytes:
+        """The photo with its overlay by now, as a small JPEG."""
+        entry, opened = self.entries[key], self.opened.get(key)
+        if self._is_changed(key) and opened is not None:
+            return self._anew(entry, opened)[1]
+        return entry.changed[1] if self._is_changed(key) and entry.changed is not None else entry.picture
+
+    def _is_changed(self, key: str) -> bool:
+        """Whether anything but the model's own outlines and landmarks is shown."""
+        now = self.history(key).now
+        return bool(self.thresholds.get(key) or now.masks or now.disc_xy or now.fovea_xy)
+
+    def _anew(self, entry: Entry, opened: Opened) -> tuple[dict[str, Any], bytes]:
+        shown = self._outlined(entry.key, opened)
+        return told(shown), marked_jpeg(shown, entry.palette)
+
+    def _outlined(self, key: str, opened: Opened) -> Findings:
+        """The findings as the page shows them; what it drew last is not made again."""
+        thresholds, now = self.thresholds.get(key, {}), self.history(key).now
+        if opened.latest is not None and opened.latest[0][1:] == (thresholds, now):
+            return opened.latest[1]
+        return seen_with(opened.findings, thresholds, now)
 
     def _open_pixels(self) -> int:
         return sum(one.findings.photo.width * one.findings.photo.height for one in self.opened.values())

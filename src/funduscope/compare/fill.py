@@ -58,7 +58,9 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
     parts = _parts(cases, (about.get("fold"), selected_on(folder, about, cases)), recipe, every_set=every_set)
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
-    wanted = [part for part in PARTS if asked[part] and not _is_there(folder / "scores" / part, asked[part], hashes)]
+    labels = {part: labels_of(asked[part]) for part in PARTS}
+    held = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
+    wanted = [part for part in PARTS if asked[part] and not held[part]]
     # Which photos are refused does not depend on the model, and would only hide what the models differ in.
     predictor = Predictor(load(folder).runtime, refuses=False) if wanted else None
     for part in wanted:
@@ -66,7 +68,7 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
         mine = asked[part]
         stream = shifted_stream(predictor, mine, part) if part in SHIFTS else score_stream(predictor, mine)
         photos = list(progress(stream, f"Scoring {folder.name}, {part}", len(mine)))
-        _write(folder / "scores" / part, photos, _made_by(predictor, part))
+        _write(folder / "scores" / part, photos, _made_by(predictor, part) | {"labels": labels[part]})
     _fill_cost(folder, asked["validation"])
 
 
@@ -124,8 +126,24 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
     return {"funduscope": __version__, "models": [model], "part": part, **shift}
 
 
-def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str]) -> bool:
-    """Whether scores of these photos by these weights are there, with rows that can be added up again.
+def labels_of(cases: Sequence[Case]) -> str:
+    """A hash of everything that scores are held against: of labels that were corrected since, none is any more."""
+    digest = hashlib.sha256()
+    for case in sorted(cases, key=lambda case: case.key):
+        one = case.labels
+        masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
+        files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
+        told = (one.grade, one.dme, sorted(one.dme_among or ()), one.quality, one.disc_xy, one.fovea_xy)
+        drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
+        digest.update(repr((case.key, case.visit, told, drawn)).encode())
+        for name, path in files:
+            digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
+    return digest.hexdigest()
+
+
+def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str) -> bool:
+    """Whether scores of these photos, by these weights and against these labels, are there, with rows that can be added
+    up again. Scores that do not say which labels they were held against are older than that, and are believed.
 
     Training leaves validation scores too, of fewer data sets and without such rows: they are made anew.
     """
@@ -134,6 +152,8 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str]) -> bool:
         return False
     about = json.loads(path.read_text("utf-8")).get("about", {})
     if about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes:
+        return False
+    if about.get("labels", labels) != labels:
         return False
     return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
 

@@ -61,7 +61,9 @@ def size_of(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
             # A TIFF's size is upright as Pillow opens it, that of the others as it is stored.
-            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED
+            # Asked for what a PNG's head does not have, Pillow would decode all of it to find it behind the pixels.
+            told = image.format == "JPEG" or bool({"exif", "Raw profile type exif"} & image.info.keys())
+            turned = image.format != "TIFF" and told and image.getexif().get(_ORIENTATION) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise LabelError(f"{path.name} cannot be opened as a JPEG, PNG or TIFF image ({error}).") from error

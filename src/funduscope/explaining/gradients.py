@@ -54,7 +54,7 @@ def levels_of(
         held.extend(pyramid[:-1])
 
     hooks = [
-        network.encoder.register_forward_hook(keep),
+        network.encoder.body.register_forward_hook(keep),  # its own tensors: of permuted copies nothing is made
         network.heads[task].register_forward_pre_hook(lambda module, given: reads.append(given[0])),
     ]
     try:
@@ -66,7 +66,10 @@ def levels_of(
     finally:
         for hook in hooks:
             hook.remove()
-    return [Level(*(each[0].detach().float().numpy() for each in pair)) for pair in zip(maps, gradients, strict=True)]
+    pairs = [[each[0].detach().float().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]
+    if network.encoder.nhwc:
+        pairs[:-1] = [[each.transpose(2, 0, 1) for each in pair] for pair in pairs[:-1]]
+    return [Level(*pair) for pair in pairs]
 
 
 def log_odds(logits: Tensor, classes: Sequence[int]) -> Tensor:

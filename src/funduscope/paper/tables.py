@@ -82,7 +82,7 @@ def lesions(told: Mapping[str, Any], palette: Palette, words: Words, size: float
                 f"{one['area_px']:,}".replace(",", " "),
                 UNKNOWN if area is None else words.number(area, ".3f"),
                 UNKNOWN if away is None else words.number(away, ".2f"),
-                words.number(one["threshold"], ".2f"),
+                UNKNOWN if one["threshold"] is None else words.number(one["threshold"], ".2f"),
             ]
         )
     widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]

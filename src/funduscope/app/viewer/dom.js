@@ -21,3 +21,10 @@ const filled = (text, values) => text.replace(/\{(\w+)\}/g, (all, name) => value
 const swatch = (color, isFilled) => make("svg", { class: "swatch", viewBox: "0 0 16 16", "aria-hidden": "true" }, [
   make("rect", { x: 1.5, y: 1.5, width: 13, height: 13, rx: 3, fill: isFilled ? color : "none", stroke: color, "stroke-width": 2.5 }),
 ]);
+
+/* The colors of outlines can be switched while the page stands. */
+const recolor = (one, color, isFilled) => {
+  const [square] = one.children;
+  square.setAttribute("fill", isFilled ? color : "none");
+  square.setAttribute("stroke", color);
+};

@@ -129,6 +129,7 @@ class PhotoPage {
   makeLayerList() {
     const { data } = this;
     this.counts = new Map();
+    this.swatches = new Map();
     const row = (code, picture, name) => {
       const box = make("input", { type: "checkbox", "data-show": code });
       box.checked = kept.shown[code] ?? true;
@@ -138,6 +139,7 @@ class PhotoPage {
       slider.addEventListener("input", () => { kept.faded[code] = slider.value; });
       const count = make("span", { class: "dim" });
       this.counts.set(code, count);
+      this.swatches.set(code, picture);
       return make("li", {}, [make("label", {}, [box, picture, make("span", {}, [`${name} `, count])]), slider]);
     };
     const rows = [...data.layers].reverse().map((layer) =>
@@ -180,6 +182,7 @@ class PhotoPage {
       group.replaceChildren(casing, ...layer.paths.map((d, index) => make("path", {
         d, "data-lesion": layer.lesion ? `${layer.code}-${index}` : null, "vector-effect": "non-scaling-stroke", transform: "translate(.5 .5)",
       })));
+      if (this.swatches) recolor(this.swatches.get(layer.code), layer.color, layer.lesion);
       const count = this.counts && this.counts.get(layer.code);
       if (count && layer.lesion) count.textContent = layer.corrected ? `${layer.count} · ${this.data.words.corrected}` : layer.count;
     }

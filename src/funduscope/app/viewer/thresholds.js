@@ -36,7 +36,7 @@ class Thresholds {
     this.title.textContent = words.thresholds;
     this.note.textContent = words.thresholdsNote;
     this.reset.textContent = words.thresholdsReset;
-    this.reset.hidden = data.thresholds.every((one) => one.value === one.own);
+    this.reset.hidden = data.thresholds.every((one) => one.held || one.value === one.own);
     if (this.list.children.length !== data.thresholds.length) this.build();
     if (this.moved) return; // the next answer is on its way
     for (const one of data.thresholds) {

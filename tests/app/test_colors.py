@@ -1,0 +1,28 @@
+"""The switch to colors for color-blind eyes reaches everything that is drawn in them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
+
+
+def test_the_legend_follows_the_switch_and_a_confirmed_kind_is_held(visitors: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    visitor.drop(("eye.jpg", DEMO))
+    visitor.photo.wait_for()
+    page = visitor.page
+    layer, square = page.locator("g[data-layer=MA]"), page.locator("li:has([data-show=MA]) svg.swatch rect")
+    before = layer.get_attribute("fill")
+    assert square.get_attribute("fill") == before
+    page.get_by_text("Color-blind safe").click()
+    page.locator(f"g[data-layer=MA]:not([fill='{before}'])").wait_for()
+    assert square.get_attribute("fill") == layer.get_attribute("fill")
+
+    page.get_by_test_id("stExpander").filter(has_text="Outlines that are complete").locator("summary").click()
+    page.get_by_role("button", name="Soft exudates", exact=True).click()
+    page.get_by_text("outlines confirmed: Soft exudates").wait_for()
+    assert page.locator("[data-threshold=SE]").is_disabled()
+    assert page.locator("[data-threshold=MA]").is_enabled()

@@ -1,0 +1,132 @@
+"""What a person corrected is followed wherever a photo is told of: table, CSV, PDF, advice; open or put away."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from funduscope.app import printing, saving_view
+from funduscope.app.corrections import Corrections, corrected, looked_at
+from funduscope.app.judged import advised, in_words, told
+from funduscope.app.keeping import Kept, as_zip
+from funduscope.app.many import as_csv, rows
+from funduscope.app.printing import page_pdf, pages_pdf
+from funduscope.app.saving_view import take_up
+from funduscope.app.shelf import OPEN_PHOTOS, Entry, Opened, Shelf
+from funduscope.framing import Home
+from funduscope.languages import LANGUAGES, Words
+from funduscope.paper.pictures import marked_jpeg
+from funduscope.paper.sheet import Corrected, compose
+from funduscope.photo import Photo
+from funduscope.predict.card import Card
+from funduscope.predict.findings import Findings
+from funduscope.vocabulary import CODES
+
+SIDE = 300
+
+
+def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
+    """A gray photo graded 0, with as many haemorrhages outlined."""
+    planes = {code: np.zeros((SIDE, SIDE), np.float32) for code in CODES}
+    for left in range(haemorrhages):
+        planes["HE"][60:66, 20 + 20 * left : 26 + 20 * left] = 0.9
+    pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    pixels[::7] = 120 + number
+    grades, risks = np.array([0.9, 0.04, 0.02, 0.02, 0.02]), np.array([0.9, 0.05, 0.05])
+    home, card = Home(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
+    photo = Photo.open(pixels, name=f"{number}.jpg")
+    return Findings(photo, home, card, "0" * 64, grade_probs=grades, dme_probs=risks, frame_probs=planes)
+
+
+def _put(shelf: Shelf, findings: Findings) -> str:
+    key = findings.photo.sha256
+    entry = Entry(key, findings.photo.name, b"", told(findings), marked_jpeg(findings, "standard"))
+    shelf.put(entry, Opened(findings, b""))
+    return key
+
+
+@pytest.mark.parametrize("said", [Corrections(grade=3), Corrections(dme=1)])
+def test_a_person_s_grade_or_risk_refers(said: Corrections) -> None:
+    shelf = Shelf()
+    healthy, other = (_put(shelf, _findings(number)) for number in range(2))
+    assert not any(row.refer for row in rows(shelf))
+    shelf.history(other).step(said)
+    first, second = rows(shelf)
+    assert (first.key, first.refer, second.key, second.refer) == (other, True, healthy, False)
+    table = list(csv.DictReader(io.StringIO(as_csv(rows(shelf), []).decode("utf-8-sig"))))
+    assert [line["refer"] for line in table] == ["yes", "no"]
+    shelf.history(other).undo()
+    assert not any(row.refer for row in rows(shelf))
+
+
+@pytest.mark.parametrize("grade", [None, 0, 1, 2])
+@pytest.mark.parametrize("dme", [None, 0, 1])
+@pytest.mark.parametrize("haemorrhages", [0, 3])
+def test_page_and_sheet_never_advise_differently(grade: int | None, dme: int | None, haemorrhages: int) -> None:
+    found, words = _findings(0, haemorrhages=haemorrhages).to_dict(), Words()
+    step = "refer" if advised(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
+    sheet = compose(found, words, Corrected(grade, dme))
+    assert words(f"sheet.next.{step}") in sheet.parts[2].says
+
+
+def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away() -> None:
+    shelf, findings = Shelf(), _findings(0, haemorrhages=1)
+    key = _put(shelf, findings)
+    assert [row.refer for row in rows(shelf)] == [True]
+    before = shelf.picture(key)
+    edit = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
+    shelf.history(key).step(corrected(findings, Corrections(), edit))
+
+    def followed() -> None:
+        (row,) = (row for row in rows(shelf) if row.key == key)
+        assert row.found["lesions"]["HE"]["count"] == 0
+        assert not row.refer
+        assert row.by_hand == ("HE",)
+        assert shelf.picture(key) != before
+
+    followed()
+    for number in range(1, OPEN_PHOTOS + 1):
+        _put(shelf, _findings(number))
+    assert key not in shelf.opened
+    followed()
+
+
+def test_corrections_from_a_file_are_followed_before_their_photo_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, findings = Shelf(), _findings(0, haemorrhages=1)
+    key = _put(shelf, findings)
+    shelf.opened.clear()
+    said = corrected(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    monkeypatch.setattr(saving_view, "reopened", lambda _: Opened(findings, b""))
+    saved = as_zip([Kept(findings.photo, said, {"HE": np.zeros((SIDE, SIDE), bool)})])
+    assert take_up(shelf, saved, "corrections.zip") == key
+    assert rows(shelf)[0].found["lesions"]["HE"]["count"] == 0
+
+
+def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = _findings(0, haemorrhages=2)
+    said = corrected(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    said = replace(looked_at(findings, said, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
+    on_paper: list[Any] = []
+    made = printing.OnPaper
+    monkeypatch.setattr(printing, "OnPaper", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
+    shelf = Shelf()
+    shelf.history(_put(shelf, findings)).step(said)
+    for language in LANGUAGES:
+        words = Words(language)
+        assert pages_pdf(shelf, rows(shelf), [], words).startswith(b"%PDF")
+        assert page_pdf(findings, said, words, "standard").startswith(b"%PDF")
+        for one in on_paper[-2:]:
+            assert one.found["advice"]["refer"]
+            assert one.found["lesions"]["HE"]["threshold"] is None, "a person's outlines stand under none"
+            assert one.found["lesions"]["EX"]["threshold"] is not None
+            assert f"{words('correct.by_hand')}: {words.structure('HE')}" in one.corrected
+            assert f"{words('correct.confirmed')}: {words.structure('EX')}" in one.corrected
+            assert words("correct.fovea") in one.corrected
+    assert in_words(Corrections(), Words()) == ""
