@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import fold_key, placed, read_folds, selected_on
+from funduscope.data.folds import fold_key, left_over, placed, read_folds, selected_on
 from funduscope.data.grouping import join_bare
 from funduscope.evaluate import score_stream
 from funduscope.loading import load
@@ -51,6 +51,15 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> list[Pa
             there = sorted({case.fold for case in placed_by[0] if case.fold is not None})
             raise LabelError(f"No photo is in fold {k}; the data has the folds {', '.join(map(str, there))}.")
     return parts
+
+
+def unplaced(models: Sequence[Path], cases: list[Case]) -> list[Case]:
+    """The photos that are in no fold of any of the runs, though others of their data set are: added since, say."""
+    left: dict[str, Case] | None = None
+    for model in models:
+        mine = {case.key: case for case in left_over(placed(cases, _run_of(model) / "folds.csv"))}
+        left = mine if left is None else {key: case for key, case in left.items() if key in mine}
+    return list((left or {}).values())
 
 
 @dataclass(frozen=True)

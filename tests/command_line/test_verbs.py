@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from funduscope.cli import app
 from funduscope.data.case import LabelError
+from funduscope.data.drawn import draw_eye
 from funduscope.out_of_fold import plan
 from funduscope.predict.runtime import ModelError
 from funduscope.recipe import builtin_recipes
@@ -22,11 +24,12 @@ VERBS = [str(command.name or command.callback.__name__) for command in app.regis
 
 
 @pytest.fixture
-def table(save_eye: Callable[..., Path], tmp_path: Path) -> Path:
-    """Six photos of one's own, a table that grades them, and no folds."""
+def table(tmp_path: Path) -> Path:
+    """Six photos of one's own, each of another eye, a table that grades them, and no folds."""
     lines = ["path,dr,patient"]
+    (tmp_path / "data").mkdir()
     for number in range(6):
-        save_eye(tmp_path / "data" / f"eye{number}.png", 300 + 10 * number)
+        Image.fromarray(draw_eye(number, width_px=300).pixels).save(tmp_path / "data" / f"eye{number}.png")
         lines.append(f"eye{number}.png,{number % 3},p{number}")
     file = tmp_path / "data" / "mine.csv"
     file.write_text("\n".join(lines) + "\n")
@@ -232,6 +235,24 @@ def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
     mine = {case.key for case in cases if case.fold == 0}
     now = [case.in_fold((place + 1) % 5) for place, case in enumerate(cases)]
     assert {case.key for case in plan([tmp_path], now, 0)[0][1]} == mine
+
+
+def test_photos_that_came_after_a_run_are_said_not_to_be_scored(
+    command: Command, tiny: Path, table: Path, tmp_path: Path
+):
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 5) for place, case in enumerate(read_data([table]))]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.onnx").write_bytes(tiny.read_bytes())
+    (run / "run.json").write_text(json.dumps({"fold": 0}))
+    write_folds(cases, run / "folds.csv")
+    assert "not scored" not in command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
+    write_folds(cases[:-1], run / "folds.csv")
+    err = command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
+    assert f"not scored: 1 photo is in none of these folds, such as {cases[-1].key}" in err
 
 
 def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

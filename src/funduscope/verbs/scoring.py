@@ -28,14 +28,19 @@ def evaluate(
     Photos that a run's model learned from are scored with a warning. --out takes scores and pictures.
     """
     from funduscope.data.sources import read_data
-    from funduscope.out_of_fold import plan, score, seen_before
+    from funduscope.out_of_fold import plan, score, seen_before, unplaced
     from funduscope.terminal import complain, score_table, tracked
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
-    parts = plan(models, read_data(data), fold)
-    for model, cases in parts:
-        known = seen_before(model, cases)
+    cases = read_data(data)
+    parts = plan(models, cases, fold)
+    left = unplaced(models, cases) if len(models) > 1 or fold is not None else []
+    if left:
+        are = "photo is" if len(left) == 1 else "photos are"
+        complain(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
+    for model, mine in parts:
+        known = seen_before(model, mine)
         if known is not None and (warning := known.warning(model)):
             complain(warning)
     scores, about = score(parts, tracked)
