@@ -95,7 +95,9 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     timed("write every file", lambda: write(found, place))
     size = (card.whole_px, card.whole_px)
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
-    images = [small[None]] + [np.ascontiguousarray(small[None, :, ::-1])] * card.mirrored
+    ways = [small, small[::-1]] if card.upside_down else [small]
+    ways += [way[:, ::-1] for way in ways] if card.mirrored else []
+    images = [np.ascontiguousarray(way)[None] for way in ways]
     images += [framed.image[None, seen] for seen, _ in bands(framed.image)] if card.close else []
     if isinstance(runtime, OnnxRuntime):
         timed("bare ONNX Runtime", lambda: [runtime.session.run(runtime.names, {"image": image}) for image in images])
