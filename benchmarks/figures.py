@@ -114,7 +114,8 @@ def source(tree: dict[str, Any]) -> str:
     about = tree["about"]
     model = about["models"][0]
     ships = about.get("stands for")
-    beside = f" The model that ships, `{ships[:16]}`, was made by the same procedure of every photo." if ships else ""
+    repeats = "repeats its last stages on every photo: nothing here can judge that one itself"
+    beside = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
     return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{beside}\n"
 
 
