@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -31,10 +31,12 @@ class LesionObject:
     probability: float
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {
+        return {  # by hand: `asdict` copies deeply, which takes thirty times as long
             "x_px": round(self.x_px, 1),
             "y_px": round(self.y_px, 1),
+            "area_px": self.area_px,
             "nearest_fovea_dd": None if self.nearest_fovea_dd is None else round(self.nearest_fovea_dd, 3),
+            "quadrant": self.quadrant,
             "probability": round(self.probability, 4),
         }
 
@@ -43,47 +45,49 @@ class LesionObject:
 class Components:
     """The 8-connected components of a mask, found once: to leave some out, and to measure those that stay.
 
-    mask: (H, W) bool, the pixels of all that stay. box: the rows and columns in which they were sought, None where
-    there are none. labels: (h, w) int32 in the box, 0 outside all. stats: a row for each label, as cv2 gives them.
-    kept: (labels,) bool, False for label 0.
+    mask: (H, W) bool, the pixels of all that stay. places: (N, 2) x, y of every pixel of all components. which: (N,)
+    its component. areas: (K,) how many pixels each has. kept: (K,) bool, those that stay.
     """
 
     mask: np.ndarray
-    box: tuple[slice, slice] | None
-    labels: np.ndarray
-    stats: np.ndarray
+    places: np.ndarray
+    which: np.ndarray
+    areas: np.ndarray
     kept: np.ndarray
 
     @classmethod
     def of(cls, mask: np.ndarray) -> Components:
         """All of a mask's."""
-        box = _box(mask)
-        if box is None:
-            none = np.zeros((0, 5), np.int32)
-            return cls(mask, None, none, none, np.zeros(0, bool))
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(_bytes(mask[box]), connectivity=8)
-        return cls(mask, box, np.asarray(labels, np.int32), stats, np.arange(count) > 0)
+        # Photographs have millions of pixels, lesions few: what is done in the box alone, or to the lesions' pixels
+        # alone, costs a part. cv2's areas of components take three times as long as the components.
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        if not width:
+            return cls(mask, np.zeros((0, 2), np.intp), *(np.zeros(0, kind) for kind in (np.intp, np.intp, bool)))
+        cut = np.ascontiguousarray(mask[top : top + height, left : left + width])
+        count, labels = cv2.connectedComponents(cut.view(np.uint8), connectivity=8)
+        flat = np.flatnonzero(cut)  # of one dimension, which takes a fifth of the time of two
+        rows, columns = np.unravel_index(flat, cut.shape)
+        places = np.stack([columns + left, rows + top], axis=1)
+        which = np.asarray(labels).ravel()[flat] - 1
+        return cls(mask, places, which, np.bincount(which), np.ones(count - 1, bool))
 
     def at_least(self, smallest_px: float) -> Components:
         """Without those of fewer pixels."""
-        return self._keeping(self.kept & (self.stats[:, cv2.CC_STAT_AREA] >= smallest_px))
+        return self._keeping(self.kept & (self.areas >= smallest_px))
 
     def largest(self) -> Components:
         """The largest alone."""
-        areas = np.where(self.kept, self.stats[:, cv2.CC_STAT_AREA], 0)
+        areas = np.where(self.kept, self.areas, 0)
         return self._keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
 
     def objects(self, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
         """Each as an object, largest first. plane: (n, n) probabilities over the frame that the mask was made of."""
         count = int(self.kept.sum())
-        if self.box is None or not count:
+        if not count:
             return ()
-        # As numpy's nonzero, which takes far longer.
-        places = np.asarray(cv2.findNonZero(_bytes(self.mask[self.box])), np.intp).reshape(-1, 2)
-        which = (np.cumsum(self.kept) - 1)[self.labels[places[:, 1], places[:, 0]]]
-        places += (self.box[1].start, self.box[0].start)
+        stay = self.kept[self.which]
+        places, which, areas = self.places[stay], (np.cumsum(self.kept) - 1)[self.which[stay]], self.areas[self.kept]
         xy = places + 0.5
-        areas = self.stats[self.kept, cv2.CC_STAT_AREA].astype(int)
         sure = np.bincount(which, _sampled(plane, home, xy), count) / areas
         nearest = np.full(count, np.inf)
         away = anatomy.fovea_distances_dd(xy)
@@ -104,10 +108,11 @@ class Components:
         )
 
     def _keeping(self, kept: np.ndarray) -> Components:
-        if self.box is None or (kept == self.kept).all():
+        if (kept == self.kept).all():
             return self
+        stay = self.places[kept[self.which]]
         mask = np.zeros_like(self.mask)
-        mask[self.box] = kept[self.labels]
+        mask[stay[:, 1], stay[:, 0]] = True
         return replace(self, mask=mask, kept=kept)
 
 
@@ -134,19 +139,6 @@ def by_quadrant(objects: Sequence[LesionObject], anatomy: Anatomy) -> dict[str, 
 def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
     """The distance of the nearest object; None without any, or where distances are not known."""
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """The rows and columns that hold all of a mask (H, W) bool; None where it is empty.
-
-    Photographs have millions of pixels, lesions few: what is done in the box alone costs a part.
-    """
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return (slice(top, top + height), slice(left, left + width)) if width else None
-
-
-def _bytes(mask: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def _sampled(plane: np.ndarray, home: Home, xy: np.ndarray) -> np.ndarray:
