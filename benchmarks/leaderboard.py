@@ -5,9 +5,8 @@
     python benchmarks/leaderboard.py --table NAME ...                      another table than the leaderboard
     python benchmarks/leaderboard.py --list                                the rows and their commands
 
-leaderboard: every recipe. larger: the three systems whose authors saw larger photos. sources: the flagship's recipe
-with every source of photos, with each one left out, and with what is CC BY alone, for weights that are free. curve: the
-same with a part of the photos.
+leaderboard: every recipe. leaderboard-larger: the three systems whose authors saw larger photos, and `edge` with and
+without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
 A row that was begun goes on. Its scores are put into docs/TABLE/NAME; the page itself is written by
 `funduscope compare docs/TABLE/*`.
@@ -39,15 +38,14 @@ NO_EXPERTS = ("experts.kind=none",)
 
 @dataclass(frozen=True)
 class Row:
-    """One training. taught: by the row that is best on validation among those that are there. cc_by: from a copy of the
-    data that lacks all but IDRiD's own photos and labels; it is scored on all data, as the others are."""
+    """One training. taught: by the row that is best on validation among those that are there. teachers: runs by name,
+    beside this one or in candidates/."""
 
     name: str
     recipe: str
     changes: tuple[str, ...] = ()
     taught: bool = False
     teachers: tuple[str, ...] = ()
-    cc_by: bool = False
 
 
 RECIPES = (
@@ -66,49 +64,25 @@ RECIPES = (
     Row("edge-taught", "edge", taught=True),
 )
 
-CC_BY = "cc-by"
-"""The folder, beside the runs, of the data of a row that learns from CC BY alone."""
-
-SOURCES = ("srahim", "heimed", "diaretdb1", "eyepacs400")
-IDRID = ("idrid-A", "idrid-B", "exudates")
-
-
-def _without(*names: str) -> tuple[str, ...]:
-    return tuple(f"sampling.{view}.{name}=0" for name in names for view in ("whole", "close"))
-
-
-LEFT_OUT = (
-    Row("every-source", "flagship"),
-    *(Row(f"without-{name}", "flagship", _without(name)) for name in SOURCES),
-    Row("without-idrid", "flagship", _without(*IDRID)),
-    Row("idrid-alone", "flagship", _without(*SOURCES)),
-    Row("cc-by-alone", "flagship", _without(*SOURCES), cc_by=True),
+LARGER = (
+    *(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab", "edge")),
+    Row("edge-taught", "edge", teachers=("flagship",)),
 )
-PARTS = tuple(Row(f"photos-{share}", "flagship", (f"sampling.photos={share / 100}",)) for share in (25, 50, 100))
+"""The teacher is candidates/flagship, which saw neither fold 0 nor fold 1."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows at one budget: what two processor cores can pay for; an accelerator can pay for more. every_set: its scores
-    are those of every data set, since that is what is asked."""
+    """Rows at one budget: what two processor cores can pay for; an accelerator can pay for more."""
 
     rows: tuple[Row, ...]
     whole_px: int
     close_px: int
     epochs: int
     per_epoch: int
-    every_set: bool = False
 
 
-TABLES = {
-    "leaderboard": Table(RECIPES, 256, 256, 3, 800),
-    "leaderboard-larger": Table(
-        tuple(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab")),
-        *(384, 384, 3, 800),
-    ),
-    "sources": Table(LEFT_OUT, 256, 768, 3, 800, every_set=True),
-    "curve": Table(PARTS, 256, 768, 3, 800, every_set=True),
-}
+TABLES = {"leaderboard": Table(RECIPES, 256, 256, 3, 800), "leaderboard-larger": Table(LARGER, 384, 384, 3, 800)}
 
 CHOOSES = (("idrid-B", "DR", "kappa"), ("srahim", "DR", "kappa"), ("idrid-B", "DME", "accuracy"))
 """The scores on validation photos whose mean chooses the teacher."""
@@ -138,30 +112,22 @@ def best_on_validation(kept: Path) -> str:
     return max(found, key=found.__getitem__)
 
 
-def cc_by_alone(data: Path, folder: Path) -> Path:
-    """Links to IDRiD's files and its folds in `folder`, without the boxes, whose license is another one (CC BY-SA)."""
-    files = [path for name in ("idrid", "exudates") for path in (data / name).rglob("*") if path.is_file()]
-    for path in [data / "folds.csv", *files]:
-        link = folder / path.relative_to(data)
-        if path.name != "boxes.csv" and not link.is_symlink():
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-    return folder
-
-
 def commands(row: Row, data: Sequence[Path], runs: Path, table: Table) -> list[list[str]]:
     """What a person would type for a row: train, export (so that time and memory are those of ONNX), score."""
     named = [part for path in data for part in ("--data", str(path))]
     run = str(runs / row.name)
-    taught_by = ["--data", str(runs / CC_BY)] if row.cc_by else named
-    sets = ["--every-set"] if table.every_set else []
     changes = [part for change in (*budget(table), *row.changes) for part in ("--set", change)]
-    teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
+    teachers = [part for name in row.teachers for part in ("--teacher", _teacher(name, runs))]
     return [
-        ["funduscope", "train", row.recipe, *taught_by, "--run", run, "--fold", "0", *teachers, *changes],
+        ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
         ["funduscope", "export", run],
-        ["funduscope", "compare", run, *named, "--out", f"{run}/compared", *sets],
+        ["funduscope", "compare", run, *named, "--out", f"{run}/compared"],
     ]
+
+
+def _teacher(name: str, runs: Path) -> str:
+    kept = ROOT / "candidates" / name
+    return str(kept if kept.is_dir() else runs / name)
 
 
 def asked() -> argparse.Namespace:
@@ -198,8 +164,6 @@ def main() -> int:
             continue
         if row.taught and not given.list:
             row = replace(row, teachers=(best_on_validation(kept),))
-        if row.cc_by and not given.list:
-            cc_by_alone(given.data[0], runs / CC_BY)
         for command in commands(row, given.data or [Path("DATA")], runs, table):
             print(shlex.join(command), flush=True)
             if given.list:
