@@ -2,7 +2,7 @@
 
     python -m benchmarks.sources --data DATA --runs RUNS [--only NAME] ...    trains and scores the rows not there yet
     python -m benchmarks.sources --list                                       the rows and the commands that train them
-    python -m benchmarks.sources --write                                      the page, docs/sources.md
+    python -m benchmarks.sources --write                                      the tables of docs/sources.md
 
 Every row is the flagship's recipe at one small budget: as many samples drawn, as large. Folds 0 and 1 are kept away;
 the weights after the last epoch are scored on fold 0, so that nothing is chosen, and no threshold is fixed (which would
@@ -156,12 +156,14 @@ def scored(weights: Path, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
     return {words: {name: one[name] for name in ("value", "low", "high")} for words, one in told.items()}
 
 
-def page() -> str:
-    """The page, of the rows that are there."""
+def page(text: str) -> str:
+    """The page with its tables made anew, of the rows that are there; what stands around them is kept."""
     held = {row: json.loads(path.read_text("utf-8")) for row in ROWS if (path := KEPT / f"{row.name}.json").is_file()}
-    return (
-        HEAD.read_text("utf-8") + _table(held, SOURCES) + "## The learning curve\n\n" + _table(held, (*SHARES, EVERY))
-    )
+    for name, rows in (("sources", SOURCES), ("curve", (*SHARES, EVERY))):
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(start)
+        text = before + start + _table(held, rows) + end + rest.partition(end)[2]
+    return text
 
 
 def _table(held: dict[Row, Any], rows: Sequence[Row]) -> str:
@@ -170,7 +172,7 @@ def _table(held: dict[Row, Any], rows: Sequence[Row]) -> str:
     for words, *_ in SCORES:
         cells = [_cell(held[row]["scores"][words]) for row in there]
         lines.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\n"
+    return "\n".join(lines) + "\n"
 
 
 def _cell(score: dict[str, float | None]) -> str:
@@ -204,7 +206,7 @@ def main() -> None:
             out.write_text(json.dumps(held, indent=1) + "\n", "utf-8")
             print(f"{row.name}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
     if given.write:
-        PAGE.write_text(page(), "utf-8")
+        PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
