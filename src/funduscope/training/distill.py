@@ -101,7 +101,7 @@ class Teachers:
         """The mean of the teachers' probabilities by name, over those that answer it."""
         answers: dict[str, list[Tensor]] = {}
         for network, recipe, temperatures in self.teachers:
-            network.to(image.device)
+            network.to(image.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             ratios = self._ratios(recipe, asked)
             for ratio in sorted({*ratios.values()}):
                 with torch.inference_mode():

@@ -199,7 +199,8 @@ class Loop:
                 outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks, told
             )
             if self.teachers is not None:
-                taught = self.teachers(batch["image"], batch["whole"])
+                with self.accelerator.autocast():  # in float32 a large teacher takes longer than all of the training
+                    taught = self.teachers(batch["image"], batch["whole"])
                 loss = distill_loss(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
                 add(losses, "distill", loss)
             routing = routing_loss(outputs.routing, self.recipe.experts)
