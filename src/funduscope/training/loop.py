@@ -192,15 +192,14 @@ class Loop:
             group["lr"] = group["full_rate"] * rate
         self.gathered += 1
         with self.accelerator.accumulate(self.network):
-            with self.accelerator.autocast():
+            with self.accelerator.autocast():  # in float32 a large teacher takes longer than all of the training
                 outputs = self.network(batch["image"])
+                taught = self.teachers and self.teachers(batch["image"], batch["whole"])
             told: dict[str, Tensor] = {}
             losses = task_losses(
                 outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks, told
             )
-            if self.teachers is not None:
-                with self.accelerator.autocast():  # in float32 a large teacher takes longer than all of the training
-                    taught = self.teachers(batch["image"], batch["whole"])
+            if taught is not None:
                 loss = distill_loss(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
                 add(losses, "distill", loss)
             routing = routing_loss(outputs.routing, self.recipe.experts)
