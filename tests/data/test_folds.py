@@ -27,7 +27,8 @@ GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
 def _case(key: str, visit: str = "", grade: int | None = None) -> Case:
     dataset = key.split("/")[0]
-    return Case(key, dataset, key.rsplit("/", 1)[1], Path(f"{key}.jpg"), visit or key, Labels(grade=grade))
+    split = "test" if "/test/" in key else None
+    return Case(key, dataset, key.rsplit("/", 1)[1], Path(f"{key}.jpg"), visit or key, Labels(grade=grade), split=split)
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from funduscope.data.case import Case
 from funduscope.data.folds import make_folds
 from funduscope.data.implied import implied
 from funduscope.data.masks import read_votes, size_of
+from funduscope.data.shared_labels import share_labels
 from funduscope.data.sources import read_data
 from funduscope.vocabulary import CODES
 
@@ -31,20 +34,21 @@ def _grades(cases: list[Case]) -> list[int]:
 def test_every_photo_is_there_and_in_one_fold(sets: dict[str, list[Case]]) -> None:
     counts = {name: len(cases) for name, cases in sets.items()}
     assert counts == {
-        "idrid-A": 20, "idrid-B": 366, "exudates": 20, "srahim": 446, "heimed": 118, "diaretdb1": 61, "eyepacs400": 968
+        "idrid-A": 51, "idrid-B": 366, "srahim": 446, "heimed": 118, "diaretdb1": 61, "eyepacs400": 968,
+        "messidor2": 1304, "eophtha": 109,
     }  # fmt: skip
     folds_of = defaultdict(set)
     for cases in sets.values():
         for case in cases:
             folds_of[case.visit].add(case.fold)
-    assert len(folds_of) == 1144
+    assert len(folds_of) == 1365
     assert all(len(folds) == 1 and folds <= set(range(5)) for folds in folds_of.values())
 
 
 def test_idrid(sets: dict[str, list[Case]]) -> None:
     segmented, graded = sets["idrid-A"], sets["idrid-B"]
     present = {code: sum(not case.labels.masks[code].is_absent for case in segmented) for code in CODES}
-    assert (present["SE"], present["OD"], present["EX"]) == (8, 20, 20)
+    assert present == {"MA": 51, "HE": 50, "EX": 51, "SE": 24, "OD": 51}
     assert _grades(graded)[0] == 132
     assert sum(case.labels.disc_xy is not None and case.labels.fovea_xy is not None for case in graded) == 366
     assert sum(bool(case.labels.boxes) for case in graded) == 364
@@ -72,12 +76,42 @@ def test_srahim(sets: dict[str, list[Case]]) -> None:
     assert len({case.visit for case in cases}) <= 223
 
 
-def test_heimed_and_exudates(sets: dict[str, list[Case]]) -> None:
+def test_idrid_photos_of_both_subsets_are_one_eye_with_all_labels(sets: dict[str, list[Case]]) -> None:
+    """Fact 13: of the 37 photos of A that occur in B, one has exudates and no edema risk; folds bind each pair."""
+    graded = {case.key: case for case in sets["idrid-B"]}
+    pairs = [(case, graded[case.same_photo]) for case in sets["idrid-A"] if case.same_photo]
+    assert len(pairs) == 37
+    assert all((one.fold, one.visit) == (other.fold, other.visit) for one, other in pairs)
+    shared = [case for case in share_labels([*sets["idrid-A"], *sets["idrid-B"]]) if case.dataset == "idrid-A"]
+    assert Counter(case.labels.grade for case in shared) == {None: 14, 2: 26, 3: 6, 4: 5}
+    without_risk = [case for case in shared if case.labels.dme == 0]
+    assert [case.name for case in without_risk] == ["IDRiD_52"]
+    assert not without_risk[0].labels.masks["EX"].is_absent
+
+
+def test_messidor2(sets: dict[str, list[Case]]) -> None:
+    cases = sets["messidor2"]
+    assert _grades(cases) == [769, 192, 267, 52, 24]
+    assert Counter(case.labels.dme_among for case in cases) == {frozenset({0, 1}): 1193, frozenset({2}): 111}
+    assert all(case.labels.dme is None and not case.labels.masks for case in cases)
+
+
+def test_eophtha_has_every_microaneurysm_and_nothing_more(sets: dict[str, list[Case]]) -> None:
+    """1,017 microaneurysms are counted; discs that touch are one outline, so two photos have one fewer."""
+    cases = sets["eophtha"]
+    assert all(set(case.labels.masks) == {"MA"} and case.labels.grade is None for case in cases)
+    count = 0
+    for case in cases:
+        mask = case.labels.masks["MA"].load(*size_of(case.path))
+        count += cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+    assert count == 1015
+
+
+def test_heimed(sets: dict[str, list[Case]]) -> None:
     cases = sets["heimed"]
     assert sum(not case.labels.masks["EX|SE"].is_absent for case in cases) == 38
     assert sum(case.labels.negatives is not None and not case.labels.negatives.is_absent for case in cases) == 49
     assert sum(case.labels.disc_xy is not None for case in cases) == 118
-    assert all(set(case.labels.masks) == {"EX"} for case in sets["exudates"])
 
 
 def test_diaretdb1(sets: dict[str, list[Case]]) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.data import diaretdb1, exudates, eyepacs, heimed, srahim
+from funduscope.data import diaretdb1, eophtha, eyepacs, heimed, messidor2, srahim
 from funduscope.data.case import ABSENT, LabelError
+from funduscope.data.sources import READERS
 
 
 def _photo(path: Path) -> None:
@@ -59,23 +60,34 @@ def _diaretdb1(root: Path) -> None:
     (root / "labels.csv").write_text("image,MA,HE,EX,SE,IRMA,NV,od_x,od_y\n001,4,0,0,0,0,1,9.5,8\n")
 
 
-def _exudates(root: Path) -> None:
-    for name in ("A27", "A28", "A29"):
+def _messidor2(root: Path) -> None:
+    for name in ("20051020_43808_0100_PP", "IM004811", "IM004812"):
         _photo(root / f"images/{name}.jpg")
-        _gray(root / f"masks/{name}_EX.png", 255)
-    (root / "manifest.csv").write_text(
-        "image,mask_EX,same_photo_as,visit\nimages/A27.jpg,masks/A27_EX.png,B/train/IDRiD_254,157\n"
-        "images/A28.jpg,masks/A28_EX.png,B/train/IDRiD_261,157\nimages/A29.jpg,masks/A29_EX.png,,163\n"
+    (root / "labels.csv").write_text(
+        "image,dr,dme,group\n20051020_43808_0100_PP,0,0,0\nIM004811,2,1,1\nIM004812,1,,1\n"
     )
 
 
-SETS = {srahim: _srahim, eyepacs: _eyepacs, heimed: _heimed, diaretdb1: _diaretdb1, exudates: _exudates}
+def _eophtha(root: Path) -> None:
+    for name in ("C0000886", "C0000887", "DS000DGS"):
+        _photo(root / f"images/{name}.jpg")
+    _gray(root / "masks/C0000886_MA.png", 255)
+    _gray(root / "masks/C0000887_MA.png", 200)
+    (root / "labels.csv").write_text(
+        "image,patient,width_px_full,MA_count\nC0000886,E1,1440,1\nC0000887,E1,1440,1\nDS000DGS,E2,1440,0\n"
+    )
+
+
+SETS = {
+    srahim: _srahim, eyepacs: _eyepacs, heimed: _heimed, diaretdb1: _diaretdb1, messidor2: _messidor2,
+    eophtha: _eophtha,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("reader", SETS, ids=lambda reader: reader.__name__.rsplit(".", 1)[-1])
 def test_each_set_is_recognized_by_its_own_reader_alone(reader: ModuleType, tmp_path: Path) -> None:
     SETS[reader](tmp_path)
-    assert [other for other in SETS if other.recognize(tmp_path)] == [reader]
+    assert [other for other in READERS.values() if other.recognize(tmp_path)] == [reader]
 
 
 def test_srahim_maculopathy_is_a_constraint(tmp_path: Path) -> None:
@@ -123,16 +135,25 @@ def test_diaretdb1_gives_votes_and_no_masks(tmp_path: Path) -> None:
         diaretdb1.read(tmp_path)
 
 
-def test_exudates_know_hard_exudates_alone(tmp_path: Path) -> None:
-    _exudates(tmp_path)
-    first, second, third = exudates.read(tmp_path)
-    assert first.key == "exudates/A27"
-    assert set(first.labels.masks) == {"EX"}
-    assert first.visit == second.visit == "idrid-B/train/IDRiD_254"
-    assert third.visit == "exudates/163"
-    (tmp_path / "masks/A28_EX.png").unlink()
-    with pytest.raises(LabelError, match=r"row 3, column mask_EX: A28_EX\.png is not there"):
-        exudates.read(tmp_path)
+def test_messidor2_edema_is_a_constraint_and_its_group_a_visit(tmp_path: Path) -> None:
+    _messidor2(tmp_path)
+    no, yes, unknown = messidor2.read(tmp_path)
+    assert [case.labels.grade for case in (no, yes, unknown)] == [0, 2, 1]
+    assert [case.labels.dme_among for case in (no, yes, unknown)] == [{0, 1}, {2}, None]
+    assert all(case.labels.dme is None and not case.labels.masks for case in (no, yes, unknown))
+    assert yes.visit == unknown.visit != no.visit
+
+
+def test_eophtha_knows_microaneurysms_alone(tmp_path: Path) -> None:
+    _eophtha(tmp_path)
+    first, second, none = eophtha.read(tmp_path)
+    assert all(set(case.labels.masks) == {"MA"} and case.labels.grade is None for case in (first, second, none))
+    assert second.labels.masks["MA"].load(20, 30).sum() == 5
+    assert none.labels.masks["MA"] == ABSENT
+    assert first.visit == second.visit != none.visit
+    (tmp_path / "masks/C0000886_MA.png").unlink()
+    with pytest.raises(LabelError, match=r"row 2, column MA_count: 1 are counted, but masks/C0000886_MA\.png is not"):
+        eophtha.read(tmp_path)
 
 
 def test_rows_and_photos_must_meet_once(tmp_path: Path) -> None:

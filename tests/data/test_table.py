@@ -58,7 +58,7 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
     ("text", "says"),
     [
         ("path,dr\nphotos/a.jpg,7", r"mine\.csv, row 2, column dr: is '7'; expected a whole number from 0 to 4"),
-        ("path,dr\nphotos/a.jpg,1\nphotos/b.jpg,mild", "row 3, column dr: is 'mild'"),
+        ("path,dr\nphotos/a.jpg,1\nphotos/b.jpg,bad", "row 3, column dr: is 'bad'"),
         ("path,dme\nphotos/a.jpg,3", "row 2, column dme: is '3'; expected a whole number from 0 to 2"),
         ("path,grade\nphotos/a.jpg,1", "has a column grade; known are path, dr, dme"),
         ("photo,dr\nphotos/a.jpg,1", "lacks the column path"),

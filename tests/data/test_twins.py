@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from funduscope.data.candidates import candidates
 from funduscope.data.case import Case, Labels
 from funduscope.data.drawn import STYLES, draw_eye
 from funduscope.data.folds import make_folds
+from funduscope.data.idrid import SAME_PHOTO
 from funduscope.data.sketch import Sketch, sketch
 from funduscope.data.twins import Twin, find_twins, grouped
 from funduscope.framing import frame
@@ -205,15 +205,17 @@ def test_all_photos_of_a_visit_go_with_one_that_has_a_twin() -> None:
 
 
 def test_crops_of_real_photos_find_what_they_were_cut_from(shared: Path) -> None:
-    """IDRiD's exudate crops with their twins, among photos of another clinic and both eyes of its patients."""
-    graded = shared / "idrid/B. Disease Grading/1. Original Images/a. Training Set"
-    with (shared / "exudates/manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[:8]
-    crops = {f"crop {Path(row['image']).stem}": shared / "exudates" / row["image"] for row in rows}
-    wholes = {
-        f"whole {Path(row['same_photo_as']).name}": graded / f"{Path(row['same_photo_as']).name}.jpg" for row in rows
-    }
-    clinic = {path.stem: path for path in sorted((shared / "srahim/images").iterdir())[:32]}
-    found = _found({key: sketch(Photo.open(path)) for key, path in (crops | wholes | clinic).items()})
-    assert set(found) == set(zip(crops, wholes, strict=True))
+    """Middles of IDRiD's photos with masks find the graded photos that they are copies of, among photos of another
+    clinic and both eyes of its patients."""
+    photos = "1. Original Images/a. Training Set"
+    pairs = [(f"crop {a}", f"whole {b}", a, b) for a, b in list(SAME_PHOTO.items())[:8]]
+    sketches = {}
+    for crop, whole, a, b in pairs:
+        pixels = Photo.open(shared / f"idrid/A. Segmentation/{photos}/IDRiD_{a:02d}.jpg").pixels
+        sketches[crop] = sketch(Photo.open(np.ascontiguousarray(pixels[300:-300, 700:-700])))
+        sketches[whole] = sketch(Photo.open(shared / f"idrid/B. Disease Grading/{photos}/IDRiD_{b:03d}.jpg"))
+    for path in sorted((shared / "srahim/images").iterdir())[:32]:
+        sketches[path.stem] = sketch(Photo.open(path))
+    found = _found(sketches)
+    assert set(found) == {(crop, whole) for crop, whole, _, _ in pairs}
     assert {twin.kind for twin in found.values()} == {"same_photo"}

@@ -314,7 +314,8 @@ def test_an_official_test_photo_is_never_learned_from(
 ) -> None:
     """Also where a run is repeated on every photo there is."""
     graded = next(case for case in cases if case.dataset == "idrid-B")
-    official = replace(graded, key="idrid-B/test/IDRiD_900", name="IDRiD_900", visit="official", fold=None)
+    place = {"key": "idrid-B/test/IDRiD_900", "name": "IDRiD_900", "visit": "official", "fold": None, "split": "test"}
+    official = replace(graded, **place)
     run(short, [*cases, official], tmp_path / "all", start=Start(like=done / "best.safetensors"))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)

@@ -17,6 +17,7 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 Quality = Literal["good", "usable", "reject"]
 Laterality = Literal["left", "right"]
+Split = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Case:
 
     key: unique over everything, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001"; a number is no identity there).
     visit: photos of one visit (or patient) share it and never part over folds. fold: 0-4, or None where none is set.
+    split: the authors' own, where they made one; photos of their "test" get no fold, and nothing is learned from them.
+    same_photo: key of the case that holds other labels of this very photo (`shared_labels.py`).
     """
 
     key: str
@@ -96,6 +99,8 @@ class Case:
     visit: str
     labels: Labels
     fold: int | None = None
+    split: Split | None = None
+    same_photo: str | None = None
 
     def in_fold(self, fold: int | None, visit: str | None = None) -> Case:
         """The same case, placed."""

@@ -87,14 +87,14 @@ def bare_sets(cases: Iterable[Case]) -> set[str]:
 
 
 def kept_apart(case: Case) -> bool:
-    """Whether it is of IDRiD's official test split and no `folds.csv` says otherwise: it stands apart from all folds,
+    """Whether it is of an official test and no `folds.csv` says otherwise: it stands apart from all folds,
     and nothing is ever learned from it."""
     return case.fold is None and is_official_test(case)
 
 
 def is_official_test(case: Case) -> bool:
     """Whether its data set's authors kept it for the test."""
-    return fold_key(case)[0].endswith("/test")
+    return case.split == "test"
 
 
 def left_over(cases: Iterable[Case]) -> list[Case]:
@@ -146,14 +146,12 @@ def _after(fold: int | None, there: set[int]) -> int:
 
 
 def fold_key(case: Case) -> tuple[str, str]:
-    """(subset, image) under which `folds.csv` lists a case: IDRiD's training photos as A and B, others by data set.
+    """(subset, image) under which `folds.csv` lists a case: IDRiD's photos as A and B, others by data set.
 
-    IDRiD's numbers repeat in its official test split, which is therefore never "B" but "B/test".
+    Photos of an official test have "/test" behind that: IDRiD's numbers repeat there.
     """
-    if case.dataset.startswith("idrid-"):
-        subset, split = case.dataset.removeprefix("idrid-"), case.key.split("/")[1]
-        return (subset if split == "train" else f"{subset}/{split}"), case.name
-    return case.dataset, case.name
+    subset = case.dataset.removeprefix("idrid-")
+    return (f"{subset}/test" if case.split == "test" else subset), case.name
 
 
 def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Case]:

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point
+from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point, Split
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
 
-Id = tuple[str, int]
+Id = tuple[Split, int]
 """(split, number): "train" or "test", and the number in the file's name."""
 
 _SUBSETS = {"segmentation": "A", "diseasegrading": "B", "localization": "C", "localisation": "C"}
@@ -36,6 +36,14 @@ _STRUCTURES = {
 _NAME = re.compile(r"idrid_(\d{1,4})(?:_(ma|he|ex|se|od))?", re.IGNORECASE)
 KNOWN_FILE = "known.csv"
 KNOWN_WORDS = ("no", "yes")
+SAME_PHOTO = {
+    1: 102, 3: 369, 5: 82, 6: 196, 7: 29, 8: 207, 13: 231, 14: 232, 15: 236, 16: 237, 17: 239, 18: 132, 19: 242,
+    20: 245, 21: 246, 23: 247, 24: 248, 27: 254, 28: 261, 29: 263, 33: 272, 34: 277, 35: 278, 36: 280, 37: 281,
+    40: 282, 41: 283, 42: 284, 43: 294, 44: 300, 46: 306, 47: 64, 48: 53, 50: 48, 51: 310, 52: 311, 53: 12,
+}  # fmt: skip
+"""Photos of A that are photos of B, both of the training split: A's number to B's. Found by content
+(`funduscope doctor`), and each pair looked at. Nobody has looked for such pairs beyond the 51 photos of A and 366 of B
+that the project has; the official test splits hold more (Porwal et al. 2020 do not say which)."""
 _BOX_COLUMNS = ("image", "structure", "x0", "y0", "x1", "y1")
 
 
@@ -45,7 +53,7 @@ class _Found:
 
     photos: dict[str, dict[Id, Path]] = field(default_factory=lambda: {"A": {}, "B": {}, "C": {}})
     masks: dict[str, dict[Id, Path]] = field(default_factory=dict)
-    outlined: set[tuple[str, str]] = field(default_factory=set)
+    outlined: set[tuple[Split, str]] = field(default_factory=set)
     known: dict[Id, frozenset[str]] = field(default_factory=dict)
     grades: dict[Id, tuple[int | None, int | None]] = field(default_factory=dict)
     discs: dict[Id, Point] = field(default_factory=dict)
@@ -100,7 +108,8 @@ def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
             masks[code] = ABSENT
     name = f"IDRiD_{number:02d}"
     full = f"idrid-A/{split}/{name}"
-    return Case(full, "idrid-A", name, path, full, Labels(masks=masks))
+    same = f"idrid-B/train/IDRiD_{SAME_PHOTO[number]:03d}" if split == "train" and number in SAME_PHOTO else None
+    return Case(full, "idrid-A", name, path, full, Labels(masks=masks), split=split, same_photo=same)
 
 
 def _grading_case(found: _Found, key: Id, path: Path) -> Case:
@@ -120,7 +129,7 @@ def _grading_case(found: _Found, key: Id, path: Path) -> Case:
     boxes = {code: tuple(drawn) for code, drawn in found.boxes.get(key, {}).items()}
     labels = Labels(grade=grade, dme=dme, disc_xy=disc, fovea_xy=fovea, boxes=boxes)
     full = f"idrid-B/{split}/{name}"
-    return Case(full, "idrid-B", name, path, full, labels)
+    return Case(full, "idrid-B", name, path, full, labels, split=split)
 
 
 def _note_folder(found: _Found, where: tuple[str, ...]) -> None:
@@ -173,7 +182,7 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
             found.boxes.setdefault(("train", _number(row, image)), {}).setdefault(code, []).append(box)
 
 
-def _note_known(found: _Found, sheet: Sheet, image: str, split: str) -> None:
+def _note_known(found: _Found, sheet: Sheet, image: str, split: Split) -> None:
     words: dict[str, str] = {word: word for word in KNOWN_WORDS}
     codes = [code for code in dict.fromkeys(_STRUCTURES.values()) if code in sheet.columns]
     for row in sheet.rows:
@@ -183,7 +192,7 @@ def _note_known(found: _Found, sheet: Sheet, image: str, split: str) -> None:
             raise row.error(image, f"{row.text(image)} stands in two rows with different words; expected one a photo")
 
 
-def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str], split: str) -> None:
+def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str], split: Split) -> None:
     for row in sheet.rows:
         key = (split, _number(row, image))
         label = (
@@ -244,15 +253,15 @@ def _subset(where: tuple[str, ...]) -> str | None:
     return next((letter for part in reversed(where) if (letter := _subset_word(part))), None)
 
 
-def _split(where: tuple[str, ...]) -> str | None:
+def _split(where: tuple[str, ...]) -> Split | None:
     for part in reversed(where[1:]):
         word = re.search(r"train|(?<!la)test", _plain(part))
         if word:
-            return word.group()
+            return "test" if word.group() == "test" else "train"
     return None
 
 
-def _needed_split(path: Path, where: tuple[str, ...]) -> str:
+def _needed_split(path: Path, where: tuple[str, ...]) -> Split:
     split = _split(where)
     if split is None:
         raise LabelError(f"{path}: train or test? Expected it in a folder like `a. Training Set` or `b. Testing Set`.")

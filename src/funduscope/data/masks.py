@@ -30,14 +30,19 @@ def read_mask(path: Path) -> np.ndarray:
     Raises `LabelError` naming the file where it is no readable mask, or where it marks nothing at all: an empty mask
     is as often a failed conversion as a finding, and absence has its own words (no file in IDRiD, `none` in a table).
     """
-    values = _values(path)
-    inside = values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
+    inside = read_complete_mask(path)
     if not inside.any():
         raise LabelError(
             f"The mask {path.name} marks nothing. Where the structure is absent, say so instead (IDRiD: remove the "
             "file; a table: write none); where nobody looked, leave it out."
         )
     return inside
+
+
+def read_complete_mask(path: Path) -> np.ndarray:
+    """(H, W) bool like `read_mask`, for a data set whose authors state that an empty mask means "absent" (DDR)."""
+    values = _values(path)
+    return values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
 
 
 def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:

@@ -17,7 +17,7 @@ def photos_in(folder: Path) -> dict[str, Path]:
             f"The folder {folder.name} is not there (looked in {folder.parent}); expected it beside the labels."
         )
     photos: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(unnested(folder).iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
             continue
         if path.stem in photos:
@@ -26,9 +26,25 @@ def photos_in(folder: Path) -> dict[str, Path]:
     return photos
 
 
+def folder_named(parent: Path, *names: str) -> Path:
+    """The first of `names` that is a folder in `parent`, whatever the case of its letters; the first name where none
+    is, so that the error of whoever reads it names what was expected."""
+    folders = {child.name.lower(): child for child in sorted(parent.iterdir()) if child.is_dir()}
+    return next((folders[name.lower()] for name in names if name.lower() in folders), parent / names[0])
+
+
+def unnested(folder: Path) -> Path:
+    """The folder, or the one of the same name inside it, as archives are often unpacked ("train/train")."""
+    inner = folder / folder.name
+    return unnested(inner) if inner.is_dir() else folder
+
+
 def match(row: Row, column: str, photos: dict[str, Path], taken: set[str]) -> Path:
-    """The photo that a row names; raises `LabelError` where it is not there or another row has it already."""
+    """The photo that a row names, with or without its suffix; raises `LabelError` where it is not there or another row
+    has it already."""
     name = row.needed(column)
+    if name not in photos and Path(name).suffix.lower() in PHOTO_SUFFIXES:
+        name = Path(name).stem  # label files of one set write .jpg, its folder .JPG
     if name not in photos:
         raise row.error(column, f"no photo {name} among the {len(photos)} there; remove the row or add the photo")
     if name in taken:

@@ -75,6 +75,9 @@ def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[st
             absent.update(channels)
             continue
         inside = _to_frame(mask.load(photo.height, photo.width), home)
+        if not inside.any():
+            absent.update(channels)
+            continue
         coverage[code] = inside
         if code == EITHER_EXUDATE:  # outside it neither is there; inside, nobody said which
             for hard_or_soft in ("EX", "SE"):

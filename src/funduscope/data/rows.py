@@ -24,8 +24,18 @@ EYES: Final[dict[str, Laterality]] = {
     "l": "left", "r": "right", "left": "left", "right": "right", "os": "left", "od": "right"
 }  # fmt: skip
 QUALITY_WORDS: Final[dict[str, Quality]] = {"good": "good", "usable": "usable", "reject": "reject"}
+GRADE_WORDS: Final = {
+    "nodr": 0, "mild": 1, "moderate": 2, "severe": 3, "proliferative": 4, "proliferativedr": 4, "proliferatedr": 4,
+    "pdr": 4,
+}  # fmt: skip
+"""DR grades as words, in lower-case letters alone: some copies of public sets write "No_DR" or "Proliferate_DR"."""
 
 Meaning = TypeVar("Meaning", bound=str)
+
+
+def grade_word(text: str) -> int | None:
+    """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` where it is no such word."""
+    return GRADE_WORDS.get("".join(filter(str.isalpha, text.lower())))
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,11 @@ class Row:
             expected = f"a whole number from 0 to {highest}, or nothing where unknown"
             raise self.error(column, f"is {value!r}; expected {expected}")
         return int(number)
+
+    def grade(self, column: str, highest: int = 4) -> int | None:
+        """A DR grade, a number from 0 to `highest` or a word ("No DR", "Mild"); `None` where the cell is empty."""
+        word = grade_word(self.text(column))
+        return self.integer(column, highest) if word is None else word
 
     def number_at(self, column: str) -> float | None:
         """A finite number; `None` where the cell is empty."""

@@ -10,17 +10,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from funduscope.data import diaretdb1, exudates, eyepacs, heimed, idrid, srahim, table
+from funduscope.data import (
+    aptos,
+    ddr,
+    diaretdb1,
+    eophtha,
+    eyepacs,
+    heimed,
+    idrid,
+    messidor2,
+    srahim,
+    table,
+)
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import apply_folds, find_folds, read_folds
 
 READERS: dict[str, ModuleType] = {
     "IDRiD": idrid,
-    "exudates": exudates,
     "srahim": srahim,
     "HEI-MED": heimed,
     "DIARETDB1": diaretdb1,
     "EyePACS": eyepacs,
+    "Messidor-2": messidor2,
+    "e-ophtha": eophtha,
+    "APTOS 2019": aptos,
+    "DDR": ddr,
 }
 
 

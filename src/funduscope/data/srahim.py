@@ -29,7 +29,7 @@ def read(folder: Path) -> list[Case]:
         path = match(row, "image", photos, taken)
         answer = row.integer("maculopathy", 1)
         labels = Labels(
-            grade=row.integer("dr", 4),
+            grade=row.grade("dr"),
             dme_among=None if answer is None else _MACULOPATHY[str(answer)],
             laterality=row.one_of("eye", EYES),
         )

@@ -54,7 +54,7 @@ def _case(row: Row) -> Case:
     except LabelError as error:
         raise row.error("path", str(error).rstrip(".")) from error
     labels = Labels(
-        grade=row.integer("dr", 4),
+        grade=row.grade("dr"),
         dme=row.integer("dme", 2),
         quality=row.one_of("quality", QUALITY_WORDS),
         laterality=row.one_of("eye", EYES),

@@ -18,6 +18,7 @@ from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.comparing import Progress
 from funduscope.data.folds import placed, share_of, write_folds
+from funduscope.data.shared_labels import share_labels
 from funduscope.evaluate import score_stream
 from funduscope.pictures import draw_all
 from funduscope.predict.card import Card
@@ -60,7 +61,7 @@ def run(
         cases = placed_anew(cases, progress)
     until = check_like(start, recipe, fold) if start.like is not None else None
     parts = split(cases, fold) if start.like is None else on_every_photo(cases)
-    train = share_of(parts.train, recipe.sampling.photos)
+    train = share_labels(share_of(parts.train, recipe.sampling.photos))
     parts = replace(parts, train=train, validation=readable(parts.validation))
     if fold is not None and not parts.test:
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")

@@ -1,0 +1,32 @@
+"""APTOS 2019 Blindness Detection: photos of Aravind Eye Hospital's camps in rural India, a DR grade each.
+
+Kaggle, 2019. Known from documentation alone: `train.csv` and `train_images/` (the test part has no public grades). No
+patients are named, and some photos stand there twice, a few with two grades: `funduscope folds` and `funduscope doctor`
+find them by content. Cameras differ, many photos are cut above and below, and some copies squash them into squares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.data.case import Case, Labels
+from funduscope.data.photos import folder_named, match, photos_in
+from funduscope.data.rows import columns_of, read_sheet
+
+_COLUMNS = ("id_code", "diagnosis")
+
+
+def recognize(folder: Path) -> bool:
+    """Whether the folder is this set's: `train.csv` with its columns."""
+    return columns_of(folder / "train.csv").issuperset(_COLUMNS)
+
+
+def read(folder: Path) -> list[Case]:
+    """The cases, a visit each; raises `LabelError` naming row and column."""
+    photos, taken = photos_in(folder_named(folder, "train_images")), set[str]()
+    cases = []
+    for row in read_sheet(folder / "train.csv", _COLUMNS).rows:
+        path = match(row, "id_code", photos, taken)
+        key = f"aptos/{path.stem}"
+        cases.append(Case(key, "aptos", path.stem, path, key, Labels(grade=row.grade("diagnosis"))))
+    return cases

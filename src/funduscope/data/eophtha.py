@@ -1,0 +1,87 @@
+"""e-ophtha: microaneurysms (e-ophtha MA) and exudates (e-ophtha EX), outlined, and healthy photos of each.
+
+Decencière et al., IRBM 34(2), 2013 (OPHDIAT, many cameras). Each part knows its own lesion alone: every microaneurysm
+is outlined, as a disc around the dot, so a pixel outside is known to be none; every other lesion is unknown, and so are
+grades. Exudates are of either kind. In a healthy photo the part's lesion is absent.
+
+Two layouts. The official one: `e_optha_MA/` with `MA/`, `Annotation_MA/` and `healthy/`, `e_optha_EX/` likewise, a
+folder an examination (known from documentation alone); a photo of both parts is one case. A copy of the MA part:
+`images/`, `masks/` and `labels.csv`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
+from funduscope.data.masks import read_mask
+from funduscope.data.photos import PHOTO_SUFFIXES, match, photos_in
+from funduscope.data.rows import columns_of, read_sheet
+from funduscope.vocabulary import EITHER_EXUDATE
+
+_COLUMNS = ("image", "patient", "MA_count")
+_PARTS = {"MA": "MA", "EX": EITHER_EXUDATE}
+
+
+def recognize(folder: Path) -> bool:
+    """Whether the folder is this set's: `labels.csv` with its columns, or nothing but official parts."""
+    if columns_of(folder / "labels.csv").issuperset(_COLUMNS):
+        return True
+    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return bool(_parts(folder)) or (bool(children) and all(_parts(child) for child in children))
+
+
+def read(folder: Path) -> list[Case]:
+    """The cases, an examination a visit; raises `LabelError` naming what is not there."""
+    if (folder / "labels.csv").is_file():
+        return _read_copy(folder)
+    places = [folder] if _parts(folder) else sorted(child for child in folder.iterdir() if child.is_dir())
+    labels: dict[str, dict[str, Mask]] = {}
+    photos: dict[str, Path] = {}
+    for place in places:
+        for part in _parts(place):
+            for path, mask in _photos_of(place, part):
+                photos.setdefault(path.stem, path)
+                labels.setdefault(path.stem, {})[_PARTS[part]] = mask
+    return [_case(path, path.parent.name, labels[name]) for name, path in sorted(photos.items())]
+
+
+def _read_copy(folder: Path) -> list[Case]:
+    photos, masks, taken = photos_in(folder / "images"), photos_in(folder / "masks"), set[str]()
+    cases = []
+    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
+        path = match(row, "image", photos, taken)
+        count, name = row.number_at("MA_count"), f"{path.stem}_MA"
+        if count and name not in masks:
+            raise row.error("MA_count", f"{count:g} are counted, but masks/{name}.png is not there")
+        mask = Mask((masks[name],), read_mask) if name in masks else ABSENT
+        cases.append(_case(path, row.needed("patient"), {"MA": mask}))
+    return cases
+
+
+def _case(path: Path, exam: str, masks: dict[str, Mask]) -> Case:
+    return Case(f"eophtha/{path.stem}", "eophtha", path.stem, path, f"eophtha/{exam}", Labels(masks=masks))
+
+
+def _parts(folder: Path) -> list[str]:
+    """The parts whose annotations the folder has: "MA", "EX"."""
+    return [part for part in _PARTS if (folder / f"Annotation_{part}").is_dir()]
+
+
+def _photos_of(place: Path, part: str) -> list[tuple[Path, Mask]]:
+    """Each photo of a part with its mask; raises `LabelError` where a photo with lesions has none."""
+    # Masks are named after the photo, in the EX part with "_EX" behind it.
+    masks = {path.stem.removesuffix(f"_{part}"): path for path in _images(place / f"Annotation_{part}")}
+    found = []
+    for path in _images(place / part):
+        if path.stem not in masks:
+            raise LabelError(
+                f"{place.name}: {part}/{path.parent.name}/{path.name} has no mask in Annotation_{part}; add it, or "
+                "remove the photo."
+            )
+        found.append((path, Mask((masks[path.stem],), read_mask)))
+    return found + [(path, ABSENT) for path in _images(place / "healthy")]
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)

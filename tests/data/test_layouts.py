@@ -1,0 +1,206 @@
+"""Public data sets in the layouts that their authors publish, with the traps that each is known for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data import aptos, ddr, eophtha, eyepacs, messidor2
+from funduscope.data.case import ABSENT, Case, LabelError
+from funduscope.data.drawn import draw_eye
+from funduscope.data.folds import kept_apart, left_over, make_folds
+from funduscope.data.prepare import prepare
+from funduscope.data.sources import READERS, read_data
+
+SIZE = (420, 280)  # width, height
+
+
+def _photo(path: Path, seed: int, *, squashed: bool = False, cropped: bool = False) -> None:
+    picture = Image.fromarray(draw_eye(seed, width_px=SIZE[0], grade=2).pixels)
+    picture = picture.crop((30, 8, 390, 272)) if cropped else picture.resize(SIZE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (picture.resize((300, 300)) if squashed else picture).save(path)
+
+
+def _mask(path: Path, value: int, *, palette: bool = False) -> None:
+    """A blot of 40 pixels of that value; value 0 marks nothing."""
+    plane = np.zeros(SIZE[::-1], np.uint8)
+    plane[80:84, 120:130] = value
+    picture = Image.fromarray(plane)
+    if palette:
+        picture = picture.convert("P")
+        picture.putpalette([0, 0, 0] * 256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def _aptos(root: Path) -> None:
+    """A photo squashed to a square, one cut close, a byte-order mark, a grade as a word, a folder in itself."""
+    _photo(root / "train_images/train_images/000c1434d8d7.png", 1, squashed=True)
+    _photo(root / "train_images/train_images/001639a390f0.png", 2, cropped=True)
+    (root / "train.csv").write_text("\ufeffid_code,diagnosis\r\n000c1434d8d7,2\r\n001639a390f0,Proliferate_DR\r\n")
+    (root / "test.csv").write_text("id_code\n0005cfc8afb6\n")
+
+
+def _eyepacs(root: Path) -> None:
+    for name in ("10_left", "10_right", "13_left"):
+        _photo(root / f"train/{name}.jpeg", 3)
+    (root / "trainLabels.csv").write_text("image,level\n10_left,0\n10_right,4\n13_left,1\n")
+
+
+def _messidor2(root: Path) -> None:
+    """Suffixes in the label file and in the folder differ; one photo was not gradable."""
+    _photo(root / "IMAGES/20051020_43808_0100_PP.png", 4)
+    _photo(root / "IMAGES/20051020_43832_0100_PP.png", 5)
+    _photo(root / "IMAGES/IM004811.JPG", 6)
+    (root / "messidor_data.csv").write_text(
+        "image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable\n20051020_43808_0100_PP.png,0,0,1\n"
+        "20051020_43832_0100_PP.png,3,1,1\nIM004811.jpg,,,0\n"
+    )
+    (root / "messidor-2.csv").write_text("left;right\n20051020_43832_0100_PP.png;20051020_43808_0100_PP.png\n")
+
+
+def _ddr(root: Path) -> None:
+    """Ungradable photos are grade 5; masks are 0 and 255, and empty where a lesion is absent; a masked test photo."""
+    for split, names in {"train": ("007-0004-000", "20170323093305605"), "test": ("007-0007-000",)}.items():
+        for name in names:
+            _photo(root / f"DR_grading/{split}/{name}.jpg", 7)
+    (root / "DR_grading/train.txt").write_text("007-0004-000.jpg 2\n20170323093305605.jpg 5\n")
+    (root / "DR_grading/test.txt").write_text("007-0007-000.jpg 1\n")
+    for split, label, name in (("valid", "segmentation label", "007-0004-000"), ("test", "label", "007-0009-000")):
+        place = root / "lesion_segmentation" / split
+        _photo(place / f"image/{name}.jpg", 7)
+        for code, value in {"MA": 255, "HE": 0, "EX": 255, "SE": 0}.items():
+            _mask(place / label / code / f"{name}.tif", value)
+
+
+def _eophtha(root: Path) -> None:
+    """One photo is in both parts; masks are 0/255, 0/200 or palettes whose colors are all black."""
+    for part, exam, name in (
+        ("MA", "E0000404", "C0021833"),
+        ("MA", "E0000043", "DS000DGS"),
+        ("EX", "E0000404", "C0021833"),
+    ):
+        place = root / f"e_optha_{part}"
+        _photo(place / part / exam / f"{name}.jpg", 8)
+        suffix = "_EX" if part == "EX" else ""
+        _mask(place / f"Annotation_{part}" / exam / f"{name}{suffix}.png", 200, palette=name == "DS000DGS")
+        _photo(place / "healthy/E0000555" / f"{part}0000001.JPG", 9)
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "APTOS 2019": _aptos, "EyePACS": _eyepacs, "Messidor-2": _messidor2, "DDR": _ddr, "e-ophtha": _eophtha
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("downloads")
+    for name, write in LAYOUTS.items():
+        write(root / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cases(downloads: Path) -> dict[str, Case]:
+    return {case.key: case for case in read_data([downloads])}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_layout_is_recognized_by_its_own_reader_alone(name: str, downloads: Path) -> None:
+    assert [other for other, reader in READERS.items() if reader.recognize(downloads / name)] == [name]
+
+
+def test_a_folder_of_all_sets_is_read_whole_and_every_photo_can_be_framed(cases: dict[str, Case]) -> None:
+    assert sorted(cases) == [
+        "aptos/000c1434d8d7", "aptos/001639a390f0",
+        "ddr/test/007-0007-000", "ddr/test/007-0009-000", "ddr/train/007-0004-000", "ddr/train/20170323093305605",
+        "eophtha/C0021833", "eophtha/DS000DGS", "eophtha/EX0000001", "eophtha/MA0000001",
+        "eyepacs/10_left", "eyepacs/10_right", "eyepacs/13_left",
+        "messidor2/20051020_43808_0100_PP", "messidor2/20051020_43832_0100_PP", "messidor2/IM004811",
+    ]  # fmt: skip
+    for case in cases.values():
+        prepared = prepare(case, 96)  # masks that are not of the photo's size would raise
+        assert prepared.image[40:56, 40:56].mean() > 20, case.key
+
+
+def test_grades_are_read_as_each_set_writes_them(cases: dict[str, Case]) -> None:
+    grades = {key: case.labels.grade for key, case in cases.items() if case.labels.grade is not None}
+    assert grades == {
+        "aptos/000c1434d8d7": 2, "aptos/001639a390f0": 4,
+        "eyepacs/10_left": 0, "eyepacs/10_right": 4, "eyepacs/13_left": 1,
+        "messidor2/20051020_43808_0100_PP": 0, "messidor2/20051020_43832_0100_PP": 3,
+        "ddr/train/007-0004-000": 2, "ddr/test/007-0007-000": 1,
+    }  # fmt: skip
+    rejected = [key for key, case in cases.items() if case.labels.quality == "reject"]
+    assert sorted(rejected) == ["ddr/train/20170323093305605", "messidor2/IM004811"]
+
+
+def test_eyes_of_one_patient_share_a_visit(cases: dict[str, Case]) -> None:
+    left, right = cases["messidor2/20051020_43832_0100_PP"], cases["messidor2/20051020_43808_0100_PP"]
+    assert (left.labels.laterality, right.labels.laterality) == ("left", "right")
+    assert left.visit == right.visit != cases["messidor2/IM004811"].visit
+    assert (left.labels.dme_among, right.labels.dme_among) == ({2}, {0, 1})
+    assert cases["eyepacs/10_left"].visit == cases["eyepacs/10_right"].visit != cases["eyepacs/13_left"].visit
+    assert cases["eyepacs/10_right"].labels.laterality == "right"
+
+
+def test_masks_know_what_their_set_knows(cases: dict[str, Case]) -> None:
+    both = cases["eophtha/C0021833"].labels.masks
+    assert {code: mask.load(SIZE[1], SIZE[0]).sum() for code, mask in both.items()} == {"MA": 40, "EX|SE": 40}
+    assert cases["eophtha/DS000DGS"].labels.masks["MA"].load(SIZE[1], SIZE[0]).sum() == 40
+    assert cases["eophtha/MA0000001"].labels.masks == {"MA": ABSENT}
+    assert cases["eophtha/EX0000001"].labels.masks == {"EX|SE": ABSENT}
+    graded = cases["ddr/train/007-0004-000"]
+    assert set(graded.labels.masks) == {"MA", "HE", "EX", "SE"}
+    assert prepare(graded, 96).absent == ("HE", "SE")
+    assert prepare(graded, 96).coverage.keys() == {"MA", "EX"}
+
+
+def test_photos_of_an_official_test_get_no_fold(cases: dict[str, Case]) -> None:
+    apart = {case.key for case in cases.values() if kept_apart(case)}
+    assert apart == {"ddr/test/007-0007-000", "ddr/test/007-0009-000"}
+    assert not {case.key for case in left_over(cases.values())} & apart
+    placed = make_folds([case for case in cases.values() if case.key not in apart], count=2)
+    assert all(case.fold in (0, 1) for case in placed)
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "gone", "says"),
+    [
+        (
+            aptos,
+            "APTOS 2019",
+            "train_images/train_images/000c1434d8d7.png",
+            r"train\.csv, row 2, column id_code: no photo",
+        ),
+        (eyepacs, "EyePACS", "train/10_right.jpeg", r"trainLabels\.csv, row 3, column image: no photo 10_right"),
+        (
+            messidor2,
+            "Messidor-2",
+            "IMAGES/IM004811.JPG",
+            r"row 4, column image_id: no photo IM004811 among the 2 there",
+        ),
+        (ddr, "DDR", "DR_grading/train/007-0004-000.jpg", r"DR_grading/train\.txt, line 1: no photo 007-0004-000"),
+        (eophtha, "e-ophtha", "e_optha_MA/Annotation_MA/E0000043/DS000DGS.png", "DS000DGS.jpg has no mask"),
+    ],
+)
+def test_a_missing_file_is_named(
+    reader: object, name: str, gone: str, says: str, downloads: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(downloads / name, tmp_path / "set")
+    (tmp_path / "set" / gone).unlink()
+    with pytest.raises(LabelError, match=says):
+        reader.read(tmp_path / "set")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_grade_that_is_none_is_named(downloads: Path, tmp_path: Path) -> None:
+    shutil.copytree(downloads / "DDR", tmp_path / "set")
+    (tmp_path / "set/DR_grading/train.txt").write_text("007-0004-000.jpg 6\n")
+    with pytest.raises(LabelError, match=r"train\.txt, line 1: '007-0004-000\.jpg 6'; expected a photo and a grade"):
+        ddr.read(tmp_path / "set")
