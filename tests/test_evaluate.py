@@ -338,6 +338,22 @@ def test_maculopathy_is_any_edema_risk(eyes):
     assert "DME" not in scores.tables["srahim"]
 
 
+def test_macular_edema_is_risk_two_alone(eyes):
+    """Messidor-2 says yes (risk 2) or no (0 or 1); a risk of 1 is no."""
+    yes, no = Labels(dme_among=frozenset({2})), Labels(dme_among=frozenset({0, 1}))
+    photos = [
+        score_one(answer_of(eyes[4], dme_probs=sure(2, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "messidor2"),
+    ]
+    scores = summarize(photos, repeats=5)
+    assert scores.value("messidor2", "macular edema", "sensitivity") == 0.5
+    assert scores.value("messidor2", "macular edema", "specificity") == 1
+    assert scores.value("messidor2", "macular edema", "AUROC") == pytest.approx(0.75)
+    assert "maculopathy" not in scores.tables["messidor2"]
+
+
 @pytest.mark.parametrize(
     ("dataset", "labels", "counted"),
     [

@@ -55,6 +55,15 @@ _log = logging.getLogger(__name__)
 HEAVY_PHOTO: Final = "IDRiD_17"
 """It holds most of all haemorrhage pixels of IDRiD's masks: their scores are stated without it too."""
 
+YES_OR_NO: Final = {
+    frozenset({0}): ("maculopathy", 1),
+    frozenset({1, 2}): ("maculopathy", 1),
+    frozenset({0, 1}): ("macular edema", 2),
+    frozenset({2}): ("macular edema", 2),
+}
+"""What a yes or a no constrains the edema risk to: the question's name, and the lowest risk that is a yes (srahim's
+maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
+
 SEEN_BY: Final = 2
 """Of DIARETDB1's four experts, so many make a lesion present; none make it absent; one leaves it unknown."""
 
@@ -147,14 +156,12 @@ def _score_dme(found: Findings | None, scored: PhotoScore) -> None:
         scored.states["DME"] = GradingState.of([truth], [risk], len(DME_RISKS))
         scored.states["DME probabilities"] = ScoresState.of([truth], probs[None], refused)
         scored.states["DME calibration"] = CalibrationState.of([truth], probs[None], refused)
-    elif among:
-        # Whether there is maculopathy is all that is known, and only where the constraint says so.
-        if 0 in among and len(among) > 1:
-            return
-        ill, called = 0 not in among, None if risk is None else int(risk > 0)
-        scored.states["maculopathy"] = BinaryState.of([ill], [float(probs[1:].sum())], refused)
-        scored.states["maculopathy" + DECISION] = GradingState.of([int(ill)], [called], 2)
-        scored.row["maculopathy"] = ill
+    elif among in YES_OR_NO:
+        name, lowest = YES_OR_NO[among]
+        ill, called = min(among) >= lowest, None if risk is None else int(risk >= lowest)
+        scored.states[name] = BinaryState.of([ill], [float(probs[lowest:].sum())], refused)
+        scored.states[name + DECISION] = GradingState.of([int(ill)], [called], 2)
+        scored.row[name] = ill
     else:
         return
     scored.row.update(dme=truth, predicted_dme=risk, dme_probs=_plain(probs))
