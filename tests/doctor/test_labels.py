@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from funduscope.doctor import labels
+from funduscope.data.drawn import draw_eye
+from funduscope.doctor import joins, labels
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.survey import Survey
 
@@ -182,6 +184,21 @@ def test_edema_and_maculopathy_against_the_grade(idrid: Path, looked_at: LookedA
         ((GRADES, PHOTO.format(1)), "Risk of macular edema"),
         (("B. Disease Grading/2. Groundtruths/maculopathy Training.csv", PHOTO.format(6)), "maculopathy"),
     ]
+
+
+def test_macular_edema_of_messidor2_is_no_edema_risk(looked_at: LookedAt, tmp_path: Path) -> None:
+    """Its `dme` is yes or no: 1 contradicts grade 1, which excludes exudates; and no row is another eye's for that."""
+    (tmp_path / "images").mkdir()
+    rows = ["image,dr,dme,group"]
+    for seed in range(4):
+        Image.fromarray(draw_eye(seed, width_px=448).pixels).save(tmp_path / f"images/IM{seed}.jpg")
+        rows.append(f"IM{seed},1,1,{seed}")
+    _write(tmp_path / "labels.csv", rows)
+    survey = looked_at(tmp_path)
+    told = [one for one in labels.examine(survey) if one.kind == "dme_contradicts"]
+    assert len(told) == 4
+    assert told[0].says == "Macular edema means hard exudates near the fovea, which grade 1 excludes."
+    assert [one.kind for one in joins.examine(survey, told=told)] == []
 
 
 def test_edema_risk_against_boxes_near_the_fovea(idrid: Path, looked_at: LookedAt) -> None:

@@ -198,6 +198,9 @@ def _edema(eye: Eyeful) -> Iterator[Finding]:
     if eye.value("maculopathy") == 1 and grade == 0:
         says = "Grade 0 is an eye without retinopathy, and maculopathy is a part of it."
         yield _about(eye, "dme_contradicts", "maculopathy", says, eye.cell("maculopathy") | {"grade": grade})
+    if eye.value("edema") == 1 and grade is not None and grade < structure("EX").lowest_grade:
+        says = f"Macular edema means hard exudates near the fovea, which grade {grade} excludes."
+        yield _about(eye, "dme_contradicts", "edema", says, eye.cell("edema") | {"grade": grade})
     if dme is None:
         return
     evidence = eye.cell("dme")

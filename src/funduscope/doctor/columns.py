@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.data.rows import EYES, QUALITY_WORDS
+from funduscope.data.rows import EYES, QUALITY_WORDS, grade_word
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
@@ -21,9 +21,20 @@ BOX_SIDES: Final = ("x0", "y0", "x1", "y1")
 
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "image": ("imagename", "imageno", "image", "imageid", "imagefile", "path", "file", "filename", "idcode", "photo"),
-    "grade": ("retinopathygrade", "dr", "drgrade", "grade", "level", "diagnosis", "diabeticretinopathy", "icdr"),
+    "grade": (
+        "retinopathygrade",
+        "dr",
+        "drgrade",
+        "adjudicateddrgrade",
+        "grade",
+        "level",
+        "diagnosis",
+        "diabeticretinopathy",
+        "icdr",
+    ),
     "dme": ("riskofmacularedema", "riskofmacularoedema", "dme", "dmerisk", "dmegrade", "edema"),
     "maculopathy": ("maculopathy",),
+    "edema": ("adjudicateddme",),
     "quality": ("quality",),
     "eye": ("eye", "laterality", "side"),
     "patient": ("patient", "patientid", "visit", "subject"),
@@ -42,7 +53,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "y1": ("y1",),
 } | {f"mask_{code}": (f"mask{code.lower()}",) for code in CODES}
 
-GRADING: Final = frozenset({"grade", "dme", "maculopathy", "quality"})
+GRADING: Final = frozenset({"grade", "dme", "maculopathy", "edema", "quality"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
         found = next((by_plain[name] for name in names if name in by_plain), None)
         if found is not None:
             roles[role] = found
+    if {"image", "dr", "dme", "group"} <= set(by_plain):  # Messidor-2 as it is copied: macular edema, yes or no
+        roles["edema"] = roles.pop("dme")
     experts = {code: by_plain[code.lower()] for code in EXPERT_CODES if code.lower() in by_plain}
     if len(experts) >= 3:  # a single column of such a name may be a list of masks or anything
         roles |= {f"experts_{code}": column for code, column in experts.items()}
@@ -84,6 +97,16 @@ def _whole(highest: int) -> tuple[str, Callable[[str], Any]]:
         return int(number) if number is not None and number == int(number) and 0 <= number <= highest else None
 
     return f"a whole number from 0 to {highest}, or nothing where unknown", meant
+
+
+def _grade() -> tuple[str, Callable[[str], Any]]:
+    expected, number = _whole(len(GRADES) - 1)
+
+    def meant(text: str) -> int | None:
+        word = grade_word(text)
+        return number(text) if word is None else word
+
+    return expected, meant
 
 
 def _word(meanings: Mapping[str, str]) -> tuple[str, Callable[[str], Any]]:
@@ -102,9 +125,10 @@ _NUMBER: Final = ("a number like 12.5, or nothing where unknown", _number)
 _TEXT: Final = ("a text", str)
 
 _MEANINGS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "grade": _whole(len(GRADES) - 1),
+    "grade": _grade(),
     "dme": _whole(len(DME_RISKS) - 1),
     "maculopathy": _whole(1),
+    "edema": _whole(1),
     "quality": _word(QUALITY_WORDS),
     "eye": _word(EYES),
     "fold": _whole(99),

@@ -18,7 +18,7 @@ from funduscope.vocabulary import CODES
 FOREIGN_SUFFIXES: Final = frozenset({".bmp", ".gif", ".webp", ".dcm", ".heic", ".jp2", ".ppm"})
 """Pictures of formats that are not read here: named as such, so that they are told and not lost."""
 
-_MASK_FOLDER: Final = re.compile(r"mask|ground ?truth|annotation|^votes?$|^labels?$", re.IGNORECASE)
+_MASK_FOLDER: Final = re.compile(r"mask|ground ?truth|annotation|^votes?$|^(segmentation )?labels?$", re.IGNORECASE)
 _MASK_NAME: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?:{'|'.join((*CODES, 'IRMA', 'NV', 'other', 'mask', 'vessels?'))})$", re.IGNORECASE
 )

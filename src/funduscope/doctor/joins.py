@@ -306,22 +306,18 @@ def _others(
                 against[file].add(photo)
                 of_kind[file][finding.kind] += 1
     for file, photos in against.items():
-        comparable = sum(_can_be_held(row.photo, statements, outlines) for row in _one_a_photo(names[file].rows))
-        if file in known or len(photos) < MANY[0] or len(photos) < MANY[1] * max(comparable, 1):
+        named = {row.photo for row in names[file].rows if row.photo is not None}
+        drawn = {survey.relative(photo) for photo in named if _can_be_held(photo, statements, outlines)}
+        photos &= drawn  # labels that contradict each other, with nothing drawn, are no sign of another eye's labels
+        if file in known or len(photos) < max(MANY[0], MANY[1] * len(drawn)):
             continue
-        says = f"{len(photos)} of {comparable} photos contradict this file by what is drawn on them."
-        evidence = {"photos": len(photos), "of": comparable, "contradictions": dict(of_kind[file])}
+        says = f"{len(photos)} of {len(drawn)} photos contradict this file by what is drawn on them."
+        evidence = {"photos": len(photos), "of": len(drawn), "contradictions": dict(of_kind[file])}
         yield found("labels_of_other_eyes", [file, *sorted(photos)], says, evidence)
 
 
-def _one_a_photo(rows: Sequence[Statement]) -> list[Statement]:
-    return list({row.photo: row for row in rows if row.photo is not None}.values())
-
-
-def _can_be_held(photo: Path | None, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
+def _can_be_held(photo: Path, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
     """Whether anything is drawn on a photo that its labels could contradict."""
-    if photo is None:
-        return False
     rows = statements.by_photo.get(photo, ())
     marked = any(row.box() is not None or row.point("disc") is not None for row in rows)
     absent = any(cell.text for row in rows for role, cell in row.said.items() if role.startswith("mask_"))

@@ -21,7 +21,7 @@ from funduscope.doctor.survey import Survey
 MOST_ROWS: Final = 50
 """Rows without a photo, or the reverse, that are told one by one; more are one finding."""
 
-_COMPARED: Final = ("grade", "dme", "maculopathy", "quality", "eye")
+_COMPARED: Final = ("grade", "dme", "maculopathy", "edema", "quality", "eye")
 _OPTIONAL: Final = ("grade", "dme")
 _LISTED: Final = 200
 

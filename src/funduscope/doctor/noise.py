@@ -20,13 +20,16 @@ from funduscope.data.folds import placed, read_folds
 from funduscope.doctor.confident import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.survey import Progress, Survey
+from funduscope.vocabulary import DME_RISKS
 
 if TYPE_CHECKING:
     from funduscope.data.twins import Twin
     from funduscope.predict.ensemble import Ensemble
     from funduscope.predict.predictor import Predictor
 
-TASKS: Final = {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy"}
+TASKS: Final = {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy", "edema": "macular edema"}
+_LOWEST: Final = {"maculopathy": 1, "edema": 2}
+"""Of questions that a data set answers by yes or no: the lowest edema risk that is a yes."""
 
 FEWEST_PHOTOS: Final = 30
 """Photos of a data set that have to be judged before anything is said of its labels."""
@@ -136,19 +139,21 @@ def _leaky(survey: Survey, cases: Sequence[Case], twins: Iterable[Twin]) -> dict
 
 
 def _label(case: Case, task: str) -> int | None:
-    """A case's label in a task, None where it is not known; maculopathy is a risk of 1 or 2."""
+    """A case's label in a task, None where it is not known."""
     labels = case.labels
-    if task != "maculopathy":
+    if task not in _LOWEST:
         return labels.grade if task == "grade" else labels.dme
-    if labels.dme is not None or labels.dme_among not in (frozenset({0}), frozenset({1, 2})):
-        return None
-    return int(labels.dme_among != frozenset({0}))
+    among, yes = labels.dme_among, frozenset(range(_LOWEST[task], len(DME_RISKS)))
+    no = frozenset(range(_LOWEST[task]))
+    return None if labels.dme is not None or among not in (yes, no) else int(among == yes)
 
 
 def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The probabilities of a task's classes, None where no model answered."""
     held = answers.get("grade" if task == "grade" else "dme")
-    return np.array([held[0], held[1:].sum()]) if held is not None and task == "maculopathy" else held
+    if held is None or task not in _LOWEST:
+        return held
+    return np.array([held[: _LOWEST[task]].sum(), held[_LOWEST[task] :].sum()])
 
 
 def _unjudged(dataset: str, words: str, labels: int, judged: int) -> Finding:
