@@ -46,11 +46,11 @@ from unseen import measured
 FOLDS = (0, 1)
 SETS: dict[Target, dict[str, tuple[str, ...]]] = {
     "referable": {"idrid-A": LESIONS},
-    "edema": {"idrid-A": ("EX",), "exudates": ("EX",), "heimed": ("EX|SE",)},
+    "edema": {"idrid-A": ("EX",), "heimed": ("EX|SE",)},
 }
 """Which lesions an answer is about, by data set."""
 
-CURVES = ("idrid-A", "exudates")
+CURVES = ("idrid-A",)
 CHECKED = "idrid-A"
 DRAWS = 3
 MAPS = {

@@ -54,6 +54,7 @@ SHORT: tuple[Row, ...] = (
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
     ("optic disc, IoU", "idrid-A", "OD mask", "IoU"),
+    # The set is gone since 2026-11-22; this row is of a run scored before, and goes with the next scores.
     ("hard exudates, average precision", "exudates", "EX pixels", "average precision"),
     ("exudates of either kind, average precision", "heimed", "EX|SE pixels", "average precision"),
     ("hard exudates present, AUROC", "diaretdb1", "EX present", "AUROC"),

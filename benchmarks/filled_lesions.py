@@ -35,7 +35,7 @@ from funduscope.predict.predictor import Predictor
 from funduscope.predict.what_if import ALL, Answer, changes, without
 from unseen import measured
 
-SETS = ("idrid-A", "exudates", "heimed")
+SETS = ("idrid-A", "heimed")
 KEPT = "idrid-A"
 SIDES = ("lesions", "control")
 TURNS = tuple(range(20, 341, 20))

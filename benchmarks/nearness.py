@@ -35,7 +35,7 @@ from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import Outputs
 from funduscope.scores import summarize
 
-MASKED: Final = ("idrid-A", "exudates", "heimed")
+MASKED: Final = ("idrid-A", "heimed")
 GRADED: Final = ("idrid-B", "srahim")
 
 

@@ -34,7 +34,7 @@ from funduscope.vocabulary import EITHER_EXUDATE
 
 Change = Callable[[np.ndarray, str], np.ndarray]
 
-SETS: Final = ("idrid-B", "srahim", "idrid-A", "exudates", "heimed")
+SETS: Final = ("idrid-B", "srahim", "idrid-A", "heimed")
 AS_IT_IS: Final = "as it is"
 
 
@@ -67,7 +67,6 @@ ROWS: Final = (
     ("EX average precision", "idrid-A", "EX pixels", "average precision"),
     ("SE average precision", "idrid-A", "SE pixels", "average precision"),
     ("EX or SE average precision, HEI-MED", "heimed", f"{EITHER_EXUDATE} pixels", "average precision"),
-    ("EX average precision, exudates/", "exudates", "EX pixels", "average precision"),
     ("disc IoU", "idrid-A", "OD mask", "IoU"),
 )
 

@@ -49,8 +49,17 @@ BUDGET: Final = (
     "training.patience=3",
     "sampling.per_epoch=600",
 )
-OTHERS: Final = ("srahim", "heimed", "diaretdb1", "eyepacs400")
-IDRID: Final = ("idrid-A", "idrid-B", "exudates")
+OTHERS: Final = {
+    "srahim": "srahim",
+    "heimed": "HEI-MED",
+    "diaretdb1": "DIARETDB1",
+    "eyepacs400": "EyePACS",
+    "messidor2": "Messidor-2",
+    "eophtha": "e-ophtha",
+}
+"""Data sets beside IDRiD's, and their words."""
+
+IDRID: Final = ("idrid-A", "idrid-B")
 OPEN: Final = "cc-by"
 """The folder, among the runs, of the data of the row that learns from CC BY alone."""
 
@@ -79,10 +88,7 @@ EVERY: Final = Row("every-source", "every source")
 SOURCES: Final = (
     EVERY,
     Row("without-idrid", "without IDRiD", _without(*IDRID)),
-    *(
-        Row(f"without-{name}", f"without {words}", _without(name))
-        for name, words in zip(OTHERS, ("srahim", "HEI-MED", "DIARETDB1", "EyePACS"), strict=True)
-    ),
+    *(Row(f"without-{name}", f"without {words}", _without(name)) for name, words in OTHERS.items()),
     Row("cc-by-alone", "CC BY alone: IDRiD without `boxes.csv`", _without(*OTHERS), OPEN),
 )
 SHARES: Final = (
@@ -104,7 +110,6 @@ SCORES: Final = (
     ("HE average precision", "idrid-A", "HE pixels", "average precision"),
     ("MA average precision", "idrid-A", "MA pixels", "average precision"),
     ("SE average precision", "idrid-A", "SE pixels", "average precision"),
-    ("EX average precision, exudates/", "exudates", "EX pixels", "average precision"),
     ("EX or SE average precision, HEI-MED", "heimed", f"{EITHER_EXUDATE} pixels", "average precision"),
     ("EX or SE present, HEI-MED, AUROC", "heimed", f"{EITHER_EXUDATE} present", "AUROC"),
     ("EX present, DIARETDB1, AUROC", "diaretdb1", "EX present", "AUROC"),
@@ -115,7 +120,7 @@ SCORES: Final = (
 
 def cc_by_alone(data: Path, folder: Path) -> Path:
     """Links to IDRiD's files and its folds in `folder`, without the boxes, whose license is another one (CC BY-SA)."""
-    files = [path for name in ("idrid", "exudates") for path in (data / name).rglob("*") if path.is_file()]
+    files = [path for path in (data / "idrid").rglob("*") if path.is_file()]
     for path in [data / "folds.csv", *files]:
         link = folder / path.relative_to(data)
         if path.name != "boxes.csv" and not link.is_symlink():
@@ -145,7 +150,7 @@ def scored(weights: Path, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
     fast = bfloat16(held.recipe.training.precision)
     both = Card.of(held.recipe)
     photos: list[PhotoScore] = []
-    closely = [case for case in cases if case.dataset in ("idrid-A", "exudates", "heimed", "diaretdb1")]
+    closely = [case for case in cases if case.dataset in ("idrid-A", "heimed", "diaretdb1")]
     others = [case for case in cases if case not in closely]
     network = held.network()
     for card, mine in ((both, closely), (replace(both, close=(), structures=()), others)):

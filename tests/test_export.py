@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from funduscope import checkpoint, export
-from funduscope.data.case import Case, Labels
+from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.data.drawn import draw_eye
 from funduscope.loading import load
 from funduscope.network.network import build
@@ -203,6 +203,31 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
     with pytest.raises(export.ExportError, match="can be read"):
         export.export_run(fresh, cases)
     assert _content(fresh) == before
+
+
+def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch):
+    """Grades, edema risks and outlines of one kind; all there is where there is nothing else."""
+    known = {
+        "table": Labels(grade=2),
+        "idrid-B": Labels(dme=0),
+        "idrid-A": Labels(masks={"MA": ABSENT}),
+        "eyepacs400": Labels(grade=0),
+        "heimed": Labels(masks={"EX|SE": ABSENT}),
+        "diaretdb1": Labels(experts={"MA": 4}),
+    }
+    cases = {name: Case(name, name, name, Path(name), name, labels) for name, labels in known.items()}
+    judged: list[str] = []
+
+    def scored(_: object, chosen: list[Case], **__: object) -> SimpleNamespace:
+        judged[:] = [case.dataset for case in chosen]
+        return SimpleNamespace(photos=[SimpleNamespace(row={"refused": False}, refused=False)], tables={})
+
+    monkeypatch.setattr(export, "evaluate", scored)
+    monkeypatch.setattr(export, "_labels_told", lambda *_: (1.0, 1))
+    export._accept(None, None, list(cases.values()), [])  # pyright: ignore
+    assert judged == ["table", "idrid-B", "idrid-A"]
+    export._accept(None, None, [cases["heimed"], cases["eyepacs400"]], [])  # pyright: ignore
+    assert judged == ["heimed", "eyepacs400"]
 
 
 def test_landmarks_and_gates_are_compared_too():

@@ -548,7 +548,7 @@ def test_a_photo_is_its_own() -> None:
 
 
 def test_real_photographs_open(shared: Path) -> None:
-    folders = ("idrid", "exudates", "srahim", "heimed", "eyepacs400")
+    folders = ("idrid", "srahim", "heimed", "eyepacs400", "messidor2", "eophtha")
     files = [next((shared / folder).rglob("*.jpg")) for folder in folders]
     for file in [*files, shared / "cameras" / "drive_22.png"]:
         photo = Photo.open(file)

@@ -27,7 +27,7 @@ from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.drawn import draw_eye
 from funduscope.data.folds import placed, selected_on, validation_fold
-from funduscope.evaluate import Scores, evaluate
+from funduscope.evaluate import DOUBTED, Scores, evaluate
 from funduscope.framing import frame
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
@@ -38,6 +38,7 @@ from funduscope.predict.card import Card
 from funduscope.predict.predictor import Predictor
 from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
 from funduscope.settings import Sampling
+from funduscope.vocabulary import CODES
 
 OPSET = 17
 LEAST_EQUAL = 0.98
@@ -259,8 +260,9 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
         if parity.labels_equal < LEAST_EQUAL:
             raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
         return vars(parity)
-    chosen = [case for case in checking if case.dataset in ("idrid-A", "idrid-B", "exudates", "srahim", "table")]
-    chosen = chosen or checking
+    # Judged by photos with a grade, an edema risk or outlines of one kind, but not by grades that are doubted.
+    firm = [case for case in checking if case.dataset not in DOUBTED]
+    chosen = [c for c in firm if {c.labels.grade, c.labels.dme} != {None} or {*CODES} & {*c.labels.masks}] or checking
     scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
     equal, graded = _labels_told(*scores)
     losses = {name: scores[0].value(*name) - scores[1].value(*name) for name in _compared(scores[0])}
@@ -289,10 +291,8 @@ def _compared(scores: Scores) -> Iterator[tuple[str, str, str]]:
             masks = [p.states.get(state) for p in scores.photos if p.case.dataset == dataset]
             shown = [mask for mask in masks if isinstance(mask, MaskState) and mask.tp + mask.fn > 0]
             pixels = [mask for mask in masks if isinstance(mask, DenseState) and mask.positives > 0]
-            if (
-                any(isinstance(mask, MaskState | DenseState) for mask in masks)
-                and len(shown + pixels) < FEWEST_POSITIVE
-            ):
+            outlined = any(isinstance(mask, MaskState | DenseState) for mask in masks)
+            if outlined and len(shown + pixels) < FEWEST_POSITIVE:
                 continue
             graded = sum(isinstance(mask, GradingState) for mask in masks)
             if 0 < graded < FEWEST_GRADED:
