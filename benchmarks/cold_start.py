@@ -32,7 +32,7 @@ DRAWN = "drawn_eye.jpg"
 DRAW = """
 import sys
 from PIL import Image
-from funduscope.data.drawn import draw_eye
+from funduscope.testing.drawn_eyes import draw_eye
 Image.fromarray(draw_eye(1, grade=3, width_px=int(sys.argv[2])).pixels).save(sys.argv[1], quality=92)
 """
 
@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
 
 def _commands(photo: Path, out: Path, model: str | None) -> dict[str, list[str]]:
     script = shutil.which("funduscope", path=Path(sys.executable).parent) or shutil.which("funduscope")
-    tool = [script] if script else [sys.executable, "-m", "funduscope.cli"]
+    tool = [script] if script else [sys.executable, "-m", "funduscope.cli.main"]
     chosen = [] if model is None else ["--model", model]
     return {
         "baseline: import numpy, cv2, onnxruntime; decode": [sys.executable, "-c", BASELINE, str(photo)],

@@ -26,8 +26,8 @@ import cv2
 import psutil
 from PIL import Image
 
-from funduscope.data.drawn import STYLES, draw_eye
-from funduscope.doctor.doctor import examine
+from funduscope.doctor.examine import examine
+from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 
 def main() -> int:

@@ -27,13 +27,13 @@ from benchmarks.robustness import ROWS
 from funduscope.data.case import Case
 from funduscope.data.folds import placed
 from funduscope.data.sources import read_data
-from funduscope.evaluate import PhotoScore, score_photo
-from funduscope.loading import load
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import Outputs
-from funduscope.scores import summarize
+from funduscope.evaluation.evaluate import PhotoScore, score_photo
+from funduscope.evaluation.scores import summarize
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.loading import load
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import Outputs
 
 MASKED: Final = ("idrid-A", "heimed")
 GRADED: Final = ("idrid-B", "srahim")

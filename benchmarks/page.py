@@ -26,7 +26,7 @@ import cv2
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from funduscope.languages import Words
+from funduscope.i18n.languages import Words
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STILL = Words("en")("first.more")
@@ -42,7 +42,7 @@ def main() -> None:
     asked.add_argument("--count", type=int, default=50)
     given = asked.parse_args()
     port = free_port()
-    command = [sys.executable, "-m", "funduscope.cli", "app", "--headless", "--port", str(port)]
+    command = [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for_server(f"http://127.0.0.1:{port}/_stcore/health")

@@ -23,13 +23,13 @@ import numpy as np
 from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy
 from benchmarks.unseen import must_have_kept
 
-from funduscope.compare.shifts import changed_stream, shift_color
+from funduscope.compare.corruptions import changed_stream, shift_color
 from funduscope.data.case import Case
 from funduscope.data.folds import placed
 from funduscope.data.sources import read_data
-from funduscope.loading import load
-from funduscope.predict.predictor import Predictor
-from funduscope.scores import summarize
+from funduscope.evaluation.scores import summarize
+from funduscope.inference.loading import load
+from funduscope.inference.predictor import Predictor
 from funduscope.vocabulary import EITHER_EXUDATE
 
 Change = Callable[[np.ndarray, str], np.ndarray]

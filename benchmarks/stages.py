@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 
 import funduscope
-from funduscope.framing import frame
-from funduscope.photo import Photo
-from funduscope.predict.bands import bands
-from funduscope.predict.findings import interpret
-from funduscope.predict.predictor import Predictor, examine
-from funduscope.predict.runtime import OnnxRuntime, Outputs
-from funduscope.predict.write import to_json, write
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.findings import interpret
+from funduscope.inference.predictor import Predictor, examine
+from funduscope.inference.runtime import OnnxRuntime, Outputs
+from funduscope.inference.strips import bands
+from funduscope.report.write import to_json, write
 
 
 def main() -> int:
@@ -67,9 +67,9 @@ def _demo() -> Path:
 def _torch(weights: str) -> Callable[[np.ndarray], Outputs]:
     """Whole and close view by the float32 weights in torch."""
     from funduscope import checkpoint
-    from funduscope.loading import weights_of
-    from funduscope.predict.card import Card
-    from funduscope.predict.runtime import TorchRuntime
+    from funduscope.inference.card import Card
+    from funduscope.inference.loading import weights_of
+    from funduscope.inference.runtime import TorchRuntime
 
     held = checkpoint.load(weights_of(weights))
     return TorchRuntime(held.network(), Card.of(held.recipe))

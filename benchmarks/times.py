@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from funduscope import checkpoint
-from funduscope.compare.fill import put_prediction
-from funduscope.compare.gather import COST, read_run
-from funduscope.cost import measure_predictions
+from funduscope.compare.run_folder import COST, read_run
+from funduscope.compare.score_runs import put_prediction
+from funduscope.evaluation.cost import measure_predictions
 from funduscope.export import write_onnx
+from funduscope.inference.card import Card
 from funduscope.network.network import Network, build
-from funduscope.predict.card import Card
 
 ARITHMETIC = "float32"
 

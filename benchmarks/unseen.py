@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from funduscope.predict.card import Card
-from funduscope.predict.runtime import OnnxRuntime
+from funduscope.inference.card import Card
+from funduscope.inference.runtime import OnnxRuntime
 
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "funduscope.onnx"
 

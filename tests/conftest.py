@@ -35,6 +35,6 @@ def shared() -> Path:
 @pytest.fixture
 def takes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is refused for what it shows: eyes that are painted for a runtime to see are no fundus photographs."""
-    from funduscope.predict.fundus import FundusTest
+    from funduscope.quality.fundus import FundusTest
 
     monkeypatch.setattr(FundusTest, "shows", lambda self, measures: "eye")

@@ -15,14 +15,14 @@ from PIL import Image
 
 from funduscope import checkpoint, export
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.data.drawn import draw_eye
-from funduscope.loading import load
+from funduscope.evaluation.parity import ParityError
+from funduscope.inference.card import Card
+from funduscope.inference.loading import load
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import build
-from funduscope.parity import ParityError
-from funduscope.predict.card import Card
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import TorchRuntime
 from funduscope.recipe import load_recipe
+from funduscope.testing.drawn_eyes import draw_eye
 
 TINY = [
     "encoder.name=test_resnet",

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from funduscope.version import __version__
 
 if TYPE_CHECKING:
-    from funduscope.errors import PhotoError
-    from funduscope.loading import load
-    from funduscope.photo import Photo
-    from funduscope.predict.findings import Failure, Findings
-    from funduscope.predict.predictor import Predictor
-    from funduscope.predict.runtime import ModelError
+    from funduscope.i18n.errors import PhotoError
+    from funduscope.imaging.photo import Photo
+    from funduscope.inference.findings import Failure, Findings
+    from funduscope.inference.loading import load
+    from funduscope.inference.predictor import Predictor
+    from funduscope.inference.runtime import ModelError
 
 # ONNX Runtime (1.31 on Linux) else writes an identifier of the machine into the user's home when it is loaded, and
 # queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
@@ -32,13 +32,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["Failure", "Findings", "ModelError", "Photo", "PhotoError", "Predictor", "__version__", "load"]
 
 _HOMES = {
-    "Failure": "funduscope.predict.findings",
-    "Findings": "funduscope.predict.findings",
-    "ModelError": "funduscope.predict.runtime",
-    "Photo": "funduscope.photo",
-    "PhotoError": "funduscope.errors",
-    "Predictor": "funduscope.predict.predictor",
-    "load": "funduscope.loading",
+    "Failure": "funduscope.inference.findings",
+    "Findings": "funduscope.inference.findings",
+    "ModelError": "funduscope.inference.runtime",
+    "Photo": "funduscope.imaging.photo",
+    "PhotoError": "funduscope.i18n.errors",
+    "Predictor": "funduscope.inference.predictor",
+    "load": "funduscope.inference.loading",
 }
 
 

@@ -25,19 +25,19 @@ from torch import Tensor, nn
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.drawn import draw_eye
 from funduscope.data.folds import placed, selected_on, validation_fold
-from funduscope.evaluate import DOUBTED, Scores, evaluate
-from funduscope.framing import frame
+from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
+from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
 from funduscope.network.routing import traced
-from funduscope.parity import MOST_DIFFERENCE, compare
-from funduscope.photo import Photo, PhotoError
-from funduscope.predict.card import Card
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import OnnxRuntime, TorchRuntime
 from funduscope.settings import Sampling
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CODES
 
 OPSET = 17

@@ -267,8 +267,8 @@ class Training(Strict):
     schedule plateau: after the rise the rate stays, and is multiplied by plateau_factor where plateau_patience epochs
     brought no better validation score. average_decay: of the exponential moving average of the weights, which is what
     is judged and kept; 0 keeps the weights themselves. patience: epochs without a better validation score after which
-    training stops. select: what is better: the mean of all tasks (training/judge.py), or the mean of accuracy and IoU
-    (at a probability of 0.5, since thresholds are fixed when training is done). precision auto: bfloat16 where the
+    training stops. select: what is better: the mean of all tasks (training/validation.py), or the mean of accuracy and
+    IoU (at a probability of 0.5, since thresholds are fixed when training is done). precision auto: bfloat16 where the
     machine computes in it, else float32.
     """
 

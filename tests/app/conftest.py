@@ -42,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "funduscope.cli", "app", "--headless", "--port", str(port)]
+    command = [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)]
     environment = os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import funduscope
 from funduscope.data import idrid, table
-from funduscope.languages import Words
+from funduscope.i18n.languages import Words
 from funduscope.vocabulary import GRADES, LESIONS
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()

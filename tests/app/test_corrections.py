@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from funduscope.app.contours import rings_of
 from funduscope.app.corrections import Corrections, History, corrected, looked_at, packed, seen_with, unpacked
-from funduscope.app.keeping import Kept, as_zip, into_folder
-from funduscope.app.restoring import restored
-from funduscope.app.rings import rings_of
-from funduscope.app.scene import scene
+from funduscope.app.export_labels import Kept, as_zip, into_folder
+from funduscope.app.import_labels import restored
+from funduscope.app.viewer_data import scene
 from funduscope.data import idrid, table
 from funduscope.data.case import LabelError
 from funduscope.data.sources import read_data
-from funduscope.errors import PhotoError
-from funduscope.framing import Home
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.framing import Home
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
 from funduscope.vocabulary import CODES
 
 SIDE = 400
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_no_half_of_a_folder(
 def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app import saving_view
-    from funduscope.app.shelf import Entry, Opened, Shelf
+    from funduscope.app.session import Entry, Opened, Shelf
 
     shelf, findings = Shelf(), _findings()
     shelf.put(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), Opened(findings, b""))
@@ -222,7 +222,7 @@ def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.Monk
 def test_corrections_of_another_size_are_not_laid_onto_a_photo_of_the_session() -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app.saving_view import take_up
-    from funduscope.app.shelf import Entry, Shelf
+    from funduscope.app.session import Entry, Shelf
 
     kept, shelf, found = _kept(), Shelf(), _findings().to_dict()
     found["photo"] |= {"width": SIDE + 20}

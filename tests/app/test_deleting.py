@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from funduscope.app.corrections import Corrections, corrected, seen_with
-from funduscope.app.scene import scene
-from funduscope.framing import Home
-from funduscope.languages import Words
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.app.viewer_data import scene
+from funduscope.i18n.languages import Words
+from funduscope.imaging.framing import Home
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
 from funduscope.vocabulary import CODES
 
 SIDE = 600

@@ -12,12 +12,12 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from streamlit.testing.v1 import AppTest
 
-from funduscope.languages import LANGUAGES, Words
-from funduscope.predict import honesty
+from funduscope.explain import map_reliability
+from funduscope.i18n.languages import LANGUAGES, Words
 
 
 def _script() -> None:
-    from funduscope.app.main import show
+    from funduscope.app.page_view import show
 
     show()
 
@@ -37,7 +37,7 @@ def test_the_map_stands_beside_what_was_measured_of_it(page: AppTest) -> None:
     assert not page.exception
     said = _html(page)
     assert "Bright is what speaks for grade 2 or more" in said
-    shipped = honesty._table()["models"]
+    shipped = map_reliability._table()["models"]
     assert ("was not measured" in said) == (not shipped)
     assert page.get("image"), "a picture is shown"
 

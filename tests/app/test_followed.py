@@ -14,19 +14,19 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from funduscope.app import printing, saving_view
 from funduscope.app.corrections import Corrections, corrected, looked_at
-from funduscope.app.judged import advised, in_words, told
-from funduscope.app.keeping import Kept, as_zip
+from funduscope.app.export_labels import Kept, as_zip
 from funduscope.app.many import as_csv, rows
 from funduscope.app.printing import page_pdf, pages_pdf
+from funduscope.app.reviewed import advised, in_words, told
 from funduscope.app.saving_view import take_up
-from funduscope.app.shelf import OPEN_PHOTOS, Entry, Opened, Shelf
-from funduscope.framing import Home
-from funduscope.languages import LANGUAGES, Words
-from funduscope.paper.pictures import marked_jpeg
-from funduscope.paper.sheet import Corrected, compose
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.app.session import OPEN_PHOTOS, Entry, Opened, Shelf
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.framing import Home
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
+from funduscope.report.patient_leaflet import Corrected, compose
+from funduscope.report.photo_jpegs import marked_jpeg
 from funduscope.vocabulary import CODES
 
 SIDE = 300

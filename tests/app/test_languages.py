@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from funduscope import languages
-from funduscope.errors import CODES
-from funduscope.languages import LANGUAGES, Words, placeholders, rows
-from funduscope.photo import LIMITS
-from funduscope.predict.words import ENGLISH, note
+from funduscope.i18n import languages
+from funduscope.i18n.errors import CODES
+from funduscope.i18n.languages import LANGUAGES, Words, placeholders, rows
+from funduscope.i18n.messages import ENGLISH, note
+from funduscope.imaging.photo import LIMITS
 from funduscope.vocabulary import CODES as STRUCTURES
 from funduscope.vocabulary import DME_RISKS, GRADES, structure
 
-SOURCE = Path(languages.__file__).parent
+SOURCE = Path(languages.__file__).parents[1]
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 
@@ -51,9 +51,9 @@ def test_every_refusal_is_said_in_every_language() -> None:
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
     """Keys are plain words in the source, but for those that a grade, structure, tool or the like completes."""
-    places = (SOURCE / "app", SOURCE / "paper")
+    places = (SOURCE / "app", SOURCE / "report")
     source = "".join(path.read_text("utf-8") for place in places for path in place.glob("*.py"))
-    files = ("languages.py", "predict/report.py", "predict/figures.py", "predict/viewer/report.html.j2")
+    files = ("i18n/languages.py", "inference/model_scores.py", "report/viewer/report.html.j2")
     source += "".join((SOURCE / name).read_text("utf-8") for name in files)
     begun = tuple(f"{start}." for quote in "\"'" for start in re.findall(rf"f{quote}([\w.]+)\.\{{", source))
     unused = [key for key in (*rows("page"), *rows("paper")) if key not in source and not key.startswith(begun)]

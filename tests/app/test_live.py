@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from funduscope.app.corrections import Corrections, packed
-from funduscope.app.live import planes, thresholds, with_moved
-from funduscope.data.drawn import draw_eye
-from funduscope.framing import frame
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.app.threshold_sliders import planes, thresholds, with_moved
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CODES
 
 

@@ -21,22 +21,22 @@ from streamlit.testing.v1 import AppTest
 
 from funduscope.app.many import as_csv, rows
 from funduscope.app.printing import pages_pdf
-from funduscope.app.reading import read, small_picture
-from funduscope.app.serve import OPTIONS, free_port
-from funduscope.app.shelf import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Shelf
+from funduscope.app.server import OPTIONS, free_port
+from funduscope.app.session import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Shelf
+from funduscope.app.uploads import read, small_picture
 from funduscope.app.visits import compare
-from funduscope.data.drawn import draw_eye
-from funduscope.errors import PhotoError
-from funduscope.framing import frame
-from funduscope.languages import LANGUAGES, Words
-from funduscope.photo import LIMITS, Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Failure, Findings
+from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import LIMITS, Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Failure, Findings
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CODES
 
 
 def _script() -> None:
-    from funduscope.app.main import show
+    from funduscope.app.page_view import show
 
     show()
 
@@ -181,7 +181,7 @@ def test_the_server_is_this_machine_s_alone() -> None:
 def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamlit.web import bootstrap
 
-    from funduscope.app import reading, serve
+    from funduscope.app import server, uploads
 
     given = (tmp_path / "a:b;c" / "model.onnx", tmp_path / os.fsdecode(b"\xff.onnx"))
     named: list[list[Path]] = []
@@ -190,38 +190,38 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
         named.append(paths)
         raise PhotoError("E_MODEL", "not loaded here")
 
-    monkeypatch.setenv(serve.MODEL_VARIABLE, "")
-    monkeypatch.setattr(reading, "load", load)
-    monkeypatch.setattr(serve, "_get_ready", lambda: None)
+    monkeypatch.setenv(server.MODEL_VARIABLE, "")
+    monkeypatch.setattr(uploads, "load", load)
+    monkeypatch.setattr(server, "_get_ready", lambda: None)
     monkeypatch.setattr(bootstrap, "load_config_options", lambda flags: None)
     monkeypatch.setattr(bootstrap, "run", lambda *_: None)
-    serve.serve(headless=True, model=given)
+    server.serve(headless=True, model=given)
     with pytest.raises(PhotoError):
-        vars(reading.model)["__wrapped__"]()  # past what an earlier test loaded
+        vars(uploads.model)["__wrapped__"]()  # past what an earlier test loaded
     assert named == [list(given)]
 
 
 def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    from funduscope.app import reading
-    from funduscope.predict.runtime import ModelError
+    from funduscope.app import uploads
+    from funduscope.inference.runtime import ModelError
 
     def broken(*_: object) -> None:
         raise ModelError("E_MODEL", "The model's answer is not finite.")
 
-    monkeypatch.setattr(reading, "_answered", broken)
+    monkeypatch.setattr(uploads, "_answered", broken)
     assert read(b"", "eye.jpg") == Failure("eye.jpg", "E_MODEL", "The model's answer is not finite.")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from funduscope.app import main, serve
-    from funduscope.predict.runtime import ModelError
+    from funduscope.app import page_view, server
+    from funduscope.inference.runtime import ModelError
 
     def other(*_: object) -> None:
         raise ModelError("E_HASH", "the file is not the one that is named beside it.")
 
-    monkeypatch.setattr(main, "model", other)
-    page = AppTest.from_file(str(Path(serve.__file__).with_name("page.py")))
+    monkeypatch.setattr(page_view, "model", other)
+    page = AppTest.from_file(str(Path(server.__file__).with_name("streamlit_entry.py")))
     page.query_params["lang"] = language
     (told,) = page.run().error
     assert (
@@ -240,6 +240,6 @@ def _taken() -> None:
 
 
 def test_the_page_loads_no_torch() -> None:
-    code = "import sys, funduscope.app.main; print(sorted({'torch', 'timm', 'matplotlib'} & sys.modules.keys()))"
+    code = "import sys, funduscope.app.page_view; print(sorted({'torch', 'timm', 'matplotlib'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[]", done.stderr

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import funduscope
-from funduscope.languages import LANGUAGES, Words
-from funduscope.paper.pictures import alone_jpeg
-from funduscope.paper.sheet import compose
-from funduscope.paper.sheet_html import sheet_html
-from funduscope.predict.report import report
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.report.html import report
+from funduscope.report.patient_leaflet import compose
+from funduscope.report.patient_leaflet_html import sheet_html
+from funduscope.report.photo_jpegs import alone_jpeg
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
 NASTY = '"><img src=http://example.org/x onerror=document.title=1><script>document.title=1</script>.jpg'

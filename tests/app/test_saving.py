@@ -18,18 +18,18 @@ from streamlit.testing.v1 import AppTest
 
 from funduscope.app import saving_view
 from funduscope.app.corrections import Corrections
-from funduscope.app.keeping import Kept, as_zip
-from funduscope.app.plain_jpeg import plain_jpeg
-from funduscope.app.restoring import restored
+from funduscope.app.export_labels import Kept, as_zip
+from funduscope.app.import_labels import restored
 from funduscope.app.saving_view import in_parts, take_up, zipped
-from funduscope.app.shelf import Entry, Opened, Shelf
-from funduscope.data.drawn import draw_eye
+from funduscope.app.session import Entry, Opened, Shelf
 from funduscope.data.sources import read_data
-from funduscope.framing import frame
-from funduscope.languages import LANGUAGES, Words
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.findings import Findings
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.imaging.plain_jpeg import plain_jpeg
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
+from funduscope.testing.drawn_eyes import draw_eye
 
 PIXELS = draw_eye(3, width_px=700).pixels
 NOTED = b"Meier, Anna"
@@ -158,7 +158,7 @@ def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monk
 
 
 def _script() -> None:
-    from funduscope.app.main import show
+    from funduscope.app.page_view import show
 
     show()
 

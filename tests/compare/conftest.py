@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funduscope.compare.gather import FOLDS, PARTS, SHIFTS
-from funduscope.compare.measures import FALSELY, pack
+from funduscope.compare.run_folder import FOLDS, PARTS, SHIFTS
+from funduscope.compare.score_kinds import FALSELY, pack
 from funduscope.data.case import Case, Labels
+from funduscope.evaluation.scores import FALSE_LESIONS, PhotoScore, summarize
 from funduscope.metrics import (
     BinaryState,
     DenseState,
@@ -22,7 +23,6 @@ from funduscope.metrics import (
     MaskState,
 )
 from funduscope.recipe import Recipe, load_recipe
-from funduscope.scores import FALSE_LESIONS, PhotoScore, summarize
 from funduscope.vocabulary import LESIONS
 
 BUDGET = ["views.whole_px=384", "views.close_px=384", "sampling.per_epoch=900", "training.epochs=4"]

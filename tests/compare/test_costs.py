@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from funduscope.compare.costs import APART, TOGETHER, cost_section
-from funduscope.compare.gather import DASH, gather
-from funduscope.compare.table import Table
-from funduscope.compare.words import _unanswered
+from funduscope.compare.page_parts import Table
+from funduscope.compare.run_folder import DASH, gather
+from funduscope.compare.summary import _unanswered
 
 
 def test_the_memory_of_training_stands_in_the_table(fabricate, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from funduscope.compare.measures import KINDS, Measure, Row
 from funduscope.compare.paired import Difference, corrected, difference, gap, overlap
+from funduscope.compare.score_kinds import KINDS, Measure, Row
 from funduscope.metrics import GradingState, Interval, by_visit, paired_test
 
 KAPPA = Measure("d", next(kind for kind in KINDS if kind.state == "DR" and kind.score == "kappa"))

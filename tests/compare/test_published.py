@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.compare.gather import CompareError, gather
-from funduscope.compare.make import compare
+from funduscope.compare.page_parts import DASH, Table
 from funduscope.compare.published import published_section, read_published
-from funduscope.compare.table import DASH, Table
+from funduscope.compare.report import compare
+from funduscope.compare.run_folder import CompareError, gather
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "published" / "three-trainings.toml"
 HEAD = 'source = "somebody"\nphotos = "Theirs were others."\n'

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.compare.gather import DASH, Run, bundle, gather
+from funduscope.compare.page_parts import Table
 from funduscope.compare.routers import routers_section, routing_words
-from funduscope.compare.table import Table
+from funduscope.compare.run_folder import DASH, Run, bundle, gather
 
 ROWS = Path(__file__).parents[2] / "docs" / "leaderboard"
 

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import funduscope
-from funduscope.data.drawn import write_idrid
 from funduscope.network.encoder import Encoder
+from funduscope.testing.drawn_eyes import write_idrid
 
 PACKAGE = Path(funduscope.__file__).parent
 
@@ -85,7 +85,7 @@ def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     assert Encoder("regnetx_002").channels != Encoder("resnet50").channels, "no encoder of a recipe of the package"
 
     command = ["train", "sixth.toml", "--data", "idrid", "--run", "run", "--fold", "0"]
-    code = f"from funduscope.cli import main; raise SystemExit(main({command}))"
+    code = f"from funduscope.cli.main import main; raise SystemExit(main({command}))"
     environment = os.environ | {"PYTHONPATH": str(copy.parent), "FUNDUSCOPE_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "funduscope"
-USING = ("predict", "evaluate", "metrics", "data", "photo", "framing", "eye", "errors", "vocabulary", "recipe")
+USING = (
+    *("vocabulary", "recipe", "i18n", "imaging", "quality", "duplicates", "data", "metrics", "inference"),
+    *("evaluation.evaluate", "evaluation.scores", "explain.class_activation", "explain.map_reliability"),
+    *("explain.inpaint", "explain.counterfactual", "report.heatmap", "report.html", "report.naming", "report.outline"),
+    *("report.overlay", "report.results_folder", "report.summary_csv", "report.write"),
+)
 
 IMPORT = """
 import importlib, json, sys
@@ -29,7 +34,7 @@ def _loaded(names: list[str]) -> dict[str, list[str]]:
 
 def _modules(part: str) -> list[str]:
     """A file's module, or all of a folder's."""
-    folder = SOURCE / part
+    folder = SOURCE / part.replace(".", "/")
     if not folder.is_dir():
         return [f"funduscope.{part}"]
     return [f"funduscope.{part}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]

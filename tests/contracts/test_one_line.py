@@ -28,7 +28,7 @@ from PIL import Image
 
 torch.set_num_threads(1)
 from funduscope.data.case import ABSENT, Case, Labels, Mask
-from funduscope.data.implied import implied
+from funduscope.data.derived_labels import implied
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare
 from funduscope.network.network import build
@@ -67,9 +67,9 @@ plane = recipe.tasks.structures.index("NV")
 taught = [index for index in range(6) if outputs.structures.grad[:, index].any()]
 assert taught == [plane], taught
 
-from funduscope.predict.card import Card
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import TorchRuntime
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import TorchRuntime
 card = Card.of(recipe)
 assert card.thresholds["NV"] == 0.5
 with torch.no_grad():
@@ -77,7 +77,7 @@ with torch.no_grad():
     head.weight.zero_()
     head.bias.fill_(-9)
     head.bias[plane] = 9
-from funduscope.predict.fundus import FundusTest
+from funduscope.quality.fundus import FundusTest
 FundusTest.shows = lambda self, measures: "eye"  # a painted disc is no fundus photograph
 findings = Predictor(TorchRuntime(network.eval(), card))(folder / "eye.png")
 assert findings.gradable_ok, findings.reasons
@@ -85,7 +85,7 @@ assert findings.mask("NV").any() and not findings.mask("MA").any()
 found = findings.to_dict()
 assert "NV" in str(found["lesions"])
 
-from funduscope.predict.report import report
+from funduscope.report.html import report
 page = report(findings)
 assert "New vessels" in page
 

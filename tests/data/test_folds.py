@@ -20,7 +20,7 @@ from funduscope.data.folds import (
     write_folds,
 )
 from funduscope.data.grouping import clean_folds
-from funduscope.training.photos import on_every_photo
+from funduscope.training.photo_split import on_every_photo
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from funduscope.data import grouping, table
 from funduscope.data.case import Case, Labels
-from funduscope.data.drawn import draw_eye
 from funduscope.data.folds import placed
 from funduscope.data.grouping import clean_folds, join_bare, join_twins
+from funduscope.testing.drawn_eyes import draw_eye
 
 
 def _photo(path: Path, pixels: np.ndarray) -> None:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from funduscope.data import aptos, ddr, eophtha, eyepacs, messidor2
 from funduscope.data.case import ABSENT, Case, LabelError
-from funduscope.data.drawn import draw_eye
 from funduscope.data.folds import kept_apart, left_over, make_folds
 from funduscope.data.prepare import prepare
 from funduscope.data.sources import READERS, read_data
+from funduscope.testing.drawn_eyes import draw_eye
 
 SIZE = (420, 280)  # width, height
 

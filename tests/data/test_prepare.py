@@ -12,9 +12,9 @@ from PIL import Image
 
 from funduscope.data import prepare as module
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
-from funduscope.data.drawn import draw_eye
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CACHE_VARIABLE, cached, default_cache, prepare, read_prepared
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import EITHER_EXUDATE
 
 SIDE = 128

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from funduscope.data.case import Case
+from funduscope.data.derived_labels import implied
 from funduscope.data.folds import make_folds
-from funduscope.data.implied import implied
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.sources import read_data

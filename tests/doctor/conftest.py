@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.data.drawn import write_idrid
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.look import look
-from funduscope.doctor.survey import Survey
+from funduscope.doctor.record import look
+from funduscope.doctor.scan import Survey
+from funduscope.testing.drawn_eyes import write_idrid
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from funduscope.data.case import Case, Labels
 from funduscope.doctor.cameras import CHANCE, STRONG, association, examine, families_of
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.look import Record
+from funduscope.doctor.record import Record
 
 Shot = tuple[Record, Case]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import LabelError
-from funduscope.data.drawn import write_idrid
 from funduscope.doctor.inventory import Inventory, take_inventory
+from funduscope.testing.drawn_eyes import write_idrid
 
 
 def _laid(folder: Path, *names: str) -> Inventory:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from funduscope.doctor import photographs
-from funduscope.doctor.look import Record, look
+from funduscope.doctor import photo_checks
 from funduscope.doctor.metadata import naming_tags
+from funduscope.doctor.record import Record, look
 
 WHO = "Jane Roe"
 
@@ -93,13 +93,13 @@ def test_hostile_metadata_are_no_error() -> None:
 def test_the_name_itself_stands_in_no_finding(tmp_path: Path) -> None:
     for number, (data, _) in enumerate(NAMING.values()):
         (tmp_path / f"{number}.img").write_bytes(data)
-        found = list(photographs.examine([look(tmp_path / f"{number}.img", "eye.jpg").record]))
+        found = list(photo_checks.examine([look(tmp_path / f"{number}.img", "eye.jpg").record]))
         assert "personal_metadata" in {one.kind for one in found}
         assert all("Jane" not in str(one.to_dict()) for one in found)
 
 
 def test_many_files_of_a_folder_are_told_once() -> None:
     records = [Record(f"clinic/{number:03d}.jpg", error="E_X", metadata=("JPEG comment",)) for number in range(30)]
-    (found,) = [one for one in photographs.examine(records) if one.kind == "personal_metadata"]
+    (found,) = [one for one in photo_checks.examine(records) if one.kind == "personal_metadata"]
     assert len(found.files) == 30
     assert found.evidence["tags"] == {"JPEG comment": 30}

@@ -17,10 +17,10 @@ from PIL import Image
 from funduscope.data.case import LabelError
 from funduscope.data.folds import read_folds
 from funduscope.data.sources import read_data
-from funduscope.data.twins import Twin
-from funduscope.doctor import labels, masks, splits
+from funduscope.doctor import label_checks, mask_checks, split_checks
 from funduscope.doctor.repair import repair
-from funduscope.doctor.survey import Survey
+from funduscope.doctor.scan import Survey
+from funduscope.duplicates.pairs import Twin
 
 LookedAt = Callable[[Path], Survey]
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
@@ -55,7 +55,7 @@ def _state(folder: Path) -> dict[str, str]:
 def _fixed(data: Path, survey: Survey, twins: list[Twin] | None = None) -> tuple[Path, list[dict[str, str]]]:
     """Repairs beside the data, lays the copy over the original, and gives both the merged folder and the changes."""
     before, out = _state(data), data.parent / "fixed"
-    findings = [*labels.examine(survey), *masks.examine(survey), *splits.examine(survey)]
+    findings = [*label_checks.examine(survey), *mask_checks.examine(survey), *split_checks.examine(survey)]
     repair(survey, out, findings, twins=twins or [])
     assert _state(data) == before
     with (out / "changes.csv").open(encoding="utf-8") as file:
@@ -116,7 +116,7 @@ def test_masks_become_one_plane_of_0_and_255(idrid: Path, looked_at: LookedAt) -
         assert np.array_equal(np.asarray(image), inside * 255)
     assert {change["after"] for change in changes} == {"gray, 0 and 255"}
     assert (merged / MASK.format(1)).is_file()
-    assert not list(masks.examine(looked_at(merged)))
+    assert not list(mask_checks.examine(looked_at(merged)))
 
 
 def test_a_cell_that_names_two_masks_names_both_by_their_new_files(idrid: Path, looked_at: LookedAt) -> None:

@@ -17,9 +17,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from funduscope.evaluation.scores import scores_of
 from funduscope.metrics import BinaryState, GradingState, JointState, ScoresState, auroc
 from funduscope.metrics.grading import furthest_grade
-from funduscope.scores import scores_of
 
 GRADES = range(5)
 

@@ -20,7 +20,7 @@ from funduscope.metrics import (
     by_visit,
     paired_test,
 )
-from funduscope.metrics.sums import State
+from funduscope.metrics.state import State
 
 
 def accuracy_units(random: np.random.Generator, n: int, p: float) -> list[GradingState]:

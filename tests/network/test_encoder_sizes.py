@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from funduscope.export import MOST_DIFFERENCE, write_onnx
+from funduscope.inference.card import Card
 from funduscope.network.network import build
-from funduscope.predict.card import Card
 from funduscope.recipe import Recipe
 
 LEVELS = {

@@ -12,7 +12,6 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import SeparableConv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from funduscope.data.drawn import STYLES, draw_eye
 from funduscope.network.routing import (
     Dispatch,
     Gate,
@@ -23,6 +22,7 @@ from funduscope.network.routing import (
     z_loss,
 )
 from funduscope.settings import Experts
+from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 KEPT = (Experts(keep="all"), Experts(keep="top_k", top_k=1), Experts(keep="top_k", top_k=2), Experts(keep="top_p"))
 IDS = ("all", "top 1", "top 2", "top p")

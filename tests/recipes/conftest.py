@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from funduscope.data.drawn import write_idrid
 from funduscope.recipe import load_recipe
+from funduscope.testing.drawn_eyes import write_idrid
 
 
 @pytest.fixture(autouse=True, scope="session")

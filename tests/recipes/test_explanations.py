@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from funduscope import checkpoint
-from funduscope.cli import main
-from funduscope.data.drawn import draw_eye
+from funduscope.cli.main import main
+from funduscope.inference.card import Card
 from funduscope.network.network import build
-from funduscope.predict.card import Card
 from funduscope.recipe import load_recipe
+from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
 BOTH = {"explanation_referable.png", "explanation_edema.png"}

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from funduscope import checkpoint
-from funduscope.cli import main
-from funduscope.data.drawn import draw_eye
+from funduscope.cli.main import main
 from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import journal
 from funduscope.training import run as training
 from funduscope.training.loop import Loop

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from funduscope.cli import main
-from funduscope.data.drawn import draw_eye
+from funduscope.cli.main import main
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.export import IN_BRANCHES
-from funduscope.loading import load
+from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, builtin_recipes, load_recipe
+from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
 
@@ -114,7 +114,7 @@ def test_a_reader_sees_where_a_recipe_comes_from_and_what_was_repaired(name: str
 @pytest.mark.parametrize("name", ["moe_deeplab", "soft_sharing", "attention_moe"])
 def test_a_model_with_experts_says_which_took_a_photo(name: str, tiny: Tiny, tmp_path: Path) -> None:
     from funduscope import checkpoint, export
-    from funduscope.predict.card import Card
+    from funduscope.inference.card import Card
 
     torch.manual_seed(0)
     recipe = load_recipe(name, tiny(name))

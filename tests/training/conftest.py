@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from funduscope.data.case import Case
-from funduscope.data.drawn import write_idrid
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.testing.drawn_eyes import write_idrid
 
 CHANGES = (
     "encoder.name=test_resnet",

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.data.drawn import Style, draw_eye
 from funduscope.data.prepare import CHANNELS, Prepared, prepare
 from funduscope.settings import Augment
+from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.augment import STEEPEST, Warp, draw_warp, happens, plain_warp
 from funduscope.training.samples import Item, sample_of
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS

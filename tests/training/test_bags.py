@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from funduscope.data.case import Case, Labels, Mask
-from funduscope.data.drawn import Style, draw_eye
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
+from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.bags import BAGS, LEAST_PX, bag_losses
 from funduscope.training.samples import Item, Sample, Samples, View, serves
 

@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.framing import Home, frame
+from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.conformal import grade_set
+from funduscope.inference.edema import weighed
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import Outputs, TorchRuntime
 from funduscope.network.network import build
-from funduscope.photo import Photo
-from funduscope.predict.card import Card
-from funduscope.predict.conformal import grade_set
-from funduscope.predict.edema import weighed
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import Outputs, TorchRuntime
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (

@@ -12,10 +12,10 @@ from PIL import Image
 
 from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
-from funduscope.data.drawn import Style, draw_eye
 from funduscope.data.prepare import cached, read_prepared
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.loop import Loop
 
 SIDE = 64

@@ -18,7 +18,7 @@ from funduscope.data.prepare import cached
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training import loop as loop_module
-from funduscope.training.experts import Usage
+from funduscope.training.expert_usage import Usage
 from funduscope.training.loop import MOST_BAD_STEPS, Judge, Loop, TrainingError
 from funduscope.training.samples import draw_epoch
 

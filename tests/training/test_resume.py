@@ -16,10 +16,10 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.initialization import Start
 from funduscope.training.loop import Judge, TrainingError
 from funduscope.training.run import run
 from funduscope.training.samples import draw_epoch
-from funduscope.training.start import Start
 
 KILLED = """
 import os, signal, sys

@@ -19,10 +19,10 @@ from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.training.initialization import START, Start, check_unseen, first_network, warn_of_learned
 from funduscope.training.loop import TrainingError
-from funduscope.training.photos import drawn, placed_anew, prepared, readable
+from funduscope.training.photo_split import drawn, placed_anew, prepared, readable
 from funduscope.training.run import run
-from funduscope.training.start import START, Start, check_unseen, first_network, warn_of_learned
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
-from funduscope.data.drawn import Style, draw_eye
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.samples import Item, Sample, Samples, View, draw_epoch, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 

@@ -10,8 +10,8 @@ import pytest
 
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.recipe import Recipe, load_recipe
-from funduscope.training.judge import selection
 from funduscope.training.samples import close_channels, draw_epoch, serves
+from funduscope.training.validation import selection
 from funduscope.vocabulary import EITHER_EXUDATE
 
 ONCE = ["views.close=[]", "views.close_px=64", "views.whole_px=64"]

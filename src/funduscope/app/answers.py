@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.languages import Words
+from funduscope.i18n.languages import Words
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from funduscope.data.case import Point
-from funduscope.predict.findings import Findings
+from funduscope.inference.findings import Findings
 from funduscope.vocabulary import CODES, LANDMARKS
 
 MOST_STEPS: Final = 100

@@ -9,14 +9,14 @@ from typing import Any, Final
 import streamlit as st
 from PIL import Image
 
-from funduscope.app.reading import filled_in
-from funduscope.app.shelf import Opened
-from funduscope.languages import Words
-from funduscope.predict.explain import SHOWN, Explanation, explanation
-from funduscope.predict.findings import Findings
-from funduscope.predict.heat import drawn
-from funduscope.predict.honesty import filling_note, map_notes
-from funduscope.predict.what_if import ALL, Answer, Change
+from funduscope.app.session import Opened
+from funduscope.app.uploads import filled_in
+from funduscope.explain.class_activation import SHOWN, Explanation, explanation
+from funduscope.explain.counterfactual import ALL, Answer, Change
+from funduscope.explain.map_reliability import filling_note, map_notes
+from funduscope.i18n.languages import Words
+from funduscope.inference.findings import Findings
+from funduscope.report.heatmap import drawn
 from funduscope.vocabulary import LESIONS
 
 WIDTH_PX: Final = 1000

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.app.shelf import Entry, Shelf
-from funduscope.predict.findings import Failure
-from funduscope.predict.summary import COLUMNS, SummaryRow, harmless
+from funduscope.app.session import Entry, Shelf
+from funduscope.inference.findings import Failure
+from funduscope.report.summary_csv import COLUMNS, SummaryRow, harmless
 from funduscope.vocabulary import CODES
 
 MINE: Final = ("corrected_grade", "corrected_dme", "corrected_outlines")

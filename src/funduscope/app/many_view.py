@@ -9,9 +9,9 @@ import streamlit as st
 from funduscope.app.answers import grade_name
 from funduscope.app.many import Row, as_csv, rows
 from funduscope.app.printing import pages_pdf
-from funduscope.app.shelf import Shelf
-from funduscope.languages import Words
-from funduscope.predict.outline import Palette
+from funduscope.app.session import Shelf
+from funduscope.i18n.languages import Words
+from funduscope.report.outline import Palette
 from funduscope.vocabulary import LESIONS
 
 

@@ -11,17 +11,17 @@ import streamlit as st
 from funduscope.app.answers import escaped, grade_name, show_answers, show_warnings
 from funduscope.app.corrections import Corrections, History, corrected, looked_at, seen_with
 from funduscope.app.explain_view import show_explanation
-from funduscope.app.judged import advised, in_words
-from funduscope.app.live import thresholds, with_moved
-from funduscope.app.paper_view import offer_papers
+from funduscope.app.pdf_view import offer_papers
 from funduscope.app.photo_view import address_of, last_edit, show_photo
-from funduscope.app.reading import reopened
+from funduscope.app.reviewed import advised, in_words
 from funduscope.app.saving_view import offer_saving
-from funduscope.app.scene import scene
-from funduscope.app.shelf import Entry, Opened, Shelf
-from funduscope.languages import Words
-from funduscope.predict.findings import Findings
-from funduscope.predict.outline import Palette
+from funduscope.app.session import Entry, Opened, Shelf
+from funduscope.app.threshold_sliders import thresholds, with_moved
+from funduscope.app.uploads import reopened
+from funduscope.app.viewer_data import scene
+from funduscope.i18n.languages import Words
+from funduscope.inference.findings import Findings
+from funduscope.report.outline import Palette
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
 UNSAID: Final = -1

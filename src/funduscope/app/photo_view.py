@@ -13,8 +13,8 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.components.v2 import component
 
-from funduscope.languages import Words
-from funduscope.predict.anatomy import QUADRANTS
+from funduscope.i18n.languages import Words
+from funduscope.inference.anatomy import QUADRANTS
 from funduscope.vocabulary import CODES
 
 KEY: Final = "photo-view"
@@ -59,7 +59,7 @@ def _component() -> Callable[..., Any]:
 def sources() -> tuple[str, str]:
     """The component's script, a module whose default export draws into a host, and its style."""
     own = resources.files("funduscope") / "app" / "viewer"
-    shared = resources.files("funduscope") / "predict" / "viewer"
+    shared = resources.files("funduscope") / "report" / "viewer"
     parts = (shared / "viewer.js", own / "dom.js", own / "thresholds.js", own / "photo.js")
     script = "\n".join(part.read_text("utf-8") for part in parts)
     style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))

@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 
 from funduscope.app.answers import grade_name
 from funduscope.app.corrections import Corrections
-from funduscope.app.judged import advised, in_words
 from funduscope.app.many import Row
-from funduscope.app.reading import model
-from funduscope.app.shelf import Shelf
-from funduscope.languages import Words
-from funduscope.paper.document import Document
-from funduscope.paper.page import OnPaper, foot, page, refused
-from funduscope.paper.pictures import alone_jpeg, marked_jpeg
-from funduscope.paper.sheet import Corrected, Sheet, compose
-from funduscope.paper.sheet_html import sheet_html
-from funduscope.paper.sheet_pdf import sheet_pdf
-from funduscope.photo import LIMITS
-from funduscope.predict.findings import Failure, Findings
-from funduscope.predict.outline import Palette
+from funduscope.app.reviewed import advised, in_words
+from funduscope.app.session import Shelf
+from funduscope.app.uploads import model
+from funduscope.i18n.languages import Words
+from funduscope.imaging.photo import LIMITS
+from funduscope.inference.findings import Failure, Findings
+from funduscope.report.outline import Palette
+from funduscope.report.patient_leaflet import Corrected, Sheet, compose
+from funduscope.report.patient_leaflet_html import sheet_html
+from funduscope.report.patient_leaflet_pdf import sheet_pdf
+from funduscope.report.pdf import Document
+from funduscope.report.pdf_page import OnPaper, foot, page, refused
+from funduscope.report.photo_jpegs import alone_jpeg, marked_jpeg
 
 
 def pages_pdf(shelf: Shelf, told: Sequence[Row], failed: Iterable[Failure], words: Words) -> bytes:

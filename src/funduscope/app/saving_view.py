@@ -10,16 +10,16 @@ from typing import Any, Final
 import streamlit as st
 
 from funduscope.app.corrections import Corrections, seen_with
-from funduscope.app.keeping import Kept, as_zip, into_folder, room
-from funduscope.app.reading import read, reopened
-from funduscope.app.restoring import restored
-from funduscope.app.serve import UPLOAD_MB
-from funduscope.app.shelf import Shelf
+from funduscope.app.export_labels import Kept, as_zip, into_folder, room
+from funduscope.app.import_labels import restored
+from funduscope.app.server import UPLOAD_MB
+from funduscope.app.session import Shelf
+from funduscope.app.uploads import read, reopened
 from funduscope.data.case import LabelError
-from funduscope.errors import PhotoError
-from funduscope.languages import Words
-from funduscope.predict.findings import Failure
-from funduscope.predict.report import printable
+from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.languages import Words
+from funduscope.inference.findings import Failure
+from funduscope.report.html import printable
 
 MOST_BYTES: Final = UPLOAD_MB * 1_000_000
 """Of one file to download: what is larger than an upload may be could not be taken up again."""

@@ -1,9 +1,9 @@
 """Two photos of one eye, laid onto each other: which lesions are new, which are gone.
 
-The framed eyes are registered by their vessels (data/register.py). A lesion of one photo is found again where any of
-its pixels, carried over, lies on a lesion of the same kind in the other, or no further from one than the tolerance.
-A lesion beside which the other photo's model was undecided (half the threshold or more) is neither new nor gone: light
-and focus alone move it across the threshold. What only one of the photos shows is left out, too.
+The framed eyes are registered by their vessels (duplicates/registration.py). A lesion of one photo is found again where
+any of its pixels, carried over, lies on a lesion of the same kind in the other, or no further from one than the
+tolerance. A lesion beside which the other photo's model was undecided (half the threshold or more) is neither new nor
+gone: light and focus alone move it across the threshold. What only one of the photos shows is left out, too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.app.rings import rings_of
-from funduscope.data.register import Registration, register, warped
-from funduscope.data.vessels import lit_field
-from funduscope.framing import Home, frame
-from funduscope.predict.findings import Findings
-from funduscope.predict.objects import LesionObject
+from funduscope.app.contours import rings_of
+from funduscope.duplicates.registration import Registration, register, warped
+from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.vessels import lit_field
+from funduscope.inference.findings import Findings
+from funduscope.inference.objects import LesionObject
 from funduscope.vocabulary import LESIONS
 
 SIDE_PX: Final = 1024

@@ -15,11 +15,11 @@ from streamlit.components.v2 import component
 
 from funduscope.app.one_view import latest_findings
 from funduscope.app.photo_view import address_of
-from funduscope.app.shelf import Shelf
+from funduscope.app.session import Shelf
 from funduscope.app.visits import SIDE_PX, Change, Visits, compare
-from funduscope.languages import Words
-from funduscope.predict.anatomy import QUADRANTS
-from funduscope.predict.outline import Palette, color_of
+from funduscope.i18n.languages import Words
+from funduscope.inference.anatomy import QUADRANTS
+from funduscope.report.outline import Palette, color_of
 from funduscope.vocabulary import LESIONS
 
 MOST_COMPARED: Final = 2
@@ -131,7 +131,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 @cache
 def _component() -> Callable[..., Any]:
     own = resources.files("funduscope") / "app" / "viewer"
-    shared = resources.files("funduscope") / "predict" / "viewer"
+    shared = resources.files("funduscope") / "report" / "viewer"
     script = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.js", own / "dom.js", own / "visits.js"))
     style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))
     return component("funduscope_visits", html="<div data-host></div>", css=style, js=script)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from funduscope.compare.gather import DASH, Run
-from funduscope.compare.table import Cell, Line, Picture, Section, Table, listed, number
+from funduscope.compare.page_parts import Cell, Line, Picture, Section, Table, listed, number
+from funduscope.compare.run_folder import DASH, Run
 
 GIGA, MEGA = 1e9, 1e6
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from funduscope.compare.page import TITLE, printable
-from funduscope.compare.table import Cell, Section, Table
+from funduscope.compare.compare_html import TITLE, printable
+from funduscope.compare.page_parts import Cell, Section, Table
 
 # An underscore inside a word is no emphasis, and names are full of them.
 _SPECIAL = re.compile(r"([\\`*{}\[\]<>|#~]|(?<!\w)_|_(?!\w))")

@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from funduscope.compare.gather import Run
-from funduscope.compare.measures import Kind, Measure, Row, score_of, sums, truths
+from funduscope.compare.run_folder import Run
+from funduscope.compare.score_kinds import Kind, Measure, Row, score_of, sums, truths
 from funduscope.metrics import Interval
 
 REPEATS: Final = 5000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
-from funduscope.compare.gather import DASH, CompareError, Run
-from funduscope.compare.table import Cell, Line, Section, Table, number
+from funduscope.compare.page_parts import Cell, Line, Section, Table, number
+from funduscope.compare.run_folder import DASH, CompareError, Run
 
 PARAMETERS, WORK = "parameters", "multiply_adds"
 WANTED = (

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from funduscope.compare.costs import GIGA
-from funduscope.compare.gather import DASH, Run
-from funduscope.compare.table import Cell, Line, Section, Table, number
+from funduscope.compare.page_parts import Cell, Line, Section, Table, number
+from funduscope.compare.run_folder import DASH, Run
 
 SAYS = (
     "Of the epoch that was kept. Share of the training photos for which each expert was computed; entropy of the mean "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from funduscope.compare.gather import DASH, FOLDS, Run, interval_of, learned_from, measures_of, parted
-from funduscope.compare.measures import BETTER, Measure
-from funduscope.compare.table import MARKED, Cell, Line, Section, Table, between, listed, number, scored
+from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, between, listed, number, scored
+from funduscope.compare.run_folder import DASH, FOLDS, Run, interval_of, learned_from, measures_of, parted
+from funduscope.compare.score_kinds import BETTER, Measure
 
 APART = "not to be compared with the rows above: see the note of each in the first table"
 

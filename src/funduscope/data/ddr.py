@@ -14,7 +14,7 @@ from pathlib import Path
 
 from funduscope.data.case import Case, LabelError, Labels, Mask, Split
 from funduscope.data.masks import read_complete_mask
-from funduscope.data.photos import folder_named, photos_in
+from funduscope.data.match_photos import folder_named, photos_in
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 _LESIONS = ("MA", "HE", "EX", "SE")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.photos import PHOTO_SUFFIXES, match, photos_in
+from funduscope.data.match_photos import PHOTO_SUFFIXES, match, photos_in
 from funduscope.data.rows import columns_of, read_sheet
 from funduscope.vocabulary import EITHER_EXUDATE
 

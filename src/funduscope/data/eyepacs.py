@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.photos import folder_named, match, photos_in
+from funduscope.data.match_photos import folder_named, match, photos_in
 from funduscope.data.rows import EYES, QUALITY_WORDS, columns_of, read_sheet
 
 _COLUMNS = ("image", "patient", "eye", "dr", "quality")

@@ -7,20 +7,19 @@ neither. What was seen of a photo is kept in the cache, so that it is not looked
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import Case
-from funduscope.data.comparing import FEW, Progress, compare
-from funduscope.data.crew import shared_out
 from funduscope.data.folds import bare_sets, is_official_test, make_folds
 from funduscope.data.prepare import default_cache
-from funduscope.data.sketch import sketch
-from funduscope.data.store import Store, StoredSketches, key_of, state_of
-from funduscope.data.twins import grouped
-from funduscope.errors import PhotoError
-from funduscope.photo import Photo
+from funduscope.duplicates.descriptor import sketch
+from funduscope.duplicates.process_pool import shared_out
+from funduscope.duplicates.search import FEW, Progress, compare
+from funduscope.duplicates.store import Store, StoredSketches, key_of, state_of
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 
 _WORKERS: Final = 2
 
@@ -129,3 +128,26 @@ def _sketch(photo: str) -> tuple[str, bytes | None]:
     except PhotoError:
         return "", None
     return opened.sha256, sketch(opened).to_bytes()
+
+
+def grouped(cases: Iterable[Case], pairs: Iterable[tuple[str, str]]) -> list[Case]:
+    """The cases with the visits of twins made one, named as the first of them, so that no fold parts them.
+
+    pairs: of `Case.key`; those of other keys say nothing. Folds stay as they were: make them anew where visits were
+    joined over two (`folds.make_folds`).
+    """
+    held = list(cases)
+    visit_of = {case.key: case.visit for case in held}
+    leads = {visit: visit for visit in visit_of.values()}
+
+    def lead(visit: str) -> str:
+        while leads[visit] != visit:
+            leads[visit] = leads[leads[visit]]
+            visit = leads[visit]
+        return visit
+
+    for first, second in pairs:
+        if first in visit_of and second in visit_of:
+            one, other = sorted((lead(visit_of[first]), lead(visit_of[second])))
+            leads[other] = one
+    return [case.in_fold(case.fold, lead(case.visit)) for case in held]

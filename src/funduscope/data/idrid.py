@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point, Split
 from funduscope.data.masks import read_mask, size_of
-from funduscope.data.photos import PHOTO_SUFFIXES
+from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
 
 Id = tuple[Split, int]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels, Laterality
-from funduscope.data.photos import folder_named, match, photos_in
+from funduscope.data.match_photos import folder_named, match, photos_in
 from funduscope.data.rows import columns_of, read_sheet
 
 _COLUMNS = ("image", "dr", "dme", "group")

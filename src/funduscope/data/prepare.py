@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.implied import implied
+from funduscope.data.derived_labels import implied
 from funduscope.data.masks import read_votes
-from funduscope.framing import Home, frame
-from funduscope.photo import Photo
+from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.photo import Photo
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
 
 CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.photos import match, photos_in
+from funduscope.data.match_photos import match, photos_in
 from funduscope.data.rows import EYES, columns_of, read_sheet
 
 _COLUMNS = ("image", "patient", "eye", "dr", "maculopathy")

@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, found
-from funduscope.doctor.look import Record
+from funduscope.doctor.record import Record
 
 TOLERANCES: Final[dict[str, float]] = {
     "size": 0.10,  # logarithm of the picture's pixels

@@ -12,8 +12,8 @@ from funduscope.data.case import Case
 from funduscope.data.folds import find_folds, fold_key
 from funduscope.doctor.columns import plain
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.statements import Statements, Table, read_table, split_of, stem_of
-from funduscope.doctor.survey import Survey
+from funduscope.doctor.label_rows import Statements, Table, read_table, split_of, stem_of
+from funduscope.doctor.scan import Survey
 
 _SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localization"}
 

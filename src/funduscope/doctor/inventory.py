@@ -12,7 +12,7 @@ from typing import Final
 
 from funduscope.data.case import LabelError
 from funduscope.data.rows import SHEET_SUFFIXES, read_sheet
-from funduscope.predict.gather import gather
+from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
 
 FOREIGN_SUFFIXES: Final = frozenset({".bmp", ".gif", ".webp", ".dcm", ".heic", ".jp2", ".ppm"})

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from PIL import ExifTags, Image, IptcImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from funduscope.headers import read_header
+from funduscope.imaging.file_headers import read_header
 
 NAMING_TAGS: Final[dict[int, str]] = {
     269: "DocumentName",

@@ -20,13 +20,13 @@ from PIL import Image
 from funduscope.data.case import Case, LabelError
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.fold_rows import read_all_folds
-from funduscope.doctor.outlines import Outline, named_files, read_outlines, read_stored
+from funduscope.doctor.label_rows import Statements, read_statements
+from funduscope.doctor.mask_files import Outline, named_files, read_outlines, read_stored
 from funduscope.doctor.repair_tables import Change, Edited, Place, join_visits, open_table, repair_table
-from funduscope.doctor.statements import Statements, read_statements
-from funduscope.doctor.survey import Survey
+from funduscope.doctor.scan import Survey
 
 if TYPE_CHECKING:
-    from funduscope.data.twins import Twin
+    from funduscope.duplicates.pairs import Twin
 
 CHANGES: Final = "changes.csv"
 COLUMNS: Final = ("file", "what", "before", "after", "why")

@@ -13,9 +13,9 @@ from typing import Final
 from funduscope.data.case import LabelError
 from funduscope.data.xlsx import read_first_sheet
 from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
-from funduscope.doctor.outlines import named_files
-from funduscope.doctor.sheets import Fault, csv_lines, delimiter_of
-from funduscope.doctor.statements import Statement, Table
+from funduscope.doctor.label_rows import Statement, Table
+from funduscope.doctor.mask_files import named_files
+from funduscope.doctor.tolerant_csv import Fault, csv_lines, delimiter_of
 
 _MOST_POINTS: Final = 0.5
 """A larger share of a file's points beyond their photos are of another size: to be scaled by a person."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from funduscope.metrics.calibration import CalibrationState, ConformalState, ece_bias
 from funduscope.metrics.dense import DenseState, FrocState, MaskState, froc_candidates
 from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState, auroc
 from funduscope.metrics.intervals import Interval, PairedTest, bootstrap, bootstrap_all, by_visit, paired_test
-from funduscope.metrics.landmarks import DistanceState, in_dd
-from funduscope.metrics.photos import FalseLesionState, PerPhotoState, VotesState
-from funduscope.metrics.sums import State
-from funduscope.metrics.trust import CalibrationState, ConformalState, ece_bias
+from funduscope.metrics.landmark_distance import DistanceState, in_dd
+from funduscope.metrics.per_photo import FalseLesionState, PerPhotoState, VotesState
+from funduscope.metrics.state import State
 
 __all__ = [
     "BinaryState",

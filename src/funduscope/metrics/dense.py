@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from funduscope.metrics.sums import State, ratio
+from funduscope.metrics.state import State, ratio
 
 BINS = 65536
 """Probabilities are counted in 16 bits: bin b holds b / 65536 <= p < (b + 1) / 65536, the last one p = 1 too."""

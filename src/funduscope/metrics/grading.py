@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from funduscope.metrics.sums import State, ratio
+from funduscope.metrics.state import State, ratio
 
 Refusals = Sequence[bool] | np.ndarray | None
 """(N,) which photos were refused; None says none was."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from funduscope.metrics.sums import State
+from funduscope.metrics.state import State
 
 S = TypeVar("S", bound=State)
 

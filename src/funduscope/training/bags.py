@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from funduscope.data.case import Labels
-from funduscope.data.implied import BOXED
+from funduscope.data.derived_labels import BOXED
 from funduscope.data.prepare import Prepared
 from funduscope.recipe import Recipe
 from funduscope.training.augment import Warp

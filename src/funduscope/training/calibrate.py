@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.data.implied import implied
-from funduscope.evaluate import DOUBTED
-from funduscope.framing import Home, frame
-from funduscope.photo import Photo, PhotoError
-from funduscope.predict.card import Card
-from funduscope.predict.conformal import fit_quantile
-from funduscope.predict.edema import exudate_evidence, exudate_logits
-from funduscope.predict.findings import Findings, interpret
-from funduscope.predict.landmarks import find_landmarks, usual_distance
-from funduscope.predict.objects import Components
-from funduscope.predict.predictor import Predictor, examine
-from funduscope.predict.runtime import Outputs
+from funduscope.data.derived_labels import implied
+from funduscope.evaluation.evaluate import DOUBTED
+from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.card import Card
+from funduscope.inference.conformal import fit_quantile
+from funduscope.inference.edema import exudate_evidence, exudate_logits
+from funduscope.inference.findings import Findings, interpret
+from funduscope.inference.landmarks import find_landmarks, usual_distance
+from funduscope.inference.objects import Components
+from funduscope.inference.predictor import Predictor, examine
+from funduscope.inference.runtime import Outputs
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])

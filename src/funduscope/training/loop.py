@@ -23,17 +23,17 @@ from torch.utils.data import DataLoader
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.comparing import Progress
+from funduscope.duplicates.search import Progress
 from funduscope.network.network import Network
 from funduscope.network.routing import routing_loss
 from funduscope.recipe import Recipe
 from funduscope.training.balance import make_balance
+from funduscope.training.checkpoints import LAST, keep_previous, newest
 from funduscope.training.distill import Teachers, distill_loss
-from funduscope.training.experts import Usage
+from funduscope.training.expert_usage import Usage
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, task_losses
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
-from funduscope.training.resuming import LAST, keep_previous, newest
 from funduscope.training.samples import EpochOrder, Samples, draw_epoch
 from funduscope.vocabulary import DME_RISKS, GRADES
 

@@ -16,25 +16,25 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.comparing import Progress
 from funduscope.data.folds import placed, share_of, write_folds
 from funduscope.data.shared_labels import share_labels
-from funduscope.evaluate import score_stream
-from funduscope.pictures import draw_all
-from funduscope.predict.card import Card
-from funduscope.predict.predictor import Predictor
-from funduscope.predict.runtime import TorchRuntime
+from funduscope.duplicates.search import Progress
+from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.plots import draw_all
+from funduscope.evaluation.scores import summarize
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import TorchRuntime
 from funduscope.recipe import Recipe, RecipeError
-from funduscope.scores import summarize
 from funduscope.training.calibrate import calibrate
-from funduscope.training.distances import fit_distance
 from funduscope.training.distill import Teachers
+from funduscope.training.initialization import START, Start, check_like, check_weights, first_network, named
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
-from funduscope.training.photos import Split, drawn, on_every_photo, placed_anew, prepared, readable, split
+from funduscope.training.ood_reference import fit_distance
+from funduscope.training.photo_split import Split, drawn, on_every_photo, placed_anew, prepared, readable, split
+from funduscope.training.sample_sheet import draw_samples
 from funduscope.training.samples import draw_epoch
-from funduscope.training.sheet import draw_samples
-from funduscope.training.start import START, Start, check_like, check_weights, first_network, named
 
 
 def run(

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.implied import implied
+from funduscope.data.derived_labels import implied
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.training import bags
 from funduscope.training.augment import Warp, draw_warp, plain_warp
-from funduscope.training.recolor import recolor
+from funduscope.training.photometric import recolor
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE
 
 View = Literal["whole", "close"]

@@ -1,0 +1,154 @@
+"""Prints the model's figures as tables, from the scores that `funduscope evaluate` wrote, and puts them into the docs.
+
+    python -m research.figures            prints them
+    python -m research.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
+                                            and the scores that lie beside the shipped model, for its reports
+
+A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
+every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --like`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from research.bars import bars_table, interval, number
+
+from funduscope.inference.runtime import OnnxRuntime
+
+ROOT = Path(__file__).resolve().parents[1]
+SCORES = ROOT / "docs" / "scores" / "fold0.json"
+FILES = ("README.md", "MODEL_CARD.md")
+SHIPPED = ROOT / "src" / "funduscope" / "models" / "funduscope.onnx"
+BESIDE = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
+REPORTED = ("DR", "referable DR", "DME")
+"""What of the scores lies beside the shipped model (inference/model_scores.py)."""
+
+NOT_OUT_OF_FOLD = ("gradability",)
+"""What judges gradability is fitted on every fold; figures of fits without the fold stand in docs/gradability.md."""
+
+MARKER = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
+
+Row = tuple[str, str, str, str]
+# What is shown, the data set, the state, the score: of every data set and task some, the worst among them.
+SHORT: tuple[Row, ...] = (
+    ("DR, quadratic weighted kappa", "idrid-B", "DR", "kappa"),
+    ("DR, accuracy", "idrid-B", "DR", "accuracy"),
+    ("macular edema risk, accuracy", "idrid-B", "DME", "accuracy"),
+    ("referable DR, AUROC", "idrid-B", "referable DR", "AUROC"),
+    ("disc, mean distance at 4288 wide, px", "idrid-B", "disc center", "mean px"),
+    ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
+    ("DR, quadratic weighted kappa", "srahim", "DR", "kappa"),
+    ("referable DR, AUROC", "srahim", "referable DR", "AUROC"),
+    ("DR, quadratic weighted kappa", "eyepacs400", "DR", "kappa"),
+    ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
+    ("DR, expected calibration error", "idrid-B", "DR calibration", "ECE"),
+    ("DR, expected calibration error", "srahim", "DR calibration", "ECE"),
+    ("hard exudates, average precision", "idrid-A", "EX pixels", "average precision"),
+    ("haemorrhages, average precision", "idrid-A", "HE pixels", "average precision"),
+    ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
+    ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
+    ("optic disc, IoU", "idrid-A", "OD mask", "IoU"),
+    # The set is gone since 2026-11-22; this row is of a run scored before, and goes with the next scores.
+    ("hard exudates, average precision", "exudates", "EX pixels", "average precision"),
+    ("exudates of either kind, average precision", "heimed", "EX|SE pixels", "average precision"),
+    ("hard exudates present, AUROC", "diaretdb1", "EX present", "AUROC"),
+    ("haemorrhages present, AUROC", "diaretdb1", "HE present", "AUROC"),
+    ("grade-0 photos with a false HE, EX or SE", "idrid-B", "false HE, EX or SE", "photos with any"),
+    ("grade-0 photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
+)
+
+
+def read_scores(path: Path = SCORES, shipped: Path = SHIPPED) -> dict[str, Any]:
+    """The scores, with the shipped model's SHA-256 under `about["stands for"]` where they are of its procedure.
+
+    Raises ValueError where they are of another model than that and the run that it repeats.
+    """
+    tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
+    told = tree["about"]["models"][0]["sha256"]
+    if told == digest:
+        return tree
+    if told not in OnnxRuntime(shipped).card.about.get("repeats", ()):
+        raise ValueError(f"{path.name} holds the scores of another model than {shipped.name} or the run it repeats.")
+    return tree | {"about": tree["about"] | {"stands for": digest}}
+
+
+def short_table(tree: dict[str, Any]) -> str:
+    """The figures that the README shows."""
+    lines = ["| what | data set (fold 0) | photos | value | 95 % interval |", "|---|---|---|---|---|"]
+    for what, dataset, state, name in SHORT:
+        score = tree["scores"][dataset][state][name]
+        photos = tree["details"][dataset]["states"][state]["photos"]
+        cells = (what, dataset, str(photos), number(score["value"]), interval(score["low"], score["high"]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def full_table(tree: dict[str, Any]) -> str:
+    """Every score of every data set but `NOT_OUT_OF_FOLD`; where photos were refused, also without those."""
+    parts = []
+    for dataset, states in tree["scores"].items():
+        about, kept = tree["details"][dataset], tree["selective"].get(dataset)
+        parts.append(f"#### {dataset}: {about['photos']} photos, {about['refused']} refused\n")
+        last = ("", "") if kept is None else (" without refused |", "---|")
+        parts.append(f"| what | score | photos | value | 95 % interval |{last[0]}\n|---|---|---|---|---|{last[1]}")
+        for state, scores in states.items():
+            if state in NOT_OUT_OF_FOLD:
+                continue
+            photos, shown = about["states"][state]["photos"], state.replace("|", " or ")
+            for name, score in scores.items():
+                cells = (shown, name, str(photos), number(score["value"]), interval(score["low"], score["high"]))
+                beside = () if kept is None else (number(kept[state][name]["value"]),)
+                parts.append(f"| {' | '.join((*cells, *beside))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def source(tree: dict[str, Any]) -> str:
+    """The command that made them and the model they are of."""
+    about = tree["about"]
+    model = about["models"][0]
+    ships = about.get("stands for")
+    repeats = "repeats its last stages on every photo: nothing here can judge that one itself"
+    beside = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
+    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{beside}\n"
+
+
+def filled(text: str, tree: dict[str, Any]) -> str:
+    """The text with every marked block made anew."""
+    tables = {"short": short_table, "bars": bars_table, "full": full_table, "source": source}
+    return MARKER.sub(lambda found: f"{found[1]}{tables[found[2]](tree)}{found[3]}", text)
+
+
+def beside(tree: dict[str, Any]) -> str:
+    """The part of the scores that lies beside the shipped model, as the file's text."""
+    scores, details = {}, {}
+    for dataset, states in tree["scores"].items():
+        held = {state: states[state] for state in REPORTED if state in states}
+        if held:
+            scores[dataset] = held
+            about = tree["details"][dataset]["states"]
+            details[dataset] = {"states": {state: {"photos": about[state]["photos"]} for state in held}}
+    part = {"about": tree["about"], "schema": tree["schema"], "scores": scores, "details": details}
+    return json.dumps(part, indent=1, allow_nan=False) + "\n"
+
+
+def main() -> None:
+    """Prints the short table; with --write fills the files."""
+    tree = read_scores()
+    print(short_table(tree) + source(tree), end="")
+    if "--write" in sys.argv[1:]:
+        for name in FILES:
+            path = ROOT / name
+            path.write_text(filled(path.read_text("utf-8"), tree), "utf-8")
+        BESIDE.write_text(beside(tree), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

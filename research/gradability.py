@@ -1,0 +1,268 @@
+"""Fits the measure of whether a photo can be graded, and prints how well it does on photos it did not learn from.
+
+    python -m research.gradability --data DATA                     the tables, cross-fitted over the folds, by visit
+    python -m research.gradability --data DATA --write             also fits on everything and writes gradability.json
+
+Good: photos of IDRiD, srahim, HEI-MED and DIARETDB1, as they are and a little worse (JPEG quality 50, exposure x0.8),
+drawn eyes, and EyePACS photos whose quality was called good. Bad: EyePACS photos called reject, and the four clinics'
+photos blurred, moved, darkened, brightened, cut, hazed or behind lashes, each by a strength drawn for it. The kinds in
+the table have fixed strengths. Measuring takes minutes and is kept in --cache. Needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from benchmarks.spoil import Pixels, Spoil, blurred, compressed, exposed, halved, hazed, lashed, moved
+from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPClassifier
+
+from funduscope.data.folds import placed
+from funduscope.data.sources import read_data
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.quality.gradability import FEATURES, Gradability, features
+from funduscope.quality.image_measures import FRAME_PX, measure, small_frame
+from funduscope.quality.mlp import SmallNetwork
+from funduscope.testing.drawn_eyes import STYLES, draw_eye
+
+FILE = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "gradability.json"
+CLINICS: Final = ("idrid-B", "srahim", "heimed", "diaretdb1")
+DRAWN: Final = 80
+HIDDEN, MEMBERS = 16, 8
+EYEPACS_WEIGHT, MILD_WEIGHT = 4.0, 2.0
+"""How often an EyePACS photo counts beside one of the clinics', and a little worsened one beside one as it is."""
+THRESHOLD: Final = 0.1
+"""Warned of below this score: few photos that experts grade lie there, and nearly all that were spoiled."""
+REFUSAL: Final = 0.01
+"""Refused below this one: the model then misses most of what it should find (trust.py shows it)."""
+
+SPOILED: Final[Mapping[str, Spoil]] = {
+    "blur": lambda pixels, rng: blurred(pixels, rng.uniform(11, 30)),
+    "movement": lambda pixels, rng: moved(pixels, rng.uniform(60, 140), rng),
+    "dark": lambda pixels, rng: exposed(pixels, rng.uniform(0.1, 0.3)),
+    "bright": lambda pixels, rng: exposed(pixels, rng.uniform(2.4, 4.0)),
+    "cut": halved,
+    "haze": lambda pixels, rng: hazed(pixels, rng.uniform(0.7, 0.9)),
+    "lashes": lashed,
+}
+"""What bad photos are learned from; each of its own strength."""
+
+MILD: Final[Mapping[str, Spoil]] = {
+    "JPEG quality 50": lambda pixels, rng: compressed(pixels, 50),
+    "exposure x0.8": lambda pixels, rng: exposed(pixels, 0.8),
+}
+TESTED: Final[Mapping[str, Spoil]] = {
+    "blur, sigma 15 px at 4288": lambda pixels, rng: blurred(pixels, 15),
+    "movement, 80 px at 4288": lambda pixels, rng: moved(pixels, 80, rng),
+    "exposure x0.25": lambda pixels, rng: exposed(pixels, 0.25),
+    "exposure x2.8": lambda pixels, rng: exposed(pixels, 2.8),
+    "half cropped": halved,
+    "haze": lambda pixels, rng: hazed(pixels, 0.75),
+    "lashes": lashed,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One look at one photo: its data set, visit, fold, kind ("as it is", one of the above, or EyePACS' label)."""
+
+    data_set: str
+    visit: str
+    fold: int | None
+    kind: str
+    values: np.ndarray
+
+
+def measured(pixels: Pixels) -> np.ndarray:
+    framed = frame(pixels, FRAME_PX)
+    return features(measure(pixels, small_frame(framed, pixels)))
+
+
+def looks(path: Path, key: str) -> list[tuple[str, np.ndarray]]:
+    """A clinic's photo as it is, a little worse, spoiled to learn from and spoiled to test."""
+    cv2.setNumThreads(1)
+    pixels = Photo.open(path).pixels
+    rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+    kinds = {"as it is": lambda pixels, rng: pixels, **MILD, **TESTED, **{f"learn {k}": s for k, s in SPOILED.items()}}
+    return [(kind, measured(spoil(pixels, rng))) for kind, spoil in kinds.items()]
+
+
+def as_it_is(path: Path, key: str) -> list[tuple[str, np.ndarray]]:
+    cv2.setNumThreads(1)
+    return [("as it is", measured(Photo.open(path).pixels))]
+
+
+def gathered(data: Path, most: int, workers: int) -> list[Row]:
+    """Every look at every photo that is used; at most so many photos of a clinic, every k-th."""
+    rows: list[Row] = []
+    cases = placed(read_data([data]))
+    with ProcessPoolExecutor(workers) as pool:
+        for name in CLINICS:
+            held = [case for case in cases if case.dataset == name]
+            held = held[:: max(1, -(-len(held) // most))]
+            told = pool.map(looks, [case.path for case in held], [case.key for case in held], chunksize=4)
+            rows += [
+                Row(name, c.visit, c.fold, kind, v) for c, all_of in zip(held, told, strict=True) for kind, v in all_of
+            ]
+            print(f"{name}: {len(held)} photos", file=sys.stderr, flush=True)
+        judged = [case for case in cases if case.labels.quality is not None]
+        told = pool.map(as_it_is, [case.path for case in judged], [case.key for case in judged], chunksize=16)
+        rows += [
+            Row(c.dataset, c.visit, c.fold, str(c.labels.quality), v) for c, ((_, v),) in zip(judged, told, strict=True)
+        ]
+    for seed in range(DRAWN):
+        style = list(STYLES.values())[seed % len(STYLES)]
+        eye = draw_eye(seed, width_px=500, style=style).pixels
+        rows.append(Row("drawn", f"drawn {seed}", seed % 5, "as it is", measured(eye)))
+    return rows
+
+
+def taught(rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (N, F), good or not (N,), weights (N,) of what is learned from."""
+    held: list[tuple[np.ndarray, bool, float]] = []
+    for row in rows:
+        if row.kind in ("good", "reject"):
+            held.append((row.values, row.kind == "good", EYEPACS_WEIGHT))
+        elif row.kind == "as it is":
+            held.append((row.values, True, 1.0))
+        elif row.kind in MILD:
+            held.append((row.values, True, MILD_WEIGHT))
+        elif row.kind.startswith("learn "):
+            held.append((row.values, False, 0.5))
+    values, good, weight = zip(*held, strict=True)
+    return np.stack(values), np.array(good), np.array(weight)
+
+
+def fitted(rows: list[Row]) -> Gradability:
+    """Several networks of one hidden layer, each from draws and a start of its own, as one: their mean logit."""
+    values, good, weight = taught(rows)
+    center, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
+    members = []
+    for seed in range(MEMBERS):
+        drawn = np.random.default_rng(seed).choice(len(good), round(weight.sum()), p=weight / weight.sum())
+        network = MLPClassifier((HIDDEN,), activation="tanh", alpha=0.3, max_iter=800, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the last digits of a fit do not matter here
+            members.append(network.fit((values[drawn] - center) / scale, good[drawn]))
+    layers = (
+        (np.hstack([one.coefs_[0] for one in members]), np.concatenate([one.intercepts_[0] for one in members])),
+        (np.vstack([one.coefs_[1] for one in members]) / MEMBERS, np.mean([one.intercepts_[1] for one in members], 0)),
+    )
+    usual = np.median(np.stack([row.values for row in rows if row.kind == "as it is"]), axis=0)
+    return Gradability(SmallNetwork(center, scale, layers), usual, THRESHOLD, REFUSAL, {})
+
+
+def cross_fitted(rows: list[Row]) -> np.ndarray:
+    """Each row's score by a fit that saw no photo of its fold."""
+    scores = np.zeros(len(rows))
+    folds = sorted({row.fold for row in rows if row.fold is not None})
+    for fold in folds:
+        model = fitted([row for row in rows if row.fold != fold])
+        for place, row in enumerate(rows):
+            if row.fold == fold:
+                scores[place] = model.network.probability(row.values)
+    return scores
+
+
+def interval(score: Callable[[np.ndarray], float], visits: np.ndarray, draws: int = 500) -> tuple[float, float]:
+    """95 % by bootstrap over visits; score: of indices."""
+    names, which = np.unique(visits, return_inverse=True)
+    groups = [np.flatnonzero(which == k) for k in range(len(names))]
+    rng = np.random.default_rng(0)
+    told = []
+    for _ in range(draws):
+        index = np.concatenate([groups[k] for k in rng.integers(0, len(names), len(names))])
+        value = score(index)
+        if np.isfinite(value):
+            told.append(value)
+    return tuple(np.percentile(told, (2.5, 97.5)))  # pyright: ignore[reportReturnType]
+
+
+def tables(rows: list[Row], scores: np.ndarray) -> Iterator[str]:
+    sets, kinds = np.array([row.data_set for row in rows]), np.array([row.kind for row in rows])
+    visits = np.array([row.visit for row in rows])
+
+    def auroc(bad: np.ndarray, good: np.ndarray) -> str:
+        chosen = np.flatnonzero(bad | good)
+        of = partial(_auroc, scores[chosen], bad[chosen])
+        low, high = interval(of, visits[chosen])
+        return f"{of(np.arange(len(chosen))):.3f} ({low:.3f}-{high:.3f})"
+
+    def refused(which: np.ndarray) -> str:
+        shares = [f"{100 * (scores[which] < limit).mean():.1f}" for limit in (THRESHOLD, REFUSAL)]
+        return f"{' / '.join(shares)} % of {which.sum()}"
+
+    yield "| AUROC (95 % interval) | " + " | ".join(CLINICS) + " |"
+    yield "|---|" + "---|" * len(CLINICS)
+    for kind in TESTED:
+        cells = [auroc((sets == name) & (kinds == kind), (sets == name) & (kinds == "as it is")) for name in CLINICS]
+        yield f"| {kind} | " + " | ".join(cells) + " |"
+    yield ""
+    yield "| warned of / refused | " + " | ".join(CLINICS) + " |"
+    yield "|---|" + "---|" * len(CLINICS)
+    for kind in ("as it is", *MILD, *TESTED):
+        yield f"| {kind} | " + " | ".join(refused((sets == name) & (kinds == kind)) for name in CLINICS) + " |"
+    yield ""
+    eyepacs = sets == "eyepacs400"
+    yield f"EyePACS, reject against good: AUROC {auroc(eyepacs & (kinds == 'reject'), eyepacs & (kinds == 'good'))}."
+    told = [f"{kind} {refused(eyepacs & (kinds == kind))}" for kind in ("good", "usable", "reject")]
+    yield f"EyePACS, warned of / refused: {', '.join(told)}. Drawn eyes: {refused(sets == 'drawn')}."
+
+
+def _auroc(scores: np.ndarray, bad: np.ndarray, index: np.ndarray) -> float:
+    if len(set(bad[index])) < 2:
+        return float("nan")
+    return float(roc_auc_score(bad[index], -scores[index]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("runs/gradability.npz"))
+    parser.add_argument("--most", type=int, default=200, help="photos of a clinic")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="fit on everything and write gradability.json")
+    given = parser.parse_args()
+    rows = _kept(given.cache) if given.cache.is_file() else gathered(given.data, given.most, given.workers)
+    _keep(given.cache, rows)
+    print("\n".join(tables(rows, cross_fitted(rows))))
+    if given.write:
+        model = fitted(rows)
+        photos = {name: len({row.visit for row in rows if row.data_set == name}) for name in (*CLINICS, "eyepacs400")}
+        about = {
+            "command": "python -m research.gradability --data DATA --write",
+            "features": FEATURES,
+            "visits": photos,
+        }
+        held = replace(model, about=about)
+        FILE.write_text(held.to_json() + "\n", "utf-8")
+        print(f"\n{FILE.name}: {FILE.stat().st_size} bytes")
+    return 0
+
+
+def _keep(file: Path, rows: list[Row]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    words = json.dumps([[row.data_set, row.visit, row.fold, row.kind] for row in rows])
+    np.savez_compressed(file, values=np.stack([row.values for row in rows]), words=np.array(words))
+
+
+def _kept(file: Path) -> list[Row]:
+    held = np.load(file)
+    return [Row(*words, values) for words, values in zip(json.loads(str(held["words"])), held["values"], strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

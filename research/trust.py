@@ -1,0 +1,164 @@
+"""How far a model can be trusted, where it was not fitted: grade sets, refusing, distance from the training photos.
+
+    python -m research.trust MODEL --data DATA --fold 0
+
+Needs a model whose card has a quantile and a reference (every run has). The test fold
+is FOLD, the next one the validation fold on which everything in the card was fixed. Looking takes minutes and is kept
+in --cache. Sections: conformal (coverage and size of grade sets by data set and by grade; other scores beside the one
+that was chosen, each fitted on half of the validation photos and judged on the other half), refusing (risk against
+coverage by `gradable.score`, photos as they are, and with spoiled copies among them), distance (which photos lie beyond
+the 95th and 99th percentile).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from benchmarks.unseen import must_have_kept
+from research.gradability import TESTED
+from research.not_fundus import medical, papers, rounds
+from research.trust_tables import conformal_tables, distance_table, refusing_tables
+
+from funduscope.data.folds import placed
+from funduscope.data.sources import read_data
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.loading import load
+from funduscope.inference.predictor import Predictor, examine
+from funduscope.testing.drawn_eyes import STYLES, draw_eye
+
+DRAWN, OTHERS_EACH = 60, 3
+SPOILED_EVERY: Final = 4
+"""Every so many graded photos of the model's clinics are also looked at spoiled in every way of gradability.py."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One look. kind: "as it is" or how it was spoiled. score: `gradable.score`, nan where no eye was seen.
+
+    refused: the codes of its reasons. grade: the true one, -1 where unknown. logits (5,), features (C,).
+    """
+
+    dataset: str
+    key: str
+    visit: str
+    fold: int
+    kind: str
+    grade: int
+    score: float
+    refused: str
+    logits: np.ndarray
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to look at, and what is known of it."""
+
+    dataset: str
+    key: str
+    visit: str
+    fold: int
+    grade: int
+    path: Path | None
+    spoil: bool = False
+
+
+def jobs(data: Path, fold: int, folds: int = 5) -> Iterator[Job]:
+    """Every photo of the test and the validation fold, and of other cameras."""
+    cases = [case for case in placed(read_data([data])) if case.fold in (fold, (fold + 1) % folds)]
+    cases = [case for case in cases if case.labels.quality != "reject"]
+    graded = 0
+    for case in cases:
+        grade = -1 if case.labels.grade is None else case.labels.grade
+        own = case.dataset in ("idrid-B", "srahim") and grade >= 0
+        graded += own
+        spoil = own and graded % SPOILED_EVERY == 0
+        yield Job(case.dataset, case.key, case.visit, case.fold or 0, grade, case.path, spoil)
+    for path in sorted((data / "cameras").rglob("*")):
+        if path.suffix.lower() in (".jpg", ".png", ".tif"):
+            yield Job("cameras", f"cameras/{path.name}", path.name, -1, -1, path)
+
+
+def look(predictor: Predictor, job: Job, kind: str, pixels: np.ndarray) -> Seen:
+    """The model's whole view of a picture, whatever would be refused."""
+    framed = frame(pixels, predictor.card.close_px)
+    reasons, quality = examine(framed, pixels)
+    whole = predictor.look(framed.image)[0]
+    if whole.grade is None or whole.features is None:
+        raise SystemExit("The model gives no grade or no features: nothing to show.")
+    score = float("nan") if quality is None else quality.score
+    codes = " ".join(reason.code for reason in reasons)
+    return Seen(job.dataset, job.key, job.visit, job.fold, kind, job.grade, score, codes, whole.grade[0],
+                whole.features[0])  # fmt: skip
+
+
+def looks(predictor: Predictor, data: Path, fold: int) -> Iterator[Seen]:
+    """Every job's, spoiled ones after the photo as it is; drawn eyes and other pictures last."""
+    for job in jobs(data, fold):
+        assert job.path is not None
+        pixels = Photo.open(job.path).pixels
+        yield look(predictor, job, "as it is", pixels)
+        rng = np.random.default_rng(int(hashlib.sha256(job.key.encode()).hexdigest()[:8], 16))
+        for kind, spoil in (TESTED if job.spoil else {}).items():
+            yield look(predictor, job, kind, spoil(pixels, rng))
+    for seed in range(DRAWN):
+        style = list(STYLES.values())[seed % len(STYLES)]
+        job = Job("drawn eyes", f"drawn {seed}", f"drawn {seed}", -1, -1, None)
+        yield look(predictor, job, "as it is", draw_eye(seed, width_px=800, style=style).pixels)
+    for families in (papers.FAMILIES, rounds.FAMILIES, medical.FAMILIES):
+        for family, draws in families.items():
+            for seed in range(OTHERS_EACH):
+                job = Job("other pictures", f"{family} {seed}", f"{family} {seed}", -1, -1, None)
+                yield look(predictor, job, "as it is", draws[seed % len(draws)](np.random.default_rng(seed)))
+
+
+def keep(file: Path, rows: list[Seen], model: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = ("dataset", "key", "visit", "fold", "kind", "grade", "score", "refused")
+    words = json.dumps([model, [[getattr(row, name) for name in names] for row in rows]])
+    logits, features = (np.stack([getattr(row, name) for row in rows]) for name in ("logits", "features"))
+    np.savez_compressed(file, logits=logits, features=features.astype(np.float16), words=np.array(words))
+
+
+def kept(file: Path, model: str) -> list[Seen]:
+    """What is in the cache of that model; none where it is of another."""
+    if not file.is_file():
+        return []
+    held = np.load(file, allow_pickle=False)
+    of, words = json.loads(str(held["words"]))
+    arrays = zip(held["logits"], held["features"].astype(np.float32), strict=True)
+    return [Seen(*word, *pair) for word, pair in zip(words, arrays, strict=True)] if of == model else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("runs/trust.npz"))
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    predictor: Any = load(given.model)
+    card = predictor.card
+    must_have_kept(card, given.fold)
+    predictor.card = replace(card, structures=(), close=())
+    rows = kept(given.cache, predictor.runtime.sha256) or list(looks(predictor, given.data, given.fold))
+    keep(given.cache, rows, predictor.runtime.sha256)
+    print(f"Model `{predictor.runtime.sha256[:16]}`, test fold {given.fold}.\n")
+    for part in (conformal_tables, refusing_tables, distance_table):
+        print("\n".join(part(rows, card, given.fold)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

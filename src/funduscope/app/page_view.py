@@ -1,0 +1,168 @@
+"""The page: drop photos or pick the demo photo, then look at one, at all of them, or at two of one eye."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from funduscope.app.answers import STYLE, escaped, show_first
+from funduscope.app.many_view import show_many
+from funduscope.app.one_view import FROM_FILE, show_one
+from funduscope.app.saving_view import take_up
+from funduscope.app.server import UPLOAD_MB
+from funduscope.app.session import Shelf
+from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, read, small_picture
+from funduscope.app.visits_view import show_visits
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.photo import LIMITS
+from funduscope.inference.findings import Failure, Findings
+from funduscope.inference.predictor import Glance
+from funduscope.report.fonts import face
+from funduscope.report.html import printable
+from funduscope.report.outline import Palette
+
+PAGE_FONT: Final = "Source Sans"
+"""Streamlit's; it has no Devanagari, and not every machine does."""
+
+DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
+ZIP: Final = b"PK\x03\x04"
+VIEWS: Final = ("one", "many", "visits")
+
+
+def show() -> None:
+    """One run of the page, from top to bottom."""
+    st.set_page_config(page_title="funduscope", layout="wide")
+    st.html(STYLE)
+    model()
+    shelf = _shelf()
+    words, palette = _header()
+    letters = face(words.language, PAGE_FONT, DEVANAGARI)
+    if letters:
+        st.html(f"<style>{letters}</style>")
+    _take_in(shelf, words)
+    _refusals(shelf, words)
+    if not shelf.entries:
+        st.info(words("start.privacy"))
+        st.caption(words("not_a_device"))
+        return
+    if st.session_state.pop("open-one", False) or "view" not in st.session_state:
+        st.session_state.view = "one"
+    view = st.segmented_control(
+        words("views.label"),
+        VIEWS,
+        format_func=lambda name: words(f"views.{name}"),
+        key="view",
+        label_visibility="collapsed",
+    )
+    {"one": show_one, "many": show_many, "visits": show_visits}[view or "one"](shelf, words, palette)
+
+
+def _shelf() -> Shelf:
+    if "shelf" not in st.session_state:
+        st.session_state.shelf = Shelf()
+    return st.session_state.shelf
+
+
+def language_asked() -> str:
+    """The language that was chosen, else that of the address or of the browser."""
+    said = st.session_state.get("language") or st.query_params.get("lang") or st.context.locale or "en"
+    asked = str(said)[:2].lower()
+    return asked if asked in LANGUAGES else "en"
+
+
+def _header() -> tuple[Words, Palette]:
+    """Title, language, colors. The language stands in the address too, so that a reload keeps it."""
+    title, language, colors = st.columns([3, 1, 1], vertical_alignment="bottom")
+    if "language" not in st.session_state:
+        st.session_state.language = language_asked()
+    words = Words(st.session_state.language)
+    chosen = language.selectbox(
+        words("language.label"), list(LANGUAGES), format_func=lambda code: LANGUAGES[code], key="language"
+    )
+    st.query_params["lang"] = chosen
+    safe = colors.toggle(words("colors.safe"), key="safe", help=words("colors.help"))
+    with title:
+        st.markdown(f"## funduscope\n{words('start.what')}")
+    return words, "safe" if safe else "standard"
+
+
+def _take_in(shelf: Shelf, words: Words) -> None:
+    """The uploader and the demo photo; what was read is taken out of the uploader, which would else hold it too."""
+    with st.expander(words("upload.title"), expanded=not shelf.entries):
+        batch = st.session_state.setdefault("batch", 0)  # a new key empties the uploader
+        limits = {"mb": UPLOAD_MB, "megapixels": LIMITS.max_pixels // 1_000_000, "side": LIMITS.min_side_px}
+        files = st.file_uploader(
+            words("upload.label"), accept_multiple_files=True, key=f"files-{batch}", help=words("upload.limits", limits)
+        )
+        st.caption(words("upload.limits", limits))
+        if st.button(words("upload.demo"), key="demo"):
+            _read_all(shelf, [(DEMO_PHOTO, "demo", demo_photo)], words)
+        if shelf.entries and st.button(words("upload.clear"), key="clear"):
+            shelf.clear()
+            for name in ("current", *(name for name in st.session_state if str(name).startswith("visit"))):
+                st.session_state.pop(name, None)
+            st.rerun()
+    if files:
+        _read_all(shelf, [(file.name, file.file_id, file.getvalue) for file in files], words)
+
+
+def _read_all(shelf: Shelf, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
+    """Reads every file, with progress, and begins the page anew. Of a single one the grade is shown at once.
+
+    files: of each its name, its id, and what gives its bytes.
+    """
+    bar = st.progress(0.0, text=words("upload.reading", {"number": 1, "count": len(files)}))
+    place = st.empty()
+
+    def glance(findings: Findings) -> None:
+        with place.container():
+            show_first(findings.to_dict(), small_picture(findings.photo), words)
+
+    for number, (name, file_id, data) in enumerate(files):
+        bar.progress(number / len(files), text=words("upload.reading", {"number": number + 1, "count": len(files)}))
+        if file_id not in shelf.done:  # else it was read before this run was interrupted
+            key = _read_one(shelf, data(), printable(name), glance if len(files) == 1 else None)
+            st.session_state.current = key or st.session_state.get("current")
+            shelf.done.add(file_id)
+            _let_go(file_id)
+    bar.empty()
+    place.empty()
+    shelf.done.clear()
+    st.session_state.batch += 1
+    st.session_state.view = "many" if len(files) > 1 and len(shelf.entries) > 1 else "one"
+    st.rerun()
+
+
+def _let_go(file_id: str) -> None:
+    """Takes an upload out of Streamlit's own store, which would hold it as long as the session lasts."""
+    context = get_script_run_ctx()
+    store = None if context is None else context.uploaded_file_mgr
+    if context is not None and isinstance(store, MemoryUploadedFileManager):
+        store.remove_file(context.session_id, file_id)
+
+
+def _read_one(shelf: Shelf, data: bytes, name: str, glance: Glance | None) -> str | None:
+    """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
+    if data.startswith(ZIP):
+        st.session_state[FROM_FILE] = True
+        return take_up(shelf, data, name)
+    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", glance)
+    if isinstance(answer, Failure):
+        shelf.refuse(answer)
+        return None
+    shelf.put(*answer)
+    return answer[0].key
+
+
+def _refusals(shelf: Shelf, words: Words) -> None:
+    if not shelf.refused:
+        return
+    lines = [f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.told)} ({one.code})" for one in shelf.refused]
+    st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
+    if st.button(words("refused.dismiss"), key="dismiss"):
+        shelf.refused.clear()
+        st.rerun()

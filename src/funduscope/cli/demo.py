@@ -1,0 +1,40 @@
+"""The verb `demo`: the photo that is packaged, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funduscope.cli.options import ModelOption, OutFolder
+
+DEMO_PHOTO = "hrf_07_dr.jpg"
+
+
+DEMO_FOLDER = "funduscope-demo"
+
+
+def demo(
+    out: OutFolder = None,
+    model: ModelOption = None,
+) -> int:
+    """Read a photo that is packaged: what predict writes.
+
+    Without --out the results go to funduscope-demo/.
+    """
+    from importlib import resources
+
+    from funduscope.cli.terminal import complain, sentence
+    from funduscope.inference.loading import load
+    from funduscope.report.results_folder import Drawn, answers, open_results
+
+    predictor = load(model or None)
+    with (
+        resources.as_file(resources.files("funduscope") / "demo" / DEMO_PHOTO) as photo,
+        open_results(out or Path(DEMO_FOLDER), many=False, drawn=Drawn()) as put,
+    ):
+        found, place = next(put(path, answer) for path, answer in answers(predictor, [photo]))
+    if place is None:
+        complain(f"{DEMO_PHOTO}: {found['error']['code']}: {found['error']['says']}")
+        return 1
+    print(sentence(found))
+    print(f"Open {place / 'report.html'}")
+    return 0

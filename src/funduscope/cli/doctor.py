@@ -1,0 +1,68 @@
+"""The verb `doctor`: what is wrong with a data set, before a model learns it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from funduscope.cli.options import AsJson, OutFolder, Workers
+
+
+def doctor(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A data set's folder, a folder of several or of photos, or a table.", exists=True
+        ),
+    ],
+    out: OutFolder = None,
+    model: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            help="A run whose answers are held against the labels of its test fold; repeatable.",
+            exists=True,
+            file_okay=False,
+            metavar="RUN",
+        ),
+    ] = None,
+    fix: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="New folder for a repaired copy of labels, masks and folds.", metavar="FOLDER"),
+    ] = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Find what is wrong with a data set, before a model learns it.
+
+    --out takes doctor.html and doctor.json. The exit code is 1 where a training or a score would be spoiled. DATA is
+    only read. What was seen is kept: a run that was stopped goes on.
+    """
+    import json
+
+    from funduscope.cli.terminal import doctor_lines, tracked
+    from funduscope.data.case import LabelError
+    from funduscope.doctor.examine import examine
+    from funduscope.doctor.repair import check_place, repair
+
+    if fix is not None:
+        try:
+            check_place(data, fix)  # before minutes are spent
+        except LabelError as error:
+            raise typer.BadParameter(str(error), param_hint="--fix") from None
+    report = examine(data, models=model or (), workers=workers, progress=tracked)
+    if out is not None:
+        report.write(out, tracked)
+    if as_json:
+        print(json.dumps(report.to_dict(), allow_nan=False))
+    else:
+        for line in doctor_lines(report.to_dict()):
+            print(line)
+        if out is not None:
+            print(f"Each with its pictures: {out / 'doctor.html'}")
+    if fix is not None:
+        changes = repair(report.survey, fix, report.findings, report.cases, report.twins)
+        if not as_json:
+            print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
+    return 1 if report.has_errors else 0

@@ -1,0 +1,73 @@
+"""The verb `evaluate`: a model scored, or several runs out of fold."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from funduscope.cli.options import AsJson, Data, Fold, OutFolder
+
+if TYPE_CHECKING:
+    from funduscope.evaluation.scores import Scores
+
+
+def evaluate(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="ONNX files or run folders.", exists=True)],
+    data: Data,
+    fold: Fold = None,
+    out: OutFolder = None,
+    as_json: AsJson = False,
+) -> int:
+    """Score a model, or several runs out of fold.
+
+    One model is scored on the photos of --fold, or on every photo given; several runs each on its own test fold.
+    Photos that a run's model learned from are scored with a warning. --out takes scores and pictures.
+    """
+    from funduscope.cli.terminal import complain, score_table, tracked
+    from funduscope.data.sources import read_data
+    from funduscope.evaluation.out_of_fold import plan, score, seen_before, unplaced
+
+    if len(models) > 1 and fold is not None:
+        raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
+    cases = read_data(data)
+    parts = plan(models, cases, fold)
+    left = unplaced(models, cases) if len(models) > 1 or fold is not None else []
+    if left:
+        are = "photo is" if len(left) == 1 else "photos are"
+        complain(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
+    for model, mine in parts:
+        known = seen_before(model, mine)
+        if known is not None and (warning := known.warning(model)):
+            complain(warning)
+    scores, about = score(parts, tracked)
+    chosen = () if fold is None else ("--fold", fold)
+    command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
+    about["command"] = shlex.join(map(str, command))
+    if as_json:
+        print(json.dumps({"about": about, **scores.to_dict()}, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        for dataset, states in scores.tables.items():
+            Console().print(score_table(dataset, states, scores.details[dataset]))
+    if out is not None:
+        scores.write(out, about)
+        _draw(scores, out)
+    return 0
+
+
+def _draw(scores: Scores, out: Path) -> None:
+    from importlib.util import find_spec
+
+    from funduscope.cli.terminal import complain
+
+    if find_spec("matplotlib") is None:
+        complain("the scores were written without pictures, which need matplotlib: pip install 'funduscope[train]'")
+        return
+    from funduscope.evaluation.plots import draw_all
+
+    draw_all(scores, out)

@@ -1,0 +1,27 @@
+"""The verb `export`: a run's model as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", exists=True, file_okay=False)],
+    data: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Photos on which parity is measured; repeatable.", exists=True, metavar="PATH"),
+    ] = None,
+) -> int:
+    """Write a run's model as ONNX, in float32 and INT8.
+
+    It is refused where its answers differ from the run's.
+    """
+    from funduscope.data.sources import read_data
+    from funduscope.export import export_run
+
+    for path in export_run(run, read_data(data) if data else None):
+        print(path)
+    return 0

@@ -1,0 +1,56 @@
+"""The options that verbs of the command line share, said once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+class PaletteName(StrEnum):
+    """Colors of the overlay and the report; `safe` is for color-blind eyes."""
+
+    STANDARD = "standard"
+    SAFE = "safe"
+
+
+class LanguageName(StrEnum):
+    """What results on paper are written in."""
+
+    EN = "en"
+    DE = "de"
+    ES = "es"
+    HI = "hi"
+
+
+Data = Annotated[
+    list[Path],
+    typer.Option(
+        help="A data set's folder, a folder of several, or a table (.csv); repeatable.", exists=True, metavar="PATH"
+    ),
+]
+ModelOption = Annotated[
+    Optional[list[Path]],  # noqa: UP045 (typer before 0.17 reads no other spelling of it)
+    typer.Option(
+        help="An ONNX file or a run folder; repeated, an ensemble. Default: the shipped model.",
+        exists=True,
+        metavar="MODEL",
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        help="Processor threads; 0 leaves it to the runtime.", min=0, max=256, metavar="N", show_default=False
+    ),
+]
+Fold = Annotated[Optional[int], typer.Option(help="The fold that is the test.", min=0, metavar="K")]  # noqa: UP045
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+OutFolder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Folder for the results.", file_okay=False, metavar="DIR"),
+]
+
+
+Workers = Annotated[int, typer.Option(help="Processes; 0 works in this one.", min=0, max=256, metavar="N")]

@@ -1,0 +1,27 @@
+"""The verb `recipes`: the recipes that travel with the package."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+
+def recipes(
+    show: Annotated[Optional[str], typer.Option(help="Print this recipe's TOML.", metavar="NAME")] = None,  # noqa: UP045
+) -> int:
+    """List the recipes that travel with the package."""
+    import tomllib
+
+    from funduscope.recipe import builtin_recipes
+
+    known = builtin_recipes()
+    if show is None:
+        width = max(map(len, known))
+        for name, text in known.items():
+            print(f"{name:{width}}  {tomllib.loads(text).get('about', '')}".rstrip())
+    elif show in known:
+        print(known[show], end="")
+    else:
+        raise typer.BadParameter(f"no recipe {show!r}; there are {', '.join(known)}", param_hint="--show")
+    return 0

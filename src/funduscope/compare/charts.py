@@ -1,0 +1,147 @@
+"""The pictures of the page: a forest plot of the most important scores, and accuracy against cost.
+
+Needs matplotlib, which only the extra `train` installs. Colors are Okabe and Ito's (2008), and no picture rests on
+color alone.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from funduscope.compare.costs import GIGA, multiply_adds, predict_s
+from funduscope.compare.page_parts import Picture
+from funduscope.compare.run_folder import FOLDS, Run
+from funduscope.compare.score_kinds import AP, GRADING, Measure
+from funduscope.compare.sections import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FOREST: Final = Picture(
+    "forest", "Forest plot: each run's most important scores with their 95 % intervals, on both folds"
+)
+COSTS: Final = Picture("cost", "Accuracy against cost: scores over multiply-adds and over seconds of a prediction")
+
+_FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full", -0.16), "test": ("#d55e00", "s", "none", 0.16)}
+_MARKERS: Final = "osD^v<>Ph*Xd"
+_COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777")
+COLUMNS: Final = 4
+
+
+def draw_forest(comparison: Comparison) -> Figure | None:
+    """A panel for each key measure that two runs answer; a row for each run that stands with others."""
+    runs = comparison.side
+    measures = [one for one in comparison.measures if one.kind.key and len(_answering(runs, one)) > 1]
+    if not measures:
+        return None
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(measures))
+    rows = math.ceil(len(measures) / columns)
+    figure = Figure(figsize=(3.3 * columns + 1.2, (0.42 * len(runs) + 1.15) * rows + 0.4), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes, one in zip(panels, measures, strict=False):
+        _forest_panel(axes, runs, one)
+    for axes in panels[len(measures) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _answering(runs: Sequence[Run], measure: Measure) -> list[Run]:
+    return [run for run in runs if any(run.interval(part, measure) for part in FOLDS)]
+
+
+def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure) -> None:
+    for part, (color, marker, fill, offset) in _FOLD_STYLE.items():
+        held = [(place + offset, run.interval(part, measure)) for place, run in enumerate(runs)]
+        known = [(place, one) for place, one in held if one is not None]
+        places = [place for place, _ in known]
+        values = [one.value for _, one in known]
+        # A score can lie outside its percentile interval by a hair; an arm cannot be shorter than nothing.
+        arms = [
+            [max(0.0, one.value - one.low) if one.low == one.low else 0.0 for _, one in known],
+            [max(0.0, one.high - one.value) if one.high == one.high else 0.0 for _, one in known],
+        ]
+        axes.errorbar(
+            values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=part
+        )
+    _plain(axes)
+    axes.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=9)
+    axes.set_ylim(len(runs) - 0.4, -0.6)
+    axes.set_title(f"{measure.title}\n{'more' if measure.kind.higher else 'less'} is better", fontsize=9)
+
+
+def draw_costs(comparison: Comparison) -> Figure | None:
+    """Scores on the validation fold over what a photo costs: a column a score, a row a cost."""
+    runs = [run for run in comparison.side if run.cost]
+    measures = [one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading)) is not None]
+    if len(runs) < 2 or not measures:
+        return None
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes_of: tuple[tuple[str, Callable[[Run], float | None]], ...] = (
+        ("multiply-adds a photo, G", lambda run: (multiply_adds(run) or 0) / GIGA),
+        ("seconds of a whole prediction", predict_s),
+    )
+    figure = Figure(figsize=(4.6 * len(measures) + 2.2, 7.2), layout="constrained")
+    grid = figure.subplots(len(axes_of), len(measures), squeeze=False)
+    for row, (words, cost) in zip(grid, axes_of, strict=True):
+        for axes, one in zip(row, measures, strict=True):
+            for place, run in enumerate(runs):
+                _cost_point(axes, run, one, cost(run), place)
+            _plain(axes)
+            axes.set_xscale("log")
+            axes.set(xlabel=words, ylabel=f"{one.title}, validation fold")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+    named: dict[str, object] = {}
+    for axes in grid.flat:
+        named |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    ordered = [run.name for run in runs if run.name in named]
+    handles = [named[name] for name in ordered]
+    figure.legend(handles, ordered, loc="outside right upper", frameon=False, fontsize=9)  # pyright: ignore[reportArgumentType]
+    return figure
+
+
+def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str) -> Measure | None:
+    """The key measure under a heading that most runs answer; of equals that with most photos."""
+    mine = [one for one in comparison.measures if one.kind.key and one.kind.table == heading]
+    count = {one: [run.photos("validation", one) for run in runs if run.interval("validation", one)] for one in mine}
+    return max((one for one in mine if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None)
+
+
+def _cost_point(axes: Axes, run: Run, measure: Measure, cost: float | None, place: int) -> None:
+    interval = run.interval("validation", measure)
+    if interval is None or not cost:
+        return
+    known = interval.low == interval.low
+    arms = [[max(0.0, interval.value - interval.low)], [max(0.0, interval.high - interval.value)]] if known else None
+    marker, color = _MARKERS[place % len(_MARKERS)], _COLORS[place % len(_COLORS)]
+    axes.errorbar(
+        [cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1, label=run.name
+    )
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """The picture as "svg" or "png": the same figures give the same bytes, without a date in them."""
+    import matplotlib
+
+    file = io.BytesIO()
+    about = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "funduscope", "svg.fonttype": "path"}):
+        figure.savefig(file, format=kind, dpi=110, metadata=about)
+    return file.getvalue()

@@ -1,0 +1,74 @@
+"""Other cameras' look: one photo as another lamp and sensor would have colored it, or with another camera's blur.
+
+Both are strong on purpose, stronger than what training draws by default, and fixed: the same photo is shifted in the
+same way for every model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import cv2
+import numpy as np
+
+from funduscope.data.case import Case
+from funduscope.evaluation.evaluate import PhotoScore, score_photo
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.findings import Failure
+from funduscope.inference.predictor import Predictor
+
+GAIN: Final = (0.2, 0.4)
+"""How far each color's gain lies from 1, up or down."""
+
+GAMMA: Final = (0.2, 0.4)
+"""How far the logarithm of gamma lies from 0, up or down."""
+
+BLUR_FRAC: Final = 0.004
+"""Standard deviation of the blur over the photo's width: 6 px at 1440, 17 px at 4288, 1.5 to 2 px at 384."""
+
+
+def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to the same, every color stronger or weaker by 20 to 40 %, and a gamma; black stays black.
+
+    share: of that; 0 changes nothing.
+    """
+    rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+    gains = 1 + share * rng.choice([-1, 1], 3) * rng.uniform(*GAIN, 3)
+    gamma = np.exp(share * rng.choice([-1, 1]) * rng.uniform(*GAMMA))
+    table = 255 * np.linspace(0, 1, 256)[:, None] ** gamma * gains
+    return cv2.LUT(pixels, np.rint(np.clip(table, 0, 255)).astype(np.uint8)[None])
+
+
+def shift_blur(pixels: np.ndarray, key: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to the same, out of focus; key is not read, as every photo is blurred alike."""
+    return cv2.GaussianBlur(pixels, (0, 0), BLUR_FRAC * pixels.shape[1])
+
+
+SHIFTED: Final[dict[str, Callable[[np.ndarray, str], np.ndarray]]] = {"color": shift_color, "blur": shift_blur}
+
+IN_WORDS: Final[dict[str, str]] = {
+    "color": f"every color's gain moved by {100 * GAIN[0]:.0f} to {100 * GAIN[1]:.0f} % and gamma by a factor of "
+    f"{np.exp(GAMMA[0]):.1f} to {np.exp(GAMMA[1]):.1f}, up or down, drawn once for each photo",
+    "blur": f"a Gaussian blur with a standard deviation of {100 * BLUR_FRAC:.1f} % of the photo's width",
+}
+
+
+def shifted_stream(predictor: Predictor, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
+    """Predicts and scores one photo after another, each shifted before the model sees it."""
+    return changed_stream(predictor, cases, SHIFTED[shift])
+
+
+def changed_stream(
+    predictor: Predictor, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
+) -> Iterator[PhotoScore]:
+    """The same with any change of pixels (H, W, 3) uint8, which gets the case's key too; it keeps their shape."""
+    for case in cases:
+        try:
+            photo = Photo.open(case.path)
+            answer = predictor(replace(photo, pixels=change(photo.pixels, case.key)))
+        except PhotoError as error:
+            answer = Failure(case.path.name, error.code, error.says)
+        yield score_photo(answer, case, predictor.card)

@@ -1,0 +1,115 @@
+"""What a page is made of, whatever it is written in: sections of sentences, tables, pictures; and numbers as words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from funduscope.compare.paired import overlap
+from funduscope.compare.run_folder import DASH
+from funduscope.compare.score_kinds import Kind
+from funduscope.metrics import Interval
+
+Mark = Literal["", "best", "leads"]
+"""best: its interval stands apart from the next one's. leads: the best value, but the intervals overlap."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a place of a table, and below it, smaller, how sure that is."""
+
+    text: str
+    small: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row. cells: none where the row only divides the table, by its name."""
+
+    name: str
+    cells: Sequence[Cell] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """heads: (words, smaller words below) of each column, that of the names first. folded: shown when asked for."""
+
+    title: str
+    says: str
+    heads: Sequence[tuple[str, str]]
+    lines: Sequence[Line]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """name: of its file, without suffix. says: what it shows, in words, for who cannot see it."""
+
+    name: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands under it."""
+
+    title: str
+    says: Sequence[str] = ()
+    blocks: Sequence[Table | Picture] = field(default_factory=tuple)
+
+
+MARKED = (
+    "Bold: the best value, whose interval ends before that of every other begins. Slanted: the best value, but its "
+    "interval overlaps another's, so it is no winner."
+)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """So many digits behind the point, one from ten on; a dash where there is no number."""
+    if value != value:
+        return DASH
+    shown = f"{value:.{1 if abs(value) >= 10 else digits}f}"
+    return shown.removeprefix("-") if not shown.strip("-0.") else shown.replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """The same with a plus where it is one."""
+    shown = number(value, digits)
+    return f"+{shown}" if value > 0 and shown.strip("0.") else shown
+
+
+def between(interval: Interval, digits: int = 3, *, sign: bool = False) -> str:
+    """The two ends of an interval; nothing where they are not known."""
+    words = signed if sign else number
+    return "" if interval.low != interval.low else f"{words(interval.low, digits)} to {words(interval.high, digits)}"
+
+
+def chance(p: float) -> str:
+    """A p value."""
+    return "not tested" if p != p else "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+
+
+def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequence[bool]) -> list[Cell]:
+    """A column of scores, the best of the comparable ones marked; a dash where a run does not answer.
+
+    An interval of no width (every photo right, say) tells how few photos there are, and makes nobody a winner.
+    """
+    marks: list[Mark] = [""] * len(intervals)
+    there = [(place, one) for place, one in enumerate(intervals) if one is not None and comparable[place]]
+    if len(there) > 1:
+        sign = 1 if kind.higher else -1
+        place, best = max(there, key=lambda item: sign * item[1].value)
+        others = [one for other, one in there if other != place]
+        known = all(one.low < one.high for _, one in there)
+        marks[place] = "best" if known and not any(overlap(best, one) for one in others) else "leads"
+    return [
+        Cell(DASH) if one is None else Cell(number(one.value, kind.digits), between(one, kind.digits), mark)
+        for one, mark in zip(intervals, marks, strict=True)
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as people list them: one, two and three."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"

@@ -1,0 +1,231 @@
+"""Makes what a run's folder lacks: scores of the validation and the test fold, of samples, and what the model costs.
+
+Each part is made whole or not at all, so that a stopped comparison goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from funduscope.compare.corruptions import IN_WORDS, shifted_stream
+from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING
+from funduscope.compare.score_kinds import pack
+from funduscope.data.case import Case
+from funduscope.data.folds import placed, selected_on, share_of
+from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.card import Card
+from funduscope.inference.loading import RUN_FILES, load
+from funduscope.inference.predictor import Predictor
+from funduscope.recipe import Recipe
+from funduscope.version import __version__
+
+Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
+
+SELDOM: Final = ("diaretdb1", "eyepacs400")
+"""Data sets that are scored only where every set is asked for: a photo costs a third of a second."""
+
+SAMPLE: Final = 100
+"""Photos of a sample, at most; of training photos no more than there are validation photos."""
+
+REPEATS: Final[dict[str, int]] = {"validation": 1000, "test": 1000, TRAINING: 200, "color": 100, "blur": 100}
+"""Draws of the bootstrap, by part. Those of pixels take half a minute a thousand, and of shifted photos the page shows
+differences alone, which are drawn elsewhere."""
+
+SHOWN, TIMED = 8, 3
+"""Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
+
+
+def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
+    """Scores the run's model on what is missing, or was made by other weights than the folder holds now.
+
+    A folder without weights is left as it is. Raises what loading models and reading photos raises.
+    """
+    files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
+    if not files:
+        return
+    hashes = {_sha256(path) for path in files}
+    about = json.loads((folder / "run.json").read_text("utf-8"))
+    recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
+    cases = placed(cases, folder / "folds.csv")
+    parts = _parts(cases, (about.get("fold"), selected_on(folder, about, cases)), recipe, every_set=every_set)
+    card = Card.of(recipe)
+    asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
+    labels = {part: labels_of(asked[part]) for part in PARTS}
+    held = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
+    wanted = [part for part in PARTS if asked[part] and not held[part]]
+    # Which photos are refused does not depend on the model, and would only hide what the models differ in.
+    predictor = Predictor(load(folder).runtime, refuses=False) if wanted else None
+    for part in wanted:
+        assert predictor is not None
+        mine = asked[part]
+        stream = shifted_stream(predictor, mine, part) if part in SHIFTS else score_stream(predictor, mine)
+        photos = list(progress(stream, f"Scoring {folder.name}, {part}", len(mine)))
+        _write(folder / "scores" / part, photos, _made_by(predictor, part) | {"labels": labels[part]})
+    _fill_cost(folder, asked["validation"])
+
+
+def _parts(
+    cases: list[Case], folds: tuple[int | None, int | None], recipe: Recipe, *, every_set: bool
+) -> dict[str, list[Case]]:
+    """Which photos each part is of. Samples are drawn before what a recipe can answer is asked: the same for all.
+
+    folds: the one that tests, the one that selects; None where no photo does.
+    """
+    fold, validating = folds
+    cases = [case for case in cases if every_set or case.dataset not in SELDOM]
+    validation = [case for case in cases if case.fold is not None and case.fold == validating]
+    learned = share_of([case for case in cases if case.fold not in (None, fold, validating)], recipe.sampling.photos)
+    drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
+    return {
+        "validation": validation,
+        "test": [case for case in cases if fold is not None and case.fold == fold],
+        TRAINING: [case for case in drawn if case.dataset in recipe.sampling.datasets()],
+        **dict.fromkeys(SHIFTS, sample(validation)),
+    }
+
+
+def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
+    """At most so many photos, always the same ones: in turn one of each data set, so that the small sets are whole."""
+    waiting: dict[str, list[Case]] = defaultdict(list)
+    for case in sorted(cases, key=lambda case: hashlib.sha256(case.key.encode()).hexdigest()):
+        waiting[case.dataset].append(case)
+    taken: list[Case] = []
+    place = 0
+    while len(taken) < min(count, len(cases)):
+        taken += [mine[place] for _, mine in sorted(waiting.items()) if place < len(mine)]
+        place += 1
+    return sorted(taken[:count], key=lambda case: case.key)
+
+
+def _is_asked(case: Case, card: Card) -> bool:
+    """Whether a label of the photo is one that the model answers; others would cost time and score nothing."""
+    labels = case.labels
+    asked = {code for codes in labels.masks for code in codes.split("|")}
+    return bool(
+        (card.grade and labels.grade is not None)
+        or (card.dme and (labels.dme is not None or labels.dme_among))
+        or (card.landmarks and (labels.disc_xy or labels.fovea_xy))
+        or asked & set(card.structures)
+        or (card.structures and (labels.grade == 0 or labels.experts))
+    )
+
+
+def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
+    """As `funduscope evaluate` says what made its scores."""
+    card = predictor.card
+    model = {"name": card.name, "version": card.version, "sha256": predictor.runtime.sha256}
+    shift = {"shift": IN_WORDS[part]} if part in SHIFTS else {}
+    return {"funduscope": __version__, "models": [model], "part": part, **shift}
+
+
+def labels_of(cases: Sequence[Case]) -> str:
+    """A hash of everything that scores are held against: of labels that were corrected since, none is any more."""
+    digest = hashlib.sha256()
+    for case in sorted(cases, key=lambda case: case.key):
+        one = case.labels
+        masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
+        files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
+        told = (one.grade, one.dme, sorted(one.dme_among or ()), one.quality, one.disc_xy, one.fovea_xy)
+        drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
+        digest.update(repr((case.key, case.visit, told, drawn)).encode())
+        for name, path in files:
+            digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
+    return digest.hexdigest()
+
+
+def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str) -> bool:
+    """Whether scores of these photos, by these weights and against these labels, are there, with rows that can be added
+    up again. Scores that do not say which labels they were held against are older than that, and are believed.
+
+    Training leaves validation scores too, of fewer data sets and without such rows: they are made anew.
+    """
+    path, rows = folder / "scores.json", folder / "photos.jsonl"
+    if not path.is_file() or not rows.is_file():
+        return False
+    about = json.loads(path.read_text("utf-8")).get("about", {})
+    if about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes:
+        return False
+    if about.get("labels", labels) != labels:
+        return False
+    return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
+
+
+def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> None:
+    """Beside what else is in the folder; scores.json comes last, and says that the others are whole."""
+    for photo in photos:
+        pack(photo)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    summarize(photos, REPEATS[folder.name]).write(part, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "scores.json").unlink(missing_ok=True)
+    for name in ("photos.jsonl", "scores.md", "scores.json"):
+        (part / name).replace(folder / name)
+    part.rmdir()
+
+
+def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
+    """scores/cost.json, where there is a checkpoint to count in. Gates choose by photo: some of `cases` are shown."""
+    path, weights = folder / "scores" / COST, folder / "best.safetensors"
+    if not weights.is_file():
+        return
+    runtime = "ONNX Runtime" if (folder / RUN_FILES[0]).is_file() else "torch"
+    made_of = {"sha256": _sha256(weights), "runtime": runtime}
+    if path.is_file() and made_of.items() <= json.loads(path.read_text("utf-8")).items():
+        return
+    from funduscope import checkpoint
+    from funduscope.evaluation import cost
+
+    held = checkpoint.load(weights)
+    photos = list(_opened(sample(cases, SHOWN))) if held.recipe.experts.kind != "none" else []
+    work = cost.measure(held.network(), held.recipe, photos, [cost.PUBLISHED_PX])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n", "utf-8")
+
+
+def time_together(folders: Sequence[Path]) -> None:
+    """Times a prediction by every folder that holds a model, in one sitting, unless that was done before.
+
+    Seconds of one sitting can be compared; those of different days cannot, on machines that do other things too.
+    """
+    held = {folder: _costs(folder) for folder in folders if any((folder / name).is_file() for name in RUN_FILES)}
+    known = {folder: tree for folder, tree in held.items() if tree is not None}
+    sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
+    if all(tree.get("sitting") == sitting for tree in known.values()):
+        return
+    from funduscope.evaluation import cost
+
+    predictions = cost.measure_predictions(list(known), runs=TIMED)
+    for (folder, tree), prediction in zip(known.items(), predictions, strict=True):
+        put_prediction(folder, tree, prediction.to_dict(), sitting)
+
+
+def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any], sitting: str) -> None:
+    """Writes what a prediction takes into the folder's cost. sitting: the same for all that were timed in turn."""
+    told = {**tree, "prediction": prediction, "sitting": sitting}
+    (folder / "scores" / COST).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+
+
+def _costs(folder: Path) -> dict[str, Any] | None:
+    path = folder / "scores" / COST
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _opened(cases: Sequence[Case]) -> Iterator[Photo]:
+    """Those photos that can be read."""
+    for case in cases:
+        with suppress(PhotoError):
+            yield Photo.open(case.path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,150 @@
+"""What may be said of differences between the runs: tests of every pair, and twins that differ in one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, Twins
+from funduscope.compare.page_parts import Cell, Line, Section, Table, between, chance, listed, number, signed
+from funduscope.compare.paired import FEWEST_VISITS, LEVEL, REPEATS, Difference, every_pair
+from funduscope.compare.run_folder import DASH, FOLDS, Run
+from funduscope.compare.score_kinds import Measure
+from funduscope.compare.sections import Comparison, photo_words
+
+Tests = dict[str, dict[Measure, list[Difference]]]
+"""By fold and measure, every pair that has enough visits."""
+
+_WHAT = {SHARING: "more tasks in one network", ROUTING: "experts behind a router", TEACHING: "a teacher"}
+_TITLE = {
+    SHARING: "Single-task beside multi-task",
+    ROUTING: "With and without routing",
+    TEACHING: "With and without a teacher",
+}
+
+
+def run_tests(comparison: Comparison) -> Tests:
+    """Every pair of the runs that stand side by side, in every key measure."""
+    tests: Tests = {}
+    for part in FOLDS:
+        found = {one: every_pair(one, comparison.side, part) for one in comparison.measures if one.kind.key}
+        tests[part] = {one: pairs for one, pairs in found.items() if pairs}
+    return tests
+
+
+def tests_section(comparison: Comparison, tests: Tests) -> Section:
+    """A table a fold: each run against the one with the best value, and how many pairs differ at all."""
+    says = [
+        f"Two runs are compared on the same photos. Beside each difference stand its 95 % interval (both runs drawn "
+        f"again by the same visits, {REPEATS:,} times) and a two-sided p (the runs' answers exchanged by visit, "
+        f"{REPEATS:,} times), corrected by Holm's method for the number of pairs in its column. Columns are not "
+        "corrected for one another. “No difference shown” is not “no difference”: few photos show large ones only."
+    ]
+    says.append(f"Scores of fewer than {FEWEST_VISITS} visits are not tested: nothing could come of it.")
+    tables: list[Table] = []
+    for part, found in tests.items():
+        if found:
+            tables.append(_against_best(comparison, part, found))
+    if not tables:
+        says = ["No two runs here share enough visits to be tested."]
+    return Section("Paired tests", says, tables)
+
+
+def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[Difference]]) -> Table:
+    columns = [_column(comparison.side, part, one, pairs) for one, pairs in found.items()]
+    heads = [("run less the best", ""), *((one.kind.shown, photo_words(comparison.side, part, one)) for one in found)]
+    lines = [Line(run.name, cells) for run, cells in zip(comparison.side, zip(*columns, strict=True), strict=True)]
+    tally = [Cell(f"{sum(pair.differs for pair in pairs)} of {len(pairs)}") for pairs in found.values()]
+    lines.append(Line("pairs that differ, of all", tally))
+    says = f"Each run less the one with the best value of the column; bold: differs (corrected p under {LEVEL})."
+    return Table(f"Against the best, {part} fold", says, heads, lines)
+
+
+def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:
+    by_names = {(one.a, one.b): one for one in pairs} | {(one.b, one.a): one.turned() for one in pairs}
+    there = [run for run in runs if any(run.name in names for names in by_names)]
+    sign, digits = 1 if measure.kind.higher else -1, measure.kind.digits
+    values = {run.name: interval.value for run in there if (interval := run.interval(part, measure))}
+    best = max(values, key=lambda name: sign * values[name])
+    cells = []
+    for run in runs:
+        one = by_names.get((run.name, best))
+        if run.name == best:
+            cells.append(Cell(number(values[best], digits), "the best value"))
+        elif one is None:
+            cells.append(Cell(DASH))
+        else:
+            small = f"{between(one.interval, digits, sign=True)}; {chance(one.corrected)}"
+            cells.append(Cell(signed(one.interval.value, digits), small, "best" if one.differs else ""))
+    return cells
+
+
+def twins_section(twins: Sequence[Twins]) -> Section:
+    """A table for each pair of runs that differ in one thing."""
+    says = [
+        "Pairs of runs with the same fold, budget and recipe but for one thing. p values are corrected by Holm's "
+        "method over all scores of a pair, on both folds."
+    ]
+    if not twins:
+        says = ["No two of these runs differ in one thing alone, so nothing is said of what sharing or routing does."]
+    return Section("What one thing does", says, [_twins_table(one) for one in twins])
+
+
+def _twins_table(twins: Twins) -> Table:
+    more, less = twins.more.name, twins.less.name
+    parts = [part for part, found in twins.found.items() if found]
+    rows: dict[Measure, dict[str, Difference]] = {}
+    for part in parts:
+        for one in twins.found[part]:
+            rows.setdefault(one.measure, {})[part] = one
+    lines = []
+    for measure, by_part in rows.items():
+        cells = [cell for part in parts for cell in _twin_cells(by_part.get(part))]
+        lines.append(Line(measure.kind.shown, [Cell(measure.dataset), *cells]))
+    beside = f" They also differ in: {listed(twins.beside)}." if twins.beside else ""
+    says = f"{more} has {_WHAT[twins.about]}, {less} has not.{beside} The last column of a fold says what that does."
+    heads = [("score", ""), ("data set", "")]
+    for part in parts:
+        heads += [(more, part), (less, part), ("difference", part), ("what it does", part)]
+    return Table(f"{_TITLE[twins.about]}: {more} and {less}", says, heads, lines)
+
+
+def _twin_cells(one: Difference | None) -> list[Cell]:
+    if one is None:
+        return [Cell(DASH)] * 4
+    digits = one.measure.kind.digits
+    values = [Cell(number(score, digits)) for score in one.scores]
+    apart = Cell(signed(one.interval.value, digits), between(one.interval, digits, sign=True))
+    return [*values, apart, Cell(_verdict(one), "" if np.isnan(one.p) else chance(one.corrected))]
+
+
+def _verdict(one: Difference) -> str:
+    if np.isnan(one.p):
+        return "too few visits to test"
+    if not one.differs:
+        return "no difference shown"
+    return "harms" if one.measure.worse_by(one.interval.value) > 0 else "helps"
+
+
+def twins_words(twins: Twins) -> str:
+    """What the pair shows, in a sentence that says no where the answer is no."""
+    said = [(one, part, _verdict(one)) for part, found in twins.found.items() for one in found]
+    tested = sum(not np.isnan(one.p) for one, _, _ in said)
+    thing = {SHARING: "Sharing", ROUTING: "Routing", TEACHING: "The teacher"}[twins.about]
+    pair = f"{thing} ({twins.more.name} against {twins.less.name})"
+    if not tested:
+        return f"{pair}: nothing could be tested, the photos are too few."
+    words = []
+    for verb in ("helps", "harms"):
+        titles = dict.fromkeys(one.measure.title for one, _, word in said if word == verb)
+        parts = {
+            title: [part for one, part, word in said if word == verb and one.measure.title == title] for title in titles
+        }
+        words += [f"{verb} {listed([f'{title} ({listed(folds)})' for title, folds in parts.items()])}"] if parts else []
+    shown = sum(word in ("helps", "harms") for _, _, word in said)
+    if not words:
+        return f"{pair}: no help is shown, and no harm: none of {tested} tests finds a difference."
+    rest = f"; {tested - shown} of {tested} tests find no difference" if shown < tested else ""
+    no = "" if words[0].startswith("helps") else " No help is shown anywhere."
+    return f"{pair}: {' and '.join(words)}{rest}.{no}"

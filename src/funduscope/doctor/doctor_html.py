@@ -1,0 +1,189 @@
+"""doctor.html: what was found in a data set, as one file that needs no network and explains itself.
+
+As in the report of one photo, a content security policy allows nothing but the page's own style and script and pictures
+inside it, and every text is escaped: names of files are strangers' texts. Pictures are drawn here, for the first
+findings of a kind only, so that the page of a large data set stays a file that opens.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import groupby
+from typing import Any, Final
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from funduscope.doctor.finding import SEVERITIES, Finding
+from funduscope.doctor.kinds import KINDS
+from funduscope.i18n.errors import PhotoError
+from funduscope.report.html import printable
+
+SHOWN: Final = 60
+"""Findings of a kind that are shown with pictures."""
+
+LISTED: Final = 1000
+"""Findings of a kind that are on the page at all; doctor.json has every one."""
+
+FILES: Final = 6
+"""Files of one finding that are shown as thumbnails; the next hundred are named."""
+
+_NAMED: Final = 100
+_QUALITY: Final = 82
+_FIRST: Final = 5
+
+Thumbnail = Callable[[str], bytes | None]
+
+
+def page(
+    name: str, photos: int, findings: Sequence[Finding], thumbnail: Thumbnail, progress: Callable[..., Iterable[Any]]
+) -> str:
+    """The page as text of one self-contained HTML file.
+
+    name: of the data set; findings: in the order of `finding.ordered`; thumbnail: a file's name to a small JPEG.
+    """
+    style, script = _part("page.css"), _part("page.js")
+    kinds = [list(held) for _, held in groupby(sorted(findings, key=_by_kind), key=_by_kind)]
+    sections = [_section(held, thumbnail) for held in progress(kinds, "Drawing the page", len(kinds))]
+    return _template().render(
+        name=printable(name),
+        photos=photos,
+        counts={severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES},
+        total=len(findings),
+        sections=sections,
+        first=[section for section in sections if section["severity"] != "info"][:_FIRST],
+        groups=list(dict.fromkeys(section["group"] for section in sections)),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )
+
+
+def _by_kind(one: Finding) -> tuple[int, int]:
+    """Kinds of errors first, then in the order of `KINDS`; a kind with several severities stands in several places."""
+    return SEVERITIES.index(one.severity), list(KINDS).index(one.kind)
+
+
+def _section(held: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:
+    kind = KINDS[held[0].kind]
+    return {
+        "id": f"{held[0].kind}-{held[0].severity}",
+        "kind": held[0].kind,
+        "severity": held[0].severity,
+        "group": kind.group,
+        "title": kind.title,
+        "spoils": kind.spoils,
+        "advice": held[0].advice,
+        "count": len(held),
+        "cards": [_card(one, thumbnail) for one in held[:SHOWN]],
+        "rows": [_row(one) for one in held[SHOWN:LISTED]],
+        "more": max(0, len(held) - LISTED),
+    }
+
+
+def _card(one: Finding, thumbnail: Thumbnail) -> dict[str, Any]:
+    """A finding with its pictures."""
+    pictures = [(picture.caption, _embedded(_drawn(picture.draw))) for picture in one.pictures]
+    shown = [(printable(file), _data(thumbnail(file))) for file in one.files[:FILES]]
+    return {
+        "says": one.says,
+        "files": shown,
+        "named": [printable(file) for file in one.files[FILES : FILES + _NAMED]],
+        "more": max(0, len(one.files) - FILES - _NAMED),
+        "facts": [(_words(key), _text(value)) for key, value in one.evidence.items() if not _table(value)],
+        "tables": [(_words(key), _table(value)) for key, value in one.evidence.items() if _table(value)],
+        "pictures": [(caption, data) for caption, data in pictures if data],
+    }
+
+
+def _row(one: Finding) -> dict[str, Any]:
+    return {"says": one.says, "files": [printable(file) for file in one.files[:FILES]]}
+
+
+def _drawn(draw: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+    try:
+        return draw()
+    except (PhotoError, OSError):  # a photo that was there when it was examined may be gone by now
+        return None
+
+
+def _embedded(pixels: np.ndarray | None) -> str | None:
+    if pixels is None:
+        return None
+    picture = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR)
+    return _data(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
+
+
+def _data(jpeg: bytes | None) -> str | None:
+    return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+def _words(key: str) -> str:
+    return printable(key.replace("_", " "))
+
+
+def _text(value: Any) -> str:
+    """A plain value as people write it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))}: {_text(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(each) for each in value)
+    return printable(str(value))
+
+
+def _table(value: Any) -> list[list[str]]:
+    """Rows of text, the heading first, of a list of objects or an object of objects; none where it is neither."""
+    if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+        columns = list(dict.fromkeys(key for each in value for key in each))
+        return [[_words(key) for key in columns], *([_text(each.get(key)) for key in columns] for each in value)]
+    if isinstance(value, Mapping) and value and all(isinstance(each, Mapping) for each in value.values()):
+        columns = list(dict.fromkeys(key for each in value.values() for key in each))
+        rows = ([_words(str(name)), *(_text(each.get(key)) for key in columns)] for name, each in value.items())
+        return [["", *(_words(str(key)) for key in columns)], *rows]
+    return []
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _with_code(text: str) -> Markup:
+    """A text whose words between backticks are set as code; everything else is escaped."""
+    pieces = enumerate(text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(piece) if at % 2 else piece for at, piece in pieces)
+
+
+@cache
+def _part(name: str) -> str:
+    return resources.files("funduscope").joinpath("doctor", "page", name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["thousands"] = lambda value: f"{value:,.0f}".replace(",", "\u202f")
+    environment.filters["base"] = lambda name: name.rpartition("/")[2]
+    environment.filters["folder"] = lambda name: name.rpartition("/")[0]
+    environment.filters["code"] = _with_code
+    return environment.from_string(_part("page.html.j2"))

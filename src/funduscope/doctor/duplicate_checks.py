@@ -1,0 +1,134 @@
+"""Twins as findings: one photograph or one eye twice, what their labels and places say, and the proof as pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import cv2
+import numpy as np
+
+from funduscope.data.case import Case
+from funduscope.doctor.finding import Finding, Picture, Severity, found
+from funduscope.doctor.label_rows import Statements
+from funduscope.duplicates.pairs import Twin
+from funduscope.duplicates.registration import Registration
+from funduscope.imaging.framing import frame
+from funduscope.imaging.vessels import SIDE_PX
+
+PICTURE_PX: Final = 384
+_SQUARES: Final = 6
+"""Of the checkerboard, across."""
+
+_SPLIT: Final = re.compile(r"\b(train|test|val)")
+"""What official splits are called at the beginning of a word of a folder's name."""
+
+
+Said = Mapping[str, Any]
+"""What a data set says of one photo: word to value, None where it says nothing."""
+
+_WORDS: Final = {
+    "fold": "fold",
+    "visit": "patient",
+    "grade": "grade",
+    "DME risk": "dme",
+    "quality": "quality",
+    "side": "eye",
+}
+"""What is compared, and its role in label files."""
+
+
+def examine(
+    twins: Iterable[Twin], said: Callable[[str], Said], image: Callable[[str], np.ndarray]
+) -> Iterator[Finding]:
+    """Findings about pairs whose keys are photos' names. said, image: a name to what is said of it, to its pixels."""
+    for twin in twins:
+        held = said(twin.first), said(twin.second)
+        told = {word: [each.get(word) for each in held] for word in _WORDS}
+        told = {word: values for word, values in told.items() if values != [None, None]}
+        split = _splits(twin.first, twin.second)
+        wrong = [word for word, values in told.items() if word != "visit" and _differ(values)]
+        says = f"{'One photograph' if twin.kind == 'same_photo' else 'One eye'} under two names"
+        says += ", one of them mirrored" if twin.mirrored else ""
+        says += "".join(f"; {word} {told[word][0]} and {told[word][1]}" for word in wrong)
+        says += f"; {split}" if split else ""
+        severity = _severity(twin.kind, wrong, bool(split), told)
+        evidence = {"mirrored": twin.mirrored, **twin.evidence, **told}
+        pictures = [
+            Picture(
+                "Both in one frame: the first in red, the second in cyan, grey where they agree.",
+                partial(overlaid, twin, image),
+            ),
+            Picture("Both in one frame: squares of the first and of the second in turn.", partial(board, twin, image)),
+        ]
+        yield found(twin.kind, [twin.first, twin.second], f"{says}.", evidence, severity=severity, pictures=pictures)
+
+
+def said_of(case: Case | None, photo: Path, statements: Statements) -> Said:
+    """What is said of a photo: by its case, else by the rows of label files that a reader did not get to."""
+    if case is None:
+        return {word: statements.value(photo, role) for word, role in _WORDS.items()}
+    labels = case.labels
+    of_case = {"grade": labels.grade, "DME risk": labels.dme, "quality": labels.quality, "side": labels.laterality}
+    return {"fold": case.fold, "visit": case.visit, **of_case}
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return None not in values and values[0] != values[1]
+
+
+def _splits(first: str, second: str) -> str:
+    """In words, where the folders of two photos stand on two sides of an official split."""
+    sides = [
+        {found[0] for folder in PurePosixPath(name).parts[:-1] if (found := _SPLIT.findall(folder.lower()))}
+        for name in (first, second)
+    ]
+    if not all(sides) or sides[0] == sides[1]:
+        return ""
+    return f"one is of {' and '.join(sorted(sides[0]))}, the other of {' and '.join(sorted(sides[1]))}"
+
+
+def _severity(kind: str, wrong: list[str], split: bool, told: Mapping[str, list[Any]]) -> Severity:
+    """error where it leaks or labels of one photo contradict; warning where two eyes' labels differ or visits part."""
+    if split or "fold" in wrong or (kind == "same_photo" and wrong):
+        return "error"
+    parted = _differ(told.get("visit", [None, None]))
+    return "warning" if wrong or kind == "same_photo" or parted else "info"
+
+
+def overlaid(twin: Twin, image: Callable[[str], np.ndarray]) -> np.ndarray:
+    """The first's green light in red and the second's in cyan: what coincides is grey. (S, S, 3) uint8."""
+    first, second = (_evened(each[..., 1]) for each in _in_one_frame(twin, image))
+    return np.stack([first, second, second], axis=2)
+
+
+def board(twin: Twin, image: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Squares of the first and of the second in turn: vessels run on across their borders. (S, S, 3) uint8."""
+    first, second = _in_one_frame(twin, image)
+    place = np.arange(PICTURE_PX) * _SQUARES // PICTURE_PX
+    odd = (place[:, None] + place) % 2 == 1
+    return np.where(odd[..., None], first, second)
+
+
+def _in_one_frame(twin: Twin, image: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (frame(image(name), PICTURE_PX).image for name in (twin.first, twin.second))
+    matrix = _enlarged(twin.registration)
+    return cv2.warpAffine(first, matrix, (PICTURE_PX, PICTURE_PX), flags=cv2.INTER_LINEAR), second
+
+
+def _enlarged(registration: Registration) -> np.ndarray:
+    """The registration's matrix (2, 3) in pixels of the pictures; a pixel's center stands at its index + 0.5."""
+    scale = PICTURE_PX / SIDE_PX
+    shift = registration.matrix[:, :2] @ np.full(2, 0.5 - scale / 2) + scale * registration.matrix[:, 2]
+    return np.column_stack([registration.matrix[:, :2], shift + (scale / 2 - 0.5)])
+
+
+def _evened(green: np.ndarray) -> np.ndarray:
+    """(S, S) uint8: a channel without its light, so that two exposures look alike."""
+    light = green.astype(np.float32)
+    lit = (light > 8).astype(np.float32)
+    around = cv2.GaussianBlur(light, (0, 0), 24) / np.maximum(cv2.GaussianBlur(lit, (0, 0), 24), 0.05)
+    return np.clip(128 + 3 * (light - around) * lit, 0, 255).astype(np.uint8) * (lit > 0).astype(np.uint8)

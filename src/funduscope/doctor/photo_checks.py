@@ -1,0 +1,268 @@
+"""What is wrong with single photographs: unreadable, poor, cut, no fundus, written on, or naming somebody.
+
+Every limit was chosen on 2,005 real photos of seven sources (EyePACS's `reject` labels among them) and on drawn eyes,
+so that it passes what ophthalmologists call good; the line beside it says what good and bad photos measure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from funduscope.doctor.finding import Finding, found
+from funduscope.doctor.record import Record
+from funduscope.quality.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, shipped
+
+SMALLEST_EYE_PX: Final = 200
+"""An eye narrower than this; the smallest real ones are 353 px. A microaneurysm is then half a pixel wide."""
+
+BLURRED_SHARPNESS: Final = (0.56, 0.58)
+"""sharpness, sharp_lines under both: good photos have 0.62 and 0.60 or more; blurred by sigma 20 of 4288, 0.52."""
+
+SMEARED: Final = 0.5
+"""all_ways under this: 850 real photos have 0.60 or more; a movement by 0.03 of the width leaves 0.28 to 0.41."""
+
+NO_VESSELS: Final = 0.045
+"""vessels under this: good photos have 0.10 or more, a third of what is under it is labelled reject, none good."""
+
+NO_DETAIL: Final = 0.5
+"""detail under this: good photos have 0.9 or more; of the seven real ones under it, four are labelled reject."""
+
+DARK_BRIGHTNESS: Final = 42.0
+"""brightness under this: good photos have 89 or more, dim but readable ones 43; a fifth of the light leaves 29."""
+
+WASHED_SHARE: Final = 0.085
+"""washed over this: a twelfth of the field is white; good photos have 0.06 at most."""
+
+SEEN_SHARE: Final = 0.68
+"""seen under this: cameras show 0.72 of the circle or more."""
+
+CUT_ASYMMETRY: Final = 0.30
+"""Opposite sides cut off by depths (in radii) that differ by more: cameras center the field within 0.2."""
+
+HABIT: Final = 0.5
+"""A cut that so much of a data set shares is the way it was made, and is told once."""
+
+MOST_NAMED: Final = 20
+"""Files of a folder whose metadata are told one by one: more have them from one program, and one answer does."""
+
+GREY_CHROMA: Final = 5.0
+"""chroma under this: copies in grey have 0 to 3, the least colored real photos 8."""
+
+GREY_SHARE: Final = 0.12
+"""And under this share of the brightness, as there is less of either in the dark: real photos have 0.26 or more."""
+
+FLAT_CONTRAST: Final = 6.0
+"""contrast under this: an even picture; the darkest real photos have 14."""
+
+BLACK: Final = (10.0, 30.0)
+"""brightness and spread under both: black; the darkest real photos have 16."""
+
+LETTERS: Final = (3, 4)
+"""A row of so many letters around the field alone, or anywhere: 600 photos without text have 2 at most."""
+
+RARE_SHARE: Final = 0.05
+"""Sizes that fewer photos than this share have are odd where one size has most of the others."""
+
+_SIDES: Final = ("left", "top", "right", "bottom")
+_DAMAGE: Final = {"E_TRUNCATED": "truncated", "E_TOO_SMALL": "too_small"}
+
+
+def examine(records: Iterable[Record]) -> Iterator[Finding]:
+    """Findings about single photos; and about odd sizes and shared cuts of a folder's."""
+    sizes: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    cuts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    named: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for record in records:
+        yield from _of_file(record)
+        if record.metadata:
+            named[str(PurePosixPath(record.path).parent)][record.path] = record.metadata
+        if record.error is not None:
+            continue
+        folder = str(PurePosixPath(record.path).parent)
+        sizes[folder][record.path] = record.width, record.height
+        yield from _of_picture(record)
+        if _is_cut(record.measures):
+            cuts[folder][record.path] = {key: record.measures[key] for key in ("seen", *_SIDES)}
+    for folder, cut in cuts.items():
+        yield from _cut(folder, cut, len(sizes[folder]))
+    for folder, tags in named.items():
+        yield from _named(folder, tags)
+    for folder, of_files in sizes.items():
+        yield from _odd_sizes(folder, of_files)
+
+
+def _of_file(record: Record) -> Iterator[Finding]:
+    """What the file itself says, whatever the picture shows."""
+    if record.error is not None:
+        kind = _DAMAGE.get(record.error, "unreadable")
+        evidence: dict[str, Any] = {"code": record.error, "bytes": record.bytes}
+        if record.width:
+            evidence |= {"width_px": record.width, "height_px": record.height}
+        yield found(kind, [record.path], _sentence(record.error_says or ""), evidence, severity="error")
+    if record.orientation != 1:
+        says = f"A tag (EXIF orientation {record.orientation}) says that the picture is to be turned or mirrored."
+        yield found("orientation", [record.path], says, {"orientation": record.orientation})
+
+
+def _of_picture(record: Record) -> Iterator[Finding]:
+    """What the picture shows: at most one finding about its quality, the one that explains the others."""
+    if "rim" not in record.measures:
+        yield found("blank", [record.path], "No part of an eye lies in the picture.")
+        return
+    for kind, check in _IN_ORDER:
+        says = check(record)
+        if says is not None:
+            yield found(kind, [record.path], says, _evidence(record))
+            break
+    if max(record.letters[0] - LETTERS[0], record.letters[1] - LETTERS[1]) >= 0 and not _not_fundus(record):
+        where = "beside the field of view" if record.letters[0] >= LETTERS[0] else "in the picture"
+        evidence = {"letters_in_a_row": max(record.letters)}
+        yield found("burned_in_text", [record.path], f"Marks like a line of text stand {where}.", evidence)
+    if _grey(record):
+        says = "The picture has no color."
+        yield found("grey", [record.path], says, {"chroma": record.measures["chroma"]})
+
+
+def _blank(record: Record) -> str | None:
+    held = record.measures
+    if record.eye is None or (held["brightness"] < BLACK[0] and held["spread"] < BLACK[1]):
+        return "Nothing but black or one color is to be seen."
+    if held["contrast"] < FLAT_CONTRAST and held["full"] <= FULL_SHARE:
+        return "The picture is even: it has no detail at all."
+    return None
+
+
+def _filled(record: Record) -> str | None:
+    filled = record.measures.get("filled", 0.0)
+    if filled > 0:
+        return f"The lowest {filled:.0%} of the picture are one even color: the file was cut short and saved again so."
+    return None
+
+
+def _not_fundus(record: Record) -> str | None:
+    if shipped().shows(record.measures) == "other":
+        return "The picture does not look like a photograph of the back of the eye."
+    return None
+
+
+def _unlike(record: Record) -> str | None:
+    if shipped().shows(record.measures) == "unlike":
+        return "The picture is unlike any photograph of the back of the eye."
+    return None
+
+
+def _overexposed(record: Record) -> str | None:
+    held = record.measures
+    if held["full"] > FULL_SHARE:
+        return f"The brightest color is at its limit in {held['full']:.0%} of the field of view."
+    if held["washed"] > WASHED_SHARE:
+        return f"{held['washed']:.0%} of the field of view is white."
+    return None
+
+
+def _dark(record: Record) -> str | None:
+    held = record.measures
+    if held["dark"] > DARK_SHARE:
+        return f"{held['dark']:.0%} of the field of view is almost black."
+    flat = held["brightness"] < DARK_AND_FLAT[0] and held["spread"] < DARK_AND_FLAT[1]
+    if flat or held["brightness"] < DARK_BRIGHTNESS:
+        return f"The field of view has a median brightness of {held['brightness']:.0f} of 255."
+    return None
+
+
+def _too_small(record: Record) -> str | None:
+    across = record.measures["diameter_px"]
+    if across < SMALLEST_EYE_PX:
+        return f"The eye is {across:.0f} px across; expected {SMALLEST_EYE_PX} px or more."
+    return None
+
+
+def _blurred(record: Record) -> str | None:
+    held = record.measures
+    if held.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and held["sharp_lines"] < BLURRED_SHARPNESS[1]:
+        return "Fine detail is missing: vessels have soft edges for their width."
+    if held.get("all_ways", 1.0) < SMEARED:
+        return "Detail runs in one direction: the eye or the camera moved."
+    if held.get("vessels", 1.0) < NO_VESSELS or held.get("detail", 9.0) < NO_DETAIL:
+        return "Hardly a vessel can be made out: blur, haze or glare lies over the picture."
+    return None
+
+
+_IN_ORDER: Final[tuple[tuple[str, Callable[[Record], str | None]], ...]] = (
+    ("blank", _blank),
+    ("truncated", _filled),
+    ("not_fundus", _not_fundus),
+    ("overexposed", _overexposed),
+    ("dark", _dark),
+    ("too_small", _too_small),
+    ("blurred", _blurred),
+    # Last, as a photo that something else is wrong with may be unlike others for that.
+    ("not_fundus", _unlike),
+)
+
+
+def _grey(record: Record) -> bool:
+    held = record.measures
+    colorless = held.get("chroma", 255.0) < min(GREY_CHROMA, GREY_SHARE * held["brightness"])
+    return colorless and not _not_fundus(record)
+
+
+def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> Iterator[Finding]:
+    """Photos of which much of the field lies beyond the frame; where most of a folder is so, one finding for all."""
+    if len(cut) > HABIT * photos and photos > 3:
+        says = f"{len(cut)} of {photos} photos here show only part of the field of view: they were all cropped so."
+        yield found("cut", list(cut), says, {"folder": folder, "photos": len(cut), "of": photos}, severity="info")
+        return
+    for name, measures in cut.items():
+        sides = [side for side in _SIDES if measures[side] > 0.25]
+        says = f"{measures['seen']:.0%} of the field of view is in the picture; it is cut off {_listed(sides)}."
+        yield found("cut", [name], says, {"seen": measures["seen"], "sides": sides})
+
+
+def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Metadata that may name somebody, photo by photo; where many of a folder have some, one finding for all."""
+    if len(of_files) > MOST_NAMED:
+        counts = dict(Counter(tag for tags in of_files.values() for tag in tags).most_common())
+        says = f"{len(of_files)} files hold {_listed(counts)}; what stands there is not repeated here."
+        yield found(
+            "personal_metadata", list(of_files), says, {"folder": folder, "photos": len(of_files), "tags": counts}
+        )
+        return
+    for name, tags in of_files.items():
+        says = f"The file's metadata hold {_listed(tags)}; what stands there is not repeated here."
+        yield found("personal_metadata", [name], says, {"tags": list(tags)})
+
+
+def _is_cut(measures: Mapping[str, float]) -> bool:
+    if "left" not in measures:
+        return False
+    lopsided = max(abs(measures["left"] - measures["right"]), abs(measures["top"] - measures["bottom"]))
+    return measures["seen"] < SEEN_SHARE or lopsided > CUT_ASYMMETRY
+
+
+def _odd_sizes(folder: str, of_files: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+    counts = Counter(of_files.values())
+    (usual, often), whole = counts.most_common(1)[0], len(of_files)
+    odd = sorted(name for name, size in of_files.items() if counts[size] < RARE_SHARE * whole)
+    if not odd or often < 0.8 * whole:
+        return
+    says = f"{often} of {whole} photos are {usual[0]} x {usual[1]} px, {len(odd)} are of other sizes."
+    sizes = {f"{width} x {height}": counts[width, height] for width, height in sorted({of_files[name] for name in odd})}
+    evidence = {"folder": folder, "usual_px": list(usual), "photos": often, "odd_sizes": sizes}
+    yield found("mixed_sizes", odd, says, evidence)
+
+
+def _evidence(record: Record) -> dict[str, Any]:
+    kept = ("brightness", "spread", "dark", "full", "washed", "sharpness", "sharp_lines", "vessels", "diameter_px")
+    return {key: round(record.measures[key], 3) for key in kept if key in record.measures}
+
+
+def _sentence(says: str) -> str:
+    return f"{says[:1].upper()}{says[1:].rstrip('.')}."
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words) or "around"

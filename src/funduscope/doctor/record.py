@@ -1,0 +1,126 @@
+"""One look at one photo: everything that the doctor keeps of it, so that no file is opened twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+
+from funduscope.doctor.burned_in_text import letters_in
+from funduscope.doctor.metadata import naming_tags
+from funduscope.duplicates.descriptor import sketch
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.file_headers import Header, read_header
+from funduscope.imaging.framing import Frame, frame
+from funduscope.imaging.photo import LIMITS, Photo
+from funduscope.imaging.vessels import SIDE_PX
+from funduscope.quality.fundus import looked_at
+from funduscope.quality.image_measures import small_frame
+
+THUMBNAIL_PX: Final = 224
+_THUMBNAIL_QUALITY: Final = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of one photo's file; sizes in pixels, upright.
+
+    path: relative to the data set, forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and pixels.
+    kind: JPEG, PNG, TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of `errors.CODES`
+    with its sentence where the photo cannot be used. eye: the field of view, x, y, radius. measures: of
+    `fundus.looked_at`, empty where there is an error. letters: in the longest row around the field alone, and anywhere.
+    metadata: names of tags that may name a person or a place.
+    """
+
+    path: str
+    bytes: int = 0
+    sha256: str = ""
+    pixels_sha256: str = ""
+    kind: str = ""
+    width: int = 0
+    height: int = 0
+    orientation: int = 1
+    error: str | None = None
+    error_says: str | None = None
+    eye: tuple[float, float, float] | None = None
+    measures: dict[str, float] = field(default_factory=dict)
+    letters: tuple[int, int] = (0, 0)
+    metadata: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Record:
+        values: dict[str, Any] = json.loads(text)
+        for name in ("eye", "letters", "metadata"):
+            values[name] = tuple(values[name]) if values[name] is not None else None
+        return Record(**values)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Look:
+    """A record, and two blobs: a thumbnail (JPEG) and a `Sketch`; None where the photo cannot be opened."""
+
+    record: Record
+    thumbnail: bytes | None = None
+    sketch: bytes | None = None
+
+
+def look(path: Path, name: str) -> Look:
+    """Opens a photo (damaged, hostile or none at all) and keeps what the doctor needs. Raises nothing for a bad one."""
+    data = _read(path)
+    record = Record(name, len(data), hashlib.sha256(data).hexdigest() if data else "")
+    try:
+        header = read_header(data) if data else None
+        if header is not None:
+            record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
+        photo = Photo.open(data if data or path.is_file() else path)
+    except PhotoError as error:
+        return Look(replace(record, error=error.code, error_says=error.says))
+    framed = frame(photo, SIDE_PX)
+    return Look(_seen(record, photo.pixels, framed), _thumbnail(photo.pixels), sketch(framed).to_bytes())
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; none where it is no regular file, cannot be read or is larger than any photo may be."""
+    try:
+        if not path.is_file() or path.stat().st_size > LIMITS.max_bytes:
+            return b""
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return b""
+
+
+def _size(header: Header) -> dict[str, int]:
+    lying = header.orientation >= 5
+    width, height = (header.height, header.width) if lying else (header.width, header.height)
+    return {"width": width, "height": height, "orientation": header.orientation}
+
+
+def _seen(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    eye = framed.eye
+    measures = looked_at(pixels, small_frame(framed, pixels))
+    return replace(
+        record,
+        pixels_sha256=digest.hexdigest(),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        eye=None if eye is None else (round(eye.x_px, 1), round(eye.y_px, 1), round(eye.radius_px, 1)),
+        measures={key: round(value, 4) for key, value in measures.items()},
+        letters=letters_in(pixels, eye),
+    )
+
+
+def _thumbnail(pixels: np.ndarray) -> bytes:
+    scale = THUMBNAIL_PX / max(pixels.shape[:2])
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    small = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _THUMBNAIL_QUALITY])[1].tobytes()

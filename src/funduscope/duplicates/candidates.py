@@ -1,0 +1,228 @@
+"""Which photos of many might show one eye, so that few pairs need a look.
+
+Each keypoint of a photo asks for those of all others that are nearest to it, within its own visual word and the next
+(an inverted file, as in Sivic and Zisserman, ICCV 2003), and votes for their photos by how much nearer they are than
+the sixth: a keypoint that is found everywhere so has no say. One short vector a photo is no match for that: a copy of
+a quarter of the size and hard compressed is, as a whole, most like other such copies. The words are learned from the
+photos at hand. Photos are compared by blocks, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from funduscope.duplicates.descriptor import Sketch
+from funduscope.duplicates.keypoints import Keypoints
+
+NEAREST: Final = 10
+"""How many others of a block each photo is paired with: those that its keypoints voted for most."""
+
+BLOCK: Final = 2000
+"""So many photos at once are compared with as many others: 60 MB a block."""
+
+ASKING: Final = 500
+"""So many photos of a block ask at once."""
+
+SAMPLE: Final = 1500
+"""So many photos at most, spread over all, teach the words."""
+
+WORDS: Final = 256
+DIRECTIONS: Final = 64
+"""A descriptor's principal components that are kept."""
+
+FINE: Final = 200
+"""Reduced descriptors are held to 1/200."""
+
+VOTES: Final = 5
+"""So many nearest keypoints get a vote."""
+
+FEWEST_KEYPOINTS: Final = 8
+"""A photo with fewer cannot be proved to be another's twin."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two photos by key that might show one eye, the second mirrored or not."""
+
+    first: str
+    second: str
+    mirrored: bool
+
+
+def candidates(sketches: Mapping[str, Sketch], nearest: int = NEAREST) -> Iterator[list[Candidate]]:
+    """The pairs that are worth registering, sorted, in as many lists as there are pairs of blocks (at least one).
+
+    nearest: how many others of a block each photo is paired with; every pair, where there are no more photos. A pair
+    comes once, and once more where a mirror is worth trying.
+    """
+    keys = [key for key in sorted(sketches) if len(sketches[key].places) >= FEWEST_KEYPOINTS]
+    if len(keys) <= nearest:
+        few = [(one, other) for place, one in enumerate(keys) for other in keys[place + 1 :]]
+        yield [Candidate(*pair, flag) for flag in (False, True) for pair in few]
+        return
+    words = _learned(sketches, keys)
+    starts = range(0, len(keys), BLOCK)
+    for at in starts:
+        here = _Block.of(sketches, keys[at : at + BLOCK], words)
+        for other in starts[at // BLOCK :]:
+            there = here if other == at else _Block.of(sketches, keys[other : other + BLOCK], words)
+            yield _between(here, there, nearest)
+
+
+def steps(photos: int) -> int:
+    """How many lists `candidates` gives for so many photos."""
+    blocks = max(1, -(-photos // BLOCK))
+    return blocks * (blocks + 1) // 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Words:
+    """The descriptors' mean and main directions, and the words, of length 1: (WORDS, DIRECTIONS) float32."""
+
+    mean: np.ndarray
+    directions: np.ndarray
+    words: np.ndarray
+
+    def reduced(self, keypoints: Keypoints) -> np.ndarray:
+        """(N, DIRECTIONS) int8: of length 1, in 1/FINE."""
+        points = (keypoints.directions() - self.mean) @ self.directions
+        points *= FINE / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
+        return np.rint(points).clip(-127, 127).astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Keypoints of a block: reduced (N, DIRECTIONS) int8 in 1/FINE; whose they are (N,); their nearest words (N, 2)."""
+
+    reduced: np.ndarray
+    owner: np.ndarray
+    word: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some photos, as they are and in a mirror."""
+
+    keys: list[str]
+    upright: _Points
+    mirrored: _Points
+
+    @staticmethod
+    def of(sketches: Mapping[str, Sketch], keys: list[str], words: _Words) -> _Block:
+        held: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        for key in keys:
+            keypoints = sketches[key].keypoints()
+            for points, each in zip(held, (keypoints, keypoints.mirrored()), strict=True):
+                points.append(words.reduced(each))
+        owner = np.repeat(np.arange(len(keys)), [len(points) for points in held[0]])
+        upright, mirrored = (np.concatenate(points) for points in held)
+        return _Block(
+            keys,
+            _Points(upright, owner, _two_nearest(upright, words.words)),
+            _Points(mirrored, owner, _two_nearest(mirrored, words.words)),
+        )
+
+
+def _between(here: _Block, there: _Block, nearest: int) -> list[Candidate]:
+    """The pairs of a photo of one block and one of the other, which may be the same block."""
+    same = here is there
+    found: set[tuple[str, str, bool]] = set()
+    for flag, ours, theirs in ((False, here.upright, there.upright), (True, here.mirrored, there.mirrored)):
+        pairs = [(here.keys[i], there.keys[j]) for i, j in _voted(ours, there.upright, same, nearest)]
+        if not same:
+            pairs += [(there.keys[i], here.keys[j]) for i, j in _voted(theirs, here.upright, same, nearest)]
+        found.update((min(pair), max(pair), flag) for pair in pairs)
+    return [Candidate(*pair) for pair in sorted(found)]
+
+
+def _voted(asking: _Points, asked: _Points, same: bool, nearest: int) -> Iterator[tuple[int, int]]:
+    """Each asking photo with the photos that its keypoints voted for most; a few hundred photos at a time."""
+    count, photos = int(asking.owner[-1]) + 1, int(asked.owner[-1]) + 1
+    for start in range(0, count, ASKING):
+        rows = slice(*np.searchsorted(asking.owner, (start, start + ASKING)))
+        some = _Points(asking.reduced[rows], asking.owner[rows], asking.word[rows])
+        distance, photo = _nearest_points(some, asked, same)
+        weight = np.maximum(distance[:, VOTES:] - distance[:, :VOTES], 0)  # how much nearer than the sixth
+        place = (some.owner[:, None] - start) * photos + photo[:, :VOTES]
+        votes = np.bincount(place.ravel(), weight.ravel(), ASKING * photos).reshape(ASKING, photos)
+        for i, j in zip(*np.nonzero(_largest(votes, min(nearest, photos))), strict=True):
+            yield start + int(i), int(j)
+
+
+def _largest(votes: np.ndarray, most: int) -> np.ndarray:
+    """Where each row (N, M) has its largest values, at most so many and none of 0: (N, M) bool."""
+    least = np.partition(votes, -most, axis=1)[:, -most][:, None]
+    return (votes >= least) & (votes > 0)
+
+
+def _nearest_points(asking: _Points, asked: _Points, same: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For each asking keypoint its nearest of other photos: distances (N, VOTES + 1), ascending, and whose they are."""
+    order = np.argsort(asked.word[:, 0], kind="stable")
+    bounds = np.searchsorted(asked.word[order, 0], np.arange(WORDS + 1))
+    width = VOTES + 1
+    alike = np.full((len(asking.owner), 2 * width), -1, np.float32)
+    whose = np.zeros((len(asking.owner), 2 * width), np.int32)
+    for probe in (0, 1):
+        to = slice(probe * width, (probe + 1) * width)
+        for word in range(WORDS):
+            rows, columns = np.flatnonzero(asking.word[:, probe] == word), order[bounds[word] : bounds[word + 1]]
+            if len(rows) and len(columns):
+                alike[rows, to], whose[rows, to] = _best(asking, asked, rows, columns, same)
+    best = np.argsort(-alike, axis=1, kind="stable")[:, :width]
+    alike, whose = np.take_along_axis(alike, best, 1), np.take_along_axis(whose, best, 1)
+    return np.sqrt(np.maximum(2 - 2 * alike, 0)), whose
+
+
+def _best(
+    asking: _Points, asked: _Points, rows: np.ndarray, columns: np.ndarray, same: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of some asking and asked keypoints: the VOTES + 1 largest products of each, and whose they are."""
+    products = asking.reduced[rows].astype(np.float32) @ (asked.reduced[columns].astype(np.float32).T / FINE**2)
+    owner = asked.owner[columns]
+    if same:
+        products[asking.owner[rows, None] == owner] = -1
+    alike = np.empty((len(rows), VOTES + 1), np.float32)
+    whose = np.empty((len(rows), VOTES + 1), np.int32)
+    line = np.arange(len(rows))
+    for k in range(VOTES + 1):  # a few times the largest: sorting all would take longer
+        best = products.argmax(axis=1)
+        alike[:, k], whose[:, k] = products[line, best], owner[best]
+        products[line, best] = -1
+    return alike, whose
+
+
+def _learned(sketches: Mapping[str, Sketch], keys: Sequence[str]) -> _Words:
+    """The words, from some of the photos; the same for the same photos."""
+    some = keys[:: -(-len(keys) // SAMPLE)]
+    each = max(1, 60_000 // len(some))
+    held = [sketches[key].keypoints().directions() for key in some]
+    sample = np.concatenate([rows[:: -(-len(rows) // each)] for rows in held])
+    mean = sample.mean(axis=0)
+    away = sample - mean
+    directions = np.linalg.eigh(away.T @ away)[1][:, ::-1][:, :DIRECTIONS]
+    points = away @ directions
+    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
+    words = points[np.random.default_rng(0).choice(len(points), WORDS, replace=len(points) < WORDS)].copy()
+    for _ in range(8):  # k-means on the sphere
+        nearest = (points @ words.T).argmax(axis=1)
+        for word in np.unique(nearest):
+            words[word] = points[nearest == word].mean(axis=0)
+        words /= np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-6)
+    return _Words(mean, directions, words)
+
+
+def _two_nearest(points: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """The two words nearest to each point: (N, 2) int16, the nearest first."""
+    found = np.empty((len(points), 2), np.int16)
+    for start in range(0, len(points), 20_000):
+        alike = points[start : start + 20_000].astype(np.float32) @ words.T
+        line = np.arange(len(alike))
+        for place in (0, 1):
+            best = alike.argmax(axis=1)
+            found[start : start + len(alike), place] = best
+            alike[line, best] = -2
+    return found

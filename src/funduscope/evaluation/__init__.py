@@ -1,0 +1,1 @@
+"""A model on labelled photos: scores by the protocol, their plots, parity of two forms, cost."""

@@ -1,0 +1,325 @@
+"""What an answer costs: parameters, multiply-adds, and the time and memory of a whole `funduscope predict`.
+
+Multiply-adds are counted by torch's own counter while the network does what `predict` has it do: convolutions, matrix
+products and attention, a multiplication with its addition counting as one. Normalization, resizing and what else goes
+element by element is not counted, as is the custom. With experts the count depends on the photo: it is then a mean over
+photos, and the count with every expert computed stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from torch.utils.flop_counter import FlopCounterMode
+
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import ModelError, Outputs, TorchRuntime
+from funduscope.network.network import Network, build
+from funduscope.network.routing import Dispatch
+from funduscope.recipe import Recipe
+from funduscope.testing.drawn_eyes import draw_eye
+from funduscope.vocabulary import GRADES
+
+PUBLISHED_PX: Final = (712, 1072)
+"""(H, W) at which S3's authors state the multiply-adds of their `moe_deeplab`."""
+
+MULTIPLE: Final = 32
+"""Networks of this package take heights and widths that this divides."""
+
+DEMO_PHOTO: Final = ("demo", "hrf_07_dr.jpg")
+DRAWN_PX: Final = 1440
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds: the mean over what was counted. Without experts total equals dense.
+
+    total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the experts'
+    own part of each. kept: share of the experts that were computed; 1 where there are none. in_proportion: what the
+    experts' part would be if every router's fell as the number of those that it chose; experts of a grade and of a
+    structure differ in size, so `kept` alone does not say it.
+    """
+
+    total: float
+    dense: float
+    experts: float = 0.0
+    dense_experts: float = 0.0
+    kept: float = 1.0
+    in_proportion: float = 0.0
+
+    def times(self, ratio: float) -> Work:
+        """The same for `ratio` times the pixels."""
+        scaled = {name: value * ratio for name, value in asdict(self).items() if name != "kept"}
+        return Work(**scaled, kept=self.kept)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """One look at an image of a size that somebody stated, (H, W).
+
+    counted_px: the nearest size that the network takes, where `counted` was counted. scaled: that times the ratio of
+    the two areas, an estimate for asked_px itself; a network's work grows with the area but for its pooled heads.
+    """
+
+    asked_px: tuple[int, int]
+    counted_px: tuple[int, int]
+    counted: Work
+    scaled: Work
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: of the whole network. photo: the work on one photo, all of its views. views_px: the views' sides.
+
+    photos: how many the counts are means over; drawn: whether they were drawn eyes for want of others.
+    """
+
+    parameters: int
+    photo: Work
+    views_px: tuple[int, ...]
+    stated: tuple[Stated, ...]
+    photos: int
+    drawn: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A whole `funduscope predict --json PHOTO` from nothing, beside a process that only loads libraries and decodes.
+
+    Medians over `runs` fresh processes each, taken in turn after one that does not count. Seconds differ by machine
+    and day; `times_baseline` is what is compared. peak_mb: largest resident memory in 10**6 bytes; nan where the
+    system does not say. machine: its class.
+    """
+
+    wall_s: float
+    peak_mb: float
+    baseline_s: float
+    baseline_mb: float
+    runs: int
+    photo: str
+    machine: str
+
+    @property
+    def times_baseline(self) -> float:
+        """How many times as long as the baseline it takes."""
+        return self.wall_s / self.baseline_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; nan as None."""
+        return {name: None if value != value else value for name, value in asdict(self).items()} | {
+            "times_baseline": self.times_baseline
+        }
+
+
+def measure(
+    network: Network,
+    recipe: Recipe,
+    photos: Sequence[Photo | np.ndarray] = (),
+    sizes: Sequence[tuple[int, int]] = (),
+) -> Cost:
+    """The cost of a network, in eval mode whatever mode it is in.
+
+    photos: with experts, what the counts are means over, (H, W, 3) uint8 RGB each; without any, a drawn eye of every
+    grade. Without experts no count depends on the photo, and one look is enough. sizes: (H, W) to count at besides.
+    """
+    routed = any(isinstance(module, Dispatch) for module in network.modules())
+    side = recipe.views.close_px
+    drawn = routed and not photos
+    if drawn:
+        photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
+    images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
+    card, both = Card.of(recipe), (network, build(_all_kept(recipe)) if routed else network)
+    with _resting(both[0]), _resting(both[1]):
+        work, looks = _work(both, card, images, lambda runtime, image: Predictor(runtime).look(image))
+        stated = tuple(_stated(both, card, images, size) for size in sizes)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Cost(parameters, work, tuple(looks), stated, len(images) if routed else 0, drawn)
+
+
+Both = tuple[Network, Network]
+"""The network itself, and one with every expert kept: its work is the same for every photo."""
+
+
+class _Counting:
+    """A `Runtime` that counts what its network multiplies, each router's experts apart, and how many were computed."""
+
+    def __init__(self, network: Network, card: Card) -> None:
+        self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
+        self.dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
+        self.total = 0
+        self.in_experts, self.computed, self.asked = ([0] * len(self.dispatches) for _ in range(3))
+        self.sides: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        self.sides.append(images.shape[2])
+        with FlopCounterMode(display=False) as counter, self._watched(lambda: counter.get_total_flops() // 2):
+            outputs = self.runtime(images)
+        self.total += counter.get_total_flops() // 2
+        return outputs
+
+    @contextmanager
+    def _watched(self, so_far: Callable[[], int]) -> Iterator[None]:
+        """Adds up what is counted between an expert's start and its end, each router's apart."""
+        hooks: list[Any] = []
+
+        def watch(place: int, dispatch: Dispatch) -> None:
+            def ask(*_: Any) -> None:
+                self.asked[place] += len(dispatch.experts)
+
+            def start(*_: Any) -> None:
+                self.in_experts[place] -= so_far()
+
+            def end(*_: Any) -> None:
+                self.in_experts[place] += so_far()
+                self.computed[place] += 1
+
+            hooks.append(dispatch.register_forward_pre_hook(ask))
+            for expert in dispatch.experts:
+                hooks.extend([expert.register_forward_pre_hook(start), expert.register_forward_hook(end)])
+
+        for place, dispatch in enumerate(self.dispatches):
+            watch(place, dispatch)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _work(
+    both: Both, card: Card, images: Sequence[np.ndarray], look: Callable[[_Counting, np.ndarray], Any]
+) -> tuple[Work, list[int]]:
+    """The mean over the images, and how wide the views are that one of them becomes."""
+    own, dense = (_Counting(network, card) for network in both)
+    for image in images:
+        look(own, image)
+    look(dense, images[0])
+    count = len(images)
+    kept = sum(own.computed) / sum(own.asked) if any(own.asked) else 1.0
+    routers = zip(dense.in_experts, own.computed, own.asked, strict=True)
+    in_proportion = sum(every * chosen / asked for every, chosen, asked in routers if asked)
+    experts = sum(own.in_experts) / count
+    work = Work(own.total / count, dense.total, experts, sum(dense.in_experts), kept, in_proportion)
+    return work, list(dict.fromkeys(dense.sides))  # a mirrored view and bands of one count once
+
+
+def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
+    """The images stretched to the nearest size that the network takes, each seen once."""
+    height, width = (nearest(side) for side in asked_px)
+    shown = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    work, _ = _work(both, card, shown, lambda runtime, image: runtime(image[None]))
+    return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
+
+
+def nearest(side_px: int) -> int:
+    """The nearest side that a network takes; of two as near, the larger."""
+    return max(MULTIPLE, (side_px + MULTIPLE // 2) // MULTIPLE * MULTIPLE)
+
+
+def _all_kept(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
+
+
+@contextmanager
+def _resting(network: Network) -> Iterator[None]:
+    """The network in eval mode, and afterwards each of its parts as it was."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+# ---- whole processes ----
+
+# Its own process, because a child's peak begins at that of the process that started it, and this one may hold a model.
+_WATCH: Final = """
+import json, subprocess, sys, time
+start = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+wall = time.perf_counter() - start
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+except ImportError:
+    peak = float("nan")
+print(json.dumps([done.returncode, wall, peak, done.stderr.decode(errors="replace")[-2000:]]))
+"""
+_BASELINE: Final = """
+import sys, numpy, cv2, onnxruntime, simplejpeg
+with open(sys.argv[1], "rb") as file:
+    data = file.read()
+assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
+"""
+_PREDICT: Final = "import sys; from funduscope.cli.main import main; sys.exit(main())"
+
+
+def measure_prediction(model: Path | None = None, photo: Path | None = None, runs: int = 5) -> Prediction:
+    """Times whole processes that predict one photo, as `measure_predictions` does."""
+    return measure_predictions([model], photo, runs)[0]
+
+
+def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:
+    """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute meets all.
+
+    models: what `predict --model` takes, None for the shipped one. Compare ONNX with ONNX: a run folder that holds only
+    a checkpoint has to load torch first. photo: a JPEG; None is the packaged photo of `funduscope demo`. Raises
+    `ModelError` where a process fails, with what it said.
+    """
+    with resources.as_file(resources.files("funduscope").joinpath(*DEMO_PHOTO)) as packaged:
+        path = photo or packaged
+        chosen = [[] if model is None else ["--model", str(model)] for model in models]
+        commands = [[sys.executable, "-c", _PREDICT, "predict", "--json", str(path), *which] for which in chosen]
+        commands.append([sys.executable, "-c", _BASELINE, str(path)])
+        taken = [[watched(command) for command in commands] for _ in range(runs + 1)][1:]
+    *wholes, base = zip(*taken, strict=True)
+    baseline_s, baseline_mb = _medians(base)
+    return [Prediction(*_medians(whole), baseline_s, baseline_mb, runs, path.name, machine()) for whole in wholes]
+
+
+def watched(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and largest resident memory (10**6 bytes; nan where unknown) of one process. Raises `ModelError`."""
+    said = subprocess.run([sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=True)
+    code, wall, peak, complaint = json.loads(said.stdout)
+    if code != 0:
+        raise ModelError("E_MODEL", f"The process to be timed ended with {code}: {complaint.strip() or 'no word'}")
+    return wall, peak
+
+
+def _medians(taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return statistics.median(wall for wall, _ in taken), statistics.median(peak for _, peak in taken)
+
+
+def machine() -> str:
+    """The machine's class: processor, cores that may be used, system; nothing that names it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(errors="replace").splitlines() if about.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine() or "unknown processor"

@@ -1,0 +1,305 @@
+"""Scores as pictures: curves, confusions, calibration and distances of each data set, and its best and worst photos.
+
+Needs matplotlib, which only the extra `train` installs. Colors are Okabe and Ito's (2008), and no picture rests on
+color alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from funduscope.data.case import LabelError
+from funduscope.evaluation.evaluate import MARKS_PX, shrunk
+from funduscope.evaluation.scores import PhotoScore, Scores
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.metrics.grading import furthest_grade
+from funduscope.metrics.landmark_distance import DISC_DIAMETER_PX
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES: Final[dict[str, tuple[str, str]]] = {
+    "MA": ("#d55e00", "-"),
+    "HE": ("#009e73", "--"),
+    "EX": ("#e69f00", "-."),
+    "SE": ("#0072b2", ":"),
+    "OD": ("#cc79a7", (0, (6, 1, 1, 1, 1, 1))),  # pyright: ignore[reportAssignmentType]
+    EITHER_EXUDATE: ("#000000", "-"),
+}
+RIGHT, MISSED, FALSE = (86, 180, 233), (255, 255, 255), (0, 0, 0)
+"""RGB of what was found rightly, missed, and found falsely: apart in lightness too."""
+
+LEGEND: Final = "above the truth (white: missed), below what was predicted (black: false); blue: both"
+
+COLUMNS: Final = 4
+GAP_PX: Final = 8
+"""Between the two pictures of one photo."""
+
+_GREY, _BLUE, _VERMILION = "#777777", "#0072b2", "#d55e00"
+
+
+def draw_all(scores: Scores, folder: Path) -> list[Path]:
+    """Draws everything that the scores hold into `folder` as PNG and returns the files.
+
+    The contact sheets show the photos themselves: mind their licences before passing them on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[Path] = []
+    for dataset, details in scores.details.items():
+        states = details["states"]
+        for name, draw in (
+            ("precision_recall", _precision_recall),
+            ("confusion", _confusions),
+            ("reliability", _reliability),
+            ("distances", _distances),
+        ):
+            figure = draw(dataset, scores, states)
+            if figure is not None:
+                drawn.append(_save(figure, folder / f"{_plain(dataset)}_{name}.png"))
+        photos = [photo for photo in scores.photos if photo.case.dataset == dataset]
+        if any("gates" in photo.row for photo in photos):
+            drawn.append(_save(_experts(dataset, photos), folder / f"{_plain(dataset)}_experts.png"))
+        for what, title, code, (best, worst) in _rankings(photos):
+            sheet = _sheet(f"{dataset}: {title}", best, worst, code)
+            drawn.append(_save(sheet, folder / f"{_plain(dataset)}_photos_{_plain(what)}.png"))
+    return drawn
+
+
+def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
+    codes = [code for code in (*CODES, EITHER_EXUDATE) if states.get(f"{code} pixels", {}).get("positives")]
+    if not codes:
+        return None
+    figure, (axes,) = _figure(1, 5.6, 5.0)
+    for code in codes:
+        curve = states[f"{code} pixels"]["curve"]
+        color, style = LINES[code]
+        value = scores.value(dataset, f"{code} pixels", "AUPR")
+        prevalence = 100 * scores.value(dataset, f"{code} pixels", "prevalence")
+        name = code.replace("|", " or ")
+        label = f"{name}: area {value:.2f} (prevalence {prevalence:.2g} %)"
+        axes.plot(curve["recall"], curve["precision"], color=color, linestyle=style, linewidth=2, label=label)
+    photos = max(states[f"{code} pixels"]["photos"] for code in codes)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{dataset}: pixels at 33 thresholds, up to {photos} photos")
+    axes.set(xlabel="recall (share of true pixels found)", ylabel="precision (share of found pixels that are true)")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=1)
+    return figure
+
+
+def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
+    names = [name for name in ("DR", "DME") if name in states]
+    if not names:
+        return None
+    figure, panels = _figure(len(names), 4.8, 4.9)
+    for name, axes in zip(names, panels, strict=True):
+        counts = np.array(states[name]["confusion"])
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if share[row, column] > 0.55 else "black"
+            text = f"{count}\n{100 * share[row, column]:.0f} %" if count else "0"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=10)
+        what = "grade" if name == "DR" else "risk"
+        ticks = range(len(counts))
+        axes.set(xticks=ticks, yticks=ticks, xlabel=f"predicted {what}", ylabel=f"true {what}")
+        axes.grid(False)
+        kappa, accuracy = scores.value(dataset, name, "kappa"), scores.value(dataset, name, "accuracy")
+        refused = states[name]["refused"]
+        refused = f"\n{refused} refused, counted as the furthest {what}" if refused else ""
+        axes.set_title(f"{dataset}: {name}, {counts.sum()} photos\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}")
+    return figure
+
+
+def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
+    names = [name for name in ("DR", "DME") if f"{name} calibration" in states]
+    if not names:
+        return None
+    figure, panels = _figure(len(names), 4.8, 4.9)
+    for name, axes in zip(names, panels, strict=True):
+        bins = [one for one in states[f"{name} calibration"]["bins"] if one["count"]]
+        counts = np.array([one["count"] for one in bins])
+        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="as sure as right")
+        sure, right = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
+        sizes = 20 + 300 * counts / max(1, counts.sum())
+        axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="a bin (larger: more photos)")
+        ece = scores.value(dataset, f"{name} calibration", "ECE")
+        bias = states[f"{name} probabilities"]["ECE of a calibrated model"]
+        beside = "" if bias is None else f" ({bias:.3f} if calibrated)"
+        axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean highest probability", ylabel="share of photos right")
+        axes.set_aspect("equal")
+        axes.set_title(f"{dataset}: {name}, {counts.sum():.0f} photos\nECE {ece:.3f}{beside}")
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return figure
+
+
+def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
+    names = [name for name in ("disc center", "fovea") if states.get(name, {}).get("distances px")]
+    if not names:
+        return None
+    figure, panels = _figure(len(names), 5.2, 4.1)
+    for name, axes in zip(names, panels, strict=True):
+        distances = np.array(states[name]["distances px"])
+        far = DISC_DIAMETER_PX * 1.1
+        bins = np.linspace(0, far, 34).tolist()
+        axes.hist(np.minimum(distances, far - 1), bins=bins, color="#56b4e9", edgecolor="white")
+        mean, median = float(distances.mean()), float(np.median(distances))
+        axes.axvline(mean, color=_VERMILION, linewidth=2, label=f"mean {mean:.0f} px")
+        axes.axvline(median, color="black", linewidth=2, linestyle="--", label=f"median {median:.0f} px")
+        axes.set(xlim=(0, far), xlabel="distance, px of a 4288-wide photo (last bar: all beyond)", ylabel="photos")
+        above = axes.secondary_xaxis("top", functions=(_in_dd, _in_px))
+        above.set_xlabel("disc diameters", fontsize=9)
+        missed = f", {states[name]['missed']} not found" if states[name]["missed"] else ""
+        axes.set_title(f"{dataset}: {name}, {len(distances)} photos{missed}")
+        axes.legend(loc="upper right", frameon=False, fontsize=9)
+    return figure
+
+
+def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
+    """Photos by expert: a panel a router, a row a photo (by grade, where it is known), a column an expert.
+
+    White: not computed for that photo. Above each column: for which share of the photos it was computed.
+    """
+    routed = [photo for photo in photos if "gates" in photo.row]
+    unknown = len(GRADES)  # below all others
+    routed.sort(key=lambda photo: unknown if photo.row.get("grade") is None else photo.row["grade"])
+    routers = list(routed[0].row["gates"])
+    figure, panels = _figure(len(routers), 1.9, 5.5)
+    for axes, router in zip(panels, routers, strict=True):
+        shares = np.array([photo.row["gates"][router] for photo in routed])
+        axes.imshow(np.where(shares > 0, shares, np.nan), aspect="auto", cmap="viridis_r", vmin=0, vmax=1)
+        taken = (shares > 0).mean(axis=0)
+        names = [f"{index + 1}\n{share:.0%}" for index, share in enumerate(taken)]
+        axes.set_xticks(range(len(taken)), names, fontsize=7)
+        axes.xaxis.tick_top()
+        axes.set_yticks([])
+        axes.grid(False)
+        axes.set_title(router)
+        known = [photo.row.get("grade") for photo in routed]
+        for row in (row for row in range(1, len(known)) if known[row] != known[row - 1]):
+            axes.axhline(row - 0.5, color=_VERMILION, linewidth=0.8)
+    panels[0].set_ylabel(f"{len(routed)} photos, grade 0 at the top; unknown grades last")
+    figure.suptitle(f"{dataset}: the share that each expert has in each photo", fontsize=10)
+    return figure
+
+
+def _in_dd(distance_px: Any) -> Any:
+    return distance_px / DISC_DIAMETER_PX
+
+
+def _in_px(dd: Any) -> Any:
+    return dd * DISC_DIAMETER_PX
+
+
+def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tuple[list[PhotoScore], list[PhotoScore]]]]:
+    """What photos are ranked by: a file's word, a title, the structure to outline, the best and the worst photos."""
+    rankings = []
+    graded = [photo for photo in photos if photo.row.get("grade") is not None]
+    if graded:
+        rankings.append(("grade", "by DR grade", None, _ends(graded, _grade_merit)))
+    for code in (*CODES, EITHER_EXUDATE):
+        key = f"{code} IoU" if code == "OD" else f"{code} Dice"
+        known = [photo for photo in photos if photo.row.get(key) is not None]
+        if known:
+            title = f"by {key.replace('|', ' or ')}; {LEGEND}"
+            rankings.append((code, title, code, _ends(known, lambda photo, key=key: photo.row[key])))
+    return rankings
+
+
+def _ends(photos: list[PhotoScore], merit: Callable[[PhotoScore], Any]) -> tuple[list[PhotoScore], list[PhotoScore]]:
+    """The best, from the best on, and the worst, from the worst on; no photo is among both."""
+    ranked = sorted(photos, key=lambda photo: (merit(photo), photo.case.key), reverse=True)
+    count = min(COLUMNS, (len(ranked) + 1) // 2)
+    return ranked[:count], ranked[count:][::-1][:COLUMNS]
+
+
+def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
+    """The fewer grades off the better; then by how sure it was of the truth."""
+    truth, said, probs = photo.row["grade"], photo.row["predicted_grade"], photo.row["grade_probs"]
+    if said is None:
+        return -abs(truth - furthest_grade(truth, len(GRADES))), 0.0
+    return -abs(truth - said), probs[truth] if probs else 0.0
+
+
+def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: str | None) -> Figure:
+    rows = [("best", best), ("worst", worst)] if worst else [("best", best)]
+    columns = max(2, len(best))  # one photo is narrower than the title
+    tall = 2.75 if code is None else 5.05  # with one picture a photo, or two
+    figure, panels = _figure(columns, 3.4, tall * len(rows) + 0.4, rows=len(rows))
+    for axes in panels:
+        axes.set_axis_off()
+    for row, (name, photos) in enumerate(rows):
+        for column, photo in enumerate(photos):
+            axes = panels[row * columns + column]
+            axes.imshow(_tile(photo, code))
+            axes.set_title(f"{name} {column + 1}: {photo.case.name[:28]}\n{_caption(photo, code)}", fontsize=9)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _caption(photo: PhotoScore, code: str | None) -> str:
+    row = photo.row
+    if code is None:
+        said = "refused" if row["predicted_grade"] is None else f"predicted {row['predicted_grade']}"
+        sure = f" (p of true {row['grade_probs'][row['grade']]:.2f})" if row["grade_probs"] else ""
+        return f"true {row['grade']}, {said}{sure}"
+    key = "IoU" if code == "OD" else "Dice"
+    return f"{key} {row[f'{code} {key}']:.2f}" + (", refused" if photo.refused else "")
+
+
+def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
+    """The photo, small; of a structure twice, the truth above what was predicted; grey where it cannot be opened.
+
+    What was missed is marked above alone and what is false below alone, so that each place is unmarked in the other.
+    """
+    try:
+        pixels = Photo.open(photo.case.path).pixels
+    except PhotoError:
+        return np.full((MARKS_PX * 2 // 3, MARKS_PX, 3), 128, np.uint8)
+    height, width = pixels.shape[:2]
+    shrink = min(1.0, MARKS_PX / width)
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    tile = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if code is None:
+        return tile
+    try:
+        true = shrunk(photo.case.labels.masks[code].load(height, width))
+    except LabelError:
+        true = np.zeros(size[::-1], bool)
+    found = photo.marks.get(code, np.zeros_like(true))
+    truth, said = tile.copy(), tile.copy()
+    if found.shape == true.shape == tile.shape[:2]:
+        truth[true & found], truth[true & ~found] = RIGHT, MISSED
+        said[true & found], said[found & ~true] = RIGHT, FALSE
+    return np.vstack([truth, np.full((GAP_PX, size[0], 3), 255, np.uint8), said])
+
+
+def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of panels `width` inches wide each, `height` inches in all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#e0e0e0", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.title.set_fontsize(10)
+    return figure, panels
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    # No date or version of the drawing library inside: the same scores give the same file.
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return path
+
+
+def _plain(name: str) -> str:
+    """A name for a file: letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")

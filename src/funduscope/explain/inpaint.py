@@ -1,0 +1,218 @@
+"""Lesions filled in from their surroundings: the same photo as it might look without them.
+
+Two parts, as in retouching. The ground is the harmonic membrane over the hole: the smoothest surface that meets what
+lies around it (Perez et al., "Poisson Image Editing", SIGGRAPH 2003, with a guidance of zero). The grain on it is taken
+from a place nearby where nothing is: what a blur takes away there is put onto the ground, so that the place is no
+smoother than its neighborhood. cv2.inpaint, which does the former alone, leaves patches without grain that are seen
+at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from funduscope.imaging.framing import Home
+
+MARGIN_FRAC: Final = 0.004
+"""A hole is this much of the frame's side wider than its mask: outlines are drawn tight, and edges are blurred."""
+
+GRAIN_FRAC: Final = 0.002
+"""What is finer than this much of the frame's side is grain (its Gaussian's sigma)."""
+
+TILE_PX: Final = 40
+"""The grain of a large hole comes from several places, one for each square of so many frame pixels."""
+
+_SHIFTS: Final = tuple((np.cos(turn), np.sin(turn)) for turn in np.arange(16) * np.pi / 8)
+
+
+class _Box(NamedTuple):
+    """A rectangle in frame pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def of(self, plane: np.ndarray) -> np.ndarray:
+        """What of a plane lies in it."""
+        return plane[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+Places = list[tuple[_Box, tuple[int, int]]]
+"""Parts of a hole, and how far away (x, y in frame pixels) the grain of each is taken from."""
+
+
+def fill(pixels: np.ndarray, mask: np.ndarray, home: Home, avoid: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 with the mask's places filled in; all others stay as they are, to the bit.
+
+    mask, avoid: (H, W) bool. avoid: nothing is taken from there, nor from the mask, nor from outside the eye.
+    """
+    small = home.image_in(pixels)
+    hole = _dilated(home.area_in(mask) > 0, margin_px(home))
+    barred = hole | ~_field(small)
+    if avoid is not None:
+        barred |= _dilated(home.area_in(avoid) > 0, margin_px(home))
+    result = pixels.copy()
+    if not hole.any() or barred.all():
+        return result
+    ground = _membrane(small.astype(np.float32), hole, ~barred)
+    # How deep inside the hole a pixel lies; the outer half of the margin is where the new meets the old.
+    depth = cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    share = np.clip(depth / (margin_px(home) / 2), 0, 1)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8), connectivity=8)
+    for one in range(1, count):
+        box, own = _Box(*(int(value) for value in stats[one, :4])), labels == one
+        _smooth(ground, own, box)
+        _put(result, pixels, home, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
+    return result
+
+
+def margin_px(home: Home) -> int:
+    """How much wider than its mask a hole is, in frame pixels."""
+    return max(2, round(home.side_px * MARGIN_FRAC))
+
+
+def _dilated(mask: np.ndarray, by: int) -> np.ndarray:
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
+    return cv2.dilate(mask.view(np.uint8), kernel).astype(bool)
+
+
+def _field(small: np.ndarray) -> np.ndarray:
+    """The eye without its edge: the circle that fills the frame, as far as the photo reaches."""
+    side = len(small)
+    yy, xx = np.mgrid[:side, :side] + 0.5 - side / 2
+    lit = cv2.erode((small.max(axis=2) > 10).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    return (np.hypot(xx, yy) < 0.48 * side) & lit
+
+
+def _membrane(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The image with its hole filled, smoothly, from what is known of it: (S, S, 3) float32.
+
+    Coarse to fine, each level from the means of the finer one's known pixels.
+    """
+    weight = known.astype(np.float32)
+    levels = [(image * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 2 and levels[-1][1].min() == 0:
+        sums, weights = levels[-1]
+        size = (-(-sums.shape[1] // 2), -(-sums.shape[0] // 2))
+        coarser = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (sums, weights))
+        levels.append(tuple(np.asarray(plane, np.float32) for plane in coarser))  # pyright: ignore[reportArgumentType]
+    filled = _ratio(*levels[-1])
+    for sums, weights in levels[-2::-1]:
+        coarse = cv2.resize(filled, sums.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        some = weights[..., None] > 0
+        filled = np.where(some, _ratio(sums, weights), coarse)
+    ground = np.where(hole[..., None], filled, image)
+    # What nothing may be taken from (another lesion beside the hole) is bridged too, so that a hole's edge keeps to the
+    # ground there.
+    return np.where((known | hole)[..., None], ground, _around(ground, known | hole))
+
+
+def _smooth(ground: np.ndarray, own: np.ndarray, box: _Box) -> None:
+    """Makes the ground harmonic inside one hole, in place. own: (S, S) bool, that hole alone."""
+    rows = slice(max(0, box.top - 4), box.top + box.height + 4)
+    columns = slice(max(0, box.left - 4), box.left + box.width + 4)
+    crop, inside = ground[rows, columns], own[rows, columns]
+    for _ in range(min(400, 20 + 2 * max(box.width, box.height))):
+        crop[inside] = cv2.blur(crop, (3, 3))[inside]
+
+
+def _ratio(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return sums / np.maximum(weights, 1e-6)[..., None]
+
+
+def _around(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The mean of what is known around each pixel."""
+    weight = known.astype(np.float32)
+    size = (31, 31)
+    return _ratio(cv2.blur(image * weight[..., None], size), cv2.blur(weight, size))
+
+
+def _calm_places(small: np.ndarray, own: np.ndarray, barred: np.ndarray, box: _Box) -> Places:
+    """For each part of a hole the calmest place nearby that is wholly clean; parts without one are left out."""
+    places: Places = []
+    for top in range(box.top, box.top + box.height, TILE_PX):
+        for left in range(box.left, box.left + box.width, TILE_PX):
+            size = min(TILE_PX, box.left + box.width - left), min(TILE_PX, box.top + box.height - top)
+            part = _Box(left, top, *size)
+            shift = _calm_shift(small, own, barred, part) if part.of(own).any() else None
+            if shift is not None:
+                places.append((part, shift))
+    return places
+
+
+def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _Box) -> tuple[int, int] | None:
+    inside = part.of(own)
+    best: tuple[float, tuple[int, int]] | None = None
+    for stretch in (1.1, 1.8, 3.0, 5.0):
+        for across, down in _SHIFTS:
+            shift = round(across * (part.width + 8) * stretch), round(down * (part.height + 8) * stretch)
+            there = part._replace(left=part.left + shift[0], top=part.top + shift[1])
+            if min(there.left, there.top) < 0 or max(there.left + part.width, there.top + part.height) > len(small):
+                continue
+            if (there.of(barred) & inside).any():
+                continue
+            unrest = float(there.of(small[..., 1])[inside].std())
+            if best is None or unrest < best[0]:
+                best = unrest, shift
+    return None if best is None else best[1]
+
+
+def _put(
+    result: np.ndarray,
+    pixels: np.ndarray,
+    home: Home,
+    ground_share: tuple[np.ndarray, np.ndarray],
+    box: _Box,
+    places: Places,
+) -> None:
+    """Fills one hole of the frame in the photo itself. share: (S, S) in 0..1, how much of each pixel becomes new."""
+    scale = home.px_per_frame_px
+    # One frame pixel more on each side, since between pixels the share runs out.
+    x0, y0, x1, y1 = _in_photo(_Box(box.left - 1, box.top - 1, box.width + 2, box.height + 2), home)
+    if x1 <= x0 or y1 <= y0:
+        return
+    way = np.array([
+        [1 / scale, 0, (x0 + 0.5 - home.left_px) / scale - 0.5],
+        [0, 1 / scale, (y0 + 0.5 - home.top_px) / scale - 0.5],
+    ])  # fmt: skip
+    ground, share = (
+        cv2.warpAffine(plane.astype(np.float32), way, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        for plane in ground_share
+    )
+    for part, shift in places:
+        left, top, right, bottom = _in_photo(part, home)
+        grain = _grain(pixels, home, (left, top, right, bottom), shift)
+        if grain is not None:
+            ground[top - y0 : bottom - y0, left - x0 : right - x0] += grain
+    old = result[y0:y1, x0:x1]
+    new = share[..., None] * ground + (1 - share[..., None]) * old
+    result[y0:y1, x0:x1] = np.where(share[..., None] > 0, np.clip(np.rint(new), 0, 255).astype(np.uint8), old)
+
+
+def _in_photo(box: _Box, home: Home) -> tuple[int, int, int, int]:
+    """The pixels of the photo that a box stands for: left, top, right, bottom; boxes that adjoin do so there too."""
+    corners = np.array([[box.left, box.top], [box.left + box.width, box.top + box.height]])
+    (x0, y0), (x1, y1) = np.rint(home.points_home(corners)).astype(int).tolist()
+    return max(x0, 0), max(y0, 0), min(x1, home.width_px), min(y1, home.height_px)
+
+
+def _grain(pixels: np.ndarray, home: Home, box: tuple[int, int, int, int], shift: tuple[int, int]) -> np.ndarray | None:
+    """What a blur takes away from a box of the photo at its shifted place; None where that is not wholly in the photo.
+
+    Clipped where it is stronger than grain is: what is left of a vessel there must not come along.
+    """
+    sigma = max(1.0, GRAIN_FRAC * home.size_px)
+    right, down = (round(value * home.px_per_frame_px) for value in shift)
+    x0, y0, x1, y1 = box[0] + right, box[1] + down, box[2] + right, box[3] + down
+    if min(x0, y0) < 0 or x1 > home.width_px or y1 > home.height_px or x1 <= x0 or y1 <= y0:
+        return None
+    reach = int(3 * sigma) + 1
+    top, left = max(0, y0 - reach), max(0, x0 - reach)
+    patch = pixels[top : y1 + reach, left : x1 + reach].astype(np.float32)
+    fine = (patch - cv2.GaussianBlur(patch, (0, 0), sigma))[y0 - top : y1 - top, x0 - left : x1 - left]
+    most = 3.5 * 1.4826 * np.median(np.abs(fine)) + 1
+    return np.clip(fine, -most, most)

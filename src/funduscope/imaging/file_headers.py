@@ -1,0 +1,330 @@
+"""What a JPEG, PNG or TIFF says of itself, read and judged before anything is decoded.
+
+Size, depth, pages, orientation and wholeness come from the file's own structure, walked here with bounds on everything
+that a hostile file could make large. Whoever passes `read_header` is small enough and whole enough to be decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from funduscope.i18n.errors import PhotoError
+
+EXPECTED: Final = "expected a JPEG, PNG or TIFF photograph"
+
+# What people send by mistake, so that the sentence can name it. Nothing here is ever opened.
+_OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an XML or SVG file"),
+    (0, b"GIF8", "a GIF"),
+    (0, b"BM", "a BMP"),
+    (0, b"RIFF", "a WebP or other RIFF file"),
+    (4, b"ftyp", "a HEIC, AVIF or video file"),
+    (0, b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"II+\0", "a BigTIFF"),
+    (0, b"MM\0+", "a BigTIFF"),
+    (128, b"DICM", "a DICOM file"),
+)
+
+MAX_SCANS: Final = 100
+"""A progressive JPEG has about ten scans; thousands are a way to keep a decoder busy."""
+
+MAX_CHUNKS: Final = 200_000
+"""PNG chunks walked before a file is taken for a trick (8 KiB chunks would make 1.6 GB)."""
+
+MAX_SEGMENTS: Final = 20_000
+"""JPEG markers walked before a file is taken for a trick (full segments would make 1.3 GB)."""
+
+MAX_METADATA_BYTES: Final = 8_000_000
+"""What a file's compressed texts and color profile may come to, once expanded, and a TIFF's tags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the file says: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
+
+    `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
+    `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
+    they turn one).
+    """
+
+    kind: str
+    width: int
+    height: int
+    bits: int
+    samples: int
+    pages: int
+    orientation: int
+    data: bytes
+    is_clear: bool = True
+
+
+def read_header(data: bytes) -> Header:
+    """Read and check the structure of an image file; raises PhotoError where it is no whole JPEG, PNG or TIFF."""
+    if not data:
+        raise PhotoError("E_EMPTY", f"the file is empty (0 bytes); {EXPECTED}: send it again")
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return _tiff(data)
+    came = next((what for at, start, what in _OTHERS if data[at : at + len(start)] == start), "no image known here")
+    raise PhotoError("E_FORMAT", f"the content is {came}; {EXPECTED}: export the photo as one of these")
+
+
+def _cut_short(kind: str, detail: str) -> PhotoError:
+    return PhotoError("E_TRUNCATED", f"the {kind} ends too early ({detail}); expected a whole file: copy it again")
+
+
+def _rare(kind: str, came: str, expected: str) -> PhotoError:
+    return PhotoError("E_FORMAT", f"the {kind} is of a rare kind ({came}); expected {expected}: save it again as that")
+
+
+def _damaged(kind: str, detail: str) -> PhotoError:
+    return PhotoError("E_CORRUPT", f"the {kind} is damaged ({detail}); expected an intact file: copy it again")
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------
+
+# The next marker inside entropy-coded data: 0xFF00 is a stuffed byte, 0xFFD0-D7 are restarts, 0xFFFF is fill.
+_NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_FILL: Final = re.compile(rb"\xff*(?=\xff)")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The marker segments (marker, payload) up to the end-of-image marker, which must be there."""
+    at, scans = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        at = filled.end() if (filled := _FILL.match(data, at)) else at
+        if len(data) < at + 2:
+            raise _cut_short("JPEG", "its end marker is missing")
+        if data[at] != 0xFF:
+            raise _damaged("JPEG", "a marker is missing between its segments")
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if at + 2 + max(size, 2) > len(data):
+            raise _cut_short("JPEG", "a segment reaches beyond the file")
+        if size < 2:
+            raise _damaged("JPEG", "a segment has no length")
+        yield marker, data[at + 4 : at + 2 + size]
+        at += 2 + size
+        if marker == 0xDA:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise _damaged("JPEG", f"more than {MAX_SCANS} scans")
+            found = _NEXT_MARKER.search(data, at)
+            if found is None:
+                raise _cut_short("JPEG", "its end marker is missing")
+            at = found.start()
+    raise _damaged("JPEG", f"more than {MAX_SEGMENTS} segments")
+
+
+def _jpeg(data: bytes) -> Header:
+    size, orientation, scans = None, None, 0
+    for marker, payload in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if marker not in (0xC0, 0xC1, 0xC2):
+                raise _rare("JPEG", "arithmetic, lossless or hierarchical", "baseline or progressive")
+            if size is not None or len(payload) < 6:
+                raise _damaged("JPEG", "its frame header")
+            size = struct.unpack(">BHHB", payload[:6])
+        elif marker == 0xE1 and payload.startswith(b"Exif\0\0") and orientation is None:
+            orientation = _exif_orientation(payload[6:])
+        elif marker == 0xDA:
+            scans += 1
+    if size is None or not scans:
+        raise _damaged("JPEG", "it holds no picture")
+    bits, height, width, samples = size
+    if samples not in (1, 3, 4):
+        raise _rare("JPEG", f"{samples} color components", "1, 3 or 4")
+    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data)
+
+
+# --- PNG --------------------------------------------------------------------------------------------------------
+
+_PNG_SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_KEPT: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks (name, start and end of the payload) up to IEND, each with its checksum verified."""
+    at, view = 8, memoryview(data)
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise _cut_short("PNG", "its end chunk is missing")
+        size, name = struct.unpack(">I4s", data[at : at + 8])
+        end = at + 8 + size
+        if end + 4 > len(data):
+            raise _cut_short("PNG", "a chunk reaches beyond the file")
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise _damaged("PNG", "a checksum does not fit")
+        yield name, at + 8, end
+        if name == b"IEND":
+            return
+        at = end + 4
+    raise _damaged("PNG", f"more than {MAX_CHUNKS} chunks")
+
+
+def _png(data: bytes) -> Header:
+    shape, pages, orientation, expanded = None, 1, None, 0
+    kept = [data[:8]]
+    for name, start, end in _png_chunks(data):
+        if name in _PNG_KEPT:
+            kept.append(data[start - 8 : end + 4])
+        if name == b"IHDR" and end - start == 13 and shape is None:
+            shape = struct.unpack(">IIBB", data[start : start + 10])
+        elif name == b"acTL" and end - start >= 4:
+            pages = int.from_bytes(data[start : start + 4], "big")
+        elif name == b"eXIf" and orientation is None:
+            orientation = _exif_orientation(data[start:end])
+        elif name in (b"zTXt", b"iTXt", b"iCCP"):
+            expanded += _expanded_size(name, data[start:end])
+            if expanded > MAX_METADATA_BYTES:
+                raise _too_much_metadata("PNG")
+    if shape is None or shape[3] not in _PNG_SAMPLES:
+        raise _damaged("PNG", "its header")
+    width, height, bits, color = shape
+    return Header("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation or 1, b"".join(kept))
+
+
+def _too_much_metadata(kind: str) -> PhotoError:
+    came = f"the {kind}'s texts, tags or color profile come to more than {MAX_METADATA_BYTES // 10**6} MB"
+    return PhotoError("E_METADATA", f"{came}; expected mostly pixels: save it again without metadata")
+
+
+def _expanded_size(name: bytes, payload: bytes) -> int:
+    """How many bytes a compressed text or profile expands to; counting stops just above the limit."""
+    rest = payload.partition(b"\0")[2]
+    if name == b"iTXt":
+        if rest[:1] != b"\x01":
+            return len(rest)
+        rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    else:
+        rest = rest[1:]
+    try:
+        return len(zlib.decompressobj().decompress(rest, MAX_METADATA_BYTES + 1))
+    except zlib.error:
+        return len(payload)
+
+
+# --- TIFF, and EXIF, which is a TIFF without a picture --------------------------------------------------------------
+
+_TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
+_TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
+_COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
+_STRAIGHT_ALPHA: Final = 2  # as in tag 338; 0 is a channel of no meaning, 1 transparency already multiplied into colors
+
+
+def _directory(data: bytes) -> tuple[str, range]:
+    """The byte order, and where each entry of the first directory begins; struct.error where there is none."""
+    order = "<" if data[:2] == b"II" else ">"
+    at = struct.unpack_from(order + "I", data, 4)[0]
+    count = struct.unpack_from(order + "H", data, at)[0]
+    return order, range(at + 2, at + 2 + 12 * count, 12)
+
+
+def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
+    """The first directory's integer tags, and where the next directory lies (0: there is none).
+
+    Raises PhotoError where a tag reaches beyond the data or all of them together are too large.
+    """
+    try:
+        order, entries = _directory(data)
+        following = struct.unpack_from(order + "I", data, entries.stop)[0]
+    except struct.error:
+        raise _cut_short("TIFF", "its directory is missing") from None
+    tags: dict[int, tuple[int, ...]] = {}
+    total = 0
+    for entry in entries:
+        tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
+        size = _TIFF_TYPES.get(kind, 1) * values
+        start = entry + 8 if size <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]
+        if start + size > len(data):
+            raise _cut_short("TIFF", "a tag reaches beyond the file")
+        total += size
+        if total > MAX_METADATA_BYTES:
+            raise _too_much_metadata("TIFF")
+        if kind in _TIFF_INTEGERS:
+            tags[tag] = struct.unpack_from(f"{order}{values}{_TIFF_INTEGERS[kind]}", data, start)
+    return tags, following
+
+
+def _exif_orientation(blob: bytes) -> int | None:
+    """The orientation in an EXIF block, 1 (upright) where it says none; None where it is no such block."""
+    if blob[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    said = 1
+    with suppress(struct.error):  # damage around the one tag that counts must not leave a photo on its side
+        order, entries = _directory(blob)
+        for entry in entries:
+            tag, kind, values = struct.unpack_from(order + "HHI", blob, entry)
+            if tag == 274 and kind in _TIFF_INTEGERS and values == 1:
+                value = struct.unpack_from(order + _TIFF_INTEGERS[kind], blob, entry + 8)[0]
+                said = value if 1 <= value <= 8 else said
+    return said
+
+
+def _tiff(data: bytes) -> Header:
+    tags, following = _tiff_tags(data)
+
+    def first(tag: int, otherwise: int) -> int:
+        return (tags.get(tag) or (otherwise,))[0]
+
+    if any(len(tags.get(tag, (1,))) != 1 for tag in _TIFF_SINGLE):
+        raise _damaged("TIFF", "a tag has several values where one is due")
+    width, height = first(256, 0), first(257, 0)
+    bits, samples = max(tags.get(258) or (1,)), first(277, 1)
+    compression, color, extra = first(259, 1), first(262, 1), first(338, _STRAIGHT_ALPHA)
+    if compression in (6, 7):  # its decoder fills what is damaged, and complains on the terminal instead of failing
+        raise _rare("TIFF", "compressed as JPEG, in which damage passes unnoticed", "plain, LZW or deflate, or a JPEG")
+    if compression not in _COMPRESSIONS or color not in (0, 1, 2, 3, 5, 6) or samples > 4:
+        raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")
+    if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and color == 0):
+        came = "the TIFF's values are floating point, signed or inverted"
+        raise PhotoError("E_DEPTH", f"{came}; expected whole numbers of 8 or 16 bits: convert it")
+    if bits == 16 and (samples == 2 or color not in (1, 2) or (samples > 1 and first(284, 1) != 1)):
+        raise _rare("TIFF", "16 bits in separate planes, or neither grey nor RGB", "RGB or grey, pixel by pixel")
+    if samples == 2 and extra == 1:
+        raise _rare("TIFF", "grey multiplied by its transparency", "RGB or grey")
+    offsets, sizes = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
+    if not offsets or len(offsets) != len(sizes):
+        raise _damaged("TIFF", "it does not say where its pixels are")
+    if any(start + size > len(data) for start, size in zip(offsets, sizes, strict=True)):
+        raise _cut_short("TIFF", "its pixels reach beyond the file")
+    tile = first(322, 0) * first(323, 0)
+    if tile > max(4 * width * height, 1 << 22):
+        raise _damaged("TIFF", "its tiles are far larger than its picture")
+    orientation = first(274, 1) if 1 <= first(274, 1) <= 8 else 1
+    upright = data if orientation == 1 else _marked_upright(data)
+    pages, is_clear = 2 if following else 1, extra == _STRAIGHT_ALPHA
+    return Header("TIFF", width, height, bits, samples, pages, orientation, upright, is_clear)
+
+
+def _marked_upright(data: bytes) -> bytes:
+    """The same TIFF with the orientation tag of its first directory set to 1."""
+    order, entries = _directory(data)
+    changed = bytearray(data)
+    for entry in entries:
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag == 274 and kind in _TIFF_INTEGERS:
+            struct.pack_into(order + _TIFF_INTEGERS[kind], changed, entry + 8, 1)
+    return bytes(changed)

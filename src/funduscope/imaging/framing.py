@@ -1,0 +1,161 @@
+"""Cut the eye square out of a photograph, resize it once, and know the exact way back.
+
+Coordinates everywhere: x right, y down, pixel centers at +0.5 (the corner of the first pixel is 0, 0). Under that
+convention a resize is a plain scaling, which is what makes the way back exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from funduscope.imaging.field_of_view import Eye, find_eye
+
+if TYPE_CHECKING:
+    from funduscope.imaging.photo import Photo
+
+__all__ = ["Eye", "Frame", "Home", "find_eye", "frame"]
+
+WHOLE_PX2: Final = 120_000_000
+"""Pixels of the largest square that is made whole, as large as the longer side of 80 million pixels in 3:2. Of larger
+ones most lies beyond the photo: they are made one direction after the other, which takes a part of the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a frame lies in its photo: the square `size_px` wide at (`left_px`, `top_px`), possibly beyond the photo.
+
+    `side_px` is the frame's side; `width_px` and `height_px` are the photo's.
+    """
+
+    left_px: int
+    top_px: int
+    size_px: int
+    side_px: int
+    width_px: int
+    height_px: int
+
+    @property
+    def px_per_frame_px(self) -> float:
+        """How many photo pixels one frame pixel stands for."""
+        return self.size_px / self.side_px
+
+    def points_home(self, xy: np.ndarray) -> np.ndarray:
+        """Points (N, 2) in frame pixels to photo pixels, float64."""
+        return np.asarray(xy, np.float64) * (self.size_px / self.side_px) + (self.left_px, self.top_px)
+
+    def points_in(self, xy: np.ndarray) -> np.ndarray:
+        """Points (N, 2) in photo pixels to frame pixels, float64: the inverse of `points_home`."""
+        return (np.asarray(xy, np.float64) - (self.left_px, self.top_px)) * (self.side_px / self.size_px)
+
+    def area_home(self, prob: np.ndarray) -> np.ndarray:
+        """A map of the frame (n, n), of whatever resolution n, to the photo: (H, W) float32, linear, 0 outside."""
+        rows, columns, _ = self._seen()
+        home = np.zeros((self.height_px, self.width_px), np.float32)
+        home[rows, columns] = self._enlarged(prob)
+        return home
+
+    def mask_home(self, prob: np.ndarray, threshold: float) -> np.ndarray:
+        """(H, W) bool: where `area_home` is at least a threshold above 0, without the map at the photo's size."""
+        home = np.zeros((self.height_px, self.width_px), bool)
+        if prob.max(initial=0.0) >= threshold:  # interpolation makes nothing larger
+            rows, columns, _ = self._seen()
+            np.greater_equal(self._enlarged(prob), threshold, out=home[rows, columns])
+        return home
+
+    def _enlarged(self, prob: np.ndarray) -> np.ndarray:
+        """A map of the frame as large as in the photo, the part that lies in it."""
+        if prob.ndim != 2 or prob.shape[0] != prob.shape[1]:
+            raise ValueError(f"a map of the frame is square, (n, n); got shape {prob.shape}")
+        size = self.size_px
+        way = cv2.INTER_AREA if prob.shape[0] > size else cv2.INTER_LINEAR
+        rows, columns, _ = self._seen()
+        down = slice(rows.start - self.top_px, rows.stop - self.top_px)
+        across = slice(columns.start - self.left_px, columns.stop - self.left_px)
+        prob, side = np.ascontiguousarray(prob, np.float32), prob.shape[0]
+        if size * size <= WHOLE_PX2:
+            return cv2.resize(prob, (size, size), interpolation=way)[down, across]
+        if rows.stop - rows.start <= columns.stop - columns.start:
+            band = cv2.resize(prob, (side, size), interpolation=way)[down]
+            return cv2.resize(band, (size, len(band)), interpolation=way)[:, across]
+        band = np.ascontiguousarray(cv2.resize(prob, (size, side), interpolation=way)[:, across])
+        return cv2.resize(band, (band.shape[1], size), interpolation=way)[down]
+
+    def area_in(self, mask: np.ndarray) -> np.ndarray:
+        """How much of each frame pixel a photo's mask (H, W) covers: (S, S) float32 in 0..1.
+
+        Integers and booleans: any value but 0 is inside. Floats are averaged as they are.
+        """
+        if mask.shape != (self.height_px, self.width_px):
+            raise ValueError(f"a mask of this photo is {(self.height_px, self.width_px)}; got shape {mask.shape}")
+        rows, columns, margins = self._seen()
+        cut = mask[rows, columns]
+        cut = cut.astype(np.float32) if cut.dtype.kind == "f" else (cut != 0).astype(np.float32)
+        return _squared(cut, margins, self.side_px, enlarge=cv2.INTER_LINEAR)
+
+    def image_in(self, pixels: np.ndarray) -> np.ndarray:
+        """The photo's pixels (H, W, 3) uint8, cut and resized once: (S, S, 3) uint8; black beyond the photo."""
+        rows, columns, margins = self._seen()
+        return _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
+
+    def _seen(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
+        """The square's part inside the photo (rows, columns), and the margins beyond it: top, bottom, left, right."""
+        top, left = min(max(self.top_px, 0), self.height_px), min(max(self.left_px, 0), self.width_px)
+        bottom = max(top, min(self.top_px + self.size_px, self.height_px))
+        right = max(left, min(self.left_px + self.size_px, self.width_px))
+        beyond = (self.top_px + self.size_px - bottom, self.left_px + self.size_px - right)
+        return slice(top, bottom), slice(left, right), (top - self.top_px, beyond[0], left - self.left_px, beyond[1])
+
+
+def _squared(cut: np.ndarray, margins: tuple[int, int, int, int], side: int, enlarge: int) -> np.ndarray:
+    """What of a square lies in the photo, with its margins top, bottom, left and right, resized to `side`."""
+    top, bottom, left, right = margins
+    size = cut.shape[0] + top + bottom
+    if size * size <= WHOLE_PX2:
+        return _resized(_padded(cut, margins), side, enlarge)
+    way = cv2.INTER_AREA if side < size else enlarge
+    steps = [((top, bottom, 0, 0), True), ((0, 0, left, right), False)]
+    for beyond, is_down in sorted(steps, key=lambda step: sum(step[0])):
+        padded = _padded(cut, beyond)
+        cut = cv2.resize(padded, (padded.shape[1], side) if is_down else (side, padded.shape[0]), interpolation=way)
+    return cut
+
+
+def _padded(cut: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
+    if not any(margins):
+        return np.ascontiguousarray(cut)
+    return cv2.copyMakeBorder(cut, *margins, cv2.BORDER_CONSTANT, value=0)
+
+
+def _resized(square: np.ndarray, side: int, enlarge: int) -> np.ndarray:
+    if square.shape[0] == side:
+        return square.copy()
+    return cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if side < square.shape[0] else enlarge)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `eye` is None where no field was found."""
+
+    image: np.ndarray
+    home: Home
+    eye: Eye | None
+
+
+def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
+    """Cut the eye out of a photo as a square of `side_px`: the circle's bounding square, black beyond the photo.
+
+    Shrinking averages areas, enlarging is cubic; either happens once, from the photo. Where no eye is found, the
+    square is the whole photo's.
+    """
+    pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
+    height, width = pixels.shape[:2]
+    eye = find_eye(pixels)
+    seen = eye or Eye(width / 2, height / 2, max(width, height) / 2)
+    left, top = round(seen.x_px - seen.radius_px), round(seen.y_px - seen.radius_px)
+    size = max(1, round(2 * seen.radius_px))
+    home = Home(left, top, size, side_px, width, height)
+    return Frame(home.image_in(pixels), home, eye)

@@ -1,0 +1,289 @@
+"""The one safe way in for photographs: from a path, bytes, a PIL image or an array to upright RGB pixels.
+
+Formats are told by content, limits hold before anything is decoded, damage is refused rather than filled with grey,
+and no metadata comes along. JPEGs are decoded once, strictly: Pillow passes most with flipped bits without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from funduscope.i18n.errors import CODES, Note, PhotoError
+from funduscope.imaging.file_headers import Header, read_header
+
+__all__ = ["CODES", "LIMITS", "Limits", "Note", "Photo", "PhotoError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is accepted: bytes of a file, pixels of a picture, its shorter side, and files of several pages.
+
+    `max_ratio`: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one picture
+    hardly more than 3; the square around a strip would take gigabytes. `first_page`: read the first page of a file with
+    several, where it would else be refused.
+    """
+
+    max_bytes: int = 200_000_000
+    max_pixels: int = 80_000_000
+    min_side_px: int = 256
+    max_ratio: int = 4
+    first_page: bool = False
+
+    @property
+    def told(self) -> dict[str, int]:
+        """As sentences name them: in millions of bytes and of pixels, and pixels."""
+        return {
+            "max_mb": self.max_bytes // 1_000_000,
+            "max_megapixels": self.max_pixels // 1_000_000,
+            "min_side_px": self.min_side_px,
+        }
+
+
+LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Photo:
+    """A photograph, upright: `pixels` (H, W, 3) uint8 RGB, C-contiguous, without metadata.
+
+    What `open` gives is nobody else's and read-only: findings tell and draw it long after it was looked at.
+    `name` is the file's name with its suffix ("photo" where there is none); `sha256` is the hex digest of the bytes as
+    they came (of shape and pixels for arrays and PIL images); `notes` are remarks on how it was read.
+    """
+
+    pixels: np.ndarray
+    name: str
+    sha256: str
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @staticmethod
+    def open(
+        source: str | Path | bytes | Image.Image | np.ndarray, *, name: str | None = None, limits: Limits = LIMITS
+    ) -> Photo:
+        """Open a photo from a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 RGB array.
+
+        Raises PhotoError with a code of `CODES` where it cannot be read or breaks a limit.
+        """
+        if isinstance(source, np.ndarray):
+            return _from_array(source, name or "photo", limits)
+        if isinstance(source, Image.Image):
+            return _from_pil(source, name or "photo", limits)
+        if isinstance(source, bytes | bytearray | memoryview):
+            data = bytes(source)
+            _check_bytes(len(data), limits)
+        elif isinstance(source, str | Path):
+            data = _read(source, limits)
+            name = name or Path(source).name
+        else:
+            raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}")
+        pixels, notes = _decoded(data, limits)
+        pixels.setflags(write=False)
+        return Photo(pixels, name or "photo", hashlib.sha256(data).hexdigest(), notes)
+
+
+def _read(path: str | Path, limits: Limits) -> bytes:
+    """The bytes of a file, its size checked before they are read; only regular files are opened."""
+    try:
+        about = Path(path).stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise PhotoError("E_NOT_FOUND", "the path is not a file; expected a photo: give the path of one")
+        _check_bytes(about.st_size, limits)
+        with Path(path).open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a valid path"
+        says = f"the file cannot be read ({reason}); expected a photo: check the path"
+        raise PhotoError("E_NOT_FOUND", says) from None
+    _check_bytes(len(data), limits)
+    return data
+
+
+def _check_bytes(size: int, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        says = f"the file has {size} bytes; expected at most {limits.max_bytes}: save it smaller"
+        raise PhotoError("E_TOO_LARGE", says)
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise PhotoError(
+            "E_TOO_MANY_PIXELS",
+            f"the picture is {width} x {height} pixels; expected at most {limits.max_pixels} in all: resize it",
+        )
+    if min(width, height) < limits.min_side_px:
+        raise PhotoError(
+            "E_TOO_SMALL",
+            f"the picture is {width} x {height} pixels; expected at least"
+            f" {limits.min_side_px} on the shorter side: send the original photo",
+        )
+    if max(width, height) > limits.max_ratio * min(width, height):
+        raise PhotoError(
+            "E_TOO_SMALL",
+            f"the picture is {width} x {height} pixels; expected a longer side of at most {limits.max_ratio}"
+            " times the shorter: send the photo, not a strip of it",
+        )
+
+
+def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise PhotoError(
+            "E_FORMAT",
+            f"the array is {pixels.dtype} of shape {pixels.shape}; expected uint8 RGB of shape (H, W, 3): convert it",
+        )
+    _check_size(pixels.shape[1], pixels.shape[0], limits)
+    return _of_own(np.array(pixels, order="C"), name)  # a copy: callers fill their buffers again
+
+
+def _of_own(pixels: np.ndarray, name: str) -> Photo:
+    """The photo of an array (H, W, 3) uint8, C-contiguous, that nobody else holds."""
+    pixels.setflags(write=False)
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    return Photo(pixels, name, digest.hexdigest())
+
+
+def _from_pil(image: Image.Image, name: str, limits: Limits) -> Photo:
+    _check_size(*image.size, limits)
+    try:
+        image.load()  # first: a TIFF is turned by loading it, and then says so
+        orientation = image.getexif().get(0x0112, 1)
+        pixels, notes = _rgb(image)
+    except PhotoError:
+        raise
+    except Exception as error:  # whatever a lazily decoded picture can raise is the picture's fault
+        raise _undecodable(error) from None
+    return replace(_of_own(_upright(pixels, orientation), name), notes=notes)
+
+
+def _one_bit() -> PhotoError:
+    return PhotoError("E_FORMAT", "the picture has one bit a pixel; expected color or grey: send the photo itself")
+
+
+def _undecodable(error: Exception) -> PhotoError:
+    if "truncated" in str(error).lower() or "premature end" in str(error).lower():
+        return PhotoError("E_TRUNCATED", "the picture's data end too early; expected a whole file: copy it again")
+    return PhotoError("E_CORRUPT", "the picture's data are damaged; expected an intact file: copy it again")
+
+
+def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]:
+    """The pixels of an image file, upright (H, W, 3) uint8, after all that can be checked before has been."""
+    try:
+        header = read_header(data)
+    except PhotoError:
+        raise
+    except Exception as error:  # a structure that is stranger than any known one
+        raise _undecodable(error) from None
+    _check_size(header.width, header.height, limits)
+    if header.pages > 1 and not limits.first_page:
+        raise PhotoError("E_MULTIPAGE", f"the {header.kind} holds several pictures; expected one: save each as a file")
+    if header.bits == 1:
+        raise _one_bit()
+    if header.bits > 16 or (header.kind == "JPEG" and header.bits != 8):
+        raise PhotoError(
+            "E_DEPTH",
+            f"the {header.kind} has {header.bits} bits a channel; expected 8 (or 16 in PNG and TIFF): convert it",
+        )
+    try:
+        pixels, notes = _jpeg(header) if header.kind == "JPEG" else _by_pillow(header)
+    except PhotoError:
+        raise
+    except Exception as error:  # decoders raise anything from OSError to IndexError on hostile files
+        raise _undecodable(error) from None
+    if pixels.shape[:2] != (header.height, header.width):
+        raise PhotoError(
+            "E_CORRUPT", "the picture decodes to another size than it declares; expected an intact file: copy it again"
+        )
+    return _upright(pixels, header.orientation), notes
+
+
+def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
+    if header.samples != 4:
+        return simplejpeg.decode_jpeg(header.data, colorspace="RGB", strict=True), ()
+    # Strict decoding finds the damage; Pillow knows which CMYK files are stored inverted.
+    simplejpeg.decode_jpeg(header.data, colorspace="CMYK", strict=True)
+    return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
+
+
+def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
+    plugin = PngImagePlugin.PngImageFile if header.kind == "PNG" else TiffImagePlugin.TiffImageFile
+    with plugin(io.BytesIO(header.data)) as image:
+        if image.size != (header.width, header.height):
+            raise PhotoError("E_CORRUPT", "the picture contradicts its own size; expected an intact file: copy it")
+        image.load()
+        if header.bits != 16 or image.mode.startswith("I"):
+            return _rgb(image)
+    # Pillow keeps the high byte of 16-bit colors only. It has found the file whole and sound; cv2 reads all bits.
+    deep = _all_bits(header.data)
+    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3 or deep.shape[2] not in (3, 4):
+        raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
+    colors, notes = _to_8_bits(deep[..., :3])
+    colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
+    if deep.shape[2] == 4 and header.is_clear:
+        colors = np.rint(colors * (deep[..., 3:] / np.float32(65535))).astype(np.uint8)
+    return colors, notes
+
+
+def _all_bits(data: bytes) -> np.ndarray | None:
+    spoken = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # remarks on unusual tags are nothing for people's terminals
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(spoken)
+
+
+def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Note, ...]]:
+    """A PIL image of any mode as (H, W, 3) uint8: palettes resolved, transparency on black, 16 bits scaled to 8."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise PhotoError("E_DEPTH", "the picture has 32 bits a channel; expected 8 or 16: convert it")
+        grey, notes = _to_8_bits(values.astype(np.uint16))
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), notes
+    if image.mode == "F":
+        raise PhotoError("E_DEPTH", "the picture's values are floating point; expected 8 or 16 bits: convert it")
+    if image.mode == "1":
+        raise _one_bit()
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        image = Image.new("RGB", clear.size)
+        image.paste(clear, mask=clear.getchannel("A"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB")), ()
+
+
+def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Note, ...]]:
+    """16-bit values as 8 bits: divided by 257, or by 4095/255 where none exceeds what 12 bits hold."""
+    if values.max(initial=0) > 4095:
+        return cv2.convertScaleAbs(values, alpha=1 / 257), ()
+    says = "the photo's 16-bit values stay below 4096 and were read as 12-bit"
+    return cv2.convertScaleAbs(values, alpha=255 / 4095), (Note("READ_AS_12_BIT", says, {"bits": 12}),)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels turned and mirrored as EXIF's orientation (1 to 8; anything else is upright) says."""
+    if orientation in (5, 6, 7, 8):
+        quarter = cv2.ROTATE_90_CLOCKWISE if orientation in (5, 6) else cv2.ROTATE_90_COUNTERCLOCKWISE
+        pixels = cv2.rotate(pixels, quarter)
+    if orientation in (2, 5, 7):
+        pixels = cv2.flip(pixels, 1)
+    elif orientation in (3, 4):
+        pixels = cv2.flip(pixels, -1 if orientation == 3 else 0)
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,1 @@
+"""From a model's file to what was found in a photo."""

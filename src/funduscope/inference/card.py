@@ -1,0 +1,100 @@
+"""What a model says of itself: how it looks at a photo, and the numbers that turn its logits into answers.
+
+The card travels inside the ONNX file and the checkpoint. Everything in it was fixed on validation photos.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from funduscope.version import __version__
+from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+
+if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does not need
+    from funduscope.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Card:
+    """structures, landmarks: the order of the model's planes. whole_px, close_px, close, mirrored, upside_down: see
+    `recipe.Views`.
+
+    temperatures: logits are divided by them. thresholds: of probability, per structure. smallest_px2: components of a
+    mask below this area, in pixels of the close frame, are taken out. lowest_grades: a structure's probability is
+    multiplied by that of this grade or above, since no lesion can be likelier than the grade it makes.
+    referable_threshold: of P(grade >= 2). grade_quantile: of conformal sets (`conformal`), None where none was fixed.
+    landmark_floor: the share of a landmark's map that must lie around its peak for the landmark to count as found.
+    distance: of the training photos (`distance.Reference` as a tree), None where the model gives no features or there
+    were too few. fovea_from_disc: how far the fovea lies beside and below the disc, mean and standard deviation of
+    each, in shares of the frame's side (inference/landmarks.py); None: each is sought by itself. dme_evidence: how the
+    edema risk is weighed from the model's answer and its exudates (inference/edema.py); None: by the answer alone.
+    routers: what the rows of the model's gates are named, where it has experts.
+    """
+
+    name: str = "untitled"
+    version: str = "0"
+    grade: bool = True
+    dme: bool = True
+    structures: tuple[str, ...] = CODES
+    landmarks: tuple[str, ...] = LANDMARKS
+    whole_px: int = 512
+    close_px: int = 1024
+    close: tuple[str, ...] = LESIONS
+    mirrored: bool = False
+    upside_down: bool = False
+    temperatures: dict[str, float] = field(default_factory=lambda: {"grade": 1.0, "dme": 1.0})
+    thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
+    smallest_px2: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.0))
+    lowest_grades: dict[str, int] = field(default_factory=dict)
+    referable_threshold: float = 0.5
+    grade_quantile: float | None = None
+    landmark_floor: float = 0.3
+    fovea_from_disc: tuple[float, float, float, float] | None = None
+    dme_evidence: dict[str, Any] | None = None
+    distance: dict[str, Any] | None = None
+    routers: tuple[str, ...] = ()
+    research_only: bool = True
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Card:
+        """The card of a recipe's model before anything was fixed on validation photos."""
+        tasks, views = recipe.tasks, recipe.views
+        return cls(
+            name=recipe.name,
+            version=__version__,
+            grade=tasks.grade,
+            dme=tasks.dme,
+            structures=tasks.structures,
+            landmarks=tasks.landmarks,
+            whole_px=views.whole_px,
+            close_px=views.close_px,
+            close=views.close,
+            mirrored=views.mirrored,
+            upside_down=views.upside_down,
+            routers=recipe.routers,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `from_dict` reads them back equal."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> Card:
+        """Raises `TypeError` or `KeyError` where the tree is no card."""
+        tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
+        tuples["routers"] = tuple(tree.get("routers", ()))
+        if tree.get("fovea_from_disc") is not None:
+            tuples["fovea_from_disc"] = tuple(tree["fovea_from_disc"])
+        return cls(**{**tree, **tuples})
+
+    def to_json(self) -> str:
+        """One line of JSON; `from_json` reads it back equal."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Raises `ValueError` or `TypeError` where the text is no card."""
+        return cls.from_dict(json.loads(text))

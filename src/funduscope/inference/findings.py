@@ -1,0 +1,332 @@
+"""What was found in one photo, in the photo's own pixels; and how logits become it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from funduscope.i18n.messages import note
+from funduscope.imaging.framing import Frame, Home
+from funduscope.imaging.photo import Note, Photo
+from funduscope.inference.activation_maps import cams_of
+from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
+from funduscope.inference.card import Card
+from funduscope.inference.conformal import grade_set
+from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
+from funduscope.inference.landmarks import find_landmarks
+from funduscope.inference.objects import (
+    MOST_TOLD,
+    Components,
+    LesionObject,
+    by_quadrant,
+    find_objects,
+    nearest_fovea_dd,
+)
+from funduscope.inference.ood import FAR_PERCENTILE, TrainingDistance, distance_of
+from funduscope.inference.rules import Advice, Checked, advise, check, support
+from funduscope.inference.runtime import Outputs
+from funduscope.quality.gradability import Quality
+from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
+
+SCHEMA = "funduscope-findings/1"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that could not be read: no findings, only why. code: see docs/errors.md."""
+
+    photo_name: str
+    code: str
+    says: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one object of `predict --json`."""
+        return {"photo": {"name": self.photo_name}, "error": {"code": self.code, "says": self.says}}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
+
+    grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
+    reasons: why it cannot be graded. quality: how well it can be, where that was judged. estimated: the landmarks that
+    were not seen clearly, but placed by the other one. frame_probs: per structure (S, S) float32 over the frame.
+    exudates: what speaks for edema beside the model's own answer (inference/edema.py). gates: of a model with experts,
+    each router's shares. cams: see `explain`. training_distance: None where the model cannot tell.
+    """
+
+    photo: Photo
+    home: Home
+    card: Card
+    model_sha256: str
+    reasons: tuple[Note, ...] = ()
+    quality: Quality | None = None
+    grade_probs: np.ndarray | None = None
+    dme_probs: np.ndarray | None = None
+    disc_xy: Point | None = None
+    fovea_xy: Point | None = None
+    estimated: tuple[str, ...] = ()
+    frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
+    exudates: tuple[float, float] | None = None
+    gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    cams: dict[str, np.ndarray] = field(default_factory=dict)
+    training_distance: TrainingDistance | None = None
+    _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for told in (self.grade_probs, self.dme_probs, *self.frame_probs.values(), *self.cams.values()):
+            if told is not None:
+                told.setflags(write=False)  # what is told, drawn and written later is made of it
+
+    @property
+    def gradable_ok(self) -> bool:
+        """Whether the photo can be graded at all."""
+        return not self.reasons
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The structures that were sought."""
+        return tuple(self.frame_probs)
+
+    @property
+    def grade(self) -> int | None:
+        """The most probable ICDR grade, 0-4."""
+        return None if self.grade_probs is None else int(self.grade_probs.argmax())
+
+    @property
+    def dme(self) -> int | None:
+        """The most probable macular edema risk, 0-2."""
+        return None if self.dme_probs is None else int(self.dme_probs.argmax())
+
+    @property
+    def probabilities(self) -> tuple[float, ...] | None:
+        """Calibrated, one a grade."""
+        return None if self.grade_probs is None else tuple(float(p) for p in self.grade_probs)
+
+    @property
+    def grade_set(self) -> tuple[int, ...] | None:
+        """The grades that cannot be excluded: nine in ten such sets hold the true one. None by a card that has none.
+
+        Ascending, without a gap, the most probable one among them. See `conformal`.
+        """
+        if self.grade_probs is None or self.card.grade_quantile is None:
+            return None
+        return grade_set(self.grade_probs, self.card.grade_quantile)
+
+    @property
+    def referable_probability(self) -> float | None:
+        """P(grade >= 2)."""
+        return None if self.grade_probs is None else float(self.grade_probs[REFERABLE_FROM:].sum())
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """What a reader should know beside the answer."""
+        poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
+        placed = [note(f"{name.upper()}_ESTIMATED") for name in self.estimated]
+        placed += [note("UPSIDE_DOWN")] if self.is_upside_down else []
+        far = self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE
+        beyond = [note("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
+        research = [note("RESEARCH_WEIGHTS")] if self.card.research_only else []
+        return (*self.photo.notes, *poor, *placed, *beyond, *research)
+
+    def probability(self, code: str) -> np.ndarray:
+        """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
+        return self.home.area_home(self._plane(code))
+
+    def mask(self, code: str) -> np.ndarray:
+        """(H, W) bool at the photo's size, read-only, without components below the card's smallest area."""
+        if code not in self._masks:
+            self._seek(code)
+        self._masks[code].setflags(write=False)  # the next one to ask, and what is written, gets the same
+        return self._masks[code]
+
+    def _plane(self, code: str) -> np.ndarray:
+        if code not in self.frame_probs:
+            raise KeyError(f"The structure {code!r} was not sought; these were: {', '.join(self.codes) or 'none'}.")
+        return self.frame_probs[code]
+
+    def _seek(self, code: str) -> None:
+        """Mask and objects of a structure, together: both are the same components."""
+        plane, threshold = self._plane(code), self.card.thresholds[code]
+        smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
+        parts = Components.of(self.home.mask_home(plane, threshold))
+        # There is one disc: it is the largest component.
+        parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
+        self._masks[code] = parts.mask
+        self._objects[code] = parts.objects(plane, self.home, self.anatomy)  # which may ask for the disc's mask
+
+    def objects(self, code: str) -> tuple[LesionObject, ...]:
+        """The 8-connected components of the mask, largest first."""
+        if code in self._masks and code not in self._objects:  # a mask that was corrected by hand
+            self._objects[code] = find_objects(self._masks[code], self._plane(code), self.home, self.anatomy)
+        if code not in self._objects:
+            self._seek(code)
+        return self._objects[code]
+
+    def count(self, code: str) -> int:
+        """Number of 8-connected components of the mask."""
+        return len(self.objects(code))
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Disc, fovea and what follows from them."""
+        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down)
+
+    @property
+    def is_upside_down(self) -> bool:
+        """Whether the eye seems to be upside down; an estimated landmark says nothing of that."""
+        return not self.estimated and is_upside_down(self.disc_xy, self.fovea_xy, self.card.fovea_from_disc)
+
+    @property
+    def checked(self) -> Checked | None:
+        """Grade and edema risk beside what the outlined lesions support; None where no lesion was sought."""
+        sought = [code for code in self.codes if code in LESIONS]
+        if not self.gradable_ok or not sought:
+            return None
+        return check(support({code: self.objects(code) for code in sought}, self.anatomy), self.grade, self.dme)
+
+    @property
+    def advice(self) -> Advice | None:
+        """Whether to refer, by the more careful of model and lesions; None where there is neither grade nor lesion."""
+        checked = self.checked
+        if checked is None and self.grade is None and self.dme is None:
+            return None
+        supported = support({}, self.anatomy) if checked is None else checked.supported
+        probability, threshold = self.referable_probability, self.card.referable_threshold
+        word = None if probability is None else (probability >= threshold, probability, threshold)
+        return advise(supported, self.grade, word, self.dme)
+
+    @property
+    def disc_diameter_px(self) -> float | None:
+        """Of the circle with the disc mask's area; None where there is no such mask, or it cannot be the disc's."""
+        return disc_diameter_px(self.mask("OD"), self.disc_xy, self.fovea_xy) if "OD" in self.frame_probs else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole as findings.json says it; see report/findings.schema.json."""
+        photo, checked, advice = self.photo, self.checked, self.advice
+        return {
+            "schema": SCHEMA,
+            "photo": {"name": photo.name, "sha256": photo.sha256, "width": photo.width, "height": photo.height},
+            "image": photo.name,
+            "model": {"name": self.card.name, "version": self.card.version, "sha256": self.model_sha256},
+            "gradable": {
+                "ok": self.gradable_ok,
+                "score": None if self.quality is None else _round(self.quality.score),
+                "reasons": [note.to_dict() for note in self.reasons],
+            },
+            "predicted_grade": self.grade,
+            "grade_name": GRADES[self.grade] if self.grade is not None else None,
+            "confidence": _round(self.grade_probs.max()) if self.grade_probs is not None else None,
+            "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
+            "grade_set": None if self.grade_set is None else list(self.grade_set),
+            "dme": self._dme(),
+            "referable": self._referable() if self.grade_probs is not None else None,
+            "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
+            "laterality": self.anatomy.laterality if self.gradable_ok else None,
+            # None too where the model seeks none: nobody looked is not the same as nothing there.
+            "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
+            "rules": None if checked is None else checked.to_dict(),
+            "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
+            "advice": None if advice is None else advice.to_dict(),
+            "training_distance": None if self.training_distance is None else self.training_distance.to_dict(),
+            "warnings": [note.to_dict() for note in self.warnings],
+            "not_a_medical_device": True,
+        }
+
+    def _dme(self) -> dict[str, Any] | None:
+        if self.dme_probs is None:
+            return None
+        return {
+            "risk": self.dme,
+            "confidence": _round(self.dme_probs.max()),
+            "probabilities": [_round(p) for p in self.dme_probs],
+        }
+
+    def _referable(self) -> dict[str, Any]:
+        probability = self.referable_probability or 0.0
+        threshold = self.card.referable_threshold
+        return {"value": probability >= threshold, "probability": _round(probability), "threshold": _round(threshold)}
+
+    def _lesion(self, code: str) -> dict[str, Any]:
+        objects, anatomy = self.objects(code), self.anatomy
+        area, nearest = sum(one.area_px for one in objects), nearest_fovea_dd(objects)
+        return {
+            "present": area > 0,
+            "threshold": _round(self.card.thresholds[code]),
+            "count": len(objects),
+            "area_px": area,
+            "area_dd2": round(area / anatomy.disc_diameter_px**2, 5) if anatomy.disc_diameter_px else None,
+            "nearest_fovea_dd": None if nearest is None else round(nearest, 3),
+            "by_quadrant": by_quadrant(objects, anatomy),
+            "objects": [one.to_dict() for one in objects[:MOST_TOLD]],
+        }
+
+
+def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
+    """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
+    spots = find_landmarks(whole, card, framed.home)
+    fovea = spots["fovea"].xy if "fovea" in spots else None
+    logits = exudate_logits(whole, close, card)
+    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.home)
+    grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
+    return Findings(
+        photo,
+        framed.home,
+        card,
+        model_sha256,
+        grade_probs=grade_probs,
+        dme_probs=None if whole.dme is None else _edema(whole.dme[0], exudates, card),
+        exudates=exudates,
+        disc_xy=spots["optic_disc"].xy if "optic_disc" in spots else None,
+        fovea_xy=fovea,
+        estimated=tuple(name for name, spot in spots.items() if spot.estimated),
+        frame_probs={
+            code: frame_probability((close if code in card.close else whole).structures, index, card, code)
+            * gate(grade_probs, card.lowest_grades.get(code, 0))
+            for index, code in enumerate(card.structures)
+        },
+        gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
+        cams=cams_of(whole, card, exudates),
+        training_distance=distance_of(None if whole.features is None else whole.features[0], card.distance),
+    )
+
+
+def grade_probabilities(logits: np.ndarray, card: Card) -> np.ndarray:
+    """(1, 5) logits of one photo to its calibrated probabilities (5,)."""
+    return _softmax(logits[0] / card.temperatures["grade"])
+
+
+def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:
+    """Probabilities of the risks: the model's answer, and the exudates where the card says what they are worth."""
+    if exudates is None or card.dme_evidence is None:
+        return _softmax(logits / card.temperatures["dme"])
+    return weighed(np.log(_softmax(logits)), exudates, card.dme_evidence)
+
+
+def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
+    """P(grade >= lowest): a lesion that makes a grade by its presence is no likelier than that grade."""
+    if grade_probs is None or lowest_grade == 0:
+        return np.float32(1)
+    return np.float32(grade_probs[lowest_grade:].sum())
+
+
+def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
+    """(S, S) float32: one plane of (1, L, h, w) logits at its view's full size, as probabilities."""
+    assert logits is not None
+    side = card.close_px if code in card.close else card.whole_px
+    full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
+    # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
+    return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,141 @@
+"""From what a person calls a model (nothing, an ONNX file, a run folder, several of them) to what answers for photos.
+
+torch is imported only where there is nothing but a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, overload
+
+from funduscope.inference.card import Card
+from funduscope.inference.ensemble import Ensemble
+from funduscope.inference.model_scores import ENDING, measured
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import ModelError, OnnxRuntime, Runtime, TorchRuntime, digest_of
+
+Model = str | Path
+
+EXPECTED = "an ONNX file that funduscope exported, a run folder, or a .safetensors file"
+SHIPPED_NAME = "funduscope"
+# In the order of preference: what was exported starts in a tenth of the time and needs no torch.
+RUN_FILES = ("model.onnx", "best.safetensors")
+
+
+@overload
+def load(model: Model | None = None, *, threads: int = 0) -> Predictor: ...
+@overload
+def load(model: Sequence[Model], *, threads: int = 0) -> Predictor | Ensemble: ...
+def load(model: Model | Sequence[Model] | None = None, *, threads: int = 0) -> Predictor | Ensemble:
+    """A model that answers for photos.
+
+    model: None for the shipped one; an ONNX file; a run folder (its model.onnx, else its best.safetensors, which needs
+    torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice to the
+    runtime. Scores beside the model go into its card (inference/model_scores.py). Raises `ModelError`, with the code
+    E_HASH where the file is not the one that is named beside it, or, for damaged weights, `checkpoint.CheckpointError`.
+    """
+    if model is None or isinstance(model, str | Path):
+        return Predictor(_runtime(model, threads))
+    members = [Predictor(_runtime(one, threads)) for one in model]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def weights_of(model: Model) -> Path:
+    """The weights to start a training from: "shipped", a run folder or a .safetensors file. Raises `ModelError`."""
+    if str(model) == "shipped":
+        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.safetensors") as path:
+            if not path.is_file():
+                raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
+            return path
+    path = Path(model)
+    path = path / "best.safetensors" if path.is_dir() else path
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise ModelError(
+            "E_MODEL", f"{path} holds no weights to start from: expected a run folder or a .safetensors file."
+        )
+    return path
+
+
+def _runtime(model: Model | None, threads: int) -> Runtime:
+    if model is None:
+        return _shipped(threads)
+    path = Path(model)
+    if path.is_dir():
+        path = _of_run(path)
+    if not path.is_file():
+        raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
+    if path.suffix == ".safetensors":
+        return _torch_runtime(path, threads)
+    return _onnx_runtime(path, threads, _exported(path))
+
+
+def _shipped(threads: int) -> Runtime:
+    with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.onnx") as path:
+        if not path.is_file():
+            says = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
+            raise ModelError("E_MODEL", says)
+        return _onnx_runtime(path, threads, _measured_ones(path))
+
+
+def _onnx_runtime(path: Path, threads: int, wanted: frozenset[str]) -> Runtime:
+    runtime = OnnxRuntime(path, threads, wanted)
+    runtime.card = measured(runtime.card, path, runtime.sha256)
+    return runtime
+
+
+def _exported(path: Path) -> frozenset[str]:
+    """The SHA-256 of a model's file by the export.json beside it; none where that is not there or does not name it."""
+    try:
+        return frozenset({str(_json(path.with_name("export.json"))["files"][path.name]["sha256"])})
+    except (OSError, ValueError, LookupError, TypeError):
+        return frozenset()
+
+
+def _measured_ones(path: Path) -> frozenset[str]:
+    """The SHA-256 of the model that the scores beside a file are of, and of the one that they stand for; none where no
+    scores are there. They are written after the model that ships: `python -m research.figures --write`."""
+    try:
+        about = _json(path.with_suffix(ENDING))["about"]
+        named = [about.get("stands for"), *(one["sha256"] for one in about["models"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()
+    return frozenset(str(one) for one in named if one is not None)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _of_run(folder: Path) -> Path:
+    for name in RUN_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError("E_MODEL", f"{folder} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
+
+
+def _torch_runtime(path: Path, threads: int) -> Runtime:
+    try:
+        import torch
+
+        from funduscope import checkpoint
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "E_MODEL",
+            f"{path.name} is a checkpoint, which needs {error.name}: pip install 'funduscope[train]', or export it "
+            "where that is installed and name the ONNX file.",
+        ) from error
+    if threads:
+        torch.set_num_threads(threads)
+    digest = digest_of(path, _exported(path))
+    held = checkpoint.load(path)
+    try:
+        # A run that was stopped has weights, but nothing was fixed on validation photos yet.
+        card = Card.from_dict(held.card) if held.card else Card.of(held.recipe)
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error
+    runtime = TorchRuntime(held.network(), card)
+    runtime.sha256 = digest
+    return runtime

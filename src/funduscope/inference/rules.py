@@ -1,0 +1,165 @@
+"""What the visible lesions support by the written definitions, beside what the model learned to say.
+
+Retinopathy: the International Clinical Diabetic Retinopathy scale, Wilkinson et al., "Proposed international clinical
+diabetic retinopathy and diabetic macular edema disease severity scales", Ophthalmology 110(9), 2003. 0: no
+abnormality; 1: microaneurysms only; 2: more than that, less than 3; 3: more than 20 intraretinal haemorrhages in each
+of four quadrants, or venous beading in two, or prominent IRMA in one; 4: new vessels, vitreous or preretinal
+haemorrhage. Macular edema risk: Porwal et al., "Indian Diabetic Retinopathy Image Dataset (IDRiD)", Data 3(3), 2018,
+after Messidor: 0 no hard exudate; 1 all further than one disc diameter from the fovea; 2 one within.
+
+Venous beading, IRMA and new vessels are not among what is outlined. So lesions beyond microaneurysms support a range,
+2 to 3, and grade 4 can be neither reached nor excluded: there the check says that it cannot check. Quadrants are those
+around the fovea in one photo, a part of what the scale's four fields show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from funduscope.i18n.errors import Note
+from funduscope.i18n.messages import note
+from funduscope.inference.anatomy import QUADRANTS, Anatomy
+from funduscope.inference.objects import LesionObject, nearest_fovea_dd
+from funduscope.vocabulary import LESIONS, REFERABLE_FROM
+
+MANY_HAEMORRHAGES: Final = 20
+"""More than so many in each quadrant make grade 3."""
+
+NEAR_DD: Final = 1.0
+"""A hard exudate within so many disc diameters of the fovea makes risk 2."""
+
+PROLIFERATIVE: Final = 4
+DME_REFERABLE_FROM: Final = 1
+
+Lesions = Mapping[str, Sequence[LesionObject]]
+"""The objects of every kind that was sought, by its code."""
+
+
+@dataclass(frozen=True)
+class Supported:
+    """What lesions support. grade_range: lowest and highest; dme_risk; None where it cannot be said. because: why."""
+
+    grade_range: tuple[int, int] | None
+    dme_risk: int | None
+    because: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A model's answers beside what the lesions support; agrees and dme_agrees are None where it cannot be checked."""
+
+    supported: Supported
+    agrees: bool | None
+    dme_agrees: bool | None
+    notes: tuple[Note, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        span = self.supported.grade_range
+        return {
+            "grade_range": None if span is None else list(span),
+            "agrees": self.agrees,
+            "dme_risk": self.supported.dme_risk,
+            "dme_agrees": self.dme_agrees,
+        }
+
+    @property
+    def evidence(self) -> tuple[Note, ...]:
+        """Why the lesions support what they do, then where the model says something else."""
+        return (*self.supported.because, *self.notes)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Whether to refer, by the more careful of model and lesions, and why."""
+
+    refer: bool
+    because: tuple[Note, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"refer": self.refer, "because": [one.to_dict() for one in self.because]}
+
+
+def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
+    """What the lesions of one photo support. Where not all four kinds were sought, what was found still makes a grade,
+    and nothing found makes none."""
+    span, of_grade = _grades(lesions, anatomy)
+    risk, of_risk = _risk(lesions["EX"]) if "EX" in lesions else (None, ())
+    return Supported(span, risk, (*of_grade, *of_risk))
+
+
+def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
+    """Hold a model's grade and edema risk (None where it has none) against what the lesions support."""
+    agrees, of_grade = _grade_agrees(supported.grade_range, grade)
+    dme_agrees, of_risk = _risk_agrees(supported.dme_risk, risk)
+    return Checked(supported, agrees, dme_agrees, (*of_grade, *of_risk))
+
+
+def advise(
+    supported: Supported, grade: int | None, referable: tuple[bool, float, float] | None, risk: int | None
+) -> Advice:
+    """The more careful of model and lesions. referable: the model's word, its probability and its threshold."""
+    because: list[Note] = []
+    if grade is not None and grade >= REFERABLE_FROM:  # even where grades 0 and 1 together are likelier than the rest
+        because.append(note("GRADE_REFERABLE", {"grade": grade}))
+    elif referable is not None and referable[0]:
+        values = {"probability": round(referable[1], 4), "threshold": round(referable[2], 4)}
+        because.append(note("REFERABLE_PROBABLE", values))
+    elif supported.grade_range is not None and supported.grade_range[0] >= REFERABLE_FROM:
+        because += [one for one in supported.because if one.code.startswith("ICDR")]
+    if supported.dme_risk is not None and supported.dme_risk >= DME_REFERABLE_FROM:
+        because += [one for one in supported.because if one.code.startswith("DME")]
+    elif risk is not None and risk >= DME_REFERABLE_FROM:
+        because.append(note("DME_REFERABLE", {"risk": risk}))
+    return Advice(bool(because), tuple(because) or (note("NOTHING_REFERABLE"),))
+
+
+def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Note, ...]]:
+    seen = [code for code in LESIONS if lesions.get(code)]
+    beyond = [code for code in seen if code != "MA"]
+    if not beyond and not all(code in lesions for code in LESIONS):
+        return None, ()
+    if not seen:
+        return (0, 0), (note("ICDR_0_NONE"),)
+    if not beyond:
+        return (1, 1), (note("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
+    more = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
+    if anatomy.laterality is not None and all(
+        sum(one.quadrant == quadrant for one in lesions.get("HE", ())) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
+    ):
+        return (3, 3), (more, note("ICDR_3_HAEMORRHAGES", {"at_least": 3, "each": MANY_HAEMORRHAGES}))
+    return (2, 3), (more,)
+
+
+def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Note, ...]]:
+    if not exudates:
+        return 0, (note("DME_0_NO_EXUDATE"),)
+    nearest = nearest_fovea_dd(exudates)
+    if nearest is None:
+        return None, (note("DME_NOT_CHECKED"),)
+    if nearest <= NEAR_DD:
+        return 2, (note("DME_2_NEAR_FOVEA", {"distance_dd": round(nearest, 3)}),)
+    return 1, (note("DME_1_FAR", {"distance_dd": round(nearest, 3)}),)
+
+
+def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Note, ...]]:
+    if span is None or grade is None:
+        return None, ()
+    low, high = span
+    if grade == PROLIFERATIVE and high == PROLIFERATIVE - 1:
+        return None, (note("ICDR_4_NOT_CHECKED"),)
+    if grade < low:
+        return False, (note("GRADE_BELOW_LESIONS", {"grade": grade, "low": low, "high": high}),)
+    if grade > high:
+        return False, (note("GRADE_ABOVE_LESIONS", {"grade": grade, "low": low, "high": high}),)
+    return True, ()
+
+
+def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, tuple[Note, ...]]:
+    if supported is None or risk is None:
+        return None, ()
+    if risk == supported:
+        return True, ()
+    code = "DME_BELOW_LESIONS" if risk < supported else "DME_ABOVE_LESIONS"
+    return False, (note(code, {"risk": risk, "supported": supported}),)

@@ -1,0 +1,149 @@
+"""Behind one call: images in, logits out. ONNX Runtime for using; torch, on demand, for training's validation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from funduscope.inference.card import Card
+
+
+class ModelError(RuntimeError):
+    """A model file that cannot be used; `code` names the kind, the message what to do."""
+
+    def __init__(self, code: str, says: str) -> None:
+        super().__init__(says)
+        self.code = code
+        self.says = says
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Logits only; None for what the model does not answer.
+
+    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'), gates (B, R, E): each router's share
+    for each expert, 0 where it was not computed. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact class
+    activation maps, whose means over the map are grade and dme; features (B, C): means over the encoder's deepest map.
+    Models exported before these were made have none. float32.
+    """
+
+    grade: np.ndarray | None = None
+    dme: np.ndarray | None = None
+    structures: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    gates: np.ndarray | None = None
+    grade_cam: np.ndarray | None = None
+    dme_cam: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+    def mirrored(self) -> Outputs:
+        """The same answers with every map turned left to right: those of a mirrored image, in the image itself."""
+        return self._maps_turned((..., slice(None, None, -1)))
+
+    def upside_down(self) -> Outputs:
+        """The same answers with every map turned upside down."""
+        return self._maps_turned((..., slice(None, None, -1), slice(None)))
+
+    def mean_with(self, other: Outputs) -> Outputs:
+        """The mean of two answers of one model for one image."""
+        theirs = vars(other)
+        return Outputs(**{name: (value + theirs[name]) / 2 for name, value in vars(self).items() if value is not None})
+
+    def _maps_turned(self, turn: tuple[Any, ...]) -> Outputs:
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Outputs(**{name: value[turn] if value.ndim == 4 else value for name, value in values.items()})
+
+
+class Runtime(Protocol):
+    """Anything that answers. sha256: of the model's file, or of nothing where there is none."""
+
+    card: Card
+    sha256: str
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """(B, H, W, 3) uint8 RGB to logits."""
+        ...
+
+
+def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
+    """The SHA-256 of a model's file. wanted: those that it may have; empty where none is known.
+
+    A flipped bit in a weight is no fault that loading would notice: the answers are finite, plausible and wrong. Raises
+    `ModelError`: E_MODEL where the file cannot be read, E_HASH where it has none of those wanted.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
+    if wanted and digest not in wanted:
+        says = (
+            f"The model {path} is damaged or was replaced: its SHA-256 begins with {digest[:12]}, and what lies beside"
+        )
+        raise ModelError(
+            "E_HASH", f"{says} it names {' or '.join(sorted(one[:12] for one in wanted))}. Fetch or export it again."
+        )
+    return digest
+
+
+class OnnxRuntime:
+    """A model file in ONNX Runtime on the CPU.
+
+    threads: 0 lets ONNX Runtime choose. wanted: the SHA-256 that the file may have; empty where none is known. Raises
+    `ModelError`: E_MODEL where the file is missing or is no such model, E_HASH where it is another than was wanted.
+    """
+
+    def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = ()) -> None:
+        import onnxruntime
+
+        self.sha256 = digest_of(path, wanted)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # Sizes differ between the two views; a memory pattern planned for one only costs time in the other.
+        options.enable_mem_pattern = False
+        # The arena would keep the close view's largest maps for good: a tenth of the time for a tenth of the memory.
+        options.enable_cpu_mem_arena = False
+        try:
+            str(path).encode()
+            source = str(path)
+        except UnicodeEncodeError:  # ONNX Runtime takes paths in UTF-8 only; from bytes it takes twice the memory
+            source = path.read_bytes()
+        try:
+            self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            card = self.session.get_modelmeta().custom_metadata_map["card"]
+            self.card = Card.from_json(card)
+        except Exception as error:  # onnxruntime raises a family of its own without a common base
+            raise ModelError(
+                "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
+            ) from error
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        values: list[Any] = list(self.session.run(self.names, {"image": np.ascontiguousarray(images)}))
+        return Outputs(**dict(zip(self.names, values, strict=True)))
+
+
+class TorchRuntime:
+    """A torch network behind the same call; the network is a callable on (B, H, W, 3) uint8 with `Outputs` of tensors.
+
+    bfloat16: compute as training does on machines that have it; figures that are published use float32.
+    """
+
+    def __init__(self, network: Callable[[Any], Any], card: Card, *, bfloat16: bool = False) -> None:
+        self.network, self.card, self.bfloat16 = network, card, bfloat16
+        self.sha256 = hashlib.sha256(b"").hexdigest()
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        import torch
+
+        device = next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]
+        batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
+            outputs = self.network(batch)
+        return Outputs(**{name: value.float().cpu().numpy() for name, value in outputs.named().items()})

@@ -1,0 +1,125 @@
+"""What is counted photo by photo: medians over photos, lesions seen where there are none, experts' votes for pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from funduscope.metrics.state import State, ratio
+
+EXPERTS = 4
+VOTE = 60
+"""A DIARETDB1 vote file holds 60 for every expert who marked the pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class PerPhotoState(State):
+    """A score of each photo, for the median over photos (a pooled score may be one photo's).
+
+    values: (N,); nan where the score does not exist (no lesion and none marked).
+    """
+
+    LISTED: ClassVar[frozenset[str]] = frozenset({"values"})
+
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, value: float) -> Self:
+        """One photo's score, for instance `MaskState.of(mask, target).dice`."""
+        return cls(np.array([value], np.float64))
+
+    @property
+    def n(self) -> int:
+        """Photos in which the score exists."""
+        return int(np.count_nonzero(~np.isnan(self.values)))
+
+    @property
+    def undefined(self) -> int:
+        return len(self.values) - self.n
+
+    @property
+    def median(self) -> float:
+        """Over the photos in which the score exists; nan where there is none."""
+        return float(np.nanmedian(self.values)) if self.n else float("nan")
+
+    @property
+    def mean(self) -> float:
+        return float(np.nanmean(self.values)) if self.n else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class FalseLesionState(State):
+    """Lesions marked in photos that are known to have none (grade 0), at the shipped threshold.
+
+    components: (L,) 8-connected components by structure; marked: (L,) photos with at least one; any_marked: photos
+    with one of any structure; photos: all; refused: those of them without masks, which count as free of lesions.
+    """
+
+    components: np.ndarray
+    marked: np.ndarray
+    any_marked: float
+    photos: float
+    refused: float
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int], codes: tuple[str, ...], refused: bool = False) -> Self:
+        """One photo. counts: structure code to components in its final mask; codes: the L structures, in order.
+
+        `codes` decides what `any_rate` is over (the bar takes HE, EX and SE). A refused photo's counts are not read.
+        """
+        found = np.array([0 if refused else counts[code] for code in codes], np.int64)
+        return cls(found, (found > 0).astype(np.int64), int(found.any()), 1, int(refused))
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(L,) share of photos with at least one false lesion of that structure; nan without photos."""
+        return self.marked / self.photos if self.photos else np.full(len(self.marked), np.nan)
+
+    @property
+    def rate(self) -> float:
+        """Share of photos with at least one false lesion of any of the structures."""
+        return ratio(self.any_marked, self.photos)
+
+    @property
+    def per_photo(self) -> np.ndarray:
+        """(L,) false lesions a photo by structure; nan without photos."""
+        return self.components / self.photos if self.photos else np.full(len(self.components), np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class VotesState(State):
+    """Marked pixels by how many of four experts marked the region (DIARETDB1; Kauppi et al., BMVC 2007).
+
+    The experts drew regions that *contain* lesions, so there is no true mask: what can be said is how much of what
+    the model marks lies where nobody saw anything. by_votes: (5,) marked pixels with 0..4 votes.
+    """
+
+    by_votes: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, votes: np.ndarray | None) -> Self:
+        """mask: (H, W) bool. votes: (H, W) uint8 in 0, 60, ..., 240; None where no expert marked anything."""
+        if votes is None:
+            return cls(np.array([np.count_nonzero(mask), 0, 0, 0, 0], np.int64))
+        if votes.shape != mask.shape:
+            raise ValueError(f"Mask and votes must be of one size; they are {mask.shape} and {votes.shape}.")
+        marked = votes[mask.astype(bool, copy=False)]
+        if np.any(marked % VOTE):
+            raise ValueError("A vote is 0, 60, 120, 180 or 240: the votes seem to have been interpolated.")
+        return cls(np.bincount(marked // VOTE, minlength=EXPERTS + 1))
+
+    @property
+    def marked(self) -> int:
+        return int(self.by_votes.sum())
+
+    def share_with_at_most(self, votes: int) -> float:
+        """Share of marked pixels that at most so many experts marked; nan where nothing is marked."""
+        return ratio(self.by_votes[: votes + 1].sum(), self.marked)
+
+    @property
+    def false_share(self) -> float:
+        """Share of marked pixels that no expert marked: marked falsely by everybody's word."""
+        return self.share_with_at_most(0)

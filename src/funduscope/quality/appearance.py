@@ -1,0 +1,144 @@
+"""What tells a fundus photograph from other pictures, as numbers: order of colors, edges, vessels, what lies around.
+
+Taken beside the measures of light and sharpness (`image_measures.py`), in the same small frame.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from funduscope.imaging.field_of_view import Eye
+from funduscope.imaging.framing import Frame
+from funduscope.imaging.vessels import SIDE_PX, vesselness
+from funduscope.quality.image_measures import thumbnail
+
+_FIELD: Final = 0.9
+"""Colors and edges are measured within this part of the radius."""
+
+_AROUND: Final = 1.1
+"""What lies around is measured beyond this part of the radius."""
+
+_COPY_PX: Final = 256
+"""What lies around is measured on a copy of the photo so wide."""
+
+_UNLIKE: Final = 25
+"""Levels by which a pixel around the field differs from most of the others there."""
+
+_VESSEL: Final = 0.35
+"""From this vesselness on a pixel counts as one of a vessel."""
+
+_LINE_PX2: Final = 40
+"""Vessels' pixels count in pieces of this area or more: what is smaller is texture."""
+
+
+def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
+    """Measures of a photo (H, W, 3) uint8 and its small frame (`measure.small_frame`).
+
+    ordered: share of the field that is redder than green and greener than blue, or no less. even: share whose next
+    pixels are of just its color. upright: share of the strong edges that run along the picture's sides. warm, sallow:
+    medians of log red over green and log green over blue; sallows: span of the latter. skew: of the finest detail,
+    below 0 where dark lines outweigh bright ones. shaded: how far the light on a large scale reaches, against its mean;
+    tilted: how much brighter one half is than the other. spot: how far the brightest place stands out. middle: how much
+    brighter the middle is than the margin. lines: share of the field in long dark lines; longest: the longest one's
+    reach, in frames; pieces: how many there are. beyond: share of the photo around the field that is not of one color.
+    part: share of the photo that the field takes.
+    """
+    image = framed.image.astype(np.float32)
+    field = _field(framed)
+    if field.sum() < 400:
+        return {}
+    return {
+        **_colors(framed.image, image, field),
+        **_edges(image[..., 1], field),
+        **_light(image[..., 1], field),
+        **_lines(framed.image),
+        **_around(pixels, framed.eye),
+    }
+
+
+def _field(framed: Frame) -> np.ndarray:
+    """(S, S) bool: the field without its edge, where the photo reaches."""
+    home, side = framed.home, framed.home.side_px
+    at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
+    across = (np.arange(side) + 0.5) * home.px_per_frame_px
+    rows, columns = across + home.top_px, across + home.left_px
+    inside = ((rows > 2) & (rows < home.height_px - 2))[:, None] & ((columns > 2) & (columns < home.width_px - 2))
+    return (np.hypot(at[None, :], at[:, None]) < _FIELD) & inside
+
+
+def _colors(levels: np.ndarray, image: np.ndarray, field: np.ndarray) -> dict[str, float]:
+    red, green, blue = (image[..., k][field] for k in range(3))
+    warm, sallow = np.log((red + 10) / (green + 10)), np.log((green + 10) / (blue + 10))
+    kernel = np.ones((3, 3), np.uint8)
+    even = (cv2.dilate(levels, kernel) == cv2.erode(levels, kernel)).all(axis=2)
+    return {
+        "ordered": float(((red >= green - 6) & (green >= blue - 6)).mean()),
+        "even": float(even[field].mean()),
+        "warm": float(np.median(warm)),
+        "sallow": float(np.median(sallow)),
+        "sallows": float(np.ptp(np.percentile(sallow, (3, 97)))),
+    }
+
+
+def _edges(green: np.ndarray, field: np.ndarray) -> dict[str, float]:
+    across, down = (cv2.Sobel(green, cv2.CV_32F, dx, 1 - dx, ksize=3) for dx in (1, 0))
+    inner = cv2.erode(field.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    across, down = np.abs(across[inner]), np.abs(down[inner])
+    steep = np.hypot(across, down)
+    strong = steep >= np.percentile(steep, 95)
+    straight = np.minimum(across, down) < 0.12 * np.maximum(np.maximum(across, down), 1)
+    fine = (green - cv2.GaussianBlur(green, (0, 0), 2))[inner]
+    return {
+        "upright": float(straight[strong].mean()),
+        "skew": float(np.mean(((fine - fine.mean()) / max(float(fine.std()), 0.3)) ** 3)),
+    }
+
+
+def _light(green: np.ndarray, field: np.ndarray) -> dict[str, float]:
+    weight = field.astype(np.float32)
+    soft = cv2.GaussianBlur(green * weight, (0, 0), 12) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 12), 1e-3)
+    values, side = soft[field], len(green)
+    mean = float(values.mean()) + 5
+    rows, columns = np.nonzero(field)
+    at = np.stack([columns, rows], axis=1) / (side / 2) - 1
+    slope = (values - values.mean()) @ at / max(float((at**2).sum()), 1.0)
+    away = np.hypot(*at.T)
+    inner, outer = values[away < 0.35], values[away > 0.7]
+    return {
+        "shaded": float(np.ptp(np.percentile(values, (3, 97)))) / mean,
+        "tilted": float(np.hypot(*slope)) / mean,
+        "spot": float(values.max() - np.median(values)) / mean,
+        "middle": (float(inner.mean()) - float(outer.mean())) / mean if len(inner) and len(outer) else 0.0,
+    }
+
+
+def _lines(levels: np.ndarray) -> dict[str, float]:
+    """Dark lines as vessels are: cv2's pieces of connected pixels, each by its area and its box."""
+    size = (SIDE_PX, SIDE_PX)
+    vessels = vesselness(cv2.resize(levels, size, interpolation=cv2.INTER_AREA)) > _VESSEL
+    stats = cv2.connectedComponentsWithStats(vessels.astype(np.uint8), connectivity=8)[2][1:]
+    stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LINE_PX2]
+    reach = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
+    long = reach > 3 * np.sqrt(stats[:, cv2.CC_STAT_AREA])  # a blob of that area would reach 1.6
+    return {
+        "lines": float(stats[long, cv2.CC_STAT_AREA].sum()) / SIDE_PX**2,
+        "longest": float(reach[long].max(initial=0)) / SIDE_PX,
+        "pieces": float(len(stats)),
+    }
+
+
+def _around(pixels: np.ndarray, eye: Eye | None) -> dict[str, float]:
+    if eye is None:
+        return {"beyond": 1.0, "part": 0.0}
+    small, scale = thumbnail(pixels, _COPY_PX)
+    rows, columns = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
+    away = np.hypot(columns - eye.x_px * scale, rows - eye.y_px * scale) / (eye.radius_px * scale)
+    around = small[away > _AROUND].astype(np.float32)
+    part = float((away <= 1).mean())
+    if len(around) < 50:
+        return {"beyond": 0.0, "part": part}
+    unlike = np.abs(around - np.median(around, axis=0)).max(axis=1) > _UNLIKE
+    return {"beyond": float(unlike.sum()) / away.size, "part": part}

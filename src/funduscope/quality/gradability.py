@@ -1,0 +1,139 @@
+"""Whether a photo can be graded: a small network over what is measured of it, and what a photographer can do about it.
+
+It learned from EyePACS photos that graders called good or to be rejected, and from photos of four other clinics that
+were spoiled on purpose; `research/gradability.py` fits it and prints how well it does on photos that it did not
+learn from.
+It knows nothing of retinopathy, and it is the same for every model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+
+from funduscope.i18n.errors import Note
+from funduscope.i18n.messages import note
+from funduscope.quality.mlp import SmallNetwork, one_line
+
+FEATURES: Final = (
+    *("brightness", "log brightness", "spread", "dark", "full", "washed", "contrast", "chroma", "off color"),
+    *("sharpness", "sharp lines", "log detail", "log vessels", "all ways", "seen", "cut sideways", "cut upright"),
+)
+"""What `features` gives, in order."""
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "OUT_OF_FOCUS": ("sharpness", "sharp lines", "log detail", "log vessels", "all ways"),
+    "LIGHT": ("brightness", "log brightness", "dark", "full", "washed"),
+    "LOW_CONTRAST": ("spread", "contrast", "chroma", "off color"),
+    "FIELD_CUT": ("seen", "cut sideways", "cut upright"),
+}
+"""Features that one thing spoils; LIGHT is told as TOO_DARK or TOO_BRIGHT."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """score: probability, 0 to 1, that a photo can be graded. reasons: what to do about one that hardly can be.
+
+    refused: whether it is so poor that no answer is better than the model's.
+    """
+
+    score: float
+    reasons: tuple[Note, ...]
+    refused: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Gradability:
+    """The fitted model. usual (F,): medians of good photos. about: its origin.
+
+    threshold: below this score a photo should be taken again, and is warned of. refusal: below this one it is refused.
+    """
+
+    network: SmallNetwork
+    usual: np.ndarray
+    threshold: float
+    refusal: float
+    about: dict[str, Any]
+
+    def score(self, measures: Mapping[str, float]) -> float:
+        """The probability, 0 to 1, that a photo with these measures (of `measure.measure`) can be graded."""
+        return self.network.probability(features(measures))
+
+    def reasons(self, measures: Mapping[str, float]) -> tuple[Note, ...]:
+        """What is wrong with a photo whose score is below the threshold; empty where it is not.
+
+        To blame is the group of measures that raises the score most when it is set to a usual good photo's.
+        """
+        values = features(measures)
+        if self.network.probability(values) >= self.threshold:
+            return ()
+        gains = {code: self.network.probability(self._mended(values, names)) for code, names in GROUPS.items()}
+        most = max(gains, key=gains.__getitem__)
+        dark = values[0] < self.usual[0]
+        return (note(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back."""
+        rest = {name: value for name, value in vars(self).items() if name != "network"}
+        return one_line(self.network.to_tree() | rest)
+
+    @classmethod
+    def from_json(cls, text: str) -> Gradability:
+        tree = json.loads(text)
+        network = SmallNetwork.from_tree(tree)
+        return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
+
+    def _mended(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """The features with those of one group as in a usual good photo."""
+        mended = values.copy()
+        for name in names:
+            mended[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
+        return mended
+
+
+def features(measures: Mapping[str, float]) -> np.ndarray:
+    """The features (F,) of a photo's measures; a measure that could not be taken counts as 0."""
+
+    def of(name: str) -> float:
+        return float(measures.get(name, 0.0))
+
+    return np.array(
+        [
+            of("brightness") / 255,
+            np.log(of("brightness") + 5),
+            of("spread") / 255,
+            of("dark"),
+            of("full"),
+            of("washed"),
+            of("contrast") / 100,
+            of("chroma") / 100,
+            of("off_color"),
+            of("sharpness"),
+            of("sharp_lines"),
+            np.log(of("detail") + 0.1),
+            np.log(of("vessels") + 0.01),
+            of("all_ways"),
+            of("seen"),
+            abs(of("left") - of("right")),
+            abs(of("top") - of("bottom")),
+        ]
+    )
+
+
+def judge(measures: Mapping[str, float]) -> Quality:
+    """The quality of a photo with these measures (of `measure.measure`)."""
+    model = shipped()
+    score = model.score(measures)
+    return Quality(score, model.reasons(measures), refused=score < model.refusal)
+
+
+@cache
+def shipped() -> Gradability:
+    """The one that travels with the package."""
+    return Gradability.from_json((resources.files("funduscope") / "models" / "gradability.json").read_text("utf-8"))

@@ -1,0 +1,107 @@
+"""An explanation as a picture: the photo in gray, what speaks for the answer in color, and what to think of it below.
+
+A map that failed the check against random weights is not drawn; the photo is crossed out instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from funduscope.explain.class_activation import SHOWN, Explanation, explanation
+from funduscope.explain.map_reliability import map_notes, may_be_shown
+from funduscope.i18n.errors import Note
+from funduscope.imaging.framing import Home
+from funduscope.imaging.photo import Photo
+from funduscope.report.overlay import Pen, Word, band
+
+if TYPE_CHECKING:
+    from funduscope.inference.findings import Findings
+
+WIDTH_PX: Final = 1200
+LEAST_FULL: Final = 10.0
+"""Log odds at a place from which on it may be as bright as can be: an eye with nothing in it stays dark, instead of
+having its faintest place made bright."""
+
+COARSE: Final = 64
+"""Maps with fewer places on a side are made smoother between them than linear, which would show stars."""
+
+_MOST: Final = 0.75
+_CROSS: Final = (255, 176, 32)
+
+
+def drawn(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+    """The photo with the map over it, or crossed out: (h, w, 3) uint8 RGB, at most `width_px` wide."""
+    gray = in_gray(findings.photo, width_px)
+    height, width = gray.shape[:2]
+    if asked.exact and not may_be_shown(findings.model_sha256, asked.target):
+        for start, end in (((0, 0), (width, height)), ((0, height), (width, 0))):
+            cv2.line(gray, start, end, _CROSS, max(2, width // 200), cv2.LINE_AA)
+        return gray
+    return glowing(gray, strength(asked, (width, height)))
+
+
+def in_gray(photo: Photo, width_px: int) -> np.ndarray:
+    """The photo without its colors, (h, w, 3) uint8, at most `width_px` wide."""
+    pixels = photo.pixels
+    width = min(pixels.shape[1], width_px)
+    size = width, max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def glowing(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A gray picture (h, w, 3) with heat (h, w) in 0..1 over it."""
+    # From purple on: the map's own black would darken a ring around every bright place.
+    colors = cv2.applyColorMap(np.rint(80 + 175 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    share = (_MOST * heat**0.7)[..., None]
+    return np.clip(np.rint(share * colors + (1 - share) * gray), 0, 255).astype(np.uint8)
+
+
+def strength(asked: Explanation, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32 in 0..1 over the photo: how much each place speaks for the answer; what speaks against is 0.
+
+    size: (w, h) of the picture of the whole photo.
+    """
+    full = max(LEAST_FULL, float(asked.evidence.max()))
+    return np.clip(placed(asked.evidence / full, asked.home, size), 0, 1)
+
+
+def placed(plane: np.ndarray, home: Home, size: tuple[int, int]) -> np.ndarray:
+    """A map of the frame (n, n) where it belongs in a picture of the whole photo, (h, w) float32; 0 outside the frame.
+
+    size: (w, h) of the picture.
+    """
+    smooth = np.ascontiguousarray(plane, np.float32)
+    if len(plane) < COARSE:
+        smooth = cv2.resize(smooth, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    shrunk = home.width_px / size[0]
+    place = len(smooth) / home.size_px  # of the map, a photo pixel
+    way = np.array([
+        [shrunk * place, 0, (0.5 * shrunk - home.left_px) * place - 0.5],
+        [0, shrunk * place, (0.5 * shrunk - home.top_px) * place - 0.5],
+    ])  # fmt: skip
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    there = cv2.warpAffine(smooth, way, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return there * cv2.warpAffine(np.ones_like(smooth), way, size, flags=flags)
+
+
+def pictures(findings: Findings, width_px: int = WIDTH_PX) -> dict[str, np.ndarray]:
+    """Every exact map that is shown to people, with its words in English below: target to (h, w, 3) uint8 RGB."""
+    known = {target: explanation(findings, target) for target in SHOWN}
+    return {target: pictured(findings, asked, width_px) for target, asked in known.items() if asked is not None}
+
+
+def pictured(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+    """One map with its words in English below: (h, w, 3) uint8 RGB."""
+    return with_words(drawn(findings, asked, width_px), map_notes(asked, findings.model_sha256))
+
+
+def with_words(picture: np.ndarray, notes: Sequence[Note]) -> np.ndarray:
+    """A picture with what has to be said of it below."""
+    rows = [[Word(part) for part in note.says.split()] for note in notes]
+    rows.append([Word("Research only, not a medical device", ink=(170, 170, 170))])
+    return np.concatenate([picture, band(rows, picture.shape[1], Pen.for_width(picture.shape[1]))])

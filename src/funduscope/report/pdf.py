@@ -1,0 +1,111 @@
+"""A PDF of A4 pages that is finished page by page; the same pages give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Flowable, Spacer
+
+from funduscope.report.pdf_text import Said, style
+
+WIDTH, HEIGHT = A4
+EDGE: Final = 15 * mm
+ACROSS: Final = WIDTH - 2 * EDGE
+FOOT: Final = 19 * mm
+"""Kept free at the bottom for what every page says there."""
+
+_CREATOR: Final = "funduscope"
+
+_ONE_AT_A_TIME: Final = threading.RLock()
+"""The typeface is shared by all documents of the process, and learns glyphs as they are drawn."""
+
+
+class Document:
+    """Pages one after another. language: for screen readers; title: in the reader's window, never a photo's name."""
+
+    def __init__(self, language: str, title: str = "funduscope") -> None:
+        self._file = io.BytesIO()
+        self._canvas = Canvas(self._file, pagesize=A4, pageCompression=1, invariant=1, lang=language)
+        self._canvas.setTitle(title)
+        self._canvas.setCreator(_CREATOR)
+        self.pages = 0
+
+    def add(self, column: Sequence[Flowable], foot: str, *, gap: float = 2.5) -> None:
+        """One page. column: its parts, which the caller made to fit (`room_left`), gap points apart; foot: small."""
+        with _ONE_AT_A_TIME:
+            y = HEIGHT - EDGE
+            for part in column:
+                y -= _height(part)
+                part.drawOn(self._canvas, EDGE, y)
+                y -= gap
+            small = Said(foot, style(7, color="dim"))
+            small.wrapOn(self._canvas, ACROSS, FOOT)
+            small.drawOn(self._canvas, EDGE, 9 * mm)
+            self._canvas.showPage()
+            self.pages += 1
+
+    def finished(self) -> bytes:
+        """The file's bytes; there must be a page."""
+        with _ONE_AT_A_TIME:
+            self._canvas.save()
+        return self._file.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Writes the file, whole or not at all."""
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            unfinished.write_bytes(self.finished())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def check_place(path: Path) -> None:
+    """Raises `FileExistsError` where something stands that no `Document` wrote."""
+    if path.exists() and not (path.is_file() and f"/Creator ({_CREATOR})".encode() in path.read_bytes()):
+        raise FileExistsError(f"{path} is no file that this program wrote and would be lost: choose another folder.")
+
+
+class Picture(Flowable):
+    """A JPEG in the middle of the column, as large as its room allows. jpeg: the file's bytes; room: height, points."""
+
+    def __init__(self, jpeg: bytes, room: float, across: float = ACROSS) -> None:
+        super().__init__()
+        self._image = ImageReader(io.BytesIO(jpeg))
+        width, height = self._image.getSize()
+        scale = min(across / width, room / height)
+        self.width, self.height = width * scale, height * scale
+        self.across = across
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
+        return self.across, self.height
+
+    def draw(self) -> None:
+        self.canv.drawImage(self._image, (self.across - self.width) / 2, 0, self.width, self.height)
+
+
+def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
+    """How much of a page, in points, is left beside these parts; below 0 where they do not fit."""
+    with _ONE_AT_A_TIME:
+        taken = sum(_height(part) + gap for part in column)
+    return HEIGHT - EDGE - FOOT - taken
+
+
+def space(height: float) -> Flowable:
+    """Room between parts, in points."""
+    return Spacer(1, height)
+
+
+def _height(part: Flowable) -> float:
+    """With the room above it that its style asks for."""
+    return part.wrap(ACROSS, HEIGHT)[1] + part.getSpaceBefore()

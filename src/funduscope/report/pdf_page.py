@@ -1,0 +1,201 @@
+"""One photo as a page: the photo with what was found, the answers, the evidence, and how far the model can be trusted.
+
+Everything is taken from findings by code and values. A page is one page: what does not fit in full size is set smaller,
+and the photo gets the room that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from reportlab.lib.colors import HexColor
+from reportlab.lib.units import mm
+from reportlab.platypus import Flowable, Table, TableStyle
+
+from funduscope.i18n.languages import Words
+from funduscope.report.outline import Palette
+from funduscope.report.pdf import ACROSS, Picture, room_left, space
+from funduscope.report.pdf_tables import Bars, compared, figures, headed, lesions
+from funduscope.report.pdf_text import LINE, Said, percent, style
+from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
+
+MOST_PICTURE, GOOD_PICTURE, LEAST_PICTURE = 92 * mm, 78 * mm, 45 * mm
+SIZES: Final = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
+"""Of the text, in points: the first that leaves a good room for the photo or, from `SMALL` on, any."""
+
+SMALL: Final = 7.5
+
+LONGEST_NAME: Final = 120
+
+
+@dataclass(frozen=True)
+class OnPaper:
+    """What a page is made of. found: as in findings.json. picture: a JPEG of the photo with its overlay.
+
+    figures: the rows of `card.about["figures"]`, empty where the card has none. corrected: what a person said of it.
+    """
+
+    found: Mapping[str, Any]
+    picture: bytes
+    palette: Palette = "standard"
+    figures: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    corrected: str = ""
+
+
+def page(shown: OnPaper, words: Words) -> list[Flowable]:
+    """The parts of the page, from top to bottom, made to fit."""
+    column: list[Flowable] = []
+    for size in SIZES:
+        head, below = _head(shown.found, words), [*_marks(shown.found, words), *_rest(shown, words, size)]
+        room = room_left([*head, *below]) - 8
+        column = [*head, Picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
+        if room >= (GOOD_PICTURE if size > SMALL else LEAST_PICTURE):
+            break
+    return column
+
+
+def refused(name: str, says: str, code: str, words: Words) -> list[Flowable]:
+    """The parts of the page of a file that could not be read. says: why, in the language of the page."""
+    return [
+        Said(shortened(name), style(13, bold=True)),
+        Said(words("paper.refused"), style(12, bold=True, color="alert")),
+        Said(f"{says} ({code})", style(10)),
+        Said(words("paper.refused_note"), style(10)),
+        Said(words("not_a_device"), style(9, color="dim")),
+    ]
+
+
+def foot(found: Mapping[str, Any], words: Words) -> str:
+    """Which model looked at which photo."""
+    model, photo = found["model"], found["photo"]
+    line = words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]})
+    return f"{line} {words('paper.photo', {'sha': photo['sha256'][:12]})}"
+
+
+def shortened(name: str) -> str:
+    """A photo's name that leaves room for the rest of the page."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 12]}…{name[-10:]}"
+
+
+def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
+    photo = found["photo"]
+    about = f"{photo['width']} × {photo['height']} px."
+    eye = found["laterality"]
+    if eye:
+        about += f" {words(f'paper.eye.{eye}')}"
+    return [Said(shortened(photo["name"]), style(13, bold=True)), Said(about, style(8, color="dim")), space(2)]
+
+
+def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:
+    return [Said(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
+
+
+def _rest(shown: OnPaper, words: Words, size: float) -> list[Flowable]:
+    found = shown.found
+    parts = _answers(found, words, size) if found["gradable"]["ok"] else _not_gradable(found, words, size)
+    if shown.corrected:
+        parts.append(Said(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
+    if found["gradable"]["ok"]:
+        parts += _evidence(found, words, size)
+        parts += lesions(found["lesions"] or {}, shown.palette, words, size)
+    if found["warnings"]:
+        parts += _titled("warnings.title", [words.note(note) for note in found["warnings"]], words, size)
+    parts += figures(shown.figures, words, size)
+    return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {words('paper.limits')}"], words, size)]
+
+
+def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    reasons = [Said(words.note(note), style(size + 1)) for note in found["gradable"]["reasons"]]
+    answer = Said(words("gradable.no"), style(size + 4, bold=True, color="alert"))
+    return [answer, *reasons, Said(words("gradable.nothing_said"), style(size))]
+
+
+def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    """Grade, edema risk and referral beside each other."""
+    cells = [
+        cell for cell in (_grade(found, words, size), _edema(found, words, size), _referral(found, words, size)) if cell
+    ]
+    score = found["gradable"].get("score")
+    lines: list[Flowable] = []
+    if score is not None:
+        lines.append(Said(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
+    if not cells:
+        return lines
+    table = Table([cells], [ACROSS / len(cells)] * len(cells))
+    table.setStyle(
+        TableStyle([("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT])
+    )
+    return [table, *lines]
+
+
+def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    grade = found["predicted_grade"]
+    if grade is None:
+        return []
+    names = [f"{number} {words(f'grade.{number}')}" for number in range(len(GRADES))]
+    grades = found.get("grade_set")
+    among = words("grade.set", {"grades": ", ".join(map(str, grades))}) if grades else words("paper.set_unknown")
+    return [
+        Said(words("grade.title"), style(size, color="dim")),
+        Said(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}), style(size + 3, bold=True)),
+        *(Bars(name, chance, chosen=number == grade, size=size)
+          for number, (name, chance) in enumerate(zip(names, found["probabilities"], strict=True))),
+        Said(among, style(size - 0.5, color="dim")),
+    ]  # fmt: skip
+
+
+def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    if found["dme"] is None:
+        return []
+    risk, most = found["dme"]["risk"], len(DME_RISKS) - 1
+    return [
+        Said(words("dme.title"), style(size, color="dim")),
+        Said(words("dme.answer", {"risk": risk, "most": most}), style(size + 3, bold=True)),
+        *(Bars(str(number), chance, chosen=number == risk, size=size)
+          for number, chance in enumerate(found["dme"]["probabilities"])),
+        Said(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
+    ]  # fmt: skip
+
+
+def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    advice, referable = found["advice"], found["referable"]
+    parts: list[Flowable] = []
+    if advice is not None:
+        answer = words("advice.refer" if advice["refer"] else "advice.no_referral")
+        color = "alert" if advice["refer"] else "ink"
+        parts += [
+            Said(words("advice.title"), style(size, color="dim")),
+            Said(answer, style(size + 3, bold=True, color=color)),
+        ]
+        parts += [Said(words.note(note), style(size)) for note in advice["because"]]
+    if referable is not None:
+        values = {key: percent(referable[key]) for key in ("probability", "threshold")}
+        says = words("referable.yes" if referable["value"] else "referable.no", values | {"grade": REFERABLE_FROM})
+        parts.append(Said(says, style(size - 0.5, color="dim")))
+    return parts
+
+
+def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    if not found["evidence"]:
+        return []
+    says = [Said(f"• {words.note(note)}", style(size)) for note in found["evidence"]]
+    left, right = ACROSS * 0.47, ACROSS * 0.53
+    beside = Table([[compared(found, words, size, left - 12), says]], [left, right])
+    beside.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))
+    return [headed(words("evidence.title"), size), beside]
+
+
+def _titled(key: str, sentences: Sequence[str], words: Words, size: float) -> list[Flowable]:
+    return [headed(words(key), size), *(Said(says, style(size)) for says in sentences)]
+
+
+_TIGHT: Final = (
+    ("VALIGN", (0, 0), (-1, -1), "TOP"),
+    ("TOPPADDING", (0, 0), (-1, -1), 2),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
+    ("LEFTPADDING", (0, 0), (-1, -1), 5),
+    ("RIGHTPADDING", (0, 0), (-1, -1), 5),
+    ("BACKGROUND", (0, 0), (-1, -1), HexColor("#ffffff")),
+)

@@ -1,0 +1,137 @@
+"""The tables of a page: probabilities as bars, model beside lesions, each kind of lesion, the model's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from reportlab.lib.colors import HexColor
+from reportlab.lib.units import mm
+from reportlab.platypus import Flowable, Table, TableStyle
+
+from funduscope.i18n.languages import Words
+from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
+from funduscope.report.outline import Palette, color_of
+from funduscope.report.pdf import ACROSS
+from funduscope.report.pdf_text import LINE, Said, percent, style
+
+_PLAIN: Final = (
+    ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+    ("TOPPADDING", (0, 0), (-1, -1), 0.5),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+    ("LEFTPADDING", (0, 0), (-1, -1), 0),
+    ("RIGHTPADDING", (0, 0), (-1, -1), 6),
+    ("LINEBELOW", (0, 0), (-1, 0), 0.5, LINE),
+)
+
+
+class Bars(Flowable):
+    """One line of probabilities: a name, a bar, and the share in percent; the chosen one in bold."""
+
+    def __init__(self, name: str, chance: float, *, chosen: bool, size: float) -> None:
+        super().__init__()
+        self.chance, self.chosen, self.size = min(1.0, max(0.0, chance)), chosen, size
+        self.name = Said(name, style(size, bold=chosen))
+        self.share = Said(percent(chance), style(size, bold=chosen))
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
+        self.across = aW
+        height = self.name.wrap(aW * 0.5, aH)[1]
+        self.share.wrap(aW * 0.18, aH)
+        self.height = height
+        return aW, height
+
+    def draw(self) -> None:
+        self.name.drawOn(self.canv, 0, 0)
+        self.share.drawOn(self.canv, self.across * 0.84, self.height - self.share.height)
+        left, width, high = self.across * 0.5, self.across * 0.3, self.size * 0.55
+        for share, color in ((1.0, "#e3e3e3"), (self.chance, "#1f5fbf" if self.chosen else "#8c8c8c")):
+            self.canv.setFillColor(HexColor(color))
+            self.canv.rect(left, self.height - self.size * 1.05, width * share, high, stroke=0, fill=1)
+
+
+def compared(found: Mapping[str, Any], words: Words, size: float, across: float) -> Flowable:
+    """What the model says beside what the outlined lesions support. across: how wide, in points."""
+    rules, said = found["rules"], {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
+    rows: list[list[str | Flowable]] = [["", words("evidence.model"), words("evidence.lesions"), ""]]
+    if rules["grade_range"] is not None:
+        low, high = rules["grade_range"]
+        span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
+        rows.append([words("grade.title"), _shown(found["predicted_grade"]), span, words(said[rules["agrees"]])])
+    if rules["dme_risk"] is not None:
+        risk = (found["dme"] or {}).get("risk")
+        rows.append([words("dme.title"), _shown(risk), str(rules["dme_risk"]), words(said[rules["dme_agrees"]])])
+    return _table(rows, [across * share for share in (0.44, 0.16, 0.18, 0.22)], size)
+
+
+def lesions(told: Mapping[str, Any], palette: Palette, words: Words, size: float) -> list[Flowable]:
+    """A line a kind of lesion: how many, how large, how near to the fovea; its color is that of its outlines."""
+    title = headed(words("lesions.title"), size)
+    if not told:
+        return [title, Said(words("paper.no_lesion_sought"), style(size))]
+    heads = [words(f"lesions.{name}") for name in ("kind", "count", "area")]
+    heads += [words("paper.area_dd2"), words("lesions.fovea"), words("paper.threshold")]
+    rows: list[list[str | Flowable]] = [["", *heads]]
+    for code, one in told.items():
+        area, away = one["area_dd2"], one["nearest_fovea_dd"]
+        rows.append(
+            [
+                Swatch("#{:02x}{:02x}{:02x}".format(*color_of(code, palette)), size),
+                words.structure(code),
+                str(one["count"]),
+                f"{one['area_px']:,}".replace(",", " "),
+                UNKNOWN if area is None else words.number(area, ".3f"),
+                UNKNOWN if away is None else words.number(away, ".2f"),
+                UNKNOWN if one["threshold"] is None else words.number(one["threshold"], ".2f"),
+            ]
+        )
+    widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
+    return [title, _table(rows, widths, size), Said(words("paper.dd"), style(size - 1, color="dim"))]
+
+
+def headed(text: str, size: float) -> Said:
+    """The title of a part, with some room above it."""
+    return Said(text, style(size + 1, bold=True, before=size * 0.6))
+
+
+class Swatch(Flowable):
+    """A small square in the color of an outline, with a dark edge: yellow on white paper is seen as well."""
+
+    def __init__(self, color: str, size: float) -> None:
+        super().__init__()
+        self.color, self.side = HexColor(color), size * 0.9
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
+        return self.side, self.side
+
+    def draw(self) -> None:
+        self.canv.setFillColor(self.color)
+        self.canv.setStrokeColor(HexColor("#444444"))
+        self.canv.setLineWidth(0.4)
+        self.canv.rect(0, 0, self.side, self.side, fill=1)
+
+
+def figures(told: Sequence[Mapping[str, Any]], words: Words, size: float) -> list[Flowable]:
+    """How the model was measured, with intervals, as its card states it; that it states nothing, where it does not."""
+    title, rows = headed(words("paper.figures"), size), figures_table(told, words)
+    if not rows:
+        return [title, Said(words("paper.figures_none"), style(size))]
+    sets = len(rows[0]) - 1
+    table = _table(rows, [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets], size)
+    return [title, table, Said(figures_note(told, words), style(size - 1, color="dim"))]
+
+
+def _table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:
+    """Rows of texts and drawings; the first row holds the heads."""
+    heads, others = style(size, color="dim"), style(size)
+    cells = [
+        [Said(cell, others if number else heads) if isinstance(cell, str) else cell for cell in row]
+        for number, row in enumerate(rows)
+    ]
+    table = Table(cells, list(widths), hAlign="LEFT")
+    table.setStyle(TableStyle(list(_PLAIN)))
+    return table
+
+
+def _shown(value: int | None) -> str:
+    return UNKNOWN if value is None else str(value)

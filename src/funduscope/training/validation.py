@@ -1,0 +1,102 @@
+"""The judge of a training: scores the validation photos through the using side, and says which epoch is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from funduscope.data.case import Case
+from funduscope.evaluation.evaluate import Scores, evaluate
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import TorchRuntime
+from funduscope.network.network import Network
+from funduscope.recipe import Recipe
+from funduscope.training.loop import Judge, bfloat16
+from funduscope.training.samples import serves
+from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
+
+# A landmark this far off, in pixels of a 4288-wide photo, earns nothing (half a disc diameter).
+WORTHLESS_PX = 275.0
+
+
+def make_judge(recipe: Recipe, cases: list[Case]) -> Judge:
+    """A judge on those validation cases whose data sets the recipe trains on.
+
+    Photos without lesion masks are looked at whole only, which is five times quicker and all that their labels need.
+    """
+    card = Card.of(recipe)
+    sought = set(card.structures) - {"OD"} or set(card.structures)
+    sought |= {EITHER_EXUDATE} if {"EX", "SE"} <= sought else set()
+    asked = [case for case in cases if case.dataset in recipe.sampling.datasets()]
+    masked = [case for case in asked if sought & set(case.labels.masks)]
+    # What a grade implies of masks is no mask to look for.
+    plain = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"structures": ()})})
+    graded = [case for case in asked if serves(case.labels, "whole", plain)]
+
+    def judge(network: Network) -> dict[str, float]:
+        speed = bfloat16(recipe.training.precision)
+        whole = Predictor(TorchRuntime(network, replace(card, close=(), structures=()), bfloat16=speed))
+        both = Predictor(TorchRuntime(network, card, bfloat16=speed))
+        of_graded = evaluate(whole, graded, repeats=1) if graded else None
+        of_masked = evaluate(both, masked, repeats=1) if masked and card.structures else None
+        return selection(of_graded, of_masked, recipe.training.select)
+
+    return judge
+
+
+def selection(graded: Scores | None, masked: Scores | None, select: str = "mean") -> dict[str, float]:
+    """Scores by name, and `selection`, by which epochs are compared.
+
+    select mean: the mean of what there is of grades, DME, lesions and landmarks, each in 0..1. Grades: the mean kappa
+    over the data sets. Lesions: the mean average precision over data sets and kinds (not the 33-threshold area, which
+    an empty map also earns), or the disc's IoU where no lesion is sought. Landmarks: 1 at no distance, 0 at half a disc
+    diameter. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at 0.5.
+    """
+    scores, parts = _of_graded(graded)
+    of_masked, lesions, overlaps = _of_masked(masked)
+    scores |= of_masked
+    parts = [parts[3], overlaps] if select == "accuracy_iou" else [*parts[:3], lesions]
+    known = [float(np.nanmean(part)) for part in parts if not np.isnan(part).all()]
+    if known:
+        scores["selection"] = float(np.mean(known))
+    return {name: value for name, value in scores.items() if not np.isnan(value)}
+
+
+def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float]]]:
+    """Scores of grades and landmarks by name, and the parts of a selection: kappa, DME, landmarks, accuracy."""
+    scores: dict[str, float] = {}
+    parts: list[list[float]] = [[], [], [], []]
+    for dataset in graded.tables if graded else ():
+        assert graded is not None
+        for task in ("DR", "DME"):
+            for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
+                scores[f"{dataset} {task} {name}"] = graded.value(dataset, task, name)
+        parts[0].append(scores[f"{dataset} DR kappa"])
+        parts[1].append(scores[f"{dataset} DME accuracy"])
+        parts[3].append(scores[f"{dataset} DR accuracy"])
+        for name in ("disc center", "fovea"):
+            distance = graded.value(dataset, name, "mean px")
+            scores[f"{dataset} {name} px"] = distance
+            parts[2].append(max(0.0, 1 - distance / WORTHLESS_PX) if not np.isnan(distance) else np.nan)
+    return scores, parts
+
+
+def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], list[float]]:
+    """Scores of masks by name; average precisions and IoUs of lesions, or the disc's IoU where there are none."""
+    scores: dict[str, float] = {}
+    found: dict[str, list[float]] = {"AP": [], "IoU": [], "disc": []}
+    for dataset in masked.tables if masked else ():
+        assert masked is not None
+        for code in (*LESIONS, EITHER_EXUDATE):
+            scores[f"{dataset} {code} AP"] = masked.value(dataset, f"{code} pixels", "average precision")
+            for name in ("Dice", "IoU"):
+                scores[f"{dataset} {code} {name}"] = masked.value(dataset, f"{code} mask", name)
+            for name in ("AP", "IoU"):
+                found[name].append(scores[f"{dataset} {code} {name}"])
+        for name in ("Dice", "IoU"):
+            scores[f"{dataset} OD {name}"] = masked.value(dataset, "OD mask", name)
+        found["disc"].append(scores[f"{dataset} OD IoU"])
+    lesions, overlaps = (found[name] if not np.isnan(found[name]).all() else found["disc"] for name in ("AP", "IoU"))
+    return scores, lesions, overlaps

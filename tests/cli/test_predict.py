@@ -1,0 +1,607 @@
+"""`predict` and `demo`: what is written, what is printed, and what one bad photo costs."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from funduscope.imaging.find_photos import gather
+from funduscope.inference.loading import load
+from funduscope.report.results_folder import new_folder
+from funduscope.testing.drawn_eyes import draw_eye
+
+Command = Callable[..., tuple[int, str, str]]
+Save = Callable[..., Path]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def objects(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_one_photo_gets_a_folder_and_a_sentence(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, out, err = command("predict", photo, "--model", tiny, "--out", tmp_path / "results")
+    assert (code, err) == (0, "")
+    written = {path.name for path in (tmp_path / "results" / "eye").iterdir()}
+    assert {"findings.json", "overlay.png", "report.html", "eye_MA.tif", "eye_OD.tif"} <= written
+    assert not any("_prob" in name for name in written)
+    assert not (tmp_path / "results" / "summary.csv").exists()
+    first, second = out.splitlines()
+    assert first.startswith("eye.jpg: grade ")
+    assert second.startswith("Open ")
+    assert Path(second.removeprefix("Open ")).is_file()
+
+
+def test_options_reach_what_is_written(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.png", 2200, 1500)
+    plain, drawn = tmp_path / "plain", tmp_path / "drawn"
+    assert command("predict", photo, "--model", tiny, "--out", plain)[0] == 0
+    options = ("--probabilities", "--full-size", "--palette", "safe", "--threads", 1)
+    assert command("predict", photo, "--model", tiny, "--out", drawn, *options)[0] == 0
+    assert Image.open(plain / "eye" / "overlay.png").width == 2048
+    assert Image.open(drawn / "eye" / "overlay.png").width == 2200
+    probability = Image.open(drawn / "eye" / "eye_EX_prob.png")
+    assert (probability.size, probability.mode) == ((2200, 1500), "L")
+    assert (plain / "eye" / "report.html").read_bytes() != (drawn / "eye" / "report.html").read_bytes()
+
+
+def test_what_speaks_for_the_answers_is_drawn_if_asked_for(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    photo, out = save_eye(tmp_path / "eye.png"), tmp_path / "out"
+    for _ in range(2):  # the second run takes the place of the first
+        assert command("predict", photo, "--model", tiny, "--out", out, "--explain")[0] == 0
+        drawn = {path.name: Image.open(path).size for path in (out / "eye").glob("explanation_*.png")}
+        assert set(drawn) == {"explanation_referable.png", "explanation_edema.png"}
+        assert all(width == 360 and height > 300 for width, height in drawn.values()), "the photo, and words below it"
+
+
+def test_an_onnx_file_without_maps_says_what_its_checkpoint_gives(tiny: Path, tmp_path: Path):
+    """One line, where something was answered that has no map; and no torch is loaded to say so."""
+    model = onnx.load(str(tiny))
+    for output in [output for output in model.graph.output if output.name.endswith("_cam")]:
+        model.graph.output.remove(output)
+    onnx.save(model, str(tmp_path / "bare.onnx"))
+    Image.fromarray(draw_eye(5, width_px=480).pixels).save(tmp_path / "eye.png")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "eye.png"), "--model", str(tmp_path / "bare.onnx"), "--out", str(out)]
+    code = (
+        f"import sys; from funduscope.cli.main import main; code = main({[*command, '--explain']}); "
+        "sys.exit(code or 3 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "best.safetensors" in done.stderr
+    assert "Grad-CAM" in done.stderr
+    assert (out / "eye" / "findings.json").is_file()
+    assert not list((out / "eye").glob("explanation_*"))
+
+
+def test_json_is_one_object_a_line_in_order_and_nothing_else(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = [save_eye(Path(f"{name}.jpg"), 300 + 10 * i) for i, name in enumerate("zcab")]
+    given.insert(2, Path("bad.jpg"))
+    given[2].write_bytes(b"\xff\xd8\xff and no more")
+    code, out, err = command("predict", *given, "--model", tiny, "--json")
+    assert code == 1
+    found = objects(out)
+    assert [one["photo"]["name"] for one in found] == [path.name for path in given]
+    assert found[2].keys() == {"photo", "error"}
+    assert found[2]["error"]["code"].startswith("E_")
+    assert [one["photo"]["width"] for one in found if "error" not in one] == [300, 310, 320, 330]
+    assert len(err.splitlines()) == 1
+    assert "bad.jpg" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in given)
+
+
+def test_json_with_out_says_what_it_writes(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    save_eye(tmp_path / "in" / "a.jpg")
+    save_eye(tmp_path / "in" / "b.jpg", 400)
+    code, out, err = command("predict", tmp_path / "in", "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    written = [json.loads((tmp_path / "out" / name / "findings.json").read_text("utf-8")) for name in "ab"]
+    assert objects(out) == written
+    assert [row["folder"] for row in rows(tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_broken_photo_costs_one_line(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    folder = tmp_path / "in"
+    for name in ("a.jpg", "c.png", "d.tif", "sub/e.jpg"):
+        save_eye(folder / name)
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    code, out, err = command("predict", folder, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert len(err.splitlines()) == 2
+    assert "Traceback" not in err
+    assert "4 of 6 photos read, 2 failed." in out
+    table = {row["photo"]: row for row in rows(tmp_path / "out")}
+    assert list(table) == ["a.jpg", "b.jpg", "c.png", "d.tif", "empty.jpg", "e.jpg"]
+    assert table["b.jpg"]["error"] == "E_TRUNCATED"
+    assert table["empty.jpg"]["error"] == "E_EMPTY"
+    assert not (tmp_path / "out" / "b").exists()
+
+
+def test_a_fault_of_the_program_costs_one_photo_too(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.inference.predictor import Predictor
+
+    look = Predictor.look
+
+    def fails_once(self: Predictor, *_: object):
+        monkeypatch.setattr(Predictor, "look", look)
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Predictor, "look", fails_once)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_INTERNAL", None]
+    assert "secret" not in out + err
+
+
+def test_a_photo_that_cannot_be_written_costs_one_photo_too(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.report import write as module
+
+    overlay = module.overlay
+
+    def fails_once(*_: object, **__: object):
+        monkeypatch.setattr(module, "overlay", overlay)
+        raise MemoryError
+
+    monkeypatch.setattr(module, "overlay", fails_once)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 photos read, 1 failed." in out
+    assert "a.jpg: E_INTERNAL" in err
+    assert [(row["error"], row["folder"]) for row in rows(tmp_path / "out")] == [("E_INTERNAL", ""), ("", "b")]
+
+
+def test_a_photo_too_large_to_measure_costs_one_photo_with_and_without_a_folder(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.inference.findings import Findings
+
+    measure = Findings.to_dict
+
+    def fails_for_a(self: Findings):
+        if self.photo.name == "a.jpg":
+            raise MemoryError("secret")
+        return measure(self)
+
+    monkeypatch.setattr(Findings, "to_dict", fails_for_a)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    (tmp_path / "taken" / "a").mkdir(parents=True)
+    (tmp_path / "taken" / "a" / "thesis.docx").write_text("years of work")
+    for place in ((), ("--out", tmp_path / "free"), ("--out", tmp_path / "taken")):
+        code, out, err = command("predict", *photos, "--model", tiny, "--json", *place)
+        assert code == 1
+        assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_INTERNAL", None]
+        assert "secret" not in out + err
+
+
+def test_a_broken_model_ends_the_run_with_its_sentence(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.inference.runtime import OnnxRuntime, Outputs
+
+    monkeypatch.setattr(OnnxRuntime, "__call__", lambda *_: Outputs(grade=np.full((1, 5), np.nan, np.float32)))
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--json")
+    assert (code, out) == (1, "")
+    assert err == "funduscope: The model's answer is not finite: its file is damaged or was badly trained.\n"
+
+
+def test_a_missing_file_is_a_failure_among_others(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    names = tmp_path / "nothing.jpg", save_eye(tmp_path / "eye.jpg"), tmp_path / ("n" * 300 + ".jpg")
+    code, out, _ = command("predict", *names, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_NOT_FOUND", None, "E_NOT_FOUND"]
+
+
+def test_a_photo_that_cannot_be_graded_is_an_answer(command: Command, tiny: Path, tmp_path: Path):
+    Image.new("RGB", (300, 300)).save(tmp_path / "black.png")
+    code, out, err = command("predict", tmp_path / "black.png", "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "not gradable" in out
+    assert json.loads((tmp_path / "out" / "black" / "findings.json").read_text("utf-8"))["predicted_grade"] is None
+
+
+def test_equal_stems_keep_apart(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("one/eye.jpg", "two/eye.png", "two/EYE.tif", "summary.csv.jpg")]
+    assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+    folders = [row["folder"] for row in rows(tmp_path / "out")]
+    assert folders[0] == "eye"
+    assert len({folder.casefold() for folder in folders} | {"summary.csv"}) == 5
+    assert all((tmp_path / "out" / folder / "findings.json").is_file() for folder in folders)
+
+
+def test_another_photo_of_the_same_name_replaces_nothing(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    one, two = save_eye(tmp_path / "p1" / "eye.jpg"), save_eye(tmp_path / "p2" / "eye.jpg", 400)
+    out = tmp_path / "out"
+    for photo in (one, two, one, two):  # the same photo again takes the place of its own result
+        assert command("predict", photo, "--model", tiny, "--out", out)[0] == 0
+    widths = sorted(json.loads(path.read_text("utf-8"))["photo"]["width"] for path in out.glob("*/findings.json"))
+    assert widths == [360, 400]
+    assert json.loads((out / "eye" / "findings.json").read_text("utf-8"))["photo"]["width"] == 360
+    before = sorted(path.name for path in out.iterdir())
+    assert command("predict", two, one, "--model", tiny, "--out", out)[0] == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted([*before, "summary.csv"])
+    second = next(name for name in before if name != "eye")
+    assert [row["folder"] for row in rows(out)] == [second, "eye"]
+    assert (out / second / f"{second}_MA.tif").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
+def test_nasty_names(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    folder = tmp_path / "in"
+    names = ["-x.jpg", "=cmd().jpg", ";rm.jpg", "a\nb\x1b[31m.jpg", "\U0001f441.jpg", os.fsdecode(b"\xff\xfe.jpg")]
+    for name in names:
+        save_eye(folder / name)
+    code, out, err = command("predict", folder, "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert sorted(one["photo"]["name"] for one in objects(out)) == sorted(names)
+    assert all(name.parent == tmp_path / "out" for name in (tmp_path / "out").iterdir())
+    assert not any(row["photo"].startswith(("=", "-")) for row in rows(tmp_path / "out"))
+    (folder / "bad\n\x1b[31m.jpg").write_bytes(b"x")
+    code, _, err = command("predict", folder / "bad\n\x1b[31m.jpg", "--model", tiny, "--json")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "\x1b" not in err
+
+
+def test_a_folder_is_searched_by_content(save_eye: Save, tmp_path: Path):
+    for name in ("b.jpg", "a/photo", "a/z.png", ".hidden.jpg", ".cache/c.jpg"):
+        save_eye(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "broken.tiff").write_bytes(b"")
+    earlier = tmp_path / "funduscope-1" / "b"
+    save_eye(earlier / "overlay.png")
+    (earlier / "findings.json").write_text("{}")
+    found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
+    assert found == ["b.jpg", "broken.tiff", "a/photo", "a/z.png"]
+    assert gather([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_are_followed_once_and_what_they_miss_is_told(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    save_eye(folder / "z" / "a.jpg")
+    save_eye(elsewhere / "b.jpg", 400)
+    (folder / "away").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder / "z")
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    assert gather([folder]) == [folder / "gone.jpg", folder / "z" / "a.jpg", folder / "away" / "b.jpg"]
+    code, out, _ = command("predict", folder, "--model", tiny, "--json")
+    assert code == 1
+    assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_NOT_FOUND", None, None]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_failure(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_eye(tmp_path / "in" / "a.jpg")
+    locked = save_eye(tmp_path / "in" / "locked" / "b.jpg").parent
+    scandir, listdir = os.scandir, os.listdir
+
+    def refuses(real: Callable[..., object], path: object) -> object:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refuses(scandir, path))
+    monkeypatch.setattr(os, "listdir", lambda path: refuses(listdir, path))
+    code, out, err = command("predict", tmp_path / "in", "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 photos read, 1 failed." in out
+    assert "Permission denied" in err
+    assert [row["error"] for row in rows(tmp_path / "out")] == ["", "E_NOT_FOUND"]
+
+
+@pytest.mark.parametrize("content", [None, "readme.txt"])
+def test_a_folder_without_photos(command: Command, tiny: Path, tmp_path: Path, content: str | None):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if content:
+        (folder / content).write_text("nothing here")
+    code, out, err = command("predict", folder, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_into_one_folder_end_alike(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+
+    def run() -> dict[str, bytes]:
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+        return {str(path): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+    assert run() == run()
+
+
+def test_a_photo_named_by_another_path_replaces_its_own_results(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_eye(tmp_path / "p1" / "eye.jpg")
+    save_eye(tmp_path / "p2" / "eye.jpg", 400)
+    monkeypatch.chdir(tmp_path)
+    assert command("predict", "p1", "p2", "--model", tiny, "--out", tmp_path / "out")[0] == 0
+    before, table = {path.name for path in (tmp_path / "out").iterdir()}, rows(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "p2")
+    for photos in (("../p1", "."), (tmp_path / "p1" / "eye.jpg", tmp_path / "p1" / ".." / "p2" / "eye.jpg")):
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")[0] == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == before
+        assert rows(tmp_path / "out") == table
+
+
+def test_a_photo_that_is_named_twice_is_read_once(save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    a, b = save_eye(tmp_path / "in" / "a.jpg"), save_eye(tmp_path / "in" / "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert gather([b, "in", tmp_path / "in", a, "in/../in/a.jpg"]) == [b, Path("in/a.jpg")]
+    assert gather(["gone.jpg", tmp_path / "gone.jpg", "a\0b.jpg", "a\0b.jpg"]) == [Path("gone.jpg"), Path("a\0b.jpg")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_within_a_folder_are_photos_of_their_own(save_eye: Save, tmp_path: Path):
+    a = save_eye(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "b.jpg").symlink_to(a)
+    assert gather([tmp_path / "in", a]) == [a, tmp_path / "in" / "b.jpg"]
+
+
+def test_the_summary_of_earlier_runs_is_kept_and_brought_up_to_date(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    a, b, c, d = (save_eye(tmp_path / f"{name}.jpg", 360 + 10 * i) for i, name in enumerate("abcd"))
+    out, other = tmp_path / "out", make_model(tmp_path / "other.onnx", seed=1)
+    assert command("predict", a, b, "--model", tiny, "--out", out)[0] == 0
+    first = rows(out)
+    assert command("predict", c, d, "--model", tiny, "--out", out)[0] == 0
+    assert [row["folder"] for row in rows(out)] == ["a", "b", "c", "d"]
+    assert rows(out)[:2] == first
+    before = rows(out)
+    assert command("predict", b, "--model", other, "--out", out)[0] == 0
+    after, found = rows(out), json.loads((out / "b" / "findings.json").read_text("utf-8"))
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False, True, True]
+    assert after[1]["p0"] == str(found["probabilities"][0])
+    assert command("predict", save_eye(tmp_path / "e.jpg"), "--model", tiny, "--out", out)[0] == 0
+    assert [row["folder"] for row in rows(out)] == ["a", "b", "c", "d", "e"]
+
+
+def test_one_photo_leaves_a_table_of_somebody_else_alone(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    theirs = tmp_path / "out" / "summary.csv"
+    theirs.parent.mkdir()
+    theirs.write_text("photo,my remarks\n")
+    code, _, err = command("predict", save_eye(tmp_path / "a.jpg"), "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert theirs.read_text() == "photo,my remarks\n"
+
+
+def test_foreign_files_are_never_replaced(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    thesis = tmp_path / "out" / "a" / "thesis.docx"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", "--json")
+    assert code == 1
+    assert "thesis.docx" in err
+    assert len(err.splitlines()) == 1
+    assert thesis.read_text() == "years of work"
+    assert [(row["error"], row["folder"]) for row in rows(tmp_path / "out")] == [("E_CONFIG", ""), ("", "b")]
+    unwritten, written = objects(out)
+    assert unwritten["error"]["code"] == "E_CONFIG"
+    assert "thesis.docx" in unwritten["error"]["says"]
+    assert unwritten["predicted_grade"] is not None
+    assert "error" not in written
+
+
+def test_a_full_disk_ends_the_run_in_one_line(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("funduscope.report.write.write", full)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert err == "funduscope: the system refused: No space left on device\n"
+
+
+def test_an_interruption_is_one_line_and_keeps_what_was_done(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.inference.predictor import Predictor
+
+    answer = Predictor.__call__
+
+    def stops(self: Predictor, photo: object):
+        if photo.name == "b.jpg":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return answer(self, photo)
+
+    monkeypatch.setattr(Predictor, "__call__", stops)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 130
+    assert err.strip() == "funduscope: interrupted"
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+
+
+def test_a_termination_ends_like_an_interruption(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from funduscope.inference.predictor import Predictor
+
+    answer = Predictor.__call__
+
+    def is_ended(self: Predictor, photo: object):
+        if photo.name == "b.jpg":  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGTERM)
+        return answer(self, photo)
+
+    monkeypatch.setattr(Predictor, "__call__", is_ended)
+    photos, before = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")], signal.getsignal(signal.SIGTERM)
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert (code, err.strip()) == (130, "funduscope: interrupted")
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_who_reads_one_line_and_goes_costs_no_summary(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("funduscope.cli.predict_photos.print", closed, raising=False)
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    with suppress(SystemExit):  # typer's own way with it
+        command("predict", *photos, "--model", tiny, "--json", "--out", tmp_path / "out")
+    assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary.pdf"])
+def test_a_summary_of_somebody_else_is_never_replaced(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, name: str
+):
+    if name.endswith("pdf"):
+        pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
+    photos = [save_eye(tmp_path / "in" / one) for one in ("a.jpg", "b.jpg")]
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir()
+    theirs.write_text("photo,my remarks\na.jpg,look again\n")
+    options = ("--pdf",) if name.endswith("pdf") else ()
+    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", *options)
+    assert code == 1
+    assert name in err
+    assert "choose another folder" in err
+    assert theirs.read_text() == "photo,my remarks\na.jpg,look again\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    theirs.unlink()
+    for _ in range(2):  # its own are replaced
+        assert command("predict", *photos, "--model", tiny, "--out", tmp_path / "out", *options)[0] == 0
+
+
+def test_an_empty_argument_is_no_folder(command: Command, save_eye: Save, tmp_path: Path, tiny: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    for arguments in (("",), (photo, "--out", ""), (photo, "--out=")):
+        code, out, err = command("predict", *arguments, "--model", tiny)
+        assert (code, out) == (2, "")
+        assert "is empty" in err
+
+
+@pytest.mark.parametrize("option", [
+    "--probabilities", "--full-size", "--explain", "--palette=safe", "--language=de"
+])  # fmt: skip
+def test_what_is_drawn_needs_a_place(command: Command, tiny: Path, save_eye: Save, tmp_path: Path, option: str):
+    code, out, err = command("predict", save_eye(tmp_path / "eye.jpg"), "--model", tiny, "--json", option)
+    assert (code, out) == (2, "")
+    assert "--out" in err
+
+
+def test_a_folder_made_for_nothing_goes_again(command: Command, tiny: Path, tmp_path: Path):
+    assert command("predict", tmp_path / "no.jpg", "--model", tiny, "--out", tmp_path / "new")[0] == 1
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    assert command("predict", tmp_path / "no.jpg", "--model", tiny, "--out", tmp_path / "old")[0] == 1
+    assert (tmp_path / "old").is_dir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made there")
+def test_a_model_may_lie_at_a_path_that_is_not_unicode(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    model = tmp_path / os.fsdecode(b"\xff.onnx")
+    model.write_bytes(tiny.read_bytes())
+    assert command("predict", save_eye(tmp_path / "eye.jpg"), "--model", model, "--json")[0] == 0
+
+
+def test_threads_beyond_measure_are_wrong_use(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, _, err = command("predict", photo, "--model", tiny, "--json", "--threads", 99_999_999_999)
+    assert code == 2
+    assert "256" in err
+
+
+def test_debug_may_be_said_twice(command: Command, tmp_path: Path):
+    code, _, err = command("--debug", "recipes", "--debug")
+    assert (code, err) == (0, "")
+
+
+def test_without_out_a_folder_named_after_the_time(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    save_eye(tmp_path / "eye.jpg")
+    assert command("predict", "eye.jpg", "--model", tiny)[0] == 0
+    (folder,) = tmp_path.glob("funduscope-*")
+    datetime.strptime(folder.name, "funduscope-%Y%m%d-%H%M%S")
+    assert (folder / "eye" / "report.html").is_file()
+    now = datetime(2026, 1, 2, 3, 4, 5)
+    names = [new_folder(now, tmp_path).name for _ in range(2)]
+    assert names == ["funduscope-20260102-030405", "funduscope-20260102-030405-2"]
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    before = set(tmp_path.iterdir())
+    assert command("predict", "bad.jpg", "--model", tiny)[0] == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_several_models_answer_as_one(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    photo, other = save_eye(tmp_path / "eye.jpg"), make_model(tmp_path / "other.onnx", seed=1)
+    each = [objects(command("predict", photo, "--model", model, "--json")[1])[0] for model in (tiny, other)]
+    code, out, _ = command("predict", photo, "--model", tiny, "--model", other, "--json")
+    assert code == 0
+    mean = np.mean([one["probabilities"] for one in each], axis=0)
+    np.testing.assert_allclose(objects(out)[0]["probabilities"], mean, atol=1e-4)
+
+
+def test_models_that_look_otherwise_answer_together(
+    command: Command, tiny: Path, make_model: Callable[..., Path], save_eye: Save, tmp_path: Path
+):
+    other = make_model(tmp_path / "other.onnx", replace(load(tiny).card, close_px=192, name="wide"))
+    code, out, err = command("predict", save_eye(tmp_path / "eye.jpg"), "--model", tiny, "--model", other, "--json")
+    assert (code, err) == (0, "")
+    assert objects(out)[0]["model"]["name"].endswith("+ wide")
+
+
+def test_demo(command: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second run replaces the first one's results
+        code, out, err = command("demo", "--model", tiny)
+        assert (code, err) == (0, "")
+        first, second = out.splitlines()
+        assert first.startswith("hrf_07_dr.jpg: ")
+        assert second == f"Open {tmp_path / 'funduscope-demo' / 'hrf_07_dr' / 'report.html'}"
+    assert [path.name for path in (tmp_path / "funduscope-demo").iterdir()] == ["hrf_07_dr"]

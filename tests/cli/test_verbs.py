@@ -1,0 +1,308 @@
+"""The verbs around a model's life, wrong use, and what an error looks like."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from funduscope.cli.main import app
+from funduscope.data.case import LabelError
+from funduscope.evaluation.out_of_fold import plan
+from funduscope.inference.runtime import ModelError
+from funduscope.recipe import builtin_recipes
+from funduscope.testing.drawn_eyes import draw_eye
+from funduscope.version import __version__
+
+Command = Callable[..., tuple[int, str, str]]
+VERBS = [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Six photos of one's own, each of another eye, a table that grades them, and no folds."""
+    lines = ["path,dr,patient"]
+    (tmp_path / "data").mkdir()
+    for number in range(6):
+        Image.fromarray(draw_eye(number, width_px=300).pixels).save(tmp_path / "data" / f"eye{number}.png")
+        lines.append(f"eye{number}.png,{number % 3},p{number}")
+    file = tmp_path / "data" / "mine.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_version_names_the_terms_of_the_weights(command: Command):
+    code, out, _ = command("--version")
+    assert code == 0
+    assert f"funduscope {__version__}" in out
+    assert "research and education" in out
+    terms = Path(out.split(": ")[-1].strip())
+    assert terms.name == "LICENSE"
+    assert terms.is_file()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_helps_with_an_example(command: Command, verb: str):
+    code, out, err = command(verb, "--help")
+    assert (code, err) == (0, "")
+    assert f"Example: funduscope {verb}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict"],
+        ["predict", "eye.jpg", "--palette", "pink"],
+        ["predict", "eye.jpg", "--threads", "-1"],
+        ["predict", "eye.jpg", "--model", "gone.onnx"],
+        ["predict", "eye.jpg", "--nothing"],
+        ["train", "spine", "--data", ".", "--run", "r", "--fold", "-1"],
+        ["train", "no-such-recipe", "--data", ".", "--run", "r"],
+        ["train", "spine", "--data", ".", "--run", "r", "--set", "epochs"],
+        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.epochs=-1"],
+        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.nothing=1"],
+        ["train", "spine", "--run", "r"],
+        ["evaluate", "--data", "."],
+        ["evaluate", ".", "..", "--data", ".", "--fold", "0"],
+        ["export", "gone"],
+        ["recipes", "--show", "no-such-recipe"],
+        ["doctor", "gone"],
+        ["doctor", ".", "--fix", "."],
+        ["doctor", ".", "--model", "gone"],
+        ["folds", ".", "--out", "f.csv", "--count", "1"],
+        ["folds", "gone", "--out", "f.csv"],
+        ["sing"],
+    ],
+)
+def test_wrong_use_is_one_line_and_two(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("funduscope: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_traceback_only_with_debug(command: Command, tmp_path: Path):
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    arguments = ("predict", tmp_path / "eye.jpg", "--model", tmp_path / "model.onnx")
+    code, out, err = command(*arguments)
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    code, _, err = command(*arguments, "--debug")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_recipes(command: Command):
+    code, out, _ = command("recipes")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(builtin_recipes())
+    code, out, _ = command("recipes", "--show", "spine")
+    assert (code, out) == (0, builtin_recipes()["spine"])
+
+
+def test_folds_are_written_once_and_read_back(command: Command, table: Path, tmp_path: Path):
+    file = tmp_path / "data" / "folds.csv"
+    code, out, _ = command("folds", table, "--out", file, "--count", 3)
+    assert code == 0
+    assert "6 photos in folds of " in out
+    again = tmp_path / "again.csv"
+    # the second time the folds come from the file that is beside the table by now, and are drawn anew all the same
+    assert command("folds", table, "--out", again, "--count", 3)[0] == 0
+    assert again.read_bytes() == file.read_bytes()
+    code, _, err = command("folds", table, "--out", file)
+    assert code == 2
+    assert "is there already" in err
+
+
+def test_evaluate_prints_a_table_or_json(command: Command, tiny: Path, table: Path, tmp_path: Path):
+    code, out, err = command("evaluate", tiny, "--data", table)
+    assert (code, err) == (0, "")
+    assert "6 photos" in out
+    assert "kappa" in out
+    code, out, _ = command("evaluate", tiny, "--data", table, "--fold", 1, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["about"]["command"].endswith("--fold 1")
+    assert found["about"]["models"][0]["folds"] == [1]
+    assert sum(detail["photos"] for detail in found["details"].values()) < 6
+    code, out, err = command("evaluate", tiny, "--data", table, "--fold", 7)
+    assert (code, out) == (1, "")
+    assert "No photo is in fold 7" in err
+
+
+def test_evaluate_writes_scores_without_pictures_where_nothing_draws(
+    command: Command, tiny: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = command("evaluate", tiny, "--data", table, "--out", tmp_path / "scores")
+    assert code == 0
+    assert "matplotlib" in err
+    assert json.loads((tmp_path / "scores" / "scores.json").read_text("utf-8"))["about"]["models"][0]["name"] == "tiny"
+
+
+def test_several_runs_are_scored_each_on_its_own_fold(command: Command, tiny: Path, table: Path, tmp_path: Path):
+    runs = [tmp_path / f"fold{fold}" for fold in range(5)]
+    for fold, run in enumerate(runs):
+        run.mkdir()
+        (run / "model.onnx").write_bytes(tiny.read_bytes())
+        (run / "run.json").write_text(json.dumps({"fold": fold}))
+    code, out, _ = command("evaluate", *runs, "--data", table, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [model["folds"] for model in found["about"]["models"]] == [[0], [1], [2], [3], [4]]
+    assert sum(detail["photos"] for detail in found["details"].values()) == 6
+    code, _, err = command("evaluate", runs[0], runs[0], "--data", table)
+    assert code == 1
+    assert "one run for each fold" in err
+    (runs[1] / "run.json").unlink()
+    code, _, err = command("evaluate", *runs, "--data", table)
+    assert code == 1
+    assert "names no test fold" in err
+
+
+def test_no_photo_is_scored_by_a_model_that_learned_from_it(table: Path, tmp_path: Path):
+    from funduscope.data.sources import read_data
+
+    cases = read_data([table])
+    whole = plan([tmp_path], cases, None)
+    assert [case.key for case in whole[0][1]] == [case.key for case in cases]
+    with pytest.raises(LabelError, match="No photo is in fold 9"):
+        plan([tmp_path], cases, 9)
+    with pytest.raises(ModelError, match="names no test fold"):
+        plan([tmp_path, tmp_path], cases, None)
+
+
+def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    def make(*_: object, published: object, every_set: bool, command: str, progress: object) -> str:
+        told.append(command)
+        return "done"
+
+    monkeypatch.setattr("funduscope.compare.report.compare", make)
+    (tmp_path / "run").mkdir()
+    options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set")
+    assert command("compare", tmp_path / "run", *options)[0] == 0
+    assert "--every-set" in told[0]
+    assert f"--markdown {tmp_path / 'board.md'}" in told[0]
+
+
+def test_photos_that_a_run_knows_are_scored_with_a_warning(command: Command, tiny: Path, table: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.onnx").write_bytes(tiny.read_bytes())
+    told = {"fold": 0, "validation_fold": 1, "photos": {"train": {"table": 3}, "validation": {"table": 1}}}
+    (run / "run.json").write_text(json.dumps(told))
+
+    def asked(*arguments: object) -> tuple[str, dict]:
+        code, out, err = command("evaluate", *arguments, "--data", table, "--json")
+        assert code == 0
+        return err, json.loads(out)["about"]["models"][0]
+
+    err, made = asked(run, "--fold", 0)
+    assert (err, made["learned from"], made["chosen on"]) == ("", 0, 0)
+    err, made = asked(run, "--fold", 1)
+    assert "chosen on 1 of these 1 photos, its validation fold" in err
+    assert (made["learned from"], made["chosen on"]) == (0, 1)
+    err, made = asked(run / "model.onnx", "--fold", 3)
+    assert "learned from 1 of these 1 photos" in err
+    err, made = asked(run)
+    assert "learned from" in err
+    assert made["learned from"] + made["chosen on"] in (4, 5), "all but the test fold"
+    err, made = asked(tiny)
+    assert (err, "learned from" in made) == ("", False), "nobody knows what it learned from"
+    (run / "run.json").write_text(json.dumps(told | {"photos": {"train": {"idrid-B": 3}}}))
+    err, made = asked(run)
+    assert (err, made["learned from"]) == ("", 0), "another data set's photos are new to it"
+
+
+def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
+    """The data set's were made anew since: its fold 0 holds photos that this run learned from."""
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 5) for place, case in enumerate(read_data([table]))]
+    write_folds(cases, tmp_path / "folds.csv")
+    mine = {case.key for case in cases if case.fold == 0}
+    now = [case.in_fold((place + 1) % 5) for place, case in enumerate(cases)]
+    assert {case.key for case in plan([tmp_path], now, 0)[0][1]} == mine
+
+
+def test_photos_that_came_after_a_run_are_said_not_to_be_scored(
+    command: Command, tiny: Path, table: Path, tmp_path: Path
+):
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 5) for place, case in enumerate(read_data([table]))]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.onnx").write_bytes(tiny.read_bytes())
+    (run / "run.json").write_text(json.dumps({"fold": 0}))
+    write_folds(cases, run / "folds.csv")
+    assert "not scored" not in command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
+    write_folds(cases[:-1], run / "folds.csv")
+    err = command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
+    assert f"not scored: 1 photo is in none of these folds, such as {cases[-1].key}" in err
+
+
+def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    start = tmp_path / "start" / "best.safetensors"
+    start.parent.mkdir()
+    start.write_bytes(b"")
+    seen: list[tuple] = []
+
+    def run(recipe, cases, folder, fold, start, make_judge, progress):
+        photos = len(list(progress(cases, "Preparing", None)))
+        seen.append((recipe.training.epochs, photos, folder, fold, start.init, start.teachers))
+        return folder / "best.safetensors"
+
+    # Stand-ins: what is tested is what they are given, and importing a training takes seconds.
+    monkeypatch.setitem(sys.modules, "funduscope.training.run", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "funduscope.training.validation", SimpleNamespace(make_judge=None))
+    options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3", "--teacher", start)
+    code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
+    assert code == 0
+    assert "best.safetensors" in out
+    assert seen == [(3, 6, tmp_path / "run", 2, (start,), (start,))]
+    command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", "--init", start.parent)
+    shipped, other = seen[-1][-2]
+    assert (shipped.name, other) == ("funduscope.safetensors", start)
+    code, _, err = command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
+    assert code == 1
+    assert "no weights to start from" in err
+
+
+def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[tuple[Path, int | None]] = []
+
+    def export_run(run, cases):
+        seen.append((run, None if cases is None else len(cases)))
+        return [run / "model.onnx", run / "model-int8.onnx"]
+
+    monkeypatch.setitem(sys.modules, "funduscope.export", SimpleNamespace(export_run=export_run))
+    code, out, err = command("export", tmp_path, "--data", table)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [str(tmp_path / "model.onnx"), str(tmp_path / "model-int8.onnx")]
+    assert command("export", tmp_path)[0] == 0
+    assert seen == [(tmp_path, 6), (tmp_path, None)]
+
+
+def test_what_needs_the_training_extra_says_so(
+    command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in [name for name in sys.modules if name.startswith(("funduscope.training", "funduscope.checkpoint"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, out, err = command("train", "spine", "--data", table, "--run", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert "pip install 'funduscope[train]'" in err

@@ -1,0 +1,164 @@
+"""The page: one file that asks nothing of any network, escapes every name, and names no winner that is none."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from funduscope.compare import report
+from funduscope.compare.markdown import plain
+from funduscope.compare.page_parts import number, scored, signed
+from funduscope.compare.report import PAIRS, compare
+from funduscope.compare.run_folder import DASH, PARTS, CompareError
+from funduscope.compare.score_kinds import Kind
+from funduscope.metrics import Interval
+
+HIGHER = Kind("table", "DR", "kappa", "kappa")
+LOWER = Kind("table", "fovea", "mean px", "fovea, px", higher=False)
+
+
+def marks(intervals: list[Interval | None], kind: Kind = HIGHER, comparable: list[bool] | None = None) -> list[str]:
+    return [cell.mark for cell in scored(intervals, kind, comparable or [True] * len(intervals))]
+
+
+@pytest.fixture(scope="module")
+def pages(fabricate, recipe_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison of three runs, one of which answers only grades and one has another budget."""
+    root = tmp_path_factory.mktemp("compared")
+    runs = [
+        fabricate(root / "runs" / "all<b>|tasks", recipe_of(), 0.8, 1, PARTS),
+        fabricate(
+            root / "runs" / "grades", recipe_of("resnet_grader"), 0.6, 2, command="funduscope train resnet_grader"
+        ),
+        fabricate(root / "runs" / "longer", recipe_of("spine", "training.epochs=9"), 0.9, 3),
+    ]
+    compare(runs, root / "out", markdown_file=root / "docs" / "board.md", command="funduscope compare runs/*")
+    return root
+
+
+def test_the_best_is_bold_only_where_its_interval_stands_apart() -> None:
+    assert marks([Interval(0.7, 0.9, 0.8), Interval(0.3, 0.6, 0.5)]) == ["best", ""]
+    assert marks([Interval(0.7, 0.9, 0.8), Interval(0.3, 0.75, 0.5)]) == ["leads", ""]
+    assert marks([Interval(10, 20, 15), Interval(30, 40, 35)], LOWER) == ["best", ""]
+
+
+def test_nobody_wins_by_an_interval_that_is_unknown_or_has_no_width() -> None:
+    assert marks([Interval(float("nan"), float("nan"), 0.9), Interval(0.1, 0.2, 0.15)]) == ["leads", ""]
+    assert marks([Interval(1.0, 1.0, 1.0), Interval(0.1, 0.2, 0.15)]) == ["leads", ""]
+
+
+def test_who_stands_apart_or_alone_wins_nothing() -> None:
+    better, worse = Interval(0.8, 0.9, 0.85), Interval(0.1, 0.2, 0.15)
+    assert marks([better, worse], comparable=[False, True]) == ["", ""]
+    assert marks([better, None]) == ["", ""]
+
+
+def test_numbers_are_told_with_a_true_minus_and_none_as_a_dash() -> None:
+    assert (number(-0.5), number(12.34), number(5.25, 1), number(float("nan"))) == ("−0.500", "12.3", "5.2", DASH)
+    assert (signed(0.25), signed(-0.25), signed(0.0), signed(-0.00001)) == ("+0.250", "−0.250", "0.000", "0.000")
+
+
+def test_the_page_needs_nothing_but_itself(pages: Path) -> None:
+    text = (pages / "out" / "compare.html").read_text("utf-8")
+    assert "Content-Security-Policy" in text
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+    outside = re.sub(r'src="data:image/svg\+xml;base64,[A-Za-z0-9+/=]+"', "", text)
+    assert not re.search(r"https?:|<script|<link|@import|url\(|\sstyle=|\son\w+=", outside)
+
+
+def test_names_are_text_and_nothing_else(pages: Path) -> None:
+    text = (pages / "out" / "compare.html").read_text("utf-8")
+    assert "all&lt;b&gt;|tasks" in text
+    assert "all<b>" not in text
+    marked = (pages / "docs" / "board.md").read_text("utf-8")
+    assert r"all\<b\>\|tasks" in marked
+    assert plain("a\n|_b_ `c` soft_sharing") == r"a \|\_b\_ \`c\` soft_sharing"
+
+
+def test_every_table_of_the_markdown_is_whole(pages: Path) -> None:
+    text = (pages / "docs" / "board.md").read_text("utf-8")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(tables) > 12
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines[0]
+
+
+def test_a_run_that_does_not_answer_has_dashes(pages: Path) -> None:
+    text = (pages / "docs" / "board.md").read_text("utf-8")
+    lesions = text.split("### Lesions: average precision, test fold")[1]
+    row = next(line for line in lesions.splitlines() if line.startswith("| grades |"))
+    assert set(row.split("|")[2:-1]) == {f" {DASH} "}
+
+
+def test_what_cannot_be_compared_stands_below_with_the_reason(pages: Path) -> None:
+    text = (pages / "docs" / "board.md").read_text("utf-8")
+    assert "another budget: 8,100 samples in 9 epochs at 384 px" in text
+    grades = text.split("### Grades, test fold")[1].split("###")[0].splitlines()
+    names = [line.split("|")[1].strip() for line in grades if line.startswith("| ")]
+    assert names[-1] == "longer"
+    assert names[-2].startswith("*not to be compared")
+    assert "longer" not in (pages / "out" / PAIRS).read_text("utf-8")
+
+
+def test_every_score_of_every_run_stands_on_the_page(pages: Path) -> None:
+    text = (pages / "out" / "compare.html").read_text("utf-8")
+    assert "<summary>idrid-B, test fold</summary>" in text
+    for score in ("DR: kappa", "DR: recall of 4", "referable DR: AUROC", "EX mask: precision", "EX or SE pixels: AUPR"):
+        assert score in text, score
+
+
+def test_generalization_is_told_as_a_loss(pages: Path) -> None:
+    text = (pages / "docs" / "board.md").read_text("utf-8")
+    for title in ("From training to validation photos", "strong color shift", "strong blur"):
+        assert title in text
+    assert re.search(r"0\.\d{3} → 0\.\d{3}<br>loses [+−]0\.\d{3} \([+−]?\d", text)
+
+
+def test_pairs_are_written_as_numbers(pages: Path) -> None:
+    with (pages / "out" / PAIRS).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kappa = next(row for row in rows if (row["fold"], row["data set"], row["score"]) == ("test", "idrid-B", "kappa"))
+    assert float(kappa["difference"]) == pytest.approx(
+        float(kappa["score of a"]) - float(kappa["score of b"]), abs=1e-4
+    )
+    assert float(kappa["low"]) < float(kappa["difference"]) < float(kappa["high"])
+    assert 0 < float(kappa["p"]) <= float(kappa["corrected p"]) <= 1
+
+
+def test_pictures_lie_beside_the_markdown_and_inside_the_page(pages: Path) -> None:
+    text = (pages / "docs" / "board.md").read_text("utf-8")
+    for name in re.findall(r"\]\(([^)]+\.png)\)", text):
+        assert (pages / "docs" / name).read_bytes().startswith(b"\x89PNG")
+    assert "board-forest.png" in text
+    assert (pages / "out" / "compare.html").read_text("utf-8").count("data:image/svg+xml") == 2
+
+
+def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "run")
+    first, second = (compare([run], tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_one_run_alone_makes_a_page_and_leads_nothing(fabricate, tmp_path: Path) -> None:
+    text = compare([fabricate(tmp_path / "run")], tmp_path / "out").read_text("utf-8")
+    assert 'class="best"' not in text
+    assert "No two runs here share enough visits" in text
+
+
+def test_without_matplotlib_the_page_has_no_pictures(
+    fabricate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "find_spec", lambda name: None)
+    text = compare([fabricate(tmp_path / "one"), fabricate(tmp_path / "two", seed=1)], tmp_path / "out").read_text(
+        "utf-8"
+    )
+    assert "<img" not in text
+    assert "DR kappa" in text
+
+
+def test_a_run_without_scores_is_named(fabricate, tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match="bare has no scores yet: give --data"):
+        compare([fabricate(tmp_path / "bare", parts=())], tmp_path / "out")

@@ -1,0 +1,125 @@
+"""Reading runs: what is no run is refused, unlike budgets stay apart, and a bundle holds all that the page needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from funduscope.compare.report import compare
+from funduscope.compare.run_folder import PARTS, CompareError, bundle, gather, learned_from, parted
+from funduscope.recipe import load_recipe
+
+
+def test_a_folder_that_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match=r"has no recipe\.toml: expected the folder of a run"):
+        gather([tmp_path])
+
+
+def test_a_run_cannot_be_compared_with_itself(fabricate, tmp_path: Path) -> None:
+    one = fabricate(tmp_path / "one")
+    with pytest.raises(CompareError, match="twice"):
+        gather([one, tmp_path / "." / "one"])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(fabricate, tmp_path: Path) -> None:
+    runs = gather([fabricate(tmp_path / "a" / "run"), fabricate(tmp_path / "b" / "run")])
+    assert [run.name for run in runs] == ["a/run", "b/run"]
+
+
+def test_broken_json_names_the_run(fabricate, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "one")
+    (folder / "scores" / "test" / "scores.json").write_text("{", "utf-8")
+    with pytest.raises(CompareError, match=r"one holds a file that cannot be read"):
+        gather([folder])
+
+
+def test_half_a_line_of_a_killed_process_is_no_line(fabricate, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "one")
+    with (folder / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 5, "sec')
+    assert len(gather([folder])[0].journal) == 4
+
+
+def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, tmp_path: Path) -> None:
+    alike = [fabricate(tmp_path / name) for name in ("one", "two")]
+    wider = fabricate(tmp_path / "wider", load_recipe("spine", ["sampling.per_epoch=900", "training.epochs=4"]))
+    other = fabricate(tmp_path / "other", fold=3)
+    side, reasons = parted(gather([wider, *alike, other]))
+    assert [run.name for run in side] == ["one", "two"]
+    assert reasons == {
+        "wider": "another budget: 3,600 samples in 4 epochs at 512 px, close 1024 px",
+        "other": "test fold 3 instead of 0",
+    }
+
+
+def test_other_epochs_or_another_close_view_are_another_budget(fabricate, recipe_of, tmp_path: Path) -> None:
+    changes = (), ("training.epochs=2", "sampling.per_epoch=1800"), ("views.close_px=768",)
+    runs = gather([fabricate(tmp_path / str(place), recipe_of("spine", *one)) for place, one in enumerate(changes)])
+    assert [run.budget for run in runs] == [
+        "3,600 samples in 4 epochs at 384 px",
+        "3,600 samples in 2 epochs at 384 px",
+        "3,600 samples in 4 epochs at 384 px, close 768 px",
+    ]
+
+
+def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate, recipe_of, tmp_path: Path) -> None:
+    folders = [fabricate(tmp_path / name) for name in ("ended", "killed")]
+    folders.append(fabricate(tmp_path / "stopped", recipe_of("spine", "training.patience=2")))
+    lines = [{"epoch": epoch, "seconds": 1.0, "best": epoch == 1} for epoch in (1, 2, 3)]
+    for folder in folders[1:]:
+        (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    side, reasons = parted(gather(folders))
+    assert [run.name for run in side] == ["ended", "stopped"], "one that found nothing better for long is at its end"
+    assert reasons == {"killed": "not finished: 3 of 4 epochs"}
+    whole = json.loads((folders[1] / "run.json").read_text("utf-8")) | {"until": 3}
+    (folders[1] / "run.json").write_text(json.dumps(whole), "utf-8")
+    assert not parted(gather(folders))[1], "a run that repeats another ends at the epoch that was kept of it"
+    (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
+    with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): go on with"):
+        parted(gather(folders[1:2]))
+
+
+def test_the_same_letter_means_the_same_photos(fabricate, tmp_path: Path) -> None:
+    runs = gather([fabricate(tmp_path / name, data_fingerprint=name[0]) for name in ("aa", "ab", "ba")])
+    assert learned_from(runs) == {"aa": "A", "ab": "A", "ba": "B"}
+
+
+def test_the_page_from_bundles_is_the_page_from_the_runs(fabricate, tmp_path: Path) -> None:
+    runs = [fabricate(tmp_path / "runs" / name, seed=seed, parts=PARTS) for seed, name in enumerate(("one", "two"))]
+    for run in runs:
+        (run / "best.safetensors").write_bytes(b"0" * 400_000)
+        bundle(run, tmp_path / "kept" / run.name)
+    kept = [tmp_path / "kept" / run.name for run in runs]
+    pages = [compare(folders, tmp_path / "out" / folders[0].parent.name).read_bytes() for folders in (runs, kept)]
+    assert pages[0] == pages[1]
+    for folder in kept:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) < 300_000
+        assert not any(path.suffix == ".safetensors" for path in files)
+
+
+def test_a_bundle_names_no_photo_and_no_patient(fabricate, tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "run")
+    assert "idrid-B/validation-3" in (run / "scores" / "validation" / "photos.jsonl").read_text("utf-8")
+    bundle(run, tmp_path / "kept")
+    for path in (tmp_path / "kept").rglob("*.json*"):
+        assert "validation-" not in path.read_text("utf-8"), path
+    row = json.loads((tmp_path / "kept" / "scores" / "test" / "photos.jsonl").read_text("utf-8").splitlines()[0])
+    assert row["key"].startswith("#")
+    assert row["visit"].startswith("#")
+
+
+def test_a_bundle_replaces_the_one_before(fabricate, tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "run")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "stale.json").write_text("{}", "utf-8")
+    bundle(run, tmp_path / "kept")
+    assert not (tmp_path / "kept" / "stale.json").exists()
+    assert gather([tmp_path / "kept"])[0].trees.keys() == {"validation", "test"}
+    shutil.rmtree(run)
+    bundle(tmp_path / "kept", tmp_path / "again")  # a bundle of a bundle holds as much
+    first, second = (gather([tmp_path / name])[0] for name in ("kept", "again"))
+    assert first.rows == second.rows

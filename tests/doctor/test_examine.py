@@ -1,0 +1,180 @@
+"""From a folder to doctor.html and doctor.json: what was planted is found, what is sound is left in peace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data.case import LabelError
+from funduscope.doctor.examine import Report, examine, read_cases
+from funduscope.doctor.kinds import KINDS
+from funduscope.inference.runtime import ModelError
+from funduscope.testing.drawn_eyes import draw_eye, write_idrid
+
+WIDTH = 480
+
+
+def _photo(path: Path, pixels: np.ndarray, **how: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, quality=90, **how)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos without any label, as most people's are, with a fault of each sort among them."""
+    folder = tmp_path_factory.mktemp("clinic")
+    eyes = [draw_eye(seed, width_px=WIDTH).pixels for seed in range(8)]
+    for number, pixels in enumerate(eyes):
+        _photo(folder / f"good {number}.jpg", pixels)
+    _photo(folder / "train/again.jpg", cv2.resize(eyes[1], None, fx=0.9, fy=0.9))
+    _photo(folder / "test/mirrored.png", eyes[1][:, ::-1])
+    _photo(folder / "blurred.jpg", cv2.GaussianBlur(draw_eye(21, width_px=WIDTH).pixels, (0, 0), 4))
+    whole = (folder / "good 3.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.jpg").write_bytes(b"this is text")
+    _photo(folder / "masks/good 1.png", np.zeros((40, 40), np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(data: Path, cache: Path) -> Report:
+    return examine(data, cache=cache, workers=0)
+
+
+def test_what_was_planted_is_found_and_nothing_else(report: Report) -> None:
+    told = {(one.kind, one.severity, *one.files) for one in report.findings if KINDS[one.kind].group != "Labels"}
+    assert told == {
+        ("truncated", "error", "truncated.jpg"),
+        ("unreadable", "error", "notes.jpg"),
+        ("blurred", "warning", "blurred.jpg"),
+        ("same_photo", "warning", "good 1.jpg", "train/again.jpg"),
+        ("same_photo", "warning", "good 1.jpg", "test/mirrored.png"),
+        ("same_photo", "error", "test/mirrored.png", "train/again.jpg"),
+    } | {entry for entry in told if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "twins_across_folds")}
+
+
+def test_the_files_are_what_the_issue_says(report: Report, data: Path, tmp_path: Path) -> None:
+    report.write(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["doctor.html", "doctor.json"]
+    told = json.loads((tmp_path / "out/doctor.json").read_text())
+    assert told["schema"] == "funduscope-doctor/1"
+    assert told["photos"] == 13
+    assert sum(told["counts"].values()) == len(told["findings"])
+    for one in told["findings"]:
+        assert set(one) == {"kind", "severity", "files", "says", "evidence", "advice"}
+        assert one["kind"] in KINDS
+        assert all((data / file).exists() for file in one["files"])
+    pairs = [one for one in told["findings"] if one["kind"] in ("same_photo", "same_eye")]
+    assert all(len(one["files"]) == 2 for one in pairs)
+    page = (tmp_path / "out/doctor.html").read_text()
+    assert "One photograph under two names" in page
+    assert page.count("data:image/jpeg") > 6
+    assert report.has_errors
+
+
+def test_a_second_run_says_the_same_and_opens_no_photo_to_look(
+    report: Report, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr("funduscope.doctor.scan.look", lambda *job: looked.append(job))
+    again = examine(data, cache=cache, workers=0)
+    assert looked == []
+    assert again.to_dict() == report.to_dict()
+
+
+def test_progress_is_told(data: Path, cache: Path) -> None:
+    told: list[str] = []
+
+    def progress(items: Iterable[Any], words: str, _total: int | None) -> Iterator[Any]:
+        told.append(words)
+        yield from items
+
+    examine(data, cache=cache, workers=0, progress=progress)
+    assert told[:2] == ["Looking at photos", "Comparing photos"]
+
+
+def test_a_sound_data_set_has_no_error(tmp_path: Path, cache: Path) -> None:
+    write_idrid(tmp_path / "idrid", graded=5, masked=1, width_px=400)
+    report = examine(tmp_path / "idrid", cache=cache, workers=0)
+    assert [one for one in report.findings if one.severity == "error"] == []
+    assert report.photos == 6
+    assert not report.has_errors
+
+
+def test_a_data_set_that_no_reader_takes_is_examined_all_the_same(tmp_path: Path, cache: Path) -> None:
+    write_idrid(tmp_path / "one", graded=3, masked=0, width_px=400)
+    write_idrid(tmp_path / "other", graded=3, masked=0, width_px=400, seed=1)
+    (labels,) = (tmp_path / "one").rglob("*Disease Grading_Training Labels.csv")
+    labels.write_text(labels.read_text().replace("IDRiD_002,1", "IDRiD_002,7"))
+    cases, findings = read_cases(tmp_path)
+    assert [(one.kind, one.files) for one in findings] == [("labels_unreadable", ("one",))]
+    assert len(cases) == 3
+    report = examine(tmp_path, cache=cache, workers=0)
+    assert {"labels_unreadable", "impossible_value"} <= {one.kind for one in report.findings}
+    assert report.photos == 6
+
+
+def test_a_table_by_a_relative_path_is_held_against_its_folds(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clinic = tmp_path / "my-clinic"
+    for number in range(3):
+        _photo(clinic / f"{number}.jpg", draw_eye(number, width_px=WIDTH).pixels)
+    (clinic / "photos.csv").write_text("path,dr,patient\n0.jpg,0,p\n1.jpg,1,p\n2.jpg,2,q\n")
+    (clinic / "folds.csv").write_text("subset,image,visit,fold\ntable,0.jpg,v0,0\ntable,1.jpg,v1,1\n")
+    monkeypatch.chdir(tmp_path)
+    told = examine(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
+    held = {one["kind"]: one["files"] for one in told}
+    assert held["visit_across_folds"] == ["folds.csv", "0.jpg", "1.jpg"]
+    assert held["folds_missing_photo"] == ["folds.csv", "2.jpg"]
+    assert told == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
+
+
+def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_looked_at(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelError, match="names no test fold"):
+        examine(data, models=[tmp_path], cache=tmp_path / "cache", workers=0)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_same_photo_in_the_folder_of_another_task_is_no_twin(tmp_path: Path, cache: Path) -> None:
+    """IDRiD's release holds the photos of B once more in C: nothing is wrong with that."""
+    write_idrid(tmp_path / "idrid", graded=3, masked=0, width_px=400)
+    for path in list((tmp_path / "idrid/B. Disease Grading").rglob("*.jpg")):
+        copy = tmp_path / "idrid/C. Localization/1. Original Images/a. Training Set" / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    report = examine(tmp_path / "idrid", cache=cache, workers=0)
+    assert report.photos == 6
+    assert [one.files for one in report.findings if one.kind == "same_photo"] == []
+
+
+def test_an_empty_folder_and_no_folder(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    report = examine(tmp_path / "empty", cache=cache, workers=0)
+    report.write(tmp_path / "out")
+    assert (report.photos, report.findings) == (0, ())
+    with pytest.raises(LabelError, match="is not there"):
+        examine(tmp_path / "nothing", cache=cache)
+
+
+def test_a_half_written_page_is_never_left(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="No space"):
+        report.write(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,169 @@
+"""Folds and official splits with one fault each; the folds of the drawn set have none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from funduscope.data.sources import read_data
+from funduscope.doctor import split_checks
+from funduscope.doctor.finding import Finding
+from funduscope.doctor.scan import Survey
+from funduscope.doctor.split_checks import _by_chance
+from funduscope.duplicates.pairs import Twin
+
+LookedAt = Callable[[Path], Survey]
+PHOTO = "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_{:03d}.jpg"
+GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is used of a `Twin`."""
+
+    first: str
+    second: str
+    kind: str = "same_eye"
+
+
+def _twins(*pairs: tuple[str, str]) -> list[Twin]:
+    return [cast(Twin, Pair(one, two)) for one, two in pairs]
+
+
+def _only(findings: list[Finding], kind: str) -> Finding:
+    assert [one.kind for one in findings] == [kind], [(one.kind, one.says) for one in findings]
+    return findings[0]
+
+
+def _edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+@pytest.mark.parametrize("with_cases", [True, False])
+def test_the_drawn_folds_have_no_finding(with_cases: bool, idrid: Path, looked_at: LookedAt) -> None:
+    cases = read_data([idrid]) if with_cases else []
+    assert [(one.kind, one.says) for one in split_checks.examine(looked_at(idrid), cases)] == []
+
+
+def test_folds_beside_the_data_set_are_examined_too(idrid: Path, looked_at: LookedAt) -> None:
+    (idrid / "folds.csv").rename(idrid.parent / "folds.csv")
+    _edit(idrid.parent / "folds.csv", lambda lines: [*lines, "B,IDRiD_200,900,1"])
+    assert _only(list(split_checks.examine(looked_at(idrid))), "folds_unknown_photo").files == ("../folds.csv",)
+
+
+@pytest.mark.parametrize("readable", [("one", "two"), ("two",)])
+def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
+    readable: tuple[str, ...], idrid: Path, looked_at: LookedAt
+) -> None:
+    """Names and subsets are the same in both; the folds of one say nothing of the other's photos, read or not."""
+    for word in ("one", "two"):
+        shutil.copytree(idrid, idrid.parent / "both" / word)
+    both = idrid.parent / "both"
+    cases = [case for word in readable for case in read_data([both / word])]
+    pair = tuple(f"one/{PHOTO.format(number)}" for number in (1, 3))
+    found = _only(list(split_checks.examine(looked_at(both), cases, _twins((pair[0], pair[1])))), "twins_across_folds")
+    assert found.files == ("one/folds.csv", *pair)
+
+
+def test_rows_twice_unknown_and_missing(idrid: Path, looked_at: LookedAt) -> None:
+    def change(lines: list[str]) -> list[str]:
+        return [*lines[:3], *lines[4:], lines[1], "B,IDRiD_200,900,1", "elsewhere,photo,901,2"]
+
+    _edit(idrid / "folds.csv", change)
+    held = {one.kind: one for one in split_checks.examine(looked_at(idrid))}
+    assert set(held) == {"folds_row_twice", "folds_unknown_photo", "folds_missing_photo"}
+    assert held["folds_row_twice"].evidence["rows"] == [2, 13]
+    assert (held["folds_unknown_photo"].evidence["row"], held["folds_unknown_photo"].evidence["value"]) == (
+        14,
+        "IDRiD_200",
+    )
+    assert held["folds_missing_photo"].files == ("folds.csv", PHOTO.format(3))
+
+
+def test_a_visit_in_two_folds(idrid: Path, looked_at: LookedAt) -> None:
+    _edit(idrid / "folds.csv", lambda lines: [lines[0], "B,IDRiD_001,1,3", *lines[2:]])
+    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    assert (found.evidence["rows"], found.evidence["value"]) == ([2, 3], [3, 0])
+    assert found.files == ("folds.csv", PHOTO.format(1), PHOTO.format(2))
+
+
+def test_a_patient_of_the_labels_in_two_folds(idrid: Path, looked_at: LookedAt) -> None:
+    rows = ["image,dr,patient", *(f"IDRiD_{k:03d},{(k - 1) % 5},{'p' if k in (1, 7) else k}" for k in range(1, 9))]
+    _edit(idrid / GRADES, lambda _: rows)
+    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    assert found.files[1:] == (PHOTO.format(1), PHOTO.format(7))
+
+
+def test_twins_in_two_folds_and_in_two_splits(idrid: Path, looked_at: LookedAt) -> None:
+    together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
+    found = _only(list(split_checks.examine(looked_at(idrid), twins=_twins(together, apart))), "twins_across_folds")
+    assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]
+    test = PHOTO.format(8).replace("a. Training", "b. Testing")
+    (idrid / test).parent.mkdir()
+    (idrid / PHOTO.format(8)).rename(idrid / test)
+    findings = list(split_checks.examine(looked_at(idrid), twins=_twins((PHOTO.format(1), test))))
+    official = [one for one in findings if one.kind == "twins_across_folds"]
+    assert official[0].evidence["pairs"][0]["splits"] == ["train", "test"]
+
+
+def test_a_patient_on_both_sides_of_a_split(idrid: Path, looked_at: LookedAt) -> None:
+    for number, split in ((1, "train"), (2, "test"), (3, "train")):
+        target = idrid / f"own/{split}/eye{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (idrid / PHOTO.format(number)).rename(target)
+    (idrid / "own/labels.csv").write_text("image,dr,patient\neye1,0,p1\neye2,1,p1\neye3,2,p2\n")
+    found = _only(list(split_checks.examine(looked_at(idrid / "own"))), "visit_across_splits")
+    assert found.files == ("test/eye2.jpg", "train/eye1.jpg")
+
+
+def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, looked_at: LookedAt, tmp_path: Path) -> None:
+    rows, labels = ["subset,image,visit,fold"], ["image,dr"]
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"p{number}.jpg").write_bytes((idrid / PHOTO.format(1)).read_bytes())
+        fold, grade = (0, number % 2) if number < 20 else (1, 2 if number < 50 else number % 2)
+        rows.append(f"own,p{number},{number},{fold}")
+        labels.append(f"p{number},{grade}")
+    (folder / "folds.csv").write_text("\n".join(rows) + "\n")
+    (folder / "labels.csv").write_text("\n".join(labels) + "\n")
+    survey = _unseen(folder, tmp_path)
+    held = {one.kind: one for one in split_checks.examine(survey)}
+    assert held["fold_classes"].says == "Fold 0 of own has no photo of grade 2, of which there are 30."
+    assert "fold_sizes" not in held
+    (folder / "folds.csv").write_text(
+        "\n".join(row[:-1] + ("0" if int(row.split(",")[2]) > 9 else "1") for row in rows[1:]).join(
+            ["subset,image,visit,fold\n", "\n"]
+        )
+    )
+    assert {one.kind for one in split_checks.examine(_unseen(folder, tmp_path))} >= {"fold_sizes"}
+
+
+def _unseen(folder: Path, tmp_path: Path) -> Survey:
+    """A survey of which no photo was looked at: splits need none."""
+    from funduscope.doctor.inventory import take_inventory
+
+    return Survey(take_inventory(folder), tmp_path / "unseen.sqlite")
+
+
+def test_chance_is_by_visits() -> None:
+    """Grades that follow visits are as uneven by lot; the same grades spread photo by photo are not."""
+    visits = [str(k // 10) for k in range(100)]
+    folds, grades = [k // 50 for k in range(100)], [int(k >= 50) for k in range(100)]
+    counts = np.array([[50, 0], [0, 50]])
+    assert _by_chance(counts, visits, folds, grades) > 0.005
+    assert _by_chance(counts, [str(k) for k in range(100)], folds, grades) < 0.001
+
+
+def test_many_parted_visits_are_told_once(idrid: Path, looked_at: LookedAt) -> None:
+    """A split by photo parts nearly every patient: one finding, not hundreds."""
+    rows = [f"C,{number:04d},v{number // 2},{number % 2}" for number in range(240)]
+    _edit(idrid / "folds.csv", lambda lines: [*lines, *rows])
+    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    assert (found.evidence["count"], found.files) == (120, ("folds.csv",))

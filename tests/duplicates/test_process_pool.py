@@ -1,0 +1,33 @@
+"""Work shared out to processes: a script that cannot start any is told so, instead of blaming its jobs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+from funduscope.duplicates.process_pool import shared_out
+{guard}for job, result in shared_out(abs, [-1, -2, -3], 1):
+{guard}    print(job, result)
+"""
+
+
+def _said(place: Path, guard: str) -> subprocess.CompletedProcess[str]:
+    script = place / "script.py"
+    text = SCRIPT.format(guard="    " if guard else "").replace("    for", f"{guard}\n    for", 1)
+    script.write_text(text)
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_script_that_begins_while_it_is_imported_is_told_what_to_do(tmp_path: Path) -> None:
+    done = _said(tmp_path, "")
+    assert done.returncode == 1
+    assert "no process of its own can be started" in done.stderr
+    assert "1" not in done.stdout
+
+
+def test_a_script_that_guards_its_beginning_works(tmp_path: Path) -> None:
+    done = _said(tmp_path, 'if __name__ == "__main__":')
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()) == ["-1 1", "-2 2", "-3 3"]

@@ -1,0 +1,137 @@
+"""Pairs are compared once: by one process or several, whatever was killed, whatever the photos are called now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.doctor.inventory import take_inventory
+from funduscope.doctor.scan import Survey, take_survey
+from funduscope.duplicates import search
+from funduscope.duplicates.pairs import Twin, find_twins
+from funduscope.duplicates.search import compare
+from funduscope.testing.drawn_eyes import draw_eye
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "photos"
+    place.mkdir()
+    for seed in range(5):
+        pixels = draw_eye(seed, width_px=400).pixels
+        Image.fromarray(pixels).save(place / f"{seed}.png")
+        if seed < 2:
+            Image.fromarray(pixels[:, ::-1]).save(place / f"{seed} mirrored.jpg", quality=60)
+    Image.fromarray(draw_eye(3, width_px=400).pixels).save(place / "again.png")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _few_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "CHUNK", 6)
+
+
+def _survey(folder: Path) -> Survey:
+    return take_survey(take_inventory(folder), folder.parent / "cache", workers=0)
+
+
+def _told(twins: list[Twin]) -> list[tuple[Any, ...]]:
+    return [(twin.first, twin.second, twin.kind, twin.mirrored, twin.evidence) for twin in twins]
+
+
+class _Watched:
+    """Proofs that are counted, and stopped before so many pairs were tried."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pairs, self.most = 0, 10_000
+        self._prove = search.prove
+        monkeypatch.setattr(search, "prove", self)
+
+    def __call__(self, chunk: Any) -> Any:
+        if self.pairs + len(chunk[-1]) > self.most:
+            raise KeyboardInterrupt
+        self.pairs += len(chunk[-1])
+        return self._prove(chunk)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
+    return _Watched(monkeypatch)
+
+
+def test_several_processes_find_what_the_search_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "FEW", 0)
+    survey = _survey(folder)
+    alone = sorted(find_twins(survey.sketches()), key=lambda twin: (twin.first, twin.second))
+    assert _told(compare(survey.sketches(), workers=2)) == _told(alone)
+    assert [(twin.first, twin.second) for twin in alone] == [
+        ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "1.png"), ("3.png", "again.png")
+    ]  # fmt: skip
+
+
+def test_no_pair_is_compared_twice(folder: Path, watched: _Watched) -> None:
+    told = _told(compare(_survey(folder).sketches(), workers=0))
+    compared = watched.pairs
+    assert compared > 20
+    again = compare(_survey(folder).sketches(), workers=0)
+    assert watched.pairs == compared
+    assert _told(again) == told
+    assert all(isinstance(twin.registration.matrix, np.ndarray) for twin in again)
+
+
+def test_a_comparison_that_was_stopped_goes_on(folder: Path, watched: _Watched) -> None:
+    watched.most = 20
+    with pytest.raises(KeyboardInterrupt):
+        compare(_survey(folder).sketches(), workers=0)
+    stopped, watched.most = watched.pairs, 10_000
+    assert stopped > 0
+    told = compare(_survey(folder).sketches(), workers=0)
+    assert len(told) == 3
+    whole = watched.pairs
+    compare(_survey(folder).sketches(), workers=0)
+    assert watched.pairs == whole
+    assert whole <= 56  # every pair once, and no more: half of them a mirror's
+
+
+def test_only_the_pairs_of_a_changed_photo_are_compared_anew(folder: Path, watched: _Watched) -> None:
+    compare(_survey(folder).sketches(), workers=0)
+    before = watched.pairs
+    pixels = draw_eye(4, width_px=400).pixels
+    Image.fromarray(cv2.flip(pixels, 1)).save(folder / "2.png")  # 2 becomes a mirrored copy of 4
+    (folder / "1.png").rename(folder / "one.png")
+    told = {(twin.first, twin.second) for twin in compare(_survey(folder).sketches(), workers=0)}
+    assert told == {
+        ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "one.png"), ("2.png", "4.png"), ("3.png", "again.png")
+    }  # fmt: skip
+    # Both ways with each of seven others, and what changed its place in a pair by its new name.
+    assert 0 < watched.pairs - before < before
+
+
+def test_progress_comes_to_its_end(folder: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def progress(items: Any, words: str, total: int | None) -> Iterator[Any]:
+        for number, item in enumerate(items, start=1):
+            yield item
+            seen.append((words, number))
+
+    compare(_survey(folder).sketches(), workers=0, progress=progress)
+    assert seen[-1] == ("Comparing photos", 1000)
+
+
+def test_names_that_are_left_out_are_in_no_pair(folder: Path) -> None:
+    told = compare(_survey(folder).sketches({"0.png", "again.png"}), workers=0)
+    assert [(twin.first, twin.second) for twin in told] == [("1 mirrored.jpg", "1.png")]
+
+
+def test_few_or_no_photos_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert compare(_survey(tmp_path / "photos").sketches()) == []
+    Image.fromarray(draw_eye(1, width_px=400).pixels).save(tmp_path / "photos/one.png")
+    assert compare(_survey(tmp_path / "photos").sketches()) == []

@@ -1,0 +1,478 @@
+"""What evaluation counts, photo by photo and over sets: with answers that are right by construction, or wrong by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from funduscope.data.case import ABSENT, Case, Labels, Mask
+from funduscope.data.masks import read_mask
+from funduscope.evaluation.evaluate import PhotoScore, Scores, evaluate, score_photo, score_stream, summarize
+from funduscope.imaging.framing import Home
+from funduscope.imaging.photo import Note, Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Failure, Findings
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import Outputs
+from funduscope.quality.gradability import Quality
+from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
+from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+
+CARD = Card(name="oracle", whole_px=256, close_px=256, referable_threshold=0.4)
+REFUSED = Note("TOO_DARK", "The field of view is almost black.")
+WIDTH = 400
+
+
+def sure(truth: int, classes: int, chance: float = 0.9) -> np.ndarray:
+    """Probabilities with most on one class."""
+    table = np.full(classes, (1 - chance) / (classes - 1))
+    table[truth] = chance
+    return table
+
+
+def answer_of(eye: DrawnEye, **changes) -> Findings:
+    """The findings of a model that knows: exact masks, points and grades. changes: what it says instead."""
+    height, width = eye.pixels.shape[:2]
+    side = max(height, width)
+    planes = {}
+    for code in CODES:
+        planes[code] = np.zeros((side, side), np.float32)
+        planes[code][:height, :width] = eye.masks[code] * np.float32(0.95)
+    said = {
+        "grade_probs": sure(eye.grade, 5),
+        "dme_probs": sure(eye.dme, 3),
+        "disc_xy": eye.disc_xy,
+        "fovea_xy": eye.fovea_xy,
+        "frame_probs": planes,
+    }
+    return Findings(Photo.open(eye.pixels), Home(0, 0, side, side, width, height), CARD, "0" * 64, **(said | changes))
+
+
+def refusal_of(eye: DrawnEye) -> Findings:
+    height, width = eye.pixels.shape[:2]
+    home = Home(0, 0, 256, 256, width, height)
+    return Findings(Photo.open(eye.pixels), home, CARD, "0" * 64, reasons=(REFUSED,))
+
+
+class Oracle:
+    """A predictor whose answers are given beforehand, by path."""
+
+    def __init__(self, answers: dict[Path, Findings | Failure], card: Card = CARD) -> None:
+        self.answers, self.card = answers, card
+
+    def stream(self, paths: Iterable[Path]) -> Iterator[Findings | Failure]:
+        for path in paths:
+            yield self.answers[path]
+
+
+@pytest.fixture(scope="module")
+def eyes() -> list[DrawnEye]:
+    """Ten drawn eyes, two of each grade."""
+    return [draw_eye(seed, grade=seed % 5, width_px=WIDTH) for seed in range(10)]
+
+
+def labels_of(eye: DrawnEye, folder: Path, **changes) -> Labels:
+    """Everything known, the masks as files; a structure that is not there is known to be absent."""
+    masks = {code: mask_file(eye.masks[code], folder, code) for code in CODES}
+    known = Labels(grade=eye.grade, dme=eye.dme, disc_xy=eye.disc_xy, fovea_xy=eye.fovea_xy, masks=masks)
+    return replace(known, **changes)
+
+
+def mask_file(mask: np.ndarray, folder: Path, name: str) -> Mask:
+    if not mask.any():
+        return ABSENT
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+    return Mask((path,), read_mask)
+
+
+def case_of(number: int, labels: Labels, dataset: str = "own", visit: str | None = None) -> Case:
+    name = f"eye_{number:02d}"
+    return Case(f"{dataset}/{name}", dataset, name, Path(f"{name}.jpg"), visit or f"{dataset}/{number}", labels)
+
+
+def score_one(answer: Findings | Failure, labels: Labels, dataset: str = "own", card: Card = CARD) -> PhotoScore:
+    return score_photo(answer, case_of(0, labels, dataset), card)
+
+
+@pytest.fixture(scope="module")
+def perfect(eyes, tmp_path_factory) -> Scores:
+    folder = tmp_path_factory.mktemp("perfect")
+    cases = [case_of(i, labels_of(eye, folder / str(i))) for i, eye in enumerate(eyes)]
+    answers = {case.path: answer_of(eye) for case, eye in zip(cases, eyes, strict=True)}
+    return evaluate(Oracle(answers), cases, repeats=50)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("state", "score", "value"),
+    [
+        ("DR", "accuracy", 1),
+        ("DR", "kappa", 1),
+        ("DR", "recall of 3", 1),
+        ("DR probabilities", "macro AUROC", 1),
+        ("referable DR", "AUROC", 1),
+        ("referable DR", "sensitivity", 1),
+        ("referable DR", "specificity", 1),
+        ("DME", "accuracy", 1),
+        ("DR and DME", "accuracy", 1),
+        ("DR calibration", "ECE", 0.1),
+        ("disc center", "largest px", 0),
+        ("fovea", "mean dd", 0),
+        ("MA lesions", "sensitivity at 1/8", 1),
+        ("MA lesions", "mean sensitivity", 1),
+        ("OD IoU by photo", "median", 1),
+        ("EX Dice by photo", "median", 1),
+        ("false HE, EX or SE", "photos with any", 0),
+        ("false lesions", "components a photo, MA", 0),
+        *[(f"{code} pixels", "AUPR", 1) for code in CODES],
+        *[(f"{code} pixels", "average precision", 1) for code in CODES],
+        *[(f"{code} mask", "Dice", 1) for code in CODES],
+    ],
+)
+def test_right_answers_score_in_full(perfect, state, score, value):
+    assert perfect.value("own", state, score) == pytest.approx(value, abs=1e-9)
+
+
+def test_every_score_has_its_interval_and_its_counts(perfect):
+    for state, scores in perfect.tables["own"].items():
+        assert perfect.details["own"]["states"][state]["photos"] > 0
+        assert perfect.details["own"]["states"][state]["refused"] == 0
+        for interval in scores.values():
+            assert np.isnan(interval.value) or interval.low - 1e-9 <= interval.value <= interval.high + 1e-9
+    assert perfect.selective == {}
+
+
+def test_what_is_written_is_strict_json_and_a_table(perfect, tmp_path):
+    perfect.write(tmp_path, about={"command": "funduscope evaluate"})
+
+    def no_constant(word: str):
+        raise AssertionError(f"{word} in JSON")
+
+    tree = json.loads((tmp_path / "scores.json").read_text("utf-8"), parse_constant=no_constant)
+    assert tree["about"] == {"command": "funduscope evaluate"}
+    assert tree["scores"]["own"]["DR"]["kappa"]["value"] == 1
+    assert set(tree["scores"]["own"]["DR"]["kappa"]) >= {"value", "low", "high", "visits"}
+    rows = (tmp_path / "photos.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 10
+    assert all(json.loads(row, parse_constant=no_constant)["dataset"] == "own" for row in rows)
+    assert "| DR | kappa | 1.000 | 1.000 to 1.000 | 10 | 0 |" in (tmp_path / "scores.md").read_text("utf-8")
+
+
+def test_a_refused_photo_counts_as_the_worst_answer(eyes, tmp_path):
+    known = [labels_of(eye, tmp_path / str(i)) for i, eye in enumerate(eyes)]
+    right = [score_photo(answer_of(eye), case_of(i, known[i]), CARD) for i, eye in enumerate(eyes)]
+    ill, healthy = eyes[4], eyes[0]
+    refused = [
+        score_photo(refusal_of(eye), case_of(20 + i, labels_of(eye, tmp_path / f"r{i}")), CARD)
+        for i, eye in enumerate((ill, healthy))
+    ]
+    scores = summarize(right + refused, repeats=20)
+
+    def value(state: str, score: str) -> float:
+        return scores.value("own", state, score)
+
+    confusion = np.array(scores.details["own"]["states"]["DR"]["confusion"])
+    assert confusion[4, 0] == 1
+    assert confusion[0, 4] == 1
+    assert value("DR", "accuracy") == pytest.approx(10 / 12)
+    assert value("DR and DME", "accuracy") == pytest.approx(10 / 12)
+    assert value("referable DR", "sensitivity") == pytest.approx(6 / 7)
+    assert value("referable DR", "specificity") == pytest.approx(4 / 5)
+    # Of 7 x 5 pairs, the refused ill one loses 5, the refused healthy one wins against none of 7: 11 pairs lost.
+    assert value("referable DR", "AUROC") == pytest.approx(1 - 11 / 35)
+    assert value("DR calibration", "ECE") == pytest.approx(0.1)
+    assert value("disc center", "mean px") == 0
+    assert scores.details["own"]["states"]["disc center"]["refused"] == 2
+    true_px = sum(int(eye.masks["OD"].sum()) for eye in [*eyes, ill, healthy])
+    missed = int(ill.masks["OD"].sum() + healthy.masks["OD"].sum())
+    assert value("OD mask", "recall") == pytest.approx(1 - missed / true_px)
+    assert value("MA lesions", "sensitivity at 8") < 1
+    assert scores.details["own"]["refused"] == 2
+    assert scores.details["own"]["states"]["false lesions"]["refused"] == 1
+    selective = scores.selective["own"]
+    assert selective["DR"]["accuracy"].value == 1
+    assert selective["referable DR"]["AUROC"].value == 1
+    assert selective["OD mask"]["recall"].value == 1
+
+
+def test_a_photo_that_cannot_be_read_counts_as_refused(eyes, tmp_path):
+    eye = eyes[4]
+    scored = score_one(Failure("eye.jpg", "E_TRUNCATED", "Cut off."), labels_of(eye, tmp_path))
+    assert scored.refused
+    assert scored.row["error"] == "E_TRUNCATED"
+    scores = summarize([scored], repeats=5)
+    assert scores.value("own", "DR", "accuracy") == 0
+    assert scores.value("own", "OD mask", "recall") == 0
+
+
+def test_what_is_not_known_is_not_scored(eyes):
+    scored = score_one(answer_of(eyes[4]), Labels())
+    assert scored.states == {}
+    only_disc = score_one(answer_of(eyes[4]), Labels(disc_xy=eyes[4].disc_xy))
+    assert set(only_disc.states) == {"disc center"}
+    assert set(score_one(refusal_of(eyes[4]), Labels(dme=1)).states) == {"DME", "DME probabilities", "DME calibration"}
+
+
+@pytest.mark.parametrize("answer_of_eye", [answer_of, refusal_of])
+def test_what_the_model_does_not_answer_is_not_scored(eyes, tmp_path, answer_of_eye):
+    lean = replace(CARD, dme=False, landmarks=("fovea",), structures=("EX",))
+    labels = labels_of(eyes[4], tmp_path)
+    labels.masks["EX|SE"] = labels.masks["EX"]
+    states = score_one(answer_of_eye(eyes[4]), labels, card=lean).states
+    assert {"DR", "fovea", "EX pixels", "EX mask"} <= set(states)
+    assert not [name for name in states if name.startswith(("DME", "DR and", "disc", "MA", "HE", "SE", "OD", "EX|SE"))]
+
+
+def test_an_absent_lesion_makes_every_pixel_a_negative(eyes):
+    eye = eyes[4]
+    assert eye.masks["HE"].any()
+    scored = score_one(answer_of(eye), Labels(masks={"HE": ABSENT}))
+    overlap = scored.states["HE mask"]
+    assert (overlap.tp, overlap.fn) == (0, 0)
+    assert overlap.fp == eye.masks["HE"].sum()
+    assert scored.states["HE pixels"].pixels == eye.masks["HE"].size
+    scores = summarize([scored], repeats=5)
+    assert np.isnan(scores.value("own", "HE pixels", "AUPR"))
+    assert json.dumps(scores.to_dict(), allow_nan=False)
+
+
+def test_either_exudate_is_met_by_the_larger_of_both(eyes, tmp_path):
+    eye = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["SE"].any())
+    both = eye.masks["EX"] | eye.masks["SE"]
+    drusen = np.zeros_like(both)
+    drusen[:, ::2] = True
+    labels = Labels(masks={"EX|SE": mask_file(both, tmp_path, "both")}, negatives=mask_file(drusen, tmp_path, "drusen"))
+    scores = summarize([score_one(answer_of(eye), labels, "heimed")], repeats=5)
+    assert scores.value("heimed", "EX|SE mask", "Dice") == 1
+    assert scores.value("heimed", "EX|SE pixels", "average precision") == 1
+    on_drusen = scores.value("heimed", "exudates on drusen and reflections", "share of what was marked")
+    assert on_drusen == pytest.approx((both & drusen).sum() / both.sum())
+
+
+def test_a_photo_shows_exudates_of_either_kind_or_none(eyes, tmp_path):
+    ill = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["SE"].any())
+    nothing = np.zeros_like(ill.masks["EX"])
+    there = Labels(masks={"EX|SE": mask_file(ill.masks["SE"], tmp_path, "there")})
+    free = Labels(masks={"EX|SE": mask_file(nothing, tmp_path, "free")})
+    scores = summarize(
+        [
+            score_one(answer_of(ill), there, "heimed"),
+            score_one(answer_of(ill), free, "heimed"),
+            score_one(refusal_of(ill), there, "heimed"),
+            score_one(refusal_of(ill), free, "heimed"),
+        ],
+        repeats=5,
+    )
+    # The one that shows some and was found against the free one that is called ill: a tie. Refused ones are wrong.
+    assert scores.value("heimed", "EX|SE present", "AUROC") == pytest.approx(0.5 / 4)
+    assert scores.value("heimed", "EX|SE present", "sensitivity") == 0.5
+    assert scores.value("heimed", "EX|SE present", "specificity") == 0
+
+
+@pytest.mark.parametrize(("seen", "truth"), [(0, False), (1, None), (2, True), (4, True)])
+def test_presence_needs_two_experts_or_none(eyes, seen, truth):
+    states = score_one(answer_of(eyes[4]), Labels(experts={"HE": seen}), "diaretdb1").states
+    assert ("HE present" in states) == (truth is not None)
+    if truth is not None:
+        assert states["HE present"].positive.tolist() == [truth]
+    # No file of votes: nobody marked anything, and every marked pixel is marked falsely.
+    assert states["HE votes"].by_votes.tolist() == [eyes[4].masks["HE"].sum(), 0, 0, 0, 0]
+
+
+def test_votes_are_counted_under_the_marked_pixels(eyes, tmp_path):
+    eye = eyes[4]
+    votes = np.full(eye.masks["HE"].shape, 60, np.uint8)
+    votes[: len(votes) // 2] = 180
+    Image.fromarray(votes).save(tmp_path / "votes.png")
+    labels = Labels(experts={"HE": 3}, votes={"HE": tmp_path / "votes.png"})
+    states = score_one(answer_of(eye), labels, "diaretdb1").states
+    upper = int(eye.masks["HE"][: len(votes) // 2].sum())
+    assert states["HE votes"].by_votes.tolist() == [0, eye.masks["HE"].sum() - upper, 0, upper, 0]
+    refused = score_one(refusal_of(eye), labels, "diaretdb1").states
+    assert refused["HE votes"].marked == 0
+    assert refused["HE present"].refused.all()
+
+
+def test_gradability_is_good_against_reject(eyes):
+    photos = [
+        score_one(answer_of(eyes[0]), Labels(quality="good"), "eyepacs400"),
+        score_one(refusal_of(eyes[1]), Labels(quality="reject"), "eyepacs400"),
+        score_one(refusal_of(eyes[2]), Labels(quality="good"), "eyepacs400"),
+        score_one(answer_of(eyes[3]), Labels(quality="reject"), "eyepacs400"),
+        score_one(refusal_of(eyes[4]), Labels(quality="usable"), "eyepacs400"),
+    ]
+    scores = summarize(photos, repeats=5)
+    assert scores.details["eyepacs400"]["states"]["gradability"]["photos"] == 4
+    assert scores.value("eyepacs400", "gradability", "AUROC") == 0.5
+    assert scores.value("eyepacs400", "gradability", "sensitivity") == 0.5
+    assert "gradability" not in scores.selective["eyepacs400"]
+
+
+def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
+    photos = []
+    for number, (quality, score) in enumerate([("good", 0.9), ("good", 0.4), ("reject", 0.3), ("reject", 0.05)]):
+        answer = answer_of(eyes[number], quality=Quality(score, ()))
+        photos.append(score_photo(answer, case_of(number, Labels(quality=quality), "eyepacs400"), CARD))
+    assert summarize(photos, repeats=10).value("eyepacs400", "gradability", "AUROC") == 1
+
+
+def test_maculopathy_is_any_edema_risk(eyes):
+    yes, no = Labels(dme_among=frozenset({1, 2})), Labels(dme_among=frozenset({0}))
+    photos = [
+        score_one(answer_of(eyes[4], dme_probs=sure(2, 3)), yes, "srahim"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), yes, "srahim"),
+        score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "srahim"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "srahim"),
+    ]
+    scores = summarize(photos, repeats=5)
+    assert scores.value("srahim", "maculopathy", "sensitivity") == 1
+    assert scores.value("srahim", "maculopathy", "specificity") == 0.5
+    assert scores.value("srahim", "maculopathy", "AUROC") == pytest.approx(0.75)
+    assert "DME" not in scores.tables["srahim"]
+
+
+def test_macular_edema_is_risk_two_alone(eyes):
+    """Messidor-2 says yes (risk 2) or no (0 or 1); a risk of 1 is no."""
+    yes, no = Labels(dme_among=frozenset({2})), Labels(dme_among=frozenset({0, 1}))
+    photos = [
+        score_one(answer_of(eyes[4], dme_probs=sure(2, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "messidor2"),
+        score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "messidor2"),
+    ]
+    scores = summarize(photos, repeats=5)
+    assert scores.value("messidor2", "macular edema", "sensitivity") == 0.5
+    assert scores.value("messidor2", "macular edema", "specificity") == 1
+    assert scores.value("messidor2", "macular edema", "AUROC") == pytest.approx(0.75)
+    assert "maculopathy" not in scores.tables["messidor2"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "labels", "counted"),
+    [
+        ("idrid-B", Labels(grade=0), True),
+        ("idrid-B", Labels(grade=0, boxes={"OD": ((1.0, 1.0, 9.0, 9.0),)}), True),
+        ("idrid-B", Labels(grade=0, boxes={"HE": ((1.0, 1.0, 9.0, 9.0),)}), False),
+        ("idrid-B", Labels(grade=1), False),
+        ("idrid-B", Labels(), False),
+        ("eyepacs400", Labels(grade=0), False),
+    ],
+)
+def test_false_lesions_are_counted_on_healthy_eyes_alone(eyes, dataset, labels, counted):
+    states = score_one(answer_of(eyes[4]), labels, dataset).states
+    assert ("false lesions" in states) == counted
+    if counted:
+        assert states["false HE, EX or SE"].rate == 1
+        assert states["false lesions"].components[LESIONS.index("HE")] > 0
+
+
+def test_haemorrhages_are_stated_without_the_heaviest_photo(eyes, tmp_path):
+    labels = labels_of(eyes[4], tmp_path)
+    cases = [replace(case_of(i, labels, "idrid-A"), name=f"IDRiD_{i}") for i in (16, 17)]
+    scores = summarize([score_photo(answer_of(eyes[4]), case, CARD) for case in cases], repeats=5)
+    counts = scores.details["idrid-A"]["states"]
+    assert counts["HE pixels"]["photos"] == counts["HE mask"]["photos"] == 2
+    assert counts["HE pixels without IDRiD_17"]["photos"] == counts["HE mask without IDRiD_17"]["photos"] == 1
+
+
+def test_halves_add_up_to_the_whole(eyes, tmp_path):
+    """Also how several runs are joined, each on its own test fold: their photos' scores together."""
+    cases = [case_of(i, labels_of(eye, tmp_path / str(i)), "ab"[i % 2] * 3) for i, eye in enumerate(eyes)]
+    answers = {case.path: answer_of(eyes[(i + 5 * (i % 3 == 0)) % 10]) for i, case in enumerate(cases)}
+    answers[cases[7].path] = refusal_of(eyes[7])
+    oracle, other = Oracle(answers), Oracle(answers, replace(CARD, name="another fold's"))
+    whole = evaluate(oracle, cases, repeats=30)  # pyright: ignore[reportArgumentType]
+    first = list(score_stream(oracle, cases[:4]))  # pyright: ignore[reportArgumentType]
+    joined = evaluate(other, cases[4:], repeats=30, photos=first)  # pyright: ignore[reportArgumentType]
+    assert json.dumps(joined.to_dict()) == json.dumps(whole.to_dict())
+    assert set(whole.tables) == {"aaa", "bbb"}
+
+
+def test_a_visit_is_drawn_as_one(eyes):
+    photos = [
+        score_photo(answer_of(eye), case_of(i, Labels(grade=eye.grade), visit=f"visit {i // 2}"), CARD)
+        for i, eye in enumerate(eyes)
+    ]
+    assert summarize(photos, repeats=5).tables["own"]["DR"]["accuracy"].units == 5
+    alone = summarize(photos[:2], repeats=5).tables["own"]["DR"]["accuracy"]
+    assert np.isnan(alone.low)
+
+
+class SeesDisc:
+    """A runtime that knows the optic disc by its paint and grades by how red the field is."""
+
+    sha256 = "0" * 64
+    card = replace(CARD, structures=("OD",), dme=False, close=())
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        picture = images[0].astype(np.float32)
+        painted = picture[..., 2] - picture[..., :2].max(axis=2)
+        coverage = np.clip(painted / 255, 0, 1)
+        landmarks = np.full((1, len(LANDMARKS), 64, 64), -9.0, np.float32)
+        blocks = coverage.reshape(64, 4, 64, 4).mean(axis=(1, 3))
+        landmarks[0, 0] = 12 * blocks
+        grade = np.zeros((1, 5), np.float32)
+        grade[0, 0] = 3
+        return Outputs(grade=grade, structures=(16 * coverage - 8)[None, None], landmarks=landmarks)
+
+
+def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
+    cases = []
+    for number, eye in enumerate(eyes[:3]):
+        painted = eye.pixels.copy()
+        painted[eye.masks["OD"]] = (0, 0, 255)
+        path = tmp_path / f"eye{number}.png"
+        Image.fromarray(painted).save(path)
+        labels = labels_of(eye, tmp_path / str(number))
+        cases.append(replace(case_of(number, labels), path=path))
+    (tmp_path / "black.png").write_bytes(b"")
+    cases.append(replace(case_of(9, Labels(grade=0)), path=tmp_path / "black.png"))
+    scores = evaluate(Predictor(SeesDisc()), cases, repeats=20)
+    assert scores.value("own", "OD mask", "IoU") > 0.9
+    assert scores.value("own", "OD pixels", "average precision") > 0.95
+    # A pixel here is twelve at 4288.
+    assert scores.value("own", "disc center", "mean px") < 24
+    assert scores.details["own"]["states"]["DR"]["confusion"][0] == [1, 0, 0, 0, 1]
+    assert scores.details["own"]["refused"] == 1
+
+
+def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path):
+    card = replace(CARD, grade_quantile=0.8)
+    eye = eyes[2]
+    labels = labels_of(eye, tmp_path)
+    sure_and_right = replace(answer_of(eye), card=card)
+    wrong = replace(answer_of(eye, grade_probs=np.array([0.9, 0.04, 0.03, 0.02, 0.01])), card=card)
+    close = replace(answer_of(eye, grade_probs=np.array([0.02, 0.5, 0.4, 0.05, 0.03])), card=card)
+    photos = []
+    for number, answer in enumerate([sure_and_right, wrong, close, replace(refusal_of(eye), card=card)]):
+        photos.append(score_photo(answer, case_of(number, labels), card))
+    assert [photo.row["grade_set"] for photo in photos] == [[2], [0], [1, 2], None]
+    scores = summarize(photos, repeats=20)
+    assert scores.value("own", "DR grade sets", "coverage") == 0.5
+    assert scores.value("own", "DR grade sets", f"coverage of {eye.grade}") == 0.5
+    assert scores.value("own", "DR grade sets", "mean size") == pytest.approx(4 / 3)
+    assert scores.selective["own"]["DR grade sets"]["coverage"].value == pytest.approx(2 / 3)
+    without = score_photo(answer_of(eye), case_of(0, labels), CARD)
+    assert "DR grade sets" not in without.states
+
+
+def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, caplog):
+    eye = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["MA"].any())
+    labels = labels_of(eye, tmp_path)
+    small = mask_file(np.ones((9, 9), bool), tmp_path / "small", "EX")
+    votes = tmp_path / "votes.png"
+    Image.fromarray(np.full((9, 9), 7, np.uint8)).save(votes)
+    bad = replace(labels, masks={**labels.masks, "EX": small}, experts={"SE": 0}, votes={"SE": votes})
+    scored = score_one(answer_of(eye), bad)
+    assert "EX pixels" not in scored.states
+    assert "SE votes" not in scored.states
+    assert {"DR", "MA pixels", "SE present"} <= scored.states.keys()
+    assert "own/eye_00: The mask EX.png is 9x9 px" in caplog.text
+    assert len(scored.row["not scored"]) == 2

@@ -1,0 +1,245 @@
+"""From logits to findings: masks at the photo's own size, counts of that very mask, points to a fraction of a pixel."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from funduscope.imaging.framing import Frame, Home, frame
+from funduscope.imaging.photo import Note, Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings, interpret
+from funduscope.inference.runtime import Outputs
+from funduscope.report.write import findings_schema
+from funduscope.vocabulary import CODES, LESIONS
+
+CARD = Card(whole_px=128, close_px=256)
+SHA = "0" * 64
+
+
+def photo(width: int = 700, height: int = 500) -> Photo:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    cv2.circle(pixels, (width // 2, height // 2), round(height * 0.45), (160, 80, 40), -1)
+    return Photo.open(pixels)
+
+
+def planes(side: int, **logits: np.ndarray) -> np.ndarray:
+    """(1, 5, side, side) logits, -8 where nothing is said."""
+    return np.stack([logits.get(code, np.full((side, side), -8.0, np.float32)) for code in CODES])[None]
+
+
+def blob(side: int, *circles: tuple[float, float, float]) -> np.ndarray:
+    """Logits of +8 in circles (x, y, radius in cells), -8 outside."""
+    yy, xx = np.mgrid[:side, :side] + 0.5
+    inside = np.zeros((side, side), bool)
+    for x, y, radius in circles:
+        inside |= (xx - x) ** 2 + (yy - y) ** 2 <= radius**2
+    return np.where(inside, 8.0, -8.0).astype(np.float32)
+
+
+def heat(side: int, x: float, y: float, sigma: float = 2.0) -> np.ndarray:
+    """A landmark's logits: their softmax is a Gaussian around (x, y) in cells."""
+    yy, xx = np.mgrid[:side, :side] + 0.5
+    return (-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2)).astype(np.float32)
+
+
+def found_in(taken: Photo, whole: Outputs, close: Outputs | None = None, card: Card = CARD) -> Findings:
+    return interpret(taken, frame(taken, card.close_px), whole, close or whole, card, SHA)
+
+
+def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
+    return Outputs(
+        np.array([[0.0, 1, 3, 1, 0]], np.float32), np.array([[2.0, 0, 0]], np.float32), planes(side, **logits)
+    )
+
+
+@pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
+def test_masks_and_probabilities_have_the_photos_size(size):
+    taken = photo(*size)
+    found = found_in(taken, outputs(EX=blob(128, (64, 64, 12)), OD=blob(128, (90, 64, 10))))
+    for code in CODES:
+        assert found.mask(code).shape == found.probability(code).shape == (size[1], size[0])
+        assert found.mask(code).dtype == bool
+        assert found.probability(code).dtype == np.float32
+        assert 0 <= found.probability(code).min() <= found.probability(code).max() <= 1
+    assert found.mask("EX").any()
+    assert np.array_equal(found.mask("EX"), found.probability("EX") >= 0.5)
+
+
+def test_what_was_found_cannot_be_written_into():
+    """Two kinds of lesion joined in place, as people do: the mask that is told and written stays what was found."""
+    found = found_in(photo(), outputs(MA=blob(128, (40, 64, 4)), HE=blob(128, (80, 64, 6))))
+    joined, before = found.mask("MA"), found.to_dict()
+    for written in (joined, found.frame_probs["MA"], found.grade_probs):
+        with pytest.raises(ValueError, match="read-only"):
+            written |= found.mask("HE")
+    assert found.mask("MA").sum() == before["lesions"]["MA"]["area_px"]
+    assert (joined | found.mask("HE")).sum() > joined.sum()
+    corrected = replace(found, _masks={"MA": np.ones_like(joined)}, _objects={})
+    with pytest.raises(ValueError, match="read-only"):
+        corrected.mask("MA")[:] = False
+
+
+def test_lesions_are_taken_from_the_close_view_and_the_disc_from_the_whole():
+    whole, close = outputs(OD=blob(128, (90, 64, 10)), EX=blob(128, (30, 64, 9))), outputs(MA=blob(128, (60, 60, 6)))
+    found = found_in(photo(), whole, close)
+    assert found.mask("OD").any()
+    assert found.mask("MA").any()
+    assert not found.mask("EX").any()
+
+
+def test_a_mask_is_what_the_threshold_says():
+    ramp = np.tile(np.linspace(-4, 4, 128, dtype=np.float32), (128, 1))
+    areas = []
+    for threshold in (0.2, 0.5, 0.8):
+        card = replace(CARD, thresholds=dict.fromkeys(CODES, threshold))
+        found = found_in(photo(), outputs(EX=ramp), card=card)
+        assert np.array_equal(found.mask("EX"), found.probability("EX") >= threshold)
+        areas.append(int(found.mask("EX").sum()))
+    assert areas[0] > areas[1] > areas[2] > 0
+
+
+def test_small_components_are_out_of_everything():
+    spots = blob(128, (40, 64, 6), (80, 64, 1.2), (64, 90, 1.2))
+    plain = found_in(photo(), outputs(HE=spots))
+    assert plain.count("HE") == 3
+    # In pixels of the close frame a cell here is 4: the small spots have about 5 cells, the large one 113.
+    strict = found_in(photo(), outputs(HE=spots), card=replace(CARD, smallest_px2=dict.fromkeys(CODES, 80.0)))
+    lesion = strict.to_dict()["lesions"]["HE"]
+    assert strict.count("HE") == lesion["count"] == 1
+    assert lesion["area_px"] == strict.mask("HE").sum() < plain.mask("HE").sum()
+    assert lesion["present"] is True
+    none = found_in(photo(), outputs(HE=spots), card=replace(CARD, smallest_px2=dict.fromkeys(CODES, 1e6)))
+    assert none.to_dict()["lesions"]["HE"] | {"threshold": None} == {
+        "present": False,
+        "threshold": None,
+        "count": 0,
+        "area_px": 0,
+        "area_dd2": None,
+        "nearest_fovea_dd": None,
+        "by_quadrant": None,
+        "objects": [],
+    }
+
+
+def test_the_disc_is_the_largest_component():
+    disc = outputs(OD=blob(128, (90, 64, 10), (30, 40, 5), (30, 90, 4)))
+    found = found_in(photo(), disc)
+    assert found.count("OD") == 1
+    scale = frame(photo(), 256).home.size_px / 128
+    assert found.disc_diameter_px == pytest.approx(20 * scale, rel=0.06)
+    y, x = np.nonzero(found.mask("OD"))
+    left, top = frame(photo(), 256).home.left_px, frame(photo(), 256).home.top_px
+    assert x.mean() + 0.5 == pytest.approx(left + 90 * scale, abs=1)
+    assert y.mean() + 0.5 == pytest.approx(top + 64 * scale, abs=1)
+    tiny = found_in(photo(), disc, card=replace(CARD, smallest_px2=dict.fromkeys(CODES, 1e6)))
+    assert tiny.disc_diameter_px is None
+
+
+def test_areas_in_disc_diameters():
+    found = found_in(photo(), outputs(OD=blob(128, (90, 64, 10)), EX=blob(128, (50, 64, 10))))
+    # A circle as large as the disc.
+    assert found.to_dict()["lesions"]["EX"]["area_dd2"] == pytest.approx(np.pi / 4, rel=0.02)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_temperature_changes_how_sure_not_what(temperature):
+    card = replace(CARD, temperatures={"grade": temperature, "dme": temperature})
+    found = found_in(photo(), outputs(), card=card)
+    logits = np.array([0.0, 1, 3, 1, 0]) / temperature
+    assert found.grade == 2
+    assert found.dme == 0
+    assert found.probabilities == pytest.approx(np.exp(logits) / np.exp(logits).sum(), abs=1e-6)
+    told = found.to_dict()
+    assert sum(told["probabilities"]) == pytest.approx(1, abs=5e-4)
+    assert told["confidence"] == max(told["probabilities"])
+    assert told["referable"]["probability"] == pytest.approx(sum(found.probabilities[2:]), abs=1e-4)
+
+
+@pytest.mark.parametrize(("threshold", "value"), [(0.05, True), (0.999, False)])
+def test_referable_is_decided_at_the_cards_threshold(threshold, value):
+    found = found_in(photo(), outputs(), card=replace(CARD, referable_threshold=threshold))
+    assert found.to_dict()["referable"]["value"] is value
+
+
+def home_of(left: int, top: int, size: int) -> tuple[Photo, Frame]:
+    taken = photo()
+    home = Home(left, top, size, 256, taken.width, taken.height)
+    return taken, Frame(home.image_in(taken.pixels), home, None)
+
+
+@pytest.mark.parametrize("place", [(100, 0, 500), (131, -40, 517), (40, 17, 600), (0, 0, 256)])
+@pytest.mark.parametrize("at", [(60.0, 70.0), (33.3, 80.7), (90.5, 40.49)])
+def test_points_come_home_to_a_fraction_of_a_pixel(place, at):
+    taken, framed = home_of(*place)
+    point = framed.home.points_home(np.array([at]) * 256 / 128)[0]
+    both = np.stack([heat(128, *at), heat(128, 64, 64)])[None]
+    if not (0 <= point[0] <= taken.width and 0 <= point[1] <= taken.height):
+        pytest.skip("outside the photo")
+    found = interpret(taken, framed, Outputs(landmarks=both), Outputs(), replace(CARD, structures=()), SHA)
+    assert found.disc_xy == pytest.approx(tuple(point), abs=0.25)
+    assert found.to_dict()["landmarks"]["optic_disc"]["x_px"] == pytest.approx(point[0], abs=0.3)
+
+
+def test_a_landmark_that_is_nowhere_or_beyond_the_photo_was_not_found():
+    taken, framed = home_of(100, -200, 900)
+    flat, above = np.zeros((128, 128), np.float32), heat(128, 64, 6)
+    lean = replace(CARD, structures=())
+    found = interpret(taken, framed, Outputs(landmarks=np.stack([flat, above])[None]), Outputs(), lean, SHA)
+    assert found.disc_xy is None
+    assert found.fovea_xy is None
+    assert found.to_dict()["landmarks"] == {"optic_disc": None, "fovea": None}
+
+
+def test_what_is_said_follows_the_schema():
+    found = found_in(photo(), outputs(OD=blob(128, (90, 64, 10)), EX=blob(128, (50, 64, 10))))
+    told = found.to_dict()
+    jsonschema.Draft202012Validator(findings_schema()).validate(told)
+    assert set(told["lesions"]) == set(LESIONS)
+    assert [note["code"] for note in told["warnings"]] == ["RESEARCH_WEIGHTS"]
+
+
+def test_a_model_without_a_task_says_nothing_of_it():
+    lean = replace(CARD, structures=(), landmarks=(), grade=False, dme=False, research_only=False)
+    told = found_in(photo(), Outputs(), card=lean).to_dict()
+    jsonschema.Draft202012Validator(findings_schema()).validate(told)
+    for key in ("predicted_grade", "probabilities", "dme", "referable", "lesions"):
+        assert told[key] is None
+    assert told["gradable"]["ok"]
+    assert told["warnings"] == []
+
+
+def test_a_structure_that_was_not_sought_is_named():
+    lean = replace(CARD, structures=("EX", "OD"))
+    found = found_in(photo(), Outputs(structures=planes(128)[:, :2]), card=lean)
+    assert found.codes == ("EX", "OD")
+    assert set(found.to_dict()["lesions"]) == {"EX"}
+    with pytest.raises(KeyError, match="EX, OD"):
+        found.mask("MA")
+
+
+def test_extreme_logits_are_no_trouble():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = found_in(photo(), outputs(EX=blob(128, (64, 64, 12)) * 1e4))
+        assert found.probability("EX").max() == 1
+        assert found.probability("MA").min() == 0
+
+
+def test_grades_that_cannot_be_excluded_stand_beside_the_grade():
+    taken = photo()
+    assert found_in(taken, outputs()).to_dict()["grade_set"] is None  # a card of before there were any
+    found = found_in(taken, outputs(), card=replace(CARD, grade_quantile=0.9))
+    assert found.grade_set == (2, 3)
+    told = found.to_dict()
+    assert told["grade_set"] == [2, 3]
+    keys = list(told)
+    assert keys.index("grade_set") == keys.index("probabilities") + 1
+    jsonschema.Draft202012Validator(findings_schema()).validate(told)
+    refused = Findings(taken, frame(taken, 256).home, CARD, SHA, reasons=(Note("TOO_DARK", "Dark."),))
+    assert refused.to_dict()["grade_set"] is None

@@ -1,0 +1,216 @@
+"""What visible lesions support, by the definitions' own words; and when model and lesions part."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import product
+
+import numpy as np
+import pytest
+
+from funduscope.i18n.messages import ENGLISH, in_words, note
+from funduscope.imaging.framing import Home
+from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
+from funduscope.inference.objects import LesionObject, by_quadrant, find_objects
+from funduscope.inference.rules import advise, check, support
+from funduscope.vocabulary import LESIONS
+
+RIGHT = Anatomy(disc_xy=(300.0, 100.0), fovea_xy=(200.0, 100.0), disc_diameter_px=40.0)
+NONE = dict.fromkeys(LESIONS, ())
+
+
+def _lesions(**counts: int) -> dict[str, tuple[LesionObject, ...]]:
+    return NONE | {code: (_object(),) * count for code, count in counts.items()}
+
+
+def _object(distance: float | None = 2.0, quadrant: str | None = "superior_nasal") -> LesionObject:
+    return LesionObject(10, 10, 5, distance, quadrant, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "span", "code"),
+    [
+        (_lesions(), (0, 0), "ICDR_0_NONE"),
+        (_lesions(MA=3), (1, 1), "ICDR_1_MA_ONLY"),
+        (_lesions(MA=3, HE=1), (2, 3), "ICDR_2_BEYOND_MA"),
+        (_lesions(SE=1), (2, 3), "ICDR_2_BEYOND_MA"),
+        (_lesions(EX=1), (2, 3), "ICDR_2_BEYOND_MA"),
+        (_lesions(HE=500), (2, 3), "ICDR_2_BEYOND_MA"),  # all in one quadrant
+    ],
+)
+def test_the_grades_that_lesions_support(lesions, span, code):
+    found = support(lesions, RIGHT)
+    assert found.grade_range == span
+    assert found.because[0].code == code
+
+
+def test_many_haemorrhages_in_every_quadrant_are_severe():
+    enough = {"HE": tuple(_object(quadrant=name) for name in QUADRANTS for _ in range(21))}
+    assert support(NONE | enough, RIGHT).grade_range == (3, 3)
+    assert support(NONE | {"HE": enough["HE"][1:]}, RIGHT).grade_range == (2, 3)
+    assert support(NONE | enough, Anatomy()).grade_range == (2, 3)  # no quadrants without landmarks
+
+
+def test_a_kind_that_was_not_sought_supports_no_grade():
+    found = support({"EX": (), "HE": ()}, RIGHT)
+    assert found.grade_range is None
+    assert found.dme_risk == 0
+    assert check(found, 3, 1).agrees is None
+
+
+@pytest.mark.parametrize(
+    ("distances", "risk", "code"),
+    [
+        ([], 0, "DME_0_NO_EXUDATE"),
+        ([1.01, 3.0], 1, "DME_1_FAR"),
+        ([1.0, 3.0], 2, "DME_2_NEAR_FOVEA"),
+        ([None], None, "DME_NOT_CHECKED"),
+    ],
+)
+def test_the_edema_risk_that_exudates_support(distances, risk, code):
+    found = support(NONE | {"EX": tuple(_object(distance) for distance in distances)}, RIGHT)
+    assert found.dme_risk == risk
+    assert found.because[-1].code == code
+
+
+@pytest.mark.parametrize(
+    ("lesions", "grade", "agrees", "code"),
+    [
+        (_lesions(), 0, True, None),
+        (_lesions(), 2, False, "GRADE_ABOVE_LESIONS"),
+        (_lesions(), 4, False, "GRADE_ABOVE_LESIONS"),
+        (_lesions(MA=1), 0, False, "GRADE_BELOW_LESIONS"),
+        (_lesions(HE=1), 1, False, "GRADE_BELOW_LESIONS"),
+        (_lesions(HE=1), 3, True, None),
+        (_lesions(HE=1), 4, None, "ICDR_4_NOT_CHECKED"),
+        (_lesions(HE=1), None, None, None),
+    ],
+)
+def test_a_grade_is_held_against_the_lesions(lesions, grade, agrees, code):
+    found = check(support(lesions, RIGHT), grade, None)
+    assert found.agrees is agrees
+    assert [one.code for one in found.notes] == ([code] if code else [])
+
+
+def test_an_edema_risk_is_held_against_the_exudates():
+    far = support(NONE | {"EX": (_object(2.0),)}, RIGHT)
+    assert check(far, None, 1).dme_agrees is True
+    assert [one.code for one in check(far, None, 2).notes] == ["DME_ABOVE_LESIONS"]
+    assert [one.code for one in check(far, None, 0).notes] == ["DME_BELOW_LESIONS"]
+
+
+def test_advice_is_the_more_careful_of_the_two():
+    clean, bleeding = support(NONE, RIGHT), support(_lesions(HE=1), RIGHT)
+    yes, no = (True, 0.9, 0.4), (False, 0.1, 0.4)
+    assert [one.code for one in advise(clean, 0, no, 0).because] == ["NOTHING_REFERABLE"]
+    assert not advise(clean, 0, no, 0).refer
+    assert advise(clean, 2, yes, 0).refer
+    assert [one.code for one in advise(bleeding, 0, no, 0).because] == ["ICDR_2_BEYOND_MA"]
+    assert [one.code for one in advise(clean, 1, (True, 0.45, 0.4), 0).because] == ["REFERABLE_PROBABLE"]
+    assert [one.code for one in advise(clean, 0, no, 1).because] == ["DME_REFERABLE"]
+    # .34, .31, .35: grade 2 is the most probable, though 0 and 1 together are likelier.
+    assert [one.code for one in advise(clean, 2, (False, 0.35, 0.5), 0).because] == ["GRADE_REFERABLE"]
+    near = support(NONE | {"EX": (_object(0.3),)}, RIGHT)
+    assert [one.code for one in advise(near, 2, yes, 2).because] == ["GRADE_REFERABLE", "DME_2_NEAR_FOVEA"]
+
+
+def test_every_sentence_is_made_of_its_values():
+    for code, sentence in ENGLISH.items():
+        names = {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
+        values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in names}
+        assert re.fullmatch(r"[A-Z].*\.", in_words(code, values))
+    assert note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).says.startswith(
+        "Haemorrhages, hard exudates and soft exudates beyond microaneurysms"
+    )
+
+
+def test_the_disc_tells_which_eye_it_is():
+    assert RIGHT.laterality == "right"
+    assert Anatomy((100.0, 90.0), (200.0, 100.0)).laterality == "left"
+    assert Anatomy((200.0, 10.0), (200.0, 100.0)).laterality is None
+    assert Anatomy((100.0, 90.0)).laterality is None
+
+
+def test_an_eye_that_is_upside_down_is_not_told_as_the_other_one():
+    usual = (0.38, 0.025, 0.045, 0.03)
+    assert not is_upside_down((300.0, 100.0), (200.0, 112.0), usual)
+    assert not is_upside_down((300.0, 100.0), (200.0, 97.0), usual), "level: it may be either way up"
+    assert is_upside_down((300.0, 100.0), (200.0, 85.0), usual)
+    assert is_upside_down((100.0, 100.0), (200.0, 85.0), usual)
+    assert is_upside_down((3000.0, 1000.0), (2000.0, 850.0), usual), "whatever the photo's size"
+    assert not is_upside_down((200.0, 200.0), (190.0, 100.0), usual), "on its side"
+    assert not is_upside_down((300.0, 100.0), (200.0, 85.0), None)
+    assert not is_upside_down(None, (200.0, 85.0), usual)
+    turned = Anatomy((300.0, 100.0), (200.0, 85.0), 40.0, is_upside_down=True)
+    assert turned.laterality is None
+    assert turned.quadrants(np.array([[10.0, 10.0]])) is None
+    assert turned.fovea_distances_dd(np.array([[200.0, 125.0]])) == pytest.approx(1), "distances are as they were"
+
+
+@pytest.mark.parametrize(("turn", "mirrored"), product((0.0, 25.0, -40.0), (False, True)))
+def test_quadrants_turn_with_the_eye(turn: float, mirrored: bool):
+    """The same places around the fovea, in an eye that is turned or the other one, have the same names."""
+    places = np.array([[-30.0, -30.0], [-30.0, 30.0], [30.0, -30.0], [30.0, 30.0]])
+    angle = np.deg2rad(turn)
+    turned = places @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    disc = np.array([100.0 * np.cos(angle), 100.0 * np.sin(angle)])
+    flip = np.array([-1.0 if mirrored else 1.0, 1.0])
+    eye = Anatomy(tuple(disc * flip + 500), (500.0, 500.0), 40.0)
+    assert eye.quadrants(turned * flip + 500) == list(QUADRANTS)
+
+
+def test_objects_are_the_components_of_the_mask():
+    mask = np.zeros((60, 80), bool)
+    mask[10:14, 20:24] = True
+    mask[40:42, 60:63] = True
+    mask[42, 63] = True  # touches at a corner: the same object
+    plane = np.full((40, 40), 0.25, np.float32)
+    plane[:10] = 0.75
+    home = Home(0, -10, 80, 40, 80, 60)
+    eye = Anatomy((70.0, 30.0), (40.0, 30.0), 10.0)
+    first, second = find_objects(mask, plane, home, eye)
+    assert (first.x_px, first.y_px, first.area_px) == (22.0, 12.0, 16)
+    assert first.nearest_fovea_dd == pytest.approx(np.hypot(40 - 23.5, 30 - 13.5) / 10)
+    assert first.quadrant == "superior_temporal"
+    assert first.probability == pytest.approx(0.25)  # row 22 of the square is row 11 of the frame
+    assert (second.area_px, second.quadrant) == (7, "inferior_nasal")
+    assert by_quadrant((first, second), eye) == {
+        "superior_temporal": 1, "inferior_temporal": 0, "superior_nasal": 0, "inferior_nasal": 1
+    }  # fmt: skip
+    assert find_objects(np.zeros((60, 80), bool), plane, home, eye) == ()
+    bare = find_objects(mask, plane, home, Anatomy())
+    assert {one.quadrant for one in bare} == {None}
+    assert {one.nearest_fovea_dd for one in bare} == {None}
+
+
+@pytest.mark.parametrize("code", ["HE", "EX", "SE"])
+def test_what_a_model_of_few_kinds_outlined_counts(code):
+    """A haemorrhage or an exudate makes grade 2, whatever else nobody looked for; microaneurysms alone make none."""
+    found = support({code: (_object(None),)}, RIGHT)
+    assert found.grade_range == (2, 3)
+    assert advise(found, 0, None, 0).refer
+    assert support({"MA": (_object(),)}, RIGHT).grade_range is None
+
+
+def _disc(x: float, y: float, diameter: float) -> np.ndarray:
+    across, down = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    return np.hypot(across - x, down - y) <= diameter / 2
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (_disc(300, 100, 40), 40),
+        (_disc(305, 98, 40), 40),
+        (_disc(300, 100, 6), None),  # a blurred disc, of which a few pixels are left
+        (_disc(300, 100, 90), None),  # a disc and the scar around it
+        (_disc(60, 200, 40), None),  # a scar elsewhere
+        (np.zeros((300, 400), bool), None),
+    ],
+)
+def test_the_disc_is_no_measure_where_it_cannot_be_the_disc(mask, told):
+    """Else every distance in disc diameters, and with it the edema risk, is off without a word."""
+    found = disc_diameter_px(mask, RIGHT.disc_xy, RIGHT.fovea_xy)
+    assert found == (None if told is None else pytest.approx(told, rel=0.03))
+    assert disc_diameter_px(_disc(60, 200, 40), None, None) == pytest.approx(40, rel=0.03)

@@ -1,0 +1,104 @@
+"""What is no photograph of the eye's back is refused, and hardly anything that is one: pictures that no fit has seen.
+
+The pictures: 22 families that `research/not_fundus` draws (pages and forms, plots, charts and maps, icons, screens,
+noise, gradients, discs, balls, planets, fruit, dials, dishes, films, slices, scans, scopes, skin, the eye from outside,
+false colors, microscopes, pages with a fundus photo), by other seeds than the fit's; and what scikit-image,
+scikit-learn, matplotlib, networkx, sympy, scipy, streamlit, playwright and pydicom carry, as far as they are installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from research.not_fundus import medical, packaged, papers, rounds
+
+from funduscope.data.sources import read_data
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.predictor import examine
+from funduscope.quality.fundus import FundusTest, features, looked_at, shipped
+from funduscope.quality.image_measures import FRAME_PX, small_frame
+from funduscope.testing.drawn_eyes import STYLES, draw_eye
+
+SEEDS = range(5000, 5008)
+"""Pictures of a family; the fit's seeds are below 100."""
+
+MOST_LOST = 0.01
+LEAST_REFUSED = 0.95
+
+
+def others() -> Iterator[tuple[str, np.ndarray]]:
+    """Pictures by name."""
+    for families in (papers.FAMILIES, rounds.FAMILIES, medical.FAMILIES):
+        for family, draws in families.items():
+            for seed in SEEDS:
+                yield f"{family} {seed}", draws[seed % len(draws)](np.random.default_rng(seed))
+    yield from packaged.pictures().items()
+    rng = np.random.default_rng(5000)
+    for number, picture in enumerate([*packaged.crops(rng, 10), *packaged.in_a_circle(rng, 10)]):
+        yield f"part of a photograph {number}", picture
+    demo = Photo.open(next((Path(__file__).resolve().parents[2] / "src/funduscope/demo").glob("*.jpg"))).pixels
+    for seed in SEEDS:
+        yield f"page with the demo's photo {seed}", medical.page_with([demo], np.random.default_rng(seed))
+
+
+def reasons(pixels: np.ndarray) -> list[str]:
+    """The codes for which a photo is refused, none where it is taken."""
+    return [reason.code for reason in examine(frame(pixels, 512), pixels)[0]]
+
+
+def test_other_pictures_are_refused() -> None:
+    told = {name: reasons(picture) for name, picture in others()}
+    taken = [name for name, codes in told.items() if not codes]
+    assert len(told) >= 200
+    assert len(taken) <= (1 - LEAST_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
+    assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.9 * len(told)
+
+
+def test_no_drawn_eye_is_lost() -> None:
+    lost = []
+    for seed in range(7000, 7100):
+        style = sorted(STYLES)[seed % len(STYLES)]
+        if reasons(draw_eye(seed, width_px=500, style=STYLES[style]).pixels):
+            lost.append((seed, style))
+    assert lost == []
+
+
+def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
+    """Every fourth photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
+    cases = [case for case in read_data([shared]) if case.labels.quality != "reject"]
+    cameras = sorted(
+        path for path in (shared / "cameras").rglob("*") if path.suffix.lower() in (".jpg", ".png", ".tif")
+    )
+    assert cameras
+    paths = [*(case.path for case in cases[::4]), *cameras]
+    lost = [path.name for path in paths if "NOT_FUNDUS" in reasons(Photo.open(path).pixels)]
+    assert len(lost) <= MOST_LOST * len(paths), lost
+    assert not {path.name for path in cameras} & set(lost)
+
+
+def test_no_sick_eye_is_lost(shared: Path) -> None:
+    """Photos that could be graded at all; those of the highest grade look least like the others."""
+    sick = [case for case in read_data([shared]) if case.labels.grade == 4 and case.labels.quality != "reject"]
+    assert len(sick) > 50
+    assert [case.key for case in sick if "NOT_FUNDUS" in reasons(Photo.open(case.path).pixels)] == []
+
+
+def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:
+    eye = draw_eye(7200, width_px=700).pixels
+    dim, grey = (eye * 0.5).astype(np.uint8), np.repeat(eye.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    for spoiled in (dim, grey, eye[:, ::-1], eye[::-1], np.rot90(eye)):
+        assert "NOT_FUNDUS" not in reasons(np.ascontiguousarray(spoiled))
+
+
+def test_it_comes_back_from_its_text() -> None:
+    again = FundusTest.from_json(shipped().to_json())
+    pixels = draw_eye(7300, width_px=400).pixels
+    values = features(looked_at(pixels, small_frame(frame(pixels, FRAME_PX), pixels)))
+    assert again.score(values) == pytest.approx(shipped().score(values), abs=1e-4)
+    assert again.distance(values) == pytest.approx(shipped().distance(values), abs=1e-4)
+    assert features({}).shape == shipped().least.shape
+    assert np.isfinite(features({})).all()

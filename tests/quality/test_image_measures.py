@@ -1,0 +1,43 @@
+"""Measures of a photo that could be taken quicker, beside the plain way of taking them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from funduscope.quality.image_measures import filled_below, thumbnail
+from funduscope.testing.drawn_eyes import draw_eye
+
+EYE = draw_eye(3, grade=2, dme=0, width_px=600).pixels
+
+
+@pytest.mark.parametrize("rows", [0, 1, 30, 63, 64, 65, 150, 200, 300])
+@pytest.mark.parametrize("level", [0, 128])
+def test_how_much_is_filled_from_below(rows: int, level: int) -> None:
+    """To the row, whatever number of rows it is looked at in blocks; a few rows are a border, no damage."""
+    photo = EYE.copy()
+    height = len(photo)
+    photo[height - rows :] = level
+    found = filled_below(photo)
+    # Bars above and below make a photo square; a field that ends by itself narrows before: neither is damage.
+    straight = rows and (np.abs(photo[height - rows - 17].astype(int) - level).max(axis=1) > 25).mean() > 0.4
+    expected = rows / height if rows >= 0.05 * height and straight else 0.0
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_bars_on_both_sides_are_no_damage() -> None:
+    bar = np.zeros((150, EYE.shape[1], 3), np.uint8)
+    assert filled_below(np.vstack([bar, EYE, bar])) == 0.0
+    assert filled_below(np.zeros((200, 200, 3), np.uint8)) == 0.0
+
+
+def test_a_thumbnail_lies_where_the_photo_does() -> None:
+    """Of a photo ten times as large: the same picture as by averaging every pixel, to a level, at the same place."""
+    large = cv2.resize(EYE, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    small, scale = thumbnail(large, 256)
+    assert max(small.shape[:2]) == 256
+    assert scale == pytest.approx(256 / max(large.shape[:2]))
+    plain = cv2.resize(large, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - plain).mean() < 1.0
+    assert np.percentile(np.abs(small.astype(int) - plain), 99) < 12

@@ -1,0 +1,201 @@
+"""The sheet for the patient: plain words, what to do next, one page, in every language, on screen and on paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from funduscope.i18n.languages import LANGUAGES, Words, rows
+from funduscope.i18n.messages import note
+from funduscope.report.patient_leaflet import FIELDS, Corrected, Sheet, compose
+from funduscope.report.patient_leaflet_html import sheet_html
+from funduscope.vocabulary import LESIONS
+
+from .conftest import healthy, not_gradable, told
+
+JARGON = (
+    "retinopath", "microaneurysm", "haemorrhag", "exudate", "macul", "edema", "oedema", "icdr", "proliferat", "lesion",
+    "probab", "threshold", "likel", "risk", "grade", "referab", "fovea", "optic", "%", "blind", "danger", "serious",
+    "severe", "urgent", "emergency",
+)  # fmt: skip
+
+
+def said(sheet: Sheet) -> str:
+    parts = [line for part in sheet.parts for line in (part.title, *part.says, *part.points, *part.after)]
+    return "\n".join([sheet.title, sheet.subtitle, sheet.eye, *parts, sheet.contact.title, *sheet.contact.says])
+
+
+EVERY: dict[str, dict[str, Any]] = {
+    "found": told(),
+    "healthy": healthy(),
+    "not gradable": not_gradable(),
+    "grade 1": told(
+        predicted_grade=1, rules={"grade_range": [1, 1], "agrees": True, "dme_risk": 0, "dme_agrees": True}
+    ),
+    "grade 4": told(
+        predicted_grade=4, rules={"grade_range": [2, 3], "agrees": None, "dme_risk": 1, "dme_agrees": True}
+    ),
+    "unsure": healthy(
+        predicted_grade=3, rules={"grade_range": [0, 0], "agrees": False, "dme_risk": 0, "dme_agrees": True}
+    ),
+    "poor": told(warnings=[note("OUT_OF_FOCUS").to_dict()]),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_which_eye_is_left_open_where_it_is_not_known(language: str) -> None:
+    words = Words(language)
+    turned = compose(told(laterality=None, warnings=[note("UPSIDE_DOWN").to_dict()]), words)
+    assert turned.eye == words("sheet.eye.unknown")
+    assert turned.parts == compose(told(), words).parts, "nothing else changes"
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_everybody_understands_it(kind: str) -> None:
+    text = said(compose(EVERY[kind], Words()))
+    assert not [word for word in JARGON if word in text.lower()]
+    assert not re.search(r"\d", text), "no numbers"
+    sentences = [one for one in re.split(r"[.:?!]\s|\n", text) if one.strip()]
+    lengths = [len(one.split()) for one in sentences]
+    assert max(lengths) <= 24
+    assert sum(lengths) / len(lengths) <= 13
+    long = [word for word in re.findall(r"[A-Za-z]+", text) if len(word) > 10]
+    assert not long
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", EVERY)
+def test_it_says_what_was_looked_at_found_and_to_do(kind: str, language: str) -> None:
+    words, sheet = Words(language), compose(EVERY[kind], Words(language))
+    assert [part.title for part in sheet.parts] == [
+        words(f"sheet.{name}") for name in ("looked", "found", "next", "not")
+    ]
+    assert all(part.says or part.points for part in sheet.parts)
+    assert sheet.fields == tuple(words(f"sheet.contact.{name}") for name in FIELDS)
+
+
+def test_what_to_do_follows_from_advice() -> None:
+    words = Words()
+    for found, key in ((told(), "refer"), (healthy(), "no_referral"), (not_gradable(), "again")):
+        assert words(f"sheet.next.{key}") in said(compose(found, words))
+    # Where model and lesions disagree, the more careful of them counts, as in `advice`.
+    lesions_alone = told(
+        predicted_grade=0, rules={"grade_range": [2, 3], "agrees": False, "dme_risk": 2, "dme_agrees": True}
+    )
+    text = said(compose(lesions_alone, words))
+    assert words("sheet.found.2") in text
+    assert words("sheet.found.unsure") in text
+    assert words("sheet.next.refer") in text
+
+
+def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_sure() -> None:
+    """The likeliest grade is 0, and grades 2 and above together are likely enough: no marks, and yet a referral."""
+    words = Words()
+    because = [note("REFERABLE_PROBABLE", {"probability": 0.4, "threshold": 0.35}).to_dict()]
+    probable = healthy(advice={"refer": True, "because": because})
+    for found, unsure in ((probable, True), (healthy(), False)):
+        text = said(compose(found, words))
+        assert words("sheet.found.0") in text
+        assert (words("sheet.next.refer") in text) is unsure
+        assert (words("sheet.found.unsure") in text) is unsure
+
+
+def test_each_kind_of_lesion_has_plain_words() -> None:
+    assert {f"sheet.seen.{code}" for code in LESIONS} <= rows("paper").keys()
+    text = said(compose(told(), Words()))
+    assert all(Words()(f"sheet.seen.{code}") in text for code in ("MA", "HE", "EX"))
+    assert Words()("sheet.seen.SE") not in text, "none was found"
+    assert Words()("sheet.edema.2") in text
+
+
+def test_a_photo_that_was_not_read_says_nothing_of_the_eye() -> None:
+    for language in LANGUAGES:
+        words = Words(language)
+        text = said(compose(not_gradable(), words))
+        assert words("sheet.not.wrong") in text
+        assert not [
+            key for key in rows("paper") if key.startswith("sheet.found.") and key[-1].isdigit() and words(key) in text
+        ]
+
+
+def test_a_persons_word_counts_before_the_models() -> None:
+    words = Words()
+    text = said(compose(told(), words, Corrected(grade=0, dme=0)))
+    assert words("sheet.found.0") in text
+    assert words("sheet.next.no_referral") in text
+    assert words("sheet.seen") not in text
+    text = said(compose(healthy(), words, Corrected(grade=3)))
+    assert words("sheet.found.3") in text
+    assert words("sheet.next.refer") in text
+
+
+def test_who_corrects_the_edema_alone_drops_no_referral_for_the_grade() -> None:
+    words = Words()
+    lesions = {"rules": {"grade_range": [1, 1], "agrees": True, "dme_risk": 0, "dme_agrees": True}}
+    probable = {"value": True, "probability": 0.45, "threshold": 0.3495}
+    found = told(predicted_grade=1, referable=probable, **lesions)
+    assert words("sheet.next.refer") in said(compose(found, words, Corrected(dme=0)))
+    assert words("sheet.next.no_referral") in said(compose(found, words, Corrected(grade=1, dme=0)))
+    calm = told(predicted_grade=1, referable=probable | {"value": False}, **lesions)
+    assert words("sheet.next.no_referral") in said(compose(calm, words, Corrected(dme=0)))
+    ungraded = told(predicted_grade=None, referable=None, **lesions)
+    assert words("sheet.next.no_referral") in said(compose(ungraded, words, Corrected(dme=0)))
+
+
+def test_a_new_lesion_is_named_until_it_has_plain_words() -> None:
+    found = told()
+    found["lesions"]["OD"] = found["lesions"]["MA"]
+    assert "Optic disc" in said(compose(found, Words()))
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_html_allows_nothing_but_itself(language: str, jpeg: bytes) -> None:
+    text = sheet_html(compose(told(), Words(language)), jpeg)
+    page = Page(text)
+    assert ("html", {"lang": language}) in page.tags
+    (policy,) = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv")]
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert not [name for _, attributes in page.tags for name in attributes if name == "style" or name.startswith("on")]
+    assert not re.search(r"https?:", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+
+
+def test_texts_are_escaped_in_the_html() -> None:
+    words = Words()
+    sheet = compose(told(), words)
+    nasty = Sheet(**{**vars(sheet), "small": "<script>alert(1)</script>", "eye": '"><img src=x>'})
+    text = sheet_html(nasty)
+    assert "<script>alert" not in text
+    assert "<img src=x>" not in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", EVERY)
+def test_the_pdf_is_one_page_with_every_word(
+    kind: str, language: str, jpeg: bytes, pages: Callable[[bytes], list[str]]
+) -> None:
+    pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
+    from funduscope.report.patient_leaflet_pdf import SIZES, _column, sheet_pdf
+    from funduscope.report.pdf import room_left
+
+    sheet = compose(EVERY[kind], Words(language))
+    (text,) = pages(sheet_pdf(sheet, jpeg))
+    for line in (*said(sheet).splitlines(), *sheet.fields, sheet.small):
+        assert " ".join(line.split()) in text, line
+    assert room_left(_column(sheet, jpeg, SIZES[3])) >= 0, "in letters that are easy to read"
