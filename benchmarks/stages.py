@@ -30,7 +30,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import interpret
 from funduscope.inference.predictor import Predictor, examine
 from funduscope.inference.runtime import OnnxRuntime, Outputs
-from funduscope.inference.strips import bands
+from funduscope.inference.strips import strips
 from funduscope.report.write import to_json, write
 
 
@@ -88,7 +88,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     card, runtime = predictor.card, predictor.runtime
     photo = timed("decode", lambda: Photo.open(path))
     framed = timed("find the eye, frame it", lambda: frame(photo, card.close_px))
-    whole, close = timed("network", lambda: predictor.look(framed.image))
+    whole, close = timed("network", lambda: predictor.forward_views(framed.image))
     timed("what it shows, and how well it can be graded", lambda: examine(framed, photo.pixels))
     found = interpret(photo, framed, whole, close, card, runtime.sha256)
     timed("findings (interpret, masks, lesions)", lambda: to_json(found.to_dict()))
@@ -98,7 +98,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     ways = [small, small[::-1]] if card.upside_down else [small]
     ways += [way[:, ::-1] for way in ways] if card.mirrored else []
     images = [np.ascontiguousarray(way)[None] for way in ways]
-    images += [framed.image[None, seen] for seen, _ in bands(framed.image)] if card.close else []
+    images += [framed.image[None, seen] for seen, _ in strips(framed.image)] if card.close else []
     if isinstance(runtime, OnnxRuntime):
         timed("bare ONNX Runtime", lambda: [runtime.session.run(runtime.names, {"image": image}) for image in images])
     timed("torch, float32", lambda: [torch_look(image) for image in images])

@@ -150,10 +150,12 @@ def look() -> Seen:
     """The demo photo as a network is shown it, with the shipped model's findings as masks and points."""
     findings = funduscope.load()(DEMO)
     framed = frame(findings.photo, FRAME_PX)
-    coverage = {code: np.rint(framed.home.area_in(findings.mask(code)) * 255).astype(np.uint8) for code in CODES}
+    coverage = {
+        code: np.rint(framed.transform.map_to_frame(findings.mask(code)) * 255).astype(np.uint8) for code in CODES
+    }
     places = findings.to_dict()["landmarks"]
     points = [[places[name]["x_px"], places[name]["y_px"]] for name in ("optic_disc", "fovea")]
-    return Seen(framed.image, coverage, framed.home.points_in(np.array(points)))
+    return Seen(framed.image, coverage, framed.transform.to_frame(np.array(points)))
 
 
 def only(panel: Panel) -> Augment:

@@ -27,12 +27,12 @@ import cv2
 import numpy as np
 
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.scan import take_survey
-from funduscope.duplicates.descriptor import sketch
-from funduscope.duplicates.pairs import Twin
-from funduscope.duplicates.process_pool import shared_out
+from funduscope.doctor.scan import take_scan
+from funduscope.duplicates.descriptor import describe
+from funduscope.duplicates.pairs import DuplicatePair
+from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.search import compare
-from funduscope.duplicates.store import Store, StoredSketches
+from funduscope.duplicates.store import Store, StoredDescriptors
 from funduscope.imaging.photo import Photo
 
 SOURCES: Final = {
@@ -83,19 +83,19 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="where the doctor keeps what it saw of DATA")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    survey = take_survey(take_inventory(options.data), options.cache, options.workers)
-    own = {name: held.to_bytes() for name, held in survey.sketches().items()}
+    scan = take_scan(take_inventory(options.data), options.cache, options.workers)
+    own = {name: held.to_bytes() for name, held in scan.sketches().items()}
     chosen = _chosen(sorted(own), options.photos, options.seed)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "photos.sqlite")
-        copies = shared_out(_copied, [(options.data, name) for name in chosen], options.workers)
+        copies = run_jobs(_copied, [(options.data, name) for name in chosen], options.workers)
         made = {name: data for _, held in copies for name, data in (held or {}).items()}
         for name, data in (own | made).items():
             store.keep_photo(name, (0, 0), hashlib.sha256(data).hexdigest(), "", (None, data))
-        twins = compare(StoredSketches(store, sorted(own | made)), options.workers)
+        pairs = compare(StoredDescriptors(store, sorted(own | made)), options.workers)
         store.close()
-    _report(twins, chosen, len(own), time.monotonic() - began)
+    _report(pairs, chosen, len(own), time.monotonic() - began)
     return 0
 
 
@@ -110,21 +110,21 @@ def _copied(job: tuple[Path, str]) -> dict[str, bytes]:
     """The sketches of a photo's copies, by their names."""
     data, name = job
     pixels = Photo.open(data / name).pixels
-    return {f"{COPY}{kind}: {name}": sketch(change(pixels)).to_bytes() for kind, change in KINDS.items()}
+    return {f"{COPY}{kind}: {name}": describe(change(pixels)).to_bytes() for kind, change in KINDS.items()}
 
 
 def _original(name: str) -> str:
     return name.split(": ", 2)[2] if name.startswith(COPY) else name
 
 
-def _report(twins: list[Twin], chosen: list[str], photos: int, seconds: float) -> None:
+def _report(twins: list[DuplicatePair], chosen: list[str], photos: int, seconds: float) -> None:
     pairs = {frozenset((twin.first, twin.second)): twin for twin in twins}
     print(
         "| copy |", " | ".join(f"{source} found" for source in SOURCES), "| all | called `same_photo` | mirror told |"
     )
     print("|---|" + "---|" * (len(SOURCES) + 3))
     for kind in KINDS:
-        by_source: defaultdict[str, list[Twin | None]] = defaultdict(list)
+        by_source: defaultdict[str, list[DuplicatePair | None]] = defaultdict(list)
         for name in chosen:
             source = next(source for source, folder in SOURCES.items() if name.startswith(folder))
             by_source[source].append(pairs.get(frozenset((name, f"{COPY}{kind}: {name}"))))

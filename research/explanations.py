@@ -29,7 +29,7 @@ from research.explanation_facts import keep, mean, mean_of, said, triple
 
 from funduscope.checkpoint import load as load_weights
 from funduscope.data.case import Case
-from funduscope.data.folds import placed
+from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
 from funduscope.explain import grad_cam, map_measures, sanity
 from funduscope.explain.class_activation import Explanation, Target, explanation
@@ -83,7 +83,7 @@ class Row:
 
 def cases_of(data: Path, dataset: str) -> list[Case]:
     """The photos of a data set in `FOLDS` that show a lesion outlined by hand."""
-    held = [case for case in placed(read_data([data])) if case.dataset == dataset and case.fold in FOLDS]
+    held = [case for case in assign_folds(read_data([data])) if case.dataset == dataset and case.fold in FOLDS]
     return [
         case for case in held if any(not mask.is_absent for code, mask in case.labels.masks.items() if code != "OD")
     ]
@@ -96,7 +96,7 @@ def lesions_in(case: Case, findings: Findings, codes: Iterable[str]) -> np.ndarr
     for code in codes:
         if code in case.labels.masks:
             united |= case.labels.masks[code].load(photo.height, photo.width)
-    return map_measures.widened(findings.home.area_in(united))
+    return map_measures.widened(findings.transform.map_to_frame(united))
 
 
 def trivial_maps(findings: Findings, target: Target) -> Maps:

@@ -29,7 +29,7 @@ from funduscope.data.case import Case
 from funduscope.explain.counterfactual import ALL, Answer, changes, without
 from funduscope.explain.inpaint import margin_px
 from funduscope.explain.map_reliability import FILE
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
@@ -69,13 +69,13 @@ def masks_of(case: Case, photo: Photo) -> tuple[dict[str, np.ndarray], np.ndarra
     return {code: mask for code, mask in every.items() if code != "OD" and mask.any()}, avoid
 
 
-def turned(mask: np.ndarray, home: Home, avoid: np.ndarray, found: Findings) -> np.ndarray:
+def turned(mask: np.ndarray, transform: CropTransform, avoid: np.ndarray, found: Findings) -> np.ndarray:
     """The mask turned around the middle of the eye, or its mirror image, to where it covers least of what to avoid."""
-    reach = round(margin_px(home) * home.px_per_frame_px)
+    reach = round(margin_px(transform) * transform.px_per_frame_px)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     barred = cv2.dilate((avoid | found.mask("OD")).astype(np.uint8), kernel).astype(bool)
     barred |= found.photo.pixels.max(axis=2) < 10
-    center = home.left_px + home.size_px / 2, home.top_px + home.size_px / 2
+    center = transform.left_px + transform.size_px / 2, transform.top_px + transform.size_px / 2
     best: tuple[float, np.ndarray] | None = None
     for mirrored in (False, True):
         for turn in TURNS:
@@ -97,7 +97,7 @@ def looked_at(case: Case, predictor: Predictor) -> Iterator[Row]:
     masks, avoid = masks_of(case, photo)
     for change in changes(predictor, found, masks):
         mask = np.logical_or.reduce(list(masks.values())) if change.code == ALL else masks[change.code]
-        control = turned(mask, found.home, avoid, found)
+        control = turned(mask, found.transform, avoid, found)
         after = without(predictor, found, control, avoid)
         yield Row(
             case.key, case.dataset, case.visit, change.code, asdict(change.before), asdict(change.after),

@@ -29,13 +29,13 @@ from benchmarks.spoil import Pixels, Spoil, blurred, compressed, exposed, halved
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
-from funduscope.data.folds import placed
+from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.gradability import FEATURES, Gradability, features
 from funduscope.quality.image_measures import FRAME_PX, measure, small_frame
-from funduscope.quality.mlp import SmallNetwork
+from funduscope.quality.mlp import MLP
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 FILE = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "gradability.json"
@@ -108,7 +108,7 @@ def as_it_is(path: Path, key: str) -> list[tuple[str, np.ndarray]]:
 def gathered(data: Path, most: int, workers: int) -> list[Row]:
     """Every look at every photo that is used; at most so many photos of a clinic, every k-th."""
     rows: list[Row] = []
-    cases = placed(read_data([data]))
+    cases = assign_folds(read_data([data]))
     with ProcessPoolExecutor(workers) as pool:
         for name in CLINICS:
             held = [case for case in cases if case.dataset == name]
@@ -162,7 +162,7 @@ def fitted(rows: list[Row]) -> Gradability:
         (np.vstack([one.coefs_[1] for one in members]) / MEMBERS, np.mean([one.intercepts_[1] for one in members], 0)),
     )
     usual = np.median(np.stack([row.values for row in rows if row.kind == "as it is"]), axis=0)
-    return Gradability(SmallNetwork(center, scale, layers), usual, THRESHOLD, REFUSAL, {})
+    return Gradability(MLP(center, scale, layers), usual, THRESHOLD, REFUSAL, {})
 
 
 def cross_fitted(rows: list[Row]) -> np.ndarray:

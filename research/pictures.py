@@ -25,7 +25,7 @@ from benchmarks.page import FLAGS, free_port, wait_for_server
 from playwright.sync_api import Page, sync_playwright
 
 import funduscope
-from funduscope.explain.inpaint import fill
+from funduscope.explain.inpaint import inpaint
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 DEMO = resources.files("funduscope") / "demo" / "hrf_07_dr.jpg"
@@ -173,7 +173,7 @@ def _visits() -> None:
     findings = funduscope.load()(str(DEMO))
     pixels = findings.photo.pixels
     outlined = np.logical_or.reduce([findings.mask(code) for code in ("HE", "EX")])
-    before = _jpeg(fill(pixels, outlined, findings.home))
+    before = _jpeg(inpaint(pixels, outlined, findings.transform))
     turn = cv2.getRotationMatrix2D((pixels.shape[1] / 2, pixels.shape[0] / 2), 4, 0.97)
     later = _jpeg(cv2.warpAffine(pixels, turn, pixels.shape[1::-1]))
     with _visit(1280, 1000, "dark") as page:

@@ -25,7 +25,7 @@ import torch
 from funduscope import checkpoint
 from funduscope.cli.terminal import tracked
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, share_of
+from funduscope.data.folds import assign_folds, share_of
 from funduscope.data.sources import read_data
 from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
 from funduscope.inference.card import Card
@@ -199,7 +199,7 @@ def main() -> None:
         print("\n".join(row.command() for row in ROWS))
     if given.data:
         KEPT.mkdir(exist_ok=True)
-        kept_away = [case for case in placed(read_data([given.data])) if case.fold == FOLD]
+        kept_away = [case for case in assign_folds(read_data([given.data])) if case.fold == FOLD]
         for row in ROWS:
             out = KEPT / f"{row.name}.json"
             if out.is_file() or (given.only and row.name not in given.only):

@@ -28,7 +28,7 @@ from research.gradability import TESTED
 from research.not_fundus import medical, papers, rounds
 from research.trust_tables import conformal_tables, distance_table, refusing_tables
 
-from funduscope.data.folds import placed
+from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -75,7 +75,7 @@ class Job:
 
 def jobs(data: Path, fold: int, folds: int = 5) -> Iterator[Job]:
     """Every photo of the test and the validation fold, and of other cameras."""
-    cases = [case for case in placed(read_data([data])) if case.fold in (fold, (fold + 1) % folds)]
+    cases = [case for case in assign_folds(read_data([data])) if case.fold in (fold, (fold + 1) % folds)]
     cases = [case for case in cases if case.labels.quality != "reject"]
     graded = 0
     for case in cases:
@@ -93,7 +93,7 @@ def look(predictor: Predictor, job: Job, kind: str, pixels: np.ndarray) -> Seen:
     """The model's whole view of a picture, whatever would be refused."""
     framed = frame(pixels, predictor.card.close_px)
     reasons, quality = examine(framed, pixels)
-    whole = predictor.look(framed.image)[0]
+    whole = predictor.forward_views(framed.image)[0]
     if whole.grade is None or whole.features is None:
         raise SystemExit("The model gives no grade or no features: nothing to show.")
     score = float("nan") if quality is None else quality.score

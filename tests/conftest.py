@@ -37,4 +37,4 @@ def takes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is refused for what it shows: eyes that are painted for a runtime to see are no fundus photographs."""
     from funduscope.quality.fundus import FundusTest
 
-    monkeypatch.setattr(FundusTest, "shows", lambda self, measures: "eye")
+    monkeypatch.setattr(FundusTest, "classify", lambda self, measures: "eye")

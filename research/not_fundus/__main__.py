@@ -31,13 +31,13 @@ from research.not_fundus import medical, packaged, papers, rounds
 from sklearn.neural_network import MLPClassifier
 
 from funduscope.compare.corruptions import shift_color
-from funduscope.data.folds import placed
+from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.quality.fundus import ODD_MOST, FundusTest, features, looked_at
+from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all
 from funduscope.quality.image_measures import FRAME_PX, small_frame
-from funduscope.quality.mlp import SmallNetwork
+from funduscope.quality.mlp import MLP
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "funduscope" / "models" / "fundus.json"
@@ -70,7 +70,7 @@ class Row:
 def seen(pixels: np.ndarray) -> np.ndarray:
     """The features of a picture."""
     framed = small_frame(frame(pixels, FRAME_PX), pixels)
-    return features(looked_at(pixels, framed))
+    return features(measure_all(pixels, framed))
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, np.nd
 
 def true_rows(data: Path, workers: int) -> Iterator[Row]:
     """Every photo of the data sets, of `cameras/` and the demo's."""
-    cases = placed(read_data([data]))
+    cases = assign_folds(read_data([data]))
     sorts = {case.key: "sick" if (case.labels.grade or 0) >= SICK else "true" for case in cases}
     held = [(c.path, c.key, c.dataset, c.fold) for c in cases if c.labels.quality != "reject"]
     for folder in ("cameras", "demo"):
@@ -164,7 +164,7 @@ def fitted(rows: list[Row], members: int = MEMBERS) -> FundusTest:
         (np.hstack([one.coefs_[0] for one in parts]), np.concatenate([one.intercepts_[0] for one in parts])),
         (np.vstack([one.coefs_[1] for one in parts]) / members, np.mean([one.intercepts_[1] for one in parts], 0)),
     )
-    network = SmallNetwork(center, scale, layers)
+    network = MLP(center, scale, layers)
     unlimited = FundusTest(network, least, most, THRESHOLD, *spread(rows), np.inf, {})
     away = {sort: [unlimited.distance(row.values) for row in rows if row.sort == sort] for sort in WEIGHTS}
     reaches = [

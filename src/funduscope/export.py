@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, selected_on, validation_fold
+from funduscope.data.folds import assign_folds, selected_on, validation_fold
 from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
 from funduscope.imaging.framing import frame
@@ -118,7 +118,7 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
 def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
     """Photos to calibrate INT8 on, and to check on; none where there are no cases."""
     about = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
-    cases, fold = placed(cases, run / "folds.csv") if cases else [], about.get("fold")
+    cases, fold = assign_folds(cases, run / "folds.csv") if cases else [], about.get("fold")
     validating = selected_on(run, about, cases)
     if validating is None:  # it learned from every photo: parity is measured on some of those
         validating = validation_fold(fold, cases)

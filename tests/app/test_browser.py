@@ -322,7 +322,7 @@ def test_papers_are_taken_along(visitors: Make, findings: Any) -> None:
     text = " ".join(one.get_textpage().get_text_range().split())
     assert "someone's eye.jpg" in text
     for note in findings.to_dict()["evidence"]:
-        assert words.note(note) in text
+        assert words.message(note) in text
 
 
 def test_nothing_is_written(served: Any) -> None:

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funduscope.app.contours import rings_of
+from funduscope.app.contours import contours_of
 from funduscope.app.corrections import Corrections, History, corrected, looked_at, packed, seen_with, unpacked
 from funduscope.app.export_labels import Kept, as_zip, into_folder
 from funduscope.app.import_labels import restored
-from funduscope.app.viewer_data import scene
+from funduscope.app.viewer_data import viewer_data
 from funduscope.data import idrid, table
 from funduscope.data.case import LabelError
 from funduscope.data.sources import read_data
 from funduscope.i18n.errors import PhotoError
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
@@ -43,13 +43,13 @@ def _findings() -> Findings:
     pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
     pixels[::7] = 120
     photo = Photo.open(pixels, name="eye.jpg")
-    home = Home(0, 0, SIDE, SIDE, SIDE, SIDE)
+    transform = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE)
     card = Card(whole_px=SIDE, close_px=SIDE)
     grades = np.array([0.05, 0.05, 0.8, 0.05, 0.05])
     risks = np.array([0.1, 0.1, 0.8])
     return Findings(
         photo,
-        home,
+        transform,
         card,
         "0" * 64,
         grade_probs=grades,
@@ -138,11 +138,11 @@ def test_a_step_that_makes_no_sense_changes_nothing(edit: dict) -> None:
 def test_every_lesion_has_its_own_outline() -> None:
     findings = _findings()
     for code in ("MA", "EX"):
-        for one, rings in zip(findings.objects(code), rings_of(findings, code), strict=True):
+        for one, rings in zip(findings.objects(code), contours_of(findings, code), strict=True):
             points = np.concatenate(rings).reshape(-1, 2) + 0.5
             assert np.hypot(*(points - (one.x_px, one.y_px)).T).max() < 40
-    assert len(rings_of(findings, "EX")[0]) == 2, "the gap's edge belongs to the ring"
-    drawn = scene(findings, "safe", Corrections())
+    assert len(contours_of(findings, "EX")[0]) == 2, "the gap's edge belongs to the ring"
+    drawn = viewer_data(findings, "safe", Corrections())
     assert [row["id"] for row in drawn["lesions"]] == ["MA-0", "MA-1", "MA-2", "EX-0"]
     assert drawn["circle_px"] == pytest.approx(findings.disc_diameter_px, abs=0.1)
     assert json.dumps(drawn)
@@ -199,11 +199,11 @@ def test_a_full_disk_leaves_no_half_of_a_folder(
 def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app import saving_view
-    from funduscope.app.session import Entry, Opened, Shelf
+    from funduscope.app.session import Entry, Opened, Session
 
-    shelf, findings = Shelf(), _findings()
-    shelf.put(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), Opened(findings, b""))
-    shelf.history("a").step(Corrections(grade=1))
+    session, findings = Session(), _findings()
+    session.put(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), Opened(findings, b""))
+    session.history("a").step(Corrections(grade=1))
     zipped = saving_view.as_zip
 
     def breaks(kept: Iterable[Kept], folder: str, first: int) -> bytes:
@@ -212,24 +212,24 @@ def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(saving_view, "as_zip", breaks)
     with pytest.raises(MemoryError):
-        saving_view.zipped(shelf, shelf.corrected)
-    assert shelf.unsaved
+        saving_view.zipped(session, session.corrected)
+    assert session.unsaved
     monkeypatch.undo()
-    assert saving_view.zipped(shelf, shelf.corrected)
-    assert not shelf.unsaved
+    assert saving_view.zipped(session, session.corrected)
+    assert not session.unsaved
 
 
 def test_corrections_of_another_size_are_not_laid_onto_a_photo_of_the_session() -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app.saving_view import take_up
-    from funduscope.app.session import Entry, Shelf
+    from funduscope.app.session import Entry, Session
 
-    kept, shelf, found = _kept(), Shelf(), _findings().to_dict()
+    kept, session, found = _kept(), Session(), _findings().to_dict()
     found["photo"] |= {"width": SIDE + 20}
-    shelf.put(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
-    assert take_up(shelf, as_zip([kept]), "corrections.zip") is None
-    assert not shelf.histories
-    assert [one.code for one in shelf.refused] == ["E_LABELS"]
+    session.put(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
+    assert take_up(session, as_zip([kept]), "corrections.zip") is None
+    assert not session.histories
+    assert [one.code for one in session.refused] == ["E_LABELS"]
 
 
 def test_saved_corrections_are_taken_up_as_they_were() -> None:

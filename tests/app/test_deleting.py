@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from funduscope.app.corrections import Corrections, corrected, seen_with
-from funduscope.app.viewer_data import scene
+from funduscope.app.viewer_data import viewer_data
 from funduscope.i18n.languages import Words
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
@@ -28,7 +28,7 @@ def _outlined(exudates: np.ndarray) -> Findings:
     planes["EX"][exudates] = 0.9
     photo = Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8))
     card = Card(whole_px=SIDE, close_px=SIDE)
-    return Findings(photo, Home(0, 0, SIDE, SIDE, SIDE, SIDE), card, "0" * 64, frame_probs=planes)
+    return Findings(photo, CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), card, "0" * 64, frame_probs=planes)
 
 
 def _shape(*circles: tuple[int, int]) -> np.ndarray:
@@ -57,7 +57,7 @@ def _without(findings: Findings, row: dict[str, Any]) -> np.ndarray:
 @pytest.mark.parametrize(("around", "inside"), [(RING, DOT), (ARC, DOT), (EVEN_RING, EVEN_DOT)])
 def test_what_was_chosen_goes_and_what_lies_inside_stays(around: np.ndarray, inside: np.ndarray) -> None:
     findings = _outlined(around | inside)
-    rows = json.loads(json.dumps(scene(findings, "standard", Corrections())))["lesions"]
+    rows = json.loads(json.dumps(viewer_data(findings, "standard", Corrections())))["lesions"]
     assert len(rows) == 2
     left = [_without(findings, row) for row in rows]
     wanted = [inside, around]  # the larger comes first; a ring and a dot of one area in either order
@@ -70,7 +70,7 @@ def test_what_was_chosen_goes_and_what_lies_inside_stays(around: np.ndarray, ins
 @pytest.mark.parametrize("shape", [RING, ARC])
 def test_a_bent_lesion_is_deleted_however_far_its_center_lies(shape: np.ndarray) -> None:
     findings = _outlined(shape)
-    (row,) = scene(findings, "standard", Corrections())["lesions"]
+    (row,) = viewer_data(findings, "standard", Corrections())["lesions"]
     assert not shape[int(row["y"]), int(row["x"])]
     assert not _without(findings, row).any()
     beside = {"what": "delete", "code": "EX", "points": [[row["x"], row["y"]]]}
@@ -86,7 +86,7 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
     def drawn(said: Corrections, stamp: str) -> dict[str, Any]:
         more = {"picture": EMPTY_GIF, "stamp": stamp, "language": "en", "canUndo": said.any, "unsaved": False}
         live = {"words": _spoken(words), "thresholds": [], "planes": {}, "home": [0, 0, SIDE]}
-        return scene(seen_with(findings, {}, said), "standard", said) | more | live
+        return viewer_data(seen_with(findings, {}, said), "standard", said) | more | live
 
     script, style = sources()
     page = browser.new_page()

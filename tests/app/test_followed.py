@@ -19,9 +19,9 @@ from funduscope.app.many import as_csv, rows
 from funduscope.app.printing import page_pdf, pages_pdf
 from funduscope.app.reviewed import advised, in_words, told
 from funduscope.app.saving_view import take_up
-from funduscope.app.session import OPEN_PHOTOS, Entry, Opened, Shelf
+from funduscope.app.session import OPEN_PHOTOS, Entry, Opened, Session
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
@@ -40,30 +40,30 @@ def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
     pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
     pixels[::7] = 120 + number
     grades, risks = np.array([0.9, 0.04, 0.02, 0.02, 0.02]), np.array([0.9, 0.05, 0.05])
-    home, card = Home(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
+    transform, card = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
     photo = Photo.open(pixels, name=f"{number}.jpg")
-    return Findings(photo, home, card, "0" * 64, grade_probs=grades, dme_probs=risks, frame_probs=planes)
+    return Findings(photo, transform, card, "0" * 64, grade_probs=grades, dme_probs=risks, frame_probs=planes)
 
 
-def _put(shelf: Shelf, findings: Findings) -> str:
+def _put(session: Session, findings: Findings) -> str:
     key = findings.photo.sha256
     entry = Entry(key, findings.photo.name, b"", told(findings), marked_jpeg(findings, "standard"))
-    shelf.put(entry, Opened(findings, b""))
+    session.put(entry, Opened(findings, b""))
     return key
 
 
 @pytest.mark.parametrize("said", [Corrections(grade=3), Corrections(dme=1)])
 def test_a_person_s_grade_or_risk_refers(said: Corrections) -> None:
-    shelf = Shelf()
-    healthy, other = (_put(shelf, _findings(number)) for number in range(2))
-    assert not any(row.refer for row in rows(shelf))
-    shelf.history(other).step(said)
-    first, second = rows(shelf)
+    session = Session()
+    healthy, other = (_put(session, _findings(number)) for number in range(2))
+    assert not any(row.refer for row in rows(session))
+    session.history(other).step(said)
+    first, second = rows(session)
     assert (first.key, first.refer, second.key, second.refer) == (other, True, healthy, False)
-    table = list(csv.DictReader(io.StringIO(as_csv(rows(shelf), []).decode("utf-8-sig"))))
+    table = list(csv.DictReader(io.StringIO(as_csv(rows(session), []).decode("utf-8-sig"))))
     assert [line["refer"] for line in table] == ["yes", "no"]
-    shelf.history(other).undo()
-    assert not any(row.refer for row in rows(shelf))
+    session.history(other).undo()
+    assert not any(row.refer for row in rows(session))
 
 
 @pytest.mark.parametrize("grade", [None, 0, 1, 2])
@@ -77,36 +77,36 @@ def test_page_and_sheet_never_advise_differently(grade: int | None, dme: int | N
 
 
 def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away() -> None:
-    shelf, findings = Shelf(), _findings(0, haemorrhages=1)
-    key = _put(shelf, findings)
-    assert [row.refer for row in rows(shelf)] == [True]
-    before = shelf.picture(key)
+    session, findings = Session(), _findings(0, haemorrhages=1)
+    key = _put(session, findings)
+    assert [row.refer for row in rows(session)] == [True]
+    before = session.picture(key)
     edit = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
-    shelf.history(key).step(corrected(findings, Corrections(), edit))
+    session.history(key).step(corrected(findings, Corrections(), edit))
 
     def followed() -> None:
-        (row,) = (row for row in rows(shelf) if row.key == key)
+        (row,) = (row for row in rows(session) if row.key == key)
         assert row.found["lesions"]["HE"]["count"] == 0
         assert not row.refer
         assert row.by_hand == ("HE",)
-        assert shelf.picture(key) != before
+        assert session.picture(key) != before
 
     followed()
     for number in range(1, OPEN_PHOTOS + 1):
-        _put(shelf, _findings(number))
-    assert key not in shelf.opened
+        _put(session, _findings(number))
+    assert key not in session.opened
     followed()
 
 
 def test_corrections_from_a_file_are_followed_before_their_photo_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf, findings = Shelf(), _findings(0, haemorrhages=1)
-    key = _put(shelf, findings)
-    shelf.opened.clear()
+    session, findings = Session(), _findings(0, haemorrhages=1)
+    key = _put(session, findings)
+    session.opened.clear()
     said = corrected(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
     monkeypatch.setattr(saving_view, "reopened", lambda _: Opened(findings, b""))
     saved = as_zip([Kept(findings.photo, said, {"HE": np.zeros((SIDE, SIDE), bool)})])
-    assert take_up(shelf, saved, "corrections.zip") == key
-    assert rows(shelf)[0].found["lesions"]["HE"]["count"] == 0
+    assert take_up(session, saved, "corrections.zip") == key
+    assert rows(session)[0].found["lesions"]["HE"]["count"] == 0
 
 
 def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,11 +116,11 @@ def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> N
     on_paper: list[Any] = []
     made = printing.OnPaper
     monkeypatch.setattr(printing, "OnPaper", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
-    shelf = Shelf()
-    shelf.history(_put(shelf, findings)).step(said)
+    session = Session()
+    session.history(_put(session, findings)).step(said)
     for language in LANGUAGES:
         words = Words(language)
-        assert pages_pdf(shelf, rows(shelf), [], words).startswith(b"%PDF")
+        assert pages_pdf(session, rows(session), [], words).startswith(b"%PDF")
         assert page_pdf(findings, said, words, "standard").startswith(b"%PDF")
         for one in on_paper[-2:]:
             assert one.found["advice"]["refer"]

@@ -10,7 +10,7 @@ import pytest
 from funduscope.i18n import languages
 from funduscope.i18n.errors import CODES
 from funduscope.i18n.languages import LANGUAGES, Words, placeholders, rows
-from funduscope.i18n.messages import ENGLISH, note
+from funduscope.i18n.messages import ENGLISH, message
 from funduscope.imaging.photo import LIMITS
 from funduscope.vocabulary import CODES as STRUCTURES
 from funduscope.vocabulary import DME_RISKS, GRADES, structure
@@ -73,16 +73,16 @@ def test_the_fields_words_are_complete(language: str) -> None:
 
 
 def test_a_sentence_is_made_of_its_code_and_values() -> None:
-    near = note("DME_2_NEAR_FOVEA", {"distance_dd": 0.3124}).to_dict()
-    assert Words("en").note(near) == near["says"]
-    assert "0,31 Papillendurchmesser" in Words("de").note(near)
-    assert "0.31" in Words("hi").note(near)
-    kinds = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict()
-    assert Words("de").note(kinds).startswith("Blutungen und harte Exsudate")
-    assert Words("es").note(kinds).startswith("Hemorragias y exudados duros")
+    near = message("DME_2_NEAR_FOVEA", {"distance_dd": 0.3124}).to_dict()
+    assert Words("en").message(near) == near["says"]
+    assert "0,31 Papillendurchmesser" in Words("de").message(near)
+    assert "0.31" in Words("hi").message(near)
+    kinds = message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict()
+    assert Words("de").message(kinds).startswith("Blutungen und harte Exsudate")
+    assert Words("es").message(kinds).startswith("Hemorragias y exudados duros")
 
 
 def test_a_code_without_a_translation_is_said_in_english() -> None:
-    assert Words("de").note({"code": "FROM_TOMORROW", "values": {}, "says": "Something new."}) == "Something new."
+    assert Words("de").message({"code": "FROM_TOMORROW", "values": {}, "says": "Something new."}) == "Something new."
     with pytest.raises(ValueError, match="known: en, de"):
         Words("fr")

@@ -24,9 +24,9 @@ from funduscope.vocabulary import CODES
 def findings() -> Findings:
     eye = draw_eye(3, grade=2, width_px=500)
     photo = Photo.open(eye.pixels)
-    home = frame(photo, 256).home
-    probs = {code: home.area_in(eye.masks[code]) * np.float32(0.9) for code in CODES}
-    return Findings(photo, home, Card(thresholds=dict.fromkeys(CODES, 0.4321)), "0" * 64, frame_probs=probs)
+    transform = frame(photo, 256).transform
+    probs = {code: transform.map_to_frame(eye.masks[code]) * np.float32(0.9) for code in CODES}
+    return Findings(photo, transform, Card(thresholds=dict.fromkeys(CODES, 0.4321)), "0" * 64, frame_probs=probs)
 
 
 @pytest.mark.parametrize(

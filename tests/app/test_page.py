@@ -22,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 from funduscope.app.many import as_csv, rows
 from funduscope.app.printing import pages_pdf
 from funduscope.app.server import OPTIONS, free_port
-from funduscope.app.session import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Shelf
+from funduscope.app.session import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Session
 from funduscope.app.uploads import read, small_picture
 from funduscope.app.visits import compare
 from funduscope.i18n.errors import PhotoError
@@ -100,7 +100,7 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
 def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
     eye = draw_eye(3, width_px=1200)
     seen: list[Findings] = []
-    answer = read(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", glance=seen.append)
+    answer = read(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", on_grade=seen.append)
     assert not isinstance(answer, Failure)
     (first,) = seen
     assert first.grade == answer[1].findings.grade
@@ -110,45 +110,45 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
 
 
 def test_what_needs_a_look_comes_first() -> None:
-    shelf = Shelf()
+    session = Session()
     refer = {"advice": {"refer": True, "because": []}}
-    shelf.put(_entry("sure healthy"), None)
-    shelf.put(_entry("unsure healthy", confidence=0.4), None)
-    shelf.put(_entry("sure refer", **refer), None)
-    shelf.put(_entry("unsure refer", confidence=0.5, **refer), None)
-    shelf.put(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
-    told = rows(shelf)
+    session.put(_entry("sure healthy"), None)
+    session.put(_entry("unsure healthy", confidence=0.4), None)
+    session.put(_entry("sure refer", **refer), None)
+    session.put(_entry("unsure refer", confidence=0.5, **refer), None)
+    session.put(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
+    told = rows(session)
     assert [row.key for row in told] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
     text = as_csv(told, [Failure("torn.jpg", "E_TRUNCATED", "…")]).decode("utf-8-sig")
     table = list(csv.DictReader(io.StringIO(text)))
     assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
-        paper = pages_pdf(shelf, told, [Failure("torn.jpg", "E_TRUNCATED", "…")], Words(language))
+        paper = pages_pdf(session, told, [Failure("torn.jpg", "E_TRUNCATED", "…")], Words(language))
         assert paper.startswith(b"%PDF")
         assert paper.count(b"/Type /Page\n") == len(told) + 1, "the one that was refused has its page too"
 
 
 def test_a_session_holds_a_bounded_amount() -> None:
-    shelf, photo = Shelf(), SimpleNamespace(width=4288, height=2848)
+    session, photo = Session(), SimpleNamespace(width=4288, height=2848)
     findings: Any = SimpleNamespace(photo=photo)
     for number in range(50):
-        shelf.put(_entry(str(number), size=HELD_BYTES // 10), Opened(findings, b""))
-    assert len(shelf.opened) == OPEN_PHOTOS
-    assert sum(len(entry.data or b"") for entry in shelf.entries.values()) <= HELD_BYTES
-    assert len(shelf.entries) == 50, "their rows stay"
-    assert shelf.entries["49"].data is not None
+        session.put(_entry(str(number), size=HELD_BYTES // 10), Opened(findings, b""))
+    assert len(session.opened) == OPEN_PHOTOS
+    assert sum(len(entry.data or b"") for entry in session.entries.values()) <= HELD_BYTES
+    assert len(session.entries) == 50, "their rows stay"
+    assert session.entries["49"].data is not None
     photo.width = OPEN_PIXELS
-    shelf.look_at("48", Opened(findings, b""))
-    assert list(shelf.opened) == ["48"], "two huge photos are not held at once"
+    session.look_at("48", Opened(findings, b""))
+    assert list(session.opened) == ["48"], "two huge photos are not held at once"
 
 
 def _seen(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> Findings:
     """Findings that outline what is given."""
     photo = Photo.open(pixels)
-    home = frame(photo, 1024).home
-    planes = {code: home.area_in(masks[code]) * np.float32(0.9) for code in CODES}
-    return Findings(photo, home, Card(), "0" * 64, frame_probs=planes)
+    transform = frame(photo, 1024).transform
+    planes = {code: transform.map_to_frame(masks[code]) * np.float32(0.9) for code in CODES}
+    return Findings(photo, transform, Card(), "0" * 64, frame_probs=planes)
 
 
 def test_new_and_gone_lesions_between_two_visits() -> None:

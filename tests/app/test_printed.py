@@ -14,7 +14,7 @@ import funduscope
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.report.html import report
 from funduscope.report.patient_leaflet import compose
-from funduscope.report.patient_leaflet_html import sheet_html
+from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.report.photo_jpegs import alone_jpeg
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
@@ -84,7 +84,7 @@ def test_the_sheet_prints_on_one_page_in_its_own_letters(
     opened: Callable[..., Any], findings: Any, language: str
 ) -> None:
     words = Words(language)
-    page = opened(sheet_html(compose(findings.to_dict(), words), alone_jpeg(findings.photo)), 480)
+    page = opened(patient_leaflet_html(compose(findings.to_dict(), words), alone_jpeg(findings.photo)), 480)
     text = page.locator("body").inner_text()
     assert words("sheet.next.refer") in text
     assert NASTY not in text, "a file's name may be a person's, and is not on the sheet"
@@ -102,5 +102,5 @@ def test_the_longest_sheet_is_one_page(opened: Callable[..., Any], findings: Any
     for lesion in found["lesions"].values():
         lesion["present"] = True
     for language in LANGUAGES:
-        page = opened(sheet_html(compose(found, Words(language)), alone_jpeg(findings.photo)))
+        page = opened(patient_leaflet_html(compose(found, Words(language)), alone_jpeg(findings.photo)))
         assert pages_of(page) == 1, language

@@ -21,7 +21,7 @@ from funduscope.app.corrections import Corrections
 from funduscope.app.export_labels import Kept, as_zip
 from funduscope.app.import_labels import restored
 from funduscope.app.saving_view import in_parts, take_up, zipped
-from funduscope.app.session import Entry, Opened, Shelf
+from funduscope.app.session import Entry, Opened, Session
 from funduscope.data.sources import read_data
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import frame
@@ -84,47 +84,47 @@ def test_a_torn_jpeg_is_not_taken_apart() -> None:
     assert plain_jpeg(b"no picture") is None
 
 
-def _shelf_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+def _shelf_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A session of as many corrected photos, every other one from a PNG, with a lesion in each."""
-    shelf, again = Shelf(), {}
+    session, again = Session(), {}
     for number in range(count):
         kind = ".png" if number % 2 else ".jpg"
         pixels = np.roll(PIXELS, number, axis=1)
         data = cv2.imencode(kind, pixels[..., ::-1])[1].tobytes()
         photo = Photo.open(data, name=f"{number}{kind}")
-        home = frame(photo, 256).home
-        findings = Findings(photo, home, Card(), "0" * 64, frame_probs={"MA": np.zeros((256, 256), np.float32)})
+        transform = frame(photo, 256).transform
+        findings = Findings(photo, transform, Card(), "0" * 64, frame_probs={"MA": np.zeros((256, 256), np.float32)})
         key = photo.sha256
         again[key] = Opened(findings, b"")
-        shelf.put(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
+        session.put(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
         mask = np.zeros(pixels.shape[:2], bool)
         mask[50 : 60 + number, 70:80] = True
-        shelf.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))
+        session.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))
     monkeypatch.setattr(saving_view, "reopened", lambda entry: again[entry.key])
-    return shelf
+    return session
 
 
 def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = _shelf_of(7, monkeypatch)
-    assert in_parts(shelf) == [shelf.corrected]
+    session = _shelf_of(7, monkeypatch)
+    assert in_parts(session) == [session.corrected]
     most = 3_000_000
-    parts = in_parts(shelf, most)
+    parts = in_parts(session, most)
     assert len(parts) > 1
-    assert [key for part in parts for key in part] == shelf.corrected
-    fresh, first = Shelf(), 1
-    fresh.entries.update(shelf.entries)
+    assert [key for part in parts for key in part] == session.corrected
+    fresh, first = Session(), 1
+    fresh.entries.update(session.entries)
     for number, keys in enumerate(parts):
-        saved = zipped(shelf, keys, f"corrections-{number}", first)
+        saved = zipped(session, keys, f"corrections-{number}", first)
         assert len(saved) <= most
         first += len(keys)
         take_up(fresh, saved, "corrections.zip")
         with zipfile.ZipFile(io.BytesIO(saved)) as archive:
             archive.extractall(tmp_path)
-    assert not shelf.unsaved
-    for key in shelf.corrected:
-        assert fresh.history(key).now == shelf.history(key).now
+    assert not session.unsaved
+    for key in session.corrected:
+        assert fresh.history(key).now == session.history(key).now
     folders = sorted(tmp_path.iterdir())
     assert len(folders) == len(parts)
     for given in (folders, [folder / "labels.csv" for folder in folders]):
@@ -132,29 +132,29 @@ def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
 
 
 def test_a_photo_that_was_let_go_makes_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = _shelf_of(3, monkeypatch)
-    gone = shelf.corrected[0]
-    shelf.entries[gone].data = None
-    shelf.opened.pop(gone, None)
-    assert in_parts(shelf, 1) == [[key] for key in shelf.corrected if key != gone]
+    session = _shelf_of(3, monkeypatch)
+    gone = session.corrected[0]
+    session.entries[gone].data = None
+    session.opened.pop(gone, None)
+    assert in_parts(session, 1) == [[key] for key in session.corrected if key != gone]
 
 
 def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = _shelf_of(2, monkeypatch)
-    one, other = shelf.corrected
-    saved = zipped(shelf, [one, other])
-    old = shelf.history(one).now
+    session = _shelf_of(2, monkeypatch)
+    one, other = session.corrected
+    saved = zipped(session, [one, other])
+    old = session.history(one).now
     newer = Corrections(grade=4, fovea_xy=(10.0, 12.0))
-    shelf.history(one).step(newer)
-    take_up(shelf, saved, "corrections.zip")
-    assert shelf.history(one).now == old
-    assert shelf.history(one).is_taken_over
-    assert not shelf.history(other).is_taken_over, "they are the same"
-    assert not shelf.unsaved
-    shelf.history(one).undo()
-    assert shelf.history(one).now == newer
-    assert not shelf.history(one).is_taken_over
-    assert shelf.unsaved, "the page asks before it is left"
+    session.history(one).step(newer)
+    take_up(session, saved, "corrections.zip")
+    assert session.history(one).now == old
+    assert session.history(one).is_taken_over
+    assert not session.history(other).is_taken_over, "they are the same"
+    assert not session.unsaved
+    session.history(one).undo()
+    assert session.history(one).now == newer
+    assert not session.history(one).is_taken_over
+    assert session.unsaved, "the page asks before it is left"
 
 
 def _script() -> None:

@@ -151,13 +151,13 @@ def test_a_fault_of_the_program_costs_one_photo_too(
 ):
     from funduscope.inference.predictor import Predictor
 
-    look = Predictor.look
+    look = Predictor.forward_views
 
     def fails_once(self: Predictor, *_: object):
-        monkeypatch.setattr(Predictor, "look", look)
+        monkeypatch.setattr(Predictor, "forward_views", look)
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Predictor, "look", fails_once)
+    monkeypatch.setattr(Predictor, "forward_views", fails_once)
     photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     code, out, err = command("predict", *photos, "--model", tiny, "--json")
     assert code == 1

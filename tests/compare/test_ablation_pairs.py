@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, Twins, find_twins
+from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, AblationPair, find_ablation_pairs
 from funduscope.compare.page_parts import Table
 from funduscope.compare.run_folder import Run, gather
 from funduscope.compare.sections import Comparison, runs_section
-from funduscope.compare.significance import run_tests, twins_words
-from funduscope.compare.summary import words_section
+from funduscope.compare.significance import ablation_summary, run_tests
+from funduscope.compare.summary import summary_section
 
 GRADES_ALONE = ("tasks.structures=[]", "tasks.landmarks=[]")
 
@@ -23,48 +23,50 @@ def runs_of(fabricate, folder: Path, told: dict[str, tuple]) -> list[Run]:
     return gather([folder / name for name in told])
 
 
-def only(found: list[Twins]) -> Twins:
+def only(found: list[AblationPair]) -> AblationPair:
     assert len(found) == 1
     return found[0]
 
 
 def test_fewer_tasks_and_nothing_else_are_twins_in_sharing(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"all": (recipe_of(), 0.1, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.98, 2, {})}
-    twins = only(find_twins(runs_of(fabricate, tmp_path, told)))
-    assert (twins.about, twins.more.name, twins.less.name) == (SHARING, "all", "grades")
-    words = twins_words(twins)
+    pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
+    assert (pairs.about, pairs.more.name, pairs.less.name) == (SHARING, "all", "grades")
+    words = ablation_summary(pairs)
     assert words.startswith("Sharing (all against grades): harms DR kappa, idrid-B (validation and test)")
     assert words.endswith("No help is shown anywhere.")
 
 
 def test_twins_that_are_alike_are_told_as_no(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.7, 1, {})}
-    twins = only(find_twins(runs_of(fabricate, tmp_path, told)))
-    assert "no help is shown, and no harm: none of " in twins_words(twins)
+    pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
+    assert "no help is shown, and no harm: none of " in ablation_summary(pairs)
 
 
 def test_what_differs_besides_is_said(fabricate, recipe_of, tmp_path: Path) -> None:
     fewer = recipe_of("spine", *GRADES_ALONE, "sampling.close={}")
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (fewer, 0.7, 2, {})}
-    assert only(find_twins(runs_of(fabricate, tmp_path, told))).beside == ("sampling",)
+    assert only(find_ablation_pairs(runs_of(fabricate, tmp_path, told))).beside == ("sampling",)
 
 
 def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path: Path) -> None:
     fewer = recipe_of("spine", *GRADES_ALONE)
     here = {"precision": "bfloat16", "environment": {"device": "cpu"}}
     there = {"precision": "float32", "environment": {"device": "cuda some card"}}
-    twins = only(
-        find_twins(runs_of(fabricate, tmp_path, {"all": (recipe_of(), 0.7, 1, here), "grades": (fewer, 0.7, 2, there)}))
+    pairs = only(
+        find_ablation_pairs(
+            runs_of(fabricate, tmp_path, {"all": (recipe_of(), 0.7, 1, here), "grades": (fewer, 0.7, 2, there)})
+        )
     )
-    assert twins.beside == ("precision (bfloat16 and float32)", "device (cpu and cuda)")
+    assert pairs.beside == ("precision (bfloat16 and float32)", "device (cpu and cuda)")
     alike = runs_of(fabricate, tmp_path / "alike", {"a": (recipe_of(), 0.7, 1, here), "b": (fewer, 0.7, 2, here)})
-    assert only(find_twins(alike)).beside == ()
+    assert only(find_ablation_pairs(alike)).beside == ()
 
 
 @pytest.mark.parametrize("change", ["encoder.name=resnet18", "training.learning_rate=1e-3", "augment.mirror=0"])
 def test_runs_that_differ_in_more_are_no_twins(fabricate, recipe_of, tmp_path: Path, change: str) -> None:
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE, change), 0.7, 2, {})}
-    assert find_twins(runs_of(fabricate, tmp_path, told)) == []
+    assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
 def test_experts_and_teachers_have_twins_too(fabricate, recipe_of, tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_experts_and_teachers_have_twins_too(fabricate, recipe_of, tmp_path: Pat
         "routed": (recipe_of("spine", "experts.kind=mixture"), 0.7, 2, {}),
         "taught": (recipe_of(), 0.7, 3, {"teachers": ["routed"]}),
     }
-    found = find_twins(runs_of(fabricate, tmp_path, told))
+    found = find_ablation_pairs(runs_of(fabricate, tmp_path, told))
     assert [(one.about, one.more.name, one.less.name) for one in found] == [
         (ROUTING, "routed", "plain"),
         (TEACHING, "taught", "plain"),
@@ -100,7 +102,7 @@ def test_runs_with_other_photos_teachers_or_first_weights_are_no_twins(
     fabricate, recipe_of, tmp_path: Path, more: tuple[str, ...], about: dict, beside: dict
 ) -> None:
     told = {"more": (recipe_of("spine", *more), 0.7, 1, about), "less": (recipe_of(), 0.7, 2, beside)}
-    assert find_twins(runs_of(fabricate, tmp_path, told)) == []
+    assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
 def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
@@ -109,7 +111,7 @@ def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
     fewer = recipe_of("spine", *GRADES_ALONE)
     told = {"all": (recipe_of(), 0.7, 1, OTHER_START), "grades": (fewer, 0.7, 2, OTHER_START | OTHER_DATA)}
     runs = runs_of(fabricate, tmp_path, told)
-    assert only(find_twins(runs)).about == SHARING, "other tasks, other photos"
+    assert only(find_ablation_pairs(runs)).about == SHARING, "other tasks, other photos"
     table = runs_section(Comparison.of(runs)).blocks[0]
     assert isinstance(table, Table)
     assert [line.cells[1].small for line in table.lines] == ["earlier", "earlier"]
@@ -118,7 +120,7 @@ def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
 def test_without_twins_nothing_is_claimed(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"one": (recipe_of(), 0.7, 1, {}), "two": (recipe_of("unet34"), 0.7, 2, {})}
     comparison = Comparison.of(runs_of(fabricate, tmp_path, told))
-    says = words_section(comparison, run_tests(comparison), []).says
+    says = summary_section(comparison, run_tests(comparison), []).says
     assert any(words.startswith("Whether sharing helps is not shown") for words in says)
     assert any(words.startswith("Whether routing helps is not shown") for words in says)
 
@@ -131,5 +133,5 @@ def test_what_one_network_for_all_costs_stands_beside_those_for_each(fabricate, 
         "lesions": (lesions, 0.7, 3, {"work": 9.0}),
     }
     comparison = Comparison.of(runs_of(fabricate, tmp_path, told))
-    says = words_section(comparison, {}, find_twins(comparison.side)).says
+    says = summary_section(comparison, {}, find_ablation_pairs(comparison.side)).says
     assert any("all, takes 12.0 G" in words and "together 14.0 G" in words for words in says)

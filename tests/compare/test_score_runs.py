@@ -16,7 +16,7 @@ from funduscope.compare import score_runs as filling
 from funduscope.compare.report import compare
 from funduscope.compare.run_folder import bundle, gather, measures_of
 from funduscope.compare.score_kinds import score_of, sums
-from funduscope.compare.score_runs import fill
+from funduscope.compare.score_runs import score_runs
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import selected_on, write_folds
 from funduscope.data.prepare import CACHE_VARIABLE
@@ -194,10 +194,10 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is(
         keep(part, *given)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(filling, "_write", note)
-    fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert made == []
     (folder / "scores" / "blur" / "scores.json").unlink()
-    fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert made == ["blur"]
 
 
@@ -207,9 +207,9 @@ def test_no_photo_is_refused_where_models_are_compared(
     folder = tmp_path / "run"
     shutil.copytree(compared / "grades", folder)
     (folder / "scores" / "test" / "scores.json").unlink()
-    monkeypatch.setattr(FundusTest, "shows", lambda self, measures: "other")
+    monkeypatch.setattr(FundusTest, "classify", lambda self, measures: "other")
     assert load(folder)(cases[0].path).reasons, "elsewhere it would be"
-    fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     rows = [json.loads(row) for row in (folder / "scores" / "test" / "photos.jsonl").read_text("utf-8").splitlines()]
     assert [row["refused"] for row in rows] == [False] * len(rows)
     assert all(row["predicted_grade"] is not None for row in rows)
@@ -221,7 +221,7 @@ def test_scores_of_other_weights_are_made_again(compared: Path, cases: list[Case
     stale, fresh = (folder / "scores" / part / "scores.json" for part in ("test", "validation"))
     stale.write_text(re.sub(r'"sha256": "\w+"', '"sha256": "other"', stale.read_text("utf-8")), "utf-8")
     before = fresh.stat().st_mtime_ns
-    fill(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert '"other"' not in stale.read_text("utf-8")
     assert fresh.stat().st_mtime_ns == before
 
@@ -236,7 +236,7 @@ def test_scores_against_labels_that_were_corrected_since_are_made_again(
     tested = next(case for case in cases if case.dataset == "idrid-B" and case.fold == 0)
     other = replace(tested, labels=replace(tested.labels, grade=4 - (tested.labels.grade or 0)))
     corrected = [other if case.key == tested.key else case for case in cases]
-    fill(folder, corrected, every_set=False, progress=lambda photos, words, total: photos)
+    score_runs(folder, corrected, every_set=False, progress=lambda photos, words, total: photos)
     again = [path.stat().st_mtime_ns != was for path, was in zip(paths, before, strict=True)]
     assert again == [True, False], "the validation photos are as they were"
     rows = (folder / "scores" / "test" / "photos.jsonl").read_text("utf-8").splitlines()

@@ -28,7 +28,7 @@ from PIL import Image
 
 torch.set_num_threads(1)
 from funduscope.data.case import ABSENT, Case, Labels, Mask
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare
 from funduscope.network.network import build
@@ -51,7 +51,7 @@ Image.fromarray(pixels).save(folder / "eye.png")
 Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "nv.png")
 labels = Labels(grade=4, masks={"NV": Mask((folder / "nv.png",), read_mask)})
 case = Case("set/eye", "set", "eye", folder / "eye.png", "eye", labels)
-assert implied(Labels(grade=0)).masks["NV"] is ABSENT, "no lesion at all includes the new one"
+assert derive_labels(Labels(grade=0)).masks["NV"] is ABSENT, "no lesion at all includes the new one"
 assert "NV" in prepare(case, 128).coverage
 
 item = Item(case, "close", (0, 0, 0))
@@ -78,7 +78,7 @@ with torch.no_grad():
     head.bias.fill_(-9)
     head.bias[plane] = 9
 from funduscope.quality.fundus import FundusTest
-FundusTest.shows = lambda self, measures: "eye"  # a painted disc is no fundus photograph
+FundusTest.classify = lambda self, measures: "eye"  # a painted disc is no fundus photograph
 findings = Predictor(TorchRuntime(network.eval(), card))(folder / "eye.png")
 assert findings.gradable_ok, findings.reasons
 assert findings.mask("NV").any() and not findings.mask("MA").any()

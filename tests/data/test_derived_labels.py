@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import ABSENT, Labels, Mask
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.vocabulary import LESIONS
 
 DRAWN = Mask((Path("drawn.png"),))
@@ -34,11 +34,11 @@ BOX = ((1.0, 2.0, 3.0, 4.0),)
     ],
 )
 def test_what_is_absent(labels: Labels, absent: set[str]) -> None:
-    result = implied(labels)
+    result = derive_labels(labels)
     assert {code for code, mask in result.masks.items() if mask.is_absent} == absent
 
 
 def test_a_mask_that_says_otherwise_stays() -> None:
     labels = Labels(grade=0, dme=0, masks={"EX": DRAWN})
-    assert implied(labels).masks["EX"] is DRAWN
+    assert derive_labels(labels).masks["EX"] is DRAWN
     assert labels.masks == {"EX": DRAWN}, "the labels that came are not changed"

@@ -12,8 +12,8 @@ from PIL import Image
 
 from funduscope.data import grouping, table
 from funduscope.data.case import Case, Labels
-from funduscope.data.folds import placed
-from funduscope.data.grouping import clean_folds, join_bare, join_twins
+from funduscope.data.folds import assign_folds
+from funduscope.data.grouping import clean_folds, join_bare, join_duplicates
 from funduscope.testing.drawn_eyes import draw_eye
 
 
@@ -64,7 +64,7 @@ def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
 def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
     """A copy of a public photo must not be learned beside the test photo that it is."""
     cases = _placed_and_bare(tmp_path, (1, 2))
-    found = {case.key: case for case in placed(join_bare(cases, cache=tmp_path / "cache", workers=0))}
+    found = {case.key: case for case in assign_folds(join_bare(cases, cache=tmp_path / "cache", workers=0))}
     assert [found[key].fold for key in ("own/1", "own/2", "own/9")] == [1, 2, 2]
     assert [found[key].visit for key in ("own/1", "own/2", "own/9")] == ["set 1", "set 2", "set 2"]
     assert all(found[case.key] == case for case in cases if case.dataset == "set")
@@ -92,11 +92,11 @@ def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = (tmp_path / "1.jpg").read_bytes()
     (tmp_path / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     cases = table.read(tmp_path / "own.csv")
-    first = join_twins(cases, cache=tmp_path / "cache", workers=0)
+    first = join_duplicates(cases, cache=tmp_path / "cache", workers=0)
     visits = {case.name: case.visit for case in first}
     assert visits["0.jpg"] == visits["0 again.png"]
     assert len(set(visits.values())) == 4
     looked: list[Any] = []
     monkeypatch.setattr(grouping, "_sketch", lambda photo: looked.append(photo) or ("", None))
-    assert join_twins(cases, cache=tmp_path / "cache", workers=0) == first
+    assert join_duplicates(cases, cache=tmp_path / "cache", workers=0) == first
     assert looked == []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from funduscope.data import aptos, ddr, eophtha, eyepacs, messidor2
 from funduscope.data.case import ABSENT, Case, LabelError
-from funduscope.data.folds import kept_apart, left_over, make_folds
+from funduscope.data.folds import make_folds, official_test, unassigned
 from funduscope.data.prepare import prepare
 from funduscope.data.sources import READERS, read_data
 from funduscope.testing.drawn_eyes import draw_eye
@@ -163,9 +163,9 @@ def test_masks_know_what_their_set_knows(cases: dict[str, Case]) -> None:
 
 
 def test_photos_of_an_official_test_get_no_fold(cases: dict[str, Case]) -> None:
-    apart = {case.key for case in cases.values() if kept_apart(case)}
+    apart = {case.key for case in cases.values() if official_test(case)}
     assert apart == {"ddr/test/007-0007-000", "ddr/test/007-0009-000"}
-    assert not {case.key for case in left_over(cases.values())} & apart
+    assert not {case.key for case in unassigned(cases.values())} & apart
     placed = make_folds([case for case in cases.values() if case.key not in apart], count=2)
     assert all(case.fold in (0, 1) for case in placed)
 

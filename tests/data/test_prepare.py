@@ -39,7 +39,7 @@ def _relabelled(case: Case, **changes: object) -> Case:
 def test_what_comes_back_is_what_was_made(case: Case, tmp_path: Path) -> None:
     case = _relabelled(case, grade=1, masks={**case.labels.masks, EITHER_EXUDATE: case.labels.masks["EX"]})
     made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, tmp_path / "cache"))
-    assert (read.home, read.absent, read.channels) == (made.home, made.absent, made.channels)
+    assert (read.transform, read.absent, read.channels) == (made.transform, made.absent, made.channels)
     assert np.array_equal(read.image, made.image)
     for name in ("coverage", "known"):
         planes, own = getattr(read, name), getattr(made, name)
@@ -53,8 +53,8 @@ def test_masks_lie_where_the_photo_shows_them(case: Case) -> None:
     disc = made.coverage["OD"] / 255
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
     center = np.array([[(x * disc).sum(), (y * disc).sum()]]) / disc.sum()
-    assert np.abs(made.home.points_home(center)[0] - EYE.disc_xy).max() < 1.0
-    assert disc.sum() * made.home.px_per_frame_px**2 == pytest.approx(EYE.masks["OD"].sum(), rel=0.02)
+    assert np.abs(made.transform.to_photo(center)[0] - EYE.disc_xy).max() < 1.0
+    assert disc.sum() * made.transform.px_per_frame_px**2 == pytest.approx(EYE.masks["OD"].sum(), rel=0.02)
 
 
 def test_the_second_time_nothing_is_made(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

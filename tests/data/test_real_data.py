@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funduscope.data.case import Case
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.data.folds import make_folds
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.shared_labels import share_labels
@@ -55,7 +55,7 @@ def test_idrid(sets: dict[str, list[Case]]) -> None:
     assert sum(len(boxes) for case in graded for boxes in case.labels.boxes.values()) == 2531
     healthy = [case for case in graded if case.labels.grade == 0]
     assert sum(not {"HE", "EX"} & set(case.labels.boxes) for case in healthy) == 122
-    assert sum(set(implied(case.labels).masks) >= {"MA", "HE", "EX", "SE"} for case in healthy) == 122
+    assert sum(set(derive_labels(case.labels).masks) >= {"MA", "HE", "EX", "SE"} for case in healthy) == 122
 
 
 def test_a_mask_of_idrid_covers_what_an_independent_count_says(sets: dict[str, list[Case]]) -> None:

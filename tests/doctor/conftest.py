@@ -10,8 +10,8 @@ import pytest
 
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.record import look
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.record import see
+from funduscope.doctor.scan import Scan
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -33,24 +33,24 @@ def idrid(clean_idrid: Path, tmp_path: Path) -> Path:
 def clean_survey(clean_idrid: Path) -> Path:
     """What is seen of the clean set, in a file."""
     file = clean_idrid.parent / "survey.sqlite"
-    _look_at(Survey(take_inventory(clean_idrid), file)).close()
+    _look_at(Scan(take_inventory(clean_idrid), file)).close()
     return file
 
 
 @pytest.fixture
-def looked_at(clean_survey: Path, tmp_path: Path) -> Callable[[Path], Survey]:
+def looked_at(clean_survey: Path, tmp_path: Path) -> Callable[[Path], Scan]:
     """Takes a survey of a folder or table; photos that are as in the clean set are not looked at again."""
 
-    def look_at(data: Path) -> Survey:
-        return _look_at(Survey(take_inventory(data), Path(shutil.copy(clean_survey, tmp_path / "survey.sqlite"))))
+    def look_at(data: Path) -> Scan:
+        return _look_at(Scan(take_inventory(data), Path(shutil.copy(clean_survey, tmp_path / "survey.sqlite"))))
 
     return look_at
 
 
-def _look_at(survey: Survey) -> Survey:
-    for path, name in survey.unseen():
-        survey.keep(path, look(path, name))
-    return survey
+def _look_at(scan: Scan) -> Scan:
+    for path, name in scan.unseen():
+        scan.keep(path, see(path, name))
+    return scan
 
 
 @pytest.fixture

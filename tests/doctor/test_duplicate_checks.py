@@ -13,20 +13,22 @@ from funduscope.data.case import Case, Labels
 from funduscope.doctor import duplicate_checks
 from funduscope.doctor.columns import Said
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.label_rows import Statement, Statements
-from funduscope.duplicates.descriptor import sketch
-from funduscope.duplicates.pairs import Kind, Twin, find_twins
+from funduscope.doctor.label_rows import LabelRow, LabelRows
+from funduscope.duplicates.descriptor import describe
+from funduscope.duplicates.pairs import DuplicatePair, Kind, find_duplicates
 from funduscope.duplicates.registration import Registration
 from funduscope.testing.drawn_eyes import draw_eye
 
 
-def _twin(kind: Kind = "same_photo", first: str = "a/one.jpg", second: str = "b/two.jpg") -> Twin:
-    return Twin(first, second, kind, Registration(np.eye(2, 3), False, 0.2, 0.9, 60, 0.95, 0.97), {"score": 0.97})
+def _twin(kind: Kind = "same_photo", first: str = "a/one.jpg", second: str = "b/two.jpg") -> DuplicatePair:
+    return DuplicatePair(
+        first, second, kind, Registration(np.eye(2, 3), False, 0.2, 0.9, 60, 0.95, 0.97), {"score": 0.97}
+    )
 
 
-def _found(twin: Twin, one: dict[str, Any] | None = None, two: dict[str, Any] | None = None) -> Finding:
-    held = {twin.first: one or {}, twin.second: two or {}}
-    (finding,) = duplicate_checks.examine([twin], held.__getitem__, lambda name: np.zeros((9, 9, 3), np.uint8))
+def _found(pair: DuplicatePair, one: dict[str, Any] | None = None, two: dict[str, Any] | None = None) -> Finding:
+    held = {pair.first: one or {}, pair.second: two or {}}
+    (finding,) = duplicate_checks.examine([pair], held.__getitem__, lambda name: np.zeros((9, 9, 3), np.uint8))
     return finding
 
 
@@ -53,13 +55,11 @@ def test_how_bad_a_twin_is(kind: Kind, one: Any, two: Any, severity: str, words:
 def test_what_is_said_comes_from_the_case_or_from_the_rows() -> None:
     photo = Path("set/eye.jpg")
     case = Case("set/eye", "set", "eye", photo, "visit 7", Labels(grade=2, dme=1, laterality="left"), 3)
-    assert duplicate_checks.said_of(case, photo, Statements(())) == {
+    assert duplicate_checks.said_of(case, photo, LabelRows(())) == {
         "fold": 3, "visit": "visit 7", "grade": 2, "DME risk": 1, "quality": None, "side": "left"
     }  # fmt: skip
-    row = Statement(
-        Path("labels.csv"), 2, "eye", photo, {"grade": Said("dr", "4", 4), "patient": Said("p", "P1", "P1")}
-    )
-    told = duplicate_checks.said_of(None, photo, Statements((), (), {photo: (row,)}))
+    row = LabelRow(Path("labels.csv"), 2, "eye", photo, {"grade": Said("dr", "4", 4), "patient": Said("p", "P1", "P1")})
+    told = duplicate_checks.said_of(None, photo, LabelRows((), (), {photo: (row,)}))
     assert (told["grade"], told["visit"], told["fold"]) == (4, "P1", None)
 
 
@@ -75,8 +75,8 @@ def test_the_pictures_lay_one_photo_onto_the_other() -> None:
     pixels = draw_eye(3, width_px=640).pixels
     copy = np.ascontiguousarray(cv2.resize(pixels[10:-10, 20:-20, :], None, fx=0.7, fy=0.7)[:, ::-1])
     photos = {"a.jpg": pixels, "b.jpg": copy}
-    twins = list(find_twins({name: sketch(each) for name, each in photos.items()}))
-    (found,) = duplicate_checks.examine(twins, lambda name: {}, photos.__getitem__)
+    pairs = list(find_duplicates({name: describe(each) for name, each in photos.items()}))
+    (found,) = duplicate_checks.examine(pairs, lambda name: {}, photos.__getitem__)
     assert found.says == "One photograph under two names, one of them mirrored."
     overlay, board = (picture.draw() for picture in found.pictures)
     assert overlay is not None

@@ -88,7 +88,7 @@ def test_a_second_run_says_the_same_and_opens_no_photo_to_look(
     report: Report, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr("funduscope.doctor.scan.look", lambda *job: looked.append(job))
+    monkeypatch.setattr("funduscope.doctor.scan.see", lambda *job: looked.append(job))
     again = examine(data, cache=cache, workers=0)
     assert looked == []
     assert again.to_dict() == report.to_dict()

@@ -10,10 +10,10 @@ from PIL import Image
 
 from funduscope.doctor import label_checks, wrong_eye
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 from funduscope.testing.drawn_eyes import draw_eye
 
-LookedAt = Callable[[Path], Survey]
+LookedAt = Callable[[Path], Scan]
 Kinds = Callable[..., list[str]]
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
 POINTS = "C. Localization/2. Groundtruths"
@@ -196,11 +196,11 @@ def test_macular_edema_of_messidor2_is_no_edema_risk(looked_at: LookedAt, tmp_pa
         Image.fromarray(draw_eye(seed, width_px=448).pixels).save(tmp_path / f"images/IM{seed}.jpg")
         rows.append(f"IM{seed},1,1,{seed}")
     _write(tmp_path / "labels.csv", rows)
-    survey = looked_at(tmp_path)
-    told = [one for one in label_checks.examine(survey) if one.kind == "dme_contradicts"]
+    scan = looked_at(tmp_path)
+    told = [one for one in label_checks.examine(scan) if one.kind == "dme_contradicts"]
     assert len(told) == 4
     assert told[0].says == "Macular edema means hard exudates near the fovea, which grade 1 excludes."
-    assert [one.kind for one in wrong_eye.examine(survey, told=told)] == []
+    assert [one.kind for one in wrong_eye.examine(scan, told=told)] == []
 
 
 def test_edema_risk_against_boxes_near_the_fovea(idrid: Path, looked_at: LookedAt) -> None:

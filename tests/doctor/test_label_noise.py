@@ -15,8 +15,8 @@ from funduscope.data.folds import make_folds, write_folds
 from funduscope.doctor import label_noise
 from funduscope.doctor.confident_learning import confident_joint, doubts, thresholds
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.scan import Survey
-from funduscope.duplicates.pairs import Twin
+from funduscope.doctor.scan import Scan
+from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.inference.runtime import ModelError
 
 CLASSES = 3
@@ -68,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `Twin`."""
+    """What is used of a `DuplicatePair`."""
 
     first: str
     second: str
@@ -115,8 +115,8 @@ def runs(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folders
 
 
-def _survey(cases: list[Case], tmp_path: Path) -> Survey:
-    return Survey(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "s.sqlite")
+def _survey(cases: list[Case], tmp_path: Path) -> Scan:
+    return Scan(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "s.sqlite")
 
 
 def _mislabelled(cases: list[Case], names: set[str]) -> list[Case]:
@@ -152,11 +152,11 @@ def test_one_run_says_nothing_of_the_other_folds(cases: list[Case], runs: list[P
 def test_photos_whose_twin_was_learned_from_are_left_out(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     one = next(case for case in cases if case.fold == 0)
     other = next(case for case in cases if case.fold == 1)
-    twins = [cast(Twin, Pair(one.path.name, other.path.name))]
-    survey = _survey(cases, tmp_path)
+    pairs = [cast(DuplicatePair, Pair(one.path.name, other.path.name))]
+    scan = _survey(cases, tmp_path)
     spoiled = _mislabelled(cases, {one.name})
-    assert not list(label_noise.examine(survey, spoiled, runs, twins))
-    assert list(label_noise.examine(survey, spoiled, runs))
+    assert not list(label_noise.examine(scan, spoiled, runs, pairs))
+    assert list(label_noise.examine(scan, spoiled, runs))
 
 
 def test_a_run_without_a_test_fold_is_refused(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.label_rows import Statements, read_statements, split_of, stem_of
+from funduscope.doctor.label_rows import LabelRows, read_label_rows, split_of, stem_of
 from funduscope.doctor.mask_files import read_outlines
 
 TRAIN, TEST = "a. Training Set", "b. Testing Set"
@@ -25,8 +25,8 @@ def _text(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def _read(root: Path) -> Statements:
-    return read_statements(take_inventory(root))
+def _read(root: Path) -> LabelRows:
+    return read_label_rows(take_inventory(root))
 
 
 def test_one_number_in_both_splits_is_told_apart_by_the_files_own_split(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_models_answers_and_other_tables_are_no_labels(tmp_path: Path) -> None
 def test_masks_find_their_photos_and_structures(tmp_path: Path) -> None:
     _photos(tmp_path, "images/e_1.jpg", "masks/e_1_EX.png", "masks/Hard Exudates/e_1.png", "masks/lost_MA.png")
     inventory = take_inventory(tmp_path)
-    held = {outline.file.name: outline for outline in read_outlines(inventory, read_statements(inventory))}
+    held = {outline.file.name: outline for outline in read_outlines(inventory, read_label_rows(inventory))}
     assert {name: (one.code, one.photo is not None) for name, one in held.items()} == {
         "e_1_EX.png": ("EX", True),
         "e_1.png": ("EX", True),

@@ -12,9 +12,9 @@ from PIL import Image
 
 from funduscope.doctor import mask_checks
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 
-LookedAt = Callable[[Path], Survey]
+LookedAt = Callable[[Path], Scan]
 TRUTH = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set"
 PHOTOS = "A. Segmentation/1. Original Images/a. Training Set"
 FOLDERS = {

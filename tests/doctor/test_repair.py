@@ -19,10 +19,10 @@ from funduscope.data.folds import read_folds
 from funduscope.data.sources import read_data
 from funduscope.doctor import label_checks, mask_checks, split_checks
 from funduscope.doctor.repair import repair
-from funduscope.doctor.scan import Survey
-from funduscope.duplicates.pairs import Twin
+from funduscope.doctor.scan import Scan
+from funduscope.duplicates.pairs import DuplicatePair
 
-LookedAt = Callable[[Path], Survey]
+LookedAt = Callable[[Path], Scan]
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
 POINTS = "C. Localization/2. Groundtruths"
 DISCS = f"{POINTS}/1. Optic Disc Center Location/a. IDRiD_OD_Center_Training Set_Markups.csv"
@@ -32,7 +32,7 @@ MASK = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Opti
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `Twin`."""
+    """What is used of a `DuplicatePair`."""
 
     first: str
     second: str
@@ -52,11 +52,11 @@ def _state(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _fixed(data: Path, survey: Survey, twins: list[Twin] | None = None) -> tuple[Path, list[dict[str, str]]]:
+def _fixed(data: Path, scan: Scan, pairs: list[DuplicatePair] | None = None) -> tuple[Path, list[dict[str, str]]]:
     """Repairs beside the data, lays the copy over the original, and gives both the merged folder and the changes."""
     before, out = _state(data), data.parent / "fixed"
-    findings = [*label_checks.examine(survey), *mask_checks.examine(survey), *split_checks.examine(survey)]
-    repair(survey, out, findings, twins=twins or [])
+    findings = [*label_checks.examine(scan), *mask_checks.examine(scan), *split_checks.examine(scan)]
+    repair(scan, out, findings, twins=pairs or [])
     assert _state(data) == before
     with (out / "changes.csv").open(encoding="utf-8") as file:
         changes = list(csv.DictReader(file))
@@ -66,8 +66,8 @@ def _fixed(data: Path, survey: Survey, twins: list[Twin] | None = None) -> tuple
 
 
 def test_a_clean_set_is_copied_byte_by_byte(idrid: Path, looked_at: LookedAt) -> None:
-    survey = looked_at(idrid)
-    assert repair(survey, idrid.parent / "fixed", []) == []
+    scan = looked_at(idrid)
+    assert repair(scan, idrid.parent / "fixed", []) == []
     fixed, original = _state(idrid.parent / "fixed"), _state(idrid)
     assert fixed.pop("changes.csv")
     assert len(fixed) == 4
@@ -162,9 +162,9 @@ def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path,
 
 
 def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, looked_at: LookedAt) -> None:
-    twins = [cast(Twin, Pair(PHOTO.format(1), PHOTO.format(8)))]
+    pairs = [cast(DuplicatePair, Pair(PHOTO.format(1), PHOTO.format(8)))]
     before = read_folds(idrid / "folds.csv")
-    merged, changes = _fixed(idrid, looked_at(idrid), twins)
+    merged, changes = _fixed(idrid, looked_at(idrid), pairs)
     after = read_folds(merged / "folds.csv")
     joined = {after["B", f"IDRiD_{number:03d}"] for number in (1, 2, 7, 8)}
     assert joined == {before["B", "IDRiD_001"]}
@@ -195,10 +195,10 @@ def _clean(idrid: Path) -> Path:
 
 @pytest.mark.parametrize("place", ["idrid/fixed", "idrid", "."])
 def test_the_copy_lies_beside_the_data_and_replaces_nothing(place: str, idrid: Path, looked_at: LookedAt) -> None:
-    survey = looked_at(idrid)
+    scan = looked_at(idrid)
     with pytest.raises(LabelError, match="beside it"):
-        repair(survey, idrid.parent / place, [])
+        repair(scan, idrid.parent / place, [])
     (idrid.parent / "other").mkdir()
     (idrid.parent / "other/file").write_text("mine")
     with pytest.raises(LabelError, match="holds something"):
-        repair(survey, idrid.parent / "other", [])
+        repair(scan, idrid.parent / "other", [])

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.record import look
-from funduscope.doctor.scan import Survey, take_survey
-from funduscope.duplicates.process_pool import shared_out
+from funduscope.doctor.record import see
+from funduscope.doctor.scan import Scan, take_scan
+from funduscope.duplicates.process_pool import run_jobs
 from funduscope.testing.drawn_eyes import draw_eye
 
 PHOTOS = 6
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def _taken(folder: Path, cache: Path) -> tuple[Survey, list[str]]:
+def _taken(folder: Path, cache: Path) -> tuple[Scan, list[str]]:
     """A survey in this process, and the names of what it looked at."""
     opened: list[str] = []
 
@@ -44,7 +44,7 @@ def _taken(folder: Path, cache: Path) -> tuple[Survey, list[str]]:
             opened.append(job[1])
             yield job, seen
 
-    return take_survey(take_inventory(folder), cache, workers=0, progress=watched), opened
+    return take_scan(take_inventory(folder), cache, workers=0, progress=watched), opened
 
 
 def test_everything_is_looked_at_once(folder: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_what_changed_is_looked_at_again(folder: Path, tmp_path: Path) -> None:
 
 def test_processes_see_what_one_process_sees(folder: Path, tmp_path: Path) -> None:
     alone, _ = _taken(folder, tmp_path / "alone")
-    crew = take_survey(take_inventory(folder), tmp_path / "crew", workers=2)
+    crew = take_scan(take_inventory(folder), tmp_path / "crew", workers=2)
     assert list(crew) == list(alone)
 
 
@@ -84,12 +84,12 @@ def test_a_survey_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
     """Killed outright after a few photos: what was seen is kept, the rest is looked at by the next run."""
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from funduscope.doctor.inventory import take_inventory\nfrom funduscope.doctor.scan import take_survey\n"
+        "from funduscope.doctor.inventory import take_inventory\nfrom funduscope.doctor.scan import take_scan\n"
         "def slowly(items, words, total):\n"
         "    for number, item in enumerate(items):\n"
         "        if number == 3:\n            print('three', flush=True)\n            time.sleep(600)\n"
         "        yield item\n"
-        "take_survey(take_inventory(Path(sys.argv[1])), Path(sys.argv[2]), 0, slowly)\n"
+        "take_scan(take_inventory(Path(sys.argv[1])), Path(sys.argv[2]), 0, slowly)\n"
     )
     command = [sys.executable, "-c", script, str(folder), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
@@ -119,9 +119,9 @@ def test_a_damaged_store_is_made_anew(folder: Path, tmp_path: Path, spoil: Calla
 def test_every_row_is_whole_at_any_time(folder: Path, tmp_path: Path) -> None:
     """While the survey runs, another reader sees only whole records."""
     inventory = take_inventory(folder)
-    held = Survey(inventory, tmp_path / "store.sqlite")
+    held = Scan(inventory, tmp_path / "store.sqlite")
     for path, name in held.unseen()[:2]:
-        held.keep(path, look(path, name))
+        held.keep(path, see(path, name))
         with sqlite3.connect(tmp_path / "store.sqlite") as other:
             assert all(row[0].startswith("{") for row in other.execute("SELECT record FROM photo"))
     assert len(held.unseen()) == PHOTOS - 1
@@ -147,7 +147,7 @@ def crashes_on_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 
 def test_a_job_that_ends_its_process_is_given_up_and_no_other(crashes_on_three: Callable[[int], int]) -> None:
-    done = dict(shared_out(crashes_on_three, range(12), workers=2))
+    done = dict(run_jobs(crashes_on_three, range(12), workers=2))
     assert done == {number: None if number == 3 else 10 * number for number in range(12)}
 
 
@@ -161,7 +161,7 @@ def test_few_jobs_are_taken_ahead() -> None:
             taken += 1
             yield f"folder/{number}"
 
-    results = shared_out(os.path.basename, jobs(), workers=1)
+    results = run_jobs(os.path.basename, jobs(), workers=1)
     assert len(list(islice(results, 5))) == 5
     assert taken < 20
 
@@ -169,15 +169,15 @@ def test_few_jobs_are_taken_ahead() -> None:
 def test_processes_calculate_in_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else as many processes as cores wait for each other; the caller's own setting stays."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    assert list(shared_out(os.getenv, ["OPENBLAS_NUM_THREADS"], workers=1)) == [("OPENBLAS_NUM_THREADS", "1")]
+    assert list(run_jobs(os.getenv, ["OPENBLAS_NUM_THREADS"], workers=1)) == [("OPENBLAS_NUM_THREADS", "1")]
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
 
 
 def test_processes_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
     """Whoever kills the doctor leaves no process behind."""
     script = (
-        "import os, sys, time\nfrom funduscope.duplicates.process_pool import shared_out\n"
-        "results = shared_out(os.path.basename, ['a'] * 3, 1)\n"
+        "import os, sys, time\nfrom funduscope.duplicates.process_pool import run_jobs\n"
+        "results = run_jobs(os.path.basename, ['a'] * 3, 1)\n"
         "import multiprocessing\nnext(results)\n"
         "print(multiprocessing.active_children()[0].pid, flush=True)\ntime.sleep(600)\n"
     )

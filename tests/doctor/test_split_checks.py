@@ -14,26 +14,26 @@ import pytest
 from funduscope.data.sources import read_data
 from funduscope.doctor import split_checks
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 from funduscope.doctor.split_checks import _by_chance
-from funduscope.duplicates.pairs import Twin
+from funduscope.duplicates.pairs import DuplicatePair
 
-LookedAt = Callable[[Path], Survey]
+LookedAt = Callable[[Path], Scan]
 PHOTO = "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_{:03d}.jpg"
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `Twin`."""
+    """What is used of a `DuplicatePair`."""
 
     first: str
     second: str
     kind: str = "same_eye"
 
 
-def _twins(*pairs: tuple[str, str]) -> list[Twin]:
-    return [cast(Twin, Pair(one, two)) for one, two in pairs]
+def _twins(*pairs: tuple[str, str]) -> list[DuplicatePair]:
+    return [cast(DuplicatePair, Pair(one, two)) for one, two in pairs]
 
 
 def _only(findings: list[Finding], kind: str) -> Finding:
@@ -102,12 +102,12 @@ def test_a_patient_of_the_labels_in_two_folds(idrid: Path, looked_at: LookedAt) 
 
 def test_twins_in_two_folds_and_in_two_splits(idrid: Path, looked_at: LookedAt) -> None:
     together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
-    found = _only(list(split_checks.examine(looked_at(idrid), twins=_twins(together, apart))), "twins_across_folds")
+    found = _only(list(split_checks.examine(looked_at(idrid), pairs=_twins(together, apart))), "twins_across_folds")
     assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]
     test = PHOTO.format(8).replace("a. Training", "b. Testing")
     (idrid / test).parent.mkdir()
     (idrid / PHOTO.format(8)).rename(idrid / test)
-    findings = list(split_checks.examine(looked_at(idrid), twins=_twins((PHOTO.format(1), test))))
+    findings = list(split_checks.examine(looked_at(idrid), pairs=_twins((PHOTO.format(1), test))))
     official = [one for one in findings if one.kind == "twins_across_folds"]
     assert official[0].evidence["pairs"][0]["splits"] == ["train", "test"]
 
@@ -133,8 +133,8 @@ def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, looked_at: Looke
         labels.append(f"p{number},{grade}")
     (folder / "folds.csv").write_text("\n".join(rows) + "\n")
     (folder / "labels.csv").write_text("\n".join(labels) + "\n")
-    survey = _unseen(folder, tmp_path)
-    held = {one.kind: one for one in split_checks.examine(survey)}
+    scan = _unseen(folder, tmp_path)
+    held = {one.kind: one for one in split_checks.examine(scan)}
     assert held["fold_classes"].says == "Fold 0 of own has no photo of grade 2, of which there are 30."
     assert "fold_sizes" not in held
     (folder / "folds.csv").write_text(
@@ -145,11 +145,11 @@ def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, looked_at: Looke
     assert {one.kind for one in split_checks.examine(_unseen(folder, tmp_path))} >= {"fold_sizes"}
 
 
-def _unseen(folder: Path, tmp_path: Path) -> Survey:
+def _unseen(folder: Path, tmp_path: Path) -> Scan:
     """A survey of which no photo was looked at: splits need none."""
     from funduscope.doctor.inventory import take_inventory
 
-    return Survey(take_inventory(folder), tmp_path / "unseen.sqlite")
+    return Scan(take_inventory(folder), tmp_path / "unseen.sqlite")
 
 
 def test_chance_is_by_visits() -> None:

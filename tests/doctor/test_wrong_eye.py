@@ -11,11 +11,11 @@ from PIL import Image
 
 from funduscope.doctor import wrong_eye
 from funduscope.doctor.finding import Finding
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 from funduscope.doctor.wrong_eye import side_in_name
 from funduscope.testing.drawn_eyes import draw_eye
 
-LookedAt = Callable[[Path], Survey]
+LookedAt = Callable[[Path], Scan]
 PHOTO = "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_{:03d}.jpg"
 OF_A = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_{:02d}.jpg"
 DISC_OF_A = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Optic disc/IDRiD_{:02d}_OD.tif"

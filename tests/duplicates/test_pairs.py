@@ -15,8 +15,8 @@ from funduscope.data.folds import make_folds
 from funduscope.data.grouping import grouped
 from funduscope.data.idrid import SAME_PHOTO
 from funduscope.duplicates.candidates import candidates
-from funduscope.duplicates.descriptor import Sketch, sketch
-from funduscope.duplicates.pairs import Twin, find_twins
+from funduscope.duplicates.descriptor import Descriptor, describe
+from funduscope.duplicates.pairs import DuplicatePair, find_duplicates
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -77,38 +77,38 @@ def _other_look(pixels: np.ndarray, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def others() -> dict[str, Sketch]:
+def others() -> dict[str, Descriptor]:
     """Eyes of which no two are the same, of both sides and several cameras."""
     styles = list(STYLES.values())
-    return {f"eye {seed}": sketch(_eye(100 + seed, style=styles[seed % 4])) for seed in range(EYES)}
+    return {f"eye {seed}": describe(_eye(100 + seed, style=styles[seed % 4])) for seed in range(EYES)}
 
 
-def _found(sketches: Mapping[str, Sketch]) -> dict[tuple[str, str], Twin]:
-    return {(twin.first, twin.second): twin for twin in find_twins(sketches)}
+def _found(descriptors: Mapping[str, Descriptor]) -> dict[tuple[str, str], DuplicatePair]:
+    return {(pair.first, pair.second): pair for pair in find_duplicates(descriptors)}
 
 
-def test_no_two_eyes_are_twins(others: dict[str, Sketch]) -> None:
+def test_no_two_eyes_are_twins(others: dict[str, Descriptor]) -> None:
     assert _found(others) == {}
 
 
-def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Sketch]) -> None:
+def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descriptor]) -> None:
     source = _eye(110, style=list(STYLES.values())[10 % 4])
-    found = _found(others | {name: sketch(change(source)) for name, change in COPIES.items()})
+    found = _found(others | {name: describe(change(source)) for name, change in COPIES.items()})
     for name in COPIES:
-        twin = found.pop(min(("eye 10", name), (name, "eye 10")))
-        assert twin.kind == "same_photo"
-        assert twin.mirrored == (name in ("mirrored", "all of it"))
-        assert twin.registration.residual_px < 2
-        assert twin.evidence["levels_apart"] < 2.4
+        pair = found.pop(min(("eye 10", name), (name, "eye 10")))
+        assert pair.kind == "same_photo"
+        assert pair.mirrored == (name in ("mirrored", "all of it"))
+        assert pair.registration.residual_px < 2
+        assert pair.evidence["levels_apart"] < 2.4
     assert all("eye" not in first + second for first, second in found), (
         "copies of one photo are twins of each other only"
     )
 
 
 @pytest.mark.parametrize("number", [3, 9, 17])
-def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(others: dict[str, Sketch], number: int) -> None:
+def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(others: dict[str, Descriptor], number: int) -> None:
     source = _eye(100 + number, style=list(STYLES.values())[number % 4])
-    found = _found(others | {"later": sketch(_other_look(source, number))})
+    found = _found(others | {"later": describe(_other_look(source, number))})
     assert list(found) == [(f"eye {number}", "later")]
     assert next(iter(found.values())).kind == "same_eye"
 
@@ -117,34 +117,40 @@ def test_fellow_eyes_are_no_twins_even_in_a_mirror() -> None:
     pairs = {}
     for seed in range(4):
         left, right = (_eye(seed + add, laterality=side) for add, side in ((0, "left"), (50, "right")))
-        pairs |= {f"{seed} L": sketch(left), f"{seed} R": sketch(right), f"{seed} L mirrored": sketch(_mirrored(left))}
+        pairs |= {
+            f"{seed} L": describe(left),
+            f"{seed} R": describe(right),
+            f"{seed} L mirrored": describe(_mirrored(left)),
+        }
     assert set(_found(pairs)) == {(f"{seed} L", f"{seed} L mirrored") for seed in range(4)}
 
 
 def test_same_pixels_are_the_same_photo_even_without_vessels() -> None:
     blurred = cv2.GaussianBlur(_eye(8), (0, 0), 25)
     other = cv2.GaussianBlur(_eye(9), (0, 0), 25)
-    found = _found({"a": sketch(blurred), "b": sketch(blurred.copy()), "c": sketch(other), "d": sketch(blurred)})
+    found = _found(
+        {"a": describe(blurred), "b": describe(blurred.copy()), "c": describe(other), "d": describe(blurred)}
+    )
     assert set(found) == {("a", "b"), ("a", "d")}
-    assert all(twin.kind == "same_photo" and twin.evidence["score"] == 1 for twin in found.values())
+    assert all(pair.kind == "same_photo" and pair.evidence["score"] == 1 for pair in found.values())
 
 
 def test_pictures_that_show_nothing_are_nobodys_twins() -> None:
     blank = np.full((300, 400, 3), 80, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
-    assert _found({"a": sketch(blank), "b": sketch(blank), "c": sketch(noise), "d": sketch(blank // 80)}) == {}
+    assert _found({"a": describe(blank), "b": describe(blank), "c": describe(noise), "d": describe(blank // 80)}) == {}
 
 
-def test_progress_is_told_to_the_end(others: dict[str, Sketch]) -> None:
+def test_progress_is_told_to_the_end(others: dict[str, Descriptor]) -> None:
     told: list[float] = []
-    list(find_twins({key: others[key] for key in list(others)[:6]}, told.append))
+    list(find_duplicates({key: others[key] for key in list(others)[:6]}, told.append))
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0, 1)
 
 
-def test_only_near_ones_are_looked_at_where_there_are_many(others: dict[str, Sketch]) -> None:
+def test_only_near_ones_are_looked_at_where_there_are_many(others: dict[str, Descriptor]) -> None:
     source = _eye(110, style=list(STYLES.values())[10 % 4])
-    many = others | {"later": sketch(_other_look(source, 10)), "mirrored": sketch(_mirrored(source))}
+    many = others | {"later": describe(_other_look(source, 10)), "mirrored": describe(_mirrored(source))}
     (pairs,) = candidates(many, nearest=3)
     straight = {(pair.first, pair.second) for pair in pairs if not pair.mirrored}
     mirrored = {(pair.first, pair.second) for pair in pairs if pair.mirrored}
@@ -156,9 +162,9 @@ def test_only_near_ones_are_looked_at_where_there_are_many(others: dict[str, Ske
 
 
 def test_a_sketch_is_small_and_comes_back_from_its_bytes() -> None:
-    held = sketch(_eye(1))
+    held = describe(_eye(1))
     data = held.to_bytes()
-    again = Sketch.from_bytes(data)
+    again = Descriptor.from_bytes(data)
     assert len(data) < 30_000
     assert again.to_bytes() == data
     assert np.array_equal(again.green(), held.green())
@@ -172,14 +178,14 @@ def test_a_sketch_is_small_and_comes_back_from_its_bytes() -> None:
 )
 def test_bytes_that_are_no_sketch_are_refused(spoil) -> None:
     with pytest.raises(ValueError, match="make it anew"):
-        Sketch.from_bytes(spoil(sketch(_eye(1)).to_bytes()))
+        Descriptor.from_bytes(spoil(describe(_eye(1)).to_bytes()))
 
 
 def test_a_sketch_is_of_the_eye_however_it_is_given() -> None:
     pixels = _eye(2)
-    whole = sketch(pixels)
-    assert sketch(Photo.open(pixels)).to_bytes() == whole.to_bytes()
-    assert len(sketch(frame(pixels, 512)).places) == len(whole.places)
+    whole = describe(pixels)
+    assert describe(Photo.open(pixels)).to_bytes() == whole.to_bytes()
+    assert len(describe(frame(pixels, 512)).places) == len(whole.places)
 
 
 def _case(name: str, visit: str, fold: int | None = None) -> Case:
@@ -213,10 +219,10 @@ def test_crops_of_real_photos_find_what_they_were_cut_from(shared: Path) -> None
     sketches = {}
     for crop, whole, a, b in pairs:
         pixels = Photo.open(shared / f"idrid/A. Segmentation/{photos}/IDRiD_{a:02d}.jpg").pixels
-        sketches[crop] = sketch(Photo.open(np.ascontiguousarray(pixels[300:-300, 700:-700])))
-        sketches[whole] = sketch(Photo.open(shared / f"idrid/B. Disease Grading/{photos}/IDRiD_{b:03d}.jpg"))
+        sketches[crop] = describe(Photo.open(np.ascontiguousarray(pixels[300:-300, 700:-700])))
+        sketches[whole] = describe(Photo.open(shared / f"idrid/B. Disease Grading/{photos}/IDRiD_{b:03d}.jpg"))
     for path in sorted((shared / "srahim/images").iterdir())[:32]:
-        sketches[path.stem] = sketch(Photo.open(path))
+        sketches[path.stem] = describe(Photo.open(path))
     found = _found(sketches)
     assert set(found) == {(crop, whole) for crop, whole, _, _ in pairs}
-    assert {twin.kind for twin in found.values()} == {"same_photo"}
+    assert {pair.kind for pair in found.values()} == {"same_photo"}

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-from funduscope.duplicates.process_pool import shared_out
-{guard}for job, result in shared_out(abs, [-1, -2, -3], 1):
+from funduscope.duplicates.process_pool import run_jobs
+{guard}for job, result in run_jobs(abs, [-1, -2, -3], 1):
 {guard}    print(job, result)
 """
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.scan import Survey, take_survey
+from funduscope.doctor.scan import Scan, take_scan
 from funduscope.duplicates import search
-from funduscope.duplicates.pairs import Twin, find_twins
+from funduscope.duplicates.pairs import DuplicatePair, find_duplicates
 from funduscope.duplicates.search import compare
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -37,12 +37,12 @@ def _few_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "CHUNK", 6)
 
 
-def _survey(folder: Path) -> Survey:
-    return take_survey(take_inventory(folder), folder.parent / "cache", workers=0)
+def _survey(folder: Path) -> Scan:
+    return take_scan(take_inventory(folder), folder.parent / "cache", workers=0)
 
 
-def _told(twins: list[Twin]) -> list[tuple[Any, ...]]:
-    return [(twin.first, twin.second, twin.kind, twin.mirrored, twin.evidence) for twin in twins]
+def _told(pairs: list[DuplicatePair]) -> list[tuple[Any, ...]]:
+    return [(pair.first, pair.second, pair.kind, pair.mirrored, pair.evidence) for pair in pairs]
 
 
 class _Watched:
@@ -67,10 +67,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
 
 def test_several_processes_find_what_the_search_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "FEW", 0)
-    survey = _survey(folder)
-    alone = sorted(find_twins(survey.sketches()), key=lambda twin: (twin.first, twin.second))
-    assert _told(compare(survey.sketches(), workers=2)) == _told(alone)
-    assert [(twin.first, twin.second) for twin in alone] == [
+    scan = _survey(folder)
+    alone = sorted(find_duplicates(scan.sketches()), key=lambda twin: (twin.first, twin.second))
+    assert _told(compare(scan.sketches(), workers=2)) == _told(alone)
+    assert [(pair.first, pair.second) for pair in alone] == [
         ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "1.png"), ("3.png", "again.png")
     ]  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_no_pair_is_compared_twice(folder: Path, watched: _Watched) -> None:
     again = compare(_survey(folder).sketches(), workers=0)
     assert watched.pairs == compared
     assert _told(again) == told
-    assert all(isinstance(twin.registration.matrix, np.ndarray) for twin in again)
+    assert all(isinstance(pair.registration.matrix, np.ndarray) for pair in again)
 
 
 def test_a_comparison_that_was_stopped_goes_on(folder: Path, watched: _Watched) -> None:
@@ -105,7 +105,7 @@ def test_only_the_pairs_of_a_changed_photo_are_compared_anew(folder: Path, watch
     pixels = draw_eye(4, width_px=400).pixels
     Image.fromarray(cv2.flip(pixels, 1)).save(folder / "2.png")  # 2 becomes a mirrored copy of 4
     (folder / "1.png").rename(folder / "one.png")
-    told = {(twin.first, twin.second) for twin in compare(_survey(folder).sketches(), workers=0)}
+    told = {(pair.first, pair.second) for pair in compare(_survey(folder).sketches(), workers=0)}
     assert told == {
         ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "one.png"), ("2.png", "4.png"), ("3.png", "again.png")
     }  # fmt: skip
@@ -127,7 +127,7 @@ def test_progress_comes_to_its_end(folder: Path) -> None:
 
 def test_names_that_are_left_out_are_in_no_pair(folder: Path) -> None:
     told = compare(_survey(folder).sketches({"0.png", "again.png"}), workers=0)
-    assert [(twin.first, twin.second) for twin in told] == [("1 mirrored.jpg", "1.png")]
+    assert [(pair.first, pair.second) for pair in told] == [("1 mirrored.jpg", "1.png")]
 
 
 def test_few_or_no_photos_are_no_error(tmp_path: Path) -> None:

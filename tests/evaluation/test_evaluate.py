@@ -14,8 +14,8 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import PhotoScore, Scores, evaluate, score_photo, score_stream, summarize
-from funduscope.imaging.framing import Home
-from funduscope.imaging.photo import Note, Photo
+from funduscope.imaging.framing import CropTransform
+from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
@@ -25,7 +25,7 @@ from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
 from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
 
 CARD = Card(name="oracle", whole_px=256, close_px=256, referable_threshold=0.4)
-REFUSED = Note("TOO_DARK", "The field of view is almost black.")
+REFUSED = Message("TOO_DARK", "The field of view is almost black.")
 WIDTH = 400
 
 
@@ -51,13 +51,15 @@ def answer_of(eye: DrawnEye, **changes) -> Findings:
         "fovea_xy": eye.fovea_xy,
         "frame_probs": planes,
     }
-    return Findings(Photo.open(eye.pixels), Home(0, 0, side, side, width, height), CARD, "0" * 64, **(said | changes))
+    return Findings(
+        Photo.open(eye.pixels), CropTransform(0, 0, side, side, width, height), CARD, "0" * 64, **(said | changes)
+    )
 
 
 def refusal_of(eye: DrawnEye) -> Findings:
     height, width = eye.pixels.shape[:2]
-    home = Home(0, 0, 256, 256, width, height)
-    return Findings(Photo.open(eye.pixels), home, CARD, "0" * 64, reasons=(REFUSED,))
+    transform = CropTransform(0, 0, 256, 256, width, height)
+    return Findings(Photo.open(eye.pixels), transform, CARD, "0" * 64, reasons=(REFUSED,))
 
 
 class Oracle:

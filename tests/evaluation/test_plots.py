@@ -16,8 +16,8 @@ from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import score_photo, shrunk, summarize
 from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all
 from funduscope.evaluation.scores import PhotoScore, Scores
-from funduscope.imaging.framing import Home
-from funduscope.imaging.photo import Note, Photo
+from funduscope.imaging.framing import CropTransform
+from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.testing.drawn_eyes import draw_eye
@@ -40,16 +40,16 @@ def scored(number: int, folder: Path, rng: np.random.Generator) -> PhotoScore:
     labels = Labels(eye.grade, eye.dme, disc_xy=eye.disc_xy, fovea_xy=eye.fovea_xy, masks=masks)
     case = Case(f"own/{number}", "own", path.stem, path, f"own/{number}", labels)
     height, width = eye.pixels.shape[:2]
-    photo, home = Photo.open(eye.pixels), Home(0, 0, width, width, width, height)
+    photo, transform = Photo.open(eye.pixels), CropTransform(0, 0, width, width, width, height)
     if number == 9:
-        return score_photo(Findings(photo, home, CARD, "", (Note("TOO_DARK", "Dark."),)), case, CARD)
+        return score_photo(Findings(photo, transform, CARD, "", (Message("TOO_DARK", "Dark."),)), case, CARD)
     planes = {code: np.zeros((width, width), np.float32) for code in CARD.structures}
     for code, plane in planes.items():
         plane[:height] = 0.9 * np.roll(eye.masks[code], number // 3, axis=1) + 0.1 * rng.random((height, width))
     off = rng.normal(0, 4, (2, 2))
     answer = Findings(
         photo,
-        home,
+        transform,
         CARD,
         "",
         grade_probs=rng.dirichlet(np.eye(5)[eye.grade] * 3 + 0.5),

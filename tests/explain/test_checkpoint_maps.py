@@ -14,7 +14,7 @@ from PIL import Image
 
 from funduscope.explain.attention_maps import attention_maps
 from funduscope.explain.class_activation import SHOWN, TASK_OF, explanation, log_odds_weights
-from funduscope.explain.map_reliability import map_notes
+from funduscope.explain.map_reliability import map_messages
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
@@ -56,7 +56,7 @@ def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> No
         bias = network.heads[task].linear.bias.detach().numpy() / CARD.temperatures[task]  # pyright: ignore
         constant = float(log_odds_weights(probs, exact.classes) @ bias)
         np.testing.assert_allclose(told.evidence, np.maximum(exact.evidence - constant, 0), rtol=1e-3, atol=1e-4)
-        assert "MAP_BY_GRADIENTS" not in [note.code for note in map_notes(exact, found.model_sha256)]
+        assert "MAP_BY_GRADIENTS" not in [message.code for message in map_messages(exact, found.model_sha256)]
 
 
 @pytest.mark.parametrize("changes", [(), ("experts.kind=per_task",)])
@@ -71,7 +71,7 @@ def test_hidden_heads_are_explained_and_said_to_be_approximated(
     for target in SHOWN:
         told = weights.explanation(found, target)
         assert told is not None
-        codes = [note.code for note in map_notes(told, found.model_sha256)]
+        codes = [message.code for message in map_messages(told, found.model_sha256)]
         assert codes[-2:] == ["MAP_BY_GRADIENTS", "MAP_NOT_MEASURED"]
         with Image.open(tmp_path / f"explanation_{target}.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture), pictured(found, told))
@@ -83,14 +83,18 @@ def test_a_model_that_looks_in_the_mirror_too_is_explained_by_both_looks(built: 
     network, card = built(*GRADER, "heads.hidden=[8]"), replace(CARD, mirrored=True)
     found, weights = _found(network, card)
     turned, _ = _found(network, card, np.ascontiguousarray(EYE[:, ::-1]))
-    turned = replace(turned, home=replace(turned.home, left_px=480 - found.home.left_px - found.home.size_px))
+    turned = replace(
+        turned, transform=replace(turned.transform, left_px=480 - found.transform.left_px - found.transform.size_px)
+    )
     one, other = (weights.explanation(each, "referable") for each in (found, turned))
     assert one is not None
     assert other is not None
     np.testing.assert_allclose(one.evidence, other.evidence[:, ::-1], rtol=1e-3, atol=1e-5)
     found, both = _found(network, replace(card, upside_down=True))
     turned, _ = _found(network, card, np.ascontiguousarray(EYE[::-1]))
-    turned = replace(turned, home=replace(turned.home, top_px=len(EYE) - found.home.top_px - found.home.size_px))
+    turned = replace(
+        turned, transform=replace(turned.transform, top_px=len(EYE) - found.transform.top_px - found.transform.size_px)
+    )
     looks = [weights.explanation(found, "referable"), weights.explanation(turned, "referable")]
     told = both.explanation(found, "referable")
     assert told is not None
@@ -120,7 +124,7 @@ def gated(built: Built) -> Network:
 def test_gates_are_drawn_where_the_eye_is(gated: Network, tmp_path: Path) -> None:
     found, weights = _found(gated, replace(CARD, structures=("EX",), close=()))
     maps = weights.attention(found)
-    for plane, there in zip(maps, attention_maps(gated, found.home.image_in(EYE)), strict=True):
+    for plane, there in zip(maps, attention_maps(gated, found.transform.image_to_frame(EYE)), strict=True):
         np.testing.assert_allclose(plane, there, atol=1e-6)
     weights(found, trace_all(found), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["explanation_attention.png"], "grades have exact maps here"
@@ -130,8 +134,10 @@ def test_gates_are_drawn_where_the_eye_is(gated: Network, tmp_path: Path) -> Non
     tile = drawn[: round(EYE.shape[0] / 2), :240]
     colored = tile.max(axis=2) - tile.min(axis=2)
     size = (240, len(tile))
-    plane = cv2.resize(found.home.area_home(maps[0] - maps[0].min()), size, interpolation=cv2.INTER_AREA)
-    inside = cv2.resize(found.home.area_home(np.ones((4, 4), np.float32)), size, interpolation=cv2.INTER_AREA) > 0
+    plane = cv2.resize(found.transform.map_to_photo(maps[0] - maps[0].min()), size, interpolation=cv2.INTER_AREA)
+    inside = (
+        cv2.resize(found.transform.map_to_photo(np.ones((4, 4), np.float32)), size, interpolation=cv2.INTER_AREA) > 0
+    )
     near = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     assert not near.all()
     assert not colored[~near].any(), "beyond the frame nothing was seen"
@@ -144,7 +150,7 @@ def test_gates_of_the_close_view_are_those_that_lesions_are_read_by(gated: Netwo
     found, weights = _found(gated, card)
     maps = weights.attention(found)
     assert [len(plane) for plane in maps] == [64, 128, 256, 512]
-    at_once = attention_maps(gated, found.home.image_in(EYE))
+    at_once = attention_maps(gated, found.transform.image_to_frame(EYE))
     for plane, there in zip(maps, at_once, strict=True):
         assert np.abs(plane - there)[len(plane) // 8 : len(plane) // 4].mean() < 0.02
         assert 0 <= plane.min() <= plane.max() <= 1

@@ -19,7 +19,7 @@ from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings, interpret
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs
-from funduscope.report.heatmap import LEAST_FULL, drawn, pictures, strength
+from funduscope.report.heatmap import LEAST_FULL, blend, pictures, strength
 from funduscope.report.write import write
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
@@ -47,8 +47,8 @@ class Hot:
 
 def _cell_home(findings: Findings, row: int, column: int) -> tuple[float, float]:
     """The middle of a map's place in the photo."""
-    cell = findings.home.side_px / N
-    x, y = findings.home.points_home(np.array([[(column + 0.5) * cell, (row + 0.5) * cell]]))[0]
+    cell = findings.transform.side_px / N
+    x, y = findings.transform.to_photo(np.array([[(column + 0.5) * cell, (row + 0.5) * cell]]))[0]
     return float(x), float(y)
 
 
@@ -74,7 +74,7 @@ def test_a_map_lands_at_its_place_in_the_photo(style: str, place: tuple[int, int
     assert asked is not None
     small = strength(asked, (320, round(320 * eye.pixels.shape[0] / 640)))
     assert _middle_of(np.maximum(small - 0.5, 0)) == pytest.approx((x / 2, y / 2), abs=1.5)
-    picture = drawn(found, asked, 640)
+    picture = blend(found, asked, 640)
     colored = picture.max(axis=2).astype(int) - picture.min(axis=2)
     assert np.hypot(*np.subtract(np.unravel_index(colored.argmax(), colored.shape)[::-1], (x, y))) < 40
     yy, xx = np.mgrid[: colored.shape[0], : colored.shape[1]]
@@ -142,7 +142,7 @@ def test_where_exudates_are_weighed_in_the_map_is_of_the_networks_share() -> Non
     assert told is not None
     assert asked.in_part
     assert told.evidence.mean() - asked.evidence.mean() == pytest.approx(odds(after) - odds(before), rel=0.05)
-    assert "EXPLAINS_IN_PART" in [note.code for note in map_reliability.map_notes(asked, SHA)]
+    assert "EXPLAINS_IN_PART" in [message.code for message in map_reliability.map_messages(asked, SHA)]
 
 
 @pytest.mark.parametrize("probs", [[0.1, 0.2, 0.3, 0.3, 0.1], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5, 0.5]])
@@ -190,12 +190,12 @@ def test_a_map_that_does_not_depend_on_the_weights_is_crossed_out(monkeypatch: p
     asked = explanation(found, "referable")
     assert asked is not None
     _known(monkeypatch, True)
-    heat = drawn(found, asked, 480)
-    codes = [note.code for note in map_reliability.map_notes(asked, SHA)]
+    heat = blend(found, asked, 480)
+    codes = [message.code for message in map_reliability.map_messages(asked, SHA)]
     assert codes == ["EXPLAINS_REFERABLE", "MAP_MEASURED", "MAP_SHARE", "MAP_DEPENDS"]
     _known(monkeypatch, False)
-    crossed = drawn(found, asked, 480)
-    assert [note.code for note in map_reliability.map_notes(asked, SHA)] == ["MAP_FAILED"]
+    crossed = blend(found, asked, 480)
+    assert [note.code for note in map_reliability.map_messages(asked, SHA)] == ["MAP_FAILED"]
     assert not np.array_equal(heat, crossed)
     colored = crossed.max(axis=2).astype(int) - crossed.min(axis=2) > 60
     height, width = colored.shape
@@ -209,8 +209,8 @@ def test_of_a_model_that_was_not_measured_that_is_said() -> None:
     found = Predictor(Hot())(draw_eye(1, width_px=480).pixels)
     asked = explanation(found, "edema")
     assert asked is not None
-    assert map_reliability.map_notes(asked, SHA)[-1].code == "MAP_NOT_MEASURED"
-    assert map_reliability.filling_note(SHA).code == "FILLING_NOT_MEASURED"
+    assert map_reliability.map_messages(asked, SHA)[-1].code == "MAP_NOT_MEASURED"
+    assert map_reliability.filling_message(SHA).code == "FILLING_NOT_MEASURED"
     assert map_reliability.may_be_shown(SHA, "edema")
 
 
@@ -242,7 +242,7 @@ def test_what_the_package_says_of_its_own_maps_is_of_the_shipped_model() -> None
     shipped = hashlib.sha256((folder / "funduscope.onnx").read_bytes()).hexdigest()
     assert set(table["models"][shipped]["commands"]) == {"maps", "filling"}
     for target in ("referable", "edema"):
-        known = map_reliability.measured(shipped, target)  # pyright: ignore[reportArgumentType]
+        known = map_reliability.map_reliability(shipped, target)  # pyright: ignore[reportArgumentType]
         assert known is not None
         assert known.photos >= 8
         assert known.passes == (known.alike.high is not None and known.alike.high < 0.5)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.explain.counterfactual import ALL, what_if
-from funduscope.explain.inpaint import fill, margin_px
+from funduscope.explain.counterfactual import ALL, counterfactual
+from funduscope.explain.inpaint import inpaint, margin_px
 from funduscope.imaging.framing import frame
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
@@ -34,14 +34,14 @@ def _wide(mask: np.ndarray, by: int) -> np.ndarray:
 
 @pytest.mark.parametrize("code", LESIONS)
 def test_only_the_lesion_is_touched(code: str, eye: DrawnEye) -> None:
-    home = frame(eye.pixels, 512).home
+    transform = frame(eye.pixels, 512).transform
     mask = eye.masks[code]
     assert mask.any()
-    after = fill(eye.pixels, mask, home)
+    after = inpaint(eye.pixels, mask, transform)
     changed = (after != eye.pixels).any(axis=2)
     assert changed[mask].mean() > 0.9
     # A frame pixel more than its margin on each side, since the hole is cut in the frame.
-    reach = round((margin_px(home) + 3) * home.px_per_frame_px) + 1
+    reach = round((margin_px(transform) + 3) * transform.px_per_frame_px) + 1
     assert not changed[~_wide(mask, reach)].any()
     assert after.dtype == np.uint8
 
@@ -49,14 +49,14 @@ def test_only_the_lesion_is_touched(code: str, eye: DrawnEye) -> None:
 def test_a_filled_place_looks_like_its_surroundings() -> None:
     """Bright blots on an eye without lesions: gone, without a step at the edge, and with the grain that is around."""
     clean = draw_eye(3, grade=0, width_px=1200).pixels
-    home = frame(clean, 1024).home
+    transform = frame(clean, 1024).transform
     marked, mask = clean.copy(), np.zeros(clean.shape[:2], bool)
     for x, y, radius in ((560, 250, 9), (420, 560, 16), (700, 480, 5)):
         spot = np.zeros(mask.shape, np.uint8)
         cv2.circle(spot, (x, y), radius, 1, -1)
         mask |= spot.astype(bool)
     marked[mask] = (250, 240, 90)
-    after = fill(marked, mask, home).astype(int)
+    after = inpaint(marked, mask, transform).astype(int)
     inside, ring = mask, _wide(mask, 10) & ~_wide(mask, 5)
     assert np.abs(after[inside].mean(axis=0) - clean[inside].mean(axis=0)).max() < 6
     assert np.abs(after[inside].mean(axis=0) - after[ring].mean(axis=0)).max() < 8
@@ -70,25 +70,25 @@ def test_a_filled_place_looks_like_its_surroundings() -> None:
 
 def test_what_lies_beside_is_not_taken_for_surroundings() -> None:
     clean = draw_eye(3, grade=0, width_px=900).pixels
-    home = frame(clean, 512).home
+    transform = frame(clean, 512).transform
     mask, beside = np.zeros(clean.shape[:2], bool), np.zeros(clean.shape[:2], bool)
     mask[300:316, 400:416], beside[300:316, 416:446] = True, True
     marked = clean.copy()
     marked[mask], marked[beside] = (250, 240, 90), (10, 0, 250)
-    after = fill(marked, mask, home, avoid=beside)
+    after = inpaint(marked, mask, transform, avoid=beside)
     assert after[302:314, 402:410, 2].max() < clean[290:326, 380:450, 2].max() + 12
     assert (after[beside] == marked[beside]).mean() > 0.8
 
 
 def test_nothing_and_everything() -> None:
     pixels = draw_eye(3, grade=0, width_px=480).pixels
-    home = frame(pixels, 256).home
+    transform = frame(pixels, 256).transform
     none = np.zeros(pixels.shape[:2], bool)
-    np.testing.assert_array_equal(fill(pixels, none, home), pixels)
-    np.testing.assert_array_equal(fill(pixels, ~none, home), pixels)
+    np.testing.assert_array_equal(inpaint(pixels, none, transform), pixels)
+    np.testing.assert_array_equal(inpaint(pixels, ~none, transform), pixels)
     corner = none.copy()
     corner[:4, :4] = True  # outside the eye, at the photo's edge
-    assert fill(pixels, corner, home).shape == pixels.shape
+    assert inpaint(pixels, corner, transform).shape == pixels.shape
 
 
 class CountsPaint:
@@ -124,7 +124,7 @@ def test_the_answer_changes_with_the_kind_that_makes_it(painted: np.ndarray, kin
     grader = one if kind == "one" else Ensemble([one, Predictor(CountsPaint())])
     found = grader(painted)
     assert (found.grade, found.dme) == (2, 2)
-    told = {change.code: change for change in what_if(grader, found)}
+    told = {change.code: change for change in counterfactual(grader, found)}
     assert list(told) == ["HE", "EX", ALL]
     assert (told["HE"].after.grade, told["HE"].after.dme) == (0, 2)
     assert (told["EX"].after.grade, told["EX"].after.dme) == (2, 0)
@@ -138,7 +138,7 @@ def test_the_answer_changes_with_the_kind_that_makes_it(painted: np.ndarray, kin
 
 def test_without_lesions_nothing_is_asked(painted: np.ndarray) -> None:
     grader = Predictor(CountsPaint())
-    assert what_if(grader, grader(draw_eye(3, grade=0, width_px=800).pixels)) == ()
-    assert what_if(grader, grader(np.zeros((400, 500, 3), np.uint8))) == ()
+    assert counterfactual(grader, grader(draw_eye(3, grade=0, width_px=800).pixels)) == ()
+    assert counterfactual(grader, grader(np.zeros((400, 500, 3), np.uint8))) == ()
     one = replace(grader(painted), frame_probs={})
-    assert what_if(grader, one) == ()
+    assert counterfactual(grader, one) == ()

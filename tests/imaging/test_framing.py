@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from funduscope.imaging import framing
-from funduscope.imaging.framing import Eye, Home, find_eye, frame
+from funduscope.imaging.framing import CropTransform, FieldOfView, find_field_of_view, frame
 from funduscope.imaging.photo import Photo
 
 RETINA = (180, 90, 40)
@@ -63,17 +63,23 @@ GEOMETRIES = {
 @pytest.mark.parametrize(("surround", "grain"), [(0, 0), (0, 15), (25, 6), (70, 6), (90, 15), (255, 0)])
 def test_the_eye_is_found(geometry: str, surround: int, grain: float) -> None:
     size, circle = GEOMETRIES[geometry]
-    eye = find_eye(drawn_eye(size, circle, surround=surround, grain=grain))
-    assert eye is not None
-    assert np.abs(np.subtract((eye.x_px, eye.y_px, eye.radius_px), circle)).max() < 0.01 * circle[2]
+    field_of_view = find_field_of_view(drawn_eye(size, circle, surround=surround, grain=grain))
+    assert field_of_view is not None
+    assert (
+        np.abs(np.subtract((field_of_view.x_px, field_of_view.y_px, field_of_view.radius_px), circle)).max()
+        < 0.01 * circle[2]
+    )
 
 
 @pytest.mark.parametrize("geometry", list(GEOMETRIES)[:5])
 def test_dark_and_unevenly_lit_eyes_are_found(geometry: str) -> None:
     size, circle = GEOMETRIES[geometry]
-    eye = find_eye(drawn_eye(size, circle, retina=(60, 35, 20), tilt=0.6))
-    assert eye is not None
-    assert np.abs(np.subtract((eye.x_px, eye.y_px, eye.radius_px), circle)).max() < 0.02 * circle[2]
+    field_of_view = find_field_of_view(drawn_eye(size, circle, retina=(60, 35, 20), tilt=0.6))
+    assert field_of_view is not None
+    assert (
+        np.abs(np.subtract((field_of_view.x_px, field_of_view.y_px, field_of_view.radius_px), circle)).max()
+        < 0.02 * circle[2]
+    )
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (120, 60, 30)])
@@ -81,15 +87,15 @@ def test_dark_and_unevenly_lit_eyes_are_found(geometry: str) -> None:
 def test_nothing_is_found_where_nothing_is(color: tuple[int, int, int], grain: float) -> None:
     noise = np.random.default_rng(0).normal(0, grain, (600, 800, 3))
     empty = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
-    assert find_eye(empty) is None
+    assert find_field_of_view(empty) is None
     framed = frame(empty, 64)
-    assert framed.eye is None
-    assert framed.home == Home(0, -100, 800, 64, 800, 600)
+    assert framed.field_of_view is None
+    assert framed.transform == CropTransform(0, -100, 800, 64, 800, 600)
 
 
 def test_a_photo_filled_with_retina_is_taken_whole() -> None:
-    eye = find_eye(drawn_eye((600, 400), (300, 200, 900)))
-    assert eye == Eye(300, 200, 300)
+    field_of_view = find_field_of_view(drawn_eye((600, 400), (300, 200, 900)))
+    assert field_of_view == FieldOfView(300, 200, 300)
 
 
 def test_the_eye_is_found_quickly() -> None:
@@ -97,7 +103,7 @@ def test_the_eye_is_found_quickly() -> None:
     times = []
     for _ in range(5):
         start = time.process_time()
-        find_eye(large)
+        find_field_of_view(large)
         times.append(time.process_time() - start)
     assert min(times) < 0.2  # 0.02 to 0.04 s on an idle core
 
@@ -113,28 +119,28 @@ def test_real_eyes_are_found(shared: Path, folder: str, least: float, most: floa
                    file.parent.name not in ("masks", "votes"))  # fmt: skip
     for file in files[:: max(1, len(files) // 12)]:
         photo = Photo.open(file)
-        eye = find_eye(photo.pixels)
-        assert eye is not None
-        assert least < eye.radius_px / photo.width < most, file.name
+        field_of_view = find_field_of_view(photo.pixels)
+        assert field_of_view is not None
+        assert least < field_of_view.radius_px / photo.width < most, file.name
 
 
 @st.composite
-def homes(draw: st.DrawFn) -> Home:
+def homes(draw: st.DrawFn) -> CropTransform:
     width, height = draw(st.integers(256, 5000)), draw(st.integers(256, 5000))
     size = draw(st.integers(100, 6000))
     left, top = draw(st.integers(-size + 1, width - 1)), draw(st.integers(-size + 1, height - 1))
-    return Home(left, top, size, draw(st.integers(32, 2048)), width, height)
+    return CropTransform(left, top, size, draw(st.integers(32, 2048)), width, height)
 
 
-@given(home=homes(), points=st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=1))
+@given(transform=homes(), points=st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=1))
 @settings(deadline=None)
-def test_points_come_home(home: Home, points: list[tuple[float, float]]) -> None:
+def test_points_come_home(transform: CropTransform, points: list[tuple[float, float]]) -> None:
     xy = np.array(points)
-    assert np.abs(home.points_home(home.points_in(xy)) - xy).max() < 1e-6
-    assert np.abs(home.points_in(home.points_home(xy)) - xy).max() < 1e-6
-    corners = home.points_home(np.array([[0, 0], [home.side_px, home.side_px]]))
-    first = np.array([home.left_px, home.top_px])
-    assert np.allclose(corners, [first, first + home.size_px])
+    assert np.abs(transform.to_photo(transform.to_frame(xy)) - xy).max() < 1e-6
+    assert np.abs(transform.to_frame(transform.to_photo(xy)) - xy).max() < 1e-6
+    corners = transform.to_photo(np.array([[0, 0], [transform.side_px, transform.side_px]]))
+    first = np.array([transform.left_px, transform.top_px])
+    assert np.allclose(corners, [first, first + transform.size_px])
 
 
 @given(
@@ -145,8 +151,8 @@ def test_points_come_home(home: Home, points: list[tuple[float, float]]) -> None
 def test_areas_come_home(width: int, height: int, size: int, side: int, half: bool, seed: int) -> None:
     random = np.random.default_rng(seed)
     left, top = (int(random.integers(-size // 3, max(1, edge - 2 * size // 3))) for edge in (width, height))
-    home = Home(left, top, size, side, width, height)
-    across = home.size_px / home.side_px * random.uniform(64, 90)
+    transform = CropTransform(left, top, size, side, width, height)
+    across = transform.size_px / transform.side_px * random.uniform(64, 90)
     # the disc lies anywhere in what the square shows of the photo, where there is room for it
     edges = ((left, width), (top, height))
     spans = [(max(0, low) + across / 2, min(edge, low + size) - across / 2) for low, edge in edges]
@@ -155,17 +161,20 @@ def test_areas_come_home(width: int, height: int, size: int, side: int, half: bo
     rows, columns = np.mgrid[:height, :width] + 0.5
     seen = (columns > left) & (columns < left + size) & (rows > top) & (rows < top + size)
     mask = (np.hypot(columns - x, rows - y) < across / 2) & seen
-    covered = home.area_in(mask)
+    covered = transform.map_to_frame(mask)
     assert covered.shape == (side, side)
     assert covered.dtype == np.float32
     assert covered.min() >= 0
     assert covered.max() <= 1 + 1e-6
-    back = home.area_home(covered)
+    back = transform.map_to_photo(covered)
     assert back.shape == (height, width)
     assert back.dtype == np.float32
     assert not back[~seen].any()
-    assert all(np.array_equal(home.mask_home(covered, level), back >= level) for level in (0.2, 0.9, 1.1))
-    assert home.area_home(np.ones((side // 2, side // 2), np.float32) if half else covered).shape == (height, width)
+    assert all(np.array_equal(transform.mask_to_photo(covered, level), back >= level) for level in (0.2, 0.9, 1.1))
+    assert transform.map_to_photo(np.ones((side // 2, side // 2), np.float32) if half else covered).shape == (
+        height,
+        width,
+    )
     assert ((back >= 0.5) & mask).sum() / ((back >= 0.5) | mask).sum() > 0.98
 
 
@@ -182,14 +191,14 @@ def test_from_file_to_frame_and_back(offset: tuple[int, int], radius: int, orien
     photo = Photo.open(file.getvalue())
     assert {photo.width, photo.height} == {700, 500}
     framed = frame(photo, side)
-    home = framed.home
+    transform = framed.transform
     assert framed.image.shape == (side, side, 3)
-    assert (home.width_px, home.height_px) == (photo.width, photo.height)
+    assert (transform.width_px, transform.height_px) == (photo.width, photo.height)
     for channel in range(3):
-        back = home.area_home(framed.image[..., channel].astype(np.float32))
-        smooth = cv2.GaussianBlur(photo.pixels[..., channel].astype(np.float32), (0, 0), 2 * home.px_per_frame_px)
-        well_in = home.area_home(np.pad(np.ones((side - 16, side - 16), np.float32), 8)) > 0.99
-        again = cv2.GaussianBlur(back, (0, 0), 2 * home.px_per_frame_px)
+        back = transform.map_to_photo(framed.image[..., channel].astype(np.float32))
+        smooth = cv2.GaussianBlur(photo.pixels[..., channel].astype(np.float32), (0, 0), 2 * transform.px_per_frame_px)
+        well_in = transform.map_to_photo(np.pad(np.ones((side - 16, side - 16), np.float32), 8)) > 0.99
+        again = cv2.GaussianBlur(back, (0, 0), 2 * transform.px_per_frame_px)
         inner = cv2.erode(well_in.astype(np.uint8), np.ones((41, 41))).astype(bool)
         assert not inner.any() or np.abs(again - smooth)[inner].mean() < 2.0
 
@@ -197,12 +206,12 @@ def test_from_file_to_frame_and_back(offset: tuple[int, int], radius: int, orien
 def test_a_frame_is_cut_and_resized_once() -> None:
     pixels = drawn_eye(*GEOMETRIES["cut at top and bottom"])
     framed = frame(pixels, 480)
-    eye = framed.eye
-    assert eye is not None
-    assert abs(framed.home.size_px - 2 * eye.radius_px) <= 0.5
-    assert abs(framed.home.left_px - (eye.x_px - eye.radius_px)) <= 0.5
+    field_of_view = framed.field_of_view
+    assert field_of_view is not None
+    assert abs(framed.transform.size_px - 2 * field_of_view.radius_px) <= 0.5
+    assert abs(framed.transform.left_px - (field_of_view.x_px - field_of_view.radius_px)) <= 0.5
     padded = cv2.copyMakeBorder(pixels, 200, 200, 200, 200, cv2.BORDER_CONSTANT, value=0)
-    left, top, size = framed.home.left_px + 200, framed.home.top_px + 200, framed.home.size_px
+    left, top, size = framed.transform.left_px + 200, framed.transform.top_px + 200, framed.transform.size_px
     cut = padded[top : top + size, left : left + size]
     assert np.array_equal(framed.image, cv2.resize(cut, (480, 480), interpolation=cv2.INTER_AREA))
     assert np.array_equal(frame(pixels, size).image, cut)
@@ -214,37 +223,37 @@ def test_a_large_square_is_made_in_two_steps_of_the_same_result(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = drawn_eye(size, (size[0] / 2, size[1] / 2, 430))
-    home = Home(size[0] // 2 - 470, size[1] // 2 - 470, 940, 160, *size)
+    transform = CropTransform(size[0] // 2 - 470, size[1] // 2 - 470, 940, 160, *size)
     prob = np.random.default_rng(0).random((80, 80), np.float32)
-    once = home.image_in(pixels), home.area_in(pixels[..., 0] > 90), home.area_home(prob)
+    once = transform.image_to_frame(pixels), transform.map_to_frame(pixels[..., 0] > 90), transform.map_to_photo(prob)
     monkeypatch.setattr(framing, "WHOLE_PX2", 1000)
-    twice = home.image_in(pixels), home.area_in(pixels[..., 0] > 90), home.area_home(prob)
+    twice = transform.image_to_frame(pixels), transform.map_to_frame(pixels[..., 0] > 90), transform.map_to_photo(prob)
     assert np.abs(once[0].astype(int) - twice[0]).max() <= 1
     assert all(np.allclose(one, two, atol=1e-5) for one, two in zip(once[1:], twice[1:], strict=True))
 
 
 def test_a_wide_photo_takes_no_square_of_memory() -> None:
-    home = Home(0, -4750, 12_000, 96, 12_000, 2500)
+    transform = CropTransform(0, -4750, 12_000, 96, 12_000, 2500)
     pixels, prob = np.zeros((2500, 12_000, 3), np.uint8), np.ones((96, 96), np.float32)
     tracemalloc.start()
-    home.image_in(pixels)
-    home.area_in(pixels[..., 0])
-    home.mask_home(prob, 0.5)
+    transform.image_to_frame(pixels)
+    transform.map_to_frame(pixels[..., 0])
+    transform.mask_to_photo(prob, 0.5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 300e6, "12000 x 12000 pixels would be 432 MB of colors, 576 MB of probabilities"
 
 
 def test_masks_of_any_kind() -> None:
-    home = Home(-10, 20, 300, 100, 320, 340)
+    transform = CropTransform(-10, 20, 300, 100, 320, 340)
     mask = np.zeros((340, 320), bool)
     mask[100:200, 50:150] = True
-    expected = home.area_in(mask)
+    expected = transform.map_to_frame(mask)
     assert expected.max() == pytest.approx(1)
     for kind in (np.uint8, np.int32, np.float32, np.float64):
-        assert np.array_equal(home.area_in(mask.astype(kind)), expected)
-    assert np.array_equal(home.area_in(mask.astype(np.uint8) * 76), expected)
+        assert np.array_equal(transform.map_to_frame(mask.astype(kind)), expected)
+    assert np.array_equal(transform.map_to_frame(mask.astype(np.uint8) * 76), expected)
     with pytest.raises(ValueError, match=r"\(340, 320\)"):
-        home.area_in(mask[:-1])
+        transform.map_to_frame(mask[:-1])
     with pytest.raises(ValueError, match="square"):
-        home.area_home(np.zeros((10, 12), np.float32))
+        transform.map_to_photo(np.zeros((10, 12), np.float32))

@@ -258,7 +258,7 @@ def test_16_bits_and_12_bits_in_16(suffix: str, grey: bool) -> None:
     assert furthest(Photo.open(full), expected) == 0
     twelve = Photo.open(cv2.imencode(suffix, np.rint(eight / 255 * 4095).astype(np.uint16))[1].tobytes())
     assert furthest(twelve, expected) == 0
-    assert [note.code for note in twelve.notes] == ["READ_AS_12_BIT"]
+    assert [message.code for message in twelve.notes] == ["READ_AS_12_BIT"]
     assert twelve.notes[0].to_dict()["values"] == {"bits": 12}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from funduscope.imaging.framing import Frame, Home, frame
+from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.edema import NEAR_FRAC, exudate_evidence, weighed
@@ -15,7 +15,7 @@ from funduscope.inference.findings import interpret
 from funduscope.inference.runtime import Outputs
 
 SIDE = 256
-HOME = Home(100, 50, 1000, 512, 1200, 1100)
+HOME = CropTransform(100, 50, 1000, 512, 1200, 1100)
 FOVEA = (100 + 400.0, 50 + 500.0)
 
 

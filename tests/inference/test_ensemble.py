@@ -79,7 +79,7 @@ def painted() -> DrawnEye:
 def assert_same(one: Findings, other: Findings) -> None:
     np.testing.assert_array_equal(one.grade_probs, other.grade_probs)
     np.testing.assert_array_equal(one.dme_probs, other.dme_probs)
-    assert (one.disc_xy, one.fovea_xy, one.home) == (other.disc_xy, other.fovea_xy, other.home)
+    assert (one.disc_xy, one.fovea_xy, one.transform) == (other.disc_xy, other.fovea_xy, other.transform)
     assert one.codes == other.codes
     for code in one.codes:
         np.testing.assert_array_equal(one.frame_probs[code], other.frame_probs[code])
@@ -100,7 +100,7 @@ def test_models_of_a_kind_answer_by_the_plain_mean_over_one_frame(painted):
     found = joined_of(*members)(painted.pixels)
     photo = Photo.open(painted.pixels)
     framed = frame(photo, 128)
-    looks = [one.look(framed.image) for one in members]
+    looks = [one.forward_views(framed.image) for one in members]
     each: list[Any] = [
         interpret(photo, framed, look[0], look[1], one.card, "") for one, look in zip(members, looks, strict=True)
     ]
@@ -122,7 +122,7 @@ def test_a_grader_and_a_segmenter_are_one_product(painted):
         for code in ("EX", "OD"):
             np.testing.assert_array_equal(found.frame_probs[code], alone[1].frame_probs[code])
             np.testing.assert_array_equal(found.mask(code), alone[1].mask(code))
-        assert found.home == alone[1].home
+        assert found.transform == alone[1].transform
         assert (joined.card.grade, joined.card.structures, joined.card.landmarks) == (True, ("EX", "OD"), ())
         assert joined.card.referable_threshold == 0.2
         assert joined.card.grade_quantile == QUANTILE
@@ -177,14 +177,14 @@ def test_maps_of_unlike_sizes_lie_on_each_other(painted):
     found = joined_of(member(BOTH, 1), member(LESIONS, 2, close_px=256, whole_px=160))(painted.pixels)
     truth = painted.masks["OD"]
     assert (found.mask("OD") & truth).sum() / (found.mask("OD") | truth).sum() > 0.9
-    assert found.home.side_px == 256
+    assert found.transform.side_px == 256
 
 
 def test_a_photo_is_decoded_once_and_each_size_is_the_same_square(painted, monkeypatch):
     calls: list[str] = []
-    opened, sought = Photo.open, framing.find_eye
+    opened, sought = Photo.open, framing.find_field_of_view
     monkeypatch.setattr(Photo, "open", lambda source, name=None: calls.append("decode") or opened(source, name=name))
-    monkeypatch.setattr(framing, "find_eye", lambda pixels: calls.append("seek") or sought(pixels))
+    monkeypatch.setattr(framing, "find_field_of_view", lambda pixels: calls.append("seek") or sought(pixels))
     members = [member(BOTH, 1), member(LESIONS, 2), member(BOTH, 3), member(GRADER, 4)]
     joined_of(*members)(painted.pixels)
     assert calls == ["decode", "seek"]

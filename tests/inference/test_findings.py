@@ -10,8 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from funduscope.imaging.framing import Frame, Home, frame
-from funduscope.imaging.photo import Note, Photo
+from funduscope.imaging.framing import CropTransform, Frame, frame
+from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings, interpret
 from funduscope.inference.runtime import Outputs
@@ -131,10 +131,10 @@ def test_the_disc_is_the_largest_component():
     disc = outputs(OD=blob(128, (90, 64, 10), (30, 40, 5), (30, 90, 4)))
     found = found_in(photo(), disc)
     assert found.count("OD") == 1
-    scale = frame(photo(), 256).home.size_px / 128
+    scale = frame(photo(), 256).transform.size_px / 128
     assert found.disc_diameter_px == pytest.approx(20 * scale, rel=0.06)
     y, x = np.nonzero(found.mask("OD"))
-    left, top = frame(photo(), 256).home.left_px, frame(photo(), 256).home.top_px
+    left, top = frame(photo(), 256).transform.left_px, frame(photo(), 256).transform.top_px
     assert x.mean() + 0.5 == pytest.approx(left + 90 * scale, abs=1)
     assert y.mean() + 0.5 == pytest.approx(top + 64 * scale, abs=1)
     tiny = found_in(photo(), disc, card=replace(CARD, smallest_px2=dict.fromkeys(CODES, 1e6)))
@@ -169,15 +169,15 @@ def test_referable_is_decided_at_the_cards_threshold(threshold, value):
 
 def home_of(left: int, top: int, size: int) -> tuple[Photo, Frame]:
     taken = photo()
-    home = Home(left, top, size, 256, taken.width, taken.height)
-    return taken, Frame(home.image_in(taken.pixels), home, None)
+    transform = CropTransform(left, top, size, 256, taken.width, taken.height)
+    return taken, Frame(transform.image_to_frame(taken.pixels), transform, None)
 
 
 @pytest.mark.parametrize("place", [(100, 0, 500), (131, -40, 517), (40, 17, 600), (0, 0, 256)])
 @pytest.mark.parametrize("at", [(60.0, 70.0), (33.3, 80.7), (90.5, 40.49)])
 def test_points_come_home_to_a_fraction_of_a_pixel(place, at):
     taken, framed = home_of(*place)
-    point = framed.home.points_home(np.array([at]) * 256 / 128)[0]
+    point = framed.transform.to_photo(np.array([at]) * 256 / 128)[0]
     both = np.stack([heat(128, *at), heat(128, 64, 64)])[None]
     if not (0 <= point[0] <= taken.width and 0 <= point[1] <= taken.height):
         pytest.skip("outside the photo")
@@ -241,5 +241,5 @@ def test_grades_that_cannot_be_excluded_stand_beside_the_grade():
     keys = list(told)
     assert keys.index("grade_set") == keys.index("probabilities") + 1
     jsonschema.Draft202012Validator(findings_schema()).validate(told)
-    refused = Findings(taken, frame(taken, 256).home, CARD, SHA, reasons=(Note("TOO_DARK", "Dark."),))
+    refused = Findings(taken, frame(taken, 256).transform, CARD, SHA, reasons=(Message("TOO_DARK", "Dark."),))
     assert refused.to_dict()["grade_set"] is None

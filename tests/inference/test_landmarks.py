@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
 from funduscope.inference.landmarks import find_landmarks, usual_distance
 from funduscope.inference.predictor import Predictor
@@ -18,7 +18,7 @@ from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
 
 CELLS, SIDE_PX = 128, 512
-HOME = Home(0, 0, 2048, SIDE_PX, 2048, 2048)
+HOME = CropTransform(0, 0, 2048, SIDE_PX, 2048, 2048)
 USUAL = (0.38, 0.025, 0.045, 0.03)
 CARD = Card(fovea_from_disc=USUAL)
 

@@ -119,7 +119,7 @@ def test_the_grade_is_told_before_lesions_are_sought(painted):
     def glance(findings: Findings) -> None:
         seen.append((findings, len(runtime.sizes)))
 
-    found = Predictor(runtime)(painted.pixels, glance=glance)
+    found = Predictor(runtime)(painted.pixels, on_grade=glance)
     (first, looks) = seen.pop()
     assert not seen
     assert looks == 1, "the close view comes after"
@@ -129,7 +129,7 @@ def test_the_grade_is_told_before_lesions_are_sought(painted):
     jsonschema.validate(told, findings_schema())
     assert [told[key] for key in ("lesions", "dme", "rules")] == [None] * 3, "nobody has looked yet"
     runtime.card = replace(runtime.card, close=())
-    Predictor(runtime)(painted.pixels, glance=glance)
+    Predictor(runtime)(painted.pixels, on_grade=glance)
     assert not seen, "where nothing is left to wait for, the answer itself is as soon"
 
 

@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from funduscope.i18n.messages import ENGLISH, in_words, note
-from funduscope.imaging.framing import Home
+from funduscope.i18n.messages import ENGLISH, in_words, message
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
 from funduscope.inference.objects import LesionObject, by_quadrant, find_objects
 from funduscope.inference.rules import advise, check, support
@@ -90,14 +90,14 @@ def test_the_edema_risk_that_exudates_support(distances, risk, code):
 def test_a_grade_is_held_against_the_lesions(lesions, grade, agrees, code):
     found = check(support(lesions, RIGHT), grade, None)
     assert found.agrees is agrees
-    assert [one.code for one in found.notes] == ([code] if code else [])
+    assert [one.code for one in found.messages] == ([code] if code else [])
 
 
 def test_an_edema_risk_is_held_against_the_exudates():
     far = support(NONE | {"EX": (_object(2.0),)}, RIGHT)
     assert check(far, None, 1).dme_agrees is True
-    assert [one.code for one in check(far, None, 2).notes] == ["DME_ABOVE_LESIONS"]
-    assert [one.code for one in check(far, None, 0).notes] == ["DME_BELOW_LESIONS"]
+    assert [one.code for one in check(far, None, 2).messages] == ["DME_ABOVE_LESIONS"]
+    assert [one.code for one in check(far, None, 0).messages] == ["DME_BELOW_LESIONS"]
 
 
 def test_advice_is_the_more_careful_of_the_two():
@@ -120,7 +120,7 @@ def test_every_sentence_is_made_of_its_values():
         names = {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
         values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in names}
         assert re.fullmatch(r"[A-Z].*\.", in_words(code, values))
-    assert note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).says.startswith(
+    assert message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).text.startswith(
         "Haemorrhages, hard exudates and soft exudates beyond microaneurysms"
     )
 
@@ -167,9 +167,9 @@ def test_objects_are_the_components_of_the_mask():
     mask[42, 63] = True  # touches at a corner: the same object
     plane = np.full((40, 40), 0.25, np.float32)
     plane[:10] = 0.75
-    home = Home(0, -10, 80, 40, 80, 60)
+    transform = CropTransform(0, -10, 80, 40, 80, 60)
     eye = Anatomy((70.0, 30.0), (40.0, 30.0), 10.0)
-    first, second = find_objects(mask, plane, home, eye)
+    first, second = find_objects(mask, plane, transform, eye)
     assert (first.x_px, first.y_px, first.area_px) == (22.0, 12.0, 16)
     assert first.nearest_fovea_dd == pytest.approx(np.hypot(40 - 23.5, 30 - 13.5) / 10)
     assert first.quadrant == "superior_temporal"
@@ -178,8 +178,8 @@ def test_objects_are_the_components_of_the_mask():
     assert by_quadrant((first, second), eye) == {
         "superior_temporal": 1, "inferior_temporal": 0, "superior_nasal": 0, "inferior_nasal": 1
     }  # fmt: skip
-    assert find_objects(np.zeros((60, 80), bool), plane, home, eye) == ()
-    bare = find_objects(mask, plane, home, Anatomy())
+    assert find_objects(np.zeros((60, 80), bool), plane, transform, eye) == ()
+    bare = find_objects(mask, plane, transform, Anatomy())
     assert {one.quadrant for one in bare} == {None}
     assert {one.nearest_fovea_dd for one in bare} == {None}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from funduscope.inference.runtime import Outputs
-from funduscope.inference.strips import ABSENT, MARGIN, STEP, TALLEST, bands, look_in_bands
+from funduscope.inference.strips import ABSENT, MARGIN, STEP, TALLEST, run_in_strips, strips
 
 
 def local(image: np.ndarray) -> Outputs:
@@ -28,7 +28,7 @@ def picture(side: int, top: int, bottom: int) -> np.ndarray:
 )
 def test_bands_answer_as_one_pass_does(side: int, top: int, bottom: int) -> None:
     image = picture(side, top, bottom)
-    once, found = local(image).structures, look_in_bands(local, image).structures
+    once, found = local(image).structures, run_in_strips(local, image).structures
     assert once is not None
     assert found is not None
     assert found.shape == once.shape
@@ -38,7 +38,7 @@ def test_bands_answer_as_one_pass_does(side: int, top: int, bottom: int) -> None
 
 
 def test_no_lesion_is_where_there_is_no_eye() -> None:
-    found = look_in_bands(local, picture(1440, 160, 1280)).structures
+    found = run_in_strips(local, picture(1440, 160, 1280)).structures
     assert found is not None
     assert (found[:, :, :80] == ABSENT).all()
     assert (found[:, :, 640:] == ABSENT).all()
@@ -50,7 +50,7 @@ def test_no_lesion_is_where_there_is_no_eye() -> None:
 )
 def test_every_row_of_the_eye_is_answered_once(side: int, top: int, bottom: int) -> None:
     answered: list[int] = []
-    for seen, kept in bands(picture(side, top, bottom)):
+    for seen, kept in strips(picture(side, top, bottom)):
         assert seen.start <= kept.start < kept.stop <= seen.stop
         assert (seen.stop - seen.start) % STEP == 0
         assert kept.stop - kept.start <= TALLEST
@@ -60,4 +60,4 @@ def test_every_row_of_the_eye_is_answered_once(side: int, top: int, bottom: int)
 
 
 def test_a_model_without_structures_says_nothing_of_them() -> None:
-    assert look_in_bands(lambda image: Outputs(), picture(64, 0, 64)).structures is None
+    assert run_in_strips(lambda image: Outputs(), picture(64, 0, 64)).structures is None

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from funduscope.network.deeplab import conv3x3
-from funduscope.network.dilated import Dilated, by_phases, learn_quickly
+from funduscope.network.dilated import Dilated, by_phases, use_fast_backward
 
 
 def both(channels: int, out: int, rate: int, groups: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
     plain = nn.Conv2d(channels, out, 3, padding=rate, dilation=rate, groups=groups, bias=False)
     quick = copy.deepcopy(plain)
-    learn_quickly(quick)
+    use_fast_backward(quick)
     assert type(quick) is Dilated
     assert list(quick.state_dict()) == list(plain.state_dict())
     return plain, quick

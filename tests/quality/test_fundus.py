@@ -19,7 +19,7 @@ from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.predictor import examine
-from funduscope.quality.fundus import FundusTest, features, looked_at, shipped
+from funduscope.quality.fundus import FundusTest, features, measure_all, shipped
 from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
@@ -97,7 +97,7 @@ def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:
 def test_it_comes_back_from_its_text() -> None:
     again = FundusTest.from_json(shipped().to_json())
     pixels = draw_eye(7300, width_px=400).pixels
-    values = features(looked_at(pixels, small_frame(frame(pixels, FRAME_PX), pixels)))
+    values = features(measure_all(pixels, small_frame(frame(pixels, FRAME_PX), pixels)))
     assert again.score(values) == pytest.approx(shipped().score(values), abs=1e-4)
     assert again.distance(values) == pytest.approx(shipped().distance(values), abs=1e-4)
     assert features({}).shape == shipped().least.shape

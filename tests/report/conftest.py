@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.card import Card
 from funduscope.inference.objects import LesionObject, by_quadrant, find_objects, nearest_fovea_dd
@@ -72,8 +72,8 @@ class StandIn:
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         height, width = self.pixels.shape[:2]
-        home = Home(0, 0, width, width, width, height)
-        return find_objects(self.mask(code), np.full((width, width), 0.9, np.float32), home, self.anatomy)
+        transform = CropTransform(0, 0, width, width, width, height)
+        return find_objects(self.mask(code), np.full((width, width), 0.9, np.float32), transform, self.anatomy)
 
     def _answer(self) -> dict[str, Any]:
         sought = {code: self.objects(code) for code in self.codes if code in LESIONS}
@@ -92,7 +92,7 @@ class StandIn:
             "laterality": self.anatomy.laterality,
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS},
             "rules": checked.to_dict(),
-            "evidence": [note.to_dict() for note in checked.evidence],
+            "evidence": [message.to_dict() for message in checked.evidence],
             "advice": advise(checked.supported, 2, (True, 0.89, 0.38), 2).to_dict(),
         }
 

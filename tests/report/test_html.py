@@ -158,7 +158,7 @@ def test_the_report_speaks_every_language(drawn_eye, language):
     assert page.named("html")[0]["lang"] == language
     said = found.to_dict()
     for note in (*said["evidence"], *said["advice"]["because"], *said["warnings"]):
-        assert words.note(note) in page.text
+        assert words.message(note) in page.text
     assert words("grade.answer", {"grade": 2, "name": words("grade.2")}) in page.text
     assert words.number(0.74, ".2f") in page.text
     if language != "en":

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
@@ -39,7 +39,7 @@ from funduscope.training.calibrate import (
     largest_area,
 )
 
-HOME = Home(0, 0, 200, 100, 200, 200)
+HOME = CropTransform(0, 0, 200, 100, 200, 200)
 
 
 def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Seen:
@@ -167,9 +167,9 @@ def test_edema_is_weighed_by_what_the_finished_card_measures(
     card = replace(Card.of(tiny), grade=False, mirrored=False, close=())
     places = []
     for case in graded:
-        home = frame(Photo.open(case.path), card.close_px).home
+        transform = frame(Photo.open(case.path), card.close_px).transform
         marked = np.array([case.labels.disc_xy, case.labels.fovea_xy], float)
-        places.append(tuple(home.points_in(marked) / home.side_px))
+        places.append(tuple(transform.to_frame(marked) / transform.side_px))
     fitted: list[Seen] = []
     monkeypatch.setattr(module, "_fit_evidence", fitted.extend)
     finished = calibrate(Predictor(Drawn(card, places)), graded)

@@ -80,8 +80,8 @@ def test_a_network_learns_where_the_disc_and_the_fovea_are(recipe: Recipe, cache
     network = checkpoint.load(folder / "best.safetensors").network()
 
     def truth(case: Case) -> np.ndarray:
-        home = read_prepared(files[case.key]).home
-        return home.points_in(np.array([case.labels.disc_xy, case.labels.fovea_xy]))
+        transform = read_prepared(files[case.key]).transform
+        return transform.to_frame(np.array([case.labels.disc_xy, case.labels.fovea_xy]))
 
     average = np.mean([truth(case) for case in seen], axis=0)
     guessed = np.mean([np.linalg.norm(average - truth(case), axis=1) for case in unseen], axis=0)

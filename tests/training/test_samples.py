@@ -130,8 +130,8 @@ def test_regions_of_experts_are_certain_only_where_nobody_marked(
     framed = prepare(case, SIDE)
     assert framed.absent == ("SE",)
     assert framed.known.keys() == {"HE"}
-    marked = cv2.dilate((framed.home.area_in(votes > 0) > 0).astype(np.uint8), np.ones((3, 3))) > 0
-    assert not framed.known["HE"][framed.home.area_in(votes > 0) > 0].any()
+    marked = cv2.dilate((framed.transform.map_to_frame(votes > 0) > 0).astype(np.uint8), np.ones((3, 3))) > 0
+    assert not framed.known["HE"][framed.transform.map_to_frame(votes > 0) > 0].any()
     assert framed.known["HE"][~marked].all()
     samples = [_sample(case, "close", tiny, cache, seed) for seed in range(4)]
     assert all(_known(sample) <= {"HE", "SE"} for sample in samples)
@@ -142,7 +142,7 @@ def test_a_box_around_the_disc_is_its_ellipse(photo: Path, tiny: Recipe, cache: 
     y, x = np.nonzero(EYE.masks["OD"])
     box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
     framed = prepare(_case(photo, Labels(boxes={"OD": (box,)})), 512)
-    truth = framed.home.area_in(EYE.masks["OD"])
+    truth = framed.transform.map_to_frame(EYE.masks["OD"])
     disc = framed.coverage["OD"] / 255
     assert np.minimum(disc, truth).sum() / np.maximum(disc, truth).sum() > 0.95
     sample = _sample(_case(photo, Labels(boxes={"OD": (box,)})), "whole", tiny, cache, **STILL)
@@ -275,7 +275,7 @@ def test_what_is_read_back_from_the_cache_is_what_was_prepared(photo: Path, cach
     case = _case(photo, Labels(grade=1, masks={EITHER_EXUDATE: _mask(photo, "EX"), "OD": _mask(photo, "OD")}))
     case = replace(case, name="again")
     made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, cache))
-    assert read.home == made.home
+    assert read.transform == made.transform
     assert read.absent == made.absent
     assert read.channels == made.channels
     assert made.channels <= {*LESIONS, "OD", EITHER_EXUDATE}
@@ -305,7 +305,7 @@ def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path,
     framed = prepare(case, 5 * CROP)
     seen = cv2.resize(framed.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
     assert np.abs(large["image"].numpy().astype(int) - seen).mean() < 1.0
-    fovea = framed.home.points_in(np.array([EYE.fovea_xy])) / 5
+    fovea = framed.transform.to_frame(np.array([EYE.fovea_xy])) / 5
     assert large["landmarks"][1].numpy() == pytest.approx(fovea[0], abs=1e-3)
 
 

@@ -35,7 +35,7 @@ def show_answers(found: Mapping[str, Any], words: Words) -> None:
     if not found["gradable"]["ok"]:
         with _card(words("gradable.title")):
             _answer(words("gradable.no"), alert=True)
-            _listed([words.note(note) for note in found["gradable"]["reasons"]])
+            _listed([words.message(note) for note in found["gradable"]["reasons"]])
             st.caption(words("gradable.nothing_said"))
         return
     if found["predicted_grade"] is not None:
@@ -61,7 +61,7 @@ def show_warnings(found: Mapping[str, Any], words: Words) -> None:
     """What a reader should know beside the answer, and what this is not."""
     if found["warnings"]:
         with _card(words("warnings.title")):
-            _listed([words.note(note) for note in found["warnings"]])
+            _listed([words.message(note) for note in found["warnings"]])
     if found["gradable"].get("score") is not None:
         st.caption(words("gradable.score", {"score": words.number(found["gradable"]["score"], ".2f")}))
     if found.get("training_distance"):
@@ -98,7 +98,7 @@ def _referral(found: Mapping[str, Any], words: Words) -> None:
     with _card(words("advice.title")):
         if advice is not None:
             _answer(words("advice.refer" if advice["refer"] else "advice.no_referral"), alert=advice["refer"])
-            _listed([words.note(note) for note in advice["because"]])
+            _listed([words.message(note) for note in advice["because"]])
         if referable is not None:
             values = {key: words.number(referable[key], ".0%") for key in ("probability", "threshold")}
             says = "referable.yes" if referable["value"] else "referable.no"
@@ -129,7 +129,7 @@ def _evidence(found: Mapping[str, Any], words: Words) -> None:
             model = (found["dme"] or {}).get("risk")
             rows.append((words("dme.title"), model, str(rules["dme_risk"]), rules["dme_agrees"]))
         _compared(rows, words)
-        _listed([words.note(note) for note in found["evidence"]])
+        _listed([words.message(note) for note in found["evidence"]])
 
 
 def _compared(rows: Sequence[tuple[str, int | None, str, bool | None]], words: Words) -> None:

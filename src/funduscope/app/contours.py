@@ -9,11 +9,11 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.objects import centers_of
 from funduscope.report.outline import trace
 
-Rings = list[np.ndarray]
+Contours = list[np.ndarray]
 """The edges of one lesion, each (N, 1, 2) int32 in pixel indices of the photo: its outer edge, then its holes'."""
 
 
-def rings_of(findings: Findings, code: str) -> list[Rings]:
+def contours_of(findings: Findings, code: str) -> list[Contours]:
     """The rings of every lesion of a kind, in the order of `Findings.objects`."""
     mask = findings.mask(code)
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
@@ -27,7 +27,7 @@ def rings_of(findings: Findings, code: str) -> list[Rings]:
     places: dict[tuple[float, float, int], list[int]] = {}
     for k, area in enumerate(areas):  # a dot in a ring can have the ring's center, and its area too
         places.setdefault((*middle[k], int(area)), []).append(k + 1)
-    held: dict[int, Rings] = {}
+    held: dict[int, Contours] = {}
     for ring in trace(cut).rings:  # the points of a hole's edge, too, are pixels of the lesion around it
         x, y = ring[0, 0]
         held.setdefault(int(labels[y, x]), []).append(ring + np.array([left, top], np.int32))

@@ -13,10 +13,10 @@ from funduscope.app.session import Opened
 from funduscope.app.uploads import filled_in
 from funduscope.explain.class_activation import SHOWN, Explanation, explanation
 from funduscope.explain.counterfactual import ALL, Answer, Change
-from funduscope.explain.map_reliability import filling_note, map_notes
+from funduscope.explain.map_reliability import filling_message, map_messages
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
-from funduscope.report.heatmap import drawn
+from funduscope.report.heatmap import blend
 from funduscope.vocabulary import LESIONS
 
 WIDTH_PX: Final = 1000
@@ -50,10 +50,10 @@ def _map(shown: Findings, opened: Opened, there: dict[str, Explanation], words: 
     one = one or next(iter(there.values()))
     if one.target not in opened.maps:
         file = io.BytesIO()
-        Image.fromarray(drawn(shown, one, WIDTH_PX)).save(file, "JPEG", quality=88)
+        Image.fromarray(blend(shown, one, WIDTH_PX)).save(file, "JPEG", quality=88)
         opened.maps[one.target] = file.getvalue()
     st.image(opened.maps[one.target], width="stretch", caption=words("explain.what"))
-    notes = [words.note(note.to_dict()) for note in map_notes(one, shown.model_sha256)]
+    notes = [words.message(message.to_dict()) for message in map_messages(one, shown.model_sha256)]
     st.html(f"<ul class='fs-list'>{''.join(f'<li>{escape(says)}</li>' for says in notes)}</ul>")
 
 
@@ -72,7 +72,7 @@ def _what_if(shown: Findings, opened: Opened, asked: Any, words: Words) -> None:
             opened.changes = asked, filled_in(shown)
         st.rerun()  # the table takes the button's place
     _table(opened.changes[1], words)
-    st.caption(words.note(filling_note(shown.model_sha256).to_dict()))
+    st.caption(words.message(filling_message(shown.model_sha256).to_dict()))
 
 
 def _table(changes: tuple[Change, ...], words: Words) -> None:

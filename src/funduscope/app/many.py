@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.app.session import Entry, Shelf
+from funduscope.app.session import Entry, Session
 from funduscope.inference.findings import Failure
 from funduscope.report.summary_csv import COLUMNS, SummaryRow, harmless
 from funduscope.vocabulary import CODES
@@ -52,15 +52,15 @@ class Row:
         return order, -(self.uncertainty or 0.0)
 
 
-def rows(shelf: Shelf) -> list[Row]:
+def rows(session: Session) -> list[Row]:
     """Every photo of the session, those that need a look first."""
-    return sorted((_row(shelf, entry) for entry in shelf.entries.values()), key=lambda row: row.urgency)
+    return sorted((_row(session, entry) for entry in session.entries.values()), key=lambda row: row.urgency)
 
 
-def _row(shelf: Shelf, entry: Entry) -> Row:
-    now = shelf.history(entry.key).now
+def _row(session: Session, entry: Entry) -> Row:
+    now = session.history(entry.key).now
     by_hand = tuple(code for code in CODES if code in now.by_hand)
-    return Row(entry.key, entry.name, shelf.found(entry.key), now.grade, now.dme, by_hand)
+    return Row(entry.key, entry.name, session.found(entry.key), now.grade, now.dme, by_hand)
 
 
 def as_csv(told: Iterable[Row], refused: Iterable[Failure]) -> bytes:

@@ -9,15 +9,15 @@ import streamlit as st
 from funduscope.app.answers import grade_name
 from funduscope.app.many import Row, as_csv, rows
 from funduscope.app.printing import pages_pdf
-from funduscope.app.session import Shelf
+from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
 from funduscope.report.outline import Palette
 from funduscope.vocabulary import LESIONS
 
 
-def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
+def show_many(session: Session, words: Words, _: Palette) -> None:
     """The table; choosing a row opens its photo."""
-    told = rows(shelf)
+    told = rows(session)
     referred = sum(row.refer for row in told)
     ungradable = sum(not row.gradable for row in told)
     counts = {"count": len(told), "referred": referred, "ungradable": ungradable}
@@ -41,7 +41,7 @@ def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
     left, right = st.columns([1, 1, 2])[:2]
     left.download_button(
         words("many.csv"),
-        lambda: as_csv(rows(shelf), shelf.refused),
+        lambda: as_csv(rows(session), session.refused),
         file_name="summary.csv",
         mime="text/csv",
         on_click="ignore",
@@ -50,7 +50,7 @@ def show_many(shelf: Shelf, words: Words, _: Palette) -> None:
     )
     right.download_button(
         words("many.pdf"),
-        lambda: pages_pdf(shelf, rows(shelf), shelf.refused, words),
+        lambda: pages_pdf(session, rows(session), session.refused, words),
         file_name="funduscope.pdf",
         mime="application/pdf",
         on_click="ignore",

@@ -15,10 +15,10 @@ from funduscope.app.pdf_view import offer_papers
 from funduscope.app.photo_view import address_of, last_edit, show_photo
 from funduscope.app.reviewed import advised, in_words
 from funduscope.app.saving_view import offer_saving
-from funduscope.app.session import Entry, Opened, Shelf
+from funduscope.app.session import Entry, Opened, Session
 from funduscope.app.threshold_sliders import thresholds, with_moved
 from funduscope.app.uploads import reopened
-from funduscope.app.viewer_data import scene
+from funduscope.app.viewer_data import viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette
@@ -32,28 +32,28 @@ FROM_FILE: Final = "corrections-from-file"
 """In the session's state: corrections came from a file, and what the widgets said before counts no more."""
 
 
-def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
+def show_one(session: Session, words: Words, palette: Palette) -> None:
     """The view of the photo that was chosen last."""
-    entry = _chosen(shelf, words)
-    opened = shelf.opened.get(entry.key) or _again(shelf, entry, words)
+    entry = _chosen(session, words)
+    opened = session.opened.get(entry.key) or _again(session, entry, words)
     if opened is None:
         st.warning(words("photo.let_go"))
         return
-    shelf.look_at(entry.key, opened)
-    history = shelf.history(entry.key)
+    session.look_at(entry.key, opened)
+    history = session.history(entry.key)
     photo, beside = st.columns([3, 2], gap="medium")
-    shown, drawn = _seen(shelf, opened, entry.key, palette)
+    shown, drawn = _seen(session, opened, entry.key, palette)
     with photo:
         st.html(f"<h2 class='fs-name'>{escape(entry.name)}</h2>")
         show_photo(
-            drawn | _live(shelf, opened, entry.key),
+            drawn | _live(session, opened, entry.key),
             address_of(opened.jpeg, f"photo-{entry.key[:16]}"),
             words,
             can_undo=bool(history.before),
-            unsaved=shelf.unsaved,
-            on_edit=lambda: _edited(shelf, entry.key, palette),
+            unsaved=session.unsaved,
+            on_edit=lambda: _edited(session, entry.key, palette),
         )
-        show_explanation(shown, opened, (dict(shelf.thresholds.get(entry.key, {})), history.now), words)
+        show_explanation(shown, opened, (dict(session.thresholds.get(entry.key, {})), history.now), words)
     found = advised(shown.to_dict(), history.now)
     with beside:
         if history.now.any:
@@ -63,78 +63,78 @@ def show_one(shelf: Shelf, words: Words, palette: Palette) -> None:
         show_answers(found, words)
         if found["gradable"]["ok"]:
             _correct(entry.key, shown, history, words)
-        offer_saving(shelf, words)
+        offer_saving(session, words)
         offer_papers(shown, history.now, words, palette)
         show_warnings(found, words)
 
 
-def _chosen(shelf: Shelf, words: Words) -> Entry:
-    keys = list(shelf.entries)
+def _chosen(session: Session, words: Words) -> Entry:
+    keys = list(session.entries)
     current = st.session_state.get("current")
-    if current not in shelf.entries:
+    if current not in session.entries:
         current = keys[-1]
     if len(keys) > 1:
         current = st.selectbox(
             words("photo.choose"),
             keys,
             index=keys.index(current),
-            format_func=lambda key: shelf.entries[key].name,
+            format_func=lambda key: session.entries[key].name,
         )
     st.session_state.current = current
-    return shelf.entries[current]
+    return session.entries[current]
 
 
-def _again(shelf: Shelf, entry: Entry, words: Words) -> Opened | None:
+def _again(session: Session, entry: Entry, words: Words) -> Opened | None:
     with st.spinner(words("upload.reading", {"number": 1, "count": 1})):
         return reopened(entry)
 
 
-def _seen(shelf: Shelf, opened: Opened, key: str, palette: Palette) -> tuple[Findings, dict]:
+def _seen(session: Session, opened: Opened, key: str, palette: Palette) -> tuple[Findings, dict]:
     """The findings as they are shown, and what is drawn of them; kept until something changes."""
-    thresholds, now = shelf.thresholds.get(key, {}), shelf.history(key).now
+    thresholds, now = session.thresholds.get(key, {}), session.history(key).now
     asked = palette, dict(thresholds), now
     if opened.latest is None or opened.latest[0] != asked:
         shown = seen_with(opened.findings, thresholds, now)
-        opened.latest = asked, shown, scene(shown, palette, now)
+        opened.latest = asked, shown, viewer_data(shown, palette, now)
     return opened.latest[1], opened.latest[2]
 
 
-def _live(shelf: Shelf, opened: Opened, key: str) -> dict[str, Any]:
+def _live(session: Session, opened: Opened, key: str) -> dict[str, Any]:
     """What the browser redraws by itself while a threshold is moved."""
-    home = opened.findings.home
+    transform = opened.findings.transform
     names = {code: f"plane-{key[:16]}-{code}" for code in opened.planes}
     return {
-        "thresholds": thresholds(opened.findings, shelf.thresholds.get(key, {}), shelf.history(key).now),
+        "thresholds": thresholds(opened.findings, session.thresholds.get(key, {}), session.history(key).now),
         "planes": {code: address_of(opened.planes[code], name, "image/png") for code, name in names.items()},
-        "home": [home.left_px, home.top_px, home.size_px],
+        "home": [transform.left_px, transform.top_px, transform.size_px],
     }
 
 
-def latest_findings(shelf: Shelf, key: str) -> Findings | None:
+def latest_findings(session: Session, key: str) -> Findings | None:
     """A photo's findings under its thresholds and corrections; None where its bytes were let go."""
-    opened = shelf.opened.get(key) or reopened(shelf.entries[key])
+    opened = session.opened.get(key) or reopened(session.entries[key])
     if opened is None:
         return None
-    shelf.look_at(key, opened)
-    return seen_with(opened.findings, shelf.thresholds.get(key, {}), shelf.history(key).now)
+    session.look_at(key, opened)
+    return seen_with(opened.findings, session.thresholds.get(key, {}), session.history(key).now)
 
 
-def _edited(shelf: Shelf, key: str, palette: Palette) -> None:
+def _edited(session: Session, key: str, palette: Palette) -> None:
     """A step made in the photo; one that was sent for another photo is late and means nothing."""
-    edit, opened = last_edit(), shelf.opened.get(key)
+    edit, opened = last_edit(), session.opened.get(key)
     if opened is None or edit.get("photo") != opened.findings.photo.sha256:
         return
-    history, moved = shelf.history(key), shelf.thresholds.get(key, {})
+    history, moved = session.history(key), session.thresholds.get(key, {})
     if edit.get("what") in ("threshold", "thresholds_reset"):
         now = history.now
         held = {code: value for code, value in moved.items() if code in now.masks}  # confirmed under that threshold
         after = held if edit["what"] == "thresholds_reset" else with_moved(opened.findings, moved, edit, now)
-        shelf.thresholds[key] = after
+        session.thresholds[key] = after
         return
     if edit.get("what") == "undo":
         history.undo()
     else:
-        shown, _ = _seen(shelf, opened, key, palette)
+        shown, _ = _seen(session, opened, key, palette)
         history.step(corrected(shown, history.now, edit))
     _follow(key, history.now, anew=True)
 

@@ -14,14 +14,14 @@ from funduscope.app.many_view import show_many
 from funduscope.app.one_view import FROM_FILE, show_one
 from funduscope.app.saving_view import take_up
 from funduscope.app.server import UPLOAD_MB
-from funduscope.app.session import Shelf
+from funduscope.app.session import Session
 from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, read, small_picture
 from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.predictor import Glance
-from funduscope.report.fonts import face
+from funduscope.inference.predictor import OnGrade
+from funduscope.report.fonts import font_face
 from funduscope.report.html import printable
 from funduscope.report.outline import Palette
 
@@ -38,14 +38,14 @@ def show() -> None:
     st.set_page_config(page_title="funduscope", layout="wide")
     st.html(STYLE)
     model()
-    shelf = _shelf()
+    session = _shelf()
     words, palette = _header()
-    letters = face(words.language, PAGE_FONT, DEVANAGARI)
+    letters = font_face(words.language, PAGE_FONT, DEVANAGARI)
     if letters:
         st.html(f"<style>{letters}</style>")
-    _take_in(shelf, words)
-    _refusals(shelf, words)
-    if not shelf.entries:
+    _take_in(session, words)
+    _refusals(session, words)
+    if not session.entries:
         st.info(words("start.privacy"))
         st.caption(words("not_a_device"))
         return
@@ -58,12 +58,12 @@ def show() -> None:
         key="view",
         label_visibility="collapsed",
     )
-    {"one": show_one, "many": show_many, "visits": show_visits}[view or "one"](shelf, words, palette)
+    {"one": show_one, "many": show_many, "visits": show_visits}[view or "one"](session, words, palette)
 
 
-def _shelf() -> Shelf:
+def _shelf() -> Session:
     if "shelf" not in st.session_state:
-        st.session_state.shelf = Shelf()
+        st.session_state.shelf = Session()
     return st.session_state.shelf
 
 
@@ -90,9 +90,9 @@ def _header() -> tuple[Words, Palette]:
     return words, "safe" if safe else "standard"
 
 
-def _take_in(shelf: Shelf, words: Words) -> None:
+def _take_in(session: Session, words: Words) -> None:
     """The uploader and the demo photo; what was read is taken out of the uploader, which would else hold it too."""
-    with st.expander(words("upload.title"), expanded=not shelf.entries):
+    with st.expander(words("upload.title"), expanded=not session.entries):
         batch = st.session_state.setdefault("batch", 0)  # a new key empties the uploader
         limits = {"mb": UPLOAD_MB, "megapixels": LIMITS.max_pixels // 1_000_000, "side": LIMITS.min_side_px}
         files = st.file_uploader(
@@ -100,17 +100,17 @@ def _take_in(shelf: Shelf, words: Words) -> None:
         )
         st.caption(words("upload.limits", limits))
         if st.button(words("upload.demo"), key="demo"):
-            _read_all(shelf, [(DEMO_PHOTO, "demo", demo_photo)], words)
-        if shelf.entries and st.button(words("upload.clear"), key="clear"):
-            shelf.clear()
+            _read_all(session, [(DEMO_PHOTO, "demo", demo_photo)], words)
+        if session.entries and st.button(words("upload.clear"), key="clear"):
+            session.clear()
             for name in ("current", *(name for name in st.session_state if str(name).startswith("visit"))):
                 st.session_state.pop(name, None)
             st.rerun()
     if files:
-        _read_all(shelf, [(file.name, file.file_id, file.getvalue) for file in files], words)
+        _read_all(session, [(file.name, file.file_id, file.getvalue) for file in files], words)
 
 
-def _read_all(shelf: Shelf, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
+def _read_all(session: Session, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
     """Reads every file, with progress, and begins the page anew. Of a single one the grade is shown at once.
 
     files: of each its name, its id, and what gives its bytes.
@@ -124,16 +124,16 @@ def _read_all(shelf: Shelf, files: list[tuple[str, str, Callable[[], bytes]]], w
 
     for number, (name, file_id, data) in enumerate(files):
         bar.progress(number / len(files), text=words("upload.reading", {"number": number + 1, "count": len(files)}))
-        if file_id not in shelf.done:  # else it was read before this run was interrupted
-            key = _read_one(shelf, data(), printable(name), glance if len(files) == 1 else None)
+        if file_id not in session.done:  # else it was read before this run was interrupted
+            key = _read_one(session, data(), printable(name), glance if len(files) == 1 else None)
             st.session_state.current = key or st.session_state.get("current")
-            shelf.done.add(file_id)
+            session.done.add(file_id)
             _let_go(file_id)
     bar.empty()
     place.empty()
-    shelf.done.clear()
+    session.done.clear()
     st.session_state.batch += 1
-    st.session_state.view = "many" if len(files) > 1 and len(shelf.entries) > 1 else "one"
+    st.session_state.view = "many" if len(files) > 1 and len(session.entries) > 1 else "one"
     st.rerun()
 
 
@@ -145,24 +145,26 @@ def _let_go(file_id: str) -> None:
         store.remove_file(context.session_id, file_id)
 
 
-def _read_one(shelf: Shelf, data: bytes, name: str, glance: Glance | None) -> str | None:
+def _read_one(session: Session, data: bytes, name: str, on_grade: OnGrade | None) -> str | None:
     """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
     if data.startswith(ZIP):
         st.session_state[FROM_FILE] = True
-        return take_up(shelf, data, name)
-    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", glance)
+        return take_up(session, data, name)
+    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", on_grade)
     if isinstance(answer, Failure):
-        shelf.refuse(answer)
+        session.refuse(answer)
         return None
-    shelf.put(*answer)
+    session.put(*answer)
     return answer[0].key
 
 
-def _refusals(shelf: Shelf, words: Words) -> None:
-    if not shelf.refused:
+def _refusals(session: Session, words: Words) -> None:
+    if not session.refused:
         return
-    lines = [f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.told)} ({one.code})" for one in shelf.refused]
+    lines = [
+        f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.told)} ({one.code})" for one in session.refused
+    ]
     st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
-        shelf.refused.clear()
+        session.refused.clear()
         st.rerun()

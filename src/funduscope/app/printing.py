@@ -8,28 +8,28 @@ from funduscope.app.answers import grade_name
 from funduscope.app.corrections import Corrections
 from funduscope.app.many import Row
 from funduscope.app.reviewed import advised, in_words
-from funduscope.app.session import Shelf
+from funduscope.app.session import Session
 from funduscope.app.uploads import model
 from funduscope.i18n.languages import Words
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.outline import Palette
-from funduscope.report.patient_leaflet import Corrected, Sheet, compose
-from funduscope.report.patient_leaflet_html import sheet_html
-from funduscope.report.patient_leaflet_pdf import sheet_pdf
+from funduscope.report.patient_leaflet import Corrected, PatientLeaflet, compose
+from funduscope.report.patient_leaflet_html import patient_leaflet_html
+from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 from funduscope.report.pdf import Document
 from funduscope.report.pdf_page import OnPaper, foot, page, refused
 from funduscope.report.photo_jpegs import alone_jpeg, marked_jpeg
 
 
-def pages_pdf(shelf: Shelf, told: Sequence[Row], failed: Iterable[Failure], words: Words) -> bytes:
+def pages_pdf(session: Session, told: Sequence[Row], failed: Iterable[Failure], words: Words) -> bytes:
     """A page for each row, in their order, and one for each file that was refused; there must be one at least."""
     document, failed = Document(words.language), list(failed)
     count, figures = len(told) + len(failed), model().card.about.get("figures", ())
     for number, row in enumerate(told, start=1):
-        entry = shelf.entries[row.key]
-        said = _said(shelf.history(row.key).now, words)
-        shown = OnPaper(row.found, shelf.picture(row.key), entry.palette, figures, said)
+        entry = session.entries[row.key]
+        said = _said(session.history(row.key).now, words)
+        shown = OnPaper(row.found, session.picture(row.key), entry.palette, figures, said)
         line = f"{foot(row.found, words)} {words('paper.page', {'number': number, 'count': count})}"
         document.add(page(shown, words), line)
     for number, one in enumerate(failed, start=len(told) + 1):
@@ -51,15 +51,15 @@ def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) 
 
 def patient_pdf(shown: Findings, now: Corrections, words: Words) -> bytes:
     """The sheet for the patient; a person's word counts before the model's."""
-    return sheet_pdf(_sheet(shown, now, words), alone_jpeg(shown.photo))
+    return patient_leaflet_pdf(_sheet(shown, now, words), alone_jpeg(shown.photo))
 
 
 def patient_html(shown: Findings, now: Corrections, words: Words) -> bytes:
     """The same sheet as a page for the browser."""
-    return sheet_html(_sheet(shown, now, words), alone_jpeg(shown.photo)).encode()
+    return patient_leaflet_html(_sheet(shown, now, words), alone_jpeg(shown.photo)).encode()
 
 
-def _sheet(shown: Findings, now: Corrections, words: Words) -> Sheet:
+def _sheet(shown: Findings, now: Corrections, words: Words) -> PatientLeaflet:
     return compose(shown.to_dict(), words, Corrected(now.grade, now.dme))
 
 

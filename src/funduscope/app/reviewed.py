@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from funduscope.app.corrections import Corrections
 from funduscope.i18n.languages import Words
-from funduscope.i18n.messages import note
+from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.rules import DME_REFERABLE_FROM
 from funduscope.vocabulary import CODES, REFERABLE_FROM
@@ -45,12 +45,12 @@ def advised(found: Mapping[str, Any], now: Corrections) -> dict[str, Any]:
     if now.grade is not None:
         because = [one for one in because if not one["code"].startswith(_OF_GRADE)]
         if now.grade >= REFERABLE_FROM:
-            because.insert(0, note("GRADE_REFERABLE", {"grade": now.grade}).to_dict())
+            because.insert(0, message("GRADE_REFERABLE", {"grade": now.grade}).to_dict())
     if now.dme is not None:
         because = [one for one in because if not one["code"].startswith(_OF_RISK)]
         if now.dme >= DME_REFERABLE_FROM:
-            because.append(note("DME_REFERABLE", {"risk": now.dme}).to_dict())
-    found["advice"] = {"refer": bool(because), "because": because or [note(_NOTHING).to_dict()]}
+            because.append(message("DME_REFERABLE", {"risk": now.dme}).to_dict())
+    found["advice"] = {"refer": bool(because), "because": because or [message(_NOTHING).to_dict()]}
     return found
 
 

@@ -63,7 +63,7 @@ class Opened:
 
 
 @dataclass
-class Shelf:
+class Session:
     """The photos of one session by key (the file's SHA-256), what a person changed of them, and what was refused.
 
     done: the uploads that were read already, so that a run that is interrupted goes on where it stopped.

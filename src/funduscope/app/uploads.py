@@ -21,13 +21,13 @@ from funduscope.app.reviewed import told
 from funduscope.app.server import MODEL_VARIABLE
 from funduscope.app.session import Entry, Opened
 from funduscope.app.threshold_sliders import planes
-from funduscope.explain.counterfactual import Change, what_if
+from funduscope.explain.counterfactual import Change, counterfactual
 from funduscope.i18n.errors import CODES, PhotoError
 from funduscope.imaging.photo import Photo
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
-from funduscope.inference.predictor import Glance, Predictor
+from funduscope.inference.predictor import OnGrade, Predictor
 from funduscope.report.outline import Palette
 from funduscope.report.photo_jpegs import marked_jpeg
 
@@ -66,14 +66,14 @@ def demo_photo() -> bytes:
 
 
 def read(
-    data: bytes, name: str, palette: Palette = "standard", glance: Glance | None = None
+    data: bytes, name: str, palette: Palette = "standard", on_grade: OnGrade | None = None
 ) -> tuple[Entry, Opened] | Failure:
     """Reads one file; whatever is wrong with it becomes a `Failure`, never an exception that would hold its name.
 
-    palette: of the small picture that the PDF takes. glance: is given the grade before lesions are sought.
+    palette: of the small picture that the PDF takes. on_grade: is given the grade before lesions are sought.
     """
     try:
-        findings = _answered(data, name, glance)
+        findings = _answered(data, name, on_grade)
         opened = _opened(findings)
         entry = Entry(findings.photo.sha256, name, data, told(findings), marked_jpeg(findings, palette), palette)
     except PhotoError as error:
@@ -98,7 +98,7 @@ def _opened(findings: Findings) -> Opened:
 def filled_in(shown: Findings) -> tuple[Change, ...]:
     """What filling in each kind of lesion, as outlined in these findings, changes of the answer."""
     with _ONE_AT_A_TIME:
-        return what_if(model(), shown)
+        return counterfactual(model(), shown)
 
 
 def small_picture(photo: Photo) -> bytes:
@@ -110,10 +110,10 @@ def small_picture(photo: Photo) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_JPEG_QUALITY, colorspace="RGB")
 
 
-def _answered(data: bytes, name: str, glance: Glance | None = None) -> Findings:
+def _answered(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:
     with _ONE_AT_A_TIME:  # two at once would be no quicker, and take twice the memory
         answers, photo = model(), Photo.open(data, name=name)
-        return answers(photo, glance=glance) if isinstance(answers, Predictor) else answers(photo)
+        return answers(photo, on_grade=on_grade) if isinstance(answers, Predictor) else answers(photo)
 
 
 def _internal(data: bytes, name: str, error: Exception) -> Failure:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.app.contours import Rings, rings_of
+from funduscope.app.contours import Contours, contours_of
 from funduscope.app.corrections import Corrections
 from funduscope.inference.findings import Findings
 from funduscope.inference.objects import MOST_TOLD
@@ -19,7 +19,7 @@ MOST_DRAWN: Final = 3_000
 """So many outlines a kind are drawn, the largest: beyond it a browser becomes slow, and nobody counts them by eye."""
 
 
-def scene(shown: Findings, palette: Palette, corrections: Corrections) -> dict[str, Any]:
+def viewer_data(shown: Findings, palette: Palette, corrections: Corrections) -> dict[str, Any]:
     """Everything but words: JSON of numbers and paths in the photo's pixels. shown: as `corrections.seen_with` says."""
     photo = shown.photo
     codes = shown.codes if shown.gradable_ok else ()
@@ -44,7 +44,7 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
     red, green, blue = color_of(code, palette)
     objects = shown.objects(code)
     is_lesion = code in LESIONS
-    outlined = rings_of(shown, code)
+    outlined = contours_of(shown, code)
     paths = [_path(rings) for rings in outlined[:MOST_DRAWN]]
     rows = [
         {
@@ -72,6 +72,6 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
     }
 
 
-def _path(rings: Rings) -> str:
+def _path(rings: Contours) -> str:
     """One lesion as an SVG path: its outer edge and the edges of its holes."""
     return svg_path(Outline(tuple(rings), np.zeros(len(rings), np.int32), np.zeros(len(rings), bool)))

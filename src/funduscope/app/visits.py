@@ -15,9 +15,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.app.contours import rings_of
+from funduscope.app.contours import contours_of
 from funduscope.duplicates.registration import Registration, register, warped
-from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.vessels import lit_field
 from funduscope.inference.findings import Findings
 from funduscope.inference.objects import LesionObject
@@ -71,13 +71,13 @@ def compare(first: Findings, second: Findings) -> Visits:
     new, gone, stayed, unsure = [], [], {}, 0
     for code in LESIONS:
         if code in first.codes and code in second.codes:
-            here, there = _seen(first, code, before.home), _seen(second, code, after.home)
+            here, there = _seen(first, code, before.transform), _seen(second, code, after.transform)
             then, now = _Near.of(first, code, here, tolerance), _Near.of(second, code, there, tolerance)
             lost, _, maybe_lost = _parted(here, found.matrix, now, fields[1])
             came, stayed[code], maybe_new = _parted(there, back, then, fields[0])
             unsure += maybe_lost + maybe_new
-            gone += [Change(code, one, _carried(one, before.home, found.matrix)) for one in lost]
-            new += [Change(code, one, _carried(one, after.home, np.eye(2, 3))) for one in came]
+            gone += [Change(code, one, _carried(one, before.transform, found.matrix)) for one in lost]
+            new += [Change(code, one, _carried(one, after.transform, np.eye(2, 3))) for one in came]
     return Visits(warped(before.image, found), after.image, found, tuple(new), tuple(gone), stayed, unsure)
 
 
@@ -86,9 +86,9 @@ def _field(image: np.ndarray) -> np.ndarray:
     return lit_field(image) > 0
 
 
-def _carried(one: LesionObject, home: Home, matrix: np.ndarray) -> tuple[float, float]:
+def _carried(one: LesionObject, transform: CropTransform, matrix: np.ndarray) -> tuple[float, float]:
     """A lesion's center in the second frame, pixel centers at +0.5."""
-    index = home.points_in(np.array([[one.x_px, one.y_px]])) - 0.5
+    index = transform.to_frame(np.array([[one.x_px, one.y_px]])) - 0.5
     x, y = (index @ matrix[:, :2].T + matrix[:, 2])[0] + 0.5
     return round(float(x), 1), round(float(y), 1)
 
@@ -97,10 +97,10 @@ Seen = list[tuple[LesionObject, np.ndarray]]
 """A kind's lesions, each with its pixels in the frame, (N, 2) whole numbers, column and row."""
 
 
-def _seen(findings: Findings, code: str, home: Home) -> Seen:
+def _seen(findings: Findings, code: str, transform: CropTransform) -> Seen:
     return [
-        (one, _pixels([home.points_in(ring.reshape(-1, 2) + 0.5) - 0.5 for ring in rings]))
-        for one, rings in zip(findings.objects(code), rings_of(findings, code), strict=True)
+        (one, _pixels([transform.to_frame(ring.reshape(-1, 2) + 0.5) - 0.5 for ring in rings]))
+        for one, rings in zip(findings.objects(code), contours_of(findings, code), strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from streamlit.components.v2 import component
 
 from funduscope.app.one_view import latest_findings
 from funduscope.app.photo_view import address_of
-from funduscope.app.session import Shelf
+from funduscope.app.session import Session
 from funduscope.app.visits import SIDE_PX, Change, Visits, compare
 from funduscope.i18n.languages import Words
 from funduscope.inference.anatomy import QUADRANTS
@@ -48,9 +48,9 @@ _TEXTS: Final = {
 }
 
 
-def show_visits(shelf: Shelf, words: Words, palette: Palette) -> None:
+def show_visits(session: Session, words: Words, palette: Palette) -> None:
     """The view of two photos; which of them is earlier is said by the person."""
-    keys = [key for key, entry in shelf.entries.items() if entry.found["gradable"]["ok"]]
+    keys = [key for key, entry in session.entries.items() if entry.found["gradable"]["ok"]]
     if len(keys) < 2:
         st.info(words("visits.need_two"))
         return
@@ -59,14 +59,14 @@ def show_visits(shelf: Shelf, words: Words, palette: Palette) -> None:
         if name not in st.session_state:
             st.session_state[name] = held if held in keys else first
     left, right = st.columns(2)
-    names = {key: shelf.entries[key].name for key in keys}
+    names = {key: session.entries[key].name for key in keys}
     earlier = left.selectbox(words("visits.earlier"), keys, format_func=names.__getitem__, key="visit-earlier")
     later = right.selectbox(words("visits.later"), keys, format_func=names.__getitem__, key="visit-later")
     st.session_state["visit-earlier-held"], st.session_state["visit-later-held"] = earlier, later
     if earlier == later:
         st.info(words("visits.same"))
         return
-    visits = _compared(shelf, earlier, later, words)
+    visits = _compared(session, earlier, later, words)
     if visits is None:
         st.warning(words("photo.let_go"))
         return
@@ -82,12 +82,12 @@ def show_visits(shelf: Shelf, words: Words, palette: Palette) -> None:
     _show(visits, words, palette)
 
 
-def _compared(shelf: Shelf, earlier: str, later: str, words: Words) -> Visits | None:
+def _compared(session: Session, earlier: str, later: str, words: Words) -> Visits | None:
     held: OrderedDict[Any, Visits] = st.session_state.setdefault("visits", OrderedDict())
-    asked = tuple((key, str(shelf.thresholds.get(key)), shelf.history(key).now.stamp) for key in (earlier, later))
+    asked = tuple((key, str(session.thresholds.get(key)), session.history(key).now.stamp) for key in (earlier, later))
     if asked not in held:
         with st.spinner(words("visits.working")):
-            first, second = latest_findings(shelf, earlier), latest_findings(shelf, later)
+            first, second = latest_findings(session, earlier), latest_findings(session, later)
             if first is None or second is None:
                 return None
             held[asked] = compare(first, second)

@@ -24,12 +24,12 @@ def demo(
 
     from funduscope.cli.terminal import complain, sentence
     from funduscope.inference.loading import load
-    from funduscope.report.results_folder import Drawn, answers, open_results
+    from funduscope.report.results_folder import OutputOptions, answers, open_results
 
     predictor = load(model or None)
     with (
         resources.as_file(resources.files("funduscope") / "demo" / DEMO_PHOTO) as photo,
-        open_results(out or Path(DEMO_FOLDER), many=False, drawn=Drawn()) as put,
+        open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as put,
     ):
         found, place = next(put(path, answer) for path, answer in answers(predictor, [photo]))
     if place is None:

@@ -40,12 +40,12 @@ def predict(
     from funduscope.cli.terminal import complain
     from funduscope.imaging.find_photos import gather
     from funduscope.inference.loading import load
-    from funduscope.report.pdf_outputs import Asked
-    from funduscope.report.results_folder import Drawn
+    from funduscope.report.pdf_outputs import PdfOptions
+    from funduscope.report.results_folder import OutputOptions
 
-    paper = Asked(pdf, sheet, language.value, palette.value)
-    drawn = Drawn(palette.value, probabilities, full_size, language.value, explain)
-    if as_json and out is None and (paper.any or drawn != Drawn()):
+    paper = PdfOptions(pdf, sheet, language.value, palette.value)
+    options = OutputOptions(palette.value, probabilities, full_size, language.value, explain)
+    if as_json and out is None and (paper.any or options != OutputOptions()):
         raise typer.BadParameter(
             "--pdf, --sheet, --probabilities, --full-size, --explain, --palette and --language are about files, and"
             " --json alone writes none: name a folder with --out."
@@ -60,4 +60,4 @@ def predict(
 
         cv2.setNumThreads(threads)
     predictor = load(model or None, threads=threads)
-    return predict_all(predictor, paths, out, drawn, as_json=as_json, paper=paper)
+    return predict_all(predictor, paths, out, options, as_json=as_json, paper=paper)

@@ -18,25 +18,33 @@ from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.report.outline import Traced
-from funduscope.report.pdf_outputs import Asked, Papers
-from funduscope.report.results_folder import SUMMARY, Drawn, Written, answers, internal, new_folder, open_results
+from funduscope.report.pdf_outputs import Papers, PdfOptions
+from funduscope.report.results_folder import (
+    SUMMARY,
+    OutputOptions,
+    Written,
+    answers,
+    internal,
+    new_folder,
+    open_results,
+)
 
-NO_PAPER = Asked()
+NO_PAPER = PdfOptions()
 NO_MAP = (
     "--explain: not every answer was explained, since this model has no exact map of it: with its checkpoint as "
     "--model (best.safetensors in its run's folder) Grad-CAM is drawn, an approximation"
 )
-Beside = Callable[[Findings, Traced, Path], None]
+ExtraOutputs = Callable[[Findings, Traced, Path], None]
 
 
 def predict_all(
     answer: Callable[[Photo], Findings],
     paths: list[Path],
     out: Path | None,
-    drawn: Drawn,
+    options: OutputOptions,
     *,
     as_json: bool,
-    paper: Asked = NO_PAPER,
+    paper: PdfOptions = NO_PAPER,
 ) -> int:
     """Answers for all paths; the exit code is 1 where any photo failed.
 
@@ -49,13 +57,13 @@ def predict_all(
     failed = 0
     bare = False
     last: Written = {}, None
-    maps = _from_weights(answer) if drawn.explain and folder else None
+    maps = _from_weights(answer) if options.explain and folder else None
     with _stopped_alike(), ExitStack() as held:
         if folder and is_new:
             held.callback(_drop_empty, folder)
         papers = held.enter_context(Papers(paper, folder, len(paths))) if folder else None
-        beside = _each([papers.beside if papers else None, maps])
-        put = held.enter_context(open_results(folder, many, drawn, beside)) if folder else _only_said
+        extra_outputs = _each([papers.extra_outputs if papers else None, maps])
+        put = held.enter_context(open_results(folder, many, options, extra_outputs)) if folder else _only_said
         stream = answers(answer, paths)
         for path, said in stream if as_json else tracked(stream, "Reading", len(paths)):
             bare = bare or (isinstance(said, Findings) and _lacks_maps(said))
@@ -69,7 +77,7 @@ def predict_all(
             if as_json:
                 # Escapes keep the line whole in every terminal's encoding, whatever the photo is called.
                 print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
-    if drawn.explain and folder and bare and maps is None:
+    if options.explain and folder and bare and maps is None:
         complain(NO_MAP)
     if folder and not as_json:
         _conclude(folder, len(paths), failed, last)
@@ -90,7 +98,7 @@ def _on_paper(papers: Papers, refused: Failure, said: Findings | Failure) -> Non
     papers.refused(refused)
 
 
-def _from_weights(answer: Callable[[Photo], Findings]) -> Beside | None:
+def _from_weights(answer: Callable[[Photo], Findings]) -> ExtraOutputs | None:
     """What draws maps by the network itself, where the model is one checkpoint; torch is there already then."""
     if not isinstance(answer, Predictor) or not isinstance(answer.runtime, TorchRuntime):
         return None
@@ -107,9 +115,9 @@ def _lacks_maps(said: Findings) -> bool:
     return any(answers[TASK_OF[target]] is not None and TASK_OF[target] not in said.cams for target in SHOWN)
 
 
-def _each(besides: list[Beside | None]) -> Beside | None:
+def _each(extras: list[ExtraOutputs | None]) -> ExtraOutputs | None:
     """All that add files to a photo's folder as one."""
-    there = [one for one in besides if one is not None]
+    there = [one for one in extras if one is not None]
 
     def beside(findings: Findings, traced: Traced, folder: Path) -> None:
         for one in there:

@@ -27,7 +27,7 @@ _FOLLOWS: Final[dict[str, frozenset[str]]] = {
 
 
 @dataclass(frozen=True)
-class Twins:
+class AblationPair:
     """more: the run that has the thing: more tasks, experts, a teacher. less: the one without. beside: what else
     differs: sections of their recipes, and the numbers and devices that they were trained with.
 
@@ -41,7 +41,7 @@ class Twins:
     found: dict[str, list[Difference]]
 
 
-def find_twins(runs: Sequence[Run]) -> list[Twins]:
+def find_ablation_pairs(runs: Sequence[Run]) -> list[AblationPair]:
     """Every pair of these runs, which are of one fold and budget, that differ in one thing alone."""
     found = []
     for more, less in permutations(runs, 2):
@@ -49,7 +49,7 @@ def find_twins(runs: Sequence[Run]) -> list[Twins]:
         if about is not None:
             sections = differing(more.recipe, less.recipe) - {{SHARING: "tasks", ROUTING: "experts"}.get(about)}
             beside = (*sorted(sections), *_computed_otherwise(more, less))
-            found.append(Twins(about, more, less, beside, _differences(more, less)))
+            found.append(AblationPair(about, more, less, beside, _differences(more, less)))
     return sorted(found, key=lambda twins: list(_FOLLOWS).index(twins.about))
 
 

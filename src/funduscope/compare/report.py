@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.compare import charts, compare_html, markdown
-from funduscope.compare.ablation_pairs import find_twins
+from funduscope.compare.ablation_pairs import find_ablation_pairs
 from funduscope.compare.costs import cost_section
 from funduscope.compare.page_parts import Picture, Section
 from funduscope.compare.published import Published, published_section, read_published
-from funduscope.compare.robustness import looks_section
+from funduscope.compare.robustness import robustness_section
 from funduscope.compare.routers import routers_section
 from funduscope.compare.run_folder import CompareError, gather
-from funduscope.compare.score_runs import Progress, fill, time_together
+from funduscope.compare.score_runs import Progress, score_runs, time_together
 from funduscope.compare.sections import Comparison, every_score, runs_section, score_sections
-from funduscope.compare.significance import Tests, run_tests, tests_section, twins_section
-from funduscope.compare.summary import method_section, words_section
+from funduscope.compare.significance import Tests, ablation_section, run_tests, tests_section
+from funduscope.compare.summary import method_section, summary_section
 from funduscope.data.case import Case
 
 PAGE: Final = "compare.html"
@@ -48,7 +48,7 @@ def compare(
     told = None if published is None else read_published(published)
     if cases:
         for folder in folders:
-            fill(folder, cases, every_set=every_set, progress=progress)
+            score_runs(folder, cases, every_set=every_set, progress=progress)
         time_together(folders)
     runs = gather(folders)
     bare = [run.name for run in runs if not run.trees]
@@ -79,7 +79,7 @@ def document(
     published: Published | None = None,
 ) -> list[Section]:
     """The whole page, in the order in which it is read."""
-    twins = find_twins(comparison.side)
+    pairs = find_ablation_pairs(comparison.side)
     scores = score_sections(comparison)
     if scores and charts.FOREST in pictures:
         scores.insert(0, Section("Scores at a glance", [], [charts.FOREST]))
@@ -87,15 +87,15 @@ def document(
     beside = [] if published is None else [published_section(published, comparison.runs)]
     routers = routers_section(comparison.runs)
     return [
-        words_section(comparison, tests, twins),
+        summary_section(comparison, tests, pairs),
         runs_section(comparison),
         *scores,
         *beside,
         cost_section(comparison.runs, comparison.lines(), costs),
         *([routers] if routers else []),
-        twins_section(twins),
+        ablation_section(pairs),
         tests_section(comparison, tests),
-        looks_section(comparison),
+        robustness_section(comparison),
         every_score(comparison),
         method_section(command),
     ]

@@ -11,7 +11,7 @@ from funduscope.compare.sections import Comparison
 from funduscope.metrics import Interval
 
 
-def looks_section(comparison: Comparison) -> Section:
+def robustness_section(comparison: Comparison) -> Section:
     """How far scores fall from training photos to validation photos, and on the same photos with another look."""
     says = [
         "Positive losses are worse, for every score; the interval of a loss is of 95 %. Training photos are a sample: "
@@ -82,7 +82,7 @@ def _loss(measure: Measure, before: float, after: float, change: Interval) -> Ce
     return Cell(f"{number(before, digits)} → {number(after, digits)}", small)
 
 
-def looks_words(comparison: Comparison) -> list[str]:
+def robustness_summary(comparison: Comparison) -> list[str]:
     """For each look and each kappa, the mean loss over the runs, and who loses least and most."""
     words = []
     for part, name in (("color", "a strong color shift"), ("blur", "strong blur")):

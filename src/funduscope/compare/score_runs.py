@@ -18,7 +18,7 @@ from funduscope.compare.corruptions import IN_WORDS, shifted_stream
 from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, selected_on, share_of
+from funduscope.data.folds import assign_folds, selected_on, share_of
 from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
@@ -43,7 +43,7 @@ SHOWN, TIMED = 8, 3
 """Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
 
 
-def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
+def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
     """Scores the run's model on what is missing, or was made by other weights than the folder holds now.
 
     A folder without weights is left as it is. Raises what loading models and reading photos raises.
@@ -54,7 +54,7 @@ def fill(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Prog
     hashes = {_sha256(path) for path in files}
     about = json.loads((folder / "run.json").read_text("utf-8"))
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
-    cases = placed(cases, folder / "folds.csv")
+    cases = assign_folds(cases, folder / "folds.csv")
     parts = _parts(cases, (about.get("fold"), selected_on(folder, about, cases)), recipe, every_set=every_set)
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}

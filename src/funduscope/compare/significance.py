@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, Twins
+from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, AblationPair
 from funduscope.compare.page_parts import Cell, Line, Section, Table, between, chance, listed, number, signed
 from funduscope.compare.paired import FEWEST_VISITS, LEVEL, REPEATS, Difference, every_pair
 from funduscope.compare.run_folder import DASH, FOLDS, Run
@@ -80,34 +80,34 @@ def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Di
     return cells
 
 
-def twins_section(twins: Sequence[Twins]) -> Section:
+def ablation_section(pairs: Sequence[AblationPair]) -> Section:
     """A table for each pair of runs that differ in one thing."""
     says = [
         "Pairs of runs with the same fold, budget and recipe but for one thing. p values are corrected by Holm's "
         "method over all scores of a pair, on both folds."
     ]
-    if not twins:
+    if not pairs:
         says = ["No two of these runs differ in one thing alone, so nothing is said of what sharing or routing does."]
-    return Section("What one thing does", says, [_twins_table(one) for one in twins])
+    return Section("What one thing does", says, [_twins_table(one) for one in pairs])
 
 
-def _twins_table(twins: Twins) -> Table:
-    more, less = twins.more.name, twins.less.name
-    parts = [part for part, found in twins.found.items() if found]
+def _twins_table(pairs: AblationPair) -> Table:
+    more, less = pairs.more.name, pairs.less.name
+    parts = [part for part, found in pairs.found.items() if found]
     rows: dict[Measure, dict[str, Difference]] = {}
     for part in parts:
-        for one in twins.found[part]:
+        for one in pairs.found[part]:
             rows.setdefault(one.measure, {})[part] = one
     lines = []
     for measure, by_part in rows.items():
         cells = [cell for part in parts for cell in _twin_cells(by_part.get(part))]
         lines.append(Line(measure.kind.shown, [Cell(measure.dataset), *cells]))
-    beside = f" They also differ in: {listed(twins.beside)}." if twins.beside else ""
-    says = f"{more} has {_WHAT[twins.about]}, {less} has not.{beside} The last column of a fold says what that does."
+    beside = f" They also differ in: {listed(pairs.beside)}." if pairs.beside else ""
+    says = f"{more} has {_WHAT[pairs.about]}, {less} has not.{beside} The last column of a fold says what that does."
     heads = [("score", ""), ("data set", "")]
     for part in parts:
         heads += [(more, part), (less, part), ("difference", part), ("what it does", part)]
-    return Table(f"{_TITLE[twins.about]}: {more} and {less}", says, heads, lines)
+    return Table(f"{_TITLE[pairs.about]}: {more} and {less}", says, heads, lines)
 
 
 def _twin_cells(one: Difference | None) -> list[Cell]:
@@ -127,12 +127,12 @@ def _verdict(one: Difference) -> str:
     return "harms" if one.measure.worse_by(one.interval.value) > 0 else "helps"
 
 
-def twins_words(twins: Twins) -> str:
+def ablation_summary(pairs: AblationPair) -> str:
     """What the pair shows, in a sentence that says no where the answer is no."""
-    said = [(one, part, _verdict(one)) for part, found in twins.found.items() for one in found]
+    said = [(one, part, _verdict(one)) for part, found in pairs.found.items() for one in found]
     tested = sum(not np.isnan(one.p) for one, _, _ in said)
-    thing = {SHARING: "Sharing", ROUTING: "Routing", TEACHING: "The teacher"}[twins.about]
-    pair = f"{thing} ({twins.more.name} against {twins.less.name})"
+    thing = {SHARING: "Sharing", ROUTING: "Routing", TEACHING: "The teacher"}[pairs.about]
+    pair = f"{thing} ({pairs.more.name} against {pairs.less.name})"
     if not tested:
         return f"{pair}: nothing could be tested, the photos are too few."
     words = []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, Twins
+from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, AblationPair
 from funduscope.compare.costs import cost_words, shared_cost
 from funduscope.compare.page_parts import Section, listed, scored
-from funduscope.compare.robustness import looks_words
+from funduscope.compare.robustness import robustness_summary
 from funduscope.compare.routers import routing_words
 from funduscope.compare.run_folder import FOLDS, Run
 from funduscope.compare.sections import Comparison
-from funduscope.compare.significance import Tests, twins_words
+from funduscope.compare.significance import Tests, ablation_summary
 
 _UNASKED = {
     SHARING: "Whether sharing helps is not shown: no two of these runs differ in their tasks alone.",
@@ -19,20 +19,20 @@ _UNASKED = {
 }
 
 
-def words_section(comparison: Comparison, tests: Tests, twins: Sequence[Twins]) -> Section:
+def summary_section(comparison: Comparison, tests: Tests, pairs: Sequence[AblationPair]) -> Section:
     """What a reader takes home: who leads, what is shown to differ, what sharing and routing do, what it costs."""
     says = []
     if len(comparison.side) > 1:
         says += [_leads(comparison, part) for part in FOLDS if any(part in run.trees for run in comparison.side)]
         says += [_tested(part, tests) for part in FOLDS if tests.get(part)]
     for about in (SHARING, ROUTING, TEACHING):
-        mine = [one for one in twins if one.about == about]
-        says += [twins_words(one) for one in mine]
+        mine = [one for one in pairs if one.about == about]
+        says += [ablation_summary(one) for one in mine]
         if not mine and about in _UNASKED and len(comparison.runs) > 1:
             says.append(_UNASKED[about])
-    says += _sharing_costs([one for one in twins if one.about == SHARING])
+    says += _sharing_costs([one for one in pairs if one.about == SHARING])
     costs = [*cost_words(comparison.runs), *routing_words(comparison.runs)]
-    return Section("In words", [*says, *costs, *looks_words(comparison)])
+    return Section("In words", [*says, *costs, *robustness_summary(comparison)])
 
 
 def _leads(comparison: Comparison, part: str) -> str:
@@ -69,10 +69,10 @@ def _tested(part: str, tests: Tests) -> str:
     )
 
 
-def _sharing_costs(twins: Sequence[Twins]) -> list[str]:
+def _sharing_costs(pairs: Sequence[AblationPair]) -> list[str]:
     """For each run with twins that have fewer tasks: its cost beside theirs together."""
     fewer: dict[str, tuple[Run, list[Run]]] = {}
-    for one in twins:
+    for one in pairs:
         fewer.setdefault(one.more.name, (one.more, []))[1].append(one.less)
     said = [(shared_cost(more, less), _unanswered(more, less)) for more, less in fewer.values() if len(less) > 1]
     return [words + rest for words, rest in said if words]

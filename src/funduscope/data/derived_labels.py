@@ -19,7 +19,7 @@ BOXED: dict[str, tuple[str, ...]] = {"EX": ("EX",), "HE": ("MA", "HE")}
 _EITHER = ("EX", "SE")
 
 
-def implied(labels: Labels) -> Labels:
+def derive_labels(labels: Labels) -> Labels:
     """The labels with the absent lesions that they imply, as `masks[code] = ABSENT`.
 
     Never where a mask of the structure is known already, nor where a box, an expert's vote or a mask of either exudate

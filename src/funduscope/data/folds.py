@@ -56,7 +56,7 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
     return placed
 
 
-def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
+def assign_folds(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     """The cases with folds wherever they can have one: as a run's own `folds.csv` (held) says, else as their own data
     set says, else made, for each data set of which no photo has a fold.
 
@@ -70,7 +70,7 @@ def placed(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
     for case in cases:
         if case.fold is not None:
             folds[case.visit].add(case.fold)
-    apart = {case.visit for case in cases if kept_apart(case)}  # nor is another photo of such an eye learned from
+    apart = {case.visit for case in cases if official_test(case)}  # nor is another photo of such an eye learned from
     bare_cases = {case.key for case in cases if case.dataset in bare and case.visit not in apart}
     free = [case for case in cases if case.key in bare_cases and case.visit not in folds]
     made = {case.key: case for case in make_folds(free)} if free else {}
@@ -86,7 +86,7 @@ def bare_sets(cases: Iterable[Case]) -> set[str]:
     return {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
 
 
-def kept_apart(case: Case) -> bool:
+def official_test(case: Case) -> bool:
     """Whether it is of an official test and no `folds.csv` says otherwise: it stands apart from all folds,
     and nothing is ever learned from it."""
     return case.fold is None and is_official_test(case)
@@ -97,10 +97,10 @@ def is_official_test(case: Case) -> bool:
     return case.split == "test"
 
 
-def left_over(cases: Iterable[Case]) -> list[Case]:
+def unassigned(cases: Iterable[Case]) -> list[Case]:
     """The cases without a fold that should have one."""
     cases = list(cases)
-    apart = {case.visit for case in cases if kept_apart(case)}
+    apart = {case.visit for case in cases if official_test(case)}
     return [case for case in cases if case.fold is None and case.visit not in apart]
 
 

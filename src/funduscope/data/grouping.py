@@ -14,10 +14,10 @@ from typing import Final
 from funduscope.data.case import Case
 from funduscope.data.folds import bare_sets, is_official_test, make_folds
 from funduscope.data.prepare import default_cache
-from funduscope.duplicates.descriptor import sketch
-from funduscope.duplicates.process_pool import shared_out
+from funduscope.duplicates.descriptor import describe
+from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.search import FEW, Progress, compare
-from funduscope.duplicates.store import Store, StoredSketches, key_of, state_of
+from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
 
@@ -38,13 +38,13 @@ def clean_folds(
     Twins are looked for over all data sets together. What they have of folds is not read. Photos of an official test
     split get none, nor do those of the same eyes.
     """
-    joined = [case.in_fold(None) for case in join_twins(cases, cache=cache, workers=workers, progress=progress)]
+    joined = [case.in_fold(None) for case in join_duplicates(cases, cache=cache, workers=workers, progress=progress)]
     apart = {case.visit for case in joined if is_official_test(case)}
     made = {case.key: case for case in make_folds([case for case in joined if case.visit not in apart], count, seed)}
     return [made.get(case.key, case) for case in joined]
 
 
-def join_twins(
+def join_duplicates(
     cases: Sequence[Case],
     *,
     cache: Path | None = None,
@@ -100,13 +100,13 @@ def _pairs(
     keys: dict[str, list[str]] = {}
     for case in cases:
         keys.setdefault(str(case.path.absolute()), []).append(case.key)
-    sketches = _sketched(sorted(keys), cache, workers, progress)
-    twins = compare(sketches, workers, progress, asked)
+    descriptors = _sketched(sorted(keys), cache, workers, progress)
+    pairs = compare(descriptors, workers, progress, asked)
     sharing = [(held[0], key) for held in keys.values() for key in held[1:]]  # two cases of one file
-    return sharing + [(keys[twin.first][0], keys[twin.second][0]) for twin in twins]
+    return sharing + [(keys[pair.first][0], keys[pair.second][0]) for pair in pairs]
 
 
-def _sketched(photos: Sequence[str], cache: Path, workers: int, progress: Progress) -> StoredSketches:
+def _sketched(photos: Sequence[str], cache: Path, workers: int, progress: Progress) -> StoredDescriptors:
     """A sketch of each photo that can be opened, from the store or made now."""
     folder = cache / "twins"
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +114,11 @@ def _sketched(photos: Sequence[str], cache: Path, workers: int, progress: Progre
     seen = store.seen()
     unseen = [photo for photo in photos if seen.get(key_of(photo)) != state_of(Path(photo))]
     workers = workers if len(unseen) > FEW else 0
-    for photo, made in progress(shared_out(_sketch, unseen, workers), "Looking for twins", len(unseen)):
+    for photo, made in progress(run_jobs(_sketch, unseen, workers), "Looking for twins", len(unseen)):
         digest, data = made or ("", None)
         store.keep_photo(photo, state_of(Path(photo)), digest, "", (None, data))
-    there = store.with_sketch()
-    return StoredSketches(store, [photo for photo in photos if key_of(photo) in there])
+    there = store.with_descriptor()
+    return StoredDescriptors(store, [photo for photo in photos if key_of(photo) in there])
 
 
 def _sketch(photo: str) -> tuple[str, bytes | None]:
@@ -127,7 +127,7 @@ def _sketch(photo: str) -> tuple[str, bytes | None]:
         opened = Photo.open(photo)
     except PhotoError:
         return "", None
-    return opened.sha256, sketch(opened).to_bytes()
+    return opened.sha256, describe(opened).to_bytes()
 
 
 def grouped(cases: Iterable[Case], pairs: Iterable[tuple[str, str]]) -> list[Case]:

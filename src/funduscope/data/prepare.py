@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
-from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
 
@@ -43,7 +43,7 @@ class Prepared:
     """
 
     image: np.ndarray
-    home: Home
+    transform: CropTransform
     coverage: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
     absent: tuple[str, ...]
@@ -59,13 +59,13 @@ def prepare(case: Case, side_px: int) -> Prepared:
     """Frames the photo at `side_px` and brings every dense label into the frame."""
     photo = Photo.open(case.path)
     framed = frame(photo, side_px)
-    labels = implied(case.labels)
-    coverage, known, absent = _masks(labels, photo, framed.home)
-    regions = _weak(labels, framed.home, coverage, known, absent)
-    return Prepared(framed.image, framed.home, coverage, known, tuple(sorted(absent)), regions)
+    labels = derive_labels(case.labels)
+    coverage, known, absent = _masks(labels, photo, framed.transform)
+    regions = _weak(labels, framed.transform, coverage, known, absent)
+    return Prepared(framed.image, framed.transform, coverage, known, tuple(sorted(absent)), regions)
 
 
-def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[str]]:
+def _masks(labels: Labels, photo: Photo, transform: CropTransform) -> tuple[dict, dict, set[str]]:
     coverage: dict[str, np.ndarray] = {}
     known: dict[str, np.ndarray] = {}
     absent: set[str] = set()
@@ -74,7 +74,7 @@ def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[st
         if mask.is_absent:
             absent.update(channels)
             continue
-        inside = _to_frame(mask.load(photo.height, photo.width), home)
+        inside = _to_frame(mask.load(photo.height, photo.width), transform)
         if not inside.any():
             absent.update(channels)
             continue
@@ -85,23 +85,25 @@ def _masks(labels: Labels, photo: Photo, home: Home) -> tuple[dict, dict, set[st
     return coverage, known, absent
 
 
-def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[str]) -> dict[str, list[np.ndarray]]:
+def _weak(
+    labels: Labels, transform: CropTransform, coverage: dict, known: dict, absent: set[str]
+) -> dict[str, list[np.ndarray]]:
     """A tight box around the disc: its inscribed ellipse. Regions of experts: certain only where nobody marked; returns
     the outlines of those that several agree on."""
     regions: dict[str, list[np.ndarray]] = {}
     for code in LESIONS:
         if code in labels.votes:
-            votes = read_votes(labels.votes[code], home.height_px, home.width_px)
-            known[code] = _to_frame(votes > 0, home) == 0
-            agreed = (_to_frame(votes >= AGREEING, home) > 127).astype(np.uint8)
+            votes = read_votes(labels.votes[code], transform.height_px, transform.width_px)
+            known[code] = _to_frame(votes > 0, transform) == 0
+            agreed = (_to_frame(votes >= AGREEING, transform) > 127).astype(np.uint8)
             outlines, _ = cv2.findContours(agreed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             regions[code] = [outline[:, 0] + 0.5 for outline in outlines if len(outline) > 2]
         elif code in labels.experts and labels.experts[code] == 0:
             absent.add(code)
     if "OD" in labels.boxes and "OD" not in coverage:
         x0, y0, x1, y1 = (value for value in labels.boxes["OD"][0])
-        (left, top), (right, bottom) = home.points_in(np.array([[x0, y0], [x1, y1]], np.float64))
-        disc = np.zeros((home.side_px, home.side_px), np.uint8)
+        (left, top), (right, bottom) = transform.to_frame(np.array([[x0, y0], [x1, y1]], np.float64))
+        disc = np.zeros((transform.side_px, transform.side_px), np.uint8)
         center = (round((left + right) * 8 - 8), round((top + bottom) * 8 - 8))  # cv2: sixteenths, centers at +0
         axes = (max(1, round((right - left) * 8)), max(1, round((bottom - top) * 8)))
         cv2.ellipse(disc, center, axes, 0, 0, 360, 255, -1, cv2.LINE_AA, shift=4)
@@ -109,8 +111,8 @@ def _weak(labels: Labels, home: Home, coverage: dict, known: dict, absent: set[s
     return {code: outlines for code, outlines in regions.items() if outlines}
 
 
-def _to_frame(mask: np.ndarray, home: Home) -> np.ndarray:
-    return np.rint(home.area_in(mask) * 255).astype(np.uint8)
+def _to_frame(mask: np.ndarray, transform: CropTransform) -> np.ndarray:
+    return np.rint(transform.map_to_frame(mask) * 255).astype(np.uint8)
 
 
 def default_cache() -> Path:
@@ -130,7 +132,7 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
         arrays |= {f"coverage {code}": plane for code, plane in prepared.coverage.items()}
         arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
         regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
-        about = json.dumps({"home": asdict(prepared.home), "absent": prepared.absent, "regions": regions})
+        about = json.dumps({"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions})
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
             np.savez(file, allow_pickle=False, about=np.frombuffer(about.encode(), np.uint8), **arrays)
         Path(file.name).replace(path)
@@ -144,7 +146,7 @@ def read_prepared(path: Path) -> Prepared:
         planes = {key: file[key] for key in file.files if " " in key}
         return Prepared(
             file["image"],
-            Home(**about["home"]),
+            CropTransform(**about["home"]),
             {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("coverage ")},
             {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("known ")},
             tuple(about["absent"]),
@@ -155,7 +157,7 @@ def read_prepared(path: Path) -> Prepared:
 def _key(case: Case, side_px: int) -> str:
     """A hash of everything that the prepared case depends on."""
     digest = hashlib.sha256(f"{_VERSION} {side_px}".encode())
-    labels = implied(case.labels)
+    labels = derive_labels(case.labels)
     digest.update(case.path.read_bytes())
     for code, mask in sorted(labels.masks.items()):
         digest.update(f"mask {code} {len(mask.paths)}".encode())

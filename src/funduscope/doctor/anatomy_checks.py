@@ -21,9 +21,9 @@ from funduscope.doctor.columns import NONE_WORD, POINTS
 from funduscope.doctor.disc_light import DISC_FRAC
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.label_pictures import masked, pointed
-from funduscope.doctor.label_rows import Statement, Statements
+from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.mask_files import Outline, read_stored
-from funduscope.doctor.scan import Record, Survey
+from funduscope.doctor.scan import Record, Scan
 from funduscope.vocabulary import LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
@@ -51,34 +51,34 @@ Point = tuple[float, float]
 class Eyeful:
     """All that is said of one photo."""
 
-    survey: Survey
+    scan: Scan
     photo: Path
     name: str
     record: Record
-    statements: Statements
+    label_rows: LabelRows
     outlines: Sequence[Outline]
 
     def value(self, role: str) -> Any:
-        return self.statements.value(self.photo, role)
+        return self.label_rows.value(self.photo, role)
 
     def cell(self, role: str) -> dict[str, Any]:
         """File, row and column of what is said in a role."""
-        row = self.statements.first(self.photo, role)
+        row = self.label_rows.first(self.photo, role)
         if row is None:
             return {}
         return {"row": row.row, "column": row.said[role].column, "value": row.said[role].text}
 
     def table(self, role: str) -> Path | None:
-        row = self.statements.first(self.photo, role)
+        row = self.label_rows.first(self.photo, role)
         return None if row is None else row.table
 
     def point(self, landmark: str) -> Point | None:
-        held = self.statements.point(self.photo, landmark)
+        held = self.label_rows.point(self.photo, landmark)
         return None if held is None else held[1]
 
     @property
     def disc_box(self) -> tuple[float, float, float, float] | None:
-        return next((box for _, box in self.statements.boxes(self.photo, "OD")), None)
+        return next((box for _, box in self.label_rows.boxes(self.photo, "OD")), None)
 
     @property
     def disc_diameter_px(self) -> tuple[float, bool]:
@@ -95,16 +95,16 @@ def _across(box: tuple[float, float, float, float]) -> float:
     return ((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
 
 
-def examine(survey: Survey, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
+def examine(scan: Scan, label_rows: LabelRows, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
     """Findings about each photo of which a label file says anything."""
-    misplaced: dict[tuple[Path, str], list[tuple[Statement, Point, Eyeful]]] = defaultdict(list)
-    for photo in sorted(statements.by_photo):
-        record = survey.record(survey.relative(photo))
+    misplaced: dict[tuple[Path, str], list[tuple[LabelRow, Point, Eyeful]]] = defaultdict(list)
+    for photo in sorted(label_rows.by_photo):
+        record = scan.record(scan.relative(photo))
         if record is None or record.error is not None or not record.width:
             continue
-        eye = Eyeful(survey, photo, record.path, record, statements, outlines.get(photo, ()))
+        eye = Eyeful(scan, photo, record.path, record, label_rows, outlines.get(photo, ()))
         for landmark in POINTS:
-            for row in statements.by_photo[photo]:
+            for row in label_rows.by_photo[photo]:
                 point = row.point(landmark)
                 if point is not None and not _in_photo(point, record):
                     misplaced[row.table, landmark].append((row, point, eye))
@@ -113,7 +113,7 @@ def examine(survey: Survey, statements: Statements, outlines: Mapping[Path, Sequ
         yield from _edema(eye)
         yield from _lesions(eye)
     for (table, landmark), held in misplaced.items():
-        rows = next(one.rows for one in statements.tables if one.file == table)
+        rows = next(one.rows for one in label_rows.tables if one.file == table)
         yield from _outside(landmark, sum(row.point(landmark) is not None for row in rows), held)
 
 
@@ -121,11 +121,11 @@ def _in_photo(point: Point, record: Record) -> bool:
     return 0 <= point[0] <= record.width and 0 <= point[1] <= record.height
 
 
-def _outside(landmark: str, count: int, held: Sequence[tuple[Statement, Point, Eyeful]]) -> Iterator[Finding]:
+def _outside(landmark: str, count: int, held: Sequence[tuple[LabelRow, Point, Eyeful]]) -> Iterator[Finding]:
     """Points beyond their photos, of one landmark in one file; where most of its `count` are, they are in pixels of
     copies of another size."""
     row, point, eye = held[0]
-    file = eye.survey.relative(row.table)
+    file = eye.scan.relative(row.table)
     if len(held) > MANY * count and len(held) > 2:
         says = f"{len(held)} of {count} {landmark} points lie beyond their photos: they are in pixels of another size."
         evidence = {"row": row.row, "point_px": list(point), "photo_px": [eye.record.width, eye.record.height]}
@@ -173,13 +173,13 @@ def _points(eye: Eyeful) -> Iterator[Finding]:
 
 def _boxes(eye: Eyeful) -> Iterator[Finding]:
     """Boxes beyond the photo, and disc boxes that no disc fills."""
-    for row in eye.statements.by_photo[eye.photo]:
+    for row in eye.label_rows.by_photo[eye.photo]:
         box, code = row.box(), row.value("structure")
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             continue
         evidence: dict[str, Any] = {"row": row.row, "column": row.said["x1"].column, "value": row.said["x1"].text}
         evidence["box"] = list(box)
-        files = [eye.survey.relative(row.table), eye.name]
+        files = [eye.scan.relative(row.table), eye.name]
         width, height, slack = eye.record.width, eye.record.height, 0.01 * eye.record.width
         if box[0] < -slack or box[1] < -slack or box[2] > width + slack or box[3] > height + slack:
             says = f"Row {row.row} has a box beyond the photo of {width}x{height} px."
@@ -188,7 +188,7 @@ def _boxes(eye: Eyeful) -> Iterator[Finding]:
             share = _across(box) / (2 * eye.record.eye[2])
             if not DISC_SHARE[0] <= share <= DISC_SHARE[1]:
                 says = f"Row {row.row} has a disc box of {share:.2f} of the field's width; discs have 0.1 to 0.25."
-                pictures = [pointed(eye.survey, eye.name, {}, "The disc's box.", [("OD", box)])]
+                pictures = [pointed(eye.scan, eye.name, {}, "The disc's box.", [("OD", box)])]
                 yield found("box_implausible", files, says, evidence, pictures=pictures)
 
 
@@ -207,7 +207,7 @@ def _edema(eye: Eyeful) -> Iterator[Finding]:
     if dme > 0 and grade is not None and grade < structure("EX").lowest_grade:
         says = f"Edema risk {dme} means hard exudates, which grade {grade} excludes."
         yield _about(eye, "dme_contradicts", "dme", says, evidence | {"grade": grade})
-    boxes = [box for _, box in eye.statements.boxes(eye.photo, "EX")]
+    boxes = [box for _, box in eye.label_rows.boxes(eye.photo, "EX")]
     drawn = [("EX", box) for box in boxes]
     mask = _mask_of(eye, "EX")
     pictures = _shown(eye, ["EX"], drawn)
@@ -231,7 +231,7 @@ def _edema(eye: Eyeful) -> Iterator[Finding]:
     else:
         return
     evidence |= {"nearest_dd": round(nearest, 2)}
-    pictures = [*pictures, pointed(eye.survey, eye.name, {"fovea": fovea}, "Fovea and exudates.", drawn)]
+    pictures = [*pictures, pointed(eye.scan, eye.name, {"fovea": fovea}, "Fovea and exudates.", drawn)]
     yield _about(eye, "dme_contradicts", "dme", says, evidence, pictures=pictures)
 
 
@@ -248,7 +248,7 @@ def _lesions(eye: Eyeful) -> Iterator[Finding]:
     for code in LESIONS:
         # A box called HE is around any red lesion, microaneurysms too.
         lowest = 1 if code == "HE" else structure(code).lowest_grade
-        boxes = [box for _, box in eye.statements.boxes(eye.photo, code)]
+        boxes = [box for _, box in eye.label_rows.boxes(eye.photo, code)]
         if boxes and lowest > grade:
             seen.setdefault(code, f"boxed ({len(boxes)})")
         if (eye.value(f"experts_{code}") or 0) >= 2 and structure(code).lowest_grade > grade:
@@ -256,7 +256,7 @@ def _lesions(eye: Eyeful) -> Iterator[Finding]:
     if seen:
         told = ", ".join(f"{structure(code).name.lower()} are {how}" for code, how in seen.items())
         says = f"The grade is {grade}, which excludes such lesions: {told}."
-        drawn = [(code, box) for code in seen for _, box in eye.statements.boxes(eye.photo, code)]
+        drawn = [(code, box) for code in seen for _, box in eye.label_rows.boxes(eye.photo, code)]
         pictures = _shown(eye, list(seen), drawn)
         yield _about(eye, "lesions_above_grade", "grade", says, evidence | {"lesions": seen}, pictures=pictures)
     if grade > 0 and set(LESIONS) <= _absent(eye):
@@ -280,7 +280,7 @@ def _absent(eye: Eyeful) -> set[str]:
     """Lesions that are known not to be there: a table says none, or no expert saw one."""
     absent = set()
     for code in LESIONS:
-        rows = eye.statements.by_photo[eye.photo]
+        rows = eye.label_rows.by_photo[eye.photo]
         said = [cell.text.lower() for row in rows if (cell := row.said.get(f"mask_{code}")) is not None and cell.text]
         if said and all(text == NONE_WORD for text in said):
             absent.add(code)
@@ -303,8 +303,8 @@ def _shown(
     eye: Eyeful, codes: Sequence[str], boxes: Sequence[tuple[str, tuple[float, float, float, float]]]
 ) -> list[Picture]:
     files = [(outline.file, outline.code) for outline in eye.outlines if outline.code in codes and not outline.is_votes]
-    pictures = [masked(eye.survey, eye.name, files, "What is outlined.")] if files else []
-    return [*pictures, pointed(eye.survey, eye.name, {}, "What is boxed.", boxes)] if boxes else pictures
+    pictures = [masked(eye.scan, eye.name, files, "What is outlined.")] if files else []
+    return [*pictures, pointed(eye.scan, eye.name, {}, "What is boxed.", boxes)] if boxes else pictures
 
 
 def _about(
@@ -317,10 +317,10 @@ def _about(
     pictures: Sequence[Picture] = (),
 ) -> Finding:
     table = eye.table(role)
-    files = [*([eye.survey.relative(table)] if table is not None else []), eye.name]
+    files = [*([eye.scan.relative(table)] if table is not None else []), eye.name]
     if points:
         pictures = [
             *pictures,
-            pointed(eye.survey, eye.name, points, "Disc (cyan) and fovea (white) as they are marked."),
+            pointed(eye.scan, eye.name, points, "Disc (cyan) and fovea (white) as they are marked."),
         ]
     return found(kind, files, says, evidence, pictures=pictures)

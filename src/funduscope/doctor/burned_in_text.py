@@ -12,7 +12,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import Eye
+from funduscope.imaging.field_of_view import FieldOfView
 
 SIDE_PX: Final = 1200
 """Letters are looked for in a copy at most this long: ten pixels high where they are a hundredth of a photo."""
@@ -25,14 +25,14 @@ _MOST_MARKS: Final = 1500
 """Where more marks than this are found it is noise or texture; a page of text has fewer letters."""
 
 
-def letters_in(pixels: np.ndarray, eye: Eye | None) -> tuple[int, int]:
+def burned_in_text(pixels: np.ndarray, field_of_view: FieldOfView | None) -> tuple[int, int]:
     """How many letters the longest row has, around the field alone and anywhere, in a photo (H, W, 3) uint8."""
     scale = min(1.0, SIDE_PX / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     around = np.zeros(small.shape[:2], bool)
-    if eye is not None:
+    if field_of_view is not None:
         rows, columns = np.ogrid[: small.shape[0], : small.shape[1]]
-        x, y, reach = eye.x_px * scale, eye.y_px * scale, 1.03 * eye.radius_px * scale
+        x, y, reach = field_of_view.x_px * scale, field_of_view.y_px * scale, 1.03 * field_of_view.radius_px * scale
         around = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 > reach * reach
     margin = _marks_around(small, around)
     within = (_longest_row(strokes | margin) for strokes in _strokes_within(small, ~around))

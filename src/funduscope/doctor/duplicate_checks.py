@@ -13,8 +13,8 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, Picture, Severity, found
-from funduscope.doctor.label_rows import Statements
-from funduscope.duplicates.pairs import Twin
+from funduscope.doctor.label_rows import LabelRows
+from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.registration import Registration
 from funduscope.imaging.framing import frame
 from funduscope.imaging.vessels import SIDE_PX
@@ -42,35 +42,35 @@ _WORDS: Final = {
 
 
 def examine(
-    twins: Iterable[Twin], said: Callable[[str], Said], image: Callable[[str], np.ndarray]
+    pairs: Iterable[DuplicatePair], said: Callable[[str], Said], image: Callable[[str], np.ndarray]
 ) -> Iterator[Finding]:
     """Findings about pairs whose keys are photos' names. said, image: a name to what is said of it, to its pixels."""
-    for twin in twins:
-        held = said(twin.first), said(twin.second)
+    for pair in pairs:
+        held = said(pair.first), said(pair.second)
         told = {word: [each.get(word) for each in held] for word in _WORDS}
         told = {word: values for word, values in told.items() if values != [None, None]}
-        split = _splits(twin.first, twin.second)
+        split = _splits(pair.first, pair.second)
         wrong = [word for word, values in told.items() if word != "visit" and _differ(values)]
-        says = f"{'One photograph' if twin.kind == 'same_photo' else 'One eye'} under two names"
-        says += ", one of them mirrored" if twin.mirrored else ""
+        says = f"{'One photograph' if pair.kind == 'same_photo' else 'One eye'} under two names"
+        says += ", one of them mirrored" if pair.mirrored else ""
         says += "".join(f"; {word} {told[word][0]} and {told[word][1]}" for word in wrong)
         says += f"; {split}" if split else ""
-        severity = _severity(twin.kind, wrong, bool(split), told)
-        evidence = {"mirrored": twin.mirrored, **twin.evidence, **told}
+        severity = _severity(pair.kind, wrong, bool(split), told)
+        evidence = {"mirrored": pair.mirrored, **pair.evidence, **told}
         pictures = [
             Picture(
                 "Both in one frame: the first in red, the second in cyan, grey where they agree.",
-                partial(overlaid, twin, image),
+                partial(overlaid, pair, image),
             ),
-            Picture("Both in one frame: squares of the first and of the second in turn.", partial(board, twin, image)),
+            Picture("Both in one frame: squares of the first and of the second in turn.", partial(board, pair, image)),
         ]
-        yield found(twin.kind, [twin.first, twin.second], f"{says}.", evidence, severity=severity, pictures=pictures)
+        yield found(pair.kind, [pair.first, pair.second], f"{says}.", evidence, severity=severity, pictures=pictures)
 
 
-def said_of(case: Case | None, photo: Path, statements: Statements) -> Said:
+def said_of(case: Case | None, photo: Path, label_rows: LabelRows) -> Said:
     """What is said of a photo: by its case, else by the rows of label files that a reader did not get to."""
     if case is None:
-        return {word: statements.value(photo, role) for word, role in _WORDS.items()}
+        return {word: label_rows.value(photo, role) for word, role in _WORDS.items()}
     labels = case.labels
     of_case = {"grade": labels.grade, "DME risk": labels.dme, "quality": labels.quality, "side": labels.laterality}
     return {"fold": case.fold, "visit": case.visit, **of_case}
@@ -99,23 +99,23 @@ def _severity(kind: str, wrong: list[str], split: bool, told: Mapping[str, list[
     return "warning" if wrong or kind == "same_photo" or parted else "info"
 
 
-def overlaid(twin: Twin, image: Callable[[str], np.ndarray]) -> np.ndarray:
+def overlaid(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
     """The first's green light in red and the second's in cyan: what coincides is grey. (S, S, 3) uint8."""
-    first, second = (_evened(each[..., 1]) for each in _in_one_frame(twin, image))
+    first, second = (_evened(each[..., 1]) for each in _in_one_frame(pair, image))
     return np.stack([first, second, second], axis=2)
 
 
-def board(twin: Twin, image: Callable[[str], np.ndarray]) -> np.ndarray:
+def board(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
     """Squares of the first and of the second in turn: vessels run on across their borders. (S, S, 3) uint8."""
-    first, second = _in_one_frame(twin, image)
+    first, second = _in_one_frame(pair, image)
     place = np.arange(PICTURE_PX) * _SQUARES // PICTURE_PX
     odd = (place[:, None] + place) % 2 == 1
     return np.where(odd[..., None], first, second)
 
 
-def _in_one_frame(twin: Twin, image: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (frame(image(name), PICTURE_PX).image for name in (twin.first, twin.second))
-    matrix = _enlarged(twin.registration)
+def _in_one_frame(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (frame(image(name), PICTURE_PX).image for name in (pair.first, pair.second))
+    matrix = _enlarged(pair.registration)
     return cv2.warpAffine(first, matrix, (PICTURE_PX, PICTURE_PX), flags=cv2.INTER_LINEAR), second
 
 

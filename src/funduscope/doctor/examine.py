@@ -25,10 +25,10 @@ from funduscope.doctor import (
 from funduscope.doctor.doctor_html import page
 from funduscope.doctor.finding import SEVERITIES, Finding, found, ordered
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.label_rows import read_statements
+from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.mask_files import read_outlines
-from funduscope.doctor.scan import Progress, Survey, take_survey
-from funduscope.duplicates.pairs import Twin
+from funduscope.doctor.scan import Progress, Scan, take_scan
+from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
 
 SCHEMA: Final = "funduscope-doctor/1"
@@ -39,18 +39,18 @@ PAGE, TABLE = "doctor.html", "doctor.json"
 class Report:
     """What was found in a data set; `findings` are worst first.
 
-    cases: what readers understand of it; twins: its proved pairs, by the photos' names. Both are what `repair` needs.
+    cases: what readers understand of it; pairs: its proved pairs, by the photos' names. Both are what `repair` needs.
     """
 
     data: Path
-    survey: Survey
+    scan: Scan
     findings: tuple[Finding, ...]
     cases: tuple[Case, ...] = ()
-    twins: tuple[Twin, ...] = ()
+    pairs: tuple[DuplicatePair, ...] = ()
 
     @property
     def photos(self) -> int:
-        return len(self.survey)
+        return len(self.scan)
 
     @property
     def has_errors(self) -> bool:
@@ -72,7 +72,7 @@ class Report:
         out.mkdir(parents=True, exist_ok=True)
         _put(out / TABLE, json.dumps(self.to_dict(), indent=1) + "\n")
         name = self.data.absolute().name or str(self.data)
-        _put(out / PAGE, page(name, self.photos, self.findings, self.survey.thumbnail, progress))
+        _put(out / PAGE, page(name, self.photos, self.findings, self.scan.thumbnail, progress))
 
 
 def examine(
@@ -91,27 +91,27 @@ def examine(
     """
     label_noise.check(models)
     inventory = take_inventory(data)
-    survey = take_survey(inventory, cache, workers, progress)
-    statements = read_statements(inventory)
-    outlines = read_outlines(inventory, statements)
+    scan = take_scan(inventory, cache, workers, progress)
+    label_rows = read_label_rows(inventory)
+    outlines = read_outlines(inventory, label_rows)
     cases, findings = read_cases(data)
     named = {inventory.relative(case.path): case for case in cases}
     names = {case.key: name for name, case in named.items()}
-    twins = compare(survey.sketches(_copies_aside(survey, named)), workers, progress)
-    of_labels = list(label_checks.examine(survey, statements, outlines))
+    pairs = compare(scan.sketches(_copies_aside(scan, named)), workers, progress)
+    of_labels = list(label_checks.examine(scan, label_rows, outlines))
 
     def said(name: str) -> duplicate_checks.Said:
-        return duplicate_checks.said_of(named.get(name), inventory.root / name, statements)
+        return duplicate_checks.said_of(named.get(name), inventory.root / name, label_rows)
 
-    findings += photo_checks.examine(survey)
-    findings += cameras.examine(survey, cases, names)
-    findings += duplicate_checks.examine(twins, said, survey.image)
+    findings += photo_checks.examine(scan)
+    findings += cameras.examine(scan, cases, names)
+    findings += duplicate_checks.examine(pairs, said, scan.image)
     findings += of_labels
-    findings += mask_checks.examine(survey, statements, progress)
-    findings += wrong_eye.examine(survey, statements, outlines, of_labels)
-    findings += split_checks.examine(survey, cases, twins, statements)
-    findings += label_noise.examine(survey, cases, models, twins, progress)
-    return Report(data, survey, tuple(ordered(findings)), tuple(cases), tuple(twins))
+    findings += mask_checks.examine(scan, label_rows, progress)
+    findings += wrong_eye.examine(scan, label_rows, outlines, of_labels)
+    findings += split_checks.examine(scan, cases, pairs, label_rows)
+    findings += label_noise.examine(scan, cases, models, pairs, progress)
+    return Report(data, scan, tuple(ordered(findings)), tuple(cases), tuple(pairs))
 
 
 def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
@@ -136,15 +136,15 @@ def _recognized(folder: Path) -> bool:
     return any(reader.recognize(folder) for reader in READERS.values())
 
 
-def _copies_aside(survey: Survey, cases: Mapping[str, Case]) -> set[str]:
+def _copies_aside(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
     """Photos that no label belongs to and that lie under the same name and with the same bytes where labels do.
 
     IDRiD's release has the photos of B once more in C: one photo in two folders, and nothing is wrong with it.
     """
-    labelled = {(PurePosixPath(name).name, record.sha256) for name in cases if (record := survey.record(name))}
+    labelled = {(PurePosixPath(name).name, record.sha256) for name in cases if (record := scan.record(name))}
     return {
         record.path
-        for record in survey
+        for record in scan
         if record.path not in cases and (PurePosixPath(record.path).name, record.sha256) in labelled
     }
 

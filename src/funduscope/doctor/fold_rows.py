@@ -12,8 +12,8 @@ from funduscope.data.case import Case
 from funduscope.data.folds import find_folds, fold_key
 from funduscope.doctor.columns import plain
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.label_rows import Statements, Table, read_table, split_of, stem_of
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.label_rows import LabelRows, Table, read_table, split_of, stem_of
+from funduscope.doctor.scan import Scan
 
 _SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localization"}
 
@@ -62,14 +62,14 @@ class Folds:
         return held
 
 
-def read_all_folds(survey: Survey, statements: Statements, cases: Sequence[Case] = ()) -> list[Folds]:
+def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()) -> list[Folds]:
     """Every `folds.csv` in the data set; where it has none, the one beside or above it that a training would take."""
-    tables = [table for table in statements.tables if table.is_folds]
+    tables = [table for table in label_rows.tables if table.is_folds]
     if not tables:
-        above = find_folds(survey.root)
-        table = read_table(above, survey.inventory) if above is not None else None
+        above = find_folds(scan.root)
+        table = read_table(above, scan.inventory) if above is not None else None
         tables = [table] if table is not None and table.is_folds else []
-    return [_matched(table, survey.inventory, cases) for table in tables]
+    return [_matched(table, scan.inventory, cases) for table in tables]
 
 
 def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds:

@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, read_folds
+from funduscope.data.folds import assign_folds, read_folds
 from funduscope.doctor.confident_learning import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
-from funduscope.doctor.scan import Progress, Survey
+from funduscope.doctor.scan import Progress, Scan
 from funduscope.vocabulary import DME_RISKS
 
 if TYPE_CHECKING:
-    from funduscope.duplicates.pairs import Twin
+    from funduscope.duplicates.pairs import DuplicatePair
     from funduscope.inference.ensemble import Ensemble
     from funduscope.inference.predictor import Predictor
 
@@ -42,23 +42,23 @@ _SHEETS: Final = 2
 
 
 def examine(
-    survey: Survey,
+    scan: Scan,
     cases: Sequence[Case],
     models: Sequence[Path],
-    twins: Iterable[Twin] = (),
+    pairs: Iterable[DuplicatePair] = (),
     progress: Progress = lambda items, words, total: items,
 ) -> Iterator[Finding]:
     """Findings about grade, edema risk and maculopathy. models: run folders of trainings that left a fold alone.
 
-    twins: pairs by the photos' names; a photo whose twin is in another fold was as good as seen, and is left out.
+    pairs: pairs by the photos' names; a photo whose twin is in another fold was as good as seen, and is left out.
     Where too few labels are judged to say anything of them, that is told. Raises what `check` raises.
     """
     if not models:
         return
-    answers = judge(models, cases, _leaky(survey, cases, twins), progress)
+    answers = judge(models, cases, _leaky(scan, cases, pairs), progress)
     if not any(_label(case, task) is not None for case in cases for task in TASKS):
         says = f"The models judged nothing: no reader takes a label ({', '.join(TASKS.values())}) of the photos here."
-        yield found("labels_unjudged", ["."], says, {"photos": len(survey), "labels": 0, "judged": 0})
+        yield found("labels_unjudged", ["."], says, {"photos": len(scan), "labels": 0, "judged": 0})
     for task, words in TASKS.items():
         by_set: dict[str, list[tuple[Case, int, np.ndarray | None]]] = defaultdict(list)
         for case in cases:
@@ -68,7 +68,7 @@ def examine(
         for dataset, labels in by_set.items():
             held = [(case, label, probs) for case, label, probs in labels if probs is not None]
             if len(held) >= FEWEST_PHOTOS:
-                yield from _of_task(survey, dataset, words, held)
+                yield from _of_task(scan, dataset, words, held)
             else:
                 yield _unjudged(dataset, words, len(labels), len(held))
 
@@ -107,7 +107,7 @@ def judge(
     told: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     folds = [test_fold(run) for run in models]
     for run, fold in zip(models, folds, strict=True):
-        own = placed(cases, run / "folds.csv")
+        own = assign_folds(cases, run / "folds.csv")
         place = {case.key: case.fold for case in own}
         unseen = [case for case in own if case.fold == fold and _has_labels(case)]
         unseen = [case for case in unseen if all(place.get(key) == fold for key in leaky.get(case.key, ()))]
@@ -127,11 +127,11 @@ def _has_labels(case: Case) -> bool:
     return any(value is not None for value in (case.labels.grade, case.labels.dme, case.labels.dme_among))
 
 
-def _leaky(survey: Survey, cases: Sequence[Case], twins: Iterable[Twin]) -> dict[str, set[str]]:
-    keys = {survey.relative(case.path): case.key for case in cases}
+def _leaky(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> dict[str, set[str]]:
+    keys = {scan.relative(case.path): case.key for case in cases}
     held: dict[str, set[str]] = defaultdict(set)
-    for twin in twins:
-        one, other = keys.get(twin.first), keys.get(twin.second)
+    for pair in pairs:
+        one, other = keys.get(pair.first), keys.get(pair.second)
         if one and other:
             held[one].add(other)
             held[other].add(one)
@@ -164,9 +164,7 @@ def _unjudged(dataset: str, words: str, labels: int, judged: int) -> Finding:
     )
 
 
-def _of_task(
-    survey: Survey, dataset: str, words: str, held: Sequence[tuple[Case, int, np.ndarray]]
-) -> Iterator[Finding]:
+def _of_task(scan: Scan, dataset: str, words: str, held: Sequence[tuple[Case, int, np.ndarray]]) -> Iterator[Finding]:
     """One finding with the sheet and the estimate, and one for each doubtful label."""
     labels, probs = np.array([label for _, label, _ in held]), np.stack([each for _, _, each in held])
     ranked = doubts(labels, probs)
@@ -174,7 +172,7 @@ def _of_task(
         return
     joint = confident_joint(labels, probs)
     share = float(1 - np.trace(joint))
-    names = [survey.relative(held[one.index][0].path) for one in ranked]
+    names = [scan.relative(held[one.index][0].path) for one in ranked]
     says = (
         f"The models doubt {len(ranked)} of {len(held)} labels ({words}) of {dataset}. Wrong labels and wrong answers "
     )
@@ -191,7 +189,7 @@ def _of_task(
     for start in range(0, min(len(ranked), _SHEETS * page), page):
         rows = list(zip(names, ranked, strict=True))[start : start + page]
         caption = f"Label > what the models say (probability of the label); {start + 1} to {start + len(rows)}."
-        sheets.append(Picture(caption, partial(_sheet, survey, rows)))
+        sheets.append(Picture(caption, partial(_sheet, scan, rows)))
     yield found("label_noise", names[: _SHEETS * page], says, evidence, pictures=sheets)
     for rank, (name, one) in enumerate(zip(names[:MOST], ranked, strict=False), start=1):
         yield _doubtful(name, words, rank, one, probs[one.index])
@@ -212,14 +210,14 @@ def _doubtful(name: str, words: str, rank: int, one: Doubt, probs: np.ndarray) -
     return found("doubtful_label", [name], f"{says} and give the label {one.self_confidence:.0%}.", evidence)
 
 
-def _sheet(survey: Survey, rows: Sequence[tuple[str, Doubt]]) -> np.ndarray:
+def _sheet(scan: Scan, rows: Sequence[tuple[str, Doubt]]) -> np.ndarray:
     """Thumbnails in rows, the most doubtful first, (H, W, 3) uint8 RGB."""
     down = -(-len(rows) // _ACROSS)
     sheet = np.zeros((down * _TILE_PX, _ACROSS * _TILE_PX, 3), np.uint8)
     for place, (name, one) in enumerate(rows):
         top, left = place // _ACROSS * _TILE_PX, place % _ACROSS * _TILE_PX
         tile = sheet[top : top + _TILE_PX, left : left + _TILE_PX]
-        thumbnail = survey.thumbnail(name)
+        thumbnail = scan.thumbnail(name)
         picture = None if thumbnail is None else cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_COLOR)
         if picture is not None:
             scale = (_TILE_PX - 20) / max(picture.shape[:2])

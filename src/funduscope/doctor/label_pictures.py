@@ -12,7 +12,7 @@ import numpy as np
 
 from funduscope.doctor.finding import Picture
 from funduscope.doctor.mask_files import read_stored
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 from funduscope.i18n.errors import PhotoError
 from funduscope.vocabulary import STRUCTURES
 
@@ -25,22 +25,22 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 
-def masked(survey: Survey, photo: str, masks: Sequence[tuple[Path, str]], caption: str) -> Picture:
+def masked(scan: Scan, photo: str, masks: Sequence[tuple[Path, str]], caption: str) -> Picture:
     """The photo with masks (file, structure's code) outlined in their structures' colors."""
-    return Picture(caption, partial(_masked, survey, photo, tuple(masks)))
+    return Picture(caption, partial(_masked, scan, photo, tuple(masks)))
 
 
 def pointed(
-    survey: Survey, photo: str, points: Mapping[str, Point], caption: str, boxes: Sequence[tuple[str, Box]] = ()
+    scan: Scan, photo: str, points: Mapping[str, Point], caption: str, boxes: Sequence[tuple[str, Box]] = ()
 ) -> Picture:
     """The photo with points by name ("disc", "fovea", "seen"), and boxes by structure; all in the photo's pixels."""
-    return Picture(caption, partial(_pointed, survey, photo, dict(points), tuple(boxes)))
+    return Picture(caption, partial(_pointed, scan, photo, dict(points), tuple(boxes)))
 
 
-def _opened(survey: Survey, photo: str) -> tuple[np.ndarray, float] | None:
+def _opened(scan: Scan, photo: str) -> tuple[np.ndarray, float] | None:
     """A small copy to draw on, and its scale."""
     try:
-        pixels = survey.image(photo)
+        pixels = scan.image(photo)
     except (PhotoError, KeyError):
         return None
     scale = min(1.0, WIDTH_PX / pixels.shape[1])
@@ -48,8 +48,8 @@ def _opened(survey: Survey, photo: str) -> tuple[np.ndarray, float] | None:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), scale
 
 
-def _masked(survey: Survey, photo: str, masks: tuple[tuple[Path, str], ...]) -> np.ndarray | None:
-    opened = _opened(survey, photo)
+def _masked(scan: Scan, photo: str, masks: tuple[tuple[Path, str], ...]) -> np.ndarray | None:
+    opened = _opened(scan, photo)
     if opened is None:
         return None
     canvas = opened[0]
@@ -64,9 +64,9 @@ def _masked(survey: Survey, photo: str, masks: tuple[tuple[Path, str], ...]) -> 
 
 
 def _pointed(
-    survey: Survey, photo: str, points: Mapping[str, Point], boxes: tuple[tuple[str, Box], ...]
+    scan: Scan, photo: str, points: Mapping[str, Point], boxes: tuple[tuple[str, Box], ...]
 ) -> np.ndarray | None:
-    opened = _opened(survey, photo)
+    opened = _opened(scan, photo)
     if opened is None:
         return None
     canvas, scale = opened

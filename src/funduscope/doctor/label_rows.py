@@ -16,7 +16,7 @@ from typing import Any, Final
 from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.doctor.columns import BOX_SIDES, GRADING, POINTS, Said, meaning, plain, roles_of
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.tolerant_csv import LooseSheet, read_loosely
+from funduscope.doctor.tolerant_csv import TolerantTable, read_tolerantly
 
 _SPLIT: Final = re.compile(r"train|(?<!la)test|valid", re.IGNORECASE)
 _FOLDS: Final = frozenset({"subset", "image", "fold"})
@@ -26,7 +26,7 @@ _RESULTS: Final = frozenset({"gradename", "gradable"})
 
 
 @dataclass(frozen=True, eq=False)
-class Statement:
+class LabelRow:
     """One row of a label file. photo: the one it names, None where there is none. said: role to cell, empty or not."""
 
     table: Path
@@ -55,9 +55,9 @@ class Statement:
 class Table:
     """A label file: its columns by role, its rows, and what is wrong with its form."""
 
-    sheet: LooseSheet
+    sheet: TolerantTable
     roles: Mapping[str, str]
-    rows: tuple[Statement, ...]
+    rows: tuple[LabelRow, ...]
 
     @property
     def file(self) -> Path:
@@ -82,14 +82,14 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Statements:
+class LabelRows:
     """Every label file of a data set, and by photo what they say of it."""
 
     tables: tuple[Table, ...]
-    unreadable: tuple[LooseSheet, ...] = ()
-    by_photo: Mapping[Path, tuple[Statement, ...]] = field(default_factory=dict)
+    unreadable: tuple[TolerantTable, ...] = ()
+    by_photo: Mapping[Path, tuple[LabelRow, ...]] = field(default_factory=dict)
 
-    def first(self, photo: Path, role: str) -> Statement | None:
+    def first(self, photo: Path, role: str) -> LabelRow | None:
         """The first row that says anything possible about a photo in that role."""
         return next((row for row in self.by_photo.get(photo, ()) if row.value(role) is not None), None)
 
@@ -98,7 +98,7 @@ class Statements:
         row = self.first(photo, role)
         return None if row is None else row.value(role)
 
-    def point(self, photo: Path, landmark: str) -> tuple[Statement, tuple[float, float]] | None:
+    def point(self, photo: Path, landmark: str) -> tuple[LabelRow, tuple[float, float]] | None:
         """The first row with a point of "disc" or "fovea", and the point."""
         for row in self.by_photo.get(photo, ()):
             point = row.point(landmark)
@@ -106,7 +106,7 @@ class Statements:
                 return row, point
         return None
 
-    def boxes(self, photo: Path, code: str) -> Iterator[tuple[Statement, tuple[float, float, float, float]]]:
+    def boxes(self, photo: Path, code: str) -> Iterator[tuple[LabelRow, tuple[float, float, float, float]]]:
         """The boxes around a structure, with their rows."""
         for row in self.by_photo.get(photo, ()):
             box = row.box() if row.value("structure") == code else None
@@ -114,26 +114,26 @@ class Statements:
                 yield row, box
 
 
-def read_statements(inventory: Inventory) -> Statements:
+def read_label_rows(inventory: Inventory) -> LabelRows:
     """Reads every label file among the tables; other tables are passed over."""
     photos = PhotoIndex(inventory)
-    sheets = [read_loosely(file) for file in inventory.tables]
+    sheets = [read_tolerantly(file) for file in inventory.tables]
     unreadable = [sheet for sheet in sheets if sheet.unreadable]
     tables = [table for sheet in sheets if (table := _table(sheet, inventory, photos)) is not None]
-    by_photo: dict[Path, list[Statement]] = defaultdict(list)
+    by_photo: dict[Path, list[LabelRow]] = defaultdict(list)
     for table in tables:
         for row in table.rows:
             if row.photo is not None and not table.is_folds:
                 by_photo[row.photo].append(row)
-    return Statements(tuple(tables), tuple(unreadable), {photo: tuple(rows) for photo, rows in by_photo.items()})
+    return LabelRows(tuple(tables), tuple(unreadable), {photo: tuple(rows) for photo, rows in by_photo.items()})
 
 
 def read_table(file: Path, inventory: Inventory) -> Table | None:
     """One label file, which may lie elsewhere; None where it is none."""
-    return _table(read_loosely(file), inventory, PhotoIndex(inventory))
+    return _table(read_tolerantly(file), inventory, PhotoIndex(inventory))
 
 
-def _is_label_file(sheet: LooseSheet, roles: Mapping[str, str]) -> bool:
+def _is_label_file(sheet: TolerantTable, roles: Mapping[str, str]) -> bool:
     if "image" not in roles or any(plain(name) in _RESULTS for name in sheet.columns):
         return False
     points = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
@@ -141,7 +141,7 @@ def _is_label_file(sheet: LooseSheet, roles: Mapping[str, str]) -> bool:
     return any(role in roles for role in wanted) or any(role.startswith(("mask_", "experts_")) for role in roles)
 
 
-def _table(sheet: LooseSheet, inventory: Inventory, photos: PhotoIndex) -> Table | None:
+def _table(sheet: TolerantTable, inventory: Inventory, photos: PhotoIndex) -> Table | None:
     roles = roles_of(sheet.columns, Path(inventory.relative(sheet.file)).parts)
     if sheet.unreadable or not _is_label_file(sheet, roles):
         return None
@@ -152,7 +152,7 @@ def _table(sheet: LooseSheet, inventory: Inventory, photos: PhotoIndex) -> Table
     for row, name in zip(sheet.rows, names, strict=True):
         said = {role: _said(role, column, row.cells.get(column, "")) for role, column in roles.items()}
         photo = None if is_folds or not name else photos.named(name, sheet.file, scope)
-        rows.append(Statement(sheet.file, row.number, name, photo, said))
+        rows.append(LabelRow(sheet.file, row.number, name, photo, said))
     return Table(sheet, roles, tuple(rows))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from funduscope.doctor.columns import Said
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.label_pictures import masked
-from funduscope.doctor.label_rows import Statement, Statements, read_statements
+from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows
 from funduscope.doctor.mask_appearance import (
     MISFIT,
     SIGN,
@@ -35,7 +35,7 @@ from funduscope.doctor.mask_files import (
     read_stored,
     split_votes,
 )
-from funduscope.doctor.scan import Progress, Record, Survey
+from funduscope.doctor.scan import Progress, Record, Scan
 from funduscope.vocabulary import LESIONS
 
 WHOLE: Final = {"OD": 0.12, "lesion": 0.5}
@@ -67,27 +67,27 @@ class _Seen:
 
 
 def examine(
-    survey: Survey, statements: Statements | None = None, progress: Progress = lambda items, words, total: items
+    scan: Scan, label_rows: LabelRows | None = None, progress: Progress = lambda items, words, total: items
 ) -> Iterator[Finding]:
     """Findings about the masks of a data set, photo by photo, so that no more than one photo's are in memory."""
-    statements = statements or read_statements(survey.inventory)
-    outlines = read_outlines(survey.inventory, statements)
-    yield from _promised(survey, statements)
-    yield from _without_photo(survey, outlines)
+    label_rows = label_rows or read_label_rows(scan.inventory)
+    outlines = read_outlines(scan.inventory, label_rows)
+    yield from _promised(scan, label_rows)
+    yield from _without_photo(scan, outlines)
     conventions: dict[str, dict[str, str]] = defaultdict(dict)
     digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     held = by_photo(outlines)
     told: set[tuple[str, tuple[str, ...]]] = set()
     for photo in progress(sorted(held), "Looking at masks", len(held)):
-        record = survey.record(survey.relative(photo))
+        record = scan.record(scan.relative(photo))
         seen = []
         for outline in held[photo]:
-            name, stored = survey.relative(outline.file), read_stored(outline.file)
-            for finding in _of_file(survey, outline, name, stored, record):
+            name, stored = scan.relative(outline.file), read_stored(outline.file)
+            for finding in _of_file(scan, outline, name, stored, record):
                 if (finding.kind, finding.files) not in told:  # one file may be several outlines
                     told.add((finding.kind, finding.files))
                     yield finding
-            yield from _counted(name, outline, stored, statements)
+            yield from _counted(name, outline, stored, label_rows)
             if isinstance(stored, str) or not stored.values.any() or outline.is_votes:
                 continue
             conventions[_set_of(name)][name] = stored.convention
@@ -96,9 +96,9 @@ def examine(
             pixels = record.pixels_sha256 if record is not None else ""
             if stored.inside.all():  # told as such, and all such masks of one size are equal
                 continue
-            digests[digest.hexdigest()].append((name, survey.relative(photo), pixels))
+            digests[digest.hexdigest()].append((name, scan.relative(photo), pixels))
         if record is not None and record.error is None and record.eye is not None:
-            yield from _on_photo(survey, record, seen)
+            yield from _on_photo(scan, record, seen)
     yield from _mixed(conventions)
     yield from _copied(digests)
 
@@ -109,13 +109,13 @@ def _set_of(name: str) -> str:
     return parts[0] if len(parts) > 1 else "."
 
 
-def _promised(survey: Survey, statements: Statements) -> Iterator[Finding]:
+def _promised(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
     """Files that a label file names, or that its numbers speak of, and that are not there."""
-    votes = {path.stem for path in survey.inventory.masks if path.parent.name.lower() in ("votes", "vote")}
-    for table in statements.tables:
-        file, lost = survey.relative(table.file), []
+    votes = {path.stem for path in scan.inventory.masks if path.parent.name.lower() in ("votes", "vote")}
+    for table in label_rows.tables:
+        file, lost = scan.relative(table.file), []
         for row in table.rows:
-            photo = [survey.relative(row.photo)] if row.photo is not None else []
+            photo = [scan.relative(row.photo)] if row.photo is not None else []
             for cell, says in _lost(row, votes):
                 evidence = {"row": row.row, "column": cell.column, "value": cell.text}
                 lost.append(found("mask_missing", [file, *photo], f"Row {row.row} {says}", evidence))
@@ -126,7 +126,7 @@ def _promised(survey: Survey, statements: Statements) -> Iterator[Finding]:
             yield from lost
 
 
-def _lost(row: Statement, votes: set[str]) -> Iterator[tuple[Said, str]]:
+def _lost(row: LabelRow, votes: set[str]) -> Iterator[tuple[Said, str]]:
     """A row's cells whose masks are not there, and what they say."""
     for role, cell in row.said.items():
         for mask in named_files(row.table, cell.text) if role.startswith("mask_") else []:
@@ -137,7 +137,7 @@ def _lost(row: Statement, votes: set[str]) -> Iterator[tuple[Said, str]]:
             yield cell, f"says that {cell.value} of the experts saw {code}; no file has their votes."
 
 
-def _without_photo(survey: Survey, outlines: Sequence[Outline]) -> Iterator[Finding]:
+def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]:
     """Masks of no photo; where no mask of a folder has one, a single finding."""
     folders: dict[Path, list[Outline]] = defaultdict(list)
     for outline in outlines:
@@ -146,18 +146,16 @@ def _without_photo(survey: Survey, outlines: Sequence[Outline]) -> Iterator[Find
         lost = [outline for outline in held if outline.photo is None]
         if len(lost) == len(held) and len(held) > 3:
             says = f"None of the {len(held)} masks in {folder.name} belongs to a photo that is here, by its name."
-            yield found("mask_unknown_photo", [survey.relative(outline.file) for outline in held], says)
+            yield found("mask_unknown_photo", [scan.relative(outline.file) for outline in held], says)
             continue
         for outline in lost:
             says = f"No photo is called what the mask {outline.file.name} is of."
-            yield found("mask_unknown_photo", [survey.relative(outline.file)], says)
+            yield found("mask_unknown_photo", [scan.relative(outline.file)], says)
 
 
-def _of_file(
-    survey: Survey, outline: Outline, name: str, stored: Stored | str, record: Record | None
-) -> Iterator[Finding]:
+def _of_file(scan: Scan, outline: Outline, name: str, stored: Stored | str, record: Record | None) -> Iterator[Finding]:
     """What the file alone says, and its size beside the photo's."""
-    photo = survey.relative(outline.photo) if outline.photo is not None else ""
+    photo = scan.relative(outline.photo) if outline.photo is not None else ""
     if isinstance(stored, str):
         yield found("mask_unreadable", [name], stored)
         return
@@ -184,27 +182,27 @@ def _of_file(
         yield found("mask_size", [name, photo], says, evidence)
 
 
-def _counted(name: str, outline: Outline, stored: Stored | str, statements: Statements) -> Iterator[Finding]:
+def _counted(name: str, outline: Outline, stored: Stored | str, label_rows: LabelRows) -> Iterator[Finding]:
     """More votes at a pixel than a label file counts experts."""
     if isinstance(stored, str) or not outline.is_votes or outline.photo is None:
         return
-    count, most = statements.value(outline.photo, f"experts_{outline.code}"), stored.levels[-1] // 60
+    count, most = label_rows.value(outline.photo, f"experts_{outline.code}"), stored.levels[-1] // 60
     if count is not None and split_votes(stored.levels) and most > count:
         says = f"{most} experts marked one pixel as {outline.code}, and the label file counts {count} who saw it."
         yield found("votes_wrong", [name], says, {"votes": most, "counted": count})
 
 
-def _on_photo(survey: Survey, record: Record, seen: Sequence[_Seen]) -> Iterator[Finding]:
+def _on_photo(scan: Scan, record: Record, seen: Sequence[_Seen]) -> Iterator[Finding]:
     """What the masks of one photo mark in it."""
     fitting = [one for one in seen if one.stored.values.shape == (record.height, record.width)]
     if not fitting or record.eye is None:
         return
-    ground = ground_of(survey.image(record.path), record.eye)
+    ground = ground_of(scan.image(record.path), record.eye)
     covers = {one.name: coverage_of(one.stored.inside, ground) for one in fitting}
     whole = set()
     for one in fitting:
         cover = cover_of(covers[one.name], ground)
-        for finding in _placed(survey, record, one, cover):
+        for finding in _placed(scan, record, one, cover):
             whole.add(one)
             yield finding
     rest = [one for one in fitting if one not in whole]
@@ -213,16 +211,16 @@ def _on_photo(survey: Survey, record: Record, seen: Sequence[_Seen]) -> Iterator
         marked |= covers[one.name] > 0.05
     around = bare(marked, ground)
     for one in rest:
-        yield from _lit(survey, record, one, contrast_of(covers[one.name], around, ground))
+        yield from _lit(scan, record, one, contrast_of(covers[one.name], around, ground))
     yield from _one_twice(record, rest, covers)
 
 
-def _placed(survey: Survey, record: Record, one: _Seen, cover: Cover) -> Iterator[Finding]:
+def _placed(scan: Scan, record: Record, one: _Seen, cover: Cover) -> Iterator[Finding]:
     """A mask that covers too much, or what lies around the field."""
     code, files = one.outline.code, [one.name, record.path]
     evidence: dict[str, Any] = {key: round(value, 4) for key, value in vars(cover).items()}
     evidence["structure"] = code
-    pictures = [masked(survey, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
+    pictures = [masked(scan, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
     most = WHOLE["OD"] if code == "OD" else WHOLE["lesion"] if code in LESIONS else 0.9
     if cover.of_outside > INVERTED_OUTSIDE or cover.of_field > most:
         word = "the whole photo" if cover.of_field > 0.98 else f"{cover.of_field:.0%} of the field of view"
@@ -233,7 +231,7 @@ def _placed(survey: Survey, record: Record, one: _Seen, cover: Cover) -> Iterato
         yield found("mask_outside_field", files, says, evidence, pictures=pictures)
 
 
-def _lit(survey: Survey, record: Record, one: _Seen, contrast: float | None) -> Iterator[Finding]:
+def _lit(scan: Scan, record: Record, one: _Seen, contrast: float | None) -> Iterator[Finding]:
     """A mask whose light is another structure's, or nobody's."""
     code = one.outline.code
     if contrast is None or code not in SIGN:
@@ -243,7 +241,7 @@ def _lit(survey: Survey, record: Record, one: _Seen, contrast: float | None) -> 
         "contrast": round(contrast, 2),
         "expected": "brighter" if SIGN[code] > 0 else "darker",
     }
-    pictures = [masked(survey, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
+    pictures = [masked(scan, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
     signed = contrast * SIGN[code]
     if signed < -SWAPPED:
         is_so = "darker" if SIGN[code] > 0 else "brighter"

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from funduscope.doctor.columns import EXPERT_CODES, NONE_WORD, plain
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.label_rows import PhotoIndex, Statements
+from funduscope.doctor.label_rows import LabelRows, PhotoIndex
 from funduscope.vocabulary import CODES
 
 _NAMED: Final = re.compile(
@@ -80,7 +80,7 @@ class Stored:
         return f"{mode}, many levels"
 
 
-def read_outlines(inventory: Inventory, statements: Statements) -> list[Outline]:
+def read_outlines(inventory: Inventory, label_rows: LabelRows) -> list[Outline]:
     """Every mask that lies in the data set's mask folders or that a label file names, by file.
 
     A file that label files give to several photos or structures is as many outlines, each by the first row.
@@ -88,7 +88,7 @@ def read_outlines(inventory: Inventory, statements: Statements) -> list[Outline]
     photos = PhotoIndex(inventory)
     held = {path: [_of_file(path, inventory, photos)] for path in inventory.masks}
     named: dict[Path, dict[tuple[str, Path | None], Outline]] = defaultdict(dict)
-    for outline in _of_tables(statements):
+    for outline in _of_tables(label_rows):
         is_votes = any(known.is_votes for known in held.get(outline.file, ()))
         named[outline.file].setdefault((outline.code, outline.photo), replace(outline, is_votes=is_votes))
     for path, outlines in named.items():
@@ -114,8 +114,8 @@ def named_files(table: Path, text: str) -> list[Path]:
     return [table.parent / piece for part in text.split(";") if (piece := part.strip().replace("\\", "/"))]
 
 
-def _of_tables(statements: Statements) -> Iterator[Outline]:
-    for table in statements.tables:
+def _of_tables(label_rows: LabelRows) -> Iterator[Outline]:
+    for table in label_rows.tables:
         for role in table.roles:
             if not role.startswith("mask_"):
                 continue

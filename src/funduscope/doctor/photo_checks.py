@@ -143,13 +143,13 @@ def _filled(record: Record) -> str | None:
 
 
 def _not_fundus(record: Record) -> str | None:
-    if shipped().shows(record.measures) == "other":
+    if shipped().classify(record.measures) == "other":
         return "The picture does not look like a photograph of the back of the eye."
     return None
 
 
 def _unlike(record: Record) -> str | None:
-    if shipped().shows(record.measures) == "unlike":
+    if shipped().classify(record.measures) == "unlike":
         return "The picture is unlike any photograph of the back of the eye."
     return None
 

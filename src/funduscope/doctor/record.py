@@ -11,15 +11,15 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from funduscope.doctor.burned_in_text import letters_in
+from funduscope.doctor.burned_in_text import burned_in_text
 from funduscope.doctor.metadata import naming_tags
-from funduscope.duplicates.descriptor import sketch
+from funduscope.duplicates.descriptor import describe
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.photo import LIMITS, Photo
 from funduscope.imaging.vessels import SIDE_PX
-from funduscope.quality.fundus import looked_at
+from funduscope.quality.fundus import measure_all
 from funduscope.quality.image_measures import small_frame
 
 THUMBNAIL_PX: Final = 224
@@ -33,8 +33,8 @@ class Record:
     path: relative to the data set, forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and pixels.
     kind: JPEG, PNG, TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of `errors.CODES`
     with its sentence where the photo cannot be used. eye: the field of view, x, y, radius. measures: of
-    `fundus.looked_at`, empty where there is an error. letters: in the longest row around the field alone, and anywhere.
-    metadata: names of tags that may name a person or a place.
+    `fundus.measure_all`, empty where there is an error. letters: in the longest row around the field alone, and
+    anywhere. metadata: names of tags that may name a person or a place.
     """
 
     path: str
@@ -64,15 +64,15 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Look:
-    """A record, and two blobs: a thumbnail (JPEG) and a `Sketch`; None where the photo cannot be opened."""
+class Seen:
+    """A record, and two blobs: a thumbnail (JPEG) and a `Descriptor`; None where the photo cannot be opened."""
 
     record: Record
     thumbnail: bytes | None = None
     sketch: bytes | None = None
 
 
-def look(path: Path, name: str) -> Look:
+def see(path: Path, name: str) -> Seen:
     """Opens a photo (damaged, hostile or none at all) and keeps what the doctor needs. Raises nothing for a bad one."""
     data = _read(path)
     record = Record(name, len(data), hashlib.sha256(data).hexdigest() if data else "")
@@ -82,9 +82,9 @@ def look(path: Path, name: str) -> Look:
             record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
         photo = Photo.open(data if data or path.is_file() else path)
     except PhotoError as error:
-        return Look(replace(record, error=error.code, error_says=error.says))
+        return Seen(replace(record, error=error.code, error_says=error.says))
     framed = frame(photo, SIDE_PX)
-    return Look(_seen(record, photo.pixels, framed), _thumbnail(photo.pixels), sketch(framed).to_bytes())
+    return Seen(_seen(record, photo.pixels, framed), _thumbnail(photo.pixels), describe(framed).to_bytes())
 
 
 def _read(path: Path) -> bytes:
@@ -106,16 +106,18 @@ def _size(header: Header) -> dict[str, int]:
 def _seen(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
-    eye = framed.eye
-    measures = looked_at(pixels, small_frame(framed, pixels))
+    field_of_view = framed.field_of_view
+    measures = measure_all(pixels, small_frame(framed, pixels))
     return replace(
         record,
         pixels_sha256=digest.hexdigest(),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        eye=None if eye is None else (round(eye.x_px, 1), round(eye.y_px, 1), round(eye.radius_px, 1)),
+        eye=None
+        if field_of_view is None
+        else (round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)),
         measures={key: round(value, 4) for key, value in measures.items()},
-        letters=letters_in(pixels, eye),
+        letters=burned_in_text(pixels, field_of_view),
     )
 
 

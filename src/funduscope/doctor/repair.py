@@ -20,13 +20,13 @@ from PIL import Image
 from funduscope.data.case import Case, LabelError
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.fold_rows import read_all_folds
-from funduscope.doctor.label_rows import Statements, read_statements
+from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.mask_files import Outline, named_files, read_outlines, read_stored
 from funduscope.doctor.repair_tables import Change, Edited, Place, join_visits, open_table, repair_table
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 
 if TYPE_CHECKING:
-    from funduscope.duplicates.pairs import Twin
+    from funduscope.duplicates.pairs import DuplicatePair
 
 CHANGES: Final = "changes.csv"
 COLUMNS: Final = ("file", "what", "before", "after", "why")
@@ -39,32 +39,32 @@ _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def repair(
-    survey: Survey,
+    scan: Scan,
     out: Path,
     findings: Iterable[Finding],
     cases: Sequence[Case] = (),
-    twins: Iterable[Twin] = (),
+    twins: Iterable[DuplicatePair] = (),
 ) -> list[Change]:
     """Writes every label file and fold file, repaired where it can be, and the masks that were stored anew, into `out`.
 
     Names are as in the data set. findings: of the doctor. cases: what readers understand. twins: by photos' names.
     Raises `LabelError` where `out` is not a new or empty folder beside the data.
     """
-    check_place(survey.root, out)
-    statements = read_statements(survey.inventory)
-    outlines = read_outlines(survey.inventory, statements)
+    check_place(scan.root, out)
+    label_rows = read_label_rows(scan.inventory)
+    outlines = read_outlines(scan.inventory, label_rows)
     findings = list(findings)
     parts = out.with_name(f".{out.name}.part")
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
-    pairs = [(twin.first, twin.second) for twin in twins]
-    tables, changes = _tables(survey, statements, cases, pairs)
-    changes.extend(_masks(survey, outlines, findings, tables, parts))
-    changes.extend(_whole(survey, outlines, findings, tables))
+    pairs = [(pair.first, pair.second) for pair in twins]
+    tables, changes = _tables(scan, label_rows, cases, pairs)
+    changes.extend(_masks(scan, outlines, findings, tables, parts))
+    changes.extend(_whole(scan, outlines, findings, tables))
     for edited in tables.values():
-        changes.extend(_written(survey, edited, parts))
-    for sheet in statements.unreadable:
-        _copy(sheet.file, parts / _inside(survey, sheet.file))
+        changes.extend(_written(scan, edited, parts))
+    for sheet in label_rows.unreadable:
+        _copy(sheet.file, parts / _inside(scan, sheet.file))
     _write_changes(parts / CHANGES, changes)
     if out.is_dir():
         out.rmdir()
@@ -82,33 +82,33 @@ def check_place(data: Path, out: Path) -> None:
         raise LabelError(f"{out} is there already and holds something: expected a new folder.")
 
 
-def _inside(survey: Survey, file: Path) -> str:
+def _inside(scan: Scan, file: Path) -> str:
     """The name of a file in the copy; folds above the data set stand at its top."""
-    name = survey.relative(file)
+    name = scan.relative(file)
     return Path(name).name if name.startswith("..") else name
 
 
 def _tables(
-    survey: Survey, statements: Statements, cases: Sequence[Case], twins: Sequence[tuple[str, str]]
+    scan: Scan, label_rows: LabelRows, cases: Sequence[Case], twins: Sequence[tuple[str, str]]
 ) -> tuple[dict[Path, Edited], list[Change]]:
     """Every label file that can be edited, with its changes made, and these."""
-    all_folds = {folds.file: folds for folds in read_all_folds(survey, statements, cases)}
+    all_folds = {folds.file: folds for folds in read_all_folds(scan, label_rows, cases)}
     held: dict[Path, Edited] = {}
     changes: list[Change] = []
-    plain_tables = {table.file: table for table in statements.tables}
+    plain_tables = {table.file: table for table in label_rows.tables}
     for file, table in {**plain_tables, **{file: folds.table for file, folds in all_folds.items()}}.items():
-        edited, name = open_table(table), _inside(survey, file)
+        edited, name = open_table(table), _inside(scan, file)
         if edited is None:
             changes.append(Change(name, LEFT, "", "", "Its letters or its form would have to be guessed."))
             continue
         held[file] = edited
-        changes.extend(repair_table(edited, name, lambda photo: _size(survey, photo)))
+        changes.extend(repair_table(edited, name, lambda photo: _size(scan, photo)))
         if file in all_folds:
             rows = all_folds[file].rows
             places = [
                 Place(
                     row.row,
-                    survey.relative(row.photo) if row.photo else f"{row.subset}/{row.name}",
+                    scan.relative(row.photo) if row.photo else f"{row.subset}/{row.name}",
                     row.visit,
                     row.fold,
                 )
@@ -116,7 +116,7 @@ def _tables(
             ]
         else:
             places = [
-                Place(row.row, survey.relative(row.photo), str(row.value("patient") or ""), row.value("fold"))
+                Place(row.row, scan.relative(row.photo), str(row.value("patient") or ""), row.value("fold"))
                 for row in table.rows
                 if row.photo is not None and not table.is_boxes
             ]
@@ -125,16 +125,16 @@ def _tables(
     return held, changes
 
 
-def _size(survey: Survey, photo: Path) -> tuple[int, int] | None:
-    record = survey.record(survey.relative(photo))
+def _size(scan: Scan, photo: Path) -> tuple[int, int] | None:
+    record = scan.record(scan.relative(photo))
     return (record.width, record.height) if record is not None and record.width else None
 
 
 def _masks(
-    survey: Survey, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited], parts: Path
+    scan: Scan, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited], parts: Path
 ) -> Iterator[Change]:
     """Masks that are soft, have an alpha plane, or are of a data set that stores them in several ways: 0 and 255."""
-    named = {survey.relative(outline.file): outline for outline in outlines}
+    named = {scan.relative(outline.file): outline for outline in outlines}
     wanted = {name for one in findings if one.kind in _STORED_AGAIN for name in one.files if name in named}
     mixed = {_folder(one.files[0]) for one in findings if one.kind == "mask_conventions"}
     wanted |= {name for name in named if _folder(name) in mixed}
@@ -145,7 +145,7 @@ def _masks(
             continue
         if stored.convention in _PLAIN and stored.kind in ("PNG", "TIFF"):
             continue
-        target = parts / _inside(survey, outline.file)
+        target = parts / _inside(scan, outline.file)
         if target.suffix.lower() not in _WRITTEN:
             target = target.with_suffix(".png")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,14 +156,14 @@ def _masks(
             why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."
         yield Change(name, "mask", f"{stored.kind}, {stored.convention}", "gray, 0 and 255", why)
         if target.name != outline.file.name:
-            yield from _renamed(survey, outline, target.name, tables)
+            yield from _renamed(scan, outline, target.name, tables)
 
 
 def _folder(name: str) -> str:
     return name.split("/")[0] if "/" in name else "."
 
 
-def _renamed(survey: Survey, outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
+def _renamed(scan: Scan, outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
     """A label file names a mask by its file."""
     for edited in tables.values():
         for role, column in edited.table.roles.items():
@@ -172,7 +172,7 @@ def _renamed(survey: Survey, outline: Outline, name: str, tables: dict[Path, Edi
                 before = edited.put(row.row, column, text) if row.row not in edited.dropped else text
                 if before != text:
                     where = f"row {row.row}, column {column}"
-                    yield Change(_inside(survey, edited.table.file), where, before, text, "The mask is a PNG now.")
+                    yield Change(_inside(scan, edited.table.file), where, before, text, "The mask is a PNG now.")
 
 
 def _called(cell: str, table: Path, mask: Path, name: str) -> str:
@@ -186,10 +186,10 @@ def _called(cell: str, table: Path, mask: Path, name: str) -> str:
 
 
 def _whole(
-    survey: Survey, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited]
+    scan: Scan, outlines: Sequence[Outline], findings: Sequence[Finding], tables: dict[Path, Edited]
 ) -> Iterator[Change]:
     """Masks of the whole photo are unknown, where the layout has a way to say so: a table's empty cell."""
-    named = {_of_whole(survey, outline): outline for outline in outlines if outline.photo is not None}
+    named = {_of_whole(scan, outline): outline for outline in outlines if outline.photo is not None}
     for one in findings:
         key = (*one.files, one.evidence["structure"]) if one.kind == "mask_whole" else ()
         outline = named.get(key)
@@ -206,19 +206,19 @@ def _whole(
             continue
         where = f"row {outline.table[1]}, column {column}"
         why = f"{one.says} An empty cell says unknown."
-        yield Change(_inside(survey, outline.table[0]), where, before, "", why)
+        yield Change(_inside(scan, outline.table[0]), where, before, "", why)
 
 
-def _of_whole(survey: Survey, outline: Outline) -> tuple[str, ...]:
+def _of_whole(scan: Scan, outline: Outline) -> tuple[str, ...]:
     """The files and the structure that a finding about an outline names."""
-    photo = survey.relative(outline.photo) if outline.photo is not None else ""
-    return survey.relative(outline.file), photo, outline.code
+    photo = scan.relative(outline.photo) if outline.photo is not None else ""
+    return scan.relative(outline.file), photo, outline.code
 
 
-def _written(survey: Survey, edited: Edited, parts: Path) -> Iterator[Change]:
+def _written(scan: Scan, edited: Edited, parts: Path) -> Iterator[Change]:
     """The label file as it is now; an unchanged one is copied byte by byte."""
     file = edited.table.file
-    target = parts / _inside(survey, file)
+    target = parts / _inside(scan, file)
     if not edited.changed:
         _copy(file, target)
         return
@@ -226,7 +226,7 @@ def _written(survey: Survey, edited: Edited, parts: Path) -> Iterator[Change]:
     if target.suffix.lower() == ".xlsx":
         target = target.with_suffix(".csv")
         why = "A repaired workbook is written as CSV; put it in the workbook's place."
-        yield Change(_inside(survey, file), "file", file.name, target.name, why)
+        yield Change(_inside(scan, file), "file", file.name, target.name, why)
     target.write_text(edited.text(), "utf-8", newline="")
 
 

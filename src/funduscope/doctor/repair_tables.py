@@ -13,7 +13,7 @@ from typing import Final
 from funduscope.data.case import LabelError
 from funduscope.data.xlsx import read_first_sheet
 from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
-from funduscope.doctor.label_rows import Statement, Table
+from funduscope.doctor.label_rows import LabelRow, Table
 from funduscope.doctor.mask_files import named_files
 from funduscope.doctor.tolerant_csv import Fault, csv_lines, delimiter_of
 
@@ -100,7 +100,7 @@ def repair_table(edited: Edited, name: str, size_of: Callable[[Path], tuple[int,
     yield from _twice(edited, name)
 
 
-def _standing(edited: Edited) -> Iterator[Statement]:
+def _standing(edited: Edited) -> Iterator[LabelRow]:
     return (row for row in edited.table.rows if row.row not in edited.dropped)
 
 
@@ -138,7 +138,7 @@ def _impossible(edited: Edited, name: str) -> Iterator[Change]:
             yield from _halves(edited, name, row, point)
 
 
-def _halves(edited: Edited, name: str, row: Statement, point: str) -> Iterator[Change]:
+def _halves(edited: Edited, name: str, row: LabelRow, point: str) -> Iterator[Change]:
     """The one coordinate that is left of a point."""
     pair = [row.said.get(f"{point}_{axis}") for axis in "xy"]
     known = [said for said in pair if said is not None and said.value is not None]

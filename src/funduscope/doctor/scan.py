@@ -14,13 +14,13 @@ import numpy as np
 
 from funduscope.data.prepare import default_cache
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.record import Look, Record, look
-from funduscope.duplicates.process_pool import shared_out
+from funduscope.doctor.record import Record, Seen, see
+from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.search import Progress
-from funduscope.duplicates.store import Store, StoredSketches, key_of, state_of
+from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.imaging.photo import Photo
 
-__all__ = ["Progress", "Record", "Survey", "take_survey"]
+__all__ = ["Progress", "Record", "Scan", "take_scan"]
 
 _SEEN_BY: Final = (
     "quality/image_measures.py",
@@ -30,7 +30,7 @@ _SEEN_BY: Final = (
 _WORKERS: Final = 2
 
 
-class Survey:
+class Scan:
     """The photos of a data set as they were seen. Iterating gives each `Record`, by name, from the store's file."""
 
     def __init__(self, inventory: Inventory, file: Path) -> None:
@@ -65,11 +65,11 @@ class Survey:
         """The photo (H, W, 3) uint8, opened anew; raises `PhotoError` where it cannot be."""
         return Photo.open(self._paths[name]).pixels
 
-    def sketches(self, leave_out: Collection[str] = ()) -> StoredSketches:
+    def sketches(self, leave_out: Collection[str] = ()) -> StoredDescriptors:
         """Name to sketch, of every photo that has one, each read when it is asked for."""
-        held = self.store.with_sketch()
+        held = self.store.with_descriptor()
         names = sorted(name for name in self._paths if key_of(name) in held and name not in leave_out)
-        return StoredSketches(self.store, names)
+        return StoredDescriptors(self.store, names)
 
     def close(self) -> None:
         self.store.close()
@@ -82,19 +82,19 @@ class Survey:
         seen = self.store.seen()
         return [(path, name) for name, path in self._paths.items() if seen.get(key_of(name)) != state_of(path)]
 
-    def keep(self, path: Path, seen: Look) -> None:
+    def keep(self, path: Path, seen: Seen) -> None:
         """Store what was seen of a photo, at once."""
         record = seen.record
         blobs = seen.thumbnail, seen.sketch
         self.store.keep_photo(record.path, state_of(path), record.sha256, record.to_json(), blobs)
 
 
-def take_survey(
+def take_scan(
     inventory: Inventory,
     cache: Path | None = None,
     workers: int = _WORKERS,
     progress: Progress = lambda items, words, total: items,
-) -> Survey:
+) -> Scan:
     """Look at every photo that was not seen yet, in `workers` processes, and keep what was seen.
 
     cache: the folder of the store, by default the user's cache folder; 0 workers look in this process.
@@ -102,15 +102,15 @@ def take_survey(
     folder = (cache or default_cache()) / "doctor"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{hashlib.sha256(key_of(str(inventory.root))).hexdigest()[:24]}.sqlite"
-    survey = Survey(inventory, file)
-    unseen = survey.unseen()
-    for (path, name), seen in progress(shared_out(_look, unseen, workers), "Looking at photos", len(unseen)):
-        survey.keep(path, seen or Look(_gave_up(path, name)))
-    return survey
+    scan = Scan(inventory, file)
+    unseen = scan.unseen()
+    for (path, name), seen in progress(run_jobs(_look, unseen, workers), "Looking at photos", len(unseen)):
+        scan.keep(path, seen or Seen(_gave_up(path, name)))
+    return scan
 
 
-def _look(job: tuple[Path, str]) -> Look:
-    return look(*job)
+def _look(job: tuple[Path, str]) -> Seen:
+    return see(*job)
 
 
 def _gave_up(path: Path, name: str) -> Record:

@@ -12,11 +12,11 @@ import numpy as np
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.fold_rows import FoldRow, Folds, read_all_folds
-from funduscope.doctor.label_rows import Statements, read_statements, split_of
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.label_rows import LabelRows, read_label_rows, split_of
+from funduscope.doctor.scan import Scan
 
 if TYPE_CHECKING:
-    from funduscope.duplicates.pairs import Twin
+    from funduscope.duplicates.pairs import DuplicatePair
 
 UNEQUAL: Final = (0.6, 1.6)
 """A fold with fewer or more photos than these shares of the mean."""
@@ -33,37 +33,37 @@ _ROW_BY_ROW: Final = 50
 
 
 def examine(
-    survey: Survey, cases: Sequence[Case] = (), twins: Iterable[Twin] = (), statements: Statements | None = None
+    scan: Scan, cases: Sequence[Case] = (), pairs: Iterable[DuplicatePair] = (), label_rows: LabelRows | None = None
 ) -> Iterator[Finding]:
     """Findings about the files of folds, and about folders of a training and a test split.
 
-    cases: what readers understand, if they do. twins: pairs by the photos' names.
+    cases: what readers understand, if they do. pairs: pairs by the photos' names.
     """
-    statements = statements or read_statements(survey.inventory)
-    twins = list(twins)
-    patients = _patients(statements)
-    for folds in read_all_folds(survey, statements, cases):
-        yield from _rows(survey, folds)
-        yield from _unlisted(survey, folds, statements)
-        yield from _together("visits or patients are in several folds", _visits(survey, folds, patients))
-        yield from _parted_twins(survey, folds, twins)
-        yield from _spread(survey, folds, statements, patients)
-    yield from _official(survey, patients, twins)
+    label_rows = label_rows or read_label_rows(scan.inventory)
+    pairs = list(pairs)
+    patients = _patients(label_rows)
+    for folds in read_all_folds(scan, label_rows, cases):
+        yield from _rows(scan, folds)
+        yield from _unlisted(scan, folds, label_rows)
+        yield from _together("visits or patients are in several folds", _visits(scan, folds, patients))
+        yield from _parted_twins(scan, folds, pairs)
+        yield from _spread(scan, folds, label_rows, patients)
+    yield from _official(scan, patients, pairs)
 
 
-def _patients(statements: Statements) -> dict[Path, str]:
+def _patients(label_rows: LabelRows) -> dict[Path, str]:
     """Photo to patient or visit as the label files tell it; the same word in two files is not one person."""
     held: dict[Path, str] = {}
-    for photo, rows in statements.by_photo.items():
+    for photo, rows in label_rows.by_photo.items():
         row = next((row for row in rows if row.value("patient") is not None), None)
         if row is not None:
             held[photo] = f"{row.table}\n{row.value('patient')}"
     return held
 
 
-def _rows(survey: Survey, folds: Folds) -> Iterator[Finding]:
+def _rows(scan: Scan, folds: Folds) -> Iterator[Finding]:
     """Photos in two rows, and rows of photos that are not here although others of their subset are."""
-    file = survey.relative(folds.file)
+    file = scan.relative(folds.file)
     first: dict[tuple[str, str], FoldRow] = {}
     lost = []
     for row in folds.rows:
@@ -73,7 +73,7 @@ def _rows(survey: Survey, folds: Folds) -> Iterator[Finding]:
             says = f"{row.subset}/{row.name} stands in rows {held.row} and {row.row}"
             says += ", which say the same." if same else ", which say different things."
             evidence = {"rows": [held.row, row.row], "folds": [held.fold, row.fold], "visits": [held.visit, row.visit]}
-            yield found("folds_row_twice", [file, *_name(survey, row)], says, evidence | {"same": same})
+            yield found("folds_row_twice", [file, *_name(scan, row)], says, evidence | {"same": same})
         elif row.photo is None and row.is_here:
             lost.append(row)
     if len(lost) > _ROW_BY_ROW:
@@ -87,31 +87,31 @@ def _rows(survey: Survey, folds: Folds) -> Iterator[Finding]:
         yield found("folds_unknown_photo", [file], says, evidence)
 
 
-def _name(survey: Survey, row: FoldRow) -> list[str]:
-    return [survey.relative(row.photo)] if row.photo is not None else []
+def _name(scan: Scan, row: FoldRow) -> list[str]:
+    return [scan.relative(row.photo)] if row.photo is not None else []
 
 
-def _unlisted(survey: Survey, folds: Folds, statements: Statements) -> Iterator[Finding]:
+def _unlisted(scan: Scan, folds: Folds, label_rows: LabelRows) -> Iterator[Finding]:
     """Photos without a fold in folders of which most have one."""
     listed = {row.photo for row in folds.rows if row.photo is not None}
     folders = Counter(photo.parent for photo in listed)
-    file = survey.relative(folds.file)
+    file = scan.relative(folds.file)
     for folder, count in folders.items():
-        here = [photo for photo in survey.inventory.photos if photo.parent == folder]
+        here = [photo for photo in scan.inventory.photos if photo.parent == folder]
         lost = [photo for photo in here if photo not in listed]
         if not lost or count < len(here) / 2:
             continue
         if len(lost) > _ROW_BY_ROW:
             says = f"{len(lost)} of {len(here)} photos of the folder have no fold."
-            yield found("folds_missing_photo", [file, *(survey.relative(photo) for photo in lost)], says)
+            yield found("folds_missing_photo", [file, *(scan.relative(photo) for photo in lost)], says)
             continue
         for photo in lost:
             says = f"{photo.name} has no fold; {count} others of its folder have."
-            labelled = photo in statements.by_photo
-            yield found("folds_missing_photo", [file, survey.relative(photo)], says, {"has_labels": labelled})
+            labelled = photo in label_rows.by_photo
+            yield found("folds_missing_photo", [file, scan.relative(photo)], says, {"has_labels": labelled})
 
 
-def _visits(survey: Survey, folds: Folds, patients: Mapping[Path, str]) -> Iterator[Finding]:
+def _visits(scan: Scan, folds: Folds, patients: Mapping[Path, str]) -> Iterator[Finding]:
     """Visits of the file, and patients of the label files, that are in several folds."""
     visits: dict[str, list[FoldRow]] = defaultdict(list)
     people: dict[str, list[FoldRow]] = defaultdict(list)
@@ -130,30 +130,30 @@ def _visits(survey: Survey, folds: Folds, patients: Mapping[Path, str]) -> Itera
             in_folds = sorted({row.fold for row in rows if row.fold is not None})
             shown = name.rsplit("\n", 1)[-1]
             says = f"{word} {shown} is in folds {', '.join(map(str, in_folds))}."
-            photos = [name for row in rows for name in _name(survey, row)]
+            photos = [name for row in rows for name in _name(scan, row)]
             evidence = {"rows": list(numbers), "column": "fold", "value": [row.fold for row in rows], "visit": shown}
-            yield found("visit_across_folds", [survey.relative(folds.file), *photos], says, evidence)
+            yield found("visit_across_folds", [scan.relative(folds.file), *photos], says, evidence)
 
 
-def _parted_twins(survey: Survey, folds: Folds, twins: Sequence[Twin]) -> Iterator[Finding]:
+def _parted_twins(scan: Scan, folds: Folds, pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """All pairs of twins that the file puts into several folds, as one finding."""
-    fold_of = {survey.relative(photo): fold for photo, fold in folds.fold_of().items()}
+    fold_of = {scan.relative(photo): fold for photo, fold in folds.fold_of().items()}
     parted = [
-        (twin.first, twin.second, twin.kind, fold_of[twin.first], fold_of[twin.second])
-        for twin in twins
-        if twin.first in fold_of and twin.second in fold_of and fold_of[twin.first] != fold_of[twin.second]
+        (pair.first, pair.second, pair.kind, fold_of[pair.first], fold_of[pair.second])
+        for pair in pairs
+        if pair.first in fold_of and pair.second in fold_of and fold_of[pair.first] != fold_of[pair.second]
     ]
     if not parted:
         return
     says = f"{len(parted)} pairs of photos that are one or show one eye are in different folds."
     evidence = {"pairs": [{"photos": [one, two], "kind": kind, "folds": [a, b]} for one, two, kind, a, b in parted]}
     photos = sorted({name for one, two, *_ in parted for name in (one, two)})
-    yield found("twins_across_folds", [survey.relative(folds.file), *photos], says, evidence)
+    yield found("twins_across_folds", [scan.relative(folds.file), *photos], says, evidence)
 
 
-def _spread(survey: Survey, folds: Folds, statements: Statements, patients: Mapping[Path, str]) -> Iterator[Finding]:
+def _spread(scan: Scan, folds: Folds, label_rows: LabelRows, patients: Mapping[Path, str]) -> Iterator[Finding]:
     """Sizes of the folds, and grades over them, by subset."""
-    file = survey.relative(folds.file)
+    file = scan.relative(folds.file)
     subsets: dict[str, list[FoldRow]] = defaultdict(list)
     for row in folds.rows:
         if row.fold is not None and row.photo is not None:
@@ -167,7 +167,7 @@ def _spread(survey: Survey, folds: Folds, statements: Statements, patients: Mapp
         if uneven and mean >= EXPECTED:
             says = f"The folds of {subset} have {', '.join(map(str, counts.values()))} photos."
             yield found("fold_sizes", [file], says, {"subset": subset, "photos": counts})
-        yield from _grades(file, subset, rows, numbers, statements, patients)
+        yield from _grades(file, subset, rows, numbers, label_rows, patients)
 
 
 def _grades(
@@ -175,10 +175,10 @@ def _grades(
     subset: str,
     rows: Sequence[FoldRow],
     numbers: Sequence[int],
-    statements: Statements,
+    label_rows: LabelRows,
     patients: Mapping[Path, str],
 ) -> Iterator[Finding]:
-    graded = [(row, statements.value(row.photo, "grade")) for row in rows if row.photo is not None]
+    graded = [(row, label_rows.value(row.photo, "grade")) for row in rows if row.photo is not None]
     graded = [(row, grade) for row, grade in graded if grade is not None]
     if len(graded) < len(numbers) * EXPECTED:
         return
@@ -228,16 +228,16 @@ def _unevenness(counts: np.ndarray) -> float:
     return float((np.square(counts - expected) / np.maximum(expected, 1e-9)).sum())
 
 
-def _official(survey: Survey, patients: Mapping[Path, str], twins: Sequence[Twin]) -> Iterator[Finding]:
+def _official(scan: Scan, patients: Mapping[Path, str], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """Patients and twins on both sides of a split that folders make."""
     people: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for photo, patient in patients.items():
-        name = survey.relative(photo)
+        name = scan.relative(photo)
         split = split_of(name)
         if split is not None:
             people[patient][split].append(name)
     yield from _together("patients or visits stand on two sides of an official split", _on_both_sides(people))
-    parted = [(twin.first, twin.second) for twin in twins if _splits_differ(twin)]
+    parted = [(twin.first, twin.second) for twin in pairs if _splits_differ(twin)]
     if parted:
         says = f"{len(parted)} pairs of photos that are one or show one eye stand on two sides of an official split."
         photos = sorted({name for pair in parted for name in pair})
@@ -267,6 +267,6 @@ def _together(what: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     yield found(held[0].kind, list(files), says, {"count": len(held), "visits": visits[:_LISTED]})
 
 
-def _splits_differ(twin: Twin) -> bool:
-    one, other = split_of(twin.first), split_of(twin.second)
+def _splits_differ(pair: DuplicatePair) -> bool:
+    one, other = split_of(pair.first), split_of(pair.second)
     return one is not None and other is not None and one != other

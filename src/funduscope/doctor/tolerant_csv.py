@@ -32,7 +32,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class LooseRow:
+class TolerantRow:
     """One row: its number as a spreadsheet counts (the header is 1), and its cells by column."""
 
     number: int
@@ -40,7 +40,7 @@ class LooseRow:
 
 
 @dataclass(frozen=True)
-class LooseSheet:
+class TolerantTable:
     """A file's named columns, its rows that hold anything, and what is wrong with its form.
 
     unreadable: whether nothing of it could be read.
@@ -48,20 +48,20 @@ class LooseSheet:
 
     file: Path
     columns: tuple[str, ...] = ()
-    rows: tuple[LooseRow, ...] = ()
+    rows: tuple[TolerantRow, ...] = ()
     faults: tuple[Fault, ...] = ()
     unreadable: bool = False
 
 
-def read_loosely(path: Path) -> LooseSheet:
+def read_tolerantly(path: Path) -> TolerantTable:
     """The rows of a .csv or .xlsx file, as far as it can be read; raises nothing."""
     faults: list[Fault] = []
     try:
         lines = read_first_sheet(path) if path.suffix.lower() == ".xlsx" else csv_lines(path, faults)
     except LabelError as error:
-        return LooseSheet(path, faults=(Fault(str(error)),), unreadable=True)
+        return TolerantTable(path, faults=(Fault(str(error)),), unreadable=True)
     header: list[str] | None = None
-    rows: list[LooseRow] = []
+    rows: list[TolerantRow] = []
     for number, line in enumerate(lines, start=1):
         cells = [cell.strip() for cell in line]
         if not any(cells):
@@ -69,11 +69,11 @@ def read_loosely(path: Path) -> LooseSheet:
         if header is None:
             header = _header(number, cells, faults)
         else:
-            rows.append(LooseRow(number, _by_column(number, header, cells, faults)))
+            rows.append(TolerantRow(number, _by_column(number, header, cells, faults)))
     if header is None:
         empty = Fault("The file is empty; expected a first row with the names of its columns.")
-        return LooseSheet(path, faults=(*faults, empty), unreadable=True)
-    return LooseSheet(path, tuple(name for name in header if name), tuple(rows), tuple(faults))
+        return TolerantTable(path, faults=(*faults, empty), unreadable=True)
+    return TolerantTable(path, tuple(name for name in header if name), tuple(rows), tuple(faults))
 
 
 def _header(number: int, cells: list[str], faults: list[Fault]) -> list[str]:

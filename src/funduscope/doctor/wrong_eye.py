@@ -23,9 +23,9 @@ from funduscope.doctor.columns import plain
 from funduscope.doctor.disc_light import Disc, find_disc
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.label_pictures import pointed
-from funduscope.doctor.label_rows import Statement, Statements, read_statements, split_of
+from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows, split_of
 from funduscope.doctor.mask_files import Outline, by_photo, read_outlines, read_stored
-from funduscope.doctor.scan import Survey
+from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
 
 APART_DD: Final = 0.4
@@ -58,23 +58,23 @@ _JOINED: Final = ("grade", "dme", "disc_x", "disc_y", "fovea_x", "fovea_y")
 
 
 def examine(
-    survey: Survey,
-    statements: Statements | None = None,
+    scan: Scan,
+    label_rows: LabelRows | None = None,
     outlines: Sequence[Outline] | None = None,
     told: Iterable[Finding] | None = None,
 ) -> Iterator[Finding]:
     """Findings about labels that do not belong to their photos. told: what `labels.examine` found, if it was asked."""
-    statements = statements or read_statements(survey.inventory)
-    outlines = list(outlines or read_outlines(survey.inventory, statements))
+    label_rows = label_rows or read_label_rows(scan.inventory)
+    outlines = list(outlines or read_outlines(scan.inventory, label_rows))
     held = by_photo(outlines)
-    told = list(told) if told is not None else list(anatomy_checks.examine(survey, statements, held))
+    told = list(told) if told is not None else list(anatomy_checks.examine(scan, label_rows, held))
     moved: list[Finding] = []
     sides: dict[Path, list[tuple[bool, Finding | None]]] = defaultdict(list)
-    for photo in sorted({*statements.by_photo, *held}):
-        record = survey.record(survey.relative(photo))
+    for photo in sorted({*label_rows.by_photo, *held}):
+        record = scan.record(scan.relative(photo))
         if record is None or record.error is not None or record.eye is None:
             continue
-        eye = Eyeful(survey, photo, record.path, record, statements, held.get(photo, ()))
+        eye = Eyeful(scan, photo, record.path, record, label_rows, held.get(photo, ()))
         disc = _seen_disc(eye)
         moved.extend(_discs(eye, disc))
         table = eye.table("eye")
@@ -82,20 +82,20 @@ def examine(
             sides[table].append(_side(eye, disc))
     yield from moved
     for table, judged in sides.items():
-        yield from _sides(survey, table, judged)
+        yield from _sides(scan, table, judged)
     by_number = set()
-    for finding in _numbers(survey, statements, held):
+    for finding in _numbers(scan, label_rows, held):
         if finding.severity == "error":
             by_number.add(finding.files[0])
         yield finding
-    yield from _others(survey, statements, held, [*told, *moved], by_number)
+    yield from _others(scan, label_rows, held, [*told, *moved], by_number)
 
 
 def _seen_disc(eye: Eyeful) -> Disc | None:
     """Where the disc is seen, if a label can be held against it."""
     if not any(eye.point(name) for name in ("disc", "fovea")) and eye.value("eye") is None:
         return None
-    thumbnail = eye.survey.thumbnail(eye.name)
+    thumbnail = eye.scan.thumbnail(eye.name)
     if thumbnail is None or eye.record.eye is None:
         return None
     return find_disc(thumbnail, eye.record.width, eye.record.height, eye.record.eye)
@@ -122,8 +122,8 @@ def _discs(eye: Eyeful, disc: Disc | None) -> Iterator[Finding]:
         says = f"The disc by its {one} and the disc by its {other} lie {apart:.1f} disc diameters apart."
         evidence = eye.cell("disc_x") | {"apart_dd": round(apart, 2), "places_px": _plain_places(places)}
         caption = "The disc's places: by " + ", ".join(places) + "."
-        picture = pointed(eye.survey, eye.name, places, caption, [("OD", box)] if box is not None else [])
-        masks = [eye.survey.relative(outline.file) for outline in outlined]
+        picture = pointed(eye.scan, eye.name, places, caption, [("OD", box)] if box is not None else [])
+        masks = [eye.scan.relative(outline.file) for outline in outlined]
         yield found("disc_elsewhere", [*files, *masks], says, evidence, pictures=[picture])
     elif disc is not None and disc.is_sure:
         yield from _by_light(eye, disc, files)
@@ -135,7 +135,7 @@ def _by_light(eye: Eyeful, disc: Disc, files: list[str]) -> Iterator[Finding]:
     marks = {name: xy for name, xy in (("disc", point), ("fovea", fovea), ("seen", disc.xy)) if xy is not None}
     evidence: dict[str, Any] = {"seen_px": [round(disc.xy[0]), round(disc.xy[1])], "contrast": round(disc.contrast, 2)}
     caption = "Disc (cyan) and fovea (white) as they are marked; orange: where the disc is seen."
-    picture = pointed(eye.survey, eye.name, marks, caption)
+    picture = pointed(eye.scan, eye.name, marks, caption)
     off_disc = point is None or (disc.apart_dd(point) > AWAY_DD and (disc.at(point) or 0.0) < NO_DISC)
     if off_disc and fovea is not None and disc.apart_dd(fovea) < ON_DISC_DD:
         says = "The fovea is marked where the disc is seen."
@@ -170,7 +170,7 @@ def _middle(outlined: Sequence[Outline], eye: Eyeful) -> Point | None:
 
 def _files(eye: Eyeful, *roles: str) -> list[str]:
     tables = [table for role in roles if (table := eye.table(role)) is not None]
-    return [*dict.fromkeys(eye.survey.relative(table) for table in tables), eye.name]
+    return [*dict.fromkeys(eye.scan.relative(table) for table in tables), eye.name]
 
 
 def side_in_name(name: str) -> Laterality | None:
@@ -192,7 +192,7 @@ def _side(eye: Eyeful, disc: Disc | None) -> tuple[bool, Finding | None]:
         return looks is not None, None
     says = f"It is called a {told} eye and looks like a {looks} one, by the place of its disc."
     caption = "Disc (cyan: marked, orange: seen) and fovea (white)."
-    pictures = [pointed(eye.survey, eye.name, marks, caption)]
+    pictures = [pointed(eye.scan, eye.name, marks, caption)]
     return True, found("side_conflict", files, says, eye.cell("eye") | {"by": by}, pictures=pictures)
 
 
@@ -211,7 +211,7 @@ def _looks(eye: Eyeful, disc: Disc | None) -> tuple[Laterality | None, str, dict
     return (side if abs(offset) > OFF_CENTER else None), by, {"disc" if by == "point" else "seen": point}
 
 
-def _sides(survey: Survey, table: Path, judged: Sequence[tuple[bool, Finding | None]]) -> Iterator[Finding]:
+def _sides(scan: Scan, table: Path, judged: Sequence[tuple[bool, Finding | None]]) -> Iterator[Finding]:
     """One finding a photo; one for the file where it is the way that its photos are, or most contradict it."""
     wrong = [finding for _, finding in judged if finding is not None]
     known = sum(is_known for is_known, _ in judged)
@@ -225,45 +225,43 @@ def _sides(survey: Survey, table: Path, judged: Sequence[tuple[bool, Finding | N
     pictures = [picture for finding in wrong[:_SHOWN] for picture in finding.pictures]
     evidence = {"photos": len(wrong), "of": known}
     severity = "error" if most else "warning"
-    yield found(
-        "side_conflict", [survey.relative(table), *photos], says, evidence, severity=severity, pictures=pictures
-    )
+    yield found("side_conflict", [scan.relative(table), *photos], says, evidence, severity=severity, pictures=pictures)
 
 
-def _numbers(survey: Survey, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
+def _numbers(scan: Scan, label_rows: LabelRows, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
     """Photos of IDRiD's A with labels, which A does not have: B's and C's of the same number, as a rule."""
-    official = _by_number(survey, statements)
-    for table in statements.tables:
+    official = _by_number(scan, label_rows)
+    for table in label_rows.tables:
         roles = [role for role in _JOINED if role in table.roles]
-        rows = [row for row in table.rows if row.photo is not None and _is_of_a(survey, row.photo, outlines)]
+        rows = [row for row in table.rows if row.photo is not None and _is_of_a(scan, row.photo, outlines)]
         rows = [row for row in rows if any(row.value(role) is not None for role in roles)]
         if not roles or len(rows) < MANY[0]:
             continue
-        compared = [agrees for row in rows if (agrees := _agrees(survey, row, roles, official)) is not None]
-        names = [survey.relative(row.photo) for row in rows if row.photo is not None]
+        compared = [agrees for row in rows if (agrees := _agrees(scan, row, roles, official)) is not None]
+        names = [scan.relative(row.photo) for row in rows if row.photo is not None]
         evidence = {"rows": [row.row for row in rows][:50], "columns": [table.roles[role] for role in roles]}
         if len(compared) >= MANY[0] and np.mean(compared) > 0.9:
             says = f"{len(compared)} photos of A carry what IDRiD says of other eyes with the same numbers."
-            yield found("joined_by_number", [survey.relative(table.file), *names], says, evidence)
+            yield found("joined_by_number", [scan.relative(table.file), *names], says, evidence)
         elif not compared:
             says = f"{len(rows)} photos called as IDRiD's A is have grades or points, which A does not come with."
-            files = [survey.relative(table.file), *names]
+            files = [scan.relative(table.file), *names]
             yield found("joined_by_number", files, says, evidence, severity="warning")
 
 
-def _is_of_a(survey: Survey, photo: Path, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
+def _is_of_a(scan: Scan, photo: Path, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
     """IDRiD's A by its folder, or by two-digit names with masks of lesions."""
     if _NUMBER_OF_A.fullmatch(photo.stem) is None:
         return False
-    in_a = any(plain(part).endswith("segmentation") for part in Path(survey.relative(photo)).parts[:-1])
+    in_a = any(plain(part).endswith("segmentation") for part in Path(scan.relative(photo)).parts[:-1])
     return in_a or any(outline.code in LESIONS for outline in outlines.get(photo, ()))
 
 
-def _by_number(survey: Survey, statements: Statements) -> dict[tuple[str, int, str], Any]:
+def _by_number(scan: Scan, label_rows: LabelRows) -> dict[tuple[str, int, str], Any]:
     """(split, number, role) to what IDRiD's own files say of B and C."""
     told: dict[tuple[str, int, str], Any] = {}
-    for photo, rows in statements.by_photo.items():
-        name, number = survey.relative(photo), _NUMBER.fullmatch(photo.stem)
+    for photo, rows in label_rows.by_photo.items():
+        name, number = scan.relative(photo), _NUMBER.fullmatch(photo.stem)
         if number is None or not any(plain(part).endswith("diseasegrading") for part in name.split("/")):
             continue
         for row in rows:
@@ -274,12 +272,12 @@ def _by_number(survey: Survey, statements: Statements) -> dict[tuple[str, int, s
 
 
 def _agrees(
-    survey: Survey, row: Statement, roles: Sequence[str], official: Mapping[tuple[str, int, str], Any]
+    scan: Scan, row: LabelRow, roles: Sequence[str], official: Mapping[tuple[str, int, str], Any]
 ) -> bool | None:
     """Whether a row of a photo of A repeats what is said of B's photo with its number; None where nothing is."""
     assert row.photo is not None
     number = _NUMBER.fullmatch(row.photo.stem)
-    split = split_of(survey.relative(row.photo)) or "train"
+    split = split_of(scan.relative(row.photo)) or "train"
     if number is None:
         return None
     pairs = [(row.value(role), official.get((split, int(number[1]), role))) for role in roles]
@@ -288,8 +286,8 @@ def _agrees(
 
 
 def _others(
-    survey: Survey,
-    statements: Statements,
+    scan: Scan,
+    label_rows: LabelRows,
     outlines: Mapping[Path, Sequence[Outline]],
     told: Sequence[Finding],
     known: set[str],
@@ -298,7 +296,7 @@ def _others(
     kinds = ("dme_contradicts", "lesions_above_grade", "grade_without_lesions", "disc_elsewhere", "landmarks_swapped")
     against: dict[str, set[str]] = defaultdict(set)
     of_kind: dict[str, Counter[str]] = defaultdict(Counter)
-    names = {survey.relative(table.file): table for table in statements.tables}
+    names = {scan.relative(table.file): table for table in label_rows.tables}
     for finding in told:
         for file in finding.files if finding.kind in kinds else ():
             if file in names:
@@ -307,7 +305,7 @@ def _others(
                 of_kind[file][finding.kind] += 1
     for file, photos in against.items():
         named = {row.photo for row in names[file].rows if row.photo is not None}
-        drawn = {survey.relative(photo) for photo in named if _can_be_held(photo, statements, outlines)}
+        drawn = {scan.relative(photo) for photo in named if _can_be_held(photo, label_rows, outlines)}
         photos &= drawn  # labels that contradict each other, with nothing drawn, are no sign of another eye's labels
         if file in known or len(photos) < max(MANY[0], MANY[1] * len(drawn)):
             continue
@@ -316,9 +314,9 @@ def _others(
         yield found("labels_of_other_eyes", [file, *sorted(photos)], says, evidence)
 
 
-def _can_be_held(photo: Path, statements: Statements, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
+def _can_be_held(photo: Path, label_rows: LabelRows, outlines: Mapping[Path, Sequence[Outline]]) -> bool:
     """Whether anything is drawn on a photo that its labels could contradict."""
-    rows = statements.by_photo.get(photo, ())
+    rows = label_rows.by_photo.get(photo, ())
     marked = any(row.box() is not None or row.point("disc") is not None for row in rows)
     absent = any(cell.text for row in rows for role, cell in row.said.items() if role.startswith("mask_"))
     return marked or absent or any(outline.code for outline in outlines.get(photo, ()))

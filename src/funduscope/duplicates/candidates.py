@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from funduscope.duplicates.descriptor import Sketch
+from funduscope.duplicates.descriptor import Descriptor
 from funduscope.duplicates.keypoints import Keypoints
 
 NEAREST: Final = 10
@@ -53,23 +53,23 @@ class Candidate:
     mirrored: bool
 
 
-def candidates(sketches: Mapping[str, Sketch], nearest: int = NEAREST) -> Iterator[list[Candidate]]:
+def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) -> Iterator[list[Candidate]]:
     """The pairs that are worth registering, sorted, in as many lists as there are pairs of blocks (at least one).
 
     nearest: how many others of a block each photo is paired with; every pair, where there are no more photos. A pair
     comes once, and once more where a mirror is worth trying.
     """
-    keys = [key for key in sorted(sketches) if len(sketches[key].places) >= FEWEST_KEYPOINTS]
+    keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= FEWEST_KEYPOINTS]
     if len(keys) <= nearest:
         few = [(one, other) for place, one in enumerate(keys) for other in keys[place + 1 :]]
         yield [Candidate(*pair, flag) for flag in (False, True) for pair in few]
         return
-    words = _learned(sketches, keys)
+    words = _learned(descriptors, keys)
     starts = range(0, len(keys), BLOCK)
     for at in starts:
-        here = _Block.of(sketches, keys[at : at + BLOCK], words)
+        here = _Block.of(descriptors, keys[at : at + BLOCK], words)
         for other in starts[at // BLOCK :]:
-            there = here if other == at else _Block.of(sketches, keys[other : other + BLOCK], words)
+            there = here if other == at else _Block.of(descriptors, keys[other : other + BLOCK], words)
             yield _between(here, there, nearest)
 
 
@@ -112,10 +112,10 @@ class _Block:
     mirrored: _Points
 
     @staticmethod
-    def of(sketches: Mapping[str, Sketch], keys: list[str], words: _Words) -> _Block:
+    def of(descriptors: Mapping[str, Descriptor], keys: list[str], words: _Words) -> _Block:
         held: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for key in keys:
-            keypoints = sketches[key].keypoints()
+            keypoints = descriptors[key].keypoints()
             for points, each in zip(held, (keypoints, keypoints.mirrored()), strict=True):
                 points.append(words.reduced(each))
         owner = np.repeat(np.arange(len(keys)), [len(points) for points in held[0]])
@@ -195,11 +195,11 @@ def _best(
     return alike, whose
 
 
-def _learned(sketches: Mapping[str, Sketch], keys: Sequence[str]) -> _Words:
+def _learned(descriptors: Mapping[str, Descriptor], keys: Sequence[str]) -> _Words:
     """The words, from some of the photos; the same for the same photos."""
     some = keys[:: -(-len(keys) // SAMPLE)]
     each = max(1, 60_000 // len(some))
-    held = [sketches[key].keypoints().directions() for key in some]
+    held = [descriptors[key].keypoints().directions() for key in some]
     sample = np.concatenate([rows[:: -(-len(rows) // each)] for rows in held])
     mean = sample.mean(axis=0)
     away = sample - mean

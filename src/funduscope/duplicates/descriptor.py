@@ -32,7 +32,7 @@ _FINE: Final = 128
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sketch:
+class Descriptor:
     """A framed eye, small: its green channel, where it shows retina, its keypoints. Packed; taken apart when asked.
 
     side: of the frame in px. jpeg: the green channel. bits: the field, eight pixels a byte. places, packed: keypoints
@@ -65,7 +65,7 @@ class Sketch:
         return _HEAD.pack(_MARK, self.side, len(self.places), len(self.jpeg)) + self.jpeg + rest
 
     @staticmethod
-    def from_bytes(data: bytes) -> Sketch:
+    def from_bytes(data: bytes) -> Descriptor:
         """Raises ValueError where the bytes are no sketch."""
         try:
             mark, side, count, size = _HEAD.unpack_from(data)
@@ -77,10 +77,10 @@ class Sketch:
             bits = np.frombuffer(rest, np.uint8, (side * side + 7) // 8, places.nbytes + packed.nbytes)
         except (ValueError, struct.error, zlib.error) as error:
             raise ValueError(f"these bytes are no sketch of a photo ({error}); make it anew") from None
-        return Sketch(side, data[_HEAD.size : _HEAD.size + size], bits, places, packed)
+        return Descriptor(side, data[_HEAD.size : _HEAD.size + size], bits, places, packed)
 
 
-def sketch(photo: Photo | Frame | np.ndarray) -> Sketch:
+def describe(photo: Photo | Frame | np.ndarray) -> Descriptor:
     """What is kept of a photo (H, W, 3) uint8 RGB; of a frame, where the eye has been cut out already."""
     image = (photo if isinstance(photo, Frame) else frame(photo, SIDE_PX)).image
     if image.shape[0] != SIDE_PX:
@@ -93,7 +93,7 @@ def sketch(photo: Photo | Frame | np.ndarray) -> Sketch:
     places["x"], places["y"] = np.rint(found.xy * _FINE).astype(np.uint16).T
     places["size"], places["angle"] = found.size, found.angle
     packed = found.descriptors[:, ::2] << 4 | found.descriptors[:, 1::2]
-    return Sketch(SIDE_PX, jpeg, np.packbits(field), places, packed)
+    return Descriptor(SIDE_PX, jpeg, np.packbits(field), places, packed)
 
 
 def _decoded(jpeg: bytes) -> np.ndarray:

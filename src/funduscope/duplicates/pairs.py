@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from funduscope.duplicates.candidates import Candidate, candidates, steps
-from funduscope.duplicates.descriptor import Sketch, sketch
+from funduscope.duplicates.descriptor import Descriptor, describe
 from funduscope.duplicates.keypoints import Keypoints, matched, proposals
 from funduscope.duplicates.registration import FEWEST_INLIERS, Ready, Registration, align, ready
 
-__all__ = ["Kind", "Sketch", "Twin", "candidates", "find_twins", "sketch"]
+__all__ = ["Descriptor", "DuplicatePair", "Kind", "candidates", "describe", "find_duplicates"]
 
 Kind = Literal["same_photo", "same_eye"]
 
@@ -35,7 +35,7 @@ PLAIN_LEVELS: Final = 2.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Twin:
+class DuplicatePair:
     """Two photos by key, first < second, that are one photo or show one eye, with what proves it.
 
     registration: of the first's frame onto the second's, both `vessels.SIDE_PX` wide. evidence: plain numbers.
@@ -52,17 +52,19 @@ class Twin:
         return self.registration.mirrored
 
 
-def find_twins(sketches: Mapping[str, Sketch], progress: Callable[[float], None] | None = None) -> Iterator[Twin]:
+def find_duplicates(
+    descriptors: Mapping[str, Descriptor], progress: Callable[[float], None] | None = None
+) -> Iterator[DuplicatePair]:
     """Every proved pair among the sketches, by key; a photo with several twins comes in several pairs.
 
-    sketches: may read each from a cache when it is asked for; so much is held at a time that memory does not grow with
-    their number. progress: is told what share of the work is done, 0 to 1. Of photos with the very same pixels, each
-    is paired with the first of them only.
+    descriptors: may read each from a cache when it is asked for; so much is held at a time that memory does not grow
+    with their number. progress: is told what share of the work is done, 0 to 1. Of photos with the very same pixels,
+    each is paired with the first of them only.
     """
-    same = {(twin.first, twin.second): twin for twin in _identical(sketches)}
+    same = {(twin.first, twin.second): twin for twin in _identical(descriptors)}
     yield from same.values()
-    search, lists = _Search(sketches), steps(len(sketches))
-    for number, pairs in enumerate(candidates(sketches)):
+    search, lists = _Search(descriptors), steps(len(descriptors))
+    for number, pairs in enumerate(candidates(descriptors)):
         known = set(same)
         for place, pair in enumerate(pairs):
             if progress is not None and place % 500 == 0:
@@ -78,12 +80,12 @@ def find_twins(sketches: Mapping[str, Sketch], progress: Callable[[float], None]
 class _Search:
     """Proves pairs of one collection; keeps what the next pairs are likely to need again."""
 
-    def __init__(self, sketches: Mapping[str, Sketch]) -> None:
-        self._sketches = sketches
+    def __init__(self, descriptors: Mapping[str, Descriptor]) -> None:
+        self._sketches = descriptors
         self._points = lru_cache(maxsize=1000)(self._read_points)
         self._ready = lru_cache(maxsize=64)(self._made_ready)
 
-    def proved(self, pair: Candidate) -> Twin | None:
+    def proved(self, pair: Candidate) -> DuplicatePair | None:
         """The twin, where the pair is one; None of two with the very same pixels, which `_identical` tells."""
         if self._agreeing(pair) < FEWEST_INLIERS:
             return None
@@ -110,29 +112,29 @@ class _Search:
         return ready(held.green(), held.field(), held.keypoints())
 
 
-def _identical(sketches: Mapping[str, Sketch]) -> Iterator[Twin]:
+def _identical(descriptors: Mapping[str, Descriptor]) -> Iterator[DuplicatePair]:
     """Photos whose frames are the same to the last bit, whatever they show of vessels."""
     same: dict[bytes, list[str]] = defaultdict(list)
-    for key in sorted(sketches):
-        same[hashlib.sha256(_content(sketches[key])).digest()].append(key)
+    for key in sorted(descriptors):
+        same[hashlib.sha256(_content(descriptors[key])).digest()].append(key)
     for first, *others in same.values():
-        if others and _shows_something(sketches[first]):
-            count = len(sketches[first].places)
+        if others and _shows_something(descriptors[first]):
+            count = len(descriptors[first].places)
             alike = Registration(np.eye(2, 3), False, 0.0, 1.0, count, 1.0, 1.0)
             for other in others:
-                yield _twin(first, other, sketches[first], sketches[other], alike)
+                yield _twin(first, other, descriptors[first], descriptors[other], alike)
 
 
-def _content(held: Sketch) -> bytes:
+def _content(held: Descriptor) -> bytes:
     return held.jpeg + held.bits.tobytes()
 
 
-def _shows_something(held: Sketch) -> bool:
+def _shows_something(held: Descriptor) -> bool:
     seen = held.green()[held.field() > 0]
     return len(seen) > 500 and float(seen.std()) > PLAIN_LEVELS
 
 
-def _twin(first: str, second: str, one: Sketch, other: Sketch, found: Registration) -> Twin:
+def _twin(first: str, second: str, one: Descriptor, other: Descriptor, found: Registration) -> DuplicatePair:
     """The pair with its evidence: a copy where the light is the same too, else another photo of the eye."""
     levels = _levels_apart(one, other, found)
     turn = found.matrix[:, :2] @ np.diag([-1.0, 1.0]) if found.mirrored else found.matrix[:, :2]
@@ -147,10 +149,10 @@ def _twin(first: str, second: str, one: Sketch, other: Sketch, found: Registrati
         "turn_deg": float(np.degrees(np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1]))),
     }
     kind: Kind = "same_photo" if levels <= SAME_LIGHT_LEVELS else "same_eye"
-    return Twin(first, second, kind, found, {name: round(value, 4) for name, value in evidence.items()})
+    return DuplicatePair(first, second, kind, found, {name: round(value, 4) for name, value in evidence.items()})
 
 
-def _levels_apart(one: Sketch, other: Sketch, found: Registration) -> float:
+def _levels_apart(one: Descriptor, other: Descriptor, found: Registration) -> float:
     """The mean difference of brightness (0-255) of two registered frames, smoothed, where both show retina."""
     size = (other.side, other.side)
     both = (cv2.warpAffine(one.field(), found.matrix, size, flags=cv2.INTER_NEAREST) & other.field()) > 0

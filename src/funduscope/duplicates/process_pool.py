@@ -32,7 +32,7 @@ _JOBS_AHEAD: Final = 4
 """Jobs that wait for each process: enough that none is idle, few enough that little is lost when one dies."""
 
 
-def shared_out(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result | None]]:
+def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result | None]]:
     """Each job with its result, as they come; None where the job ended its process twice.
 
     `work` is a module's function. workers: processes; 0 works in this one. Raises `RuntimeError` where no process can

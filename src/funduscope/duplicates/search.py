@@ -17,12 +17,12 @@ from uuid import uuid4
 import numpy as np
 
 from funduscope.duplicates.candidates import Candidate, candidates, steps
-from funduscope.duplicates.pairs import Twin
+from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.pairs import _identical as identical
 from funduscope.duplicates.pairs import _Search as Search
-from funduscope.duplicates.process_pool import shared_out
+from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.registration import Registration
-from funduscope.duplicates.store import Store, StoredSketches, key_of, pair_key
+from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_key
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 """Items, words and their number in, the same items out: what shows a progress bar."""
@@ -40,31 +40,31 @@ Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
 
 
 def compare(
-    sketches: StoredSketches,
+    descriptors: StoredDescriptors,
     workers: int = 2,
     progress: Progress = lambda items, words, total: items,
     asked: Container[str] | None = None,
-) -> list[Twin]:
+) -> list[DuplicatePair]:
     """Every proved pair of photos, by name, sorted. asked: names; only pairs of which one is among them."""
-    found = _Found({(twin.first, twin.second): twin for twin in identical(sketches)}, asked)
+    found = _Found({(twin.first, twin.second): twin for twin in identical(descriptors)}, asked)
     bar = _Bar(progress, "Comparing photos")
-    chunks = _unknown(sketches, found, bar)
-    for (*_, pairs), proved in shared_out(prove, chunks, workers if len(sketches) > FEW else 0):
+    chunks = _unknown(descriptors, found, bar)
+    for (*_, pairs), proved in run_jobs(prove, chunks, workers if len(descriptors) > FEW else 0):
         if proved is not None:
             rows = zip(pairs, proved, strict=True)
-            sketches.store.keep_compared((key, None if twin is None else _as_json(twin)) for (_, key), twin in rows)
-            for twin in proved:
-                found.take(twin)
+            descriptors.store.keep_compared((key, None if twin is None else _as_json(twin)) for (_, key), twin in rows)
+            for pair in proved:
+                found.take(pair)
     bar.to(1.0)
     return [found.twins[names] for names in sorted(found.twins)]
 
 
-def _unknown(sketches: StoredSketches, found: _Found, bar: _Bar) -> Iterator[Chunk]:
+def _unknown(descriptors: StoredDescriptors, found: _Found, bar: _Bar) -> Iterator[Chunk]:
     """Chunks of pairs of which nothing is known yet; what is known goes to `found` on the way."""
-    store, run = sketches.store, uuid4().hex
-    digests = store.with_sketch()
-    same, lists = frozenset(found.twins), steps(len(sketches))
-    for number, pairs in enumerate(candidates(sketches)):
+    store, run = descriptors.store, uuid4().hex
+    digests = store.with_descriptor()
+    same, lists = frozenset(found.twins), steps(len(descriptors))
+    for number, pairs in enumerate(candidates(descriptors)):
         for start in range(0, len(pairs), CHUNK):
             bar.to((number + start / len(pairs)) / lists)
             some = [pair for pair in pairs[start : start + CHUNK] if found.asks(pair.first, pair.second)]
@@ -80,7 +80,7 @@ def _unknown(sketches: StoredSketches, found: _Found, bar: _Bar) -> Iterator[Chu
                 yield store.file, run, tuple(left)
 
 
-def prove(chunk: Chunk) -> list[Twin | None]:
+def prove(chunk: Chunk) -> list[DuplicatePair | None]:
     """Each pair's twin, or None; run in processes of its own."""
     file, run, pairs = chunk
     search = _search(file, run)
@@ -90,25 +90,25 @@ def prove(chunk: Chunk) -> list[Twin | None]:
 @lru_cache(maxsize=1)
 def _search(file: Path, _run: str) -> Search:
     """What a process keeps between chunks of one run: photos may be others under their names in the next."""
-    return Search(StoredSketches(Store(file), ()))
+    return Search(StoredDescriptors(Store(file), ()))
 
 
 class _Found:
     """Twins by their names; of a pair that is one upright and in a mirror, the better. asked: see `compare`."""
 
-    def __init__(self, twins: dict[tuple[str, str], Twin], asked: Container[str] | None = None) -> None:
+    def __init__(self, pairs: dict[tuple[str, str], DuplicatePair], asked: Container[str] | None = None) -> None:
         self.asked = asked
-        self.twins = {pair: twin for pair, twin in twins.items() if self.asks(*pair)}
+        self.twins = {pair: twin for pair, twin in pairs.items() if self.asks(*pair)}
 
     def asks(self, first: str, second: str) -> bool:
         return self.asked is None or first in self.asked or second in self.asked
 
-    def take(self, twin: Twin | None) -> None:
-        if twin is None:
+    def take(self, pair: DuplicatePair | None) -> None:
+        if pair is None:
             return
-        held = self.twins.get((twin.first, twin.second))
-        if held is None or held.registration.score < twin.registration.score:
-            self.twins[twin.first, twin.second] = twin
+        held = self.twins.get((pair.first, pair.second))
+        if held is None or held.registration.score < pair.registration.score:
+            self.twins[pair.first, pair.second] = pair
 
 
 class _Bar:
@@ -126,13 +126,13 @@ class _Bar:
             next(self._items, None)  # past the last one: the bar goes
 
 
-def _as_json(twin: Twin) -> str:
-    fit = {**asdict(twin.registration), "matrix": twin.registration.matrix.tolist()}
-    return json.dumps({"kind": twin.kind, "registration": fit, "evidence": twin.evidence}, default=float)
+def _as_json(pair: DuplicatePair) -> str:
+    fit = {**asdict(pair.registration), "matrix": pair.registration.matrix.tolist()}
+    return json.dumps({"kind": pair.kind, "registration": fit, "evidence": pair.evidence}, default=float)
 
 
-def _named(told: str, pair: Candidate) -> Twin:
+def _named(told: str, pair: Candidate) -> DuplicatePair:
     """A stored twin under the names that its photos have now."""
     held: dict[str, Any] = json.loads(told)
     fit = held["registration"] | {"matrix": np.array(held["registration"]["matrix"])}
-    return Twin(pair.first, pair.second, held["kind"], Registration(**fit), held["evidence"])
+    return DuplicatePair(pair.first, pair.second, held["kind"], Registration(**fit), held["evidence"])

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.duplicates.descriptor import Sketch
+from funduscope.duplicates.descriptor import Descriptor
 
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, version TEXT,"
@@ -69,7 +69,7 @@ class Store:
         row = (key_of(name), *state, _version(self._seen_by), sha256, record, *blobs)
         self._held.execute("INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def with_sketch(self) -> dict[bytes, str]:
+    def with_descriptor(self) -> dict[bytes, str]:
         """Photos of which there is a sketch: key to the sha256 of their bytes."""
         rows = self._held.execute("SELECT name, sha256 FROM photo WHERE sketch IS NOT NULL")
         return {bytes(name): sha256 for name, sha256 in rows}
@@ -87,17 +87,17 @@ class Store:
             self._held.executemany("INSERT OR REPLACE INTO pair VALUES (?, ?)", rows)
 
 
-class StoredSketches(Mapping[str, Sketch]):
+class StoredDescriptors(Mapping[str, Descriptor]):
     """Sketches by photo's name, each read from the store when it is asked for. names: those to iterate over."""
 
     def __init__(self, store: Store, names: Sequence[str]) -> None:
         self.store, self._names = store, names
 
-    def __getitem__(self, name: str) -> Sketch:
+    def __getitem__(self, name: str) -> Descriptor:
         data = self.store.of_photo(name, "sketch")
         if data is None:
             raise KeyError(name)
-        return Sketch.from_bytes(data)
+        return Descriptor.from_bytes(data)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -150,7 +150,7 @@ def measure(
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
     card, both = Card.of(recipe), (network, build(_all_kept(recipe)) if routed else network)
     with _resting(both[0]), _resting(both[1]):
-        work, looks = _work(both, card, images, lambda runtime, image: Predictor(runtime).look(image))
+        work, looks = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
         stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters, work, tuple(looks), stated, len(images) if routed else 0, drawn)

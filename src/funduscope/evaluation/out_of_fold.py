@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import fold_key, left_over, placed, read_folds, selected_on
+from funduscope.data.folds import assign_folds, fold_key, read_folds, selected_on, unassigned
 from funduscope.data.grouping import join_bare
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
@@ -37,7 +37,7 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> list[Pa
         return [(models[0], cases)]
     if not any((_run_of(model) / "folds.csv").is_file() for model in models):
         cases = join_bare(cases)  # as training does before it makes folds, so that these are the same
-    placed_by = [placed(cases, _run_of(model) / "folds.csv") for model in models]
+    placed_by = [assign_folds(cases, _run_of(model) / "folds.csv") for model in models]
     folds = [fold] if len(models) == 1 else [test_fold(model) for model in models]
     if len(set(folds)) < len(folds):
         listed = ", ".join(map(str, folds))
@@ -57,7 +57,7 @@ def unplaced(models: Sequence[Path], cases: list[Case]) -> list[Case]:
     """The photos that are in no fold of any of the runs, though others of their data set are: added since, say."""
     left: dict[str, Case] | None = None
     for model in models:
-        mine = {case.key: case for case in left_over(placed(cases, _run_of(model) / "folds.csv"))}
+        mine = {case.key: case for case in unassigned(assign_folds(cases, _run_of(model) / "folds.csv"))}
         left = mine if left is None else {key: case for key, case in left.items() if key in mine}
     return list((left or {}).values())
 
@@ -96,7 +96,7 @@ def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
     if "fold" not in about:
         return None
     held = run / "folds.csv"
-    cases = placed(cases, held)
+    cases = assign_folds(cases, held)
     chosen_on = selected_on(run, about, cases)
     own = {fold_key(case): (case.visit, case.fold) for case in cases if case.fold is not None}
     places = read_folds(held) if held.is_file() else own

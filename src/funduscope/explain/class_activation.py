@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ class Explanation:
     classes: tuple[int, ...]
     chance: float
     evidence: np.ndarray
-    home: Home
+    transform: CropTransform
     in_part: bool = False
     exact: bool = True
 
     def in_photo(self) -> np.ndarray:
         """(H, W) float32 at the photo's size: the same map, linear between its places, 0 outside the frame."""
-        return self.home.area_home(self.evidence)
+        return self.transform.map_to_photo(self.evidence)
 
 
 def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None = None) -> Explanation | None:
@@ -85,7 +85,7 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
     else:
         assert otherwise is not None
         evidence = otherwise(task, classes)
-    return Explanation(target, task, classes, chance, evidence, findings.home, in_part, exact=cams is not None)
+    return Explanation(target, task, classes, chance, evidence, findings.transform, in_part, exact=cams is not None)
 
 
 def log_odds_weights(probs: np.ndarray, classes: Sequence[int]) -> np.ndarray:

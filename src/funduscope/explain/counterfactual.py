@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from funduscope.explain.inpaint import fill
+from funduscope.explain.inpaint import inpaint
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -66,7 +66,7 @@ class Change:
     left_frac: float | None
 
 
-def what_if(grader: Grader, findings: Findings) -> tuple[Change, ...]:
+def counterfactual(grader: Grader, findings: Findings) -> tuple[Change, ...]:
     """Each kind of lesion that was found filled in by itself and, where there are several, all of them together.
 
     findings: of that grader, or of it with corrected masks. Empty where no lesion was found. One answer of the model
@@ -79,7 +79,7 @@ def what_if(grader: Grader, findings: Findings) -> tuple[Change, ...]:
 
 
 def changes(grader: Grader, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
-    """As `what_if`, of masks that are given. masks: structure code to (H, W) bool, each with something in it."""
+    """As `counterfactual`, of masks that are given. masks: structure code to (H, W) bool, each with something in it."""
     before = Answer.of(findings)
     every = np.zeros((findings.photo.height, findings.photo.width), bool)
     for mask in masks.values():
@@ -96,6 +96,6 @@ def changes(grader: Grader, findings: Findings, masks: Mapping[str, np.ndarray])
 def without(grader: Grader, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
     """The findings of the same photo with a mask's places filled in, seen through the same frame."""
     photo = findings.photo
-    changed = replace(photo, pixels=fill(photo.pixels, mask, findings.home, avoid))
+    changed = replace(photo, pixels=inpaint(photo.pixels, mask, findings.transform, avoid))
     framed = frame(photo, grader.card.close_px)
-    return grader.answer(changed, replace(framed, image=framed.home.image_in(changed.pixels)))
+    return grader.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)))

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 
 MARGIN_FRAC: Final = 0.004
 """A hole is this much of the frame's side wider than its mask: outlines are drawn tight, and edges are blurred."""
@@ -45,34 +45,36 @@ Places = list[tuple[_Box, tuple[int, int]]]
 """Parts of a hole, and how far away (x, y in frame pixels) the grain of each is taken from."""
 
 
-def fill(pixels: np.ndarray, mask: np.ndarray, home: Home, avoid: np.ndarray | None = None) -> np.ndarray:
+def inpaint(
+    pixels: np.ndarray, mask: np.ndarray, transform: CropTransform, avoid: np.ndarray | None = None
+) -> np.ndarray:
     """(H, W, 3) uint8 with the mask's places filled in; all others stay as they are, to the bit.
 
     mask, avoid: (H, W) bool. avoid: nothing is taken from there, nor from the mask, nor from outside the eye.
     """
-    small = home.image_in(pixels)
-    hole = _dilated(home.area_in(mask) > 0, margin_px(home))
+    small = transform.image_to_frame(pixels)
+    hole = _dilated(transform.map_to_frame(mask) > 0, margin_px(transform))
     barred = hole | ~_field(small)
     if avoid is not None:
-        barred |= _dilated(home.area_in(avoid) > 0, margin_px(home))
+        barred |= _dilated(transform.map_to_frame(avoid) > 0, margin_px(transform))
     result = pixels.copy()
     if not hole.any() or barred.all():
         return result
     ground = _membrane(small.astype(np.float32), hole, ~barred)
     # How deep inside the hole a pixel lies; the outer half of the margin is where the new meets the old.
     depth = cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    share = np.clip(depth / (margin_px(home) / 2), 0, 1)
+    share = np.clip(depth / (margin_px(transform) / 2), 0, 1)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8), connectivity=8)
     for one in range(1, count):
         box, own = _Box(*(int(value) for value in stats[one, :4])), labels == one
         _smooth(ground, own, box)
-        _put(result, pixels, home, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
+        _put(result, pixels, transform, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
     return result
 
 
-def margin_px(home: Home) -> int:
+def margin_px(transform: CropTransform) -> int:
     """How much wider than its mask a hole is, in frame pixels."""
-    return max(2, round(home.side_px * MARGIN_FRAC))
+    return max(2, round(transform.side_px * MARGIN_FRAC))
 
 
 def _dilated(mask: np.ndarray, by: int) -> np.ndarray:
@@ -164,28 +166,28 @@ def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _B
 def _put(
     result: np.ndarray,
     pixels: np.ndarray,
-    home: Home,
+    transform: CropTransform,
     ground_share: tuple[np.ndarray, np.ndarray],
     box: _Box,
     places: Places,
 ) -> None:
     """Fills one hole of the frame in the photo itself. share: (S, S) in 0..1, how much of each pixel becomes new."""
-    scale = home.px_per_frame_px
+    scale = transform.px_per_frame_px
     # One frame pixel more on each side, since between pixels the share runs out.
-    x0, y0, x1, y1 = _in_photo(_Box(box.left - 1, box.top - 1, box.width + 2, box.height + 2), home)
+    x0, y0, x1, y1 = _in_photo(_Box(box.left - 1, box.top - 1, box.width + 2, box.height + 2), transform)
     if x1 <= x0 or y1 <= y0:
         return
     way = np.array([
-        [1 / scale, 0, (x0 + 0.5 - home.left_px) / scale - 0.5],
-        [0, 1 / scale, (y0 + 0.5 - home.top_px) / scale - 0.5],
+        [1 / scale, 0, (x0 + 0.5 - transform.left_px) / scale - 0.5],
+        [0, 1 / scale, (y0 + 0.5 - transform.top_px) / scale - 0.5],
     ])  # fmt: skip
     ground, share = (
         cv2.warpAffine(plane.astype(np.float32), way, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         for plane in ground_share
     )
     for part, shift in places:
-        left, top, right, bottom = _in_photo(part, home)
-        grain = _grain(pixels, home, (left, top, right, bottom), shift)
+        left, top, right, bottom = _in_photo(part, transform)
+        grain = _grain(pixels, transform, (left, top, right, bottom), shift)
         if grain is not None:
             ground[top - y0 : bottom - y0, left - x0 : right - x0] += grain
     old = result[y0:y1, x0:x1]
@@ -193,22 +195,24 @@ def _put(
     result[y0:y1, x0:x1] = np.where(share[..., None] > 0, np.clip(np.rint(new), 0, 255).astype(np.uint8), old)
 
 
-def _in_photo(box: _Box, home: Home) -> tuple[int, int, int, int]:
+def _in_photo(box: _Box, transform: CropTransform) -> tuple[int, int, int, int]:
     """The pixels of the photo that a box stands for: left, top, right, bottom; boxes that adjoin do so there too."""
     corners = np.array([[box.left, box.top], [box.left + box.width, box.top + box.height]])
-    (x0, y0), (x1, y1) = np.rint(home.points_home(corners)).astype(int).tolist()
-    return max(x0, 0), max(y0, 0), min(x1, home.width_px), min(y1, home.height_px)
+    (x0, y0), (x1, y1) = np.rint(transform.to_photo(corners)).astype(int).tolist()
+    return max(x0, 0), max(y0, 0), min(x1, transform.width_px), min(y1, transform.height_px)
 
 
-def _grain(pixels: np.ndarray, home: Home, box: tuple[int, int, int, int], shift: tuple[int, int]) -> np.ndarray | None:
+def _grain(
+    pixels: np.ndarray, transform: CropTransform, box: tuple[int, int, int, int], shift: tuple[int, int]
+) -> np.ndarray | None:
     """What a blur takes away from a box of the photo at its shifted place; None where that is not wholly in the photo.
 
     Clipped where it is stronger than grain is: what is left of a vessel there must not come along.
     """
-    sigma = max(1.0, GRAIN_FRAC * home.size_px)
-    right, down = (round(value * home.px_per_frame_px) for value in shift)
+    sigma = max(1.0, GRAIN_FRAC * transform.size_px)
+    right, down = (round(value * transform.px_per_frame_px) for value in shift)
     x0, y0, x1, y1 = box[0] + right, box[1] + down, box[2] + right, box[3] + down
-    if min(x0, y0) < 0 or x1 > home.width_px or y1 > home.height_px or x1 <= x0 or y1 <= y0:
+    if min(x0, y0) < 0 or x1 > transform.width_px or y1 > transform.height_px or x1 <= x0 or y1 <= y0:
         return None
     reach = int(3 * sigma) + 1
     top, left = max(0, y0 - reach), max(0, x0 - reach)

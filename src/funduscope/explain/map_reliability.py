@@ -14,8 +14,8 @@ from importlib import resources
 from typing import Any, Final
 
 from funduscope.explain.class_activation import Explanation, Target
-from funduscope.i18n.errors import Note
-from funduscope.i18n.messages import note
+from funduscope.i18n.errors import Message
+from funduscope.i18n.messages import message
 
 FILE: Final = "explanations.json"
 
@@ -30,7 +30,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MapReliability:
     """What is known of a model's exact map of one target.
 
     photos: with lesions outlined by hand, not learned from. hits: in so many of them the map's highest place is on a
@@ -62,12 +62,12 @@ class Filling:
     control: Score
 
 
-def measured(model_sha256: str, target: Target) -> Measured | None:
+def map_reliability(model_sha256: str, target: Target) -> MapReliability | None:
     """What was measured of that model's map; None where nothing was."""
     held = _of(model_sha256).get("maps", {}).get(target)
     if held is None:
         return None
-    return Measured(
+    return MapReliability(
         photos=held["photos"],
         hits=held["hits"],
         share=Score(*held["share"]),
@@ -87,36 +87,36 @@ def filling(model_sha256: str) -> Filling | None:
 
 def may_be_shown(model_sha256: str, target: Target) -> bool:
     """False where the map failed the check against random weights: then it shows the photo, not the model."""
-    known = measured(model_sha256, target)
+    known = map_reliability(model_sha256, target)
     return known is None or known.passes
 
 
-def map_notes(asked: Explanation, model_sha256: str) -> tuple[Note, ...]:
+def map_messages(asked: Explanation, model_sha256: str) -> tuple[Message, ...]:
     """What has to be said beside a map: what it shows, and how far that can be believed."""
     codes = {"referable": "EXPLAINS_REFERABLE", "edema": "EXPLAINS_EDEMA"}
-    shows = [note(codes[asked.target], {"chance": round(asked.chance, 4)})] if asked.target in codes else []
+    shows = [message(codes[asked.target], {"chance": round(asked.chance, 4)})] if asked.target in codes else []
     if asked.in_part:
-        shows.append(note("EXPLAINS_IN_PART"))
+        shows.append(message("EXPLAINS_IN_PART"))
     if not asked.exact:  # what was measured is of exact maps
-        return (*shows, note("MAP_BY_GRADIENTS"), note("MAP_NOT_MEASURED"))
-    known = measured(model_sha256, asked.target)
+        return (*shows, message("MAP_BY_GRADIENTS"), message("MAP_NOT_MEASURED"))
+    known = map_reliability(model_sha256, asked.target)
     if known is None:
-        return (*shows, note("MAP_NOT_MEASURED"))
+        return (*shows, message("MAP_NOT_MEASURED"))
     alike = {"alike": known.alike.value}
     if not known.passes:
-        return (note("MAP_FAILED", alike),)
+        return (message("MAP_FAILED", alike),)
     hits = {"photos": known.photos, "hits": known.hits, "center": known.center[0], "lesion_map": known.lesion_map[0]}
     share = {"share": known.share.value, "area": known.area}
-    return (*shows, note("MAP_MEASURED", hits), note("MAP_SHARE", share), note("MAP_DEPENDS", alike))
+    return (*shows, message("MAP_MEASURED", hits), message("MAP_SHARE", share), message("MAP_DEPENDS", alike))
 
 
-def filling_note(model_sha256: str) -> Note:
+def filling_message(model_sha256: str) -> Message:
     """What has to be said beside "what would change this grade"."""
     known = filling(model_sha256)
     if known is None:
-        return note("FILLING_NOT_MEASURED")
+        return message("FILLING_NOT_MEASURED")
     values = {"photos": known.photos, "lesions": known.lesions.value, "control": known.control.value}
-    return note("FILLING_MEASURED", values)
+    return message("FILLING_MEASURED", values)
 
 
 def _of(model_sha256: str) -> Mapping[str, Any]:

@@ -47,12 +47,12 @@ class PhotoError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Message:
     """Something worth saying about a photo or an answer: a code, its values, and a sentence for people."""
 
     code: str
-    says: str
+    text: str
     values: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"code": self.code, "values": dict(self.values), "says": self.says}
+        return {"code": self.code, "values": dict(self.values), "says": self.text}

@@ -44,7 +44,7 @@ class Words:
         """Whether there is such a text: what the vocabulary got yesterday may have none yet."""
         return key in _texts()
 
-    def note(self, note: Mapping[str, Any]) -> str:
+    def message(self, note: Mapping[str, Any]) -> str:
         """The sentence of a note as findings.json holds it: its code and values, in this language."""
         row = _table("findings").get(note["code"], {})
         if self.language == "en" or self.language not in row:

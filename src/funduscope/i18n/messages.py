@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from funduscope.i18n.errors import Note
+from funduscope.i18n.errors import Message
 from funduscope.vocabulary import structure
 
 ENGLISH: Final[Mapping[str, str]] = {
@@ -64,9 +64,9 @@ ENGLISH: Final[Mapping[str, str]] = {
 }
 
 
-def note(code: str, values: Mapping[str, Any] | None = None) -> Note:
+def message(code: str, values: Mapping[str, Any] | None = None) -> Message:
     """A note with its English sentence. values: plain numbers and texts, and `kinds`, a list of structures' codes."""
-    return Note(code, in_words(code, values or {}), dict(values or {}))
+    return Message(code, in_words(code, values or {}), dict(values or {}))
 
 
 def in_words(code: str, values: Mapping[str, Any], table: Mapping[str, str] = ENGLISH) -> str:

@@ -37,7 +37,7 @@ LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Eye:
+class FieldOfView:
     """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges."""
 
     x_px: float
@@ -45,7 +45,7 @@ class Eye:
     radius_px: float
 
 
-def find_eye(pixels: np.ndarray) -> Eye | None:
+def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
 
     Where the retina fills the photo and no edge of the field is to be seen, the eye is taken to be a circle around the
@@ -68,9 +68,9 @@ def find_eye(pixels: np.ndarray) -> Eye | None:
         if score > best_score:
             best, best_score = circle, score
     if best is None:
-        return Eye(width / 2, height / 2, max(width, height) / 2)
+        return FieldOfView(width / 2, height / 2, max(width, height) / 2)
     x, y, radius = _sharpened(away, best)
-    return Eye(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
+    return FieldOfView(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import Eye, find_eye
+from funduscope.imaging.field_of_view import FieldOfView, find_field_of_view
 
 if TYPE_CHECKING:
     from funduscope.imaging.photo import Photo
 
-__all__ = ["Eye", "Frame", "Home", "find_eye", "frame"]
+__all__ = ["CropTransform", "FieldOfView", "Frame", "find_field_of_view", "frame"]
 
 WHOLE_PX2: Final = 120_000_000
 """Pixels of the largest square that is made whole, as large as the longer side of 80 million pixels in 3:2. Of larger
@@ -25,7 +25,7 @@ ones most lies beyond the photo: they are made one direction after the other, wh
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class CropTransform:
     """Where a frame lies in its photo: the square `size_px` wide at (`left_px`, `top_px`), possibly beyond the photo.
 
     `side_px` is the frame's side; `width_px` and `height_px` are the photo's.
@@ -43,23 +43,23 @@ class Home:
         """How many photo pixels one frame pixel stands for."""
         return self.size_px / self.side_px
 
-    def points_home(self, xy: np.ndarray) -> np.ndarray:
+    def to_photo(self, xy: np.ndarray) -> np.ndarray:
         """Points (N, 2) in frame pixels to photo pixels, float64."""
         return np.asarray(xy, np.float64) * (self.size_px / self.side_px) + (self.left_px, self.top_px)
 
-    def points_in(self, xy: np.ndarray) -> np.ndarray:
-        """Points (N, 2) in photo pixels to frame pixels, float64: the inverse of `points_home`."""
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Points (N, 2) in photo pixels to frame pixels, float64: the inverse of `to_photo`."""
         return (np.asarray(xy, np.float64) - (self.left_px, self.top_px)) * (self.side_px / self.size_px)
 
-    def area_home(self, prob: np.ndarray) -> np.ndarray:
+    def map_to_photo(self, prob: np.ndarray) -> np.ndarray:
         """A map of the frame (n, n), of whatever resolution n, to the photo: (H, W) float32, linear, 0 outside."""
         rows, columns, _ = self._seen()
         home = np.zeros((self.height_px, self.width_px), np.float32)
         home[rows, columns] = self._enlarged(prob)
         return home
 
-    def mask_home(self, prob: np.ndarray, threshold: float) -> np.ndarray:
-        """(H, W) bool: where `area_home` is at least a threshold above 0, without the map at the photo's size."""
+    def mask_to_photo(self, prob: np.ndarray, threshold: float) -> np.ndarray:
+        """(H, W) bool: where `map_to_photo` is at least a threshold above 0, without the map at the photo's size."""
         home = np.zeros((self.height_px, self.width_px), bool)
         if prob.max(initial=0.0) >= threshold:  # interpolation makes nothing larger
             rows, columns, _ = self._seen()
@@ -84,7 +84,7 @@ class Home:
         band = np.ascontiguousarray(cv2.resize(prob, (size, side), interpolation=way)[:, across])
         return cv2.resize(band, (band.shape[1], size), interpolation=way)[down]
 
-    def area_in(self, mask: np.ndarray) -> np.ndarray:
+    def map_to_frame(self, mask: np.ndarray) -> np.ndarray:
         """How much of each frame pixel a photo's mask (H, W) covers: (S, S) float32 in 0..1.
 
         Integers and booleans: any value but 0 is inside. Floats are averaged as they are.
@@ -96,7 +96,7 @@ class Home:
         cut = cut.astype(np.float32) if cut.dtype.kind == "f" else (cut != 0).astype(np.float32)
         return _squared(cut, margins, self.side_px, enlarge=cv2.INTER_LINEAR)
 
-    def image_in(self, pixels: np.ndarray) -> np.ndarray:
+    def image_to_frame(self, pixels: np.ndarray) -> np.ndarray:
         """The photo's pixels (H, W, 3) uint8, cut and resized once: (S, S, 3) uint8; black beyond the photo."""
         rows, columns, margins = self._seen()
         return _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
@@ -138,11 +138,11 @@ def _resized(square: np.ndarray, side: int, enlarge: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `eye` is None where no field was found."""
+    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `field_of_view` is None where no field was found."""
 
     image: np.ndarray
-    home: Home
-    eye: Eye | None
+    transform: CropTransform
+    field_of_view: FieldOfView | None
 
 
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
@@ -153,9 +153,9 @@ def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     """
     pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
     height, width = pixels.shape[:2]
-    eye = find_eye(pixels)
-    seen = eye or Eye(width / 2, height / 2, max(width, height) / 2)
+    field_of_view = find_field_of_view(pixels)
+    seen = field_of_view or FieldOfView(width / 2, height / 2, max(width, height) / 2)
     left, top = round(seen.x_px - seen.radius_px), round(seen.y_px - seen.radius_px)
     size = max(1, round(2 * seen.radius_px))
-    home = Home(left, top, size, side_px, width, height)
-    return Frame(home.image_in(pixels), home, eye)
+    transform = CropTransform(left, top, size, side_px, width, height)
+    return Frame(transform.image_to_frame(pixels), transform, field_of_view)

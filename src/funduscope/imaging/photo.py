@@ -18,10 +18,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from funduscope.i18n.errors import CODES, Note, PhotoError
+from funduscope.i18n.errors import CODES, Message, PhotoError
 from funduscope.imaging.file_headers import Header, read_header
 
-__all__ = ["CODES", "LIMITS", "Limits", "Note", "Photo", "PhotoError"]
+__all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Photo:
     pixels: np.ndarray
     name: str
     sha256: str
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     @property
     def width(self) -> int:
@@ -183,7 +183,7 @@ def _undecodable(error: Exception) -> PhotoError:
     return PhotoError("E_CORRUPT", "the picture's data are damaged; expected an intact file: copy it again")
 
 
-def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]:
+def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ...]]:
     """The pixels of an image file, upright (H, W, 3) uint8, after all that can be checked before has been."""
     try:
         header = read_header(data)
@@ -214,7 +214,7 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Note, ...]]
     return _upright(pixels, header.orientation), notes
 
 
-def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
+def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     if header.samples != 4:
         return simplejpeg.decode_jpeg(header.data, colorspace="RGB", strict=True), ()
     # Strict decoding finds the damage; Pillow knows which CMYK files are stored inverted.
@@ -222,7 +222,7 @@ def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
     return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
 
 
-def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Note, ...]]:
+def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     plugin = PngImagePlugin.PngImageFile if header.kind == "PNG" else TiffImagePlugin.TiffImageFile
     with plugin(io.BytesIO(header.data)) as image:
         if image.size != (header.width, header.height):
@@ -250,7 +250,7 @@ def _all_bits(data: bytes) -> np.ndarray | None:
         cv2.utils.logging.setLogLevel(spoken)
 
 
-def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Note, ...]]:
+def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
     """A PIL image of any mode as (H, W, 3) uint8: palettes resolved, transparency on black, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
@@ -269,12 +269,12 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Note, ...]]:
     return np.array(image if image.mode == "RGB" else image.convert("RGB")), ()
 
 
-def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Note, ...]]:
+def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
     """16-bit values as 8 bits: divided by 257, or by 4095/255 where none exceeds what 12 bits hold."""
     if values.max(initial=0) > 4095:
         return cv2.convertScaleAbs(values, alpha=1 / 257), ()
     says = "the photo's 16-bit values stay below 4096 and were read as 12-bit"
-    return cv2.convertScaleAbs(values, alpha=255 / 4095), (Note("READ_AS_12_BIT", says, {"bits": 12}),)
+    return cv2.convertScaleAbs(values, alpha=255 / 4095), (Message("READ_AS_12_BIT", says, {"bits": 12}),)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

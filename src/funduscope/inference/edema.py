@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
 from funduscope.inference.landmarks import Point
 from funduscope.inference.runtime import Outputs
@@ -34,13 +34,15 @@ def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | N
     return None if seen is None or "EX" not in card.structures else seen[0, card.structures.index("EX")]
 
 
-def exudate_evidence(logits: np.ndarray, fovea_xy: Point | None, home: Home) -> tuple[float, float] | None:
+def exudate_evidence(
+    logits: np.ndarray, fovea_xy: Point | None, transform: CropTransform
+) -> tuple[float, float] | None:
     """How sure the map (h, w) of hard exudates is of its strongest place anywhere, and within a disc diameter of the
     fovea: means of logits. fovea_xy: in photo pixels; None of it gives None."""
     if fovea_xy is None:
         return None
     side = len(logits)
-    x, y = home.points_in(np.array([fovea_xy]))[0] * (side / home.side_px)
+    x, y = transform.to_frame(np.array([fovea_xy]))[0] * (side / transform.side_px)
     at = np.arange(side) + 0.5
     near = (at[None] - x) ** 2 + (at[:, None] - y) ** 2 < (NEAR_FRAC * side) ** 2
     most = max(1, round(side * side * _SHARE))

@@ -53,7 +53,7 @@ class Ensemble:
         """Findings of a photo that was framed before, at `card.close_px`: the largest member's."""
         reasons, quality = examine(framed, photo.pixels)
         if reasons:
-            return Findings(photo, framed.home, self.card, self.sha256, reasons=reasons, quality=quality)
+            return Findings(photo, framed.transform, self.card, self.sha256, reasons=reasons, quality=quality)
         found = self._found(photo, framed)
         grade_probs = _mean([one.grade_probs for one in found])
         maps = [_gated(one, grade_probs) for one in found]
@@ -63,7 +63,7 @@ class Ensemble:
         distances = [one.training_distance for one in found if one.training_distance is not None]
         return Findings(
             photo,
-            framed.home,
+            framed.transform,
             self.card,
             self.sha256,
             quality=quality,
@@ -83,13 +83,13 @@ class Ensemble:
 
     def _found(self, photo: Photo, largest: Frame) -> list[Findings]:
         """What each member says, each of the frame that it looks at."""
-        frames = {largest.home.side_px: largest}
+        frames = {largest.transform.side_px: largest}
         found: list[Findings] = []
         for member in self.members:
             side = member.card.close_px
             if side not in frames:
                 frames[side] = _at(photo, largest, side)
-            outputs = member.look(frames[side].image)
+            outputs = member.forward_views(frames[side].image)
             found.append(interpret(photo, frames[side], *outputs, member.card, self.sha256))
         return found
 
@@ -151,8 +151,8 @@ def _union(parts: list[tuple[str, ...]], order: Sequence[str]) -> tuple[str, ...
 
 def _at(photo: Photo, framed: Frame, side_px: int) -> Frame:
     """The same square of the photo at another size; taken from the photo, not from the frame."""
-    home = replace(framed.home, side_px=side_px)
-    return Frame(home.image_in(photo.pixels), home, framed.eye)
+    transform = replace(framed.transform, side_px=side_px)
+    return Frame(transform.image_to_frame(photo.pixels), transform, framed.field_of_view)
 
 
 def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarray]:

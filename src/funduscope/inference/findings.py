@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from funduscope.i18n.messages import note
-from funduscope.imaging.framing import Frame, Home
-from funduscope.imaging.photo import Note, Photo
+from funduscope.i18n.messages import message
+from funduscope.imaging.framing import CropTransform, Frame
+from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.activation_maps import cams_of
 from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
 from funduscope.inference.card import Card
@@ -25,7 +25,7 @@ from funduscope.inference.objects import (
     find_objects,
     nearest_fovea_dd,
 )
-from funduscope.inference.ood import FAR_PERCENTILE, TrainingDistance, distance_of
+from funduscope.inference.ood import FAR_PERCENTILE, OodScore, ood_score
 from funduscope.inference.rules import Advice, Checked, advise, check, support
 from funduscope.inference.runtime import Outputs
 from funduscope.quality.gradability import Quality
@@ -59,10 +59,10 @@ class Findings:
     """
 
     photo: Photo
-    home: Home
+    transform: CropTransform
     card: Card
     model_sha256: str
-    reasons: tuple[Note, ...] = ()
+    reasons: tuple[Message, ...] = ()
     quality: Quality | None = None
     grade_probs: np.ndarray | None = None
     dme_probs: np.ndarray | None = None
@@ -73,7 +73,7 @@ class Findings:
     exudates: tuple[float, float] | None = None
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
-    training_distance: TrainingDistance | None = None
+    training_distance: OodScore | None = None
     _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
@@ -123,19 +123,19 @@ class Findings:
         return None if self.grade_probs is None else float(self.grade_probs[REFERABLE_FROM:].sum())
 
     @property
-    def warnings(self) -> tuple[Note, ...]:
+    def warnings(self) -> tuple[Message, ...]:
         """What a reader should know beside the answer."""
         poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
-        placed = [note(f"{name.upper()}_ESTIMATED") for name in self.estimated]
-        placed += [note("UPSIDE_DOWN")] if self.is_upside_down else []
+        placed = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
+        placed += [message("UPSIDE_DOWN")] if self.is_upside_down else []
         far = self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE
-        beyond = [note("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
-        research = [note("RESEARCH_WEIGHTS")] if self.card.research_only else []
+        beyond = [message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
+        research = [message("RESEARCH_WEIGHTS")] if self.card.research_only else []
         return (*self.photo.notes, *poor, *placed, *beyond, *research)
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
-        return self.home.area_home(self._plane(code))
+        return self.transform.map_to_photo(self._plane(code))
 
     def mask(self, code: str) -> np.ndarray:
         """(H, W) bool at the photo's size, read-only, without components below the card's smallest area."""
@@ -152,17 +152,17 @@ class Findings:
     def _seek(self, code: str) -> None:
         """Mask and objects of a structure, together: both are the same components."""
         plane, threshold = self._plane(code), self.card.thresholds[code]
-        smallest = self.card.smallest_px2.get(code, 0.0) * (self.home.size_px / self.card.close_px) ** 2
-        parts = Components.of(self.home.mask_home(plane, threshold))
+        smallest = self.card.smallest_px2.get(code, 0.0) * (self.transform.size_px / self.card.close_px) ** 2
+        parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         # There is one disc: it is the largest component.
         parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
         self._masks[code] = parts.mask
-        self._objects[code] = parts.objects(plane, self.home, self.anatomy)  # which may ask for the disc's mask
+        self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # which may ask for the disc's mask
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
         if code in self._masks and code not in self._objects:  # a mask that was corrected by hand
-            self._objects[code] = find_objects(self._masks[code], self._plane(code), self.home, self.anatomy)
+            self._objects[code] = find_objects(self._masks[code], self._plane(code), self.transform, self.anatomy)
         if code not in self._objects:
             self._seek(code)
         return self._objects[code]
@@ -233,7 +233,7 @@ class Findings:
             "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
             "advice": None if advice is None else advice.to_dict(),
             "training_distance": None if self.training_distance is None else self.training_distance.to_dict(),
-            "warnings": [note.to_dict() for note in self.warnings],
+            "warnings": [message.to_dict() for message in self.warnings],
             "not_a_medical_device": True,
         }
 
@@ -268,14 +268,14 @@ class Findings:
 
 def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
     """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
-    spots = find_landmarks(whole, card, framed.home)
+    spots = find_landmarks(whole, card, framed.transform)
     fovea = spots["fovea"].xy if "fovea" in spots else None
     logits = exudate_logits(whole, close, card)
-    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.home)
+    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
     grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
     return Findings(
         photo,
-        framed.home,
+        framed.transform,
         card,
         model_sha256,
         grade_probs=grade_probs,
@@ -291,7 +291,7 @@ def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card:
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
         cams=cams_of(whole, card, exudates),
-        training_distance=distance_of(None if whole.features is None else whole.features[0], card.distance),
+        training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
     )
 
 

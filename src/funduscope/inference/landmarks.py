@@ -16,7 +16,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import Outputs
 
@@ -34,14 +34,14 @@ _SURE: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Spot:
+class LandmarkEstimate:
     """xy: in photo pixels. estimated: not seen clearly, but where it must be by the other landmark."""
 
     xy: Point
     estimated: bool
 
 
-def find_landmarks(whole: Outputs, card: Card, home: Home) -> dict[str, Spot]:
+def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict[str, LandmarkEstimate]:
     """The landmarks that were found, by name; none that lies beyond the photo's edge, where a frame is black.
 
     whole: answers for the whole view, a batch of one.
@@ -51,16 +51,16 @@ def find_landmarks(whole: Outputs, card: Card, home: Home) -> dict[str, Spot]:
     heats = {name: _softmax(plane) for name, plane in zip(card.landmarks, whole.landmarks[0], strict=True)}
     joint = heats
     if card.fovea_from_disc is not None and {"optic_disc", "fovea"} <= heats.keys():
-        disc, fovea = _told_by_each_other(heats["optic_disc"], heats["fovea"], card.fovea_from_disc)
+        disc, fovea = _fuse_heatmaps(heats["optic_disc"], heats["fovea"], card.fovea_from_disc)
         joint = heats | {"optic_disc": disc, "fovea": fovea}
-    found: dict[str, Spot] = {}
+    found: dict[str, LandmarkEstimate] = {}
     for name, heat in heats.items():
         place = _place(heat, joint[name], card.landmark_floor)
         if place is not None:
-            side = home.side_px / len(heat)
-            x, y = home.points_home(np.array([[place[0] * side, place[1] * side]]))[0]
-            if 0 <= x <= home.width_px and 0 <= y <= home.height_px:
-                found[name] = Spot((float(x), float(y)), place[2])
+            side = transform.side_px / len(heat)
+            x, y = transform.to_photo(np.array([[place[0] * side, place[1] * side]]))[0]
+            if 0 <= x <= transform.width_px and 0 <= y <= transform.height_px:
+                found[name] = LandmarkEstimate((float(x), float(y)), place[2])
     return found
 
 
@@ -95,7 +95,7 @@ def _place(own: np.ndarray, joint: np.ndarray, floor: float) -> tuple[float, flo
     return float(x), float(y), estimated
 
 
-def _told_by_each_other(
+def _fuse_heatmaps(
     disc: np.ndarray, fovea: np.ndarray, usual: tuple[float, float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both maps (S, S), each summing to 1, after each was told by the other where it should be."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.framing import Home
+from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 
 MOST_TOLD: Final = 200
@@ -80,7 +80,7 @@ class Components:
         areas = np.where(self.kept, self.areas, 0)
         return self._keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
 
-    def objects(self, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
+    def objects(self, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy) -> tuple[LesionObject, ...]:
         """Each as an object, largest first. plane: (n, n) probabilities over the frame that the mask was made of."""
         count = int(self.kept.sum())
         if not count:
@@ -88,7 +88,7 @@ class Components:
         stay = self.kept[self.which]
         places, which, areas = self.places[stay], (np.cumsum(self.kept) - 1)[self.which[stay]], self.areas[self.kept]
         xy = places + 0.5
-        sure = np.bincount(which, _sampled(plane, home, xy), count) / areas
+        sure = np.bincount(which, _sampled(plane, transform, xy), count) / areas
         nearest = np.full(count, np.inf)
         away = anatomy.fovea_distances_dd(xy)
         if away is not None:
@@ -116,9 +116,11 @@ class Components:
         return replace(self, mask=mask, kept=kept)
 
 
-def find_objects(mask: np.ndarray, plane: np.ndarray, home: Home, anatomy: Anatomy) -> tuple[LesionObject, ...]:
+def find_objects(
+    mask: np.ndarray, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy
+) -> tuple[LesionObject, ...]:
     """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame it was made of."""
-    return Components.of(mask).objects(plane, home, anatomy)
+    return Components.of(mask).objects(plane, transform, anatomy)
 
 
 def centers_of(places: np.ndarray, which: np.ndarray, areas: np.ndarray) -> np.ndarray:
@@ -141,8 +143,8 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 
-def _sampled(plane: np.ndarray, home: Home, xy: np.ndarray) -> np.ndarray:
+def _sampled(plane: np.ndarray, transform: CropTransform, xy: np.ndarray) -> np.ndarray:
     """The frame's probabilities (N,) at photo points (N, 2)."""
-    cells = home.points_in(xy) * (plane.shape[0] / home.side_px)
+    cells = transform.to_frame(xy) * (plane.shape[0] / transform.side_px)
     columns, rows = np.clip(cells.astype(int), 0, plane.shape[0] - 1).T
     return plane[rows, columns]

@@ -27,7 +27,7 @@ _LEVELS: Final = 127
 
 
 @dataclass(frozen=True)
-class TrainingDistance:
+class OodScore:
     """value: in medians of the training photos' own. percentile: of held-out photos, 0 to 100, that lie nearer."""
 
     value: float
@@ -49,11 +49,11 @@ class Reference:
     unit: float
     quantiles: np.ndarray
 
-    def of(self, features: np.ndarray) -> TrainingDistance:
+    def of(self, features: np.ndarray) -> OodScore:
         """The distance of a photo's pooled features (C,)."""
         value = float(self._distances(np.asarray(features)[None])[0]) / self.unit
         percentile = float(np.interp(value, self.quantiles, np.arange(101.0)))
-        return TrainingDistance(value, percentile)
+        return OodScore(value, percentile)
 
     def _distances(self, features: np.ndarray) -> np.ndarray:
         """(N, C) features to (N,) lengths of what lies outside of the directions."""
@@ -99,7 +99,7 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
     return Reference(rough.mean, rough.directions, unit, quantiles)
 
 
-def distance_of(features: np.ndarray | None, tree: dict[str, Any] | None) -> TrainingDistance | None:
+def ood_score(features: np.ndarray | None, tree: dict[str, Any] | None) -> OodScore | None:
     """The distance of a photo's features (C,) by a card's reference; None where either is missing."""
     return None if features is None or tree is None else Reference.from_tree(tree).of(features)
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.i18n.errors import Note
-from funduscope.i18n.messages import note
+from funduscope.i18n.errors import Message
+from funduscope.i18n.messages import message
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 from funduscope.inference.objects import LesionObject, nearest_fovea_dd
 from funduscope.vocabulary import LESIONS, REFERABLE_FROM
@@ -43,7 +43,7 @@ class Supported:
 
     grade_range: tuple[int, int] | None
     dme_risk: int | None
-    because: tuple[Note, ...]
+    because: tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Checked:
     supported: Supported
     agrees: bool | None
     dme_agrees: bool | None
-    notes: tuple[Note, ...]
+    messages: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
         span = self.supported.grade_range
@@ -65,9 +65,9 @@ class Checked:
         }
 
     @property
-    def evidence(self) -> tuple[Note, ...]:
+    def evidence(self) -> tuple[Message, ...]:
         """Why the lesions support what they do, then where the model says something else."""
-        return (*self.supported.because, *self.notes)
+        return (*self.supported.because, *self.messages)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Advice:
     """Whether to refer, by the more careful of model and lesions, and why."""
 
     refer: bool
-    because: tuple[Note, ...]
+    because: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {"refer": self.refer, "because": [one.to_dict() for one in self.because]}
@@ -100,66 +100,66 @@ def advise(
     supported: Supported, grade: int | None, referable: tuple[bool, float, float] | None, risk: int | None
 ) -> Advice:
     """The more careful of model and lesions. referable: the model's word, its probability and its threshold."""
-    because: list[Note] = []
+    because: list[Message] = []
     if grade is not None and grade >= REFERABLE_FROM:  # even where grades 0 and 1 together are likelier than the rest
-        because.append(note("GRADE_REFERABLE", {"grade": grade}))
+        because.append(message("GRADE_REFERABLE", {"grade": grade}))
     elif referable is not None and referable[0]:
         values = {"probability": round(referable[1], 4), "threshold": round(referable[2], 4)}
-        because.append(note("REFERABLE_PROBABLE", values))
+        because.append(message("REFERABLE_PROBABLE", values))
     elif supported.grade_range is not None and supported.grade_range[0] >= REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("ICDR")]
     if supported.dme_risk is not None and supported.dme_risk >= DME_REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("DME")]
     elif risk is not None and risk >= DME_REFERABLE_FROM:
-        because.append(note("DME_REFERABLE", {"risk": risk}))
-    return Advice(bool(because), tuple(because) or (note("NOTHING_REFERABLE"),))
+        because.append(message("DME_REFERABLE", {"risk": risk}))
+    return Advice(bool(because), tuple(because) or (message("NOTHING_REFERABLE"),))
 
 
-def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Note, ...]]:
+def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Message, ...]]:
     seen = [code for code in LESIONS if lesions.get(code)]
     beyond = [code for code in seen if code != "MA"]
     if not beyond and not all(code in lesions for code in LESIONS):
         return None, ()
     if not seen:
-        return (0, 0), (note("ICDR_0_NONE"),)
+        return (0, 0), (message("ICDR_0_NONE"),)
     if not beyond:
-        return (1, 1), (note("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
-    more = note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
+        return (1, 1), (message("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
+    more = message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
     if anatomy.laterality is not None and all(
         sum(one.quadrant == quadrant for one in lesions.get("HE", ())) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
     ):
-        return (3, 3), (more, note("ICDR_3_HAEMORRHAGES", {"at_least": 3, "each": MANY_HAEMORRHAGES}))
+        return (3, 3), (more, message("ICDR_3_HAEMORRHAGES", {"at_least": 3, "each": MANY_HAEMORRHAGES}))
     return (2, 3), (more,)
 
 
-def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Note, ...]]:
+def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Message, ...]]:
     if not exudates:
-        return 0, (note("DME_0_NO_EXUDATE"),)
+        return 0, (message("DME_0_NO_EXUDATE"),)
     nearest = nearest_fovea_dd(exudates)
     if nearest is None:
-        return None, (note("DME_NOT_CHECKED"),)
+        return None, (message("DME_NOT_CHECKED"),)
     if nearest <= NEAR_DD:
-        return 2, (note("DME_2_NEAR_FOVEA", {"distance_dd": round(nearest, 3)}),)
-    return 1, (note("DME_1_FAR", {"distance_dd": round(nearest, 3)}),)
+        return 2, (message("DME_2_NEAR_FOVEA", {"distance_dd": round(nearest, 3)}),)
+    return 1, (message("DME_1_FAR", {"distance_dd": round(nearest, 3)}),)
 
 
-def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Note, ...]]:
+def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Message, ...]]:
     if span is None or grade is None:
         return None, ()
     low, high = span
     if grade == PROLIFERATIVE and high == PROLIFERATIVE - 1:
-        return None, (note("ICDR_4_NOT_CHECKED"),)
+        return None, (message("ICDR_4_NOT_CHECKED"),)
     if grade < low:
-        return False, (note("GRADE_BELOW_LESIONS", {"grade": grade, "low": low, "high": high}),)
+        return False, (message("GRADE_BELOW_LESIONS", {"grade": grade, "low": low, "high": high}),)
     if grade > high:
-        return False, (note("GRADE_ABOVE_LESIONS", {"grade": grade, "low": low, "high": high}),)
+        return False, (message("GRADE_ABOVE_LESIONS", {"grade": grade, "low": low, "high": high}),)
     return True, ()
 
 
-def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, tuple[Note, ...]]:
+def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, tuple[Message, ...]]:
     if supported is None or risk is None:
         return None, ()
     if risk == supported:
         return True, ()
     code = "DME_BELOW_LESIONS" if risk < supported else "DME_ABOVE_LESIONS"
-    return False, (note(code, {"risk": risk, "supported": supported}),)
+    return False, (message(code, {"risk": risk, "supported": supported}),)

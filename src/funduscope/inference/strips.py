@@ -31,13 +31,13 @@ ABSENT: Final = -30.0
 """The logit of every structure where there is no eye: a probability of 0."""
 
 
-def look_in_bands(run: Callable[[np.ndarray], Outputs], image: np.ndarray) -> Outputs:
+def run_in_strips(run: Callable[[np.ndarray], Outputs], image: np.ndarray) -> Outputs:
     """The structures of a close view (S, S, 3) uint8, (1, L, h, w) logits as from one pass, and nothing else.
 
     run: answers for an image (H, W, 3) whose H is a multiple of `STEP`.
     """
     whole: np.ndarray | None = None
-    for seen, kept in bands(image):
+    for seen, kept in strips(image):
         found = run(image[seen]).structures
         if found is None:
             return Outputs()
@@ -51,7 +51,7 @@ def look_in_bands(run: Callable[[np.ndarray], Outputs], image: np.ndarray) -> Ou
     return Outputs(structures=whole)
 
 
-def bands(image: np.ndarray) -> Iterator[tuple[slice, slice]]:
+def strips(image: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """From above: the rows that a band sees, and those among them that it answers for."""
     bright = np.flatnonzero(image.max(axis=(1, 2)) > DARK)
     top, bottom = (int(bright[0]), int(bright[-1]) + 1) if bright.size else (0, image.shape[0])

@@ -23,7 +23,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPConv, ASP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from funduscope.network.dilated import learn_quickly
+from funduscope.network.dilated import use_fast_backward
 from funduscope.network.heads import RARE, DenseHead
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
@@ -136,7 +136,7 @@ class ImagePooling(nn.Module):
 def conv3x3(into: int, out: int, separable: bool, rate: int = 1) -> nn.Module:
     """A 3x3 convolution, whole or depthwise separable, its taps `rate` pixels apart; BatchNorm, ReLU."""
     block = (ASPPSeparableConv if separable else ASPPConv)(into, out, rate)
-    learn_quickly(block)
+    use_fast_backward(block)
     return block
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class Dilated(nn.Conv2d):
-    """A dilated 3x3 convolution of one stride, depthwise or whole, that keeps size; made by `learn_quickly`."""
+    """A dilated 3x3 convolution of one stride, depthwise or whole, that keeps size; made by `use_fast_backward`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to (B, out, H, W). Plain wherever nothing is learned on a processor, so in ONNX too."""
@@ -38,7 +38,7 @@ class Dilated(nn.Conv2d):
         return _Function.apply(x, weight, self.dilation[0])  # pyright: ignore[reportReturnType]
 
 
-def learn_quickly(network: nn.Module) -> None:
+def use_fast_backward(network: nn.Module) -> None:
     """Makes a `Dilated` of every convolution in it that can be one; weights and their names stay."""
     for module in network.modules():
         if type(module) is nn.Conv2d and _fits(module):

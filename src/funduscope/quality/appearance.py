@@ -10,7 +10,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import Eye
+from funduscope.imaging.field_of_view import FieldOfView
 from funduscope.imaging.framing import Frame
 from funduscope.imaging.vessels import SIDE_PX, vesselness
 from funduscope.quality.image_measures import thumbnail
@@ -55,17 +55,19 @@ def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
         **_edges(image[..., 1], field),
         **_light(image[..., 1], field),
         **_lines(framed.image),
-        **_around(pixels, framed.eye),
+        **_around(pixels, framed.field_of_view),
     }
 
 
 def _field(framed: Frame) -> np.ndarray:
     """(S, S) bool: the field without its edge, where the photo reaches."""
-    home, side = framed.home, framed.home.side_px
+    transform, side = framed.transform, framed.transform.side_px
     at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
-    across = (np.arange(side) + 0.5) * home.px_per_frame_px
-    rows, columns = across + home.top_px, across + home.left_px
-    inside = ((rows > 2) & (rows < home.height_px - 2))[:, None] & ((columns > 2) & (columns < home.width_px - 2))
+    across = (np.arange(side) + 0.5) * transform.px_per_frame_px
+    rows, columns = across + transform.top_px, across + transform.left_px
+    inside = ((rows > 2) & (rows < transform.height_px - 2))[:, None] & (
+        (columns > 2) & (columns < transform.width_px - 2)
+    )
     return (np.hypot(at[None, :], at[:, None]) < _FIELD) & inside
 
 
@@ -130,12 +132,14 @@ def _lines(levels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _around(pixels: np.ndarray, eye: Eye | None) -> dict[str, float]:
-    if eye is None:
+def _around(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, float]:
+    if field_of_view is None:
         return {"beyond": 1.0, "part": 0.0}
     small, scale = thumbnail(pixels, _COPY_PX)
     rows, columns = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
-    away = np.hypot(columns - eye.x_px * scale, rows - eye.y_px * scale) / (eye.radius_px * scale)
+    away = np.hypot(columns - field_of_view.x_px * scale, rows - field_of_view.y_px * scale) / (
+        field_of_view.radius_px * scale
+    )
     around = small[away > _AROUND].astype(np.float32)
     part = float((away <= 1).mean())
     if len(around) < 50:

@@ -20,7 +20,7 @@ import numpy as np
 from funduscope.imaging.framing import Frame
 from funduscope.quality.appearance import appearance
 from funduscope.quality.image_measures import measure
-from funduscope.quality.mlp import SmallNetwork, one_line
+from funduscope.quality.mlp import MLP, one_line
 
 PLAIN: Final = (
     *("spread", "dark", "full", "chroma", "off_color", "tints", "sharpness", "sharp_lines", "all_ways", "seen"),
@@ -63,13 +63,13 @@ SKEW_MOST: Final = 4.0
 """The skew of fine detail counts up to so much, either way."""
 
 
-def looked_at(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
+def measure_all(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     """Every measure of a photo (H, W, 3) uint8 and its small frame: of light and sharpness, and of `appearance`."""
     return measure(pixels, framed) | appearance(pixels, framed)
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
-    """The features (F,) of a photo's measures (`looked_at`); a measure that could not be taken counts as 0."""
+    """The features (F,) of a photo's measures (`measure_all`); a measure that could not be taken counts as 0."""
     plain = [float(measures.get(name, 0.0)) for name in PLAIN]
     logs = [float(np.log(measures.get(name, 0.0) + added)) for name, added in LOGS.items()]
     return np.array([*plain, *logs, float(np.clip(measures.get("skew", 0.0), -SKEW_MOST, SKEW_MOST))])
@@ -88,7 +88,7 @@ class FundusTest:
     about: its origin.
     """
 
-    network: SmallNetwork
+    network: MLP
     least: np.ndarray
     most: np.ndarray
     threshold: float
@@ -110,8 +110,8 @@ class FundusTest:
         away = np.clip((values - self.middle) / self.scale, -ODD_MOST, ODD_MOST)
         return float(np.linalg.norm(away @ self.whitening) / np.sqrt(len(values)))
 
-    def shows(self, measures: Mapping[str, float]) -> Shown:
-        """What a picture with these measures (`looked_at`) shows."""
+    def classify(self, measures: Mapping[str, float]) -> Shown:
+        """What a picture with these measures (`measure_all`) shows."""
         values = features(measures)
         if self.score(values) < self.threshold:
             return "unlike" if _lost_in_light(measures) else "other"
@@ -127,7 +127,7 @@ class FundusTest:
         tree = json.loads(text)
         arrays = {name: np.array(tree[name], np.float64) for name in ("least", "most", "middle", "scale", "whitening")}
         numbers = {name: tree[name] for name in ("threshold", "reach", "about")}
-        return cls(SmallNetwork.from_tree(tree), **arrays, **numbers)
+        return cls(MLP.from_tree(tree), **arrays, **numbers)
 
 
 def _lost_in_light(measures: Mapping[str, float]) -> bool:

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.i18n.errors import Note
-from funduscope.i18n.messages import note
-from funduscope.quality.mlp import SmallNetwork, one_line
+from funduscope.i18n.errors import Message
+from funduscope.i18n.messages import message
+from funduscope.quality.mlp import MLP, one_line
 
 FEATURES: Final = (
     *("brightness", "log brightness", "spread", "dark", "full", "washed", "contrast", "chroma", "off color"),
@@ -44,7 +44,7 @@ class Quality:
     """
 
     score: float
-    reasons: tuple[Note, ...]
+    reasons: tuple[Message, ...]
     refused: bool = False
 
 
@@ -55,7 +55,7 @@ class Gradability:
     threshold: below this score a photo should be taken again, and is warned of. refusal: below this one it is refused.
     """
 
-    network: SmallNetwork
+    network: MLP
     usual: np.ndarray
     threshold: float
     refusal: float
@@ -65,7 +65,7 @@ class Gradability:
         """The probability, 0 to 1, that a photo with these measures (of `measure.measure`) can be graded."""
         return self.network.probability(features(measures))
 
-    def reasons(self, measures: Mapping[str, float]) -> tuple[Note, ...]:
+    def reasons(self, measures: Mapping[str, float]) -> tuple[Message, ...]:
         """What is wrong with a photo whose score is below the threshold; empty where it is not.
 
         To blame is the group of measures that raises the score most when it is set to a usual good photo's.
@@ -76,7 +76,7 @@ class Gradability:
         gains = {code: self.network.probability(self._mended(values, names)) for code, names in GROUPS.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
-        return (note(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
+        return (message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back."""
@@ -86,7 +86,7 @@ class Gradability:
     @classmethod
     def from_json(cls, text: str) -> Gradability:
         tree = json.loads(text)
-        network = SmallNetwork.from_tree(tree)
+        network = MLP.from_tree(tree)
         return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
 
     def _mended(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import Eye
+from funduscope.imaging.field_of_view import FieldOfView
 from funduscope.imaging.framing import Frame
 
 FRAME_PX: Final = 320
@@ -37,8 +37,8 @@ _FIELD: Final = 0.9
 
 def small_frame(framed: Frame, pixels: np.ndarray) -> Frame:
     """The same eye of a photo (H, W, 3) uint8 in a frame of `FRAME_PX`, or of its own width where that is less."""
-    home = replace(framed.home, side_px=min(FRAME_PX, max(64, framed.home.size_px)))
-    return Frame(home.image_in(pixels), home, framed.eye)
+    transform = replace(framed.transform, side_px=min(FRAME_PX, max(64, framed.transform.size_px)))
+    return Frame(transform.image_to_frame(pixels), transform, framed.field_of_view)
 
 
 def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
@@ -73,7 +73,7 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
         **_light(image[field]),
         **_sharpness(image[..., 1], field, core),
         **_geometry(framed),
-        **_surround(pixels, framed.eye),
+        **_surround(pixels, framed.field_of_view),
         "filled": filled_below(pixels),
     }
 
@@ -114,12 +114,14 @@ def _even_below(pixels: np.ndarray, like: np.ndarray | None = None) -> int:
 
 def _regions(framed: Frame) -> tuple[np.ndarray, np.ndarray]:
     """(S, S) bool: the field without its edge, and its core; only where the photo reaches."""
-    home, side = framed.home, framed.home.side_px
+    transform, side = framed.transform, framed.transform.side_px
     at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
     distance = np.hypot(at[None, :], at[:, None])
-    across = (np.arange(side) + 0.5) * home.px_per_frame_px
-    rows, columns = across + home.top_px, across + home.left_px
-    inside = ((rows > 2) & (rows < home.height_px - 2))[:, None] & ((columns > 2) & (columns < home.width_px - 2))
+    across = (np.arange(side) + 0.5) * transform.px_per_frame_px
+    rows, columns = across + transform.top_px, across + transform.left_px
+    inside = ((rows > 2) & (rows < transform.height_px - 2))[:, None] & (
+        (columns > 2) & (columns < transform.width_px - 2)
+    )
     return (distance < _FIELD) & inside, (distance < _CORE) & inside
 
 
@@ -186,36 +188,39 @@ def _ridges(light: np.ndarray, ground: np.ndarray) -> np.ndarray:
 
 
 def _geometry(framed: Frame) -> dict[str, float]:
-    eye, home = framed.eye, framed.home
-    if eye is None:
+    field_of_view, transform = framed.field_of_view, framed.transform
+    if field_of_view is None:
         return {"diameter_px": 0.0}
     at = (np.arange(128) + 0.5) / 64 - 1
-    x, y = eye.x_px + at[None, :] * eye.radius_px, eye.y_px + at[:, None] * eye.radius_px
+    x, y = (
+        field_of_view.x_px + at[None, :] * field_of_view.radius_px,
+        field_of_view.y_px + at[:, None] * field_of_view.radius_px,
+    )
     circle = np.hypot(at[None, :], at[:, None]) < 1
-    inside = (x >= 0) & (x < home.width_px) & (y >= 0) & (y < home.height_px)
+    inside = (x >= 0) & (x < transform.width_px) & (y >= 0) & (y < transform.height_px)
     beyond = {
-        "left": eye.radius_px - eye.x_px,
-        "top": eye.radius_px - eye.y_px,
-        "right": eye.x_px + eye.radius_px - home.width_px,
-        "bottom": eye.y_px + eye.radius_px - home.height_px,
+        "left": field_of_view.radius_px - field_of_view.x_px,
+        "top": field_of_view.radius_px - field_of_view.y_px,
+        "right": field_of_view.x_px + field_of_view.radius_px - transform.width_px,
+        "bottom": field_of_view.y_px + field_of_view.radius_px - transform.height_px,
     }
     return {
-        "diameter_px": 2 * eye.radius_px,
+        "diameter_px": 2 * field_of_view.radius_px,
         "seen": float(inside[circle].mean()),
-        **{side: max(0.0, px / eye.radius_px) for side, px in beyond.items()},
+        **{side: max(0.0, px / field_of_view.radius_px) for side, px in beyond.items()},
     }
 
 
-def _surround(pixels: np.ndarray, eye: Eye | None) -> dict[str, float]:
+def _surround(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, float]:
     """Whether there is a field with an edge at all, and what lies around it; measured on a copy 256 px long."""
-    if eye is None:
+    if field_of_view is None:
         return {"rim": 0.0, "outside": 0.0}
     small, scale = thumbnail(pixels, 256)
     light = small.max(axis=2).astype(np.float32)
     angle = np.arange(180) * (np.pi / 90)
     reach = np.array([0.92, 0.94, 0.96, 1.05, 1.07, 1.09], np.float32)[:, None]
-    x = (eye.x_px + np.cos(angle) * reach * eye.radius_px) * scale - 0.5
-    y = (eye.y_px + np.sin(angle) * reach * eye.radius_px) * scale - 0.5
+    x = (field_of_view.x_px + np.cos(angle) * reach * field_of_view.radius_px) * scale - 0.5
+    y = (field_of_view.y_px + np.sin(angle) * reach * field_of_view.radius_px) * scale - 0.5
     seen = ((x >= 0) & (x <= light.shape[1] - 1) & (y >= 0) & (y <= light.shape[0] - 1)).all(axis=0)
     if seen.sum() < 8:  # the retina fills the photo: its edge says nothing
         return {"rim": 1.0, "outside": 0.0}

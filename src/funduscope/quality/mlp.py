@@ -13,7 +13,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class SmallNetwork:
+class MLP:
     """center, scale (F,): of the features. layers: weights (in, out) and biases (out,), tanh between, logistic last."""
 
     center: np.ndarray
@@ -38,7 +38,7 @@ class SmallNetwork:
         }
 
     @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> SmallNetwork:
+    def from_tree(cls, tree: dict[str, Any]) -> MLP:
         """Raises `KeyError` or `ValueError` where the tree is no such network."""
         layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in tree["layers"])
         return cls(np.array(tree["center"], float), np.array(tree["scale"], float), layers)

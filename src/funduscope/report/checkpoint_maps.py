@@ -16,14 +16,14 @@ from PIL import Image
 from funduscope.explain.attention_maps import attention_maps
 from funduscope.explain.class_activation import SHOWN, Explanation, Target, explanation
 from funduscope.explain.grad_cam import grad_cam, levels_of
-from funduscope.i18n.messages import note
+from funduscope.i18n.messages import message
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.runtime import Outputs
-from funduscope.inference.strips import look_in_bands
+from funduscope.inference.strips import run_in_strips
 from funduscope.network.attention import AttentionGate
 from funduscope.network.network import Network
-from funduscope.report.heatmap import WIDTH_PX, glowing, in_gray, pictured, placed, with_words
+from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
 from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
 
@@ -74,7 +74,7 @@ class FromWeights:
 
     def _whole(self, findings: Findings) -> np.ndarray:
         """The frame as the whole view shows it: what the grade is read from."""
-        image, side = findings.home.image_in(findings.photo.pixels), self.card.whole_px
+        image, side = findings.transform.image_to_frame(findings.photo.pixels), self.card.whole_px
         return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) if side < len(image) else image
 
     def attention(self, findings: Findings) -> list[np.ndarray]:
@@ -92,7 +92,7 @@ class FromWeights:
             level = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in maps]
             return Outputs(structures=np.stack(level)[None])
 
-        seen = look_in_bands(gates_of, findings.home.image_in(findings.photo.pixels)).structures
+        seen = run_in_strips(gates_of, findings.transform.image_to_frame(findings.photo.pixels)).structures
         assert seen is not None
         for plane in seen[0]:  # rows without an eye were not looked at: as dark as the darkest that was
             plane[plane < 0] = plane[plane >= 0].min()
@@ -108,13 +108,13 @@ class FromWeights:
         tiles = []
         for plane in self.attention(findings):
             low, high = float(plane.min()), float(plane.max())
-            heat = placed((plane - low) / max(high - low, LEAST_SPAN), findings.home, size)
+            heat = resample((plane - low) / max(high - low, LEAST_SPAN), findings.transform, size)
             says = [Word(f"{len(plane)} x {len(plane)}: {low:.2f} dark, {high:.2f} bright")]
-            tile = glowing(gray, np.clip(heat, 0, 1))
+            tile = colorize(gray, np.clip(heat, 0, 1))
             tiles.append(np.concatenate([tile, band([says], size[0], Pen.for_width(2 * size[0]))]))
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
         rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-        return with_words(np.vstack(rows), [note("EXPLAINS_ATTENTION"), note("MAP_NOT_MEASURED")])
+        return with_words(np.vstack(rows), [message("EXPLAINS_ATTENTION"), message("MAP_NOT_MEASURED")])
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

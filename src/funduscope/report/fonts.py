@@ -15,13 +15,13 @@ BRINGS: Final = frozenset({"hi"})
 
 
 @cache
-def typeface(weight: str) -> bytes:
+def font_file(weight: str) -> bytes:
     """The bytes of one of `FILES`."""
     return (resources.files("funduscope") / "fonts" / FILES[weight]).read_bytes()
 
 
 @cache
-def face(language: str, family: str = "Letters", ranges: str = "") -> str:
+def font_face(language: str, family: str = "Letters", ranges: str = "") -> str:
     """The style that brings a family into a page; empty where every machine has the language's letters.
 
     ranges: CSS's unicode-range, for a family that the page has already without these letters. The page's policy must
@@ -29,7 +29,7 @@ def face(language: str, family: str = "Letters", ranges: str = "") -> str:
     """
     if language not in BRINGS:
         return ""
-    source = base64.b64encode(typeface("plain")).decode("ascii")
+    source = base64.b64encode(font_file("plain")).decode("ascii")
     only = f" font-weight: 100 900; unicode-range: {ranges};" if ranges else ""
     return (
         f'@font-face {{ font-family: "{family}"; src: url(data:font/ttf;base64,{source}) format("truetype");{only} }}\n'

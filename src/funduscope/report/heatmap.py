@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from funduscope.explain.class_activation import SHOWN, Explanation, explanation
-from funduscope.explain.map_reliability import map_notes, may_be_shown
-from funduscope.i18n.errors import Note
-from funduscope.imaging.framing import Home
+from funduscope.explain.map_reliability import map_messages, may_be_shown
+from funduscope.i18n.errors import Message
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.report.overlay import Pen, Word, band
 
@@ -33,7 +33,7 @@ _MOST: Final = 0.75
 _CROSS: Final = (255, 176, 32)
 
 
-def drawn(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+def blend(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
     """The photo with the map over it, or crossed out: (h, w, 3) uint8 RGB, at most `width_px` wide."""
     gray = in_gray(findings.photo, width_px)
     height, width = gray.shape[:2]
@@ -41,7 +41,7 @@ def drawn(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> n
         for start, end in (((0, 0), (width, height)), ((0, height), (width, 0))):
             cv2.line(gray, start, end, _CROSS, max(2, width // 200), cv2.LINE_AA)
         return gray
-    return glowing(gray, strength(asked, (width, height)))
+    return colorize(gray, strength(asked, (width, height)))
 
 
 def in_gray(photo: Photo, width_px: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def in_gray(photo: Photo, width_px: int) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def glowing(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def colorize(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A gray picture (h, w, 3) with heat (h, w) in 0..1 over it."""
     # From purple on: the map's own black would darken a ring around every bright place.
     colors = cv2.applyColorMap(np.rint(80 + 175 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -67,10 +67,10 @@ def strength(asked: Explanation, size: tuple[int, int]) -> np.ndarray:
     size: (w, h) of the picture of the whole photo.
     """
     full = max(LEAST_FULL, float(asked.evidence.max()))
-    return np.clip(placed(asked.evidence / full, asked.home, size), 0, 1)
+    return np.clip(resample(asked.evidence / full, asked.transform, size), 0, 1)
 
 
-def placed(plane: np.ndarray, home: Home, size: tuple[int, int]) -> np.ndarray:
+def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int]) -> np.ndarray:
     """A map of the frame (n, n) where it belongs in a picture of the whole photo, (h, w) float32; 0 outside the frame.
 
     size: (w, h) of the picture.
@@ -78,11 +78,11 @@ def placed(plane: np.ndarray, home: Home, size: tuple[int, int]) -> np.ndarray:
     smooth = np.ascontiguousarray(plane, np.float32)
     if len(plane) < COARSE:
         smooth = cv2.resize(smooth, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
-    shrunk = home.width_px / size[0]
-    place = len(smooth) / home.size_px  # of the map, a photo pixel
+    shrunk = transform.width_px / size[0]
+    place = len(smooth) / transform.size_px  # of the map, a photo pixel
     way = np.array([
-        [shrunk * place, 0, (0.5 * shrunk - home.left_px) * place - 0.5],
-        [0, shrunk * place, (0.5 * shrunk - home.top_px) * place - 0.5],
+        [shrunk * place, 0, (0.5 * shrunk - transform.left_px) * place - 0.5],
+        [0, shrunk * place, (0.5 * shrunk - transform.top_px) * place - 0.5],
     ])  # fmt: skip
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     there = cv2.warpAffine(smooth, way, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -97,11 +97,11 @@ def pictures(findings: Findings, width_px: int = WIDTH_PX) -> dict[str, np.ndarr
 
 def pictured(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
     """One map with its words in English below: (h, w, 3) uint8 RGB."""
-    return with_words(drawn(findings, asked, width_px), map_notes(asked, findings.model_sha256))
+    return with_words(blend(findings, asked, width_px), map_messages(asked, findings.model_sha256))
 
 
-def with_words(picture: np.ndarray, notes: Sequence[Note]) -> np.ndarray:
+def with_words(picture: np.ndarray, messages: Sequence[Message]) -> np.ndarray:
     """A picture with what has to be said of it below."""
-    rows = [[Word(part) for part in note.says.split()] for note in notes]
+    rows = [[Word(part) for part in message.text.split()] for message in messages]
     rows.append([Word("Research only, not a medical device", ink=(170, 170, 170))])
     return np.concatenate([picture, band(rows, picture.shape[1], Pen.for_width(picture.shape[1]))])

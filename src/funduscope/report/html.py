@@ -22,7 +22,7 @@ from PIL import Image
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import figures_note, figures_table
-from funduscope.report.fonts import face
+from funduscope.report.fonts import font_face
 from funduscope.report.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
 
@@ -43,7 +43,7 @@ def report(
     """
     traced = traced or trace_all(findings)
     found, outlines = traced.found, traced.outlines
-    style, script, words = face(language) + _part("viewer.css"), _part("viewer.js"), Words(language)
+    style, script, words = font_face(language) + _part("viewer.css"), _part("viewer.js"), Words(language)
     return _template().render(
         words=words,
         found=found,

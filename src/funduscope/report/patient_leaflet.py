@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PatientLeaflet:
     """All that stands on it, in one language. fields: names of lines to be filled in by hand."""
 
     language: str
@@ -60,7 +60,7 @@ class Corrected:
 NOTHING_CORRECTED: Final = Corrected()
 
 
-def compose(found: Mapping[str, Any], words: Words, corrected: Corrected = NOTHING_CORRECTED) -> Sheet:
+def compose(found: Mapping[str, Any], words: Words, corrected: Corrected = NOTHING_CORRECTED) -> PatientLeaflet:
     """The sheet of one photo. found: as in findings.json; corrected: a person's word, which counts before the model's.
 
     A photo that cannot be graded gets a sheet too: it says that a new photo is needed, and nothing of the eye.
@@ -68,7 +68,7 @@ def compose(found: Mapping[str, Any], words: Words, corrected: Corrected = NOTHI
     looked = Part(words("sheet.looked"), (words("sheet.looked_says"),))
     told = _read(_Seen.of(found, corrected), words) if found["gradable"]["ok"] else _not_read(words)
     sha = found["photo"]["sha256"][:12]
-    return Sheet(
+    return PatientLeaflet(
         language=words.language,
         title=words("sheet.title"),
         subtitle=words("sheet.subtitle"),

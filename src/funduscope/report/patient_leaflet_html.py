@@ -13,16 +13,16 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from funduscope.report.fonts import face
-from funduscope.report.patient_leaflet import Sheet
+from funduscope.report.fonts import font_face
+from funduscope.report.patient_leaflet import PatientLeaflet
 
 
-def sheet_html(sheet: Sheet, jpeg: bytes | None = None) -> str:
+def patient_leaflet_html(leaflet: PatientLeaflet, jpeg: bytes | None = None) -> str:
     """The page. jpeg: the photo, as a small JPEG without what a camera wrote beside it; None for no picture."""
-    style = face(sheet.language) + _part("patient_leaflet.css")
+    style = font_face(leaflet.language) + _part("patient_leaflet.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     return _template().render(
-        sheet=sheet,
+        sheet=leaflet,
         picture=None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"),
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; font-src data:; style-src 'sha256-{digest}'; "

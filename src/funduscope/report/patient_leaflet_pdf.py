@@ -7,7 +7,7 @@ from typing import Final
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Table, TableStyle
 
-from funduscope.report.patient_leaflet import Part, Sheet
+from funduscope.report.patient_leaflet import Part, PatientLeaflet
 from funduscope.report.pdf import ACROSS, Document, Picture, room_left, space
 from funduscope.report.pdf_text import INK, Said, style
 
@@ -17,34 +17,36 @@ SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
 _PICTURE: Final = 42 * mm
 
 
-def sheet_pdf(sheet: Sheet, jpeg: bytes | None = None) -> bytes:
+def patient_leaflet_pdf(leaflet: PatientLeaflet, jpeg: bytes | None = None) -> bytes:
     """The file's bytes. jpeg: the photo, as a small JPEG; None for no picture."""
     column: list[Flowable] = []
     for size in SIZES:
-        column = _column(sheet, jpeg, size)
+        column = _column(leaflet, jpeg, size)
         if room_left(column) >= 0:
             break
-    document = Document(sheet.language, sheet.title)
-    document.add(column, sheet.small)
+    document = Document(leaflet.language, leaflet.title)
+    document.add(column, leaflet.small)
     return document.finished()
 
 
-def _column(sheet: Sheet, jpeg: bytes | None, size: float) -> list[Flowable]:
-    parts: list[Flowable] = [_head(sheet, jpeg, size)]
-    for part in (*sheet.parts, sheet.contact):
+def _column(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> list[Flowable]:
+    parts: list[Flowable] = [_head(leaflet, jpeg, size)]
+    for part in (*leaflet.parts, leaflet.contact):
         parts += _part(part, size)
-    return [*parts, space(4), _fields(sheet, size)]
+    return [*parts, space(4), _fields(leaflet, size)]
 
 
-def _head(sheet: Sheet, jpeg: bytes | None, size: float) -> Flowable:
+def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
     """Title and eye beside the photo."""
     texts = [
-        Said(sheet.title, style(size + 9, bold=True)),
-        Said(sheet.subtitle, style(size, color="dim")),
-        Said(sheet.eye, style(size, bold=True)),
+        Said(leaflet.title, style(size + 9, bold=True)),
+        Said(leaflet.subtitle, style(size, color="dim")),
+        Said(leaflet.eye, style(size, bold=True)),
     ]
     beside = (
-        [] if jpeg is None else [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Said(sheet.picture, style(7.5, color="dim"))]
+        []
+        if jpeg is None
+        else [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Said(leaflet.picture, style(7.5, color="dim"))]
     )
     table = Table([[texts, beside]], [ACROSS - _PICTURE, _PICTURE])
     table.setStyle(
@@ -87,9 +89,9 @@ def _point(says: str, size: float) -> Flowable:
     return table
 
 
-def _fields(sheet: Sheet, size: float) -> Flowable:
+def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:
     """Lines to be filled in by hand, two beside each other."""
-    names = [Said(f"{name}:", style(size)) for name in sheet.fields]
+    names = [Said(f"{name}:", style(size)) for name in leaflet.fields]
     names += [Said("", style(size))] * (len(names) % 2)
     rows = [names[number : number + 2] for number in range(0, len(names), 2)]
     table = Table(rows, [ACROSS / 2] * 2, rowHeights=[size * 2.3] * len(rows))

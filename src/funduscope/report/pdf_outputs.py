@@ -28,7 +28,7 @@ PAGE, SHEET, STACK = "report.pdf", "sheet", "summary"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PdfOptions:
     """What is wanted on paper. language: one of `languages.LANGUAGES`."""
 
     pdf: bool = False
@@ -52,9 +52,9 @@ class Papers:
     folder: of the results; count: how many photos the run has, of which one alone needs no file of all pages.
     """
 
-    def __init__(self, asked: Asked, folder: Path, count: int) -> None:
-        self.asked, self.folder, self.count = asked, folder, count
-        self.words = Words(asked.language)
+    def __init__(self, options: PdfOptions, folder: Path, count: int) -> None:
+        self.asked, self.folder, self.count = options, folder, count
+        self.words = Words(options.language)
         self._document: Document | None = None
         self._files = self._pages = 0
 
@@ -75,7 +75,7 @@ class Papers:
             self._drop_older()
 
     @property
-    def beside(self) -> Callable[[Findings, Traced, Path], None] | None:
+    def extra_outputs(self) -> Callable[[Findings, Traced, Path], None] | None:
         """What `predict.write.write` calls with findings, outlines and the folder, where anything is asked for."""
         return self._write if self.asked.any else None
 
@@ -115,15 +115,15 @@ class Papers:
 
     def _write_sheet(self, findings: Findings, traced: Traced, folder: Path) -> None:
         from funduscope.report.patient_leaflet import compose
-        from funduscope.report.patient_leaflet_html import sheet_html
+        from funduscope.report.patient_leaflet_html import patient_leaflet_html
         from funduscope.report.photo_jpegs import alone_jpeg
 
-        sheet, picture = compose(traced.found, self.words), alone_jpeg(findings.photo)
-        (folder / f"{SHEET}.html").write_text(sheet_html(sheet, picture), "utf-8")
+        leaflet, picture = compose(traced.found, self.words), alone_jpeg(findings.photo)
+        (folder / f"{SHEET}.html").write_text(patient_leaflet_html(leaflet, picture), "utf-8")
         if self.asked.pdf:
-            from funduscope.report.patient_leaflet_pdf import sheet_pdf
+            from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 
-            (folder / f"{SHEET}.pdf").write_bytes(sheet_pdf(sheet, picture))
+            (folder / f"{SHEET}.pdf").write_bytes(patient_leaflet_pdf(leaflet, picture))
 
     def _add(self, column: Callable[[], list[Any]], line: str) -> None:
         if self.count < 2:

@@ -101,13 +101,13 @@ def _rest(shown: OnPaper, words: Words, size: float) -> list[Flowable]:
         parts += _evidence(found, words, size)
         parts += lesions(found["lesions"] or {}, shown.palette, words, size)
     if found["warnings"]:
-        parts += _titled("warnings.title", [words.note(note) for note in found["warnings"]], words, size)
+        parts += _titled("warnings.title", [words.message(note) for note in found["warnings"]], words, size)
     parts += figures(shown.figures, words, size)
     return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {words('paper.limits')}"], words, size)]
 
 
 def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    reasons = [Said(words.note(note), style(size + 1)) for note in found["gradable"]["reasons"]]
+    reasons = [Said(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
     answer = Said(words("gradable.no"), style(size + 4, bold=True, color="alert"))
     return [answer, *reasons, Said(words("gradable.nothing_said"), style(size))]
 
@@ -169,7 +169,7 @@ def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
             Said(words("advice.title"), style(size, color="dim")),
             Said(answer, style(size + 3, bold=True, color=color)),
         ]
-        parts += [Said(words.note(note), style(size)) for note in advice["because"]]
+        parts += [Said(words.message(note), style(size)) for note in advice["because"]]
     if referable is not None:
         values = {key: percent(referable[key]) for key in ("probability", "threshold")}
         says = words("referable.yes" if referable["value"] else "referable.no", values | {"grade": REFERABLE_FROM})
@@ -180,7 +180,7 @@ def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
 def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     if not found["evidence"]:
         return []
-    says = [Said(f"• {words.note(note)}", style(size)) for note in found["evidence"]]
+    says = [Said(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
     left, right = ACROSS * 0.47, ACROSS * 0.53
     beside = Table([[compared(found, words, size, left - 12), says]], [left, right])
     beside.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))

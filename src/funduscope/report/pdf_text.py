@@ -19,7 +19,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph
 
-from funduscope.report.fonts import typeface
+from funduscope.report.fonts import font_file
 from funduscope.report.html import printable
 
 PLAIN: Final = "funduscope-plain"
@@ -76,7 +76,7 @@ def percent(share: float) -> str:
 @cache
 def _register() -> None:
     for name, weight in WEIGHTS.items():
-        pdfmetrics.registerFont(TTFont(name, BytesIO(typeface(weight))))
+        pdfmetrics.registerFont(TTFont(name, BytesIO(font_file(weight))))
 
 
 def _drawable(text: str, font: str) -> str:

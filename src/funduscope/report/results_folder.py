@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class OutputOptions:
     """What is written of a photo beside its findings: see `predict.write.write`."""
 
     palette: Palette = "standard"
@@ -112,11 +112,14 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
 
 @contextmanager
 def open_results(
-    folder: Path, many: bool, drawn: Drawn, beside: Callable[[Findings, Traced, Path], None] | None = None
+    folder: Path,
+    many: bool,
+    options: OutputOptions,
+    extra_outputs: Callable[[Findings, Traced, Path], None] | None = None,
 ) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
-    many: also write summary.csv, a row each; one that is there gets its row from a single photo too. beside: see
+    many: also write summary.csv, a row each; one that is there gets its row from a single photo too. extra_outputs: see
     `predict.write.write`. An earlier result of the same photo is replaced; that of another photo of the same name
     stays, and this one gets a name with a hash of its path. Where something of somebody else stands in the way of one
     photo, nothing is written of it: what is said of it gets an `error` of the code E_CONFIG beside the findings. What
@@ -134,7 +137,7 @@ def open_results(
             if not isinstance(answer, Failure):
                 try:
                     stem = _own_stem(folder, answer.photo, path, taken)
-                    found, place = _written(answer, folder / stem, drawn, beside)
+                    found, place = _written(answer, folder / stem, options, extra_outputs)
                     add(SummaryRow.of(found, stem if place else ""))
                     return found, place
                 except OSError:
@@ -149,7 +152,10 @@ def open_results(
 
 
 def _written(
-    answer: Findings, place: Path, drawn: Drawn, beside: Callable[[Findings, Traced, Path], None] | None
+    answer: Findings,
+    place: Path,
+    options: OutputOptions,
+    extra_outputs: Callable[[Findings, Traced, Path], None] | None,
 ) -> Written:
     """Writes the results into the folder `place`; says the findings with an `error` where it is somebody else's."""
     from funduscope.report.write import to_json, write
@@ -158,12 +164,12 @@ def _written(
         place = write(
             answer,
             place,
-            palette=drawn.palette,
-            probabilities=drawn.probabilities,
-            full_size=drawn.full_size,
-            language=drawn.language,
-            beside=beside,
-            explain=drawn.explain,
+            palette=options.palette,
+            probabilities=options.probabilities,
+            full_size=options.full_size,
+            language=options.language,
+            extra_outputs=extra_outputs,
+            explain=options.explain,
         )
     except FileExistsError as error:
         unwritten = {"error": {"code": "E_CONFIG", "says": str(error)}}

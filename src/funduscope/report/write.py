@@ -47,16 +47,16 @@ def write(
     full_size: bool = False,
     explain: bool = False,
     language: str = "en",
-    beside: Callable[[Findings, Traced, Path], None] | None = None,
+    extra_outputs: Callable[[Findings, Traced, Path], None] | None = None,
 ) -> Path:
     """Writes the results of one photo into `folder` and returns it.
 
-    findings.json, overlay.png and report.html always; `{photo}_{structure}.tif` (uint8, 0 or 255, the photo's own
-    size) for every structure where the photo could be graded, and with `probabilities` also
-    `{photo}_{structure}_prob.png` (probability times 255, rounded). `full_size`: the overlay as wide as the photo.
-    `explain`: also explanation_referable.png and explanation_edema.png, as far as the model has such maps.
-    `language`: of the report, one of `languages.LANGUAGES`.
-    `beside`: is called with the findings, their outlines and the folder, to add files of its own (`pdf_outputs.py`).
+    findings.json, overlay.png and report.html always; `{photo}_{structure}.tif` (uint8, 0 or 255, the photo's own size)
+    for every structure where the photo could be graded, and with `probabilities` also `{photo}_{structure}_prob.png`
+    (probability times 255, rounded). `full_size`: the overlay as wide as the photo. `explain`: also
+    explanation_referable.png and explanation_edema.png, as far as the model has such maps. `language`: of the report,
+    one of `languages.LANGUAGES`. `extra_outputs`: is called with the findings, their outlines and the folder, to add
+    files of its own (`pdf_outputs.py`).
 
     The folder appears complete or not at all, and takes the place of an earlier result of that name. Raises
     `FileExistsError` where something stands there that this function did not write (but what a desktop leaves in any
@@ -79,8 +79,8 @@ def write(
             Image.fromarray(drawn).save(unfinished / f"explanation_{target}.png", compress_level=1)
         page = report(findings, palette=palette, traced=traced, language=language)
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
-        if beside is not None:
-            beside(findings, traced, unfinished)
+        if extra_outputs is not None:
+            extra_outputs(findings, traced, unfinished)
         _put_in_place(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -55,7 +55,7 @@ def polygons(labels: Labels, prepared: Prepared, recipe: Recipe) -> Polygons:
             found[kind] = prepared.regions.get(name, [])
         else:
             corners = [[(x0, y0), (x1, y0), (x1, y1), (x0, y1)] for x0, y0, x1, y1 in labels.boxes[name]]
-            found[kind] = [prepared.home.points_in(np.array(four, np.float64)) for four in corners]
+            found[kind] = [prepared.transform.to_frame(np.array(four, np.float64)) for four in corners]
     return {kind: ones for kind, ones in found.items() if ones}
 
 

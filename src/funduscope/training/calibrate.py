@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.evaluation.evaluate import DOUBTED
-from funduscope.imaging.framing import Home, frame
+from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import fit_quantile
@@ -57,7 +57,7 @@ class Seen:
     """
 
     case: Case
-    home: Home
+    transform: CropTransform
     exudates: tuple[float, float] | None
     grade_logits: np.ndarray | None
     dme_logits: np.ndarray | None
@@ -107,7 +107,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
 
 def _needs_lesions(case: Case) -> bool:
     """Whether anything that is fixed here asks for the photo's lesion maps: outlined or absent lesions, edema risk."""
-    labels = implied(case.labels)
+    labels = derive_labels(case.labels)
     outlined = any(not mask.is_absent for mask in labels.masks.values())
     return labels.dme is not None or outlined or bool(case.labels.masks) or _healthy(case)
 
@@ -126,15 +126,15 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     framed = frame(photo, card.close_px)
     if examine(framed, photo.pixels)[0]:
         return None
-    whole, close = predictor.look(framed.image)
+    whole, close = predictor.forward_views(framed.image)
     found = interpret(photo, framed, whole, close, card, predictor.runtime.sha256)
-    labels, side = implied(case.labels), card.close_px
+    labels, side = derive_labels(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
     healthy = frozenset(absent if _healthy(case) else ())
     # Absence that is a label counts as an empty mask, as in the scores; absence that a grade implies does not.
     truths = {
-        code: found.home.area_in(mask.load(photo.height, photo.width)) >= 0.5
+        code: found.transform.map_to_frame(mask.load(photo.height, photo.width)) >= 0.5
         for code, mask in masks.items()
         if code in case.labels.masks or not mask.is_absent
     }
@@ -142,7 +142,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     exudates = exudate_logits(whole, close, card) if labels.dme is not None else None
     maps = None if exudates is None else (Outputs(landmarks=whole.landmarks), exudates.copy())
     answers = found.exudates, _log(found.grade_probs), _log(found.dme_probs)
-    return Seen(case, found.home, *answers, planes, truths, healthy, maps)
+    return Seen(case, found.transform, *answers, planes, truths, healthy, maps)
 
 
 def _measured_again(photo: Seen, card: Card) -> Seen:
@@ -150,8 +150,8 @@ def _measured_again(photo: Seen, card: Card) -> Seen:
     disc says, too."""
     if photo.maps is None:
         return photo
-    spot = find_landmarks(photo.maps[0], card, photo.home).get("fovea")
-    return replace(photo, exudates=exudate_evidence(photo.maps[1], spot and spot.xy, photo.home))
+    spot = find_landmarks(photo.maps[0], card, photo.transform).get("fovea")
+    return replace(photo, exudates=exudate_evidence(photo.maps[1], spot and spot.xy, photo.transform))
 
 
 def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
@@ -160,7 +160,7 @@ def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
     for photo in seen:
         disc, fovea = photo.case.labels.disc_xy, photo.case.labels.fovea_xy
         if disc is not None and fovea is not None:
-            places = photo.home.points_in(np.array([disc, fovea])) / photo.home.side_px
+            places = photo.transform.to_frame(np.array([disc, fovea])) / photo.transform.side_px
             discs.append(places[0])
             foveas.append(places[1])
     return usual_distance(discs, foveas)

@@ -58,5 +58,5 @@ def features_of(predictor: Predictor, cases: Iterable[Case]) -> Iterable[np.ndar
         except PhotoError:
             yield None
             continue
-        features = None if not_gradable(framed) else looking.look(framed.image)[0].features
+        features = None if not_gradable(framed) else looking.forward_views(framed.image)[0].features
         yield None if features is None else features[0]

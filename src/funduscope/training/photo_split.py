@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import kept_apart, left_over, placed, validation_fold
+from funduscope.data.folds import assign_folds, official_test, unassigned, validation_fold
 from funduscope.data.grouping import join_bare
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache
@@ -32,7 +32,7 @@ class Split:
 
 def split(cases: list[Case], fold: int | None) -> Split:
     """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
-    cases = placed(cases)
+    cases = assign_folds(cases)
     validating = validation_fold(fold, cases)
     return Split(
         train=[case for case in cases if case.fold not in (None, fold, validating)],
@@ -44,7 +44,7 @@ def split(cases: list[Case], fold: int | None) -> Split:
 def on_every_photo(cases: list[Case]) -> Split:
     """Nothing is kept to select or to test but what is nobody's to learn from: an official test split, with whatever
     else shows its eyes."""
-    apart = {case.visit for case in cases if kept_apart(case)}
+    apart = {case.visit for case in cases if official_test(case)}
     return Split([case for case in cases if case.visit not in apart], [], [])
 
 
@@ -59,8 +59,8 @@ def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
             "in two folds of the other data sets. Mend those, or make folds over all data: `funduscope folds`.",
             file=sys.stderr,
         )
-    done = placed(joined)
-    left = left_over(done)
+    done = assign_folds(joined)
+    left = unassigned(done)
     if left:
         print(
             f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "

@@ -16,7 +16,7 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import placed, share_of, write_folds
+from funduscope.data.folds import assign_folds, share_of, write_folds
 from funduscope.data.shared_labels import share_labels
 from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import score_stream
@@ -56,7 +56,7 @@ def run(
     held = folder / "folds.csv"
     goes_on = held.is_file() and (folder / "last.safetensors").is_file()
     if goes_on or start.like is not None:  # who learns from every photo parts none
-        cases = placed(cases, held if goes_on else None)
+        cases = assign_folds(cases, held if goes_on else None)
     else:
         cases = placed_anew(cases, progress)
     until = check_like(start, recipe, fold) if start.like is not None else None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.derived_labels import implied
+from funduscope.data.derived_labels import derive_labels
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.training import bags
@@ -41,7 +41,7 @@ class Item:
 
 def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     """Whether a view can teach any of the recipe's tasks something from these labels."""
-    labels, tasks = implied(labels), recipe.tasks
+    labels, tasks = derive_labels(labels), recipe.tasks
     dense = {*labels.masks, *labels.votes, *labels.experts, *({"OD"} & set(labels.boxes))}
     close = close_channels(recipe)
     asked = {*tasks.structures, *([EITHER_EXUDATE] if {"EX", "SE"} <= set(tasks.structures) else [])}
@@ -160,7 +160,7 @@ class Samples(torch.utils.data.Dataset):
         views, bounds = self.recipe.views, self.recipe.augment
         if item.view == "whole":
             prepared = shrunk(prepared, views.whole_px)
-            side = prepared.home.side_px
+            side = prepared.transform.side_px
             warp = plain_warp((side / 2, side / 2), views.whole_px / side, views.whole_px)
         else:
             within = bags.polygons(item.case.labels, prepared, self.recipe)
@@ -178,14 +178,14 @@ class Samples(torch.utils.data.Dataset):
 
 def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
     """The same, no wider than twice the whole view: where a map takes one pixel of three, small things flicker."""
-    side = prepared.home.side_px
+    side = prepared.transform.side_px
     if side <= 2 * whole_px:
         return prepared
     size = (2 * whole_px, 2 * whole_px)
     return replace(
         prepared,
         image=cv2.resize(prepared.image, size, interpolation=cv2.INTER_AREA),
-        home=replace(prepared.home, side_px=2 * whole_px),
+        transform=replace(prepared.transform, side_px=2 * whole_px),
         coverage={c: cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for c, plane in prepared.coverage.items()},
         known={
             c: cv2.resize(plane.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) == 255
@@ -206,7 +206,7 @@ def _crop_center(
     prepared: Prepared, within: bags.Polygons, size_px: int, lesion_centered: float, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Near a pixel of a lesion, or a bag of some, each kind as often as the others; else anywhere in the eye."""
-    side = prepared.home.side_px
+    side = prepared.transform.side_px
     kinds = [code for code, plane in prepared.coverage.items() if code != "OD" and plane.any()]
     jitter = rng.uniform(-size_px / 4, size_px / 4, 2)
     if (kinds or within) and rng.random() < lesion_centered:
@@ -226,7 +226,7 @@ def _crop_center(
 
 def sample_of(image: np.ndarray, prepared: Prepared, item: Item, warp: Warp, close_codes: tuple[str, ...]) -> Sample:
     """The image and every target, with -1, False or zero weight where a target is unknown."""
-    labels = implied(item.case.labels)
+    labels = derive_labels(item.case.labels)
     whole = item.view == "whole"
     coverage, known = _dense(prepared, warp, close_codes, close=not whole)
     among = labels.dme_among if whole and labels.dme is None and labels.dme_among else frozenset()
@@ -251,7 +251,7 @@ def _dense(
     size = warp.size_px
     coverage = np.zeros((len(CHANNELS), size, size), np.uint8)
     known = np.zeros(coverage.shape, bool)
-    side = prepared.home.side_px
+    side = prepared.transform.side_px
     inside = warp.pixels(np.full((side, side), 255, np.uint8)) == 255
     for index, code in enumerate(CHANNELS):
         # A structure is read from one of the two views, and learned in that one alone.
@@ -271,6 +271,6 @@ def _landmarks(labels: Labels, prepared: Prepared, warp: Warp) -> tuple[np.ndarr
     points, seen = np.zeros((2, 2), np.float32), np.zeros(2, bool)
     for index, xy in enumerate((labels.disc_xy, labels.fovea_xy)):
         if xy is not None:
-            points[index] = warp.points(prepared.home.points_in(np.array([xy])))[0]
+            points[index] = warp.points(prepared.transform.to_frame(np.array([xy])))[0]
             seen[index] = bool((points[index] >= 0).all() and (points[index] < warp.size_px).all())
     return points, seen

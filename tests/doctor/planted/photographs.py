@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin, TiffImagePlugin
 
-from funduscope.imaging.field_of_view import find_eye
+from funduscope.imaging.field_of_view import find_field_of_view
 
 from .eyes import save
 from .pictures import NO_FUNDUS
@@ -74,8 +74,12 @@ def _too_bright(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _cut(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A third to a half of the field of view beyond one edge, or beyond two."""
     height, width = pixels.shape[:2]
-    eye = find_eye(pixels)
-    x, y, radius = (width / 2, height / 2, 0.4 * width) if eye is None else (eye.x_px, eye.y_px, eye.radius_px)
+    field_of_view = find_field_of_view(pixels)
+    x, y, radius = (
+        (width / 2, height / 2, 0.4 * width)
+        if field_of_view is None
+        else (field_of_view.x_px, field_of_view.y_px, field_of_view.radius_px)
+    )
     left, top, right, bottom = 0, 0, width, height
     sides = rng.permutation(4)[: 1 if rng.uniform() < 0.7 else 2]
     for side in sides:

@@ -10,7 +10,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import find_eye
+from funduscope.imaging.field_of_view import find_field_of_view
 
 from .eyes import save
 from .truth import Plot
@@ -87,13 +87,15 @@ def _photographed_twice(pixels: np.ndarray, rng: np.random.Generator) -> tuple[n
 
     Each is a circle of 0.8 of the photo's field, so that what one shows at its edge the other may not have.
     """
-    eye = find_eye(pixels)
-    assert eye is not None
-    away = rng.uniform(0.06, 0.14) * eye.radius_px
-    angle, radius = rng.uniform(0, 2 * np.pi), 0.8 * eye.radius_px
+    field_of_view = find_field_of_view(pixels)
+    assert field_of_view is not None
+    away = rng.uniform(0.06, 0.14) * field_of_view.radius_px
+    angle, radius = rng.uniform(0, 2 * np.pi), 0.8 * field_of_view.radius_px
     photos = []
     for sign in (-1, 1):
-        center = np.array([eye.x_px, eye.y_px]) + sign * away * np.array([np.cos(angle), np.sin(angle)])
+        center = np.array([field_of_view.x_px, field_of_view.y_px]) + sign * away * np.array(
+            [np.cos(angle), np.sin(angle)]
+        )
         side = max(272, round(2.2 * radius))
         turn = cv2.getRotationMatrix2D(center.tolist(), rng.uniform(-4, 4), 1.0)
         turn[:, 2] += side / 2 - center

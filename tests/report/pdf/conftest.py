@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.i18n.messages import note
+from funduscope.i18n.messages import message
 from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.rules import support
 
@@ -18,7 +18,7 @@ LESIONS = {"MA": 4, "HE": 3, "EX": 2, "SE": 0}
 
 def told(**changes: Any) -> dict[str, Any]:
     """findings.json's content of an eye of grade 2 and edema risk 2, with the changes named."""
-    near = note("DME_2_NEAR_FOVEA", {"distance_dd": 0.31}).to_dict()
+    near = message("DME_2_NEAR_FOVEA", {"distance_dd": 0.31}).to_dict()
     found = {
         "schema": "funduscope-findings/1",
         "photo": {"name": "eye.jpg", "sha256": "ab" * 32, "width": 1440, "height": 956},
@@ -34,16 +34,16 @@ def told(**changes: Any) -> dict[str, Any]:
         "laterality": "right",
         "lesions": {code: _lesion(count) for code, count in LESIONS.items()},
         "rules": {"grade_range": [2, 3], "agrees": True, "dme_risk": 2, "dme_agrees": True},
-        "evidence": [note("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict(), near],
-        "advice": {"refer": True, "because": [note("GRADE_REFERABLE", {"grade": 2}).to_dict(), near]},
-        "warnings": [note("RESEARCH_WEIGHTS").to_dict()],
+        "evidence": [message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict(), near],
+        "advice": {"refer": True, "because": [message("GRADE_REFERABLE", {"grade": 2}).to_dict(), near]},
+        "warnings": [message("RESEARCH_WEIGHTS").to_dict()],
     }
     return found | changes
 
 
 def healthy(**changes: Any) -> dict[str, Any]:
     """The same of an eye in which nothing was found."""
-    because = [note("NOTHING_REFERABLE").to_dict()]
+    because = [message("NOTHING_REFERABLE").to_dict()]
     nothing = {
         "predicted_grade": 0,
         "dme": {"risk": 0, "confidence": 0.9, "probabilities": [0.9, 0.06, 0.04]},
@@ -60,7 +60,7 @@ def not_gradable(code: str = "TOO_DARK") -> dict[str, Any]:
     """The same of a photo that cannot be graded."""
     empty = ("predicted_grade", "grade_name", "confidence", "probabilities", "grade_set", "dme", "referable")
     rest = ("laterality", "lesions", "rules", "advice")
-    gradable = {"ok": False, "score": None, "reasons": [note(code).to_dict()]}
+    gradable = {"ok": False, "score": None, "reasons": [message(code).to_dict()]}
     return told(**dict.fromkeys((*empty, *rest)), evidence=[], gradable=gradable)
 
 

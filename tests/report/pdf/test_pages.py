@@ -39,7 +39,7 @@ def test_a_page_says_what_was_found(language: str, jpeg: bytes, pages: Pages) ->
     (text,) = pages(made(OnPaper(found, jpeg, figures=FIGURES), language))
     said = [words("grade.answer", {"grade": 2, "name": words("grade.2")}), words("grade.set", {"grades": "2, 3"})]
     said += [words("dme.answer", {"risk": 2, "most": 2}), words("advice.refer")]
-    said += [words.note(one) for one in (*found["evidence"], *found["advice"]["because"], *found["warnings"])]
+    said += [words.message(one) for one in (*found["evidence"], *found["advice"]["because"], *found["warnings"])]
     said += [words.structure(code) for code in found["lesions"]]
     said += [
         words("not_a_device"),
@@ -85,7 +85,7 @@ def test_a_photo_that_cannot_be_graded_has_no_grade(language: str, jpeg: bytes, 
     words = Words(language)
     (text,) = pages(made(OnPaper(not_gradable(), jpeg, figures=FIGURES), language))
     assert words("gradable.no") in text
-    assert words.note(not_gradable()["gradable"]["reasons"][0]) in text
+    assert words.message(not_gradable()["gradable"]["reasons"][0]) in text
     assert words("grade.title") not in text.replace(words("not_a_device"), "")
     assert words("advice.no_referral") not in text
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words, rows
-from funduscope.i18n.messages import note
-from funduscope.report.patient_leaflet import FIELDS, Corrected, Sheet, compose
-from funduscope.report.patient_leaflet_html import sheet_html
+from funduscope.i18n.messages import message
+from funduscope.report.patient_leaflet import FIELDS, Corrected, PatientLeaflet, compose
+from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.vocabulary import LESIONS
 
 from .conftest import healthy, not_gradable, told
@@ -24,9 +24,11 @@ JARGON = (
 )  # fmt: skip
 
 
-def said(sheet: Sheet) -> str:
-    parts = [line for part in sheet.parts for line in (part.title, *part.says, *part.points, *part.after)]
-    return "\n".join([sheet.title, sheet.subtitle, sheet.eye, *parts, sheet.contact.title, *sheet.contact.says])
+def said(leaflet: PatientLeaflet) -> str:
+    parts = [line for part in leaflet.parts for line in (part.title, *part.says, *part.points, *part.after)]
+    return "\n".join(
+        [leaflet.title, leaflet.subtitle, leaflet.eye, *parts, leaflet.contact.title, *leaflet.contact.says]
+    )
 
 
 EVERY: dict[str, dict[str, Any]] = {
@@ -42,14 +44,14 @@ EVERY: dict[str, dict[str, Any]] = {
     "unsure": healthy(
         predicted_grade=3, rules={"grade_range": [0, 0], "agrees": False, "dme_risk": 0, "dme_agrees": True}
     ),
-    "poor": told(warnings=[note("OUT_OF_FOCUS").to_dict()]),
+    "poor": told(warnings=[message("OUT_OF_FOCUS").to_dict()]),
 }
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_which_eye_is_left_open_where_it_is_not_known(language: str) -> None:
     words = Words(language)
-    turned = compose(told(laterality=None, warnings=[note("UPSIDE_DOWN").to_dict()]), words)
+    turned = compose(told(laterality=None, warnings=[message("UPSIDE_DOWN").to_dict()]), words)
     assert turned.eye == words("sheet.eye.unknown")
     assert turned.parts == compose(told(), words).parts, "nothing else changes"
 
@@ -70,12 +72,12 @@ def test_everybody_understands_it(kind: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", EVERY)
 def test_it_says_what_was_looked_at_found_and_to_do(kind: str, language: str) -> None:
-    words, sheet = Words(language), compose(EVERY[kind], Words(language))
-    assert [part.title for part in sheet.parts] == [
+    words, leaflet = Words(language), compose(EVERY[kind], Words(language))
+    assert [part.title for part in leaflet.parts] == [
         words(f"sheet.{name}") for name in ("looked", "found", "next", "not")
     ]
-    assert all(part.says or part.points for part in sheet.parts)
-    assert sheet.fields == tuple(words(f"sheet.contact.{name}") for name in FIELDS)
+    assert all(part.says or part.points for part in leaflet.parts)
+    assert leaflet.fields == tuple(words(f"sheet.contact.{name}") for name in FIELDS)
 
 
 def test_what_to_do_follows_from_advice() -> None:
@@ -95,7 +97,7 @@ def test_what_to_do_follows_from_advice() -> None:
 def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_sure() -> None:
     """The likeliest grade is 0, and grades 2 and above together are likely enough: no marks, and yet a referral."""
     words = Words()
-    because = [note("REFERABLE_PROBABLE", {"probability": 0.4, "threshold": 0.35}).to_dict()]
+    because = [message("REFERABLE_PROBABLE", {"probability": 0.4, "threshold": 0.35}).to_dict()]
     probable = healthy(advice={"refer": True, "because": because})
     for found, unsure in ((probable, True), (healthy(), False)):
         text = said(compose(found, words))
@@ -164,7 +166,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_html_allows_nothing_but_itself(language: str, jpeg: bytes) -> None:
-    text = sheet_html(compose(told(), Words(language)), jpeg)
+    text = patient_leaflet_html(compose(told(), Words(language)), jpeg)
     page = Page(text)
     assert ("html", {"lang": language}) in page.tags
     (policy,) = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv")]
@@ -178,9 +180,9 @@ def test_the_html_allows_nothing_but_itself(language: str, jpeg: bytes) -> None:
 
 def test_texts_are_escaped_in_the_html() -> None:
     words = Words()
-    sheet = compose(told(), words)
-    nasty = Sheet(**{**vars(sheet), "small": "<script>alert(1)</script>", "eye": '"><img src=x>'})
-    text = sheet_html(nasty)
+    leaflet = compose(told(), words)
+    nasty = PatientLeaflet(**{**vars(leaflet), "small": "<script>alert(1)</script>", "eye": '"><img src=x>'})
+    text = patient_leaflet_html(nasty)
     assert "<script>alert" not in text
     assert "<img src=x>" not in text
 
@@ -191,11 +193,11 @@ def test_the_pdf_is_one_page_with_every_word(
     kind: str, language: str, jpeg: bytes, pages: Callable[[bytes], list[str]]
 ) -> None:
     pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
-    from funduscope.report.patient_leaflet_pdf import SIZES, _column, sheet_pdf
+    from funduscope.report.patient_leaflet_pdf import SIZES, _column, patient_leaflet_pdf
     from funduscope.report.pdf import room_left
 
-    sheet = compose(EVERY[kind], Words(language))
-    (text,) = pages(sheet_pdf(sheet, jpeg))
-    for line in (*said(sheet).splitlines(), *sheet.fields, sheet.small):
+    leaflet = compose(EVERY[kind], Words(language))
+    (text,) = pages(patient_leaflet_pdf(leaflet, jpeg))
+    for line in (*said(leaflet).splitlines(), *leaflet.fields, leaflet.small):
         assert " ".join(line.split()) in text, line
-    assert room_left(_column(sheet, jpeg, SIZES[3])) >= 0, "in letters that are easy to read"
+    assert room_left(_column(leaflet, jpeg, SIZES[3])) >= 0, "in letters that are easy to read"
