@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks.robustness import ROWS
 
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import PhotoScore, score_photo
 from funduscope.evaluation.scores import summarize
 from funduscope.imaging.photo import Photo
@@ -105,7 +105,7 @@ def main() -> int:
     model = load(given.model)
     if not isinstance(model, Predictor):
         parser.error("one model at a time")
-    held = [case for case in assign_folds(read_data([given.data])) if case.fold == given.fold]
+    held = SplitPlan.of(read_data([given.data]), given.fold).test
     masked = [case for case in held if case.dataset in MASKED and case.labels.masks]
     print(f"Model `{model.runtime.sha256[:16]}`, fold {given.fold}, {len(masked)} photos with masks.\n")
     print("\n".join(lesions(model, masked, given.sizes)), end="\n\n", flush=True)

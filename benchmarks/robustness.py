@@ -25,8 +25,8 @@ from benchmarks.unseen import must_have_kept
 
 from funduscope.compare.corruptions import changed_stream, shift_color
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
@@ -86,7 +86,7 @@ def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[st
 
 def chosen(data: Path, fold: int, most: int) -> list[Case]:
     """The fold's photos of each data set, every k-th, so that there are at most so many."""
-    cases = [case for case in assign_folds(read_data([data])) if case.fold == fold]
+    cases = SplitPlan.of(read_data([data]), fold).test
     told: list[Case] = []
     for name in SETS:
         held = [case for case in cases if case.dataset == name]

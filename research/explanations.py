@@ -29,8 +29,8 @@ from research.explanation_facts import keep, mean, mean_of, said, triple
 
 from funduscope.checkpoint import load as load_weights
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.explain import grad_cam, map_measures, sanity
 from funduscope.explain.class_activation import Explanation, Target, explanation
 from funduscope.explain.map_reliability import FILE
@@ -83,7 +83,7 @@ class Row:
 
 def cases_of(data: Path, dataset: str) -> list[Case]:
     """The photos of a data set in `FOLDS` that show a lesion outlined by hand."""
-    held = [case for case in assign_folds(read_data([data])) if case.dataset == dataset and case.fold in FOLDS]
+    held = [case for case in SplitPlan.of(read_data([data])).cases if case.dataset == dataset and case.fold in FOLDS]
     return [
         case for case in held if any(not mask.is_absent for code, mask in case.labels.masks.items() if code != "OD")
     ]

@@ -29,8 +29,8 @@ from benchmarks.spoil import Pixels, Spoil, blurred, compressed, exposed, halved
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.gradability import FEATURES, Gradability, features
@@ -108,7 +108,7 @@ def as_it_is(path: Path, key: str) -> list[tuple[str, np.ndarray]]:
 def gathered(data: Path, most: int, workers: int) -> list[Row]:
     """Every look at every photo that is used; at most so many photos of a clinic, every k-th."""
     rows: list[Row] = []
-    cases = assign_folds(read_data([data]))
+    cases = SplitPlan.of(read_data([data])).cases
     with ProcessPoolExecutor(workers) as pool:
         for name in CLINICS:
             held = [case for case in cases if case.dataset == name]

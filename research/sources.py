@@ -25,8 +25,9 @@ import torch
 from funduscope import checkpoint
 from funduscope.cli.terminal import tracked
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds, share_of
+from funduscope.data.folds import share_of
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
@@ -34,7 +35,7 @@ from funduscope.inference.runtime import TorchRuntime
 from funduscope.recipe import load_recipe
 from funduscope.training.initialization import first_network
 from funduscope.training.loop import Loop, bfloat16
-from funduscope.training.photo_split import prepared, split
+from funduscope.training.photo_split import prepared
 from funduscope.vocabulary import EITHER_EXUDATE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -133,7 +134,7 @@ def train(row: Row, data: Path, runs: Path) -> Path:
     """Trains the row, or goes on with it; returns the weights after its last epoch."""
     recipe = load_recipe("flagship", [*BUDGET, *row.changes])
     cases = read_data([cc_by_alone(data, runs / OPEN) if row.data == OPEN else data])
-    learned = share_of(split(cases, FOLD).train, recipe.sampling.photos)
+    learned = share_of(SplitPlan.of(cases, FOLD).train, recipe.sampling.photos)
     folder = runs / row.name
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.training.seed)
@@ -199,7 +200,7 @@ def main() -> None:
         print("\n".join(row.command() for row in ROWS))
     if given.data:
         KEPT.mkdir(exist_ok=True)
-        kept_away = [case for case in assign_folds(read_data([given.data])) if case.fold == FOLD]
+        kept_away = SplitPlan.of(read_data([given.data]), FOLD).test
         for row in ROWS:
             out = KEPT / f"{row.name}.json"
             if out.is_file() or (given.only and row.name not in given.only):

@@ -28,8 +28,8 @@ from research.gradability import TESTED
 from research.not_fundus import medical, papers, rounds
 from research.trust_tables import conformal_tables, distance_table, refusing_tables
 
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
@@ -75,7 +75,7 @@ class Job:
 
 def jobs(data: Path, fold: int, folds: int = 5) -> Iterator[Job]:
     """Every photo of the test and the validation fold, and of other cameras."""
-    cases = [case for case in assign_folds(read_data([data])) if case.fold in (fold, (fold + 1) % folds)]
+    cases = [case for case in SplitPlan.of(read_data([data])).cases if case.fold in (fold, (fold + 1) % folds)]
     cases = [case for case in cases if case.labels.quality != "reject"]
     graded = 0
     for case in cases:

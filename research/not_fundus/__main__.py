@@ -31,8 +31,8 @@ from research.not_fundus import medical, packaged, papers, rounds
 from sklearn.neural_network import MLPClassifier
 
 from funduscope.compare.corruptions import shift_color
-from funduscope.data.folds import assign_folds
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all
@@ -105,7 +105,7 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, np.nd
 
 def true_rows(data: Path, workers: int) -> Iterator[Row]:
     """Every photo of the data sets, of `cameras/` and the demo's."""
-    cases = assign_folds(read_data([data]))
+    cases = SplitPlan.of(read_data([data])).cases
     sorts = {case.key: "sick" if (case.labels.grade or 0) >= SICK else "true" for case in cases}
     held = [(c.path, c.key, c.dataset, c.fold) for c in cases if c.labels.quality != "reject"]
     for folder in ("cameras", "demo"):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds, selected_on, validation_fold
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
 from funduscope.imaging.framing import frame
@@ -117,18 +117,14 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
 
 def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
     """Photos to calibrate INT8 on, and to check on; none where there are no cases."""
-    about = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
-    cases, fold = assign_folds(cases, run / "folds.csv") if cases else [], about.get("fold")
-    validating = selected_on(run, about, cases)
-    if validating is None:  # it learned from every photo: parity is measured on some of those
-        validating = validation_fold(fold, cases)
-    training = [case for case in cases if case.fold not in (None, fold, validating)]
+    plan = SplitPlan.of_run(run, cases or ())
+    if plan.validation_fold is None:  # it learned from every photo: parity is measured on some of those
+        plan = SplitPlan.of(cases or (), plan.fold, run)
     # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
     # enough for all of them round the many coarsely for the sake of the few.
     rates = sampling.whole or sampling.close
-    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in training).items()}
-    training = [case for case in training if drawn[case.dataset] >= max(drawn.values()) / 2]
-    return training, [case for case in cases if case.fold == validating]
+    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in plan.train).items()}
+    return [case for case in plan.train if drawn[case.dataset] >= max(drawn.values()) / 2], plan.validation
 
 
 def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:

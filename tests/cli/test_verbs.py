@@ -173,7 +173,7 @@ def test_no_photo_is_scored_by_a_model_that_learned_from_it(table: Path, tmp_pat
     from funduscope.data.sources import read_data
 
     cases = read_data([table])
-    whole = plan([tmp_path], cases, None)
+    whole, _ = plan([tmp_path], cases, None)
     assert [case.key for case in whole[0][1]] == [case.key for case in cases]
     with pytest.raises(LabelError, match="No photo is in fold 9"):
         plan([tmp_path], cases, 9)
@@ -234,7 +234,7 @@ def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
     write_folds(cases, tmp_path / "folds.csv")
     mine = {case.key for case in cases if case.fold == 0}
     now = [case.in_fold((place + 1) % 5) for place, case in enumerate(cases)]
-    assert {case.key for case in plan([tmp_path], now, 0)[0][1]} == mine
+    assert {case.key for case in plan([tmp_path], now, 0)[0][0][1]} == mine
 
 
 def test_photos_that_came_after_a_run_are_said_not_to_be_scored(

@@ -18,9 +18,10 @@ from funduscope.compare.run_folder import bundle, gather, measures_of
 from funduscope.compare.score_kinds import score_of, sums
 from funduscope.compare.score_runs import score_runs
 from funduscope.data.case import Case, Labels
-from funduscope.data.folds import selected_on, write_folds
+from funduscope.data.folds import write_folds
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation import cost
 from funduscope.evaluation.cost import Prediction
 from funduscope.inference.loading import load
@@ -102,26 +103,28 @@ def test_no_more_training_photos_are_asked_than_the_validation_fold_has() -> Non
         for name, count in (("many", 60), ("few", 10))
         for place in range(count)
     ]
-    parts, again = (filling._parts(given, (0, 1), recipe, every_set=False) for given in (cases, list(reversed(cases))))
+    parts, again = (
+        filling._parts(SplitPlan.of(given, 0), recipe, every_set=False) for given in (cases, list(reversed(cases)))
+    )
     assert len(parts["training"]) == len(parts["validation"]) == 14
     assert {case.fold for case in parts["training"]} == {2, 3, 4}
     assert {case.dataset for case in parts["training"]} == {"many", "few"}
     assert parts["training"] == again["training"]
 
 
-def test_photos_that_a_run_learned_from_are_never_its_validation(compared: Path, cases: list[Case]) -> None:
+def test_photos_that_a_run_learned_from_are_never_its_validation(
+    compared: Path, cases: list[Case], tmp_path: Path
+) -> None:
     """Also where none of its validation photos is among those that are given."""
     folder, some = compared / "all", [case for case in cases if case.fold != 1]
     about = json.loads((folder / "run.json").read_text("utf-8"))
     assert (about["fold"], about["validation_fold"]) == (0, 1)
-    parts = filling._parts(
-        some, (0, selected_on(folder, about, some)), load_recipe("spine", list(TINY)), every_set=True
-    )
+    parts = filling._parts(SplitPlan.of_run(folder, some), load_recipe("spine", list(TINY)), every_set=True)
     assert parts["validation"] == []
-    assert selected_on(folder, {"fold": 0}, some) == 1, (
-        "as its own folds say, of a run that was made before it was kept"
-    )
-    assert selected_on(folder / "none", {"fold": 0}, some) == 2
+    (tmp_path / "run.json").write_text('{"fold": 0}')
+    assert SplitPlan.of_run(tmp_path, some).validation_fold == 2
+    shutil.copyfile(folder / "folds.csv", tmp_path / "folds.csv")
+    assert SplitPlan.of_run(tmp_path, some).validation_fold == 1, "its own folds count where run.json names none"
 
 
 def test_photos_that_a_model_has_no_answer_for_are_not_asked(compared: Path) -> None:

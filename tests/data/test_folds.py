@@ -11,16 +11,12 @@ import pytest
 from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.folds import (
     apply_folds,
-    assign_folds,
     find_folds,
     fold_key,
     make_folds,
     read_folds,
-    unassigned,
     write_folds,
 )
-from funduscope.data.grouping import clean_folds
-from funduscope.training.photo_split import on_every_photo
 
 GRADES = {0: 120, 1: 12, 2: 60, 3: 20, 4: 10}
 
@@ -77,60 +73,6 @@ def test_a_fold_that_is_set_stays(cases: list[Case]) -> None:
     assert apply_folds([case], {fold_key(case): ("1", 0)}) == [case]
 
 
-def test_a_runs_own_folds_hold_whatever_its_data_set_says_by_now(cases: list[Case], tmp_path: Path) -> None:
-    """Folds that were made anew, or repaired, must not make test photos of those that a run learned from."""
-    then, now = make_folds(cases), make_folds(cases, seed=7)
-    assert then != now
-    write_folds(then, tmp_path / "folds.csv")
-    assert assign_folds(now, tmp_path / "folds.csv") == then
-    renamed = [case.in_fold(case.fold, f"joined {case.visit}") for case in now]
-    assert assign_folds(renamed, tmp_path / "folds.csv") == then
-
-
-def test_a_photo_that_a_run_does_not_list_goes_with_its_visit(cases: list[Case], tmp_path: Path) -> None:
-    then, now = make_folds(cases), make_folds(cases, seed=7)
-    write_folds(then[1:], tmp_path / "folds.csv")
-    other = _case("set/other", "another visit").in_fold(9)
-    found = assign_folds([*now, other], tmp_path / "folds.csv")
-    assert then[0].visit == then[1].visit
-    assert found == [*then, other]
-
-
-def test_a_visit_that_another_data_set_has_placed_keeps_its_fold(cases: list[Case]) -> None:
-    """An own table may hold photos that are in a published set too, under their visits' names."""
-    there = make_folds(cases)
-    own = [_case(f"own/{i}", f"visit {i}") for i in range(20)] + [_case("own/alone")]
-    found = assign_folds([*there, *own])
-    assert found[: len(there)] == there
-    folds = {case.visit: case.fold for case in there}
-    assert [case.fold for case in found[len(there) : -1]] == [folds[f"visit {i}"] for i in range(20)]
-    assert found[-1].fold is not None
-    assert assign_folds(found) == found
-
-
-def test_a_visit_that_others_part_gets_no_fold() -> None:
-    parted = [_case("set/0", "both").in_fold(0), _case("set/1", "both").in_fold(1)]
-    found = assign_folds([*parted, _case("own/0", "both"), _case("own/1")])
-    assert [case.fold for case in found[:3]] == [0, 1, None]
-    assert found[3].fold is not None
-
-
-def test_photos_that_are_left_over_are_known() -> None:
-    """A second table without folds beside one with them, both `table`; the official test split has none by design."""
-    cases = [_case("table/a").in_fold(0), _case("table/b"), _case("idrid-B/test/IDRiD_001")]
-    assert unassigned(assign_folds(cases)) == [cases[1]]
-
-
-def test_the_official_test_split_is_in_no_fold_that_is_made() -> None:
-    """Neither for a training without a folds.csv nor by `funduscope folds`; nor is another photo of such an eye."""
-    train = [_case(f"idrid-B/train/IDRiD_{i:03d}", grade=i % 5) for i in range(20)]
-    test = [_case(f"idrid-B/test/IDRiD_{i:03d}", grade=i % 5) for i in range(5)]
-    assert [case.fold is None for case in assign_folds([*train, *test])] == [False] * 20 + [True] * 5
-    twin = _case("own/twin", visit=test[0].visit)
-    made = clean_folds([*train, *test, twin], workers=0)
-    assert [case.fold is None for case in made] == [False] * 20 + [True] * 6
-
-
 def test_folds_are_found_in_beside_or_above(tmp_path: Path) -> None:
     deep = tmp_path / "data/idrid/a/b"
     deep.mkdir(parents=True)
@@ -153,13 +95,3 @@ def test_folds_that_leak_or_lack_are_refused(rows: str, says: str, tmp_path: Pat
     (tmp_path / "folds.csv").write_text("subset,image,visit,fold\n" + rows)
     with pytest.raises(LabelError, match=says):
         read_folds(tmp_path / "folds.csv")
-
-
-def test_another_photo_of_an_official_test_eye_is_in_no_fold_either() -> None:
-    """Its copy in the training split, or in a table, under the visit that it was joined to."""
-    test = _case("idrid-B/test/IDRiD_001", "eye")
-    twin, other = _case("idrid-B/train/IDRiD_002", "eye", 1), _case("idrid-B/train/IDRiD_003", grade=1)
-    found = assign_folds([test, twin, other])
-    assert [case.fold is None for case in found] == [True, True, False]
-    assert unassigned(found) == []
-    assert on_every_photo(found).train == [found[2]]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from funduscope.data import grouping, table
 from funduscope.data.case import Case, Labels
-from funduscope.data.folds import assign_folds
-from funduscope.data.grouping import clean_folds, join_bare, join_duplicates
+from funduscope.data.grouping import join_duplicates
+from funduscope.data.splits import SplitPlan, join_sets_without_folds, make_clean_folds
 from funduscope.testing.drawn_eyes import draw_eye
 
 
@@ -37,13 +37,13 @@ def test_folds_keep_twins_together_over_data_sets(tmp_path: Path) -> None:
         for place in ("one", "other")
         for case in table.read(tmp_path / place / f"{place}.csv")
     ]
-    placed = {case.key: case for case in clean_folds(cases, 3, cache=tmp_path / "cache", workers=0)}
+    placed = {case.key: case for case in make_clean_folds(cases, 3, cache=tmp_path / "cache", workers=0)}
     assert len(placed) == 10
     assert placed["one/3.jpg"].visit == placed["other/10.jpg"].visit
     assert placed["one/3.jpg"].fold == placed["other/10.jpg"].fold
     assert len({case.visit for case in placed.values()}) == 9
     assert {case.fold for case in placed.values()} == {0, 1, 2}
-    assert clean_folds([]) == []
+    assert make_clean_folds([]) == []
 
 
 def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
@@ -64,7 +64,10 @@ def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
 def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
     """A copy of a public photo must not be learned beside the test photo that it is."""
     cases = _placed_and_bare(tmp_path, (1, 2))
-    found = {case.key: case for case in assign_folds(join_bare(cases, cache=tmp_path / "cache", workers=0))}
+    found = {
+        case.key: case
+        for case in SplitPlan.of(join_sets_without_folds(cases, cache=tmp_path / "cache", workers=0)[0]).cases
+    }
     assert [found[key].fold for key in ("own/1", "own/2", "own/9")] == [1, 2, 2]
     assert [found[key].visit for key in ("own/1", "own/2", "own/9")] == ["set 1", "set 2", "set 2"]
     assert all(found[case.key] == case for case in cases if case.dataset == "set")
@@ -73,13 +76,14 @@ def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
 def test_a_bare_visit_of_two_folds_is_left_out_whole(tmp_path: Path) -> None:
     cases = _placed_and_bare(tmp_path, (0, 1))
     shared = [case.in_fold(None, "own both") if case.dataset == "own" else case for case in cases]
-    assert join_bare(shared, cache=tmp_path / "cache", workers=0) == cases[:6]
+    kept, crossing = join_sets_without_folds(shared, cache=tmp_path / "cache", workers=0)
+    assert (kept, list(crossing)) == (cases[:6], shared[6:])
 
 
 def test_where_every_set_brings_folds_no_photo_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [case.in_fold(0) for case in _placed_and_bare(tmp_path, (1,))]
-    monkeypatch.setattr(grouping, "_sketched", None)
-    assert join_bare(cases) == cases
+    monkeypatch.setattr(grouping, "_descriptors", None)
+    assert join_sets_without_folds(cases) == (cases, ())
 
 
 def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +101,6 @@ def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.Monkey
     assert visits["0.jpg"] == visits["0 again.png"]
     assert len(set(visits.values())) == 4
     looked: list[Any] = []
-    monkeypatch.setattr(grouping, "_sketch", lambda photo: looked.append(photo) or ("", None))
+    monkeypatch.setattr(grouping, "_described", lambda photo: looked.append(photo) or ("", None))
     assert join_duplicates(cases, cache=tmp_path / "cache", workers=0) == first
     assert looked == []

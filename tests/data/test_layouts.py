@@ -12,9 +12,9 @@ from PIL import Image
 
 from funduscope.data import aptos, ddr, eophtha, eyepacs, messidor2
 from funduscope.data.case import ABSENT, Case, LabelError
-from funduscope.data.folds import make_folds, official_test, unassigned
 from funduscope.data.prepare import prepare
 from funduscope.data.sources import READERS, read_data
+from funduscope.data.splits import SplitPlan
 from funduscope.testing.drawn_eyes import draw_eye
 
 SIZE = (420, 280)  # width, height
@@ -163,11 +163,9 @@ def test_masks_know_what_their_set_knows(cases: dict[str, Case]) -> None:
 
 
 def test_photos_of_an_official_test_get_no_fold(cases: dict[str, Case]) -> None:
-    apart = {case.key for case in cases.values() if official_test(case)}
-    assert apart == {"ddr/test/007-0007-000", "ddr/test/007-0009-000"}
-    assert not {case.key for case in unassigned(cases.values())} & apart
-    placed = make_folds([case for case in cases.values() if case.key not in apart], count=2)
-    assert all(case.fold in (0, 1) for case in placed)
+    plan = SplitPlan.of(cases.values(), 0)
+    assert {case.key for case in plan.cases if case.fold is None} == {"ddr/test/007-0007-000", "ddr/test/007-0009-000"}
+    assert plan.unassigned == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training.initialization import START, Start, check_unseen, first_network, warn_of_learned
 from funduscope.training.loop import TrainingError
-from funduscope.training.photo_split import drawn, placed_anew, prepared, readable
+from funduscope.training.photo_split import drawn, prepared, readable
 from funduscope.training.run import run
 
 
@@ -122,16 +122,18 @@ def test_folds_of_a_training_that_never_began_are_not_kept(
 
 
 @pytest.mark.usefixtures("use_cache")
-def test_photos_that_no_fold_can_take_are_said(cases: list[Case], capsys: pytest.CaptureFixture) -> None:
+def test_photos_that_no_fold_can_take_are_named(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     some = [case for case in cases if case.dataset == "idrid-B"][:4]
     first, second = (next(case for case in some if case.fold == fold) for fold in sorted({c.fold for c in some})[:2])  # pyright: ignore
     own = [replace(case, key=f"own/{case.name}", dataset="own", visit="own", fold=None) for case in (first, second)]
     late = replace(some[0], key="idrid-B/train/late", name="late", visit="late", fold=None)
-    found = placed_anew([*some, *own, late], lambda items, words, total: items)
-    assert found == [*some, late]
-    said = capsys.readouterr().err
-    assert f"2 photos of data sets without folds, such as {own[0].key}" in said
-    assert "1 photo has no fold, such as idrid-B/train/late" in said
+    with pytest.raises(TrainingError, match="No photo is in fold 9"):
+        run(short, [*some, *own, late], tmp_path, fold=9)
+    printed = capsys.readouterr().err
+    assert f"2 photos of data sets without folds, such as {own[0].key}" in printed
+    assert "1 photo has no fold, such as idrid-B/train/late" in printed
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -29,13 +29,11 @@ def evaluate(
     """
     from funduscope.cli.terminal import complain, score_table, tracked
     from funduscope.data.sources import read_data
-    from funduscope.evaluation.out_of_fold import plan, score, seen_before, unplaced
+    from funduscope.evaluation.out_of_fold import plan, score, seen_before
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
-    cases = read_data(data)
-    parts = plan(models, cases, fold)
-    left = unplaced(models, cases) if len(models) > 1 or fold is not None else []
+    parts, left = plan(models, read_data(data), fold)
     if left:
         are = "photo is" if len(left) == 1 else "photos are"
         complain(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")

@@ -26,12 +26,12 @@ def folds(
 
     from funduscope.cli.terminal import tracked
     from funduscope.data.folds import write_folds
-    from funduscope.data.grouping import clean_folds
     from funduscope.data.sources import read_data
+    from funduscope.data.splits import make_clean_folds
 
     if out.exists():
         raise typer.BadParameter(f"{out} is there already, and models may have been trained by it", param_hint="--out")
-    cases = clean_folds(read_data(data), count, seed, workers=workers, progress=tracked)
+    cases = make_clean_folds(read_data(data), count, seed, workers=workers, progress=tracked)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folds(cases, out)
     sizes = Counter(case.fold for case in cases)

@@ -18,7 +18,8 @@ from funduscope.compare.corruptions import IN_WORDS, shifted_stream
 from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds, selected_on, share_of
+from funduscope.data.folds import share_of
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
@@ -52,10 +53,8 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     if not files:
         return
     hashes = {_sha256(path) for path in files}
-    about = json.loads((folder / "run.json").read_text("utf-8"))
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
-    cases = assign_folds(cases, folder / "folds.csv")
-    parts = _parts(cases, (about.get("fold"), selected_on(folder, about, cases)), recipe, every_set=every_set)
+    parts = _parts(SplitPlan.of_run(folder, cases), recipe, every_set=every_set)
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
     labels = {part: labels_of(asked[part]) for part in PARTS}
@@ -72,21 +71,18 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     _fill_cost(folder, asked["validation"])
 
 
-def _parts(
-    cases: list[Case], folds: tuple[int | None, int | None], recipe: Recipe, *, every_set: bool
-) -> dict[str, list[Case]]:
-    """Which photos each part is of. Samples are drawn before what a recipe can answer is asked: the same for all.
-
-    folds: the one that tests, the one that selects; None where no photo does.
-    """
-    fold, validating = folds
-    cases = [case for case in cases if every_set or case.dataset not in SELDOM]
-    validation = [case for case in cases if case.fold is not None and case.fold == validating]
-    learned = share_of([case for case in cases if case.fold not in (None, fold, validating)], recipe.sampling.photos)
+def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, list[Case]]:
+    """The photos of each part. Samples are drawn before photos that a recipe has no answer for are left out, so that
+    they are the same for all recipes."""
+    train, validation, test = (
+        [case for case in part if every_set or case.dataset not in SELDOM]
+        for part in (plan.train, plan.validation, plan.test)
+    )
+    learned = share_of(train, recipe.sampling.photos)
     drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
     return {
         "validation": validation,
-        "test": [case for case in cases if fold is not None and case.fold == fold],
+        "test": test,
         TRAINING: [case for case in drawn if case.dataset in recipe.sampling.datasets()],
         **dict.fromkeys(SHIFTS, sample(validation)),
     }

@@ -6,9 +6,8 @@ import csv
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from funduscope.data.case import Case
 from funduscope.data.rows import read_sheet
@@ -54,95 +53,6 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
         place = places.get(fold_key(case)) if case.fold is None else None
         placed.append(case if place is None else case.in_fold(place[1], place[0]))
     return placed
-
-
-def assign_folds(cases: Sequence[Case], held: Path | None = None) -> list[Case]:
-    """The cases with folds wherever they can have one: as a run's own `folds.csv` (held) says, else as their own data
-    set says, else made, for each data set of which no photo has a fold.
-
-    Where folds are made, a photo of a visit that another data set has placed goes with it; one whose visit is in two
-    folds there gets none.
-    """
-    if held is not None and held.is_file():
-        cases = _as_held(cases, read_folds(held))
-    bare = bare_sets(cases)
-    folds: dict[str, set[int]] = defaultdict(set)
-    for case in cases:
-        if case.fold is not None:
-            folds[case.visit].add(case.fold)
-    apart = {case.visit for case in cases if official_test(case)}  # nor is another photo of such an eye learned from
-    bare_cases = {case.key for case in cases if case.dataset in bare and case.visit not in apart}
-    free = [case for case in cases if case.key in bare_cases and case.visit not in folds]
-    made = {case.key: case for case in make_folds(free)} if free else {}
-    follow = {visit: there.copy().pop() if len(there) == 1 else None for visit, there in folds.items()}
-    return [
-        made.get(case.key, case.in_fold(follow.get(case.visit))) if case.key in bare_cases else case for case in cases
-    ]
-
-
-def bare_sets(cases: Iterable[Case]) -> set[str]:
-    """The data sets of which no photo has a fold: those that folds are made for."""
-    cases = list(cases)
-    return {case.dataset for case in cases} - {case.dataset for case in cases if case.fold is not None}
-
-
-def official_test(case: Case) -> bool:
-    """Whether it is of an official test and no `folds.csv` says otherwise: it stands apart from all folds,
-    and nothing is ever learned from it."""
-    return case.fold is None and is_official_test(case)
-
-
-def is_official_test(case: Case) -> bool:
-    """Whether its data set's authors kept it for the test."""
-    return case.split == "test"
-
-
-def unassigned(cases: Iterable[Case]) -> list[Case]:
-    """The cases without a fold that should have one."""
-    cases = list(cases)
-    apart = {case.visit for case in cases if official_test(case)}
-    return [case for case in cases if case.fold is None and case.visit not in apart]
-
-
-def _as_held(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
-    """The cases where a run had them, whatever their data set says by now: else it is tested on what it learned from.
-
-    One that has a fold and that the run does not list goes with its visit, if the run lists others of it.
-    """
-    folds = dict(places.values())
-    held = []
-    for case in cases:
-        place = places.get(fold_key(case))
-        if place is not None:
-            held.append(case.in_fold(place[1], place[0]))
-        else:
-            held.append(case if case.fold is None else case.in_fold(folds.get(case.visit, case.fold)))
-    return held
-
-
-def validation_fold(fold: int | None, cases: Sequence[Case]) -> int:
-    """The fold that selects: the next one after the test fold, the first one where nothing is tested."""
-    return _after(fold, {case.fold for case in cases if case.fold is not None})
-
-
-def selected_on(run: Path, about: Mapping[str, Any], cases: Sequence[Case]) -> int | None:
-    """The fold that selected in a run, whichever of its photos are given now. about: its run.json.
-
-    Where that does not say, the fold that training chooses, by the run's own folds. None: no photo selected.
-    """
-    if "validation_fold" in about:
-        return about["validation_fold"]
-    if about.get("photos") and "validation" not in about["photos"]:
-        return None
-    held = run / "folds.csv"
-    if not held.is_file():
-        return validation_fold(about.get("fold"), cases)
-    return _after(about.get("fold"), {fold for _, fold in read_folds(held).values()})
-
-
-def _after(fold: int | None, there: set[int]) -> int:
-    first = min(there, default=0)
-    return first if fold is None else min((other for other in there if other > fold), default=first)
 
 
 def fold_key(case: Case) -> tuple[str, str]:

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds, read_folds
+from funduscope.data.folds import read_folds
+from funduscope.data.splits import SplitPlan
 from funduscope.doctor.confident_learning import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.scan import Progress, Scan
@@ -79,11 +80,11 @@ def check(models: Sequence[Path]) -> None:
     Raises `ModelError` where a model is no run with a test fold or cannot be loaded, `LabelError` where its folds.csv
     cannot be read.
     """
-    from funduscope.evaluation.out_of_fold import test_fold
+    from funduscope.evaluation.out_of_fold import held_out_fold
     from funduscope.inference.loading import load
 
     for run in models:
-        test_fold(run)
+        held_out_fold(run)
         if (run / "folds.csv").is_file():
             read_folds(run / "folds.csv")
     for run in models:
@@ -100,16 +101,16 @@ def judge(
 
     leaky: case key to keys of its twins: a photo is left out where one is not in its own fold.
     """
-    from funduscope.evaluation.out_of_fold import test_fold
+    from funduscope.evaluation.out_of_fold import held_out_fold
     from funduscope.i18n.errors import PhotoError
     from funduscope.inference.loading import load
 
     told: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    folds = [test_fold(run) for run in models]
+    folds = [held_out_fold(run) for run in models]
     for run, fold in zip(models, folds, strict=True):
-        own = assign_folds(cases, run / "folds.csv")
-        place = {case.key: case.fold for case in own}
-        unseen = [case for case in own if case.fold == fold and _has_labels(case)]
+        plan = SplitPlan.of(cases, fold, run)
+        place = {case.key: case.fold for case in plan.cases}
+        unseen = [case for case in plan.test if _has_labels(case)]
         unseen = [case for case in unseen if all(place.get(key) == fold for key in leaky.get(case.key, ()))]
         model: Predictor | Ensemble = load(run)
         for case in progress(unseen, f"Judging by {run.name}", len(unseen)):

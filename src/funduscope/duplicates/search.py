@@ -27,6 +27,12 @@ from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_k
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 """Items, words and their number in, the same items out: what shows a progress bar."""
 
+
+def no_progress(items: Iterable[Any], words: str, total: int | None) -> Iterable[Any]:
+    """The items as they are: a `Progress` that shows nothing."""
+    return items
+
+
 CHUNK: Final = 200
 """Pairs that are proved in one go: neighbors in the list share a photo, which is then made ready once."""
 
@@ -42,7 +48,7 @@ Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
 def compare(
     descriptors: StoredDescriptors,
     workers: int = 2,
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
     asked: Container[str] | None = None,
 ) -> list[DuplicatePair]:
     """Every proved pair of photos, by name, sorted. asked: names; only pairs of which one is among them."""

@@ -5,7 +5,6 @@ Where photos are asked for that the model's run learned from, or was chosen on, 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import assign_folds, fold_key, read_folds, selected_on, unassigned
-from funduscope.data.grouping import join_bare
+from funduscope.data.folds import fold_key, read_folds
+from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.loading import load
@@ -25,41 +24,31 @@ Part = tuple[Path, list[Case]]
 Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
 
 
-def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> list[Part]:
-    """Each model with its photos.
+def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
+    """Each model with the photos it is scored on, and the photos that no model is scored on though they should be in
+    a fold: added after the runs, say.
 
-    One model: the photos of `fold`, or all of them without one; `seen_before` tells which of them it knows. Several run
-    folders: each the photos of its own test fold, which its run.json names. A run's folds are those of its folds.csv;
-    cases without any fold are put into the same folds as training puts them.
+    One model: the photos of `fold`, or all of them without one; `seen_before` says which of them it knows. Several run
+    folders: each the photos of its own test fold, which its run.json names. Folds are as in `SplitPlan`.
     Raises `LabelError` where a fold has no photo, `ModelError` where a run has no test fold or two have the same.
     """
     if len(models) == 1 and fold is None:
-        return [(models[0], cases)]
-    if not any((_run_of(model) / "folds.csv").is_file() for model in models):
-        cases = join_bare(cases)  # as training does before it makes folds, so that these are the same
-    placed_by = [assign_folds(cases, _run_of(model) / "folds.csv") for model in models]
-    folds = [fold] if len(models) == 1 else [test_fold(model) for model in models]
+        return [(models[0], cases)], []
+    folds = [fold] if len(models) == 1 else [held_out_fold(model) for model in models]
     if len(set(folds)) < len(folds):
         listed = ", ".join(map(str, folds))
         raise ModelError("E_MODEL", f"The runs' test folds are {listed}: give one run for each fold.")
-    parts = [
-        (model, [case for case in own if case.fold == k])
-        for model, own, k in zip(models, placed_by, folds, strict=True)
-    ]
-    for (_, mine), k in zip(parts, folds, strict=True):
-        if not mine:
-            there = sorted({case.fold for case in placed_by[0] if case.fold is not None})
+    crossing: tuple[Case, ...] = ()
+    if not any((_run_of(model) / "folds.csv").is_file() for model in models):
+        cases, crossing = join_sets_without_folds(cases)  # as training does before it makes folds: these are the same
+    plans = [SplitPlan.of(cases, k, _run_of(model)) for model, k in zip(models, folds, strict=True)]
+    for own, k in zip(plans, folds, strict=True):
+        if not own.test:
+            there = sorted({case.fold for case in plans[0].cases if case.fold is not None})
             raise LabelError(f"No photo is in fold {k}; the data has the folds {', '.join(map(str, there))}.")
-    return parts
-
-
-def unplaced(models: Sequence[Path], cases: list[Case]) -> list[Case]:
-    """The photos that are in no fold of any of the runs, though others of their data set are: added since, say."""
-    left: dict[str, Case] | None = None
-    for model in models:
-        mine = {case.key: case for case in unassigned(assign_folds(cases, _run_of(model) / "folds.csv"))}
-        left = mine if left is None else {key: case for key, case in left.items() if key in mine}
-    return list((left or {}).values())
+    in_none = set.intersection(*({case.key for case in own.unassigned} for own in plans))
+    left = [*crossing, *(case for case in plans[0].unassigned if case.key in in_none)]
+    return [(model, own.test) for model, own in zip(models, plans, strict=True)], left
 
 
 @dataclass(frozen=True)
@@ -73,9 +62,9 @@ class Seen:
     def warning(self, model: Path) -> str | None:
         """What a person has to know before the scores are believed; None where there is nothing."""
         if self.learned:
-            beside = f", and was chosen on {self.chosen} more" if self.chosen else ""
+            more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
-                f"warning: {model.name} learned from {self.learned} of these {self.photos} photos{beside}: scores on "
+                f"warning: {model.name} learned from {self.learned} of these {self.photos} photos{more}: scores on "
                 "them are too good. What it has not seen is its test fold, if it has one: --fold."
             )
         if self.chosen:
@@ -87,27 +76,25 @@ class Seen:
 
 
 def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
-    """What the model of a run knows of these photos; None where no run.json beside it says what it learned from.
+    """What the model of a run knows of these photos; None where no run.json next to it says what it learned from.
 
     A photo is known with its visit: by the run's folds.csv, and by which data sets the run learned from at all.
     """
     run = _run_of(model)
-    about = _about(run)
+    about, listed = read_run_json(run), run / "folds.csv"
     if "fold" not in about:
         return None
-    held = run / "folds.csv"
-    cases = assign_folds(cases, held)
-    chosen_on = selected_on(run, about, cases)
-    own = {fold_key(case): (case.visit, case.fold) for case in cases if case.fold is not None}
-    places = read_folds(held) if held.is_file() else own
+    split = SplitPlan.of_run(run, cases)
+    own = {fold_key(case): (case.visit, case.fold) for case in split.cases if case.fold is not None}
+    places = read_folds(listed) if listed.is_file() else own
     named = {name.removeprefix("idrid-") for name in about.get("photos", {}).get("train", {})}  # as folds.csv does
     mine = [place for (subset, _), place in places.items() if not named or subset in named]
-    learned = {visit for visit, fold in mine if fold not in (about["fold"], chosen_on)}
-    chosen = {visit for visit, fold in mine if fold == chosen_on} - learned
+    learned = {visit for visit, fold in mine if fold not in (split.fold, split.validation_fold)}
+    chosen = {visit for visit, fold in mine if fold == split.validation_fold} - learned
     known = Counter(
-        "learned" if case.visit in learned else "chosen" for case in cases if case.visit in learned | chosen
+        "learned" if case.visit in learned else "chosen" for case in split.cases if case.visit in learned | chosen
     )
-    return Seen(known["learned"], known["chosen"], len(cases))
+    return Seen(known["learned"], known["chosen"], len(split.cases))
 
 
 def _run_of(model: Path) -> Path:
@@ -115,18 +102,9 @@ def _run_of(model: Path) -> Path:
     return model if model.is_dir() else model.parent
 
 
-def _about(run: Path) -> dict[str, Any]:
-    """A run's run.json; empty where there is none that can be read."""
-    try:
-        about = json.loads((run / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def test_fold(run: Path) -> int:
+def held_out_fold(run: Path) -> int:
     """The fold that a run folder's training left alone. Raises `ModelError`."""
-    fold = _about(run).get("fold")
+    fold = read_run_json(run).get("fold")
     if not isinstance(fold, int):
         raise ModelError(
             "E_MODEL",
@@ -146,7 +124,7 @@ def score(parts: Sequence[Part], progress: Progress, repeats: int = 1000) -> tup
         card = predictor.card
         folds = sorted({case.fold for case in cases if case.fold is not None})
         known = seen_before(model, cases)
-        told = {} if known is None else {"learned from": known.learned, "chosen on": known.chosen}
+        counts = {} if known is None else {"learned from": known.learned, "chosen on": known.chosen}
         made = {"name": card.name, "version": card.version, "sha256": predictor.runtime.sha256, "folds": folds}
-        models.append(made | told)
+        models.append(made | counts)
     return summarize(photos, repeats), {"funduscope": __version__, "models": models}

@@ -1,14 +1,11 @@
-"""Which photos a run learns from, selects on and leaves alone; which of them it draws, and which can be read."""
+"""Which photos of a run an epoch draws, and which of them can be read."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import assign_folds, official_test, unassigned, validation_fold
-from funduscope.data.grouping import join_bare
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache
 from funduscope.duplicates.search import Progress
@@ -19,55 +16,6 @@ from funduscope.training.samples import draw_epoch
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable; more of them is a fault of the data set, not of a photo."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which cases a run learns from, selects on, and leaves alone."""
-
-    train: list[Case]
-    validation: list[Case]
-    test: list[Case]
-
-
-def split(cases: list[Case], fold: int | None) -> Split:
-    """Fold k tests, fold k+1 selects, the others train; without a fold nothing is kept to test, and fold 0 selects."""
-    cases = assign_folds(cases)
-    validating = validation_fold(fold, cases)
-    return Split(
-        train=[case for case in cases if case.fold not in (None, fold, validating)],
-        validation=[case for case in cases if case.fold == validating],
-        test=[case for case in cases if fold is not None and case.fold == fold],
-    )
-
-
-def on_every_photo(cases: list[Case]) -> Split:
-    """Nothing is kept to select or to test but what is nobody's to learn from: an official test split, with whatever
-    else shows its eyes."""
-    apart = {case.visit for case in cases if official_test(case)}
-    return Split([case for case in cases if case.visit not in apart], [], [])
-
-
-def placed_anew(cases: list[Case], progress: Progress) -> list[Case]:
-    """The cases in their folds; says which photos are in none, and so neither learned from nor scored."""
-    joined = join_bare(cases, progress=progress)
-    held = {case.key for case in joined}
-    parted = [case.key for case in cases if case.key not in held]
-    if parted:
-        print(
-            f"left out: {len(parted)} photos of data sets without folds, such as {parted[0]}: their visits or eyes are "
-            "in two folds of the other data sets. Mend those, or make folds over all data: `funduscope folds`.",
-            file=sys.stderr,
-        )
-    done = assign_folds(joined)
-    left = unassigned(done)
-    if left:
-        print(
-            f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
-            f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none.",
-            file=sys.stderr,
-        )
-    return done
 
 
 def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:

@@ -16,8 +16,9 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import assign_folds, share_of, write_folds
+from funduscope.data.folds import share_of, write_folds
 from funduscope.data.shared_labels import share_labels
+from funduscope.data.splits import SplitPlan
 from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.plots import draw_all
@@ -32,7 +33,7 @@ from funduscope.training.initialization import START, Start, check_like, check_w
 from funduscope.training.journal import environment, fingerprint
 from funduscope.training.loop import Judge, Loop, TrainingError, bfloat16
 from funduscope.training.ood_reference import fit_distance
-from funduscope.training.photo_split import Split, drawn, on_every_photo, placed_anew, prepared, readable, split
+from funduscope.training.photo_split import drawn, prepared, readable
 from funduscope.training.sample_sheet import draw_samples
 from funduscope.training.samples import draw_epoch
 
@@ -55,12 +56,15 @@ def run(
         raise RecipeError("training.epochs is 0, and there are no weights to start from: bring some, or train.")
     held = folder / "folds.csv"
     goes_on = held.is_file() and (folder / "last.safetensors").is_file()
-    if goes_on or start.like is not None:  # who learns from every photo parts none
-        cases = assign_folds(cases, held if goes_on else None)
+    if start.like is not None:
+        parts = SplitPlan.for_refit(cases, folder if goes_on else None)
+    elif goes_on:
+        parts = SplitPlan.of(cases, fold, folder)
     else:
-        cases = placed_anew(cases, progress)
+        parts = SplitPlan.for_new_run(cases, fold, progress)
+        for warning in parts.warnings():
+            print(warning, file=sys.stderr)
     until = check_like(start, recipe, fold) if start.like is not None else None
-    parts = split(cases, fold) if start.like is None else on_every_photo(cases)
     train = share_labels(share_of(parts.train, recipe.sampling.photos))
     parts = replace(parts, train=train, validation=readable(parts.validation))
     if fold is not None and not parts.test:
@@ -73,7 +77,7 @@ def run(
     _check_fold(folder, fold)
     check_weights(start, parts.test, parts.validation, fold)
     if not goes_on:  # folds may be made anew in the data set: these are this run's
-        write_folds(cases, held)
+        write_folds(parts.cases, held)
     torch.manual_seed(recipe.training.seed)  # the draw of the first weights
     try:
         recipe, network = first_network(recipe, folder, start.init)
@@ -116,7 +120,7 @@ def _note_memory(folder: Path, peak_mb: float | None) -> None:
         path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
-def _finish(folder: Path, parts: Split, like: Path | None, progress: Progress, device: torch.device) -> Path:
+def _finish(folder: Path, parts: SplitPlan, like: Path | None, progress: Progress, device: torch.device) -> Path:
     """Fixes the best checkpoint's card on the validation photos, and writes it beside it as card.json.
 
     like: the run that was repeated on every photo, whose card has what none of them could tell any more. What was
@@ -213,7 +217,7 @@ def _check_fold(folder: Path, fold: int | None) -> None:
         raise TrainingError(f"{folder} holds a run of fold {held}, not of {fold}: choose another folder or that fold.")
 
 
-def _about(recipe: Recipe, parts: Split, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
+def _about(recipe: Recipe, parts: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
     """What run.json says: everything beside the recipe that anybody needs to do it again."""
     counts: dict[str, dict[str, int]] = {}
     for name, cases in (("train", used), ("validation", parts.validation), ("test", parts.test)):
