@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from funduscope.data.case import Case, LabelError
+from funduscope.data.csv_cells import guarded
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.fold_rows import read_all_folds
 from funduscope.doctor.label_rows import LabelRows, read_label_rows
@@ -35,7 +36,6 @@ LEFT: Final = "left as it is"
 _STORED_AGAIN: Final = frozenset({"mask_soft", "mask_alpha", "mask_conventions"})
 _WRITTEN: Final = (".png", ".tif", ".tiff")
 _PLAIN: Final = ("gray, 0 and 255", "one bit, 0 and 1")
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def repair(
@@ -239,9 +239,4 @@ def _write_changes(path: Path, changes: Sequence[Change]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([_harmless(text) for text in astuple(change)] for change in changes)
-
-
-def _harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.lstrip().startswith(_FORMULAS) or text.startswith(_FORMULAS) else text
+        writer.writerows([guarded(text) for text in astuple(change)] for change in changes)
