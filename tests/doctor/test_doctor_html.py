@@ -54,7 +54,7 @@ def test_a_stranger_reads_what_it_is_and_what_to_do() -> None:
     assert "3 photos examined. 2 findings:" in text
     for kind in ("blurred", "truncated"):
         assert KINDS[kind].title in text
-        assert KINDS[kind].spoils in text
+        assert KINDS[kind].why in text
     assert text.index("Fix first") < text.index("Cut short") < text.index("Blurred")
 
 
@@ -141,7 +141,7 @@ def test_tables_and_lists_of_evidence_are_shown() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_what_it_is_for(kind: str) -> None:
     about = KINDS[kind]
-    assert all(len(text) > 3 for text in (about.title, about.spoils, about.advice))
-    assert about.spoils.endswith(".")
+    assert all(len(text) > 3 for text in (about.title, about.why, about.advice))
+    assert about.why.endswith(".")
     assert about.advice.endswith(".")
     assert about.title not in [other.title for name, other in KINDS.items() if name != kind]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from funduscope.doctor.finding import found, ordered
-from funduscope.doctor.kinds import KINDS
+from funduscope.doctor.kinds import KINDS, Kind
 
 
 def test_a_finding_has_its_kinds_severity_and_advice_unless_it_has_its_own() -> None:
@@ -46,3 +47,10 @@ def test_a_finding_is_plain_json() -> None:
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(KeyError):
         found("no such kind", [], "")
+
+
+@pytest.mark.parametrize("wrong", [{"group": "Twins"}, {"severity": "fatal"}, {"advice": ""}])
+def test_a_wrong_entry_in_the_table_of_kinds_is_an_error(wrong: dict[str, str]) -> None:
+    entry: dict[str, Any] = {"group": "Masks", "severity": "info", "title": "A.", "why": "B.", "advice": "C."}
+    with pytest.raises(ValueError, match=r"kinds\.toml"):
+        Kind(**entry | wrong)

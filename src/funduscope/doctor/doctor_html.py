@@ -20,8 +20,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from funduscope.doctor.finding import SEVERITIES, Finding
-from funduscope.doctor.kinds import KINDS
+from funduscope.doctor.finding import Finding
+from funduscope.doctor.kinds import KINDS, SEVERITIES
 from funduscope.i18n.errors import PhotoError
 from funduscope.report.html import printable
 
@@ -78,7 +78,7 @@ def _section(held: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:
         "severity": held[0].severity,
         "group": kind.group,
         "title": kind.title,
-        "spoils": kind.spoils,
+        "spoils": kind.why,
         "advice": held[0].advice,
         "count": len(held),
         "cards": [_card(one, thumbnail) for one in held[:SHOWN]],

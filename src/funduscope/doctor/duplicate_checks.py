@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.doctor.finding import Finding, Picture, Severity, found
+from funduscope.doctor.finding import Finding, Picture, found
+from funduscope.doctor.kinds import Severity
 from funduscope.doctor.label_rows import LabelRows
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.registration import Registration

@@ -23,8 +23,9 @@ from funduscope.doctor import (
     wrong_eye,
 )
 from funduscope.doctor.doctor_html import page
-from funduscope.doctor.finding import SEVERITIES, Finding, found, ordered
+from funduscope.doctor.finding import Finding, found, ordered
 from funduscope.doctor.inventory import take_inventory
+from funduscope.doctor.kinds import SEVERITIES
 from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.scan import Progress, Scan, take_scan

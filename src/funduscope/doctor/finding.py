@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 
-from funduscope.doctor.kinds import KINDS
-
-Severity = Literal["error", "warning", "info"]
-SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
-"""Worst first. error: a training or a score is spoiled; warning: it may well be; info: worth knowing."""
+from funduscope.doctor.kinds import KINDS, SEVERITIES, Severity
 
 
 @dataclass(frozen=True, eq=False)
