@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from funduscope.atomic import replacing
 from funduscope.network.encoder import WeightsError
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, RecipeError
@@ -96,12 +96,9 @@ def save(
         "progress": json.dumps(progress),
         "digests": json.dumps(_digests(tensors)),
     }
-    part = path.with_name(path.name + ".part")
-    # clones: safetensors refuses tensors that share memory
-    save_file({name: value.clone() for name, value in tensors.items()}, part, metadata)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    with replacing(path, one_writer=True, fsync=True) as unfinished:
+        # clones: safetensors refuses tensors that share memory
+        save_file({name: value.clone() for name, value in tensors.items()}, unfinished, metadata)
 
 
 def save_small(path: Path, held: Checkpoint) -> None:

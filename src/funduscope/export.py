@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from funduscope import checkpoint
+from funduscope.atomic import replacing
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
@@ -152,20 +153,18 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
     for name in ("structures", "landmarks", "grade_cam", "dme_cam"):
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
-    part = path.with_name(path.name + ".part")
-    with warnings.catch_warnings():
+    with replacing(path) as unfinished, warnings.catch_warnings():
         # Said of the conditions before experts, of sizes read while tracing, and of the exporter as a whole.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx.*")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
         torch.onnx.export(
-            traced(_Flat(network).eval(), image), (image,), str(part),
+            traced(_Flat(network).eval(), image), (image,), str(unfinished),
             input_names=["image"], output_names=names, dynamic_axes=axes, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-    model = onnx.load(str(part))
-    _sign(model, card)
-    onnx.save(model, str(part))
-    part.replace(path)
+        model = onnx.load(str(unfinished))
+        _sign(model, card)
+        onnx.save(model, str(unfinished))
     return path
 
 
@@ -196,25 +195,23 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             image = next(self.left, None)
             return None if image is None else {"image": image}
 
-    part = path.with_name(path.name + ".part")
-    with tempfile.TemporaryDirectory() as folder:
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         quantize_static(
-            str(ready), str(part), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            str(ready), str(unfinished), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_exclude=_kept_in_float(onnx.load(str(ready)).graph),
             # The mean of the images' extremes: one glaring photo must not coarsen all others.
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
-    whole, small = onnx.load(str(float_path)), onnx.load(str(part))
-    card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
-    if any(node.op_type == "If" for node in whole.graph.node):
-        card = replace(card, about={**card.about, "int8": IN_BRANCHES})
-    _sign(small, card)
-    _shift_biases(small, _grades(str(float_path), images), _grades(str(part), images))
-    onnx.save(small, str(part))
-    part.replace(path)
+        whole, small = onnx.load(str(float_path)), onnx.load(str(unfinished))
+        card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
+        if any(node.op_type == "If" for node in whole.graph.node):
+            card = replace(card, about={**card.about, "int8": IN_BRANCHES})
+        _sign(small, card)
+        _shift_biases(small, _grades(str(float_path), images), _grades(str(unfinished), images))
+        onnx.save(small, str(unfinished))
     return path
 
 

@@ -68,7 +68,7 @@ def test_the_same_findings_give_the_same_bytes(drawn_eye, tmp_path):
     }
 
 
-@pytest.mark.parametrize("step", ["overlay", "report", "_write_masks", "_put_in_place"])
+@pytest.mark.parametrize("step", ["overlay", "report", "_write_masks"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_failure_midway_leaves_what_was_there(drawn_eye, tmp_path, monkeypatch, step, earlier):
     folder = tmp_path / "eye"

@@ -124,7 +124,8 @@ def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabelError(f"{folder} is not empty; expected a new or an empty folder: name another.")
     is_new = not folder.exists()
-    unfinished = folder / f".{secrets.token_hex(4)}.partial"  # within: the folder may be a disk of its own
+    # Not `atomic.replacing`: the folder may be a disk of its own, so its entries are renamed within it.
+    unfinished = folder / f".{secrets.token_hex(4)}.partial"
     try:
         for name, data in files(kept):
             path = unfinished / name

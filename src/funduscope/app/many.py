@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from funduscope.app.session import Entry, Session
 from funduscope.inference.findings import Failure
-from funduscope.report.summary_csv import COLUMNS, SummaryRow, harmless
+from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
 from funduscope.vocabulary import CODES
 
 MINE: Final = ("corrected_grade", "corrected_dme", "corrected_outlines")
@@ -71,7 +71,7 @@ def as_csv(told: Iterable[Row], refused: Iterable[Failure]) -> bytes:
     table.writerow([*COLUMNS, *MINE])
     for row in told:
         mine = ["" if value is None else value for value in (row.grade, row.dme, " ".join(row.by_hand))]
-        table.writerow([*harmless(SummaryRow(row.name, found=row.found)), *mine])
+        table.writerow([*spreadsheet_cells(SummaryRow(row.name, found=row.found)), *mine])
     for failure in refused:
-        table.writerow([*harmless(SummaryRow.of_failure(failure.to_dict())), *("" for _ in MINE)])
+        table.writerow([*spreadsheet_cells(SummaryRow.of_failure(failure.to_dict())), *("" for _ in MINE)])
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")

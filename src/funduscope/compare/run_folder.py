@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from funduscope.atomic import replacing
 from funduscope.compare.score_kinds import FALSELY, KINDS, MASK, PIXELS, Measure, Row
 from funduscope.metrics import Interval
 from funduscope.recipe import Recipe
@@ -194,26 +195,24 @@ def learned_from(runs: Sequence[Run]) -> dict[str, str]:
 def bundle(run: Path, folder: Path) -> None:
     """Copies what the page needs of a run into `folder`, replacing an older bundle there. Raises `CompareError`."""
     read_run(run, run.name)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "scores").mkdir(parents=True)
-    for name in ("recipe.toml", "run.json"):
-        shutil.copyfile(run / name, part / name)
-    _write_lines(part / "journal.jsonl", _lines(run / "journal.jsonl"))
-    if (run / "scores" / COST).is_file():
-        shutil.copyfile(run / "scores" / COST, part / "scores" / COST)
-    for name in PARTS:
-        tree = _json(run / "scores" / name / "scores.json")
-        if tree is None:
-            continue
-        (part / "scores" / name).mkdir()
-        kept = json.dumps(_trimmed(tree, whole=name in FOLDS), separators=(",", ":")) + "\n"
-        (part / "scores" / name / "scores.json").write_text(kept, "utf-8")
-        if name != TRAINING:  # its scores are compared as they are, never photo by photo
-            rows = [_narrowed(row) for row in _lines(run / "scores" / name / "photos.jsonl")]
-            _write_lines(part / "scores" / name / "photos.jsonl", rows)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with replacing(folder, one_writer=True) as unfinished:
+        scores = unfinished / "scores"
+        scores.mkdir(parents=True)
+        for name in ("recipe.toml", "run.json"):
+            shutil.copyfile(run / name, unfinished / name)
+        _write_lines(unfinished / "journal.jsonl", _lines(run / "journal.jsonl"))
+        if (run / "scores" / COST).is_file():
+            shutil.copyfile(run / "scores" / COST, scores / COST)
+        for name in PARTS:
+            tree = _json(run / "scores" / name / "scores.json")
+            if tree is None:
+                continue
+            (scores / name).mkdir()
+            kept = json.dumps(_trimmed(tree, whole=name in FOLDS), separators=(",", ":")) + "\n"
+            (scores / name / "scores.json").write_text(kept, "utf-8")
+            if name != TRAINING:  # its scores are compared as they are, never photo by photo
+                rows = [_narrowed(row) for row in _lines(run / "scores" / name / "photos.jsonl")]
+                _write_lines(scores / name / "photos.jsonl", rows)
 
 
 def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:

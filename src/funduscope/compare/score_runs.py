@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -155,17 +154,12 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str
 
 
 def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> None:
-    """Beside what else is in the folder; scores.json comes last, and says that the others are whole."""
+    """Writes the scores; scores.json is removed first and written last, so that it stands for the other files."""
     for photo in photos:
         pack(photo)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    summarize(photos, REPEATS[folder.name]).write(part, about)
-    folder.mkdir(parents=True, exist_ok=True)
+    scores = summarize(photos, REPEATS[folder.name])
     (folder / "scores.json").unlink(missing_ok=True)
-    for name in ("photos.jsonl", "scores.md", "scores.json"):
-        (part / name).replace(folder / name)
-    part.rmdir()
+    scores.write(folder, about)
 
 
 def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from funduscope.atomic import replacing
 from funduscope.data.case import Case, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
@@ -133,9 +133,8 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
         arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
         regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
         about = json.dumps({"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions})
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, about=np.frombuffer(about.encode(), np.uint8), **arrays)
-        Path(file.name).replace(path)
     return path
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from funduscope.atomic import write_atomically
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import READERS, read_data
 from funduscope.doctor import (
@@ -71,9 +70,10 @@ class Report:
     def write(self, out: Path, progress: Progress = lambda items, words, total: items) -> None:
         """Writes doctor.json and doctor.html into a folder, each whole or not at all."""
         out.mkdir(parents=True, exist_ok=True)
-        _put(out / TABLE, json.dumps(self.to_dict(), indent=1) + "\n")
+        write_atomically(out / TABLE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
         name = self.data.absolute().name or str(self.data)
-        _put(out / PAGE, page(name, self.photos, self.findings, self.scan.thumbnail, progress))
+        html = page(name, self.photos, self.findings, self.scan.thumbnail, progress)
+        write_atomically(out / PAGE, html.encode())
 
 
 def examine(
@@ -148,22 +148,3 @@ def _copies_aside(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
         for record in scan
         if record.path not in cases and (PurePosixPath(record.path).name, record.sha256) in labelled
     }
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a text file by renaming, so that no half of one is ever there."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-        try:
-            file.write(text)
-            file.close()
-            Path(file.name).chmod(0o666 & ~_umask())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    held = os.umask(0)
-    os.umask(held)
-    return held

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+from funduscope.atomic import replacing
 from funduscope.data.case import Case, LabelError
 from funduscope.data.csv_cells import guarded
 from funduscope.doctor.finding import Finding
@@ -54,21 +55,19 @@ def repair(
     label_rows = read_label_rows(scan.inventory)
     outlines = read_outlines(scan.inventory, label_rows)
     findings = list(findings)
-    parts = out.with_name(f".{out.name}.part")
-    shutil.rmtree(parts, ignore_errors=True)
-    parts.mkdir(parents=True)
     pairs = [(pair.first, pair.second) for pair in twins]
     tables, changes = _tables(scan, label_rows, cases, pairs)
-    changes.extend(_masks(scan, outlines, findings, tables, parts))
-    changes.extend(_whole(scan, outlines, findings, tables))
-    for edited in tables.values():
-        changes.extend(_written(scan, edited, parts))
-    for sheet in label_rows.unreadable:
-        _copy(sheet.file, parts / _inside(scan, sheet.file))
-    _write_changes(parts / CHANGES, changes)
-    if out.is_dir():
-        out.rmdir()
-    parts.rename(out)
+    with replacing(out, one_writer=True) as unfinished:
+        unfinished.mkdir(parents=True)
+        changes.extend(_masks(scan, outlines, findings, tables, unfinished))
+        changes.extend(_whole(scan, outlines, findings, tables))
+        for edited in tables.values():
+            changes.extend(_written(scan, edited, unfinished))
+        for sheet in label_rows.unreadable:
+            _copy(sheet.file, unfinished / _inside(scan, sheet.file))
+        _write_changes(unfinished / CHANGES, changes)
+        if out.is_dir():
+            out.rmdir()
     return changes
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from funduscope.atomic import write_atomically
 from funduscope.data.case import Case
 from funduscope.metrics import (
     BinaryState,
@@ -160,13 +161,16 @@ class Scores:
                 yield shown, score, _words(interval.value), between, str(photos), str(refused), beside
 
     def write(self, folder: Path, about: dict[str, Any] | None = None) -> None:
-        """scores.json, scores.md and photos.jsonl (a line a photo). about: what made them, put into scores.json."""
+        """Writes photos.jsonl (a line a photo), scores.md and, last, scores.json, each whole or not at all.
+
+        about: what made the scores, kept in scores.json.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         tree = self.to_dict() if about is None else {"about": about, **self.to_dict()}
-        (folder / "scores.json").write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", "utf-8")
-        (folder / "scores.md").write_text(self.to_markdown(), "utf-8")
         rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
-        (folder / "photos.jsonl").write_text(rows, "utf-8")
+        write_atomically(folder / "photos.jsonl", rows.encode())
+        write_atomically(folder / "scores.md", self.to_markdown().encode())
+        write_atomically(folder / "scores.json", (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
 
 def summarize(photos: list[PhotoScore], repeats: int = 1000) -> Scores:

@@ -19,6 +19,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from funduscope.atomic import replacing
+
 TASKS: Final = ("grade", "dme")
 _SUFFIX: Final = "_cam"
 _AXES: Final = "cam.axes"
@@ -36,7 +38,8 @@ def add_maps(path: Path) -> tuple[str, ...]:
     added = tuple(task + _SUFFIX for task in TASKS if task + _SUFFIX not in there and _add(graph, task))
     if added:
         onnx.checker.check_model(model)
-        _save(model, path)
+        with replacing(path) as unfinished:
+            onnx.save(model, str(unfinished))
         _name_anew(path)
     return added
 
@@ -100,9 +103,3 @@ def _names(task: str) -> tuple[str, str, str, str]:
     """Of the output, of the weights as a convolution's, and of the two nodes."""
     output = task + _SUFFIX
     return output, f"{output}.weight", f"/{output}/Unsqueeze", f"/{output}/Conv"
-
-
-def _save(model: Any, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    onnx.save(model, str(part))
-    part.replace(path)

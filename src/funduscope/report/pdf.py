@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
+from funduscope.atomic import write_atomically
 from funduscope.report.pdf_text import Said, style
 
 WIDTH, HEIGHT = A4
@@ -61,13 +61,7 @@ class Document:
 
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        try:
-            unfinished.write_bytes(self.finished())
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        write_atomically(path, self.finished())
 
 
 def check_place(path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from funduscope.atomic import replacing
 from funduscope.vocabulary import GRADES, LESIONS
 
 Cell = str | int | float | bool | None
@@ -89,32 +89,32 @@ def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
     """
     path = Path(path)
     _check_place(path)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     refused: list[OSError] = []
-    # A name that is not valid Unicode is spelled out instead of ending the run.
-    file = unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-    table = csv.writer(file, lineterminator="\n")
+    interrupted: BaseException | None = None
+    with replacing(path) as unfinished:
+        # A name that is not valid Unicode is spelled out instead of ending the run.
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
 
-    def put(row: Sequence[str | int | float]) -> None:
-        try:
-            table.writerow(row)
-        except OSError as error:
-            refused.append(error)
-            raise
+            def put(row: SummaryRow) -> None:
+                try:
+                    table.writerow(spreadsheet_cells(row))
+                except OSError as error:
+                    refused.append(error)
+                    raise
 
-    try:
-        put(COLUMNS)
-        yield lambda row: put(harmless(row))
-    finally:
-        try:
-            file.close()
-            if not refused:
-                _put_in_place(unfinished, path)
-        except OSError as error:
-            refused.append(error)
-        if refused:
-            unfinished.unlink(missing_ok=True)
-            raise refused[0]
+            table.writerow(COLUMNS)
+            try:
+                yield put
+            except BaseException as error:
+                interrupted = error
+            if refused:
+                raise refused[0]
+        _check_place(path)
+        if path.exists() and path.stat().st_size > 0:
+            _add_earlier_rows(path, unfinished)
+    if interrupted is not None:
+        raise interrupted
 
 
 def is_summary(path: Path) -> bool:
@@ -143,20 +143,13 @@ def _check_place(path: Path) -> None:
         raise FileExistsError(f"{path} is no summary that this program wrote and would be lost: choose another folder.")
 
 
-def _put_in_place(fresh: Path, path: Path) -> None:
-    """Renames the finished table to its name, with the rows of an earlier one that were not written anew."""
-    _check_place(path)
-    if not path.exists() or path.stat().st_size == 0:
-        fresh.replace(path)
-        return
-    merged = fresh.with_suffix(".merged")
-    try:
-        with merged.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(_merged(path, fresh))
-        merged.replace(path)
-    finally:
-        merged.unlink(missing_ok=True)
-        fresh.unlink(missing_ok=True)
+def _add_earlier_rows(earlier: Path, fresh: Path) -> None:
+    """Merges the rows of the earlier table that were not written again into the fresh one."""
+    with (
+        replacing(fresh) as merged,
+        merged.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows(_merged(earlier, fresh))
 
 
 def _merged(earlier: Path, fresh: Path) -> Iterator[list[str]]:
@@ -234,7 +227,7 @@ def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:
     return Path(path)
 
 
-def harmless(row: SummaryRow) -> list[str | int | float]:
+def spreadsheet_cells(row: SummaryRow) -> list[str | int | float]:
     """The row's cells as they are written."""
     return [_harmless(cell) for cell in row.cells().values()]
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from funduscope.atomic import replacing
 from funduscope.report.heatmap import pictures
 from funduscope.report.html import report
 from funduscope.report.naming import safe_stem
@@ -66,9 +64,8 @@ def write(
     folder = Path(os.path.realpath(folder))
     _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name[:12]}.{secrets.token_hex(4)}.partial")
-    unfinished.mkdir()
-    try:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         found = findings.to_dict()
         (unfinished / "findings.json").write_bytes(to_json(found))
         outlines = _write_masks(findings, unfinished, _stem(findings, folder), probabilities)
@@ -81,10 +78,6 @@ def write(
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished)
-        _put_in_place(unfinished, folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return folder
 
 
@@ -138,19 +131,3 @@ def _check_place(folder: Path) -> None:
         raise FileExistsError(
             f"{folder} holds {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
         )
-
-
-def _put_in_place(unfinished: Path, folder: Path) -> None:
-    """Renames the finished folder to its name; what stood there is set aside first and removed last."""
-    if not folder.exists():
-        unfinished.rename(folder)
-        return
-    earlier = unfinished.with_suffix(".earlier")
-    folder.rename(earlier)
-    try:
-        unfinished.rename(folder)
-    except BaseException:
-        with suppress(OSError):
-            earlier.rename(folder)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""A file or folder appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from funduscope.atomic import replacing, write_atomically
+
+
+def _entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("earlier")
+    with replacing(path) as unfinished:
+        unfinished.write_text("later")
+        assert path.read_text() == "earlier"
+    assert path.read_text() == "later"
+    assert _entries(tmp_path) == ["file.txt"]
+
+
+def test_an_error_leaves_the_earlier_file_or_folder_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", b"earlier")
+    (tmp_path / "folder").mkdir()
+
+    def interrupted(name: str, make: Callable[[Path], None]) -> None:
+        with replacing(tmp_path / name) as unfinished:
+            make(unfinished)
+            raise KeyboardInterrupt
+
+    for name, make in (("file", Path.touch), ("folder", Path.mkdir), ("new", Path.touch)):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(name, make)
+    assert _entries(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"earlier"
+
+
+def test_a_folder_replaces_one_with_other_entries(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("first", "second"):
+        with replacing(folder, one_writer=True) as unfinished:
+            unfinished.mkdir()
+            (unfinished / name).touch()
+    assert _entries(tmp_path) == ["folder"]
+    assert _entries(folder) == ["second"]
+
+
+def test_one_writer_overwrites_what_a_killed_process_left(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a", one_writer=True) as unfinished:
+        unfinished.touch()
+        left = unfinished
+    left.write_text("half")
+    with replacing(tmp_path / "a", one_writer=True, fsync=True) as unfinished:
+        assert unfinished == left
+        assert not left.exists()
+        unfinished.write_text("whole")
+    assert _entries(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_writers_of_the_same_name_do_not_meet(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a") as one, replacing(tmp_path / "a") as other:
+        one.touch()
+        other.touch()
+        assert one != other
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_rename_that_fails_leaves_the_earlier_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    folder = tmp_path / "folder"
+    if earlier:
+        folder.mkdir()
+        (folder / "kept").touch()
+    before = _entries(tmp_path)
+
+    def fail(unfinished: Path, target: Path) -> Path:
+        if unfinished.suffix == ".partial" and target == folder:
+            raise OSError("disk full")
+        return rename(unfinished, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"), replacing(folder) as unfinished:
+        unfinished.mkdir()
+    assert _entries(tmp_path) == before
+    assert not earlier or _entries(folder) == ["kept"]
