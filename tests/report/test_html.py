@@ -12,7 +12,8 @@ from PIL import Image
 
 from funduscope.i18n.languages import LANGUAGES, Words, rows
 from funduscope.inference.card import Card
-from funduscope.report.html import printable, report, svg_path
+from funduscope.report.html import report, svg_path
+from funduscope.report.html_frame import printable
 from funduscope.report.outline import trace
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES, structure
 
@@ -186,7 +187,8 @@ def test_a_path_redraws_its_mask():
 
 def test_printable_shows_that_something_was_there():
     assert printable("a\0b\u202ec\udcff") == "a\ufffdb\ufffdc\ufffd"
-    assert printable("Auge_å_目.jpg") == "Auge_å_目.jpg"
+    for text in ("Auge_å_目.jpg", "क्‍ष", "12 345 px"):
+        assert printable(text) == text
 
 
 def test_the_page_shows_what_the_lesions_support(drawn_eye):

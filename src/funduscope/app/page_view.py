@@ -22,7 +22,7 @@ from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import OnGrade
 from funduscope.report.fonts import font_face
-from funduscope.report.html import printable
+from funduscope.report.html_frame import printable
 from funduscope.report.outline import Palette
 
 PAGE_FONT: Final = "Source Sans"

@@ -62,7 +62,8 @@ def sources() -> tuple[str, str]:
     shared = resources.files("funduscope") / "report" / "viewer"
     parts = (shared / "viewer.js", own / "dom.js", own / "thresholds.js", own / "photo.js")
     script = "\n".join(part.read_text("utf-8") for part in parts)
-    style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))
+    styles = (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css")
+    style = "\n".join(part.read_text("utf-8") for part in styles)
     return script, style
 
 

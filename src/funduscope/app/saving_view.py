@@ -19,7 +19,7 @@ from funduscope.data.case import LabelError
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
-from funduscope.report.html import printable
+from funduscope.report.html_frame import printable
 
 MOST_BYTES: Final = UPLOAD_MB * 1_000_000
 """Of one file to download: what is larger than an upload may be could not be taken up again."""

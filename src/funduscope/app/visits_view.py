@@ -133,5 +133,6 @@ def _component() -> Callable[..., Any]:
     own = resources.files("funduscope") / "app" / "viewer"
     shared = resources.files("funduscope") / "report" / "viewer"
     script = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.js", own / "dom.js", own / "visits.js"))
-    style = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.css", own / "photo.css"))
+    styles = (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css")
+    style = "\n".join(part.read_text("utf-8") for part in styles)
     return component("funduscope_visits", html="<div data-host></div>", css=style, js=script)

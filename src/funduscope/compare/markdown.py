@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from funduscope.compare.compare_html import TITLE, printable
+from funduscope.compare.compare_html import TITLE
 from funduscope.compare.page_parts import Cell, Section, Table
+from funduscope.report.html_frame import printable
 
 # An underscore inside a word is no emphasis, and names are full of them.
 _SPECIAL = re.compile(r"([\\`*{}\[\]<>|#~]|(?<!\w)_|_(?!\w))")

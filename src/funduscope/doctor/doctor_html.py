@@ -1,29 +1,23 @@
 """doctor.html: what was found in a data set, as one file that needs no network and explains itself.
 
-As in the report of one photo, a content security policy allows nothing but the page's own style and script and pictures
-inside it, and every text is escaped: names of files are strangers' texts. Pictures are drawn here, for the first
-findings of a kind only, so that the page of a large data set stays a file that opens.
+The frame (report/html_frame.py) escapes every text and allows nothing but the page's own parts. Pictures are drawn
+here, for the first findings of a kind only, so that the page of a large data set stays a file that opens.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from itertools import groupby
 from typing import Any, Final
 
 import cv2
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.kinds import KINDS, SEVERITIES
 from funduscope.i18n.errors import PhotoError
-from funduscope.report.html import printable
+from funduscope.report.html_frame import data_url, render
 
 SHOWN: Final = 60
 """Findings of a kind that are shown with pictures."""
@@ -48,21 +42,19 @@ def page(
 
     name: of the data set; findings: in the order of `finding.ordered`; thumbnail: a file's name to a small JPEG.
     """
-    style, script = _part("page.css"), _part("page.js")
     kinds = [list(held) for _, held in groupby(sorted(findings, key=_by_kind), key=_by_kind)]
     sections = [_section(held, thumbnail) for held in progress(kinds, "Drawing the page", len(kinds))]
-    return _template().render(
-        name=printable(name),
-        photos=photos,
-        counts={severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES},
-        total=len(findings),
-        sections=sections,
-        first=[section for section in sections if section["severity"] != "info"][:_FIRST],
-        groups=list(dict.fromkeys(section["group"] for section in sections)),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-    )
+    values = {
+        "name": name,
+        "photos": photos,
+        "counts": {severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES},
+        "total": len(findings),
+        "sections": sections,
+        "first": [section for section in sections if section["severity"] != "info"][:_FIRST],
+        "groups": list(dict.fromkeys(section["group"] for section in sections)),
+        "with_code": _with_code,
+    }
+    return render("doctor/page/page.html.j2", values, style="doctor/page/page.css", script="doctor/page/page.js")
 
 
 def _by_kind(one: Finding) -> tuple[int, int]:
@@ -90,11 +82,11 @@ def _section(held: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:
 def _card(one: Finding, thumbnail: Thumbnail) -> dict[str, Any]:
     """A finding with its pictures."""
     pictures = [(picture.caption, _embedded(_drawn(picture.draw))) for picture in one.pictures]
-    shown = [(printable(file), _data(thumbnail(file))) for file in one.files[:FILES]]
+    shown = [(file, _data(thumbnail(file))) for file in one.files[:FILES]]
     return {
         "says": one.says,
         "files": shown,
-        "named": [printable(file) for file in one.files[FILES : FILES + _NAMED]],
+        "named": list(one.files[FILES : FILES + _NAMED]),
         "more": max(0, len(one.files) - FILES - _NAMED),
         "facts": [(_words(key), _text(value)) for key, value in one.evidence.items() if not _table(value)],
         "tables": [(_words(key), _table(value)) for key, value in one.evidence.items() if _table(value)],
@@ -103,7 +95,7 @@ def _card(one: Finding, thumbnail: Thumbnail) -> dict[str, Any]:
 
 
 def _row(one: Finding) -> dict[str, Any]:
-    return {"says": one.says, "files": [printable(file) for file in one.files[:FILES]]}
+    return {"says": one.says, "files": list(one.files[:FILES])}
 
 
 def _drawn(draw: Callable[[], np.ndarray | None]) -> np.ndarray | None:
@@ -121,11 +113,11 @@ def _embedded(pixels: np.ndarray | None) -> str | None:
 
 
 def _data(jpeg: bytes | None) -> str | None:
-    return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    return None if jpeg is None else data_url("image/jpeg", jpeg)
 
 
 def _words(key: str) -> str:
-    return printable(key.replace("_", " "))
+    return key.replace("_", " ")
 
 
 def _text(value: Any) -> str:
@@ -140,7 +132,7 @@ def _text(value: Any) -> str:
         return ", ".join(f"{_words(str(key))}: {_text(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_text(each) for each in value)
-    return printable(str(value))
+    return str(value)
 
 
 def _table(value: Any) -> list[list[str]]:
@@ -155,35 +147,7 @@ def _table(value: Any) -> list[list[str]]:
     return []
 
 
-def _policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
 def _with_code(text: str) -> Markup:
     """A text whose words between backticks are set as code; everything else is escaped."""
     pieces = enumerate(text.split("`"))
     return Markup("").join(Markup("<code>{}</code>").format(piece) if at % 2 else piece for at, piece in pieces)
-
-
-@cache
-def _part(name: str) -> str:
-    return resources.files("funduscope").joinpath("doctor", "page", name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["thousands"] = lambda value: f"{value:,.0f}".replace(",", "\u202f")
-    environment.filters["base"] = lambda name: name.rpartition("/")[2]
-    environment.filters["folder"] = lambda name: name.rpartition("/")[0]
-    environment.filters["code"] = _with_code
-    return environment.from_string(_part("page.html.j2"))

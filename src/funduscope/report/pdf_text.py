@@ -20,7 +20,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph
 
 from funduscope.report.fonts import font_file
-from funduscope.report.html import printable
+from funduscope.report.html_frame import printable
 
 PLAIN: Final = "funduscope-plain"
 BOLD: Final = "funduscope-bold"
@@ -38,7 +38,7 @@ class Said(Paragraph):
     """A paragraph of plain text: no markup is read in it, and what a reader copies out is the text itself."""
 
     def __init__(self, text: str, style: ParagraphStyle) -> None:
-        self.said = _FIRM.join(map(printable, text[:_LONGEST].split(_FIRM)))
+        self.said = printable(text[:_LONGEST])
         super().__init__(escape(_drawable(self.said, style.fontName)), style)
 
     def split(self, aW: float, aH: float) -> list[Paragraph]:
