@@ -1,17 +1,68 @@
-"""What tests share: where the real data lies, if it does."""
+"""What all tests share: where the real photographs are, one process's threads and cache, and what is quick."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy are imported: each process has a core to itself
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 OWN_MAIN = sys.modules["__main__"]
+TESTS = Path(__file__).resolve().parent
+
+QUICK = (
+    "contracts",
+    "data",
+    "imaging",
+    "metrics",
+    "network/test_attention.py",
+    "network/test_heads.py",
+    "test_recipe.py",
+    "test_vocabulary.py",
+    "training/test_losses.py",
+)
+"""Folders and files whose tests, but for those marked slow, are `quick`: together within a minute on one core."""
+
+TRAININGS = ("compare", "recipes", "training")
+"""Folders whose tests train. A training ends with its scores: 1000 draws of the bootstrap, ten times its own time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the quick tests."""
+    quick = tuple(TESTS / name for name in QUICK)
+    for item in items:
+        if item.get_closest_marker("slow") is None and any(item.path.is_relative_to(path) for path in quick):
+            item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache() -> Iterator[None]:
+    """Prepared photos go to a folder of this process, never to the user's cache."""
+    with tempfile.TemporaryDirectory(prefix="funduscope-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUNDUSCOPE_CACHE", folder)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores are
+    drawn in tests/evaluation and tests/recipes, and not by every training of tests/training."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(TESTS).parts[0] in TRAININGS:
+            from funduscope.metrics import intervals
+
+            draws = intervals._draws
+            patch.setattr(intervals, "_draws", lambda count, repeats, seed: draws(count, min(repeats, 20), seed))
+        if request.path.parent == TESTS / "training":
+            patch.setattr("funduscope.training.run.draw_all", lambda scores, folder: [])
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +76,8 @@ def _own_main() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real photographs beside the checkout; tests that need it skip where it is absent."""
-    folder = Path(os.environ.get("FUNDUSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    """The folder of real photographs that FUNDUSCOPE_DATA names; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("FUNDUSCOPE_DATA", TESTS.parents[1] / "shared" / "data"))
     if not (folder / "folds.csv").is_file():
         pytest.skip("the real photographs are not here (set FUNDUSCOPE_DATA to their folder)")
     return folder

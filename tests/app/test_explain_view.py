@@ -51,6 +51,7 @@ def test_a_model_without_maps_says_where_there_is_one(page: AppTest, monkeypatch
     page.run()
 
 
+@pytest.mark.slow
 def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest) -> None:
     assert "All of them" not in _html(page)
     page.button(key="fill-in").click().run()

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import funduscope
 from funduscope.network.encoder import Encoder
 from funduscope.testing.drawn_eyes import write_idrid
@@ -72,6 +74,7 @@ precision = "float32"
 """
 
 
+@pytest.mark.slow
 def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     copy = tmp_path / "source" / "funduscope"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "demo", "__pycache__"))

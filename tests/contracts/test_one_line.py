@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from funduscope import vocabulary
 
 LINE = '    Structure("NV", "New vessels", (255, 120, 200), (0, 0, 0), True, "vessels that grew where none belong"),\n'
@@ -96,6 +98,7 @@ print("whole way")
 """
 
 
+@pytest.mark.slow
 def test_one_line_goes_the_whole_way(tmp_path: Path) -> None:
     text = Path(vocabulary.__file__).read_text("utf-8")
     disc = '    Structure("OD"'

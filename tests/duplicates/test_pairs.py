@@ -211,6 +211,7 @@ def test_all_photos_of_a_visit_go_with_one_that_has_a_twin() -> None:
     assert [case.visit for case in grouped(cases, [_pair("b", "d")])] == ["1", "1", "1", "1", "3"]
 
 
+@pytest.mark.slow
 def test_crops_of_real_photos_find_what_they_were_cut_from(shared: Path) -> None:
     """Middles of IDRiD's photos with masks find the graded photos that they are copies of, among photos of another
     clinic and both eyes of its patients."""

@@ -26,6 +26,7 @@ def test_the_lesions_themselves_score_all_and_their_negative_nothing() -> None:
     assert overlap(-lesions, lesions > 0, EYE).energy == 0, "what speaks against is not shown"
 
 
+@pytest.mark.slow
 def test_a_map_that_knows_nothing_scores_the_lesions_area() -> None:
     lesions = _square(SIDE, 40, 80, 64) > 0
     flat = overlap(np.ones((16, 16)), lesions, EYE)

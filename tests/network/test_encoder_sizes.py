@@ -20,8 +20,10 @@ LEVELS = {
 }
 """Levels by name. pvt_v2_b0: a transformer; test_mambaout: one whose features have their channels last."""
 
+SLOW = dict.fromkeys(("resnet101", "resnet152"), pytest.mark.slow)
 
-@pytest.mark.parametrize("name", LEVELS)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in LEVELS])
 def test_an_encoder_builds_trains_a_step_and_is_exported(name: str, tmp_path: Path) -> None:
     levels = LEVELS[name]
     sizes = ["views.whole_px=64", "views.close_px=64", "views.close=[]", "encoder.weights=none"]

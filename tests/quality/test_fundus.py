@@ -50,6 +50,7 @@ def reasons(pixels: np.ndarray) -> list[str]:
     return [reason.code for reason in examine(frame(pixels, 512), pixels)[0]]
 
 
+@pytest.mark.slow
 def test_other_pictures_are_refused() -> None:
     told = {name: reasons(picture) for name, picture in others()}
     taken = [name for name, codes in told.items() if not codes]
@@ -67,6 +68,7 @@ def test_no_drawn_eye_is_lost() -> None:
     assert lost == []
 
 
+@pytest.mark.slow
 def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
     """Every fourth photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
     cases = [case for case in read_data([shared]) if case.labels.quality != "reject"]

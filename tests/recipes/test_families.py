@@ -24,6 +24,7 @@ FAMILIES = {
     "unetplusplus_lesions": ["balance.kind=pcgrad"],
     "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
 }
+FAST = ("convnext_grader", "attention_moe")
 STEPS = 3
 
 
@@ -46,7 +47,9 @@ def _tensors(path: Path) -> tuple[dict[str, Any], bytes]:
     return json.loads(data[8:end]), data[end:]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     name: str,
     tiny: Callable[[str], list[str]],

@@ -22,6 +22,9 @@ from funduscope.testing.drawn_eyes import draw_eye
 Tiny = Callable[[str], list[str]]
 
 RECIPES = tuple(builtin_recipes())
+FAST = ("edge", "flagship", "resnet_grader")
+"""Two views with every task, and grades alone; the others go the whole way among the slow tests."""
+
 SYSTEMS = (
     "attention_moe",
     "soft_sharing",
@@ -40,7 +43,9 @@ MILLIONS = {"resnet_grader": 25.61, "deeplab_segmenter": 39.80, "moe_deeplab": 4
 """Parameters that system S3 published."""
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_a_recipe_goes_the_whole_way(
     name: str,
     tiny: Tiny,

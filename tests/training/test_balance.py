@@ -366,6 +366,7 @@ def journal(recipe: Recipe, cases: list[Case], cache: Path, folder: Path) -> dic
     return json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_on_drawn_eyes_with_tasks_of_unlike_scale_every_task_keeps_a_say(
     changes: list[str], cases: list[Case], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

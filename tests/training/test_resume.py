@@ -77,6 +77,7 @@ def unbroken(tiny: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pyt
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_unbroken(
     tiny: Recipe, cases: list[Case], data: Path, unbroken: Path, tmp_path: Path
