@@ -1,11 +1,12 @@
 """Times a prediction by every row of a table in one sitting, in turn: seconds of different days cannot be compared.
 
-    python -m benchmarks.times docs/leaderboard/* [--runs RUNS] [--rounds 5]
+    python -m benchmarks.times table/* [--runs RUNS] [--rounds 5]
 
-Rows are bundles without weights, so each network is built anew by its recipe: what it takes does not hang on its
-weights, but where gates choose experts. For such a row the run's own checkpoint is taken from RUNS/ROW, and the row is
-refused without one. Every model is a float32 ONNX file here, whether its run was exported in INT8 or not, so that
-designs are compared and not roundings. Writes each bundle's cost.json.
+`python -m research.leaderboard --unpack table` writes the rows, and `--pack table` puts their costs back into the
+table. A row has no weights: its network is built from its recipe, since time and memory do not depend on the weights
+except where gates choose experts. For such a row the checkpoint is read from RUNS/ROW; without one the row is refused.
+Every model is a float32 ONNX file here, whether its run was exported in INT8 or not, so that designs are compared and
+not roundings. Writes each row's cost.json.
 """
 
 from __future__ import annotations

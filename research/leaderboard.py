@@ -4,29 +4,33 @@
     python -m research.leaderboard --data DATA --runs RUNS --only NAME   these rows alone; repeatable
     python -m research.leaderboard --table NAME ...                      another table than the leaderboard
     python -m research.leaderboard --list                                the rows and their commands
+    python -m research.leaderboard --unpack FOLDER                       the table's rows as folders of runs
+    python -m research.leaderboard --pack FOLDER                         such folders back into the table
 
 leaderboard: every recipe. leaderboard-larger: the three systems whose authors saw larger photos, and `edge` with and
 without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
-A row that was begun goes on. Its scores are put into docs/TABLE/NAME; the page itself is written by
-`funduscope compare docs/TABLE/*`.
+A row that was begun goes on. Its scores are put into results/TABLE.jsonl. The page itself is written by
+`funduscope compare FOLDER/*` from the folders that --unpack writes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from research.bundles import add, read_table, unpack
+
 from funduscope.compare.run_folder import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
+RESULTS = ROOT / "results"
 
 FROM_SCRATCH = ("encoder.weights=none",)
 """For encoders whose ImageNet weights are at no hand; the row says so."""
@@ -99,14 +103,14 @@ def budget(table: Table) -> tuple[str, ...]:
     )
 
 
-def best_on_validation(kept: Path) -> str:
+def best_on_validation(results: Path) -> str:
     """The row that is best on validation photos by the mean of `CHOOSES`, of those that answer all of them."""
     found: dict[str, float] = {}
-    for file in sorted(kept.glob("*/scores/validation/scores.json")):
-        scores = json.loads(file.read_text())["scores"]
-        told = [scores.get(data, {}).get(state, {}).get(score, {}).get("value") for data, state, score in CHOOSES]
-        if None not in told:
-            found[file.parents[2].name] = sum(told) / len(told)
+    for name, files in read_table(results).items():
+        scores = files["scores/validation/scores.json"]["scores"]
+        values = [scores.get(data, {}).get(state, {}).get(score, {}).get("value") for data, state, score in CHOOSES]
+        if None not in values:
+            found[name] = sum(values) / len(values)
     if not found:
         sys.exit("No row that could teach is there yet: train the others first.")
     return max(found, key=found.__getitem__)
@@ -138,6 +142,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--table", choices=TABLES, default="leaderboard", dest="name")
     parser.add_argument("--only", action="append")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--unpack", type=Path, metavar="FOLDER")
+    parser.add_argument("--pack", type=Path, metavar="FOLDER")
     for name in ("--side-px", "--epochs", "--per-epoch"):
         parser.add_argument(name, type=int)
     given = parser.parse_args()
@@ -155,24 +161,33 @@ def main() -> int:
     """Trains and scores the rows that were asked for, in order; returns the exit code of the first that failed."""
     given = asked()
     table: Table = given.table
-    kept, runs = DOCS / given.name, given.runs / given.name
+    results, runs = RESULTS / f"{given.name}.jsonl", given.runs / given.name
+    if given.unpack:
+        unpack(results, given.unpack)
+    for folder in sorted(given.pack.iterdir()) if given.pack else ():
+        add(results, folder)
+    if given.unpack or given.pack:
+        return 0
+    done = read_table(results)
     for row in table.rows:
         if given.only and row.name not in given.only:
             continue
-        if not given.only and not given.list and (kept / row.name).is_dir():
+        if not given.only and not given.list and row.name in done:
             print(f"{row.name} is there already")
             continue
         if row.taught and not given.list:
-            row = replace(row, teachers=(best_on_validation(kept),))
+            row = replace(row, teachers=(best_on_validation(results),))
         for command in commands(row, given.data or [Path("DATA")], runs, table):
             print(shlex.join(command), flush=True)
             if given.list:
                 continue
-            done = subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], check=False)
-            if done.returncode and command[1] != "export":  # where INT8 alone was refused, float32 is there
-                return done.returncode
+            ended = subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], check=False)
+            if ended.returncode and command[1] != "export":  # where INT8 alone was refused, float32 is there
+                return ended.returncode
         if not given.list:
-            bundle(runs / row.name, kept / row.name)
+            with tempfile.TemporaryDirectory() as folder:
+                bundle(runs / row.name, Path(folder) / row.name)
+                add(results, Path(folder) / row.name)
     return 0
 
 

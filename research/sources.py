@@ -6,7 +6,7 @@
 
 Every row is the flagship's recipe at one small budget: as many samples drawn, as large. Folds 0 and 1 are kept away;
 the weights after the last epoch are scored on fold 0, so that nothing is chosen, and no threshold is fixed (which would
-cost more than the training). A stopped row goes on. What it scored stands in docs/sources/NAME.json.
+cost more than the training). A stopped row goes on. Its scores stand in results/sources.jsonl.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from funduscope.training.photo_split import prepared
 from funduscope.vocabulary import EITHER_EXUDATE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-KEPT: Final = ROOT / "docs" / "sources"
+TABLE: Final = ROOT / "results" / "sources.jsonl"
+"""A line a row: its name, command, photos and scores."""
+
 PAGE: Final = ROOT / "docs" / "sources.md"
 FOLD: Final = 0
 
@@ -164,19 +166,28 @@ def scored(weights: Path, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
 
 def page(text: str) -> str:
     """The page with its tables made anew, of the rows that are there; what stands around them is kept."""
-    held = {row: json.loads(path.read_text("utf-8")) for row in ROWS if (path := KEPT / f"{row.name}.json").is_file()}
+    known = read_table()
+    by_row = {row: known[row.name] for row in ROWS if row.name in known}
     for name, rows in (("sources", SOURCES), ("curve", (*SHARES, EVERY))):
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, _, rest = text.partition(start)
-        text = before + start + _table(held, rows) + end + rest.partition(end)[2]
+        text = before + start + _table(by_row, rows) + end + rest.partition(end)[2]
     return text
 
 
-def _table(held: dict[Row, Any], rows: Sequence[Row]) -> str:
-    there = [row for row in rows if row in held]
+def read_table() -> dict[str, dict[str, Any]]:
+    """The lines of `TABLE` by the name of the row."""
+    if not TABLE.is_file():
+        return {}
+    lines = [json.loads(line) for line in TABLE.read_text("utf-8").splitlines()]
+    return {line["run"]: line for line in lines}
+
+
+def _table(by_row: dict[Row, Any], rows: Sequence[Row]) -> str:
+    there = [row for row in rows if row in by_row]
     lines = [f"| fold 0 | {' | '.join(row.says for row in there)} |", "|---|" + "---|" * len(there)]
     for words, *_ in SCORES:
-        cells = [_cell(held[row]["scores"][words]) for row in there]
+        cells = [_cell(by_row[row]["scores"][words]) for row in there]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -199,17 +210,15 @@ def main() -> None:
     if given.list:
         print("\n".join(row.command() for row in ROWS))
     if given.data:
-        KEPT.mkdir(exist_ok=True)
         kept_away = SplitPlan.of(read_data([given.data]), FOLD).test
         for row in ROWS:
-            out = KEPT / f"{row.name}.json"
-            if out.is_file() or (given.only and row.name not in given.only):
+            if row.name in read_table() or (given.only and row.name not in given.only):
                 continue
             started = time.monotonic()
             weights = train(row, given.data, given.runs)
-            about = {"command": row.command(), "scored on": f"fold {FOLD}, {len(kept_away)} photos"}
-            held = about | {"scores": scored(weights, kept_away)}
-            out.write_text(json.dumps(held, indent=1) + "\n", "utf-8")
+            about = {"run": row.name, "command": row.command(), "scored on": f"fold {FOLD}, {len(kept_away)} photos"}
+            with TABLE.open("a", encoding="utf-8") as file:  # one line at once: rows are made by several processes
+                file.write(json.dumps(about | {"scores": scored(weights, kept_away)}) + "\n")
             print(f"{row.name}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
     if given.write:
         PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")

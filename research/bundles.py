@@ -1,0 +1,53 @@
+"""A table of runs in one file, and the folders of them that `funduscope compare` reads.
+
+`results/NAME.jsonl` has a line a run: its name, and each file of its bundle (compare/run_folder.py) by path. JSON is
+kept parsed; lines of JSON as blocks of rows under their keys, which are then written once. Nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+
+def read_table(table: Path) -> dict[str, dict[str, Any]]:
+    """The files of every run of a table, by name and path; nothing where there is no table yet."""
+    if not table.is_file():
+        return {}
+    lines = [json.loads(line) for line in table.read_text("utf-8").splitlines()]
+    return {line["run"]: line["files"] for line in lines}
+
+
+def add(table: Path, folder: Path) -> None:
+    """Puts the bundle in `folder` into the table, in the place of an older one of its name; names are in order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    runs = read_table(table) | {folder.name: {path.relative_to(folder).as_posix(): _packed(path) for path in files}}
+    table.parent.mkdir(exist_ok=True)
+    lines = [json.dumps({"run": name, "files": runs[name]}, separators=(",", ":")) for name in sorted(runs)]
+    table.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def unpack(table: Path, folder: Path) -> None:
+    """Writes each run of the table into a folder of its name under `folder`."""
+    for name, files in read_table(table).items():
+        for path, content in files.items():
+            target = folder / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_text(path, content), "utf-8")
+
+
+def _packed(path: Path) -> Any:
+    text = path.read_text("utf-8")
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+        return [[keys, *(list(row.values()) for row in block)] for keys, block in groupby(rows, key=list)]
+    return json.loads(text) if path.suffix == ".json" else text
+
+
+def _text(path: str, content: Any) -> str:
+    if path.endswith(".jsonl"):
+        rows = [dict(zip(keys, values, strict=True)) for keys, *block in content for values in block]
+        return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+    return json.dumps(content) + "\n" if path.endswith(".json") else content
