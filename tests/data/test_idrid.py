@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,19 +131,14 @@ def test_a_mirror_with_other_names(tmp_path: Path) -> None:
     assert set(cases["idrid-A/train/IDRiD_01"].labels.masks) == {"HE", "OD"}
 
 
-def test_markups_in_a_workbook(tmp_path: Path) -> None:
+def test_markups_in_a_workbook(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
     root = _official(tmp_path)
     (root / DISC_FILE).unlink()
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    link = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
     texts = "".join(
         f"<c t='inlineStr'><is><t>{t}</t></is></c>" for t in ("Image No", "X- Coordinate", "Y - Coordinate")
     )
     row = "<c t='inlineStr'><is><t>IDRiD_001</t></is></c><c><v>11</v></c><c><v>12</v></c>"
-    with zipfile.ZipFile(root / DISC_FILE.replace(".csv", ".xlsx"), "w") as book:
-        book.writestr("xl/workbook.xml", f"<workbook {space} {link}><sheets><sheet r:id='a'/></sheets></workbook>")
-        book.writestr("xl/_rels/workbook.xml.rels", "<R><S Id='a' Target='/xl/one.xml'/></R>")
-        book.writestr("xl/one.xml", f"<worksheet {space}><row>{texts}</row><row>{row}</row></worksheet>")
+    write_xlsx(root / DISC_FILE.replace(".csv", ".xlsx"), f"<row>{texts}</row><row>{row}</row>")
     assert _by_key(idrid.read(root))["idrid-B/train/IDRiD_001"].labels.disc_xy == (11.0, 12.0)
 
 

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from funduscope.data.case import LabelError
-from funduscope.data.rows import EYES, columns_of, read_sheet
-
-_NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-_REL = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
-
-
-def _write_xlsx(path: Path, sheet: str, strings: str) -> None:
-    with zipfile.ZipFile(path, "w") as book:
-        book.writestr("xl/workbook.xml", f'<workbook {_NS} {_REL}><sheets><sheet r:id="rId7"/></sheets></workbook>')
-        book.writestr("xl/_rels/workbook.xml.rels", '<R><Relationship Id="rId7" Target="worksheets/first.xml"/></R>')
-        book.writestr("xl/worksheets/first.xml", f"<worksheet {_NS}><sheetData>{sheet}</sheetData></worksheet>")
-        book.writestr("xl/sharedStrings.xml", f"<sst {_NS}>{strings}</sst>")
+from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
 
 
 @pytest.mark.parametrize(
@@ -85,24 +75,47 @@ def test_half_a_point_is_an_error_and_none_is_none(tmp_path: Path) -> None:
         nan.point("x", "y")
 
 
-def test_a_workbook_reads_like_a_csv(tmp_path: Path) -> None:
+def test_a_workbook_reads_like_a_csv(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
     cells = (
         '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="inlineStr"><is><t>X- Coordinate</t></is></c>'
         '<c r="D1" t="s"><v>1</v></c></row>'
         '<row r="3"><c r="A3" t="s"><v>2</v></c><c r="B3"><v>12.5</v></c><c r="D3"><v>7</v></c></row>'
     )
-    strings = "<si><t>Image No</t></si><si><t>Y - </t><t>Coordinate</t></si><si><t>IDRiD_001</t></si>"
-    _write_xlsx(tmp_path / "markups.xlsx", cells, strings)
+    split_in_two = "<si><r><t>Y -</t></r><r><t xml:space='preserve'> Coordinate</t></r></si>"
+    strings = f"<si><t>Image No</t></si>{split_in_two}<si><t>IDRiD_001</t></si>"
+    write_xlsx(tmp_path / "markups.xlsx", cells, strings)
     sheet = read_sheet(tmp_path / "markups.xlsx")
     assert sheet.columns == ("Image No", "X- Coordinate", "Y - Coordinate")
     assert sheet.rows[0].number == 3
     assert sheet.rows[0].point("X- Coordinate", "Y - Coordinate") == (12.5, 7.0)
+    assert sheet.rows[0].text("Y - Coordinate") == "7"
 
 
-def test_what_is_no_workbook_says_so(tmp_path: Path) -> None:
+def test_what_is_no_workbook_says_so(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
     (tmp_path / "markups.xlsx").write_text("no zip")
-    with pytest.raises(LabelError, match=r"markups\.xlsx cannot be read as an \.xlsx workbook"):
+    with pytest.raises(LabelError, match=r"markups\.xlsx: The file cannot be read as an \.xlsx workbook"):
         read_sheet(tmp_path / "markups.xlsx")
-    _write_xlsx(tmp_path / "markups.xlsx", '<row r="1"><c t="s"><v>9</v></c></row>', "")
-    with pytest.raises(LabelError, match=r"markups\.xlsx cannot be read"):
+    write_xlsx(tmp_path / "markups.xlsx", '<row r="1"><c t="s"><v>9</v></c></row>', "")
+    with pytest.raises(LabelError, match=r"markups\.xlsx: The file cannot be read"):
         read_sheet(tmp_path / "markups.xlsx")
+
+
+def test_without_its_reader_a_workbook_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(LabelError, match=r"pip install 'funduscope\[tables\]', or save it as CSV"):
+        read_sheet(tmp_path / "markups.xlsx")
+
+
+def test_a_tolerant_reading_goes_on_after_a_fault(tmp_path: Path) -> None:
+    """The strict one raises the first fault, in the same words."""
+    (tmp_path / "labels.csv").write_bytes("image,dr,dr\nA,1,,5\nMüller,2\n".encode("cp1252"))
+    sheet = read_tolerantly(tmp_path / "labels.csv")
+    assert [(row.number, row.cells) for row in sheet.rows] == [
+        (2, {"image": "A", "dr": "1"}),
+        (3, {"image": "Müller", "dr": "2"}),
+    ]
+    assert [(fault.row, fault.column) for fault in sheet.faults] == [(3, None), (1, "dr"), (2, "(4)")]
+    with pytest.raises(LabelError) as raised:
+        read_sheet(tmp_path / "labels.csv")
+    assert str(raised.value).endswith(f"labels.csv, row 3: {sheet.faults[0].says}")
+    assert read_tolerantly(tmp_path / "absent.csv").unreadable

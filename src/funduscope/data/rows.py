@@ -1,23 +1,25 @@
 """Rows of a CSV file (or of a workbook's first sheet), with errors that name file, row and column.
 
 Byte-order marks, CRLF, blank trailing columns and rows, spaces around names and the semicolons of some spreadsheets'
-exports are taken as they come; a value that cannot be what its column holds never is.
+exports are accepted. Whatever else is wrong with a file's form is a `Fault`: `read_tolerantly` lists them all and reads
+on, `read_sheet` raises the first. A value that is impossible in its column is always an error of who asks for it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from funduscope.data.case import LabelError, Laterality, Point, Quality
-from funduscope.data.xlsx import read_first_sheet
 
 SHEET_SUFFIXES = (".csv", ".xlsx")
+_MAX_BYTES: Final = 200_000_000
 
 # What label files call an eye (OD and OS are the clinic's Latin: right and left) and a photo's quality.
 EYES: Final[dict[str, Laterality]] = {
@@ -108,79 +110,162 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something wrong with a label file's form. row: as a spreadsheet counts; None where it is the whole file."""
+
+    says: str
+    row: int | None = None
+    column: str | None = None
+    value: str | None = None
+
+    def evidence(self) -> dict[str, Any]:
+        """For a finding of the doctor."""
+        return {"row": self.row, "column": self.column, "value": self.value}
+
+
+@dataclass(frozen=True)
 class Sheet:
-    """A file's columns, in order, and its rows that hold anything."""
+    """A file's named columns, in order, its rows that are not empty, and what is wrong with its form.
+
+    unreadable: whether nothing of the file could be read.
+    """
 
     file: Path
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    unreadable: bool = False
 
 
 def read_sheet(path: Path, needed: Sequence[str] = ()) -> Sheet:
-    """The rows of a .csv or .xlsx file; raises `LabelError` where it is none or lacks a needed column."""
-    lines = read_first_sheet(path) if path.suffix.lower() == ".xlsx" else _csv_lines(path)
-    columns: tuple[str, ...] | None = None
+    """The rows of a .csv or .xlsx file; raises `LabelError` at its first fault, or where it lacks a needed column."""
+    sheet = read_tolerantly(path)
+    for fault in sheet.faults:
+        row = "" if fault.row is None else f", row {fault.row}"
+        raise LabelError(f"{_shown(path)}{row}: {fault.says}")
+    missing = [name for name in needed if name not in sheet.columns]
+    if missing:
+        found = ", ".join(sheet.columns)
+        raise LabelError(f"{_shown(path)} lacks the column {', '.join(missing)}; its first row has: {found}.")
+    return sheet
+
+
+def read_tolerantly(path: Path) -> Sheet:
+    """The rows of a .csv or .xlsx file, as far as it can be read, with every fault of its form; raises nothing."""
+    faults: list[Fault] = []
+    try:
+        lines = read_first_sheet(path) if path.suffix.lower() == ".xlsx" else csv_lines(path, faults)
+    except LabelError as error:
+        return Sheet(path, faults=(Fault(str(error)),), unreadable=True)
+    header: list[str] | None = None
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         cells = [cell.strip() for cell in line]
         if not any(cells):
             continue
-        if columns is None:
-            columns = _columns(path, cells)
+        if header is None:
+            header = _header(number, cells, faults)
         else:
-            rows.append(_row(path, number, columns, cells))
-    if columns is None:
-        raise LabelError(f"{_shown(path)} is empty; expected a first row with the names of its columns.")
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        found = ", ".join(name for name in columns if name)
-        raise LabelError(f"{_shown(path)} lacks the column {', '.join(missing)}; its first row has: {found}.")
-    return Sheet(path, tuple(name for name in columns if name), tuple(rows))
+            rows.append(Row(path, number, _by_column(number, header, cells, faults)))
+    if header is None:
+        empty = Fault("The file is empty; expected a first row with the names of its columns.")
+        return Sheet(path, faults=(*faults, empty), unreadable=True)
+    return Sheet(path, tuple(name for name in header if name), tuple(rows), tuple(faults))
 
 
 def columns_of(path: Path) -> frozenset[str]:
     """The names in a CSV file's first row; none where there is no such file or it is no CSV (to recognize sets by)."""
-    if not path.is_file():
-        return frozenset()
+    faults: list[Fault] = []
     try:
-        lines = _csv_lines(path, first_only=True)
+        lines = csv_lines(path, faults, most=1)
     except LabelError:
         return frozenset()
-    return frozenset(cell.strip() for cell in lines[0] if cell.strip()) if lines else frozenset()
+    return frozenset(cell.strip() for cell in lines[0] if cell.strip()) if lines and not faults else frozenset()
 
 
-def _columns(path: Path, cells: list[str]) -> tuple[str, ...]:
-    names = [name for name in cells if name]
-    for name in names:
-        if names.count(name) > 1:
-            raise LabelError(f"{_shown(path)}, row 1: the column {name} stands there twice; expected each once.")
-    return tuple(cells)
-
-
-def _row(path: Path, number: int, columns: tuple[str, ...], cells: list[str]) -> Row:
-    for index, cell in enumerate(cells):
-        if cell and (index >= len(columns) or not columns[index]):
-            raise LabelError(
-                f"{_shown(path)}, row {number}: {cell!r} stands in column {index + 1}, which has no name in the first "
-                "row; expected nothing there (is a comma too many, or a value with a comma not in quotes?)."
-            )
-    return Row(path, number, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
-
-
-def _csv_lines(path: Path, first_only: bool = False) -> list[list[str]]:
+def read_first_sheet(path: Path) -> list[list[str]]:
+    """The cells of an .xlsx workbook's first sheet as text; raises `LabelError`."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{_shown(path)} is not text in UTF-8 (byte {error.start}): save it as CSV UTF-8.") from error
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError as error:
+        raise LabelError(
+            "An .xlsx workbook is read with python-calamine: pip install 'funduscope[tables]', or save it as CSV."
+        ) from error
+    try:
+        rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python(skip_empty_area=False)
+    except (CalamineError, OSError, ValueError) as error:
+        raise LabelError(f"The file cannot be read as an .xlsx workbook ({error}): save it as CSV.") from error
+    return [[_cell_text(cell) for cell in row] for row in rows]
+
+
+def _cell_text(cell: object) -> str:
+    """A workbook's cell as a CSV would have it: a workbook keeps 7 as 7.0, and yes as True."""
+    whole = isinstance(cell, bool) or (isinstance(cell, float) and cell.is_integer())
+    return str(int(cell)) if whole else str(cell)  # pyright: ignore[reportArgumentType]
+
+
+def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[list[str]]:
+    """The cells of a CSV as they are written, of its first `most` rows. Adds to `faults` what had to be overlooked;
+    raises `LabelError` where the file cannot be read or is no text."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise LabelError(f"The file has more than {_MAX_BYTES // 1_000_000} MB; expected a table of labels.")
+        text = _decoded(path.read_bytes(), faults)
     except OSError as error:
-        raise LabelError(f"{_shown(path)} cannot be read ({error.strerror}).") from error
-    head = text.split("\n", 1)[0]
-    delimiter = ";" if ";" in head and "," not in head else ","
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
+        raise LabelError(f"The file cannot be read ({error.strerror}).") from error
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter_of(text))
+    lines: list[list[str]] = []
     try:
-        return [next(reader)] if first_only and text else list(reader)
+        lines.extend(itertools.islice(reader, most))
     except csv.Error as error:
-        raise LabelError(f"{_shown(path)}, row {reader.line_num}: cannot be read as CSV ({error}).") from error
+        faults.append(
+            Fault(f"From row {reader.line_num} on the file cannot be read as CSV ({error}).", reader.line_num)
+        )
+    return lines
+
+
+def delimiter_of(text: str) -> str:
+    """Some spreadsheets export semicolons."""
+    head = text.split("\n", 1)[0]
+    return ";" if ";" in head and "," not in head else ","
+
+
+def _decoded(data: bytes, faults: list[Fault]) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        faults.append(Fault("The file is text in UTF-16; expected UTF-8."))
+        return data.decode("utf-16", errors="replace")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data[: error.start].count(b"\n") + 1
+        faults.append(Fault(f"The file is not text in UTF-8 (byte {error.start}): save it as CSV UTF-8.", row))
+        text = data.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise LabelError("The file is no text: it contains zero bytes.")
+    return text
+
+
+def _header(number: int, cells: list[str], faults: list[Fault]) -> list[str]:
+    """The columns' names; of two columns with one name the first keeps it."""
+    names: list[str] = []
+    for cell in cells:
+        if cell and cell in names:
+            faults.append(Fault(f"The column {cell} stands there twice; expected each once.", number, cell))
+        names.append("" if cell in names else cell)
+    return names
+
+
+def _by_column(number: int, header: list[str], cells: list[str], faults: list[Fault]) -> dict[str, str]:
+    """Column to cell; a cell in a column without a name is a fault, of which the row's first is named."""
+    for index, cell in enumerate(cells):
+        if cell and (index >= len(header) or not header[index]):
+            says = (
+                f"{cell!r} stands in column {index + 1}, which has no name in the first row; expected nothing there "
+                "(is a comma too many, or a value with a comma not in quotes?)."
+            )
+            faults.append(Fault(says, number, f"({index + 1})", cell))
+            break
+    return {name: cell for name, cell in zip(header, cells, strict=False) if name}
 
 
 def _as_float(text: str) -> float | None:

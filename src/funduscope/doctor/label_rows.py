@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.data.match_photos import PHOTO_SUFFIXES
+from funduscope.data.rows import Sheet, read_tolerantly
 from funduscope.doctor.columns import BOX_SIDES, GRADING, POINTS, Said, meaning, plain, roles_of
 from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.tolerant_csv import TolerantTable, read_tolerantly
 
 _SPLIT: Final = re.compile(r"train|(?<!la)test|valid", re.IGNORECASE)
 _FOLDS: Final = frozenset({"subset", "image", "fold"})
@@ -55,7 +55,7 @@ class LabelRow:
 class Table:
     """A label file: its columns by role, its rows, and what is wrong with its form."""
 
-    sheet: TolerantTable
+    sheet: Sheet
     roles: Mapping[str, str]
     rows: tuple[LabelRow, ...]
 
@@ -86,7 +86,7 @@ class LabelRows:
     """Every label file of a data set, and by photo what they say of it."""
 
     tables: tuple[Table, ...]
-    unreadable: tuple[TolerantTable, ...] = ()
+    unreadable: tuple[Sheet, ...] = ()
     by_photo: Mapping[Path, tuple[LabelRow, ...]] = field(default_factory=dict)
 
     def first(self, photo: Path, role: str) -> LabelRow | None:
@@ -133,7 +133,7 @@ def read_table(file: Path, inventory: Inventory) -> Table | None:
     return _table(read_tolerantly(file), inventory, PhotoIndex(inventory))
 
 
-def _is_label_file(sheet: TolerantTable, roles: Mapping[str, str]) -> bool:
+def _is_label_file(sheet: Sheet, roles: Mapping[str, str]) -> bool:
     if "image" not in roles or any(plain(name) in _RESULTS for name in sheet.columns):
         return False
     points = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
@@ -141,7 +141,7 @@ def _is_label_file(sheet: TolerantTable, roles: Mapping[str, str]) -> bool:
     return any(role in roles for role in wanted) or any(role.startswith(("mask_", "experts_")) for role in roles)
 
 
-def _table(sheet: TolerantTable, inventory: Inventory, photos: PhotoIndex) -> Table | None:
+def _table(sheet: Sheet, inventory: Inventory, photos: PhotoIndex) -> Table | None:
     roles = roles_of(sheet.columns, Path(inventory.relative(sheet.file)).parts)
     if sheet.unreadable or not _is_label_file(sheet, roles):
         return None

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import LabelError
-from funduscope.data.xlsx import read_first_sheet
+from funduscope.data.rows import Fault, csv_lines, delimiter_of, read_first_sheet
 from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
 from funduscope.doctor.label_rows import LabelRow, Table
 from funduscope.doctor.mask_files import named_files
-from funduscope.doctor.tolerant_csv import Fault, csv_lines, delimiter_of
 
 _MOST_POINTS: Final = 0.5
 """A larger share of a file's points beyond their photos are of another size: to be scaled by a person."""
