@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from funduscope.data.grouping import grouped
 from funduscope.data.idrid import SAME_PHOTO
 from funduscope.duplicates.candidates import candidates
 from funduscope.duplicates.descriptor import Descriptor, describe
-from funduscope.duplicates.pairs import DuplicatePair, find_duplicates
+from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
+
+Find = Callable[[dict[str, Descriptor]], dict[tuple[str, str], DuplicatePair]]
 
 WIDTH_PX = 480
 EYES = 20
@@ -83,17 +85,13 @@ def others() -> dict[str, Descriptor]:
     return {f"eye {seed}": describe(_eye(100 + seed, style=styles[seed % 4])) for seed in range(EYES)}
 
 
-def _found(descriptors: Mapping[str, Descriptor]) -> dict[tuple[str, str], DuplicatePair]:
-    return {(pair.first, pair.second): pair for pair in find_duplicates(descriptors)}
+def test_no_two_eyes_are_twins(others: dict[str, Descriptor], find: Find) -> None:
+    assert find(others) == {}
 
 
-def test_no_two_eyes_are_twins(others: dict[str, Descriptor]) -> None:
-    assert _found(others) == {}
-
-
-def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descriptor]) -> None:
+def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descriptor], find: Find) -> None:
     source = _eye(110, style=list(STYLES.values())[10 % 4])
-    found = _found(others | {name: describe(change(source)) for name, change in COPIES.items()})
+    found = find(others | {name: describe(change(source)) for name, change in COPIES.items()})
     for name in COPIES:
         pair = found.pop(min(("eye 10", name), (name, "eye 10")))
         assert pair.kind == "same_photo"
@@ -106,14 +104,16 @@ def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descr
 
 
 @pytest.mark.parametrize("number", [3, 9, 17])
-def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(others: dict[str, Descriptor], number: int) -> None:
+def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(
+    others: dict[str, Descriptor], number: int, find: Find
+) -> None:
     source = _eye(100 + number, style=list(STYLES.values())[number % 4])
-    found = _found(others | {"later": describe(_other_look(source, number))})
+    found = find(others | {"later": describe(_other_look(source, number))})
     assert list(found) == [(f"eye {number}", "later")]
     assert next(iter(found.values())).kind == "same_eye"
 
 
-def test_fellow_eyes_are_no_twins_even_in_a_mirror() -> None:
+def test_fellow_eyes_are_no_twins_even_in_a_mirror(find: Find) -> None:
     pairs = {}
     for seed in range(4):
         left, right = (_eye(seed + add, laterality=side) for add, side in ((0, "left"), (50, "right")))
@@ -122,30 +122,21 @@ def test_fellow_eyes_are_no_twins_even_in_a_mirror() -> None:
             f"{seed} R": describe(right),
             f"{seed} L mirrored": describe(_mirrored(left)),
         }
-    assert set(_found(pairs)) == {(f"{seed} L", f"{seed} L mirrored") for seed in range(4)}
+    assert set(find(pairs)) == {(f"{seed} L", f"{seed} L mirrored") for seed in range(4)}
 
 
-def test_same_pixels_are_the_same_photo_even_without_vessels() -> None:
+def test_same_pixels_are_the_same_photo_even_without_vessels(find: Find) -> None:
     blurred = cv2.GaussianBlur(_eye(8), (0, 0), 25)
     other = cv2.GaussianBlur(_eye(9), (0, 0), 25)
-    found = _found(
-        {"a": describe(blurred), "b": describe(blurred.copy()), "c": describe(other), "d": describe(blurred)}
-    )
+    found = find({"a": describe(blurred), "b": describe(blurred.copy()), "c": describe(other), "d": describe(blurred)})
     assert set(found) == {("a", "b"), ("a", "d")}
     assert all(pair.kind == "same_photo" and pair.evidence["score"] == 1 for pair in found.values())
 
 
-def test_pictures_that_show_nothing_are_nobodys_twins() -> None:
+def test_pictures_that_show_nothing_are_nobodys_twins(find: Find) -> None:
     blank = np.full((300, 400, 3), 80, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
-    assert _found({"a": describe(blank), "b": describe(blank), "c": describe(noise), "d": describe(blank // 80)}) == {}
-
-
-def test_progress_is_told_to_the_end(others: dict[str, Descriptor]) -> None:
-    told: list[float] = []
-    list(find_duplicates({key: others[key] for key in list(others)[:6]}, told.append))
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, 1)
+    assert find({"a": describe(blank), "b": describe(blank), "c": describe(noise), "d": describe(blank // 80)}) == {}
 
 
 def test_only_near_ones_are_looked_at_where_there_are_many(others: dict[str, Descriptor]) -> None:
@@ -161,7 +152,7 @@ def test_only_near_ones_are_looked_at_where_there_are_many(others: dict[str, Des
     assert list(candidates(many, nearest=3)) == [pairs]
 
 
-def test_a_sketch_is_small_and_comes_back_from_its_bytes() -> None:
+def test_a_descriptor_is_small_and_comes_back_from_its_bytes() -> None:
     held = describe(_eye(1))
     data = held.to_bytes()
     again = Descriptor.from_bytes(data)
@@ -176,12 +167,12 @@ def test_a_sketch_is_small_and_comes_back_from_its_bytes() -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda data: data[:40], lambda data: b"no" + data, lambda data: data[:-9], lambda _: b""]
 )
-def test_bytes_that_are_no_sketch_are_refused(spoil) -> None:
-    with pytest.raises(ValueError, match="make it anew"):
+def test_bytes_that_are_no_descriptor_are_refused(spoil) -> None:
+    with pytest.raises(ValueError, match="make it again"):
         Descriptor.from_bytes(spoil(describe(_eye(1)).to_bytes()))
 
 
-def test_a_sketch_is_of_the_eye_however_it_is_given() -> None:
+def test_a_descriptor_is_of_the_eye_however_it_is_given() -> None:
     pixels = _eye(2)
     whole = describe(pixels)
     assert describe(Photo.open(pixels)).to_bytes() == whole.to_bytes()
@@ -212,18 +203,18 @@ def test_all_photos_of_a_visit_go_with_one_that_has_a_twin() -> None:
 
 
 @pytest.mark.slow
-def test_crops_of_real_photos_find_what_they_were_cut_from(shared: Path) -> None:
+def test_crops_of_real_photos_find_what_they_were_cut_from(shared: Path, find: Find) -> None:
     """Middles of IDRiD's photos with masks find the graded photos that they are copies of, among photos of another
     clinic and both eyes of its patients."""
     photos = "1. Original Images/a. Training Set"
     pairs = [(f"crop {a}", f"whole {b}", a, b) for a, b in list(SAME_PHOTO.items())[:8]]
-    sketches = {}
+    descriptors = {}
     for crop, whole, a, b in pairs:
         pixels = Photo.open(shared / f"idrid/A. Segmentation/{photos}/IDRiD_{a:02d}.jpg").pixels
-        sketches[crop] = describe(Photo.open(np.ascontiguousarray(pixels[300:-300, 700:-700])))
-        sketches[whole] = describe(Photo.open(shared / f"idrid/B. Disease Grading/{photos}/IDRiD_{b:03d}.jpg"))
+        descriptors[crop] = describe(Photo.open(np.ascontiguousarray(pixels[300:-300, 700:-700])))
+        descriptors[whole] = describe(Photo.open(shared / f"idrid/B. Disease Grading/{photos}/IDRiD_{b:03d}.jpg"))
     for path in sorted((shared / "srahim/images").iterdir())[:32]:
-        sketches[path.stem] = describe(Photo.open(path))
-    found = _found(sketches)
+        descriptors[path.stem] = describe(Photo.open(path))
+    found = find(descriptors)
     assert set(found) == {(crop, whole) for crop, whole, _, _ in pairs}
     assert {pair.kind for pair in found.values()} == {"same_photo"}

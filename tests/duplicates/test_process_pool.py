@@ -23,7 +23,7 @@ def _said(place: Path, guard: str) -> subprocess.CompletedProcess[str]:
 def test_a_script_that_begins_while_it_is_imported_is_told_what_to_do(tmp_path: Path) -> None:
     done = _said(tmp_path, "")
     assert done.returncode == 1
-    assert "no process of its own can be started" in done.stderr
+    assert "no worker process can be started" in done.stderr
     assert "1" not in done.stdout
 
 

@@ -35,10 +35,10 @@ def join_duplicates(
     keys: dict[str, list[str]] = {}
     for case in cases:
         keys.setdefault(str(case.path.absolute()), []).append(case.key)
-    asked = None if among is None else {str(case.path.absolute()) for case in cases if case.dataset in among}
+    photos = None if among is None else {str(case.path.absolute()) for case in cases if case.dataset in among}
     descriptors = _descriptors(sorted(keys), cache or default_cache(), workers, progress)
     pairs = [(first, key) for first, *others in keys.values() for key in others]  # cases of one file
-    pairs += [(keys[pair.first][0], keys[pair.second][0]) for pair in compare(descriptors, workers, progress, asked)]
+    pairs += [(keys[pair.first][0], keys[pair.second][0]) for pair in compare(descriptors, workers, progress, photos)]
     return grouped(cases, pairs)
 
 
@@ -66,7 +66,7 @@ def grouped(cases: Iterable[Case], pairs: Iterable[tuple[str, str]]) -> list[Cas
 
 def _descriptors(photos: Sequence[str], cache: Path, workers: int, progress: Progress) -> StoredDescriptors:
     """A descriptor of each photo that can be opened, from the store or made now."""
-    folder = cache / "twins"
+    folder = cache / "duplicates"
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "photos.sqlite")
     known = store.seen()

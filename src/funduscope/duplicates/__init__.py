@@ -1,1 +1,1 @@
-"""One photo under two names, or one eye photographed twice: found among thousands by the vessels."""
+"""One photo under two names, or one eye photographed twice: found among thousands of photos by the vessels."""

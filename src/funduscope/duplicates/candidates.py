@@ -1,10 +1,10 @@
-"""Which photos of many might show one eye, so that few pairs need a look.
+"""Which photos of many might show one eye, so that few pairs have to be registered.
 
-Each keypoint of a photo asks for those of all others that are nearest to it, within its own visual word and the next
-(an inverted file, as in Sivic and Zisserman, ICCV 2003), and votes for their photos by how much nearer they are than
-the sixth: a keypoint that is found everywhere so has no say. One short vector a photo is no match for that: a copy of
-a quarter of the size and hard compressed is, as a whole, most like other such copies. The words are learned from the
-photos at hand. Photos are compared by blocks, so that memory does not grow with their number.
+For each keypoint of a photo, the nearest keypoints of all other photos are searched within its own visual word and the
+next (an inverted file, as in Sivic and Zisserman, ICCV 2003). It votes for their photos, weighted by how much nearer
+they are than the sixth, so a keypoint that is found everywhere has no weight. One short vector a photo would not do: a
+copy at a quarter of the size with strong compression is, as a whole, most similar to other such copies. The words are
+learned from the photos at hand. Photos are compared block by block, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from funduscope.duplicates.descriptor import Descriptor
 from funduscope.duplicates.keypoints import Keypoints
 
 NEAREST: Final = 10
-"""How many others of a block each photo is paired with: those that its keypoints voted for most."""
+"""Number of photos of a block that each photo is paired with: those with most votes of its keypoints."""
 
 BLOCK: Final = 2000
-"""So many photos at once are compared with as many others: 60 MB a block."""
+"""Number of photos that are compared at once with as many others: 60 MB a block."""
 
-ASKING: Final = 500
-"""So many photos of a block ask at once."""
+VOTING: Final = 500
+"""Number of a block's photos whose votes are counted at once."""
 
 SAMPLE: Final = 1500
-"""So many photos at most, spread over all, teach the words."""
+"""The words are learned from this many photos at most, spread over all."""
 
 WORDS: Final = 256
 DIRECTIONS: Final = 64
-"""A descriptor's principal components that are kept."""
+"""Number of a descriptor's principal components that are kept."""
 
 FINE: Final = 200
-"""Reduced descriptors are held to 1/200."""
+"""Reduced descriptors are rounded to 1/200."""
 
 VOTES: Final = 5
-"""So many nearest keypoints get a vote."""
+"""Number of nearest keypoints that get a vote."""
 
 FEWEST_KEYPOINTS: Final = 8
-"""A photo with fewer cannot be proved to be another's twin."""
+"""A photo with fewer cannot be proved to be a duplicate."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Candidate:
 
 
 def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) -> Iterator[list[Candidate]]:
-    """The pairs that are worth registering, sorted, in as many lists as there are pairs of blocks (at least one).
+    """The pairs to be registered, sorted, in as many lists as there are pairs of blocks (at least one).
 
-    nearest: how many others of a block each photo is paired with; every pair, where there are no more photos. A pair
-    comes once, and once more where a mirror is worth trying.
+    nearest: number of photos of a block that each photo is paired with; where there are no more photos, every pair is
+    given. A pair comes once, and a second time where the mirrored photo has to be tried.
     """
     keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= FEWEST_KEYPOINTS]
     if len(keys) <= nearest:
@@ -74,7 +74,7 @@ def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) ->
 
 
 def steps(photos: int) -> int:
-    """How many lists `candidates` gives for so many photos."""
+    """The number of lists that `candidates` gives for this number of photos."""
     blocks = max(1, -(-photos // BLOCK))
     return blocks * (blocks + 1) // 2
 
@@ -96,7 +96,7 @@ class _Words:
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Keypoints of a block: reduced (N, DIRECTIONS) int8 in 1/FINE; whose they are (N,); their nearest words (N, 2)."""
+    """Keypoints of a block: reduced (N, DIRECTIONS) int8 in 1/FINE; their photos (N,); their nearest words (N, 2)."""
 
     reduced: np.ndarray
     owner: np.ndarray
@@ -105,7 +105,7 @@ class _Points:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Some photos, as they are and in a mirror."""
+    """Some photos, upright and mirrored."""
 
     keys: list[str]
     upright: _Points
@@ -113,13 +113,13 @@ class _Block:
 
     @staticmethod
     def of(descriptors: Mapping[str, Descriptor], keys: list[str], words: _Words) -> _Block:
-        held: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        both: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for key in keys:
             keypoints = descriptors[key].keypoints()
-            for points, each in zip(held, (keypoints, keypoints.mirrored()), strict=True):
+            for points, each in zip(both, (keypoints, keypoints.mirrored()), strict=True):
                 points.append(words.reduced(each))
-        owner = np.repeat(np.arange(len(keys)), [len(points) for points in held[0]])
-        upright, mirrored = (np.concatenate(points) for points in held)
+        owner = np.repeat(np.arange(len(keys)), [len(points) for points in both[0]])
+        upright, mirrored = (np.concatenate(points) for points in both)
         return _Block(
             keys,
             _Points(upright, owner, _two_nearest(upright, words.words)),
@@ -139,56 +139,56 @@ def _between(here: _Block, there: _Block, nearest: int) -> list[Candidate]:
     return [Candidate(*pair) for pair in sorted(found)]
 
 
-def _voted(asking: _Points, asked: _Points, same: bool, nearest: int) -> Iterator[tuple[int, int]]:
-    """Each asking photo with the photos that its keypoints voted for most; a few hundred photos at a time."""
-    count, photos = int(asking.owner[-1]) + 1, int(asked.owner[-1]) + 1
-    for start in range(0, count, ASKING):
-        rows = slice(*np.searchsorted(asking.owner, (start, start + ASKING)))
-        some = _Points(asking.reduced[rows], asking.owner[rows], asking.word[rows])
-        distance, photo = _nearest_points(some, asked, same)
+def _voted(here: _Points, there: _Points, same: bool, nearest: int) -> Iterator[tuple[int, int]]:
+    """Each photo of `here` with the photos of `there` that its keypoints voted for most; some photos at a time."""
+    count, photos = int(here.owner[-1]) + 1, int(there.owner[-1]) + 1
+    for start in range(0, count, VOTING):
+        rows = slice(*np.searchsorted(here.owner, (start, start + VOTING)))
+        some = _Points(here.reduced[rows], here.owner[rows], here.word[rows])
+        distance, photo = _nearest_points(some, there, same)
         weight = np.maximum(distance[:, VOTES:] - distance[:, :VOTES], 0)  # how much nearer than the sixth
         place = (some.owner[:, None] - start) * photos + photo[:, :VOTES]
-        votes = np.bincount(place.ravel(), weight.ravel(), ASKING * photos).reshape(ASKING, photos)
+        votes = np.bincount(place.ravel(), weight.ravel(), VOTING * photos).reshape(VOTING, photos)
         for i, j in zip(*np.nonzero(_largest(votes, min(nearest, photos))), strict=True):
             yield start + int(i), int(j)
 
 
 def _largest(votes: np.ndarray, most: int) -> np.ndarray:
-    """Where each row (N, M) has its largest values, at most so many and none of 0: (N, M) bool."""
+    """Where each row (N, M) has its largest values, at most `most` and none of 0: (N, M) bool."""
     least = np.partition(votes, -most, axis=1)[:, -most][:, None]
     return (votes >= least) & (votes > 0)
 
 
-def _nearest_points(asking: _Points, asked: _Points, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """For each asking keypoint its nearest of other photos: distances (N, VOTES + 1), ascending, and whose they are."""
-    order = np.argsort(asked.word[:, 0], kind="stable")
-    bounds = np.searchsorted(asked.word[order, 0], np.arange(WORDS + 1))
+def _nearest_points(here: _Points, there: _Points, same: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For each keypoint of `here`, the nearest of other photos: distances (N, VOTES + 1), ascending, and the photos."""
+    order = np.argsort(there.word[:, 0], kind="stable")
+    bounds = np.searchsorted(there.word[order, 0], np.arange(WORDS + 1))
     width = VOTES + 1
-    alike = np.full((len(asking.owner), 2 * width), -1, np.float32)
-    whose = np.zeros((len(asking.owner), 2 * width), np.int32)
+    alike = np.full((len(here.owner), 2 * width), -1, np.float32)
+    whose = np.zeros((len(here.owner), 2 * width), np.int32)
     for probe in (0, 1):
         to = slice(probe * width, (probe + 1) * width)
         for word in range(WORDS):
-            rows, columns = np.flatnonzero(asking.word[:, probe] == word), order[bounds[word] : bounds[word + 1]]
+            rows, columns = np.flatnonzero(here.word[:, probe] == word), order[bounds[word] : bounds[word + 1]]
             if len(rows) and len(columns):
-                alike[rows, to], whose[rows, to] = _best(asking, asked, rows, columns, same)
+                alike[rows, to], whose[rows, to] = _best(here, there, rows, columns, same)
     best = np.argsort(-alike, axis=1, kind="stable")[:, :width]
     alike, whose = np.take_along_axis(alike, best, 1), np.take_along_axis(whose, best, 1)
     return np.sqrt(np.maximum(2 - 2 * alike, 0)), whose
 
 
 def _best(
-    asking: _Points, asked: _Points, rows: np.ndarray, columns: np.ndarray, same: bool
+    here: _Points, there: _Points, rows: np.ndarray, columns: np.ndarray, same: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of some asking and asked keypoints: the VOTES + 1 largest products of each, and whose they are."""
-    products = asking.reduced[rows].astype(np.float32) @ (asked.reduced[columns].astype(np.float32).T / FINE**2)
-    owner = asked.owner[columns]
+    """For `rows` of here and `columns` of there: the VOTES + 1 largest products of each row, and their photos."""
+    products = here.reduced[rows].astype(np.float32) @ (there.reduced[columns].astype(np.float32).T / FINE**2)
+    owner = there.owner[columns]
     if same:
-        products[asking.owner[rows, None] == owner] = -1
+        products[here.owner[rows, None] == owner] = -1
     alike = np.empty((len(rows), VOTES + 1), np.float32)
     whose = np.empty((len(rows), VOTES + 1), np.int32)
     line = np.arange(len(rows))
-    for k in range(VOTES + 1):  # a few times the largest: sorting all would take longer
+    for k in range(VOTES + 1):  # the maximum, a few times: sorting everything takes longer
         best = products.argmax(axis=1)
         alike[:, k], whose[:, k] = products[line, best], owner[best]
         products[line, best] = -1
@@ -199,8 +199,8 @@ def _learned(descriptors: Mapping[str, Descriptor], keys: Sequence[str]) -> _Wor
     """The words, from some of the photos; the same for the same photos."""
     some = keys[:: -(-len(keys) // SAMPLE)]
     each = max(1, 60_000 // len(some))
-    held = [descriptors[key].keypoints().directions() for key in some]
-    sample = np.concatenate([rows[:: -(-len(rows) // each)] for rows in held])
+    taken = [descriptors[key].keypoints().directions() for key in some]
+    sample = np.concatenate([rows[:: -(-len(rows) // each)] for rows in taken])
     mean = sample.mean(axis=0)
     away = sample - mean
     directions = np.linalg.eigh(away.T @ away)[1][:, ::-1][:, :DIRECTIONS]

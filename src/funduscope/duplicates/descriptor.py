@@ -1,7 +1,7 @@
-"""What is kept of one photo so that its twins can be found without opening it again: about 20 KB.
+"""A photo's descriptor, about 20 KB, by which its duplicates are found without opening the photo again.
 
-The framed eye's green channel as a small JPEG, where it shows retina, and its keypoints in 72 bytes each. Ten thousand
-of them fit into a cache file of 200 MB, and no search needs more than a few hundred at a time.
+It has the framed eye's green channel as a small JPEG, a mask of where it shows retina, and keypoints of 72 bytes each.
+Ten thousand descriptors fit into a cache file of 200 MB, and a search needs a few hundred at a time at most.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _MARK: Final = b"FS1"
 _HEAD: Final = struct.Struct("<3sHHI")  # mark, side, keypoints, bytes of the JPEG
 _PLACE: Final = np.dtype([("x", "<u2"), ("y", "<u2"), ("size", "<f2"), ("angle", "<f2")])
 _FINE: Final = 128
-"""Keypoints are kept to 1/128 px."""
+"""Positions of keypoints are rounded to 1/128 px."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Descriptor:
-    """A framed eye, small: its green channel, where it shows retina, its keypoints. Packed; taken apart when asked.
+    """A framed eye, small and packed: its green channel, where it shows retina, and its keypoints.
 
-    side: of the frame in px. jpeg: the green channel. bits: the field, eight pixels a byte. places, packed: keypoints
-    (N,) and their descriptors (N, 64), two values a byte.
+    side: of the frame in px. jpeg: the green channel. bits: the field, eight pixels a byte. places: keypoints (N,).
+    packed: the keypoints' descriptors (N, 64), two values a byte.
     """
 
     side: int
@@ -60,13 +60,13 @@ class Descriptor:
         return Keypoints(xy, size, angle, descriptors, self.side)
 
     def to_bytes(self) -> bytes:
-        """The sketch as bytes for a cache, which `from_bytes` reads back."""
+        """The descriptor as bytes for a cache; `from_bytes` reads them back."""
         rest = zlib.compress(self.places.tobytes() + self.packed.tobytes() + self.bits.tobytes(), 6)
         return _HEAD.pack(_MARK, self.side, len(self.places), len(self.jpeg)) + self.jpeg + rest
 
     @staticmethod
     def from_bytes(data: bytes) -> Descriptor:
-        """Raises ValueError where the bytes are no sketch."""
+        """Raises ValueError where the bytes are no descriptor."""
         try:
             mark, side, count, size = _HEAD.unpack_from(data)
             if mark != _MARK:
@@ -76,18 +76,18 @@ class Descriptor:
             packed = np.frombuffer(rest, np.uint8, count * 64, places.nbytes).reshape(count, 64)
             bits = np.frombuffer(rest, np.uint8, (side * side + 7) // 8, places.nbytes + packed.nbytes)
         except (ValueError, struct.error, zlib.error) as error:
-            raise ValueError(f"these bytes are no sketch of a photo ({error}); make it anew") from None
+            raise ValueError(f"these bytes are no descriptor of a photo ({error}); make it again") from None
         return Descriptor(side, data[_HEAD.size : _HEAD.size + size], bits, places, packed)
 
 
 def describe(photo: Photo | Frame | np.ndarray) -> Descriptor:
-    """What is kept of a photo (H, W, 3) uint8 RGB; of a frame, where the eye has been cut out already."""
+    """The descriptor of a photo (H, W, 3) uint8 RGB, or of a frame, in which the eye is cut out already."""
     image = (photo if isinstance(photo, Frame) else frame(photo, SIDE_PX)).image
     if image.shape[0] != SIDE_PX:
         image = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     field = lit_field(image)
     jpeg = cv2.imencode(".jpg", image[..., 1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    green = _decoded(jpeg)  # what will come out again
+    green = _decoded(jpeg)  # as it will be read from the store
     found = find_keypoints(flattened(green, field), field)
     places = np.zeros(len(found), _PLACE)
     places["x"], places["y"] = np.rint(found.xy * _FINE).astype(np.uint16).T
@@ -99,5 +99,5 @@ def describe(photo: Photo | Frame | np.ndarray) -> Descriptor:
 def _decoded(jpeg: bytes) -> np.ndarray:
     green = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     if green is None:
-        raise ValueError("the sketch's small picture cannot be decoded; make the sketch anew")
+        raise ValueError("the descriptor's small image cannot be decoded; make the descriptor again")
     return green

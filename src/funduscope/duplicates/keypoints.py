@@ -1,8 +1,8 @@
-"""Points of a retina that can be found again, and the turn, scale and shift that carry one photo's onto another's.
+"""Keypoints of a retina, and the rotation, scale and shift that map one photo's keypoints onto another's.
 
 Keypoints are SIFT's (Lowe, International Journal of Computer Vision 60(2), 2004), compared as root-SIFT (Arandjelovic
-and Zisserman, CVPR 2012). Each match alone proposes a similarity transform by its scales and angles, so that all
-proposals are tried instead of random ones, and a mirrored photo's descriptors follow from the upright ones.
+and Zisserman, CVPR 2012). The scales and angles of a single match propose a similarity transform, so all proposals are
+tried instead of random ones. The descriptors of the mirrored photo are a permutation of the upright ones.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import numpy as np
 from funduscope.imaging.vessels import inner
 
 MOST: Final = 200
-"""How many keypoints a photo keeps, the strongest."""
+"""Number of keypoints that a photo keeps, the strongest."""
 
 CONTRAST: Final = 0.01
 EDGE: Final = 20.0
-"""SIFT's thresholds: vessels are edges, and hard JPEGs are faint."""
+"""SIFT's thresholds, loose: vessels are edges, and strongly compressed JPEGs have low contrast."""
 
 SOFTNESS_FRAC: Final = 1 / 256
-"""The frame is softened by this much of its side (sigma): the finest structures are noise and the blocks of JPEG."""
+"""Sigma of the blur of a frame, in parts of its side: the finest structures are noise and the blocks of JPEG."""
 
 RATIO: Final = 0.9
-"""A match counts where the next best is this much further away."""
+"""A match counts where its distance is below this share of the next best one's."""
 
 SCALES: Final = (0.5, 2.0)
-"""How much larger or smaller an eye may stand in one frame than in the other."""
+"""Smallest and largest ratio of an eye's sizes in two frames."""
 
 NEAR_PX: Final = 4.0
-"""Within this of where the transform puts it, a match agrees, in px of a frame 256 wide."""
+"""A match agrees with a transform that maps it to within this distance, in px of a frame 256 wide."""
 
 _MIRRORED: Final = np.arange(128).reshape(4, 4, 8)[::-1, :, [0, 7, 6, 5, 4, 3, 2, 1]].reshape(-1)
-"""A descriptor's 4 x 4 cells of 8 directions as they stand in the mirrored picture."""
+"""Order of a descriptor's 4 x 4 cells of 8 directions in the mirrored image."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,7 +55,7 @@ class Keypoints:
         return len(self.xy)
 
     def mirrored(self) -> Keypoints:
-        """Those of the frame mirrored left to right."""
+        """The keypoints of the frame mirrored left to right."""
         xy = self.xy * np.array([-1, 1], np.float32) + np.array([self.side - 1, 0], np.float32)
         return Keypoints(xy, self.size, 180 - self.angle, self.descriptors[:, _MIRRORED], self.side)
 
@@ -83,7 +83,7 @@ def find_keypoints(flat: np.ndarray, field: np.ndarray, most: int = MOST) -> Key
 
 
 def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the directions (N, 128) and (M, 128) are clearly each other's nearest: two index arrays."""
+    """Index arrays of the directions (N, 128) and (M, 128) that are clearly each other's nearest."""
     if not len(first) or len(second) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     alike = first @ second.T
@@ -98,7 +98,10 @@ def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Proposal:
-    """A similarity from first to second: z -> turn * z + shift on x + iy; which matches agree, and how far they are."""
+    """A similarity from first to second, z -> turn * z + shift on x + iy.
+
+    agree: which of the matches (M,) agree with it. away_px: the distance of each (M,).
+    """
 
     turn: complex
     shift: complex
@@ -118,7 +121,7 @@ class Proposal:
 def proposals(
     first: Keypoints, second: Keypoints, pairs: tuple[np.ndarray, np.ndarray], most: int = 3
 ) -> list[Proposal]:
-    """The similarities that most matches agree on, the best first, no two about the same; of at least 4 matches."""
+    """The similarities that most matches, at least 4, agree on: the best first, no two about the same."""
     left, right = pairs
     here, there = _complex(first.xy[left]), _complex(second.xy[right])
     scale = second.size[right] / first.size[left]
@@ -127,7 +130,7 @@ def proposals(
     turn, origin = turn[possible], possible.nonzero()[0]
     shift = there[origin] - turn * here[origin]
     away = np.abs(turn[:, None] * here + shift[:, None] - there)
-    # One keypoint's scale and angle are coarse: the further from it, the more is allowed.
+    # The scale and angle of one keypoint are coarse, so the tolerance grows with the distance from it.
     near = away < NEAR_PX + 0.1 * np.abs(here - here[origin][:, None])
     found: list[Proposal] = []
     for k in np.argsort(-near.sum(axis=1), kind="stable")[: 3 * most]:
@@ -140,7 +143,8 @@ def proposals(
 
 
 def _fitted(here: np.ndarray, there: np.ndarray, agree: np.ndarray) -> Proposal | None:
-    """The least-squares similarity of the matches that agree, asked again who agrees, thrice; None where none does."""
+    """The least-squares similarity of the matches that agree, fitted four times as matches join or leave; None where
+    too few agree or the scale is impossible."""
     turn, shift, away = 1 + 0j, 0j, np.abs(here - there)
     for within in (2 * NEAR_PX, 1.25 * NEAR_PX, NEAR_PX, NEAR_PX):
         if agree.sum() < 3:

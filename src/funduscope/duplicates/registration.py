@@ -1,8 +1,8 @@
-"""Lay one photo's vessels onto another's: where one eye was photographed twice, they coincide, and say how exactly.
+"""Register two photos by their vessels, which coincide where both photos show one eye.
 
-Matched keypoints propose a similarity; the vessels then settle it as an affine transform by maximizing their enhanced
-correlation coefficient (Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008; OpenCV's), since a retina seen from another
-side is a little sheared. What is then measured is independent of light: how the vessels of both correlate.
+Matched keypoints propose a similarity. It is refined to an affine transform, since a retina seen from another side is a
+little sheared: the one that maximizes the vessels' enhanced correlation coefficient (Evangelidis and Psarakis, IEEE
+TPAMI 30(10), 2008; OpenCV's). The score is the correlation of both photos' vessels, which does not depend on light.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from funduscope.imaging.vessels import SIDE_PX, flattened, inner, lit_field, rid
 __all__ = ["FEWEST_INLIERS", "Ready", "Registration", "align", "ready", "register", "vesselness", "warped"]
 
 SAME_EYE: Final = 0.55
-"""From this score on two photos show one eye, where `INLIERS` or more matches agree.
+"""Two photos show one eye from this score on, where `INLIERS` or more matches agree.
 
 Measured on 2,005 photos of nine folders: the 54 true pairs score 0.69 to 1.00 and at least 18 of their matches agree.
-Of pairs of other eyes on whose transform ten or more agree the highest score is 0.32, of those with six to nine 0.51: a
-left eye on its fellow in a mirror.
+Of pairs of other eyes, the highest score is 0.32 where ten or more matches agree, and 0.51 where six to nine do: a
+mirrored left eye on the right one.
 """
 
 INLIERS: Final = 10
-"""So many matches that agree on a transform are seldom chance."""
+"""This number of matches that agree on a transform is seldom chance."""
 
 SAME_EYE_OF_FEW: Final = 0.65
 FEWEST_INLIERS: Final = 6
-"""The score that proves one eye where fewer agree, as in faint photos, and how many it takes at the least."""
+"""The score that proves one eye where fewer matches agree, as in faint photos, and the fewest that are needed."""
 
 WORTH_A_LOOK: Final = 0.15
-"""A proposal under which the vessels correlate less is not refined."""
+"""A proposal with a lower correlation of the vessels is not refined."""
 
 LEAST_COMMON: Final = 0.25
-"""The least part of the smaller field that two photos must both show: on less, a few vessels coincide by chance."""
+"""Smallest part of the smaller field that both photos must show: on less, a few vessels coincide by chance."""
 
 STEPS: Final = 30
-"""Of the refinement, at most."""
+"""Most iterations of the refinement."""
 
 STRETCH: Final = 1.25
-"""How much longer than wide the refinement may make an eye."""
+"""Largest ratio of length to width that the refinement may give an eye."""
 
 COINCIDE_PX: Final = 2.0
-"""Vessels this near to each other coincide, in px of a frame 256 wide."""
+"""Vessels at most this far from each other coincide, in px of a frame 256 wide."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,8 +76,8 @@ class Registration:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ready:
-    """A framed eye as it is registered, all (S, S): `flat` float32 without light, `vessels` float32 in 0..1, softened,
-    `field` uint8, 1 where vessels could be seen; and the keypoints."""
+    """A framed eye prepared for registration, all (S, S): `flat` float32 without the background light, `vessels`
+    float32 in 0..1, blurred, `field` uint8, 1 where vessels can be visible; and the keypoints."""
 
     flat: np.ndarray
     vessels: np.ndarray
@@ -85,22 +85,22 @@ class Ready:
     keypoints: Keypoints
 
     def mirrored(self) -> Ready:
-        """The same eye in a mirror."""
+        """The same eye mirrored left to right."""
         flat, vessels, field = (np.ascontiguousarray(each[:, ::-1]) for each in (self.flat, self.vessels, self.field))
         return Ready(flat, vessels, field, self.keypoints.mirrored())
 
 
 def ready(green: np.ndarray, field: np.ndarray, keypoints: Keypoints | None = None) -> Ready:
-    """A framed eye's green channel (S, S) uint8 and field (S, S) uint8, made ready."""
+    """Prepare a framed eye: its green channel (S, S) uint8 and its field (S, S) uint8."""
     flat = flattened(green, field)
     vessels = cv2.GaussianBlur(ridges(flat, field), (0, 0), green.shape[0] / 256)
     return Ready(flat, vessels, inner(field), find_keypoints(flat, field) if keypoints is None else keypoints)
 
 
 def register(first: np.ndarray, second: np.ndarray) -> Registration | None:
-    """Lay a framed eye (S, S, 3) uint8 RGB onto another of the same side, upright or mirrored, whichever fits better.
+    """Register a framed eye (S, S, 3) uint8 RGB onto another of the same side, upright or mirrored, as fits better.
 
-    None where nothing speaks for one eye; else `proves_one_eye` judges. Pixels and residual are the frames' own.
+    None where no transform fits; otherwise `proves_one_eye` decides. Matrix and residual are in the frames' own pixels.
     """
     if first.shape != second.shape or first.ndim != 3 or first.shape[0] != first.shape[1]:
         raise ValueError(f"frames are square and of one side, (S, S, 3); got {first.shape} and {second.shape}")
@@ -117,12 +117,13 @@ def register(first: np.ndarray, second: np.ndarray) -> Registration | None:
 
 
 def warped(image: np.ndarray, registration: Registration) -> np.ndarray:
-    """The first frame as it lies on the second: of the same shape, black where the first shows nothing."""
+    """The first frame warped onto the second: of the same shape, black where the first shows nothing."""
     return cv2.warpAffine(image, registration.matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR)
 
 
 def align(first: Ready, second: Ready, mirrored: bool = False) -> Registration | None:
-    """The registration of first onto second, which stands mirrored already where `mirrored`; None where none holds."""
+    """The registration of first onto second; None where no transform fits. mirrored: whether `second` is a mirrored
+    frame; the matrix then includes the mirror."""
     pairs = matched(first.keypoints.directions(), second.keypoints.directions())
     proposed = proposals(first.keypoints, second.keypoints, pairs)
     tried = [(proposal, _correlation(first, second, proposal.matrix())) for proposal in proposed]
@@ -152,30 +153,30 @@ def _of_image(image: np.ndarray) -> Ready:
 
 def _common(first: Ready, second: Ready, matrix: np.ndarray) -> np.ndarray:
     """Where both show retina: (S, S) bool in the second's frame."""
-    seen = cv2.warpAffine(first.field, matrix, second.field.shape[::-1], flags=cv2.INTER_NEAREST)
-    return (seen & second.field) > 0
+    moved = cv2.warpAffine(first.field, matrix, second.field.shape[::-1], flags=cv2.INTER_NEAREST)
+    return (moved & second.field) > 0
 
 
 def _correlation(first: Ready, second: Ready, matrix: np.ndarray) -> tuple[float, float]:
-    """How the vessels correlate under a transform, and how much of the smaller field both show."""
+    """The correlation of the vessels under a transform, and the part of the smaller field that both show."""
     both = _common(first, second, matrix)
     smaller = min(int(first.field.sum()) * abs(float(np.linalg.det(matrix[:, :2]))), int(second.field.sum()))
     common = float(both.sum()) / max(smaller, 1)
     if both.sum() < 500:
         return 0.0, common
-    laid = cv2.warpAffine(first.vessels, matrix, second.field.shape[::-1])
-    a, b = laid[both], second.vessels[both]
+    moved = cv2.warpAffine(first.vessels, matrix, second.field.shape[::-1])
+    a, b = moved[both], second.vessels[both]
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / np.sqrt(max((a @ a) * (b @ b), 1e-9))), min(common, 1.0)
 
 
 def _refined(first: Ready, second: Ready, matrix: np.ndarray) -> np.ndarray:
-    """The transform under which the vessels correlate most, near the one given; that one where none is found."""
+    """The affine transform near the given one with the highest correlation; the given one where none is found."""
     back = cv2.invertAffineTransform(matrix).astype(np.float32)  # OpenCV's goes from the second to the first
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, STEPS, 1e-4)
     try:
         _, back = cv2.findTransformECC(second.vessels, first.vessels, back, cv2.MOTION_AFFINE, stop, second.field, 3)
-    except cv2.error:  # it says so when it does not converge
+    except cv2.error:  # raised where it does not converge
         return matrix
     moved = cv2.invertAffineTransform(back.astype(np.float64))
     long, short = np.linalg.svd(moved[:, :2], compute_uv=False)
@@ -183,10 +184,10 @@ def _refined(first: Ready, second: Ready, matrix: np.ndarray) -> np.ndarray:
 
 
 def _coinciding(first: Ready, second: Ready, matrix: np.ndarray) -> float:
-    """The share of vessels, of both photos, that have one of the other within `COINCIDE_PX`."""
+    """The share of both photos' vessel pixels that have one of the other photo within `COINCIDE_PX`."""
     both = _common(first, second, matrix)
-    laid = cv2.warpAffine(first.vessels, matrix, second.field.shape[::-1])
-    one, other = (both & (vessels > 0.3) for vessels in (laid, second.vessels))
+    moved = cv2.warpAffine(first.vessels, matrix, second.field.shape[::-1])
+    one, other = (both & (vessels > 0.3) for vessels in (moved, second.vessels))
     total = int(one.sum() + other.sum())
     if not one.any() or not other.any():
         return 0.0

@@ -1,7 +1,7 @@
-"""Twins of many photos by several processes: candidates once, proofs shared out, and no pair compared twice.
+"""Duplicates among many photos: candidates are found once, several processes prove them, no pair is compared twice.
 
-What came of a pair is kept in the photos' store, by the bytes of both photos: a run that was killed goes on, and one
-that follows on a change of labels compares nothing anew.
+The result of each pair is kept in the photos' store under the bytes of both photos. So a run that was killed goes on
+where it stopped, and a run after a change of labels compares nothing again.
 """
 
 from __future__ import annotations
@@ -17,111 +17,111 @@ from uuid import uuid4
 import numpy as np
 
 from funduscope.duplicates.candidates import Candidate, candidates, steps
-from funduscope.duplicates.pairs import DuplicatePair
-from funduscope.duplicates.pairs import _identical as identical
-from funduscope.duplicates.pairs import _Search as Search
+from funduscope.duplicates.pairs import DuplicatePair, PairSearch, identical_pairs
 from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.registration import Registration
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_key
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
-"""Items, words and their number in, the same items out: what shows a progress bar."""
-
-
-def no_progress(items: Iterable[Any], words: str, total: int | None) -> Iterable[Any]:
-    """The items as they are: a `Progress` that shows nothing."""
-    return items
-
+"""Takes items, a label and their number, and gives the same items: shows a progress bar."""
 
 CHUNK: Final = 200
-"""Pairs that are proved in one go: neighbors in the list share a photo, which is then made ready once."""
+"""Pairs of one job: neighbors in the list share a photo, which is then prepared once."""
 
 FEW: Final = 60
-"""So few photos are compared in this process: others would take longer to start."""
+"""Up to this number of photos, this process compares them: starting others would take longer."""
 
 _TICKS: Final = 1000
 
 Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
-"""The store's file, a word for this run, and pairs, each with what it is kept under."""
+"""The store's file, an identifier of this run, and pairs, each with its key in the store."""
+
+
+def no_progress(items: Iterable[Any], words: str, total: int | None) -> Iterable[Any]:
+    """A `Progress` that shows nothing."""
+    return items
 
 
 def compare(
     descriptors: StoredDescriptors,
     workers: int = 2,
     progress: Progress = no_progress,
-    asked: Container[str] | None = None,
+    among: Container[str] | None = None,
 ) -> list[DuplicatePair]:
-    """Every proved pair of photos, by name, sorted. asked: names; only pairs of which one is among them."""
-    found = _Found({(twin.first, twin.second): twin for twin in identical(descriptors)}, asked)
+    """Every proved pair of photos, by name, sorted. among: names; only pairs of which one is among them.
+
+    Of photos with the very same pixels, each is paired with the first of them only.
+    """
+    found = _Found({(pair.first, pair.second): pair for pair in identical_pairs(descriptors)}, among)
     bar = _Bar(progress, "Comparing photos")
     chunks = _unknown(descriptors, found, bar)
     for (*_, pairs), proved in run_jobs(prove, chunks, workers if len(descriptors) > FEW else 0):
         if proved is not None:
             rows = zip(pairs, proved, strict=True)
-            descriptors.store.keep_compared((key, None if twin is None else _as_json(twin)) for (_, key), twin in rows)
+            descriptors.store.keep_compared((key, None if pair is None else _as_json(pair)) for (_, key), pair in rows)
             for pair in proved:
                 found.take(pair)
     bar.to(1.0)
-    return [found.twins[names] for names in sorted(found.twins)]
+    return [found.pairs[names] for names in sorted(found.pairs)]
 
 
 def _unknown(descriptors: StoredDescriptors, found: _Found, bar: _Bar) -> Iterator[Chunk]:
-    """Chunks of pairs of which nothing is known yet; what is known goes to `found` on the way."""
+    """Chunks of pairs that were not compared yet; the results of those that were go to `found` on the way."""
     store, run = descriptors.store, uuid4().hex
     digests = store.with_descriptor()
-    same, lists = frozenset(found.twins), steps(len(descriptors))
+    same, lists = frozenset(found.pairs), steps(len(descriptors))
     for number, pairs in enumerate(candidates(descriptors)):
         for start in range(0, len(pairs), CHUNK):
             bar.to((number + start / len(pairs)) / lists)
-            some = [pair for pair in pairs[start : start + CHUNK] if found.asks(pair.first, pair.second)]
-            held = [pair for pair in some if (pair.first, pair.second) not in same]
-            keys = [pair_key(digests[key_of(one.first)], digests[key_of(one.second)], one.mirrored) for one in held]
+            some = [pair for pair in pairs[start : start + CHUNK] if found.wants(pair.first, pair.second)]
+            some = [pair for pair in some if (pair.first, pair.second) not in same]
+            keys = [pair_key(digests[key_of(one.first)], digests[key_of(one.second)], one.mirrored) for one in some]
             left = []
-            for pair, key, (known, told) in zip(held, keys, store.compared(keys), strict=True):
+            for pair, key, (known, result) in zip(some, keys, store.compared(keys), strict=True):
                 if not known:
                     left.append((pair, key))
-                elif told is not None:
-                    found.take(_named(told, pair))
+                elif result is not None:
+                    found.take(_from_json(result, pair))
             if left:
                 yield store.file, run, tuple(left)
 
 
 def prove(chunk: Chunk) -> list[DuplicatePair | None]:
-    """Each pair's twin, or None; run in processes of its own."""
+    """Each pair with its proof, or None; runs in other processes."""
     file, run, pairs = chunk
     search = _search(file, run)
     return [search.proved(pair) for pair, _ in pairs]
 
 
 @lru_cache(maxsize=1)
-def _search(file: Path, _run: str) -> Search:
-    """What a process keeps between chunks of one run: photos may be others under their names in the next."""
-    return Search(StoredDescriptors(Store(file), ()))
+def _search(file: Path, _run: str) -> PairSearch:
+    """What a process keeps between chunks of one run: in the next run, other photos may have the same names."""
+    return PairSearch(StoredDescriptors(Store(file), ()))
 
 
 class _Found:
-    """Twins by their names; of a pair that is one upright and in a mirror, the better. asked: see `compare`."""
+    """Proved pairs by their names; of one that is proved upright and mirrored, the better. among: see `compare`."""
 
-    def __init__(self, pairs: dict[tuple[str, str], DuplicatePair], asked: Container[str] | None = None) -> None:
-        self.asked = asked
-        self.twins = {pair: twin for pair, twin in pairs.items() if self.asks(*pair)}
+    def __init__(self, pairs: dict[tuple[str, str], DuplicatePair], among: Container[str] | None = None) -> None:
+        self.among = among
+        self.pairs = {names: pair for names, pair in pairs.items() if self.wants(*names)}
 
-    def asks(self, first: str, second: str) -> bool:
-        return self.asked is None or first in self.asked or second in self.asked
+    def wants(self, first: str, second: str) -> bool:
+        return self.among is None or first in self.among or second in self.among
 
     def take(self, pair: DuplicatePair | None) -> None:
         if pair is None:
             return
-        held = self.twins.get((pair.first, pair.second))
-        if held is None or held.registration.score < pair.registration.score:
-            self.twins[pair.first, pair.second] = pair
+        known = self.pairs.get((pair.first, pair.second))
+        if known is None or known.registration.score < pair.registration.score:
+            self.pairs[pair.first, pair.second] = pair
 
 
 class _Bar:
-    """Turns "such a share is done" into a progress over items."""
+    """Shows the share of work that is done by a `Progress` over items."""
 
-    def __init__(self, progress: Progress, words: str) -> None:
-        self._items = iter(progress(range(_TICKS), words, _TICKS))
+    def __init__(self, progress: Progress, label: str) -> None:
+        self._items = iter(progress(range(_TICKS), label, _TICKS))
         self._at = 0
 
     def to(self, share: float) -> None:
@@ -129,7 +129,7 @@ class _Bar:
             next(self._items, None)
             self._at += 1
         if share == 1.0:
-            next(self._items, None)  # past the last one: the bar goes
+            next(self._items, None)  # past the last one, which ends the bar
 
 
 def _as_json(pair: DuplicatePair) -> str:
@@ -137,8 +137,8 @@ def _as_json(pair: DuplicatePair) -> str:
     return json.dumps({"kind": pair.kind, "registration": fit, "evidence": pair.evidence}, default=float)
 
 
-def _named(told: str, pair: Candidate) -> DuplicatePair:
-    """A stored twin under the names that its photos have now."""
-    held: dict[str, Any] = json.loads(told)
-    fit = held["registration"] | {"matrix": np.array(held["registration"]["matrix"])}
-    return DuplicatePair(pair.first, pair.second, held["kind"], Registration(**fit), held["evidence"])
+def _from_json(text: str, pair: Candidate) -> DuplicatePair:
+    """A stored pair under the names that its photos have now."""
+    stored: dict[str, Any] = json.loads(text)
+    fit = stored["registration"] | {"matrix": np.array(stored["registration"]["matrix"])}
+    return DuplicatePair(pair.first, pair.second, stored["kind"], Registration(**fit), stored["evidence"])

@@ -1,7 +1,7 @@
-"""What is kept on disk of many photos: each as it was seen, and every pair that was compared.
+"""Descriptors and records of many photos on disk, and the result of every pair that was compared.
 
-One SQLite file, which may be deleted any time. A row counts while the photo is the same and the code that made the row
-is; each is written whole or not at all, so a run that is killed loses nothing but what was under way.
+One SQLite file, which may be deleted at any time. A row is valid while the photo and the code that made the row are
+unchanged. Each row is written whole or not at all, so a run that is killed loses only its unfinished jobs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from funduscope.duplicates.descriptor import Descriptor
 
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, version TEXT,"
-    " sha256 TEXT, record TEXT, thumbnail BLOB, sketch BLOB)",
-    "CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, twin TEXT)",
+    " sha256 TEXT, record TEXT, thumbnail BLOB, descriptor BLOB)",
+    "CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, result TEXT)",
 )
-_LAYOUT: Final = 2
-"""Of the tables; those of another layout are made anew."""
+_LAYOUT: Final = 3
+"""Of the tables; a file with another layout is emptied."""
 
-_SKETCHED_BY: Final = (
+_DESCRIBED_BY: Final = (
     *(f"imaging/{name}.py" for name in ("field_of_view", "framing", "file_headers", "photo", "vessels")),
     *(f"duplicates/{name}.py" for name in ("keypoints", "descriptor", "store")),
 )
@@ -35,66 +35,68 @@ State = tuple[int, int]
 
 
 class Store:
-    """The file. `file` is made where it is not there, and made anew where it is damaged.
+    """The SQLite file; it is made where it is missing, and replaced where it is damaged.
 
-    seen_by: the package's files, beside those that sketch, whose change makes what was seen of photos out of date.
+    seen_by: more of the package's files, next to those that make descriptors, whose change makes a photo's row invalid.
     """
 
     def __init__(self, file: Path, seen_by: Sequence[str] = ()) -> None:
         self.file = file
-        self._seen_by = (*_SKETCHED_BY, *seen_by)
+        self._seen_by = (*_DESCRIBED_BY, *seen_by)
         try:
-            self._held = _opened(file)
+            self._database = _opened(file)
         except sqlite3.OperationalError:  # locked, full or not writable: not the file's fault
             raise
         except sqlite3.DatabaseError:  # damaged, and nothing is lost but time
             file.unlink()
-            self._held = _opened(file)
+            self._database = _opened(file)
 
     def close(self) -> None:
-        self._held.close()
+        self._database.close()
 
     def of_photo(self, name: str, column: str) -> Any:
-        """The record, thumbnail, sketch or sha256 of a photo; None where there is none."""
-        found = self._held.execute(f"SELECT {column} FROM photo WHERE name = ?", (key_of(name),)).fetchone()
+        """The record, thumbnail, descriptor or sha256 of a photo; None where there is none."""
+        found = self._database.execute(f"SELECT {column} FROM photo WHERE name = ?", (key_of(name),)).fetchone()
         return found[0] if found else None
 
     def seen(self) -> dict[bytes, State]:
-        """Photos that were seen by the code as it is: key to the file's state at that time."""
-        rows = self._held.execute("SELECT name, size, changed FROM photo WHERE version = ?", (_version(self._seen_by),))
+        """Photos whose row was made by the present code: key to the file's state at that time."""
+        rows = self._database.execute(
+            "SELECT name, size, changed FROM photo WHERE version = ?", (_version(self._seen_by),)
+        )
         return {bytes(name): (size, changed) for name, size, changed in rows}
 
     def keep_photo(self, name: str, state: State, sha256: str, record: str, blobs: Sequence[bytes | None]) -> None:
-        """blobs: thumbnail and sketch."""
+        """Write a photo's row. blobs: thumbnail and descriptor."""
         row = (key_of(name), *state, _version(self._seen_by), sha256, record, *blobs)
-        self._held.execute("INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._database.execute("INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def with_descriptor(self) -> dict[bytes, str]:
-        """Photos of which there is a sketch: key to the sha256 of their bytes."""
-        rows = self._held.execute("SELECT name, sha256 FROM photo WHERE sketch IS NOT NULL")
+        """Photos that have a descriptor: key to the sha256 of their bytes."""
+        rows = self._database.execute("SELECT name, sha256 FROM photo WHERE descriptor IS NOT NULL")
         return {bytes(name): sha256 for name, sha256 in rows}
 
     def compared(self, keys: Iterable[bytes]) -> Iterator[tuple[bool, str | None]]:
-        """For each pair, whether it was compared, and what came of it: a twin as JSON, or None."""
+        """For each pair, whether it was compared, and its result: the proved pair as JSON, or None."""
         for key in keys:
-            found = self._held.execute("SELECT twin FROM pair WHERE key = ?", (key,)).fetchone()
+            found = self._database.execute("SELECT result FROM pair WHERE key = ?", (key,)).fetchone()
             yield found is not None, found[0] if found else None
 
     def keep_compared(self, rows: Iterable[tuple[bytes, str | None]]) -> None:
-        """Rows (pair, twin as JSON or None), all of them or none."""
-        with self._held:
-            self._held.execute("BEGIN")
-            self._held.executemany("INSERT OR REPLACE INTO pair VALUES (?, ?)", rows)
+        """Write rows (key, proved pair as JSON or None), all of them or none."""
+        with self._database:
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR REPLACE INTO pair VALUES (?, ?)", rows)
 
 
 class StoredDescriptors(Mapping[str, Descriptor]):
-    """Sketches by photo's name, each read from the store when it is asked for. names: those to iterate over."""
+    """Descriptors by photo's name, each read from the store when it is needed. names: those to iterate over."""
 
     def __init__(self, store: Store, names: Sequence[str]) -> None:
         self.store, self._names = store, names
 
     def __getitem__(self, name: str) -> Descriptor:
-        data = self.store.of_photo(name, "sketch")
+        data = self.store.of_photo(name, "descriptor")
         if data is None:
             raise KeyError(name)
         return Descriptor.from_bytes(data)
@@ -116,18 +118,20 @@ def state_of(path: Path) -> State:
 
 
 def key_of(name: str) -> bytes:
-    """A name as bytes: file systems hold names that are no text."""
+    """A name as bytes: names of files need not be valid text."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def pair_key(first: str, second: str, mirrored: bool) -> bytes:
-    """What a pair of photos, each given by the sha256 of its bytes, is kept under."""
-    return hashlib.sha256(f"{first} {second} {mirrored} {_version(_SKETCHED_BY + _COMPARED_BY)}".encode()).digest()[:16]
+    """The key of a pair of photos, each given by the sha256 of its bytes."""
+    return hashlib.sha256(f"{first} {second} {mirrored} {_version(_DESCRIBED_BY + _COMPARED_BY)}".encode()).digest()[
+        :16
+    ]
 
 
 @cache
 def _version(files: tuple[str, ...]) -> str:
-    """A hash of the code that sees and compares, so that what older code saw is seen again."""
+    """A hash of the given source files, so that rows of older code are made again."""
     package = resources.files("funduscope")
     digest = hashlib.sha256()
     for file in files:
