@@ -1,7 +1,7 @@
-"""One photograph and what is known of it.
+"""One photograph and its labels.
 
-Every data set says something else about its photos, and says nothing about the rest. `Labels` therefore has one rule:
-what is not known is absent (`None`, or no key), and nothing downstream may turn absence into a label.
+Each data set labels other things. `Labels` therefore has one rule: what is not known is absent (`None`, or no key), and
+nothing downstream may turn absence into a label.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Split = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class Mask:
-    """A structure's mask: a file (or several, united), or the knowledge that it is absent from the photo.
+    """A structure's mask: the union of one or more files, or the knowledge that the structure is absent.
 
-    read: path -> (H, W) bool at the photo's own size. `None` with no path means known to be absent.
+    read: path -> (H, W) bool at the photo's own size. No path means known to be absent.
     """
 
     paths: tuple[Path, ...] = ()
@@ -35,7 +35,7 @@ class Mask:
         return not self.paths
 
     def load(self, height_px: int, width_px: int) -> np.ndarray:
-        """(H, W) bool; raises `LabelError` where a file is not of the photo's size."""
+        """(H, W) bool of the photo's size; raises `LabelError` where a file has another size."""
         united = np.zeros((height_px, width_px), bool)
         for path in self.paths:
             assert self.read is not None
@@ -58,14 +58,14 @@ class LabelError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of one photo. Points and boxes are in the photo's own pixels (x right, y down, centers at +0.5).
+    """The labels of one photo. Points and boxes are in the photo's own pixels (x right, y down, centers at +0.5).
 
-    grade: 0-4. dme: 0-2. dme_among: the risks that are possible where only a constraint is known.
-    masks: structure code (or "EX|SE" for either exudate) to mask. `masks["EX"] = ABSENT` is a label: none there.
+    grade: 0-4. dme: risk of macular edema, 0-2. dme_among: the possible risks where a data set answers yes or no.
+    masks: structure code (or "EX|SE" for either exudate) to mask. `masks["EX"] = ABSENT` is a label: there is none.
     negatives: what looks like a lesion and is known to be none (drusen, reflections); bright ones only.
-    votes: structure code to a file of uint8, 60 x the experts who marked the pixel (DIARETDB1).
+    votes: structure code to a file of uint8, 60 x the number of experts who marked the pixel (DIARETDB1).
     experts: structure code to the number of experts (0-4) who saw it anywhere.
-    boxes: structure code (HE there: any red lesion) to boxes that contain such lesions; no box says little.
+    boxes: structure code (HE here: any red lesion) to boxes that contain such lesions; a lesion may have no box.
     """
 
     grade: int | None = None
@@ -84,12 +84,12 @@ class Labels:
 
 @dataclass(frozen=True)
 class Case:
-    """A photo, its labels, and the visit that binds it to others of the same eyes.
+    """A photo, its labels, and the visit that it shares with other photos of the same eyes.
 
-    key: unique over everything, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001"; a number is no identity there).
-    visit: photos of one visit (or patient) share it and never part over folds. fold: 0-4, or None where none is set.
+    key: unique over all data sets, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001", since its numbers repeat).
+    visit: photos of one visit (or patient) are always in one fold. fold: 0-4, or None where none is set.
     split: the authors' own, where they made one; photos of their "test" get no fold, and nothing is learned from them.
-    same_photo: key of the case that holds other labels of this very photo (`shared_labels.py`).
+    same_photo: key of the case that has other labels of this very photo (`shared_labels.py`).
     """
 
     key: str
@@ -103,5 +103,5 @@ class Case:
     same_photo: str | None = None
 
     def in_fold(self, fold: int | None, visit: str | None = None) -> Case:
-        """The same case, placed."""
+        """The same case with this fold, and with this visit where one is given."""
         return replace(self, fold=fold, visit=self.visit if visit is None else visit)

@@ -42,15 +42,15 @@ def read(folder: Path) -> list[Case]:
                 )
             # A photo whose masks are of the official test is a test photo for its grade too.
             _, masks_split, found = masks.pop(name, (path, split, {}))
-            apart = "test" if "test" in (split, masks_split) else split
-            cases[name] = _case(name, path, apart, grade, found)
+            official = "test" if "test" in (split, masks_split) else split
+            cases[name] = _case(name, path, official, grade, found)
     for name, (path, split, found) in masks.items():
         cases[name] = _case(name, path, split, None, found)
     return [cases[name] for name in sorted(cases)]
 
 
 def _case(name: str, path: Path, split: Split, grade: int | None, masks: dict[str, Mask]) -> Case:
-    # 007-1234-100 and 007-1234-200 look like photos of one patient: not documented, and cheap to be careful about.
+    # 007-1234-100 and 007-1234-200 seem to be photos of one patient. That is not documented; joining them is safe.
     patient = _NAME.fullmatch(name)
     rejected = grade == _UNGRADABLE
     labels = Labels(grade=None if rejected else grade, quality="reject" if rejected else None, masks=masks)
@@ -87,8 +87,8 @@ def _masks(folder: Path) -> dict[str, tuple[Path, Split, dict[str, Mask]]]:
     for split in _SPLITS:
         if not (folder / split / "image").is_dir():
             continue
-        shelf = folder_named(folder / split, "label", "segmentation label")
-        files = {code: photos_in(shelf / code) for code in _LESIONS if (shelf / code).is_dir()}
+        labels = folder_named(folder / split, "label", "segmentation label")
+        files = {code: photos_in(labels / code) for code in _LESIONS if (labels / code).is_dir()}
         for name, path in photos_in(folder / split / "image").items():
             known = {code: Mask((some[name],), read_complete_mask) for code, some in files.items() if name in some}
             found[name] = (path, split, known)

@@ -1,8 +1,8 @@
-"""What labels imply: a grade says which lesions cannot be there.
+"""Labels that follow from other labels: a grade implies which lesions are absent.
 
 ICDR grade 0 is the absence of all four lesions, grade 1 is microaneurysms alone (Wilkinson et al., Ophthalmology
-110(9), 2003); IDRiD's edema risk 0 is no hard exudate in the photo. Checked where masks and grades meet by content, 36
-of 37 photos agree: strong evidence, not proof, so whatever is drawn on the photo itself comes first.
+110(9), 2003). IDRiD's edema risk 0 is no hard exudate in the photo. Of the 37 photos that have both masks and grades,
+36 agree: strong evidence, not proof, so whatever is drawn on the photo itself takes precedence.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from funduscope.data.case import ABSENT, Labels
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, structure
 
 BOXED: dict[str, tuple[str, ...]] = {"EX": ("EX",), "HE": ("MA", "HE")}
-"""Lesions that boxes are drawn around, by the box's name: HE there is any red lesion."""
+"""Box code to the lesions that such boxes are drawn around: HE there is any red lesion."""
 
 # A mask of either exudate may be of one or the other.
 _EITHER = ("EX", "SE")
 
 
 def derive_labels(labels: Labels) -> Labels:
-    """The labels with the absent lesions that they imply, as `masks[code] = ABSENT`.
+    """The labels, with `masks[code] = ABSENT` for each lesion whose absence they imply.
 
-    Never where a mask of the structure is known already, nor where a box, an expert's vote or a mask of either exudate
-    says that it may be there: that structure stays unknown. No exudate of either kind is neither of the two.
+    Nothing is added where a mask of the structure is known. Where a box, an expert's vote or a mask of either exudate
+    indicates the structure, it stays unknown. Absence of either exudate is absence of both kinds.
     """
     grade = labels.grade
     absent = {code for code in LESIONS if grade is not None and structure(code).lowest_grade > grade}
@@ -38,7 +38,7 @@ def derive_labels(labels: Labels) -> Labels:
 
 
 def _doubted(labels: Labels) -> set[str]:
-    """Structures that something drawn on the photo speaks for."""
+    """Structures that something drawn on the photo indicates."""
     doubted = {code for code, count in labels.experts.items() if count}
     for code, boxes in labels.boxes.items():
         if boxes:

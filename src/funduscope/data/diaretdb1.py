@@ -1,7 +1,7 @@
-"""DIARETDB1 v2.1: regions that contain lesions, marked by four experts. Weak labels: for presence and place, not edges.
+"""DIARETDB1 v2.1: regions that contain lesions, marked by four experts. They label presence and place, not edges.
 
-Kauppi et al., BMVC 2007. `votes` holds a file per kind of lesion that anybody marked; `experts` how many of the four
-saw the kind anywhere, 0 included. IRMA and new vessels (NV) stand nowhere else.
+Kauppi et al., BMVC 2007. `votes` has a file for each kind of lesion that was marked, `experts` the number of the four
+who saw the kind anywhere, 0 included. No other data set here labels IRMA and new vessels (NV).
 """
 
 from __future__ import annotations

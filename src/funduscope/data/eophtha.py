@@ -1,8 +1,8 @@
 """e-ophtha: microaneurysms (e-ophtha MA) and exudates (e-ophtha EX), outlined, and healthy photos of each.
 
-Decencière et al., IRBM 34(2), 2013 (OPHDIAT, many cameras). Each part knows its own lesion alone: every microaneurysm
-is outlined, as a disc around the dot, so a pixel outside is known to be none; every other lesion is unknown, and so are
-grades. Exudates are of either kind. In a healthy photo the part's lesion is absent.
+Decencière et al., IRBM 34(2), 2013 (OPHDIAT, many cameras). Each part labels one lesion. Every microaneurysm is
+outlined, as a disc around the dot, so a pixel outside is known to be none. Other lesions and grades are unknown.
+Exudates are of either kind. In a healthy photo the part's lesion is absent.
 
 Two layouts. The official one: `e_optha_MA/` with `MA/`, `Annotation_MA/` and `healthy/`, `e_optha_EX/` likewise, a
 folder an examination (known from documentation alone); a photo of both parts is one case. A copy of the MA part:

@@ -1,8 +1,7 @@
 """EyePACS: hundreds of clinics and cameras; a grade by one reader, which eye, and in the copy for some a quality.
 
-Grades: Kaggle Diabetic Retinopathy Detection, 2015. Quality: EyeQ, Fu et al., MICCAI 2019. The grade of a photo that
-EyeQ calls `reject` should not be believed: such a photo is known for its quality and for nothing more here, so its
-grade is read, checked and left out.
+Grades: Kaggle Diabetic Retinopathy Detection, 2015. Quality: EyeQ, Fu et al., MICCAI 2019. The grade of a photo with
+EyeQ's quality `reject` is not reliable: it is read, checked and left out, and the quality is the photo's only label.
 
 Two layouts. The official one: `trainLabels.csv` and the photos in `train/` (known from documentation alone), the data
 set `eyepacs`. A copy at 400 px with `labels.csv` and `images/`, the data set `eyepacs400`.

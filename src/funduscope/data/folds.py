@@ -1,4 +1,4 @@
-"""Folds: read from a `folds.csv`, or made by visit, so that no eye is ever in training and in the test at once."""
+"""Folds, read from a `folds.csv` or made by visit, so that no eye is in training and in the test at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HIGHEST_FOLD = 99
 
 
 def find_folds(path: Path) -> Path | None:
-    """The `folds.csv` in the folder, beside it or one level further up; the nearest wins."""
+    """The `folds.csv` in the folder, next to it or one level further up; the nearest one."""
     resolved = path.resolve()
     for place in (resolved, resolved.parent, resolved.parent.parent):
         file = place / "folds.csv"
@@ -47,28 +47,29 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
 
 
 def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
-    """The cases with their folds and visits; one that is listed nowhere, or has a fold already, stays as it is."""
-    placed = []
+    """The cases with their folds and visits; a case that is not listed, or has a fold, stays as it is."""
+    found = []
     for case in cases:
         place = places.get(fold_key(case)) if case.fold is None else None
-        placed.append(case if place is None else case.in_fold(place[1], place[0]))
-    return placed
+        found.append(case if place is None else case.in_fold(place[1], place[0]))
+    return found
 
 
 def fold_key(case: Case) -> tuple[str, str]:
-    """(subset, image) under which `folds.csv` lists a case: IDRiD's photos as A and B, others by data set.
+    """(subset, image) of a case in `folds.csv`. subset: A or B for IDRiD, otherwise the data set.
 
-    Photos of an official test have "/test" behind that: IDRiD's numbers repeat there.
+    For photos of an official test, "/test" is appended to it: IDRiD's numbers repeat there.
     """
     subset = case.dataset.removeprefix("idrid-")
     return (f"{subset}/test" if case.split == "test" else subset), case.name
 
 
 def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Case]:
-    """The cases in `count` folds: visits whole, every grade spread evenly over the folds of each data set.
+    """The cases in `count` folds: visits whole, the grades of each data set spread evenly over the folds.
 
-    Greedy and deterministic: visits in an order drawn from `seed` (whatever order the cases came in), the largest
-    and the rarest grades first; each goes where its grades are scarcest, then where the fewest photos are.
+    Greedy and deterministic. Visits are taken in an order drawn from `seed`, whatever the order of the cases, the
+    largest and those of the rarest grades first. Each goes into the fold where its grades are scarcest, then into the
+    one with fewest photos.
     """
     if count < 2:
         raise ValueError(f"count is {count}; expected 2 folds or more")
@@ -83,7 +84,7 @@ def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Ca
     fold_of: dict[str, int] = {}
     for visit in order:
         wanted = Counter(_kind(case) for case in visits[visit])
-        crowded = [sum(held[kind] / kinds[kind] for kind in wanted) for held in filled]
+        crowded = [sum(there[kind] / kinds[kind] for kind in wanted) for there in filled]
         fold = min(range(count), key=lambda k: (crowded[k], filled[k].total(), k))
         fold_of[visit] = fold
         filled[fold].update(wanted)
@@ -91,7 +92,7 @@ def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Ca
 
 
 def share_of(cases: list[Case], share: float) -> list[Case]:
-    """The first visits of each data set, in an order that never changes, until they are that share of its visits."""
+    """The cases of a share (0 to 1) of each data set's visits: the first ones, in an order that never changes."""
     if share >= 1:
         return cases
     visits: dict[str, set[str]] = defaultdict(set)

@@ -1,7 +1,7 @@
 """HEI-MED: exudates of either kind, outlined finely, and what is bright but no exudate (drusen, scars, reflections).
 
-Giancardo et al., Medical Image Analysis 16(1), 2012. Every bright lesion of a photo is known, so no file means none;
-hard and soft are not told apart (both files of a photo are united); red lesions are unknown.
+Giancardo et al., Medical Image Analysis 16(1), 2012. Every bright lesion of a photo is labeled, so no file means none.
+Hard and soft exudates are not distinguished (both files of a photo are united). Red lesions are unknown.
 """
 
 from __future__ import annotations

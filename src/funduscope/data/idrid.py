@@ -1,15 +1,16 @@
 """IDRiD: the official layout, its mirrors, and the boxes drawn on it later.
 
-Porwal et al., Medical Image Analysis 59, 2020. A has masks, B grades, C disc and fovea; C's photos are B's under the
-same number and are one case with them. A number of A means another eye than the same number of B: nothing is joined
-across. Numbers repeat between train and test, so a case is known by (subset, split, number).
+Porwal et al., Medical Image Analysis 59, 2020. A has masks, B grades, C disc and fovea. C's photos are B's under the
+same number and are one case with them. The same number means other eyes in A and in B, so nothing is joined across
+them. Numbers repeat between train and test, so a case is identified by (subset, split, number).
 
 Mirrors nest folders in themselves, drop the numbering of names, add byte-order marks or save markups as workbooks. So
-a file is known by the words along its path and in its name, and a label file by its columns.
+a file is recognized by the words along its path and in its name, and a label file by its columns.
 
 A missing mask of a lesion that was outlined in a split means that the photo has none of it. A file `known.csv` in the
 split's folder (ours, not the challenge's) narrows that for the photos it lists: image, and `yes` or `no` for each
-structure. `yes`: somebody looked, and the masks are complete; `no`: nothing is known, whatever files there are.
+structure. `yes`: the structure was searched and the masks are complete; `no`: nothing is known, whatever files there
+are.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ SAME_PHOTO = {
     40: 282, 41: 283, 42: 284, 43: 294, 44: 300, 46: 306, 47: 64, 48: 53, 50: 48, 51: 310, 52: 311, 53: 12,
 }  # fmt: skip
 """Photos of A that are photos of B, both of the training split: A's number to B's. Found by content
-(`funduscope doctor`), and each pair looked at. Nobody has looked for such pairs beyond the 51 photos of A and 366 of B
-that the project has; the official test splits hold more (Porwal et al. 2020 do not say which)."""
+(`funduscope doctor`), and each pair was checked by eye. Only the 51 photos of A and 366 of B that the project has were
+searched; the official test splits have more such pairs (Porwal et al. 2020 do not say which)."""
 _BOX_COLUMNS = ("image", "structure", "x0", "y0", "x1", "y1")
 
 
 @dataclass
 class _Found:
-    """What a walk over the folder came upon."""
+    """The files and labels that were found in the folder."""
 
     photos: dict[str, dict[Id, Path]] = field(default_factory=lambda: {"A": {}, "B": {}, "C": {}})
     masks: dict[str, dict[Id, Path]] = field(default_factory=dict)
@@ -104,7 +105,7 @@ def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
         if file is not None:
             masks[code] = Mask((file,), read_mask)
         elif code != "OD" and (known is not None or (split, code) in found.outlined):
-            # No file of a lesion that was outlined in this split, or looked for here: the photo has none of it.
+            # No file of a lesion that was outlined in this split, or searched in this photo: the photo has none of it.
             masks[code] = ABSENT
     name = f"IDRiD_{number:02d}"
     full = f"idrid-A/{split}/{name}"
@@ -157,7 +158,7 @@ def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
 
 
 def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
-    """Files grades, points or boxes away; a sheet with other columns is left alone."""
+    """Adds a sheet's grades, points or boxes; a sheet with other columns is ignored."""
     columns = {_plain(name): name for name in sheet.columns}
     image = columns.get("imagename") or columns.get("imageno") or columns.get("image")
     if image is None:
@@ -187,8 +188,8 @@ def _note_known(found: _Found, sheet: Sheet, image: str, split: Split) -> None:
     codes = [code for code in dict.fromkeys(_STRUCTURES.values()) if code in sheet.columns]
     for row in sheet.rows:
         key = (split, _number(row, image))
-        looked_at = frozenset(code for code in codes if row.one_of(code, words) == "yes")
-        if found.known.setdefault(key, looked_at) != looked_at:
+        searched = frozenset(code for code in codes if row.one_of(code, words) == "yes")
+        if found.known.setdefault(key, searched) != searched:
             raise row.error(image, f"{row.text(image)} stands in two rows with different words; expected one a photo")
 
 
@@ -216,7 +217,7 @@ def _box(row: Row) -> tuple[str, Box]:
 
 
 def _check_boxes(found: _Found) -> None:
-    """Boxes of another copy's size would lie beside every lesion; the disc's point tells."""
+    """Raises `LabelError` where most boxes of the disc miss its point: they were drawn on a copy of another size."""
     known = [key for key in found.boxes if key in found.discs]
     pairs = [(found.discs[key], box) for key in known for box in found.boxes[key].get("OD", [])]
     inside = sum(x0 <= x <= x1 and y0 <= y <= y1 for (x, y), (x0, y0, x1, y1) in pairs)

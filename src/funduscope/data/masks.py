@@ -1,8 +1,8 @@
-"""Masks and votes as the data sets store them, read so that no encoding can empty or fill one unnoticed.
+"""Masks and votes as the data sets store them, read so that no encoding empties or fills one unnoticed.
 
-IDRiD's masks are palette TIFFs of 0 and 1 whose palette is red (a conversion to gray turns 1 into 76, under any
-threshold at 127), one is RGBA with alpha 255 everywhere (the maximum over four channels marks the whole photo), others
-use 0 and 255. So: palette indices, or the color planes alone, and anything above zero is inside.
+IDRiD's masks are palette TIFFs of 0 and 1 whose palette is red (a conversion to gray turns 1 into 76, below a threshold
+of 127). One is RGBA with alpha 255 everywhere (the maximum over four channels marks the whole photo), others use 0 and
+255. So palette indices are read, or the color planes alone, and anything above zero is inside.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _EXPERTS = 4
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool of a PNG or TIFF mask: inside where a palette index or any color plane is above zero.
 
-    Raises `LabelError` naming the file where it is no readable mask, or where it marks nothing at all: an empty mask
-    is as often a failed conversion as a finding, and absence has its own words (no file in IDRiD, `none` in a table).
+    Raises `LabelError` naming the file where it is no readable mask, or where it marks nothing: an empty mask is as
+    often a failed conversion as a label, and absence is written otherwise (no file in IDRiD, `none` in a table).
     """
     inside = read_complete_mask(path)
     if not inside.any():
@@ -46,7 +46,7 @@ def read_complete_mask(path: Path) -> np.ndarray:
 
 
 def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
-    """(H, W) uint8, 0 to 4: how many experts marked each pixel, from a PNG of 60 x their number (DIARETDB1).
+    """(H, W) uint8, 0 to 4: the number of experts who marked each pixel, from a PNG of 60 x that number (DIARETDB1).
 
     Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240, or it is not of the photo's size.
     """
@@ -62,13 +62,13 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels of an upright image file, from its head alone; raises `LabelError` naming the file."""
+    """(height, width) in pixels of the upright image, from the file's header; raises `LabelError` naming the file."""
     try:
         with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
-            # A TIFF's size is upright as Pillow opens it, that of the others as it is stored.
-            # Asked for what a PNG's head does not have, Pillow would decode all of it to find it behind the pixels.
-            told = image.format == "JPEG" or bool({"exif", "Raw profile type exif"} & image.info.keys())
-            turned = image.format != "TIFF" and told and image.getexif().get(_ORIENTATION) in _TURNED
+            # Pillow gives the upright size of a TIFF, and the stored one of the others. To find EXIF data that a PNG's
+            # header does not have, it would decode the whole file.
+            has_exif = image.format == "JPEG" or bool({"exif", "Raw profile type exif"} & image.info.keys())
+            turned = image.format != "TIFF" and has_exif and image.getexif().get(_ORIENTATION) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise LabelError(f"{path.name} cannot be opened as a JPEG, PNG or TIFF image ({error}).") from error

@@ -1,4 +1,4 @@
-"""A folder's photographs by name, and a label file's rows matched to them."""
+"""A folder's photographs by name, and their match with a label file's rows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 def photos_in(folder: Path) -> dict[str, Path]:
-    """Name without suffix to photo, sorted; hidden files are left out. Names may hold dots and parentheses."""
+    """Name without suffix to photo, sorted; hidden files are left out. Names may contain dots and parentheses."""
     if not folder.is_dir():
         raise LabelError(
-            f"The folder {folder.name} is not there (looked in {folder.parent}); expected it beside the labels."
+            f"The folder {folder.name} is not there (looked in {folder.parent}); expected it next to the labels."
         )
     photos: dict[str, Path] = {}
     for path in sorted(unnested(folder).iterdir()):
@@ -27,8 +27,8 @@ def photos_in(folder: Path) -> dict[str, Path]:
 
 
 def folder_named(parent: Path, *names: str) -> Path:
-    """The first of `names` that is a folder in `parent`, whatever the case of its letters; the first name where none
-    is, so that the error of whoever reads it names what was expected."""
+    """The first of `names` that is a folder in `parent`, in upper or lower case. Where none is, the path of the first
+    name, so that the reader's error names it."""
     folders = {child.name.lower(): child for child in sorted(parent.iterdir()) if child.is_dir()}
     return next((folders[name.lower()] for name in names if name.lower() in folders), parent / names[0])
 
@@ -40,8 +40,8 @@ def unnested(folder: Path) -> Path:
 
 
 def match(row: Row, column: str, photos: dict[str, Path], taken: set[str]) -> Path:
-    """The photo that a row names, with or without its suffix; raises `LabelError` where it is not there or another row
-    has it already."""
+    """The photo that a row names, with or without its suffix; raises `LabelError` where it is missing or named by
+    another row (`taken`, to which it is added)."""
     name = row.needed(column)
     if name not in photos and Path(name).suffix.lower() in PHOTO_SUFFIXES:
         name = Path(name).stem  # label files of one set write .jpg, its folder .JPG

@@ -1,7 +1,7 @@
-"""A case made ready for training: framed once, its dense labels beside it, in a cache that may be deleted any time.
+"""A case prepared for training: the framed photo with its dense labels, in a cache that may be deleted at any time.
 
-The cache is keyed by content (the photo's and the label files' bytes) and settings, and written by rename, so that a
-killed process leaves nothing half there.
+The cache is keyed by content (the bytes of the photo and of the label files) and settings. Files are written under
+another name and renamed, so a killed process leaves none that is incomplete.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from funduscope.imaging.photo import Photo
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
 
 CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
-"""What a dense target has a plane for."""
+"""The planes of a dense target."""
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
 _VERSION = "2"
 
 AGREEING = 2
-"""So many experts must have marked a pixel for its region to hold a lesion with some certainty: one vote is weak."""
+"""Number of experts who must have marked a region for it to contain a lesion with some certainty: one is weak."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """image: (S, S, 3) uint8. coverage: per channel (S, S) uint8, 255 where a pixel is wholly the structure.
 
-    A channel with known absence has no coverage but stands in `absent`. known: (S, S) bool where only part of a
+    A channel that is known to be absent has no coverage and is in `absent`. known: (S, S) bool where only part of a
     channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown. regions: per
-    lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING` experts marked: lesions are in there somewhere.
+    lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING` experts marked: somewhere in them are lesions.
     """
 
     image: np.ndarray
@@ -79,7 +79,7 @@ def _masks(labels: Labels, photo: Photo, transform: CropTransform) -> tuple[dict
             absent.update(channels)
             continue
         coverage[code] = inside
-        if code == EITHER_EXUDATE:  # outside it neither is there; inside, nobody said which
+        if code == EITHER_EXUDATE:  # outside it there is neither; inside, the kind is unknown
             for hard_or_soft in ("EX", "SE"):
                 known[hard_or_soft] = inside == 0
     return coverage, known, absent
@@ -88,8 +88,8 @@ def _masks(labels: Labels, photo: Photo, transform: CropTransform) -> tuple[dict
 def _weak(
     labels: Labels, transform: CropTransform, coverage: dict, known: dict, absent: set[str]
 ) -> dict[str, list[np.ndarray]]:
-    """A tight box around the disc: its inscribed ellipse. Regions of experts: certain only where nobody marked; returns
-    the outlines of those that several agree on."""
+    """Adds weak labels. The disc is the ellipse inscribed in its tight box. Of regions that experts marked, only the
+    outside is certain; returns the outlines of those on which several agree."""
     regions: dict[str, list[np.ndarray]] = {}
     for code in LESIONS:
         if code in labels.votes:
@@ -116,14 +116,14 @@ def _to_frame(mask: np.ndarray, transform: CropTransform) -> np.ndarray:
 
 
 def default_cache() -> Path:
-    """The folder for prepared photos: FUNDUSCOPE_CACHE, else the user's cache folder."""
+    """The folder for prepared photos: FUNDUSCOPE_CACHE, otherwise the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return Path(named) if named else base / "funduscope"
 
 
 def cached(case: Case, side_px: int, cache: Path) -> Path:
-    """The file of the prepared case, made where it is not there yet."""
+    """The file of the prepared case, made where it is missing."""
     path = cache / f"{_key(case, side_px)}.npz"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
 
 
 def read_prepared(path: Path) -> Prepared:
-    """Reads what `cached` wrote."""
+    """The prepared case in a file of `cached`."""
     with np.load(path, allow_pickle=False) as file:
         about = json.loads(file["about"].tobytes())
         planes = {key: file[key] for key in file.files if " " in key}

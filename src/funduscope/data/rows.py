@@ -1,8 +1,9 @@
 """Rows of a CSV file (or of a workbook's first sheet), with errors that name file, row and column.
 
 Byte-order marks, CRLF, blank trailing columns and rows, spaces around names and the semicolons of some spreadsheets'
-exports are accepted. Whatever else is wrong with a file's form is a `Fault`: `read_tolerantly` lists them all and reads
-on, `read_sheet` raises the first. A value that is impossible in its column is always an error of who asks for it.
+exports are accepted. Whatever else is wrong with a file's form is a `Fault`: `read_tolerantly` lists them all and
+reads on, `read_sheet` raises the first. A cell that is impossible in its column raises `LabelError` when a `Row` gives
+its value.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from funduscope.data.case import LabelError, Laterality, Point, Quality
 SHEET_SUFFIXES = (".csv", ".xlsx")
 _MAX_BYTES: Final = 200_000_000
 
-# What label files call an eye (OD and OS are the clinic's Latin: right and left) and a photo's quality.
+# Words of label files for an eye (OD and OS are Latin abbreviations of right and left) and for a photo's quality.
 EYES: Final[dict[str, Laterality]] = {
     "l": "left", "r": "right", "left": "left", "right": "right", "os": "left", "od": "right"
 }  # fmt: skip
@@ -60,7 +61,7 @@ class Row:
         return value
 
     def one_of(self, column: str, meanings: Mapping[str, Meaning]) -> Meaning | None:
-        """What the cell's word stands for (whatever its case); `None` where it is empty."""
+        """The meaning of the cell's word, in upper or lower case; `None` where the cell is empty."""
         value = self.text(column)
         if not value:
             return None

@@ -1,7 +1,7 @@
-"""One photo that two data sets label, each in its own way: for training, the labels of both belong together.
+"""One photo with different labels in two data sets: training uses both.
 
 IDRiD's A has masks and no grades, its B has grades and no masks, and many photos are in both under unrelated names.
-Scores count such a photo once a question (docs/protocol.md: lesions by A, grades by B), so scoring never uses this.
+Scores count such a photo once for each task (docs/protocol.md: lesions by A, grades by B), so scoring never uses this.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _ALIKE_LEVELS: Final = 1.2
 def share_labels(cases: Sequence[Case]) -> list[Case]:
     """The cases, each with the grade, edema risk, quality and eye that the other case of its photo has.
 
-    Only cases in the list give labels, so a training learns nothing from a fold that was kept apart. A pair whose
-    photos do not look the same is left alone: in a copy with other numbers, the names mean other photos. Points, boxes
-    and masks stay where they are: they are in the pixels of their own copy of the photo.
+    Only cases in the list give labels, so a training learns nothing from a fold that is kept apart. A pair whose photos
+    do not look the same is left alone: in a copy of the data with other numbers, the names mean other photos. Points,
+    boxes and masks are not shared: they are in the pixels of their own copy of the photo.
     """
     by_key = {case.key: case for case in cases}
     return [_with_labels_of(case, by_key.get(case.same_photo or "")) for case in cases]

@@ -1,4 +1,4 @@
-"""From the paths that a person gives to cases: each a data set's folder, a folder of several, or a table.
+"""Cases of the paths that a user gives: each a data set's folder, a folder of several, or a table.
 
 A data set is one file with `recognize` and `read`, and one line in `READERS`.
 """
@@ -39,10 +39,10 @@ READERS: dict[str, ModuleType] = {
 
 
 def read_data(paths: Sequence[Path | str]) -> list[Case]:
-    """Every case that the paths hold, sorted by key, with folds and visits from the nearest `folds.csv`.
+    """Every case in the paths, sorted by key, with folds and visits from the nearest `folds.csv`.
 
     A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
-    table of one's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found, or
+    table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found, or
     where two cases have one key (the same data given twice).
     """
     cases: list[Case] = []

@@ -1,4 +1,4 @@
-"""A table of one's own photos: a CSV with a row a photo and a column for whatever is known of it."""
+"""A table of the user's own photos: a CSV with a row for each photo and a column for each kind of label."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HIGHEST_FOLD = 99
 def read(path: Path) -> list[Case]:
     """The cases of a table; raises `LabelError` naming row and column.
 
-    An empty cell is unknown, the word `none` in a mask's column known-absent, several masks of a kind are separated by
-    `;` and united. Photos and masks are looked for relative to the table. A case is named by its path as written.
+    An empty cell means unknown, the word `none` in a mask's column known to be absent. Several masks of a structure are
+    separated by `;` and united. Paths are relative to the table. A case's name is its path as written.
     """
     sheet = read_sheet(path, ("path",))
     unknown = [name for name in sheet.columns if name not in COLUMNS]
@@ -48,7 +48,7 @@ def _case(row: Row) -> Case:
     name = row.needed("path").replace("\\", "/")
     path = row.file.parent / name
     if not path.is_file():
-        raise row.error("path", f"no file {name} (looked beside the table, in {row.file.parent})")
+        raise row.error("path", f"no file {name} (looked next to the table, in {row.file.parent})")
     try:
         size = size_of(path)
     except LabelError as error:
@@ -86,7 +86,7 @@ def _mask(row: Row, column: str, size: tuple[int, int]) -> Mask | None:
         file = row.file.parent / piece
         if not file.is_file():
             otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
-            raise row.error(column, f"no file {piece} (looked beside the table); {otherwise}")
+            raise row.error(column, f"no file {piece} (looked next to the table); {otherwise}")
         found = size_of(file)
         if found != size:
             raise row.error(column, f"{piece} is {found[1]}x{found[0]} px, its photo {size[1]}x{size[0]} px")

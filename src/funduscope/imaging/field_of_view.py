@@ -1,9 +1,9 @@
-"""Find the eye in a photograph: the circular field of view, by the picture itself and no camera's constants.
+"""Find the circular field of view in a photograph, from the image alone, without constants of any camera.
 
-What differs from the surround (its darkest corner) is cut out at several levels; each region's rim gets a circle by
-RANSAC (Fischler and Bolles, Communications of the ACM 24(6), 1981), fitted only to what does not lie on the photo's
-edges; the circle across which brightness falls most is moved onto the steepest fall. Tabs, notches, dark stretches
-and a field cut on any side are therefore no matter.
+The image is thresholded at several levels above the surround (its darkest corner). A circle is fitted to each region's
+rim by RANSAC (Fischler and Bolles, Communications of the ACM 24(6), 1981), without the points on the photo's edges. The
+circle across which brightness falls most is then moved onto the steepest fall. So tabs, notches, dark parts of the rim
+and fields that are cut on any side do no harm.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import cv2
 import numpy as np
 
 SEARCH_SIDE_PX: Final = 512
-"""The eye is looked for in a copy at most this wide: a circle averages over hundreds of edge points anyway."""
+"""Longer side of the copy in which the field is searched: a circle averages over hundreds of edge points anyway."""
 
 NOTHING_LEVELS: Final = 8
-"""A picture whose smoothed brightness spans less than this (of 255) shows nothing."""
+"""An image whose smoothed brightness spans less than this (of 255) shows nothing."""
 
 MIN_RADIUS_FRAC: Final = 0.09
-"""The smallest field that is believed, as a fraction of the photo's longer side."""
+"""Radius of the smallest field that is accepted, as a fraction of the photo's longer side."""
 
 SMALL_RADIUS_FRAC: Final = 0.33
-"""A field smaller than this must stand alone on its surround: it might else be the disc of a photo without rim."""
+"""A field with a smaller radius must be alone on its surround: otherwise it may be the disc of a photo without rim."""
 
 MAX_RADIUS_FRAC: Final = 0.75
-"""The largest, as a fraction of the photo's diagonal: half the diagonal already covers a whole photo."""
+"""Largest radius, as a fraction of the photo's diagonal: half the diagonal already covers a whole photo."""
 
 MIN_ARC_DEG: Final = 24.0
-"""How much of the circle must be seen as an edge inside the photo, in degrees, for a fit to be believed."""
+"""Smallest part of the circle, in degrees, that must be a visible edge inside the photo for a fit to be accepted."""
 
 LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
-"""Cuts above the surround that are tried: dark fields need the low ones, noisy surrounds the high ones."""
+"""Thresholds above the surround: dark fields need the low ones, noisy surrounds the high ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class FieldOfView:
 def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
 
-    Where the retina fills the photo and no edge of the field is to be seen, the eye is taken to be a circle around the
-    photo's center, as wide as its longer side. None where there is nothing at all: black, white, one color.
+    Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
+    center, as wide as its longer side. None where the photo shows nothing: black, white, one color.
     """
     height, width = pixels.shape[:2]
     small = _small(pixels)
@@ -58,8 +58,8 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     if np.ptp(np.percentile(light, (0.5, 99.5))) < NOTHING_LEVELS:
         return None
     color, noise = _surround(small)
-    away = _brightest(np.abs(small - color)) - 3 * noise  # a cut at a few levels then holds on a noisy border too
-    # A corner that is itself bright and colored is retina, not surround: circles in there are discs and vessels.
+    away = _brightest(np.abs(small - color)) - 3 * noise  # so a low threshold works on a noisy border too
+    # A corner that is bright and colored is retina, not surround: circles in such a photo are discs and vessels.
     filled = color.max() > 60 and np.ptp(color) > 0.4 * color.max()
     best, best_score = None, 0.0
     for level in () if filled else LEVELS_ABOVE_SURROUND:
@@ -79,7 +79,7 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     shrink = min(1.0, SEARCH_SIDE_PX / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    # Averaging all of 12 megapixels costs more than the search itself; every fourth pixel each way is plenty.
+    # Averaging all of 12 megapixels costs more than the search itself; every fourth pixel each way is enough.
     thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
     small = cv2.resize(thin, size, interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0)
@@ -179,10 +179,10 @@ def _profiles(away: np.ndarray, circle: tuple[float, float, float], reach: np.nd
 
 
 def _seen_edge(away: np.ndarray, circle: tuple[float, float, float]) -> float:
-    """How well the picture bears a circle out: how far brightness falls across its edge, as a mean over rays.
+    """A circle's score: the mean over rays of the root of the fall of brightness across its edge.
 
-    The root keeps one bright stretch from outweighing a dark field's whole rim; a rim with a halo around it still beats
-    the halo. 0 where less than `MIN_ARC_DEG` of the circle shows.
+    With the root, one bright part does not outweigh a dark field's whole rim, and a rim still scores higher than a halo
+    around it. 0 where less than `MIN_ARC_DEG` of the circle is a visible edge.
     """
     values, seen, _ = _profiles(away, circle, np.array([-5.0, -4.0, -3.0, 3.0, 4.0, 5.0]))
     inner, outer = values[:, :3].mean(axis=1), values[:, 3:].mean(axis=1)
@@ -194,7 +194,7 @@ def _seen_edge(away: np.ndarray, circle: tuple[float, float, float]) -> float:
 
 
 def _alone(away: np.ndarray, circle: tuple[float, float, float]) -> bool:
-    """Whether nothing but the surround lies around a circle."""
+    """Whether there is only surround around a circle."""
     rows, columns = np.ogrid[: away.shape[0], : away.shape[1]]
     distance = np.hypot(rows - circle[1], columns - circle[0])
     within, beyond = away[distance < circle[2]], away[distance > 1.15 * circle[2]]
@@ -202,7 +202,7 @@ def _alone(away: np.ndarray, circle: tuple[float, float, float]) -> bool:
 
 
 def _sharpened(away: np.ndarray, circle: tuple[float, float, float]) -> tuple[float, float, float]:
-    """The circle moved onto the steepest fall along each ray: free of the bias of any one cut."""
+    """The circle fitted to the steepest fall along each ray, which has not the bias of a threshold."""
     for far in (10.0, 6.0, 4.0):
         reach = np.arange(-far, far + 0.25, 0.5)
         values, seen, toward = _profiles(away, circle, reach)

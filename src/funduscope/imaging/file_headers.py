@@ -1,7 +1,7 @@
-"""What a JPEG, PNG or TIFF says of itself, read and judged before anything is decoded.
+"""The header and structure of a JPEG, PNG or TIFF, read and checked before anything is decoded.
 
-Size, depth, pages, orientation and wholeness come from the file's own structure, walked here with bounds on everything
-that a hostile file could make large. Whoever passes `read_header` is small enough and whole enough to be decoded.
+Size, depth, pages, orientation and completeness are read from the file's structure, with limits on everything that a
+hostile file could make large. A file that passes `read_header` is small and complete enough to be decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from funduscope.i18n.errors import PhotoError
 
 EXPECTED: Final = "expected a JPEG, PNG or TIFF photograph"
 
-# What people send by mistake, so that the sentence can name it. Nothing here is ever opened.
+# Formats that are often sent by mistake, so that the error can name them. None of them is ever opened.
 _OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript file"),
@@ -39,21 +39,21 @@ _OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
 )
 
 MAX_SCANS: Final = 100
-"""A progressive JPEG has about ten scans; thousands are a way to keep a decoder busy."""
+"""A progressive JPEG has about ten scans; thousands are an attack on the decoder."""
 
 MAX_CHUNKS: Final = 200_000
-"""PNG chunks walked before a file is taken for a trick (8 KiB chunks would make 1.6 GB)."""
+"""Most PNG chunks of a file that is not an attack (8 KiB chunks would make 1.6 GB)."""
 
 MAX_SEGMENTS: Final = 20_000
-"""JPEG markers walked before a file is taken for a trick (full segments would make 1.3 GB)."""
+"""Most JPEG markers of a file that is not an attack (full segments would make 1.3 GB)."""
 
 MAX_METADATA_BYTES: Final = 8_000_000
-"""What a file's compressed texts and color profile may come to, once expanded, and a TIFF's tags."""
+"""Largest size of a file's compressed texts and color profile, once expanded, and of a TIFF's tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the file says: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
+    """A file's header: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
 
     `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
@@ -211,7 +211,7 @@ def _too_much_metadata(kind: str) -> PhotoError:
 
 
 def _expanded_size(name: bytes, payload: bytes) -> int:
-    """How many bytes a compressed text or profile expands to; counting stops just above the limit."""
+    """The number of bytes that a compressed text or profile expands to; counting stops just above the limit."""
     rest = payload.partition(b"\0")[2]
     if name == b"iTXt":
         if rest[:1] != b"\x01":
@@ -231,11 +231,11 @@ _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
 _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
-_STRAIGHT_ALPHA: Final = 2  # as in tag 338; 0 is a channel of no meaning, 1 transparency already multiplied into colors
+_STRAIGHT_ALPHA: Final = 2  # of tag 338; 0 is an undefined channel, 1 transparency that colors are multiplied by
 
 
 def _directory(data: bytes) -> tuple[str, range]:
-    """The byte order, and where each entry of the first directory begins; struct.error where there is none."""
+    """The byte order, and the offset of each entry of the first directory; struct.error where there is none."""
     order = "<" if data[:2] == b"II" else ">"
     at = struct.unpack_from(order + "I", data, 4)[0]
     count = struct.unpack_from(order + "H", data, at)[0]
@@ -243,7 +243,7 @@ def _directory(data: bytes) -> tuple[str, range]:
 
 
 def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The first directory's integer tags, and where the next directory lies (0: there is none).
+    """The first directory's integer tags, and the offset of the next directory (0: there is none).
 
     Raises PhotoError where a tag reaches beyond the data or all of them together are too large.
     """
@@ -269,11 +269,11 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
 
 
 def _exif_orientation(blob: bytes) -> int | None:
-    """The orientation in an EXIF block, 1 (upright) where it says none; None where it is no such block."""
+    """The orientation in an EXIF block, 1 (upright) where it has none; None where it is no such block."""
     if blob[:4] not in (b"II*\0", b"MM\0*"):
         return None
     said = 1
-    with suppress(struct.error):  # damage around the one tag that counts must not leave a photo on its side
+    with suppress(struct.error):  # damage elsewhere must not hide the orientation
         order, entries = _directory(blob)
         for entry in entries:
             tag, kind, values = struct.unpack_from(order + "HHI", blob, entry)
@@ -294,7 +294,7 @@ def _tiff(data: bytes) -> Header:
     width, height = first(256, 0), first(257, 0)
     bits, samples = max(tags.get(258) or (1,)), first(277, 1)
     compression, color, extra = first(259, 1), first(262, 1), first(338, _STRAIGHT_ALPHA)
-    if compression in (6, 7):  # its decoder fills what is damaged, and complains on the terminal instead of failing
+    if compression in (6, 7):  # its decoder fills damaged parts and prints a message instead of failing
         raise _rare("TIFF", "compressed as JPEG, in which damage passes unnoticed", "plain, LZW or deflate, or a JPEG")
     if compression not in _COMPRESSIONS or color not in (0, 1, 2, 3, 5, 6) or samples > 4:
         raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")

@@ -1,4 +1,4 @@
-"""Which photos a person means by the files and folders that were named."""
+"""The photos in the files and folders that a user names."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Final
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff"})
 RESULT: Final = "findings.json"
-"""What marks a folder as an earlier result, whose masks and overlays are no photos."""
+"""A folder with this file is an earlier result, whose masks and overlays are no photos."""
 
 
 def gather(sources: Iterable[Path | str]) -> list[Path]:
-    """Every photo that is meant, in the order of the sources, a folder's own sorted.
+    """Every photo in the sources, in their order, the photos of a folder sorted.
 
-    A file that one source named is not named again by the next, however it is spelled. Within one folder a link to a
-    photo beside it is a photo of its own: it has a name of its own, and a data set may give it another label.
-    A file is taken as it is, so that it gets its answer even where it is no photo or not there. Of a folder and the
-    folders in it: files whose first bytes are a JPEG's, PNG's or TIFF's, and files that are named as such (a damaged
-    photo is told, not lost). Links to folders are followed, last, each folder once. Links that lead nowhere and folders
-    that cannot be looked into are among the photos, so that they are told as failures. Hidden files and earlier results
-    in it are passed over.
+    A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
+    folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG or TIFF; files with such a
+    suffix, so that a damaged photo is reported; links that lead nowhere and folders that cannot be read, which are then
+    reported as failures. Links to folders are followed, last, each folder once. Hidden files and earlier results are
+    left out.
+
+    A file of one source is not given again for the next source, however its path is written. Within one folder, a link
+    to a photo next to it is another photo: it has its own name, and a data set may give it another label.
     """
     photos: list[Path] = []
     named: set[str] = set()
@@ -35,7 +36,7 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
 
 
 def resolved(path: Path) -> str:
-    """The one spelling of a path: absolute, links followed; as it is where no file system takes such a name."""
+    """The canonical path: absolute, links followed; unchanged where no file system accepts such a name."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
@@ -46,7 +47,7 @@ def is_folder(source: Path | str) -> bool:
     """Whether a folder has this name."""
     try:
         return Path(source).is_dir()
-    except (OSError, ValueError):  # a name that no file system takes: opening it will say so
+    except (OSError, ValueError):  # a name that no file system accepts: opening it raises the error
         return False
 
 
@@ -57,7 +58,7 @@ def _of_folder(top: Path) -> Iterator[Path]:
         start = waiting.pop(0)
         for place, folders, files in os.walk(start, onerror=closed.append):
             here, status = Path(place), Path(place).stat()
-            known = (status.st_dev, status.st_ino) in seen  # a link led here before, or back to a folder above itself
+            known = (status.st_dev, status.st_ino) in seen  # a link led to it before, or to a folder above itself
             seen.add((status.st_dev, status.st_ino))
             if known or (RESULT in files and here != top):
                 folders.clear()
@@ -71,10 +72,10 @@ def _of_folder(top: Path) -> Iterator[Path]:
 
 
 def _is_photo(path: Path) -> bool:
-    """Whether a file is, or calls itself, a photo of a format that is read, or is a link that leads nowhere."""
+    """Whether a file is a photo of a supported format by content or by suffix, or is a link that leads nowhere."""
     is_named_so = path.suffix.lower() in SUFFIXES
     try:
-        if not path.is_file():  # a pipe would be waited for without end
+        if not path.is_file():  # reading a pipe would never end
             return path.is_symlink() and not path.exists()
         if is_named_so:
             return True

@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["CropTransform", "FieldOfView", "Frame", "find_field_of_view", "frame"]
 
 WHOLE_PX2: Final = 120_000_000
-"""Pixels of the largest square that is made whole, as large as the longer side of 80 million pixels in 3:2. Of larger
-ones most lies beyond the photo: they are made one direction after the other, which takes a part of the memory."""
+"""Squares of more pixels are resized one axis at a time, which bounds memory: most of such a square is beyond the
+photo. The limit is the square of the longer side of a 3:2 photo of 80 million pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropTransform:
-    """Where a frame lies in its photo: the square `size_px` wide at (`left_px`, `top_px`), possibly beyond the photo.
+    """The exact transform between a photo and its frame, and back.
 
-    `side_px` is the frame's side; `width_px` and `height_px` are the photo's.
+    The frame shows the square of `size_px` at (`left_px`, `top_px`) of the photo, which may reach beyond the photo.
+    side_px: of the frame. width_px, height_px: of the photo.
     """
 
     left_px: int
@@ -40,7 +41,7 @@ class CropTransform:
 
     @property
     def px_per_frame_px(self) -> float:
-        """How many photo pixels one frame pixel stands for."""
+        """Photo pixels for each frame pixel, along one axis."""
         return self.size_px / self.side_px
 
     def to_photo(self, xy: np.ndarray) -> np.ndarray:
@@ -52,27 +53,27 @@ class CropTransform:
         return (np.asarray(xy, np.float64) - (self.left_px, self.top_px)) * (self.side_px / self.size_px)
 
     def map_to_photo(self, prob: np.ndarray) -> np.ndarray:
-        """A map of the frame (n, n), of whatever resolution n, to the photo: (H, W) float32, linear, 0 outside."""
-        rows, columns, _ = self._seen()
-        home = np.zeros((self.height_px, self.width_px), np.float32)
-        home[rows, columns] = self._enlarged(prob)
-        return home
+        """A map of the frame (n, n), of any resolution n, in the photo: (H, W) float32, linear, 0 outside."""
+        rows, columns, _ = self._inside()
+        whole = np.zeros((self.height_px, self.width_px), np.float32)
+        whole[rows, columns] = self._enlarged(prob)
+        return whole
 
     def mask_to_photo(self, prob: np.ndarray, threshold: float) -> np.ndarray:
         """(H, W) bool: where `map_to_photo` is at least a threshold above 0, without the map at the photo's size."""
-        home = np.zeros((self.height_px, self.width_px), bool)
-        if prob.max(initial=0.0) >= threshold:  # interpolation makes nothing larger
-            rows, columns, _ = self._seen()
-            np.greater_equal(self._enlarged(prob), threshold, out=home[rows, columns])
-        return home
+        whole = np.zeros((self.height_px, self.width_px), bool)
+        if prob.max(initial=0.0) >= threshold:  # interpolation never exceeds the largest value
+            rows, columns, _ = self._inside()
+            np.greater_equal(self._enlarged(prob), threshold, out=whole[rows, columns])
+        return whole
 
     def _enlarged(self, prob: np.ndarray) -> np.ndarray:
-        """A map of the frame as large as in the photo, the part that lies in it."""
+        """A map of the frame at the photo's resolution, the part that is inside the photo."""
         if prob.ndim != 2 or prob.shape[0] != prob.shape[1]:
             raise ValueError(f"a map of the frame is square, (n, n); got shape {prob.shape}")
         size = self.size_px
         way = cv2.INTER_AREA if prob.shape[0] > size else cv2.INTER_LINEAR
-        rows, columns, _ = self._seen()
+        rows, columns, _ = self._inside()
         down = slice(rows.start - self.top_px, rows.stop - self.top_px)
         across = slice(columns.start - self.left_px, columns.stop - self.left_px)
         prob, side = np.ascontiguousarray(prob, np.float32), prob.shape[0]
@@ -85,23 +86,23 @@ class CropTransform:
         return cv2.resize(band, (band.shape[1], size), interpolation=way)[down]
 
     def map_to_frame(self, mask: np.ndarray) -> np.ndarray:
-        """How much of each frame pixel a photo's mask (H, W) covers: (S, S) float32 in 0..1.
+        """The part of each frame pixel that a photo's mask (H, W) covers: (S, S) float32 in 0..1.
 
-        Integers and booleans: any value but 0 is inside. Floats are averaged as they are.
+        In integers and booleans, any value but 0 is inside. Floats are averaged.
         """
         if mask.shape != (self.height_px, self.width_px):
             raise ValueError(f"a mask of this photo is {(self.height_px, self.width_px)}; got shape {mask.shape}")
-        rows, columns, margins = self._seen()
+        rows, columns, margins = self._inside()
         cut = mask[rows, columns]
         cut = cut.astype(np.float32) if cut.dtype.kind == "f" else (cut != 0).astype(np.float32)
         return _squared(cut, margins, self.side_px, enlarge=cv2.INTER_LINEAR)
 
     def image_to_frame(self, pixels: np.ndarray) -> np.ndarray:
         """The photo's pixels (H, W, 3) uint8, cut and resized once: (S, S, 3) uint8; black beyond the photo."""
-        rows, columns, margins = self._seen()
+        rows, columns, margins = self._inside()
         return _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
 
-    def _seen(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
+    def _inside(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
         """The square's part inside the photo (rows, columns), and the margins beyond it: top, bottom, left, right."""
         top, left = min(max(self.top_px, 0), self.height_px), min(max(self.left_px, 0), self.width_px)
         bottom = max(top, min(self.top_px + self.size_px, self.height_px))
@@ -111,7 +112,7 @@ class CropTransform:
 
 
 def _squared(cut: np.ndarray, margins: tuple[int, int, int, int], side: int, enlarge: int) -> np.ndarray:
-    """What of a square lies in the photo, with its margins top, bottom, left and right, resized to `side`."""
+    """The part of a square inside the photo, padded by margins (top, bottom, left, right) and resized to `side`."""
     top, bottom, left, right = margins
     size = cut.shape[0] + top + bottom
     if size * size <= WHOLE_PX2:
@@ -148,14 +149,14 @@ class Frame:
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     """Cut the eye out of a photo as a square of `side_px`: the circle's bounding square, black beyond the photo.
 
-    Shrinking averages areas, enlarging is cubic; either happens once, from the photo. Where no eye is found, the
-    square is the whole photo's.
+    Shrinking averages areas, enlarging is cubic; the photo is resized once. Where no field of view is found, the square
+    contains the whole photo.
     """
     pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
     height, width = pixels.shape[:2]
     field_of_view = find_field_of_view(pixels)
-    seen = field_of_view or FieldOfView(width / 2, height / 2, max(width, height) / 2)
-    left, top = round(seen.x_px - seen.radius_px), round(seen.y_px - seen.radius_px)
-    size = max(1, round(2 * seen.radius_px))
+    circle = field_of_view or FieldOfView(width / 2, height / 2, max(width, height) / 2)
+    left, top = round(circle.x_px - circle.radius_px), round(circle.y_px - circle.radius_px)
+    size = max(1, round(2 * circle.radius_px))
     transform = CropTransform(left, top, size, side_px, width, height)
     return Frame(transform.image_to_frame(pixels), transform, field_of_view)

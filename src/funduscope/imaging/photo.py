@@ -1,7 +1,7 @@
-"""The one safe way in for photographs: from a path, bytes, a PIL image or an array to upright RGB pixels.
+"""Opens photographs safely: from a path, bytes, a PIL image or an array to upright RGB pixels.
 
-Formats are told by content, limits hold before anything is decoded, damage is refused rather than filled with grey,
-and no metadata comes along. JPEGs are decoded once, strictly: Pillow passes most with flipped bits without a word.
+The format is recognized by content. Limits are checked before anything is decoded. Damaged files are refused, not
+filled with grey, and no metadata is kept. JPEGs are decoded once, strictly: Pillow accepts most with flipped bits.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is accepted: bytes of a file, pixels of a picture, its shorter side, and files of several pages.
+    """Limits of a file's bytes, and of a photo's pixels, shorter side, ratio of sides and pages.
 
-    `max_ratio`: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one picture
-    hardly more than 3; the square around a strip would take gigabytes. `first_page`: read the first page of a file with
-    several, where it would else be refused.
+    max_ratio: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one image hardly
+    more than 3; the square around a strip would need gigabytes. first_page: whether the first page of a file with
+    several is read; otherwise the file is refused.
     """
 
     max_bytes: int = 200_000_000
@@ -41,7 +41,7 @@ class Limits:
 
     @property
     def told(self) -> dict[str, int]:
-        """As sentences name them: in millions of bytes and of pixels, and pixels."""
+        """The values in error sentences, by their names there: millions of bytes and of pixels, and pixels."""
         return {
             "max_mb": self.max_bytes // 1_000_000,
             "max_megapixels": self.max_pixels // 1_000_000,
@@ -56,9 +56,9 @@ LIMITS: Final = Limits()
 class Photo:
     """A photograph, upright: `pixels` (H, W, 3) uint8 RGB, C-contiguous, without metadata.
 
-    What `open` gives is nobody else's and read-only: findings tell and draw it long after it was looked at.
-    `name` is the file's name with its suffix ("photo" where there is none); `sha256` is the hex digest of the bytes as
-    they came (of shape and pixels for arrays and PIL images); `notes` are remarks on how it was read.
+    The pixels are a copy that nobody else has, and read-only: findings draw them long after inference. `name` is the
+    file's name with its suffix ("photo" where there is none). `sha256` is the hex digest of the file's bytes (of shape
+    and pixels for arrays and PIL images). `notes` are messages about how the photo was read.
     """
 
     pixels: np.ndarray
@@ -100,7 +100,7 @@ class Photo:
 
 
 def _read(path: str | Path, limits: Limits) -> bytes:
-    """The bytes of a file, its size checked before they are read; only regular files are opened."""
+    """The bytes of a regular file, whose size is checked before they are read."""
     try:
         about = Path(path).stat()
         if not stat.S_ISREG(about.st_mode):
@@ -149,11 +149,11 @@ def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
             f"the array is {pixels.dtype} of shape {pixels.shape}; expected uint8 RGB of shape (H, W, 3): convert it",
         )
     _check_size(pixels.shape[1], pixels.shape[0], limits)
-    return _of_own(np.array(pixels, order="C"), name)  # a copy: callers fill their buffers again
+    return _of_own(np.array(pixels, order="C"), name)  # a copy: callers reuse their buffers
 
 
 def _of_own(pixels: np.ndarray, name: str) -> Photo:
-    """The photo of an array (H, W, 3) uint8, C-contiguous, that nobody else holds."""
+    """The photo of an array (H, W, 3) uint8, C-contiguous, that no one else refers to."""
     pixels.setflags(write=False)
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
@@ -163,12 +163,12 @@ def _of_own(pixels: np.ndarray, name: str) -> Photo:
 def _from_pil(image: Image.Image, name: str, limits: Limits) -> Photo:
     _check_size(*image.size, limits)
     try:
-        image.load()  # first: a TIFF is turned by loading it, and then says so
+        image.load()  # first: loading turns a TIFF upright and updates its orientation
         orientation = image.getexif().get(0x0112, 1)
         pixels, notes = _rgb(image)
     except PhotoError:
         raise
-    except Exception as error:  # whatever a lazily decoded picture can raise is the picture's fault
+    except Exception as error:  # any error of lazy decoding means a damaged image
         raise _undecodable(error) from None
     return replace(_of_own(_upright(pixels, orientation), name), notes=notes)
 
@@ -184,12 +184,12 @@ def _undecodable(error: Exception) -> PhotoError:
 
 
 def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """The pixels of an image file, upright (H, W, 3) uint8, after all that can be checked before has been."""
+    """The pixels of an image file, upright (H, W, 3) uint8; the header is checked before they are decoded."""
     try:
         header = read_header(data)
     except PhotoError:
         raise
-    except Exception as error:  # a structure that is stranger than any known one
+    except Exception as error:  # a structure that the reader does not expect
         raise _undecodable(error) from None
     _check_size(header.width, header.height, limits)
     if header.pages > 1 and not limits.first_page:
@@ -217,7 +217,7 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ..
 def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     if header.samples != 4:
         return simplejpeg.decode_jpeg(header.data, colorspace="RGB", strict=True), ()
-    # Strict decoding finds the damage; Pillow knows which CMYK files are stored inverted.
+    # Strict decoding finds damage; Pillow then handles CMYK files that are stored inverted.
     simplejpeg.decode_jpeg(header.data, colorspace="CMYK", strict=True)
     return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
 
@@ -230,7 +230,7 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
         image.load()
         if header.bits != 16 or image.mode.startswith("I"):
             return _rgb(image)
-    # Pillow keeps the high byte of 16-bit colors only. It has found the file whole and sound; cv2 reads all bits.
+    # Pillow keeps only the high byte of 16-bit colors. It has checked that the file is intact; cv2 reads all bits.
     deep = _all_bits(header.data)
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3 or deep.shape[2] not in (3, 4):
         raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
@@ -242,12 +242,12 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
 
 
 def _all_bits(data: bytes) -> np.ndarray | None:
-    spoken = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # remarks on unusual tags are nothing for people's terminals
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # no remarks on unusual tags on the terminal
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
-        cv2.utils.logging.setLogLevel(spoken)
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
@@ -278,7 +278,7 @@ def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The pixels turned and mirrored as EXIF's orientation (1 to 8; anything else is upright) says."""
+    """The pixels turned and mirrored by EXIF's orientation, 1 to 8; any other value means upright."""
     if orientation in (5, 6, 7, 8):
         quarter = cv2.ROTATE_90_CLOCKWISE if orientation in (5, 6) else cv2.ROTATE_90_COUNTERCLOCKWISE
         pixels = cv2.rotate(pixels, quarter)

@@ -1,7 +1,7 @@
-"""A JPEG with nothing in it but what its pixels are decoded from, none of which is coded anew.
+"""A JPEG without its metadata, of the same coded pixels.
 
-What may stay is listed, and everything else goes: a camera's notes, thumbnails, comments, color profiles, and whatever
-stands behind the end of the picture.
+Only the listed segments stay. Everything else goes: a camera's notes, thumbnails, comments, color profiles, and any
+bytes after the end of the image.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ _END: Final = b"\xff\xd9"
 _SCAN: Final = 0xDA
 _ADOBE: Final = 0xEE
 _STAYS: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD})
-"""Frames that a `Photo` is read from, Huffman and quantization tables, scans, line counts, restart intervals."""
+"""Frames of the kinds that `Photo` accepts, Huffman and quantization tables, scans, line counts, restart intervals."""
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A scan ends at a marker that is neither a stuffed byte nor a restart nor fill."""
 
 
 def plain_jpeg(data: bytes) -> bytes | None:
-    """The file's bytes without metadata; None where it is no JPEG or its structure does not hold.
+    """The file's bytes without metadata; None where it is no JPEG or its structure is damaged.
 
-    An EXIF orientation goes as well, so what is decoded of the two can differ: compare before one is taken for the
-    other.
+    The EXIF orientation is lost too, so the result can decode to other pixels: compare both before replacing a file.
     """
     if not data.startswith(START):
         return None
@@ -43,6 +42,6 @@ def plain_jpeg(data: bytes) -> bytes | None:
             if following is None:
                 return None
             end = following.start()
-        if marker in _STAYS or (marker == _ADOBE and size == 14):  # Adobe's says how colors are stored, in 14 bytes
+        if marker in _STAYS or (marker == _ADOBE and size == 14):  # Adobe's segment of 14 bytes is the coding of colors
             kept.append(data[at:end])
         at = end

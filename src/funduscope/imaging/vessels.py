@@ -1,10 +1,9 @@
-"""The vessels of a framed eye, whatever the light: what stays the same between two photos of one retina.
+"""The vessels of a framed eye, independent of light: what two photos of one retina have in common.
 
 Ridges are found as by Frangi et al., "Multiscale vessel enhancement filtering" (MICCAI 1998), from the Hessian at two
-scales; the measure is the plain difference of its eigenvalues, which needs no constants of sensitivity. What differs:
-light is taken out before, and everything brighter than its surroundings is cut down first. Reflections, dust on the
-lens and the disc belong to a camera or to every eye; left in, their flanks would look like vessels and make photos of
-one camera look like photos of one eye.
+scales. What differs: the measure is the difference of the eigenvalues, which needs no constants of sensitivity; the
+background light is removed and bright structures are cut off before. Reflections, dust on the lens and the disc belong
+to a camera or to every eye. Their flanks would look like vessels, and photos of one camera like photos of one eye.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ SIDE_PX: Final = 256
 """Eyes are compared in frames this wide: the arcades are then 3 to 5 px wide, and no photo is too small."""
 
 FIELD_FRAC: Final = 0.97
-"""How much of the circle of view is looked at: its rim belongs to the camera."""
+"""Part of the field's radius that is used: the rim belongs to the camera."""
 
 UNLIT_LEVELS: Final = 10
-"""What is darker than this in every color shows no retina."""
+"""A pixel that is darker than this in every color shows no retina."""
 
 SURROUNDINGS_FRAC: Final = 0.05
-"""The scale of what counts as light and not as structure, as a fraction of the frame's side (sigma of a Gaussian)."""
+"""Scale above which brightness is light and not structure: sigma of a Gaussian, as a fraction of the frame's side."""
 
 BRIGHTEST_DEVIATIONS: Final = 0.8
-"""Above the surroundings by more than so many standard deviations, brightness is cut off."""
+"""Brightness is cut off at this number of standard deviations above the surroundings."""
 
 FEWEST_DULL: Final = 0.002
-"""Where no more of the surroundings than this is left, as in a patch of one brightness, the bright counts too."""
+"""Weight of bright pixels in the mean of the surroundings, so that it is defined where all are bright."""
 
 FAINTEST_LEVELS: Final = 2.0
-"""Contrast below this many levels is not lifted further: it is noise and the blocks of JPEG."""
+"""Contrast below this many levels is not amplified further: it is noise and the blocks of JPEG."""
 
 LEVEL: Final = 0.25
-"""What is brighter than its surroundings by more, in standard deviations, has no slope: its foot is no dark line."""
+"""Flattened values are cut off at this many standard deviations, so the foot of a bright spot is no dark line."""
 
 RIDGE_SIGMAS_FRAC: Final = (1.4 / 256, 2.4 / 256)
-"""The widths of vessels that are looked for: sigmas as fractions of the frame's side."""
+"""Widths of vessels: sigmas as fractions of the frame's side."""
 
 HALF_RIDGE: Final = 1.5
-"""A ridge of this strength counts half: a twig then weighs nearly as much as an arcade, which every eye has."""
+"""A ridge of this strength gets half of the weight, so a twig has nearly that of an arcade, which every eye has."""
 
 
 def lit_field(image: np.ndarray) -> np.ndarray:
@@ -57,7 +56,8 @@ def lit_field(image: np.ndarray) -> np.ndarray:
 
 
 def flattened(green: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """A green channel (S, S) uint8 without its light: (S, S) float32, of about unit variance, 0 outside the field."""
+    """A green channel (S, S) uint8 without the background light: (S, S) float32, of about unit variance, 0 outside the
+    field."""
     inside, light = field.astype(np.float32), green.astype(np.float32)
     near, wide = _smoothed(inside, 1) + 1e-3, _smoothed(inside, 2) + 1e-3
     around = _smoothed(light * inside, 1) / near
@@ -65,14 +65,14 @@ def flattened(green: np.ndarray, field: np.ndarray) -> np.ndarray:
     spread = cv2.sqrt(_smoothed(away * away, 2) / wide)
     brightest = around + BRIGHTEST_DEVIATIONS * spread
     dull, light = inside * (light <= brightest), np.minimum(light, brightest)
-    # Once more, now without what was bright: else all around it would be darker than its surroundings.
+    # Again without bright pixels: otherwise everything around them would be darker than its surroundings.
     around = (_smoothed(light * dull, 1) + FEWEST_DULL * around) / (_smoothed(dull, 1) + FEWEST_DULL)
     away = (light - around) * inside
     return away / (cv2.sqrt(_smoothed(away * away, 2) / wide) + FAINTEST_LEVELS)
 
 
 def ridges(flat: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """How much each pixel of a flattened frame lies on a dark line: (S, S) float32 in 0..1, 0 at the field's rim."""
+    """The strength of dark lines at each pixel of a flattened frame: (S, S) float32 in 0..1, 0 at the field's rim."""
     flat = np.minimum(flat, LEVEL)
     strength = np.zeros_like(flat)
     for frac in RIDGE_SIGMAS_FRAC:
@@ -82,19 +82,19 @@ def ridges(flat: np.ndarray, field: np.ndarray) -> np.ndarray:
         mean, apart = (xx + yy) / 2, cv2.magnitude((xx - yy) / 2, xy)
         strength = np.maximum(strength, (mean + apart - np.abs(mean - apart)) * np.float32(sigma * sigma))
     dark = -cv2.GaussianBlur(flat, (0, 0), RIDGE_SIGMAS_FRAC[0] / 2 * flat.shape[0])
-    strength *= np.clip(dark, 0, 1)  # beside something bright lies no vessel, however steep its flank
+    strength *= np.clip(dark, 0, 1)  # next to something bright there is no vessel, however steep the flank
     return strength / (strength + np.float32(HALF_RIDGE)) * inner(field)
 
 
 def inner(field: np.ndarray) -> np.ndarray:
-    """The part of a field (S, S) uint8 where ridges are not yet ended by its rim."""
+    """The part of a field (S, S) uint8 where ridges are not affected by its rim."""
     return cv2.erode(field, np.ones((7, 7), np.uint8), borderValue=0)
 
 
 def vesselness(image: np.ndarray) -> np.ndarray:
-    """How much each pixel of a framed eye (S, S, 3) uint8 RGB lies on a vessel: (S, S) float32 in 0..1.
+    """The strength of vessels at each pixel of a framed eye (S, S, 3) uint8 RGB: (S, S) float32 in 0..1.
 
-    Light, color and the camera's reflections are taken out.
+    Background light, color and the camera's reflections have no influence.
     """
     field = lit_field(image)
     return ridges(flattened(image[..., 1], field), field)

@@ -29,12 +29,12 @@ from funduscope.vocabulary import CODES, DME_RISKS, GRADES, STRUCTURES
 
 Side = Literal["right", "left"]
 BLOOD: Final = (0.30, 0.72, 0.50)
-"""What blood takes from red, green and blue: the light left is exp(-density * blood)."""
+"""Absorption of red, green and blue by blood: the light that is left is exp(-density * blood)."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """The camera: how the field lies in the photo and what surrounds it. Fractions are of the photo's width.
+    """A camera's style: the position of the field in the photo and its surround. Fractions are of the photo's width.
 
     outside, outside_noise: RGB levels (0-255) around the field and their standard deviation. vignette: the share of
     light lost at the field's edge. blur_px: Gaussian sigma in px of a 4288-wide photo. grain: noise's sigma in levels.
@@ -94,7 +94,7 @@ def draw_eye(
     laterality: Side | None = None,
     style: Style | None = None,
 ) -> DrawnEye:
-    """An eye that depends on its arguments alone; what is None is drawn by lot from the seed.
+    """A drawn eye that depends only on its arguments; those that are None are drawn at random from the seed.
 
     grade 0-4; dme 0-2, which needs grade 2 or more unless it is 0. Raises `ValueError` for an impossible eye.
     """
@@ -133,7 +133,7 @@ def _point(xy: np.ndarray) -> Point:
 def _lots(
     rng: np.random.Generator, grade: int | None, dme: int | None, laterality: Side | None
 ) -> tuple[int, int, Side]:
-    """What is asked for, the rest by lot: each lot is drawn in any case, so that asking for one changes no other."""
+    """The given values, the others drawn at random. Each is drawn in any case, so that giving one changes no other."""
     any_grade, any_side = int(rng.integers(len(GRADES))), int(rng.integers(2))
     any_dme = int(rng.choice(3, p=(0.3, 0.2, 0.5)))
     grade = any_grade if grade is None else grade
@@ -170,7 +170,7 @@ def _ground(rng: np.random.Generator, width_px: int, side: Side, style: Style) -
 
 
 def _field(ground: Ground, style: Style) -> np.ndarray:
-    """The layer of what the camera lights: a circle, with the tab at its edge that marks the upright photo."""
+    """The layer that the camera lights: a circle, with the tab at its edge that marks the upright photo."""
     layer = new_layer(ground)
     radius = round(2 * ground.radius * (1 << SHIFT))
     cv2.circle(layer, on_grid(ground.field).tolist(), radius, 255, -1, cv2.LINE_8, SHIFT)
@@ -195,7 +195,7 @@ def _mask(layer: np.ndarray, field: np.ndarray) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
-    """Smooth noise of unit variance or less over (height, width), so many cells across."""
+    """Smooth noise (height, width) of unit variance or less, with `cells` cells across."""
     coarse = rng.standard_normal((max(2, cells * size[0] // size[1]), cells), np.float32)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
@@ -223,7 +223,7 @@ def _retina(rng: np.random.Generator, ground: Ground, style: Style) -> np.ndarra
 
 
 def _paint(rng: np.random.Generator, ground: Ground, style: Style, layers: dict[str, np.ndarray]) -> np.ndarray:
-    """(H, W, 3) uint8: light of what is bright, less what blood takes of it, in the camera's frame."""
+    """(H, W, 3) uint8: the light of bright structures, less what blood absorbs, in the camera's frame."""
     unit, light = ground.unit, _retina(rng, ground, style)
     _paint_disc(rng, ground, layers["OD"], light)
     texture = _clouds(rng, ground.size, 160)[..., None]
@@ -266,7 +266,7 @@ def _paint_disc(rng: np.random.Generator, ground: Ground, disc: np.ndarray, ligh
 
 
 def write_idrid(folder: Path, *, graded: int, masked: int, width_px: int = 512, seed: int = 0) -> None:
-    """Writes drawn eyes as IDRiD's official release lies on disk, its quirks included, and `folds.csv` in the folder.
+    """Writes drawn eyes in the layout of IDRiD's official release, with its irregularities, and a `folds.csv`.
 
     graded: photos of B (grades in turn) and their markups in C. masked: photos of A, of grades 2 to 4; an A number is
     another eye than the same number of B. A lesion that a photo of A lacks has no file. Two photos of B share a visit.

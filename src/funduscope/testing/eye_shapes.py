@@ -1,4 +1,4 @@
-"""What a drawn eye is made of, as layers: vessels, microaneurysms, haemorrhages, exudates.
+"""The layers of a drawn eye: vessels, microaneurysms, haemorrhages, exudates.
 
 A layer is uint8 at twice the photo's size, drawn without smoothing and averaged down afterwards, so that what is
 smaller than a pixel still counts for its share. `drawn` paints them.
@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 
 SHIFT: Final = 4
-"""cv2 is given coordinates with this many fractional bits."""
+"""Number of fractional bits of the coordinates for cv2."""
 _REFERENCE_RADIUS_PX: Final = 1703  # the field's radius in an IDRiD photo of 4288 px: lesion sizes are given there
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Where things lie, in px. `axes`: the unit vectors towards the fovea and up, seen from the disc."""
+    """Positions in px. axes: the unit vectors from the disc towards the fovea, and up."""
 
     size: tuple[int, int]  # height, width
     field: np.ndarray
@@ -153,7 +153,7 @@ def draw_tangle(rng: np.random.Generator, ground: Ground, vessels: np.ndarray) -
 
 
 def _places(rng: np.random.Generator, ground: Ground, count: int, keep_off_dd: float = 0.2) -> np.ndarray:
-    """(count, 2) px for lesions: in the field and the photo, off the disc, at least so far from the fovea."""
+    """(count, 2) px for lesions: in the field and the photo, off the disc, at a minimal distance from the fovea."""
     tries = 40 * count + 60
     angle, reach = rng.uniform(0, 2 * np.pi, tries), 0.9 * ground.radius * np.sqrt(rng.uniform(0, 1, tries))
     xy = ground.field + np.stack([reach * np.cos(angle), reach * np.sin(angle)], -1)
@@ -170,7 +170,7 @@ def draw_lesions(
     vessels: np.ndarray,
     bleeds: bool,
 ) -> dict[str, np.ndarray]:
-    """A layer for each lesion. Where two meet, EX stays before HE before SE and MA."""
+    """A layer for each lesion. Where two overlap, EX covers HE, which covers SE and MA."""
     grade, dme = grade_dme
     layers = {code: new_layer(ground) for code in ("MA", "HE", "EX", "SE")}
     if grade > 0:
@@ -224,7 +224,7 @@ def _haemorrhages(rng: np.random.Generator, ground: Ground, layer: np.ndarray, m
 
 
 def _exudates(rng: np.random.Generator, ground: Ground, layer: np.ndarray, near: bool) -> None:
-    """Clusters of spots; near: the first lies within a disc diameter of the fovea, else all lie beyond one."""
+    """Clusters of spots. near: the first is within a disc diameter of the fovea; otherwise all are beyond one."""
     centers = _places(rng, ground, int(rng.integers(1, 5)), 1.6)
     if near:
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.75) * ground.dd
