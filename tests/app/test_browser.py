@@ -35,7 +35,7 @@ def _seen_width(photo: Any) -> float:
 
 
 def _tool(visitor: Any, name: str) -> None:
-    if not visitor.page.locator("[data-tool=look]").is_visible():
+    if not visitor.page.locator("[data-tool=view]").is_visible():
         visitor.page.locator("details.tools summary").click()
     visitor.page.locator(f"[data-tool={name}]").click()
 
@@ -288,7 +288,7 @@ def test_two_visits_are_laid_onto_each_other(visitors: Make) -> None:
         page.get_by_role("button", name="One page a photo (PDF)").click()
     assert Path(waiting.value.path()).read_bytes().count(b"/Type /Page\n") == 2
     page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits")).click()
-    page.get_by_text("Seen in both:").wait_for()
+    page.get_by_text("Found in both:").wait_for()
     page.locator("[data-slide]").fill("20")
     assert "80%" in page.locator("svg[data-photo] image").nth(1).get_attribute("style")
     page.locator("[data-swap]").click()
@@ -307,16 +307,16 @@ def test_papers_are_taken_along(visitors: Make, findings: Any) -> None:
     assert page.evaluate(loaded), "letters for Hindi come with the page, whatever this machine has"
     page.get_by_text(words("print.title")).click()
     files = {}
-    for name in ("page", "sheet_pdf", "sheet_html"):
+    for name in ("page", "leaflet_pdf", "leaflet_html"):
         with page.expect_download() as waiting:
             page.get_by_role("button", name=words(f"print.{name}")).click()
         assert "someone" not in waiting.value.suggested_filename
         files[name] = Path(waiting.value.path()).read_bytes()
     assert files["page"].startswith(b"%PDF")
-    assert files["sheet_pdf"].startswith(b"%PDF")
-    sheet = files["sheet_html"].decode()
-    assert words("sheet.next.refer") in sheet
-    assert "someone" not in sheet
+    assert files["leaflet_pdf"].startswith(b"%PDF")
+    leaflet = files["leaflet_html"].decode()
+    assert words("sheet.next.refer") in leaflet
+    assert "someone" not in leaflet
     pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
     (one,) = pdfium.PdfDocument(files["page"])
     text = " ".join(one.get_textpage().get_text_range().split())

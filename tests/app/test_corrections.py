@@ -13,11 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funduscope.app.contours import contours_of
-from funduscope.app.corrections import Corrections, History, corrected, looked_at, packed, seen_with, unpacked
-from funduscope.app.export_labels import Kept, as_zip, into_folder
-from funduscope.app.import_labels import restored
-from funduscope.app.viewer_data import viewer_data
+from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import (
+    Corrections,
+    History,
+    apply_corrections,
+    apply_edit,
+    mark_complete,
+    mask_from_png,
+    mask_to_png,
+)
+from funduscope.app.viewer_data import contours_of, viewer_data
 from funduscope.data import idrid, table
 from funduscope.data.case import LabelError
 from funduscope.data.sources import read_data
@@ -62,33 +69,33 @@ def _findings() -> Findings:
 
 def test_steps_in_the_photo_and_back() -> None:
     findings, history = _findings(), History()
-    history.step(corrected(findings, history.now, {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]}))
-    assert seen_with(findings, {}, history.now).count("MA") == 2
-    shown = seen_with(findings, {}, history.now)
-    history.step(corrected(shown, history.now, {"what": "draw", "code": "MA", "points": [[300, 100]], "radius": 3}))
-    assert seen_with(findings, {}, history.now).mask("MA")[100, 300]
+    history.step(apply_edit(findings, history.now, {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]}))
+    assert apply_corrections(findings, {}, history.now).count("MA") == 2
+    shown = apply_corrections(findings, {}, history.now)
+    history.step(apply_edit(shown, history.now, {"what": "draw", "code": "MA", "points": [[300, 100]], "radius": 3}))
+    assert apply_corrections(findings, {}, history.now).mask("MA")[100, 300]
     ring = [[310, 310], [340, 310], [340, 340], [310, 340]]
-    history.step(corrected(shown, history.now, {"what": "draw", "code": "SE", "points": ring}))
-    assert history.now.looked_at == {"MA", "SE"}
-    assert seen_with(findings, {}, history.now).count("SE") == 1
+    history.step(apply_edit(shown, history.now, {"what": "draw", "code": "SE", "points": ring}))
+    assert history.now.complete == {"MA", "SE"}
+    assert apply_corrections(findings, {}, history.now).count("SE") == 1
     history.undo()
     history.undo()
-    assert seen_with(findings, {}, history.now).count("MA") == 2
+    assert apply_corrections(findings, {}, history.now).count("MA") == 2
     history.undo()
-    assert not history.now.any
-    assert seen_with(findings, {}, history.now) is findings
+    assert history.now.is_empty
+    assert apply_corrections(findings, {}, history.now) is findings
 
 
 def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> None:
     findings = _findings()
     assert findings.to_dict()["rules"]["grade_range"] == [2, 3]
     empty = Corrections().with_mask("EX", np.zeros((SIDE, SIDE), bool))
-    found = seen_with(findings, {}, empty).to_dict()
+    found = apply_corrections(findings, {}, empty).to_dict()
     assert found["rules"]["grade_range"] == [1, 1]
     assert found["rules"]["dme_risk"] == 0
     assert found["predicted_grade"] == 2
-    moved = corrected(findings, Corrections(), {"what": "fovea", "points": [[240.0, 262.0]]})
-    nearer = seen_with(findings, {}, moved).to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
+    moved = apply_edit(findings, Corrections(), {"what": "fovea", "points": [[240.0, 262.0]]})
+    nearer = apply_corrections(findings, {}, moved).to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
     assert nearer < findings.to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
 
 
@@ -96,13 +103,13 @@ def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
     findings = replace(_findings(), estimated=("optic_disc", "fovea"))
 
     def warned(said: Corrections) -> list[str]:
-        told = seen_with(findings, {}, said).to_dict()["warnings"]
+        told = apply_corrections(findings, {}, said).to_dict()["warnings"]
         return [one["code"] for one in told if one["code"].endswith("ESTIMATED")]
 
     assert warned(Corrections()) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"]
-    fovea = corrected(findings, Corrections(), {"what": "fovea", "points": [[210.0, 205.0]]})
+    fovea = apply_edit(findings, Corrections(), {"what": "fovea", "points": [[210.0, 205.0]]})
     assert warned(fovea) == ["OPTIC_DISC_ESTIMATED"]
-    both = corrected(findings, fovea, {"what": "optic_disc", "points": [[41.0, 199.0]]})
+    both = apply_edit(findings, fovea, {"what": "optic_disc", "points": [[41.0, 199.0]]})
     assert warned(both) == []
     drawn = Corrections().with_mask("MA", np.zeros((SIDE, SIDE), bool))
     assert warned(drawn) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"], "nobody placed them"
@@ -110,10 +117,10 @@ def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
 
 def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
     findings = _findings()
-    shown = seen_with(findings, {"MA": 0.3}, Corrections())
+    shown = apply_corrections(findings, {"MA": 0.3}, Corrections())
     assert (findings.count("MA"), shown.count("MA"), shown.count("EX")) == (3, 4, 1)
     held = Corrections().with_mask("MA", findings.mask("MA"))
-    assert seen_with(findings, {"MA": 0.3}, held).count("MA") == 3
+    assert apply_corrections(findings, {"MA": 0.3}, held).count("MA") == 3
     assert findings.card.thresholds["MA"] == 0.5, "the model's own card stays"
 
 
@@ -132,7 +139,7 @@ def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
     ],
 )
 def test_a_step_that_makes_no_sense_changes_nothing(edit: dict) -> None:
-    assert corrected(_findings(), Corrections(), edit) == Corrections()
+    assert apply_edit(_findings(), Corrections(), edit) == Corrections()
 
 
 def test_every_lesion_has_its_own_outline() -> None:
@@ -148,12 +155,12 @@ def test_every_lesion_has_its_own_outline() -> None:
     assert json.dumps(drawn)
 
 
-def _kept() -> Kept:
+def _kept() -> LabeledPhoto:
     findings = _findings()
-    said = corrected(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    said = looked_at(findings, replace(said, grade=1, fovea_xy=(201.5, 199.0)), said.looked_at | {"HE"})
-    shown = seen_with(findings, {}, said)
-    return Kept(findings.photo, said, {code: shown.mask(code) for code in shown.codes if code in said.looked_at})
+    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
+    said = mark_complete(findings, replace(said, grade=1, fovea_xy=(201.5, 199.0)), said.complete | {"HE"})
+    shown = apply_corrections(findings, {}, said)
+    return LabeledPhoto(findings.photo, said, {code: shown.mask(code) for code in shown.codes if code in said.complete})
 
 
 def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
@@ -199,90 +206,90 @@ def test_a_full_disk_leaves_no_half_of_a_folder(
 def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app import saving_view
-    from funduscope.app.session import Entry, Opened, Session
+    from funduscope.app.session import Entry, OpenPhoto, Session
 
     session, findings = Session(), _findings()
-    session.put(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), Opened(findings, b""))
+    session.add(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), OpenPhoto(findings, b""))
     session.history("a").step(Corrections(grade=1))
-    zipped = saving_view.as_zip
+    make_zip = saving_view.as_zip
 
-    def breaks(kept: Iterable[Kept], folder: str, first: int) -> bytes:
-        zipped(kept, folder, first)
+    def breaks(kept: Iterable[LabeledPhoto], folder: str, first: int) -> bytes:
+        make_zip(kept, folder, first)
         raise MemoryError
 
     monkeypatch.setattr(saving_view, "as_zip", breaks)
     with pytest.raises(MemoryError):
-        saving_view.zipped(session, session.corrected)
+        saving_view.make_zip(session, session.corrected)
     assert session.unsaved
     monkeypatch.undo()
-    assert saving_view.zipped(session, session.corrected)
+    assert saving_view.make_zip(session, session.corrected)
     assert not session.unsaved
 
 
 def test_corrections_of_another_size_are_not_laid_onto_a_photo_of_the_session() -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
-    from funduscope.app.saving_view import take_up
+    from funduscope.app.saving_view import restore_corrections
     from funduscope.app.session import Entry, Session
 
     kept, session, found = _kept(), Session(), _findings().to_dict()
     found["photo"] |= {"width": SIDE + 20}
-    session.put(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
-    assert take_up(session, as_zip([kept]), "corrections.zip") is None
+    session.add(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
+    assert restore_corrections(session, as_zip([kept]), "corrections.zip") is None
     assert not session.histories
     assert [one.code for one in session.refused] == ["E_LABELS"]
 
 
 def test_saved_corrections_are_taken_up_as_they_were() -> None:
     kept = _kept()
-    one = next(iter(restored(as_zip([kept]))))
+    one = next(iter(read_zip(as_zip([kept]))))
     assert one.corrections == kept.corrections
     assert one.sha256 == kept.photo.sha256
     assert np.array_equal(Photo.open(one.data).pixels, kept.photo.pixels)
-    assert np.array_equal(unpacked(packed(kept.masks["MA"])), kept.masks["MA"])
+    assert np.array_equal(mask_from_png(mask_to_png(kept.masks["MA"])), kept.masks["MA"])
 
 
 def test_what_was_called_complete_stays_as_it_was_shown() -> None:
     findings = _findings()
-    said = looked_at(seen_with(findings, {"MA": 0.3}, Corrections()), Corrections(), frozenset({"MA"}))
-    assert seen_with(findings, {}, said).count("MA") == 4, "against another threshold"
+    said = mark_complete(apply_corrections(findings, {"MA": 0.3}, Corrections()), Corrections(), frozenset({"MA"}))
+    assert apply_corrections(findings, {}, said).count("MA") == 4, "against another threshold"
     assert not said.by_hand, "and nobody drew it"
-    kept = Kept(findings.photo, said, {"MA": seen_with(findings, {}, said).mask("MA")})
-    again = next(restored(as_zip([kept]))).corrections
+    kept = LabeledPhoto(findings.photo, said, {"MA": apply_corrections(findings, {}, said).mask("MA")})
+    again = next(read_zip(as_zip([kept]))).corrections
     assert again == said
     later = replace(findings, frame_probs={**findings.frame_probs, "MA": np.zeros((SIDE, SIDE), np.float32)})
-    assert seen_with(later, {}, again).count("MA") == 4, "against another model"
-    taken_back = looked_at(findings, said, frozenset())
+    assert apply_corrections(later, {}, again).count("MA") == 4, "against another model"
+    taken_back = mark_complete(findings, said, frozenset())
     assert taken_back == Corrections()
 
 
 def test_what_was_drawn_but_not_called_complete_is_no_label_and_not_lost() -> None:
     findings = _findings()
-    drawn = corrected(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    said = looked_at(findings, drawn, frozenset())
-    again = next(restored(as_zip([Kept(findings.photo, said, {})]))).corrections
+    drawn = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
+    said = mark_complete(findings, drawn, frozenset())
+    again = next(read_zip(as_zip([LabeledPhoto(findings.photo, said, {})]))).corrections
     assert again == said
-    assert seen_with(findings, {}, again).count("MA") == 2
+    assert apply_corrections(findings, {}, again).count("MA") == 2
 
 
 def test_a_drawn_disc_takes_the_place_of_the_model_s() -> None:
     findings = _findings()
     ring = [[100, 180], [140, 180], [140, 220], [100, 220]]
-    said = corrected(findings, Corrections(), {"what": "draw", "code": "OD", "points": ring})
-    shown = seen_with(findings, {}, said)
+    said = apply_edit(findings, Corrections(), {"what": "draw", "code": "OD", "points": ring})
+    shown = apply_corrections(findings, {}, said)
     assert shown.mask("OD")[200, 120]
     assert not shown.mask("OD")[200, 40]
     assert shown.disc_xy == pytest.approx((120, 200), abs=1), "the center goes with it"
-    placed = seen_with(findings, {}, replace(said, disc_xy=(118.0, 201.0)))
+    placed = apply_corrections(findings, {}, replace(said, disc_xy=(118.0, 201.0)))
     assert placed.disc_xy == (118.0, 201.0)
     dot = {"what": "draw", "code": "OD", "points": [[300, 300]], "radius": 3}
-    assert corrected(findings, Corrections(), dot) == Corrections(), "a dot is no disc"
+    assert apply_edit(findings, Corrections(), dot) == Corrections(), "a dot is no disc"
 
 
 def test_a_file_s_own_name_is_not_saved() -> None:
     kept = replace(_kept(), photo=Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8), name="Meier, Anna.jpg"))
     saved = as_zip([kept])
     assert b"Meier" not in saved
-    assert next(restored(saved)).name == "IDRiD_001.png"
+    assert next(read_zip(saved)).name == "IDRiD_001.png"
 
 
 def _with_letter(change: object) -> bytes:
@@ -325,5 +332,5 @@ def _bomb() -> bytes:
 )
 def test_a_file_that_is_no_such_thing_is_refused(data: bytes) -> None:
     with pytest.raises(PhotoError) as caught:
-        list(restored(data))
+        list(read_zip(data))
     assert caught.value.code == "E_LABELS"

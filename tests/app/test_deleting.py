@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.app.corrections import Corrections, corrected, seen_with
+from funduscope.app.reviewed import Corrections, apply_corrections, apply_edit
 from funduscope.app.viewer_data import viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.imaging.framing import CropTransform
@@ -51,7 +51,7 @@ EVEN_DOT[102:108, 102:108] = True
 def _without(findings: Findings, row: dict[str, Any]) -> np.ndarray:
     """The mask after the lesion of a row was deleted as the browser does it."""
     edit = {"what": "delete", "code": row["code"], "points": [row["pixel"]]}
-    return seen_with(findings, {}, corrected(findings, Corrections(), edit)).mask("EX")
+    return apply_corrections(findings, {}, apply_edit(findings, Corrections(), edit)).mask("EX")
 
 
 @pytest.mark.parametrize(("around", "inside"), [(RING, DOT), (ARC, DOT), (EVEN_RING, EVEN_DOT)])
@@ -74,21 +74,21 @@ def test_a_bent_lesion_is_deleted_however_far_its_center_lies(shape: np.ndarray)
     assert not shape[int(row["y"]), int(row["x"])]
     assert not _without(findings, row).any()
     beside = {"what": "delete", "code": "EX", "points": [[row["x"], row["y"]]]}
-    assert corrected(findings, Corrections(), beside) == Corrections(), "where nothing is, nothing is deleted"
+    assert apply_edit(findings, Corrections(), beside) == Corrections(), "where nothing is, nothing is deleted"
 
 
 def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
-    from funduscope.app.photo_view import _spoken, sources
+    from funduscope.app.viewer_component import photo_texts, sources
 
     findings, words = _outlined(RING | DOT), Words("en")
 
     def drawn(said: Corrections, stamp: str) -> dict[str, Any]:
-        more = {"picture": EMPTY_GIF, "stamp": stamp, "language": "en", "canUndo": said.any, "unsaved": False}
-        live = {"words": _spoken(words), "thresholds": [], "planes": {}, "home": [0, 0, SIDE]}
-        return viewer_data(seen_with(findings, {}, said), "standard", said) | more | live
+        more = {"picture": EMPTY_GIF, "stamp": stamp, "language": "en", "canUndo": not said.is_empty, "unsaved": False}
+        live = {"words": photo_texts(words), "thresholds": [], "planes": {}, "frame": [0, 0, SIDE]}
+        return viewer_data(apply_corrections(findings, {}, said), "standard", said) | more | live
 
-    script, style = sources()
+    script, style = sources("photo")
     page = browser.new_page()
     page.set_content(f"<style>{style}</style><div id='place'><div data-host></div></div>")
     page.add_script_tag(type="module", content=script.replace("export default function", "window.show = function"))
@@ -107,8 +107,8 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
     page.keyboard.press("Delete")
     page.keyboard.press("Delete")
     (edit,) = page.evaluate("sent")
-    said = corrected(findings, Corrections(), edit)
-    assert np.array_equal(seen_with(findings, {}, said).mask("EX"), DOT)
+    said = apply_edit(findings, Corrections(), edit)
+    assert np.array_equal(apply_corrections(findings, {}, said).mask("EX"), DOT)
     page.evaluate("data => draw(data)", drawn(said, "2"))
     assert page.locator("tr[data-row]").count() == 1
     assert page.locator("tr[aria-current]").count() == 0, "the dot is chosen by nobody"

@@ -69,8 +69,8 @@ def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest)
 
 def test_other_outlines_are_worked_out_anew(page: AppTest) -> None:
     page.selectbox(key="language").set_value("en").run()
-    shelf = page.session_state.shelf
-    shelf.thresholds[next(iter(shelf.entries))] = {"HE": 0.4}  # as the browser's slider does when it is let go
+    session = page.session_state.session
+    session.thresholds[next(iter(session.entries))] = {"HE": 0.4}  # as the browser's slider does when it is let go
     page.run()
     assert not page.exception
     assert [one for one in page.button if one.key == "fill-in"]

@@ -19,12 +19,12 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from streamlit.testing.v1 import AppTest
 
-from funduscope.app.many import as_csv, rows
+from funduscope.app.many_view import as_csv, rows
 from funduscope.app.printing import pages_pdf
 from funduscope.app.server import OPTIONS, free_port
-from funduscope.app.session import HELD_BYTES, OPEN_PHOTOS, OPEN_PIXELS, Entry, Opened, Session
-from funduscope.app.uploads import read, small_picture
-from funduscope.app.visits import compare
+from funduscope.app.session import MAX_OPEN_PHOTOS, MAX_OPEN_PIXELS, MAX_UPLOAD_BYTES, Entry, OpenPhoto, Session
+from funduscope.app.uploads import preview_jpeg, read_upload
+from funduscope.app.visit_comparison import compare_visits
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import frame
@@ -100,11 +100,11 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
 def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
     eye = draw_eye(3, width_px=1200)
     seen: list[Findings] = []
-    answer = read(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", on_grade=seen.append)
+    answer = read_upload(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", on_grade=seen.append)
     assert not isinstance(answer, Failure)
     (first,) = seen
     assert first.grade == answer[1].findings.grade
-    picture = cv2.imdecode(np.frombuffer(small_picture(first.photo), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(preview_jpeg(first.photo), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape[1] == 960 < eye.pixels.shape[1]
 
@@ -112,19 +112,20 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
 def test_what_needs_a_look_comes_first() -> None:
     session = Session()
     refer = {"advice": {"refer": True, "because": []}}
-    session.put(_entry("sure healthy"), None)
-    session.put(_entry("unsure healthy", confidence=0.4), None)
-    session.put(_entry("sure refer", **refer), None)
-    session.put(_entry("unsure refer", confidence=0.5, **refer), None)
-    session.put(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
+    session.add(_entry("sure healthy"), None)
+    session.add(_entry("unsure healthy", confidence=0.4), None)
+    session.add(_entry("sure refer", **refer), None)
+    session.add(_entry("unsure refer", confidence=0.5, **refer), None)
+    session.add(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
     told = rows(session)
     assert [row.key for row in told] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
-    text = as_csv(told, [Failure("torn.jpg", "E_TRUNCATED", "…")]).decode("utf-8-sig")
+    session.refuse(Failure("torn.jpg", "E_TRUNCATED", "…"))
+    text = as_csv(told, session.refused).decode("utf-8-sig")
     table = list(csv.DictReader(io.StringIO(text)))
     assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
-        paper = pages_pdf(session, told, [Failure("torn.jpg", "E_TRUNCATED", "…")], Words(language))
+        paper = pages_pdf(session, [row.key for row in told], Words(language))
         assert paper.startswith(b"%PDF")
         assert paper.count(b"/Type /Page\n") == len(told) + 1, "the one that was refused has its page too"
 
@@ -133,13 +134,13 @@ def test_a_session_holds_a_bounded_amount() -> None:
     session, photo = Session(), SimpleNamespace(width=4288, height=2848)
     findings: Any = SimpleNamespace(photo=photo)
     for number in range(50):
-        session.put(_entry(str(number), size=HELD_BYTES // 10), Opened(findings, b""))
-    assert len(session.opened) == OPEN_PHOTOS
-    assert sum(len(entry.data or b"") for entry in session.entries.values()) <= HELD_BYTES
+        session.add(_entry(str(number), size=MAX_UPLOAD_BYTES // 10), OpenPhoto(findings, b""))
+    assert len(session.opened) == MAX_OPEN_PHOTOS
+    assert sum(len(entry.data or b"") for entry in session.entries.values()) <= MAX_UPLOAD_BYTES
     assert len(session.entries) == 50, "their rows stay"
     assert session.entries["49"].data is not None
-    photo.width = OPEN_PIXELS
-    session.look_at("48", Opened(findings, b""))
+    photo.width = MAX_OPEN_PIXELS
+    session.open("48", OpenPhoto(findings, b""))
     assert list(session.opened) == ["48"], "two huge photos are not held at once"
 
 
@@ -162,12 +163,12 @@ def test_new_and_gone_lesions_between_two_visits() -> None:
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 5, 1.0)
     later = cv2.warpAffine(eye.pixels, turn, (width, height))
     turned = {code: cv2.warpAffine(mask.view(np.uint8), turn, (width, height)) > 0 for code, mask in after.items()}
-    visits = compare(_seen(eye.pixels, before), _seen(later, turned))
+    visits = compare_visits(_seen(eye.pixels, before), _seen(later, turned))
     assert visits.is_one_eye
     assert [change.code for change in visits.new or ()] == ["SE"]
     assert [change.code for change in visits.gone or ()] == ["SE"]
     other = draw_eye(12, grade=2, width_px=1000)
-    assert not compare(_seen(eye.pixels, before), _seen(other.pixels, other.masks)).is_one_eye
+    assert not compare_visits(_seen(eye.pixels, before), _seen(other.pixels, other.masks)).is_one_eye
 
 
 def test_the_server_is_this_machine_s_alone() -> None:
@@ -192,7 +193,7 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
 
     monkeypatch.setenv(server.MODEL_VARIABLE, "")
     monkeypatch.setattr(uploads, "load", load)
-    monkeypatch.setattr(server, "_get_ready", lambda: None)
+    monkeypatch.setattr(server, "_preload_model", lambda: None)
     monkeypatch.setattr(bootstrap, "load_config_options", lambda flags: None)
     monkeypatch.setattr(bootstrap, "run", lambda *_: None)
     server.serve(headless=True, model=given)
@@ -208,8 +209,8 @@ def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise ModelError("E_MODEL", "The model's answer is not finite.")
 
-    monkeypatch.setattr(uploads, "_answered", broken)
-    assert read(b"", "eye.jpg") == Failure("eye.jpg", "E_MODEL", "The model's answer is not finite.")
+    monkeypatch.setattr(uploads, "_predict", broken)
+    assert read_upload(b"", "eye.jpg") == Failure("eye.jpg", "E_MODEL", "The model's answer is not finite.")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -17,11 +17,11 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 from streamlit.testing.v1 import AppTest
 
 from funduscope.app import saving_view
-from funduscope.app.corrections import Corrections
-from funduscope.app.export_labels import Kept, as_zip
-from funduscope.app.import_labels import restored
-from funduscope.app.saving_view import in_parts, take_up, zipped
-from funduscope.app.session import Entry, Opened, Session
+from funduscope.app.export_labels import LabeledPhoto, as_zip
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import Corrections
+from funduscope.app.saving_view import make_zip, restore_corrections, split_for_zips
+from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.data.sources import read_data
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import frame
@@ -66,12 +66,12 @@ def _picture_in(data: bytes) -> tuple[str, bytes]:
 def test_a_saved_photo_has_its_pixels_and_nothing_that_a_camera_wrote(data: bytes, suffix: str) -> None:
     photo = Photo.open(data, name="eye")
     assert NOTED in data
-    saved = as_zip([Kept(photo, Corrections(grade=2), {}, data)])
+    saved = as_zip([LabeledPhoto(photo, Corrections(grade=2), {}, data)])
     assert NOTED not in saved
     found, picture = _picture_in(saved)
     assert found == suffix
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), photo.pixels)
-    one = next(restored(saved))
+    one = next(read_zip(saved))
     assert np.array_equal(Photo.open(one.data).pixels, photo.pixels)
     if suffix == ".jpg":
         assert len(saved) < len(data) + 3_000, "no larger than what came, though it holds labels too"
@@ -84,7 +84,7 @@ def test_a_torn_jpeg_is_not_taken_apart() -> None:
     assert plain_jpeg(b"no picture") is None
 
 
-def _shelf_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
+def _session_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A session of as many corrected photos, every other one from a PNG, with a lesion in each."""
     session, again = Session(), {}
     for number in range(count):
@@ -95,31 +95,31 @@ def _shelf_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
         transform = frame(photo, 256).transform
         findings = Findings(photo, transform, Card(), "0" * 64, frame_probs={"MA": np.zeros((256, 256), np.float32)})
         key = photo.sha256
-        again[key] = Opened(findings, b"")
-        session.put(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
+        again[key] = OpenPhoto(findings, b"")
+        session.add(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
         mask = np.zeros(pixels.shape[:2], bool)
         mask[50 : 60 + number, 70:80] = True
         session.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))
-    monkeypatch.setattr(saving_view, "reopened", lambda entry: again[entry.key])
+    monkeypatch.setattr(saving_view, "open_photo", lambda _, key: again[key])
     return session
 
 
 def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = _shelf_of(7, monkeypatch)
-    assert in_parts(session) == [session.corrected]
+    session = _session_of(7, monkeypatch)
+    assert split_for_zips(session) == [session.corrected]
     most = 3_000_000
-    parts = in_parts(session, most)
+    parts = split_for_zips(session, most)
     assert len(parts) > 1
     assert [key for part in parts for key in part] == session.corrected
     fresh, first = Session(), 1
     fresh.entries.update(session.entries)
     for number, keys in enumerate(parts):
-        saved = zipped(session, keys, f"corrections-{number}", first)
+        saved = make_zip(session, keys, f"corrections-{number}", first)
         assert len(saved) <= most
         first += len(keys)
-        take_up(fresh, saved, "corrections.zip")
+        restore_corrections(fresh, saved, "corrections.zip")
         with zipfile.ZipFile(io.BytesIO(saved)) as archive:
             archive.extractall(tmp_path)
     assert not session.unsaved
@@ -132,28 +132,28 @@ def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
 
 
 def test_a_photo_that_was_let_go_makes_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = _shelf_of(3, monkeypatch)
+    session = _session_of(3, monkeypatch)
     gone = session.corrected[0]
     session.entries[gone].data = None
     session.opened.pop(gone, None)
-    assert in_parts(session, 1) == [[key] for key in session.corrected if key != gone]
+    assert split_for_zips(session, 1) == [[key] for key in session.corrected if key != gone]
 
 
 def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = _shelf_of(2, monkeypatch)
+    session = _session_of(2, monkeypatch)
     one, other = session.corrected
-    saved = zipped(session, [one, other])
+    saved = make_zip(session, [one, other])
     old = session.history(one).now
     newer = Corrections(grade=4, fovea_xy=(10.0, 12.0))
     session.history(one).step(newer)
-    take_up(session, saved, "corrections.zip")
+    restore_corrections(session, saved, "corrections.zip")
     assert session.history(one).now == old
-    assert session.history(one).is_taken_over
-    assert not session.history(other).is_taken_over, "they are the same"
+    assert session.history(one).is_replaced
+    assert not session.history(other).is_replaced, "they are the same"
     assert not session.unsaved
     session.history(one).undo()
     assert session.history(one).now == newer
-    assert not session.history(one).is_taken_over
+    assert not session.history(one).is_replaced
     assert session.unsaved, "the page asks before it is left"
 
 
@@ -180,23 +180,23 @@ def _dropped(page: AppTest, name: str, data: bytes) -> None:
 def test_the_page_says_so_and_its_lists_follow(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     data = _file("JPEG")
     _dropped(page, "eye.jpg", data)
-    shelf = page.session_state.shelf
-    (key,) = shelf.entries
+    session = page.session_state.session
+    (key,) = session.entries
     page.selectbox(key=f"correct-{key[:16]}-grade").set_value(1).run()
     said: Callable[[], str] = lambda: " ".join(str(one.value) for one in page.info)  # noqa: E731
-    _dropped(page, "corrections.zip", as_zip([Kept(Photo.open(data), Corrections(grade=3), {}, data)]))
-    assert shelf.history(key).now == Corrections(grade=3)
+    _dropped(page, "corrections.zip", as_zip([LabeledPhoto(Photo.open(data), Corrections(grade=3), {}, data)]))
+    assert session.history(key).now == Corrections(grade=3)
     assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
     for language in LANGUAGES:
         page.selectbox(key="language").set_value(language).run()
         words = Words(language)
-        assert words("correct.taken_over", {"undo": words("correct.undo")}) in said()
+        assert words("correct.replaced", {"undo": words("correct.undo")}) in said()
     assert [one.label for one in page.get("download_button") if "save-download" in one.proto.id] == [
         words("save.download")
     ]
-    monkeypatch.setattr(saving_view, "in_parts", lambda _: [[key], [key]])
+    monkeypatch.setattr(saving_view, "split_for_zips", lambda _: [[key], [key]])
     page.run()
     assert not page.exception
     assert words("save.parts", {"count": 2, "mb": 200}) in " ".join(str(one.value) for one in page.caption)
-    shelf.history(key).undo()
-    assert shelf.history(key).now == Corrections(grade=1)
+    session.history(key).undo()
+    assert session.history(key).now == Corrections(grade=1)

@@ -1,1 +1,1 @@
-"""The web page: a thin view of findings, for people who have never seen a command line. Bound to this machine alone."""
+"""The web page: shows findings and lets a person correct them, in a browser on this machine only."""

@@ -1,8 +1,8 @@
-"""What was found, in words and numbers beside the photo: grade, edema, evidence, advice, warnings."""
+"""The cards next to the photo: grade, edema risk, evidence, referral, warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -31,11 +31,11 @@ STYLE: Final = """<style>
 
 
 def show_answers(found: Mapping[str, Any], words: Words) -> None:
-    """Everything beside the photo. found: as in findings.json, under the thresholds and corrections that are shown."""
+    """All cards. found: as in findings.json, with the thresholds and corrections that are shown."""
     if not found["gradable"]["ok"]:
         with _card(words("gradable.title")):
             _answer(words("gradable.no"), alert=True)
-            _listed([words.message(note) for note in found["gradable"]["reasons"]])
+            bullet_list(words.message(reason) for reason in found["gradable"]["reasons"])
             st.caption(words("gradable.nothing_said"))
         return
     if found["predicted_grade"] is not None:
@@ -48,20 +48,20 @@ def show_answers(found: Mapping[str, Any], words: Words) -> None:
         _evidence(found, words)
 
 
-def show_first(found: Mapping[str, Any], picture: bytes, words: Words) -> None:
-    """The grade beside a small picture, while the rest of the answer is still sought. found: as in findings.json."""
-    photo, beside = st.columns([3, 2], gap="medium")
-    photo.image(picture, width="stretch")
-    with beside:
+def show_grade_first(found: Mapping[str, Any], picture: bytes, words: Words) -> None:
+    """The grade next to a small picture, while lesions are still being searched for. found: as in findings.json."""
+    left, right = st.columns([3, 2], gap="medium")
+    left.image(picture, width="stretch")
+    with right:
         _grade(found, words)
         st.info(words("first.more"))
 
 
 def show_warnings(found: Mapping[str, Any], words: Words) -> None:
-    """What a reader should know beside the answer, and what this is not."""
+    """Warnings about this photo, its quality, the model, and that this is no medical device."""
     if found["warnings"]:
         with _card(words("warnings.title")):
-            _listed([words.message(note) for note in found["warnings"]])
+            bullet_list(words.message(warning) for warning in found["warnings"])
     if found["gradable"].get("score") is not None:
         st.caption(words("gradable.score", {"score": words.number(found["gradable"]["score"], ".2f")}))
     if found.get("training_distance"):
@@ -73,13 +73,23 @@ def show_warnings(found: Mapping[str, Any], words: Words) -> None:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown leaves as it is: a photo's name is a stranger's text."""
+    """Text that Markdown shows as it is: a photo's name may hold markup."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]()<>#+-.!|~$:&^=" else char for char in text)
 
 
-def grade_name(grade: int, words: Words) -> str:
-    """The grade's number and name."""
-    return f"{grade} {words(f'grade.{grade}')}"
+def bullet_list(sentences: Iterable[str]) -> None:
+    """A list of plain sentences."""
+    st.html(f"<ul class='fs-list'>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>")
+
+
+def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> None:
+    """A table of plain texts; the first cell of a row is its header. style: one more CSS class."""
+    top = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows
+    )
+    st.html(f"<table class='fs-chances {style}'><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def _grade(found: Mapping[str, Any], words: Words) -> None:
@@ -87,7 +97,7 @@ def _grade(found: Mapping[str, Any], words: Words) -> None:
     with _card(words("grade.title")):
         _answer(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}))
         names = [words(f"grade.{number}") for number in range(len(GRADES))]
-        _chances(words("grade.chances"), names, found["probabilities"], grade)
+        _probabilities(words("grade.chances"), names, found["probabilities"], grade)
         if found.get("grade_set"):
             st.caption(words("grade.set", {"grades": ", ".join(map(str, found["grade_set"]))}))
         st.caption(words("grade.scale"))
@@ -98,11 +108,11 @@ def _referral(found: Mapping[str, Any], words: Words) -> None:
     with _card(words("advice.title")):
         if advice is not None:
             _answer(words("advice.refer" if advice["refer"] else "advice.no_referral"), alert=advice["refer"])
-            _listed([words.message(note) for note in advice["because"]])
+            bullet_list(words.message(reason) for reason in advice["because"])
         if referable is not None:
             values = {key: words.number(referable[key], ".0%") for key in ("probability", "threshold")}
-            says = "referable.yes" if referable["value"] else "referable.no"
-            st.caption(words(says, values | {"grade": REFERABLE_FROM}))
+            key = "referable.yes" if referable["value"] else "referable.no"
+            st.caption(words(key, values | {"grade": REFERABLE_FROM}))
 
 
 def _edema(found: Mapping[str, Any], words: Words) -> None:
@@ -110,7 +120,7 @@ def _edema(found: Mapping[str, Any], words: Words) -> None:
     with _card(words("dme.title")):
         _answer(words("dme.answer", {"risk": risk, "most": len(DME_RISKS) - 1}))
         names = [words(f"dme.{number}") for number in range(len(DME_RISKS))]
-        _chances(words("dme.chances"), names, found["dme"]["probabilities"], risk)
+        _probabilities(words("dme.chances"), names, found["dme"]["probabilities"], risk)
         lesion = (found["lesions"] or {}).get("EX") or {}
         if lesion.get("nearest_fovea_dd") is not None:
             distance = words.number(lesion["nearest_fovea_dd"], ".2f")
@@ -119,37 +129,34 @@ def _edema(found: Mapping[str, Any], words: Words) -> None:
 
 def _evidence(found: Mapping[str, Any], words: Words) -> None:
     rules = found["rules"]
+    agreement = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
     with _card(words("evidence.title")):
         rows = []
         if rules["grade_range"] is not None:
             low, high = rules["grade_range"]
             span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
-            rows.append((words("grade.title"), found["predicted_grade"], span, rules["agrees"]))
+            rows.append(
+                (words("grade.title"), or_dash(found["predicted_grade"]), span, words(agreement[rules["agrees"]]))
+            )
         if rules["dme_risk"] is not None:
-            model = (found["dme"] or {}).get("risk")
-            rows.append((words("dme.title"), model, str(rules["dme_risk"]), rules["dme_agrees"]))
-        _compared(rows, words)
-        _listed([words.message(note) for note in found["evidence"]])
+            risk = or_dash((found["dme"] or {}).get("risk"))
+            rows.append((words("dme.title"), risk, str(rules["dme_risk"]), words(agreement[rules["dme_agrees"]])))
+        text_table(["", words("evidence.model"), words("evidence.lesions"), ""], rows)
+        bullet_list(words.message(reason) for reason in found["evidence"])
 
 
-def _compared(rows: Sequence[tuple[str, int | None, str, bool | None]], words: Words) -> None:
-    said = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
-    heads = ["", words("evidence.model"), words("evidence.lesions"), ""]
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{'–' if model is None else model}</td><td>{escape(span)}</td>"
-        f"<td>{escape(words(said[agrees]))}</td></tr>"
-        for name, model, span, agrees in rows
-    )
-    top = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
-    st.html(f"<table class='fs-chances'><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
+def or_dash(value: int | None) -> str:
+    """A number as text, a dash for None."""
+    return "–" if value is None else str(value)
 
 
-def _chances(title: str, names: Sequence[str], chances: Sequence[float], chosen: int) -> None:
+def _probabilities(title: str, names: Sequence[str], probabilities: Sequence[float], chosen: int) -> None:
+    """A table with a bar for each class; the chosen one is bold."""
     rows = "".join(
         f"<tr class='{'chosen' if number == chosen else ''}'><th scope='row'>{number} {escape(name)}</th>"
-        f"<td class='room'><div class='fs-bar'><div style='width:{100 * chance:.1f}%'></div></div></td>"
-        f"<td>{100 * chance:.0f} %</td></tr>"
-        for number, (name, chance) in enumerate(zip(names, chances, strict=True))
+        f"<td class='room'><div class='fs-bar'><div style='width:{100 * probability:.1f}%'></div></div></td>"
+        f"<td>{100 * probability:.0f} %</td></tr>"
+        for number, (name, probability) in enumerate(zip(names, probabilities, strict=True))
     )
     st.html(f"<table class='fs-chances' aria-label='{escape(title)}'><tbody>{rows}</tbody></table>")
 
@@ -162,7 +169,3 @@ def _card(title: str) -> Any:
 
 def _answer(text: str, *, alert: bool = False) -> None:
     st.html(f"<p class='fs-answer{' fs-alert' if alert else ''}'>{escape(text)}</p>")
-
-
-def _listed(sentences: Sequence[str]) -> None:
-    st.html(f"<ul class='fs-list'>{''.join(f'<li>{escape(says)}</li>' for says in sentences)}</ul>")

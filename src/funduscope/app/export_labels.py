@@ -1,14 +1,16 @@
-"""Corrections as labels that `funduscope train` reads: IDRiD's layout for masks, and a table for everything.
+"""Writes corrections as labels that `funduscope train` reads: masks in IDRiD's layout, and a table of everything.
 
-    A. Segmentation/1. Original Images/a. Training Set/IDRiD_001.jpg     the photo's pixels, upright, no metadata;
-                                      of a photo that came as an upright JPEG its own data, else a .png
+    A. Segmentation/1. Original Images/a. Training Set/IDRiD_001.jpg
+        The photo's pixels, upright, without metadata: an upright JPEG's own data, a PNG of any other file.
     A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/1. Microaneurysms/IDRiD_001_MA.tif
     A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/known.csv
-                                      of which structures a photo's masks are complete; nothing is known of the others
-    labels.csv                        the same masks, grades, points: what `--data labels.csv` reads
-    corrections.json                  from which the page takes the corrections up again
+        The structures whose masks are complete in each photo; nothing is known of the others.
+    labels.csv
+        The same masks, with grades and points: what `--data labels.csv` reads.
+    corrections.json
+        What the page restores the corrections from.
 
-Who corrected, and when, is left to the person who keeps the folder.
+The files do not say who corrected what, or when.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from funduscope.app.corrections import Corrections
+from funduscope.app.reviewed import Corrections
 from funduscope.data.case import LabelError
 from funduscope.data.idrid import KNOWN_FILE, KNOWN_WORDS
 from funduscope.data.table import COLUMNS, NONE_WORD
@@ -41,7 +43,7 @@ from funduscope.imaging.plain_jpeg import START, plain_jpeg
 from funduscope.vocabulary import CODES
 
 SCHEMA: Final = "funduscope-corrections/1"
-LETTER: Final = "corrections.json"
+MANIFEST: Final = "corrections.json"
 TABLE: Final = "labels.csv"
 SUBSET: Final = "A. Segmentation"
 SPLIT: Final = "a. Training Set"
@@ -57,10 +59,10 @@ FOLDERS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One corrected photo. masks: of every structure that was looked at, (H, W) bool, as it should be.
+class LabeledPhoto:
+    """One corrected photo. masks: structure code to (H, W) bool, for every complete structure.
 
-    data: the bytes of the file that the photo was read from, where they can still be had.
+    data: the bytes of the file that the photo was read from, None where they were removed.
     """
 
     photo: Photo
@@ -69,56 +71,56 @@ class Kept:
     data: bytes | None = None
 
 
-def files(kept: Iterable[Kept], first: int = 1) -> Iterator[tuple[str, bytes]]:
-    """Every file of the folder: its path in it and its bytes, one held at a time. first: the first photo's number."""
-    rows, letters, known = [], [], []
-    for number, one in enumerate(kept, start=first):
+def label_files(photos: Iterable[LabeledPhoto], first: int = 1) -> Iterator[tuple[str, bytes]]:
+    """The path and the bytes of every file, one at a time. first: the number of the first photo."""
+    rows, manifest, known = [], [], []
+    for number, one in enumerate(photos, start=first):
         name = f"IDRiD_{number:03d}"
         suffix, picture = _picture(one)
         path = f"{PHOTOS}/{name}{suffix}"
         yield path, picture
-        placed: dict[str, str] = {}
+        mask_paths: dict[str, str] = {}
         for code, mask in one.masks.items():
-            if mask.any():  # no file is how the layout says that there is none
-                placed[code] = f"{MASKS}/{_folder(code)}/{name}_{code}.tif"
-                yield placed[code], _tiff(mask)
+            if mask.any():  # in this layout a missing file means an empty mask
+                mask_paths[code] = f"{MASKS}/{FOLDERS.get(code, code)}/{name}_{code}.tif"
+                yield mask_paths[code], _tiff(mask)
         known.append({"image": name} | {code: KNOWN_WORDS[code in one.masks] for code in CODES})
-        rows.append(_row(path, one, placed))
-        letters.append(_letter(path, one, placed))
+        rows.append(_row(path, one, mask_paths))
+        manifest.append(_manifest_entry(path, one, mask_paths))
     yield f"{MASKS}/{KNOWN_FILE}", _csv(("image", *CODES), known)
     yield TABLE, _csv(COLUMNS, rows)
-    yield LETTER, json.dumps({"schema": SCHEMA, "photos": letters}, indent=1, ensure_ascii=False).encode()
+    yield MANIFEST, json.dumps({"schema": SCHEMA, "photos": manifest}, indent=1, ensure_ascii=False).encode()
 
 
-def as_zip(kept: Iterable[Kept], folder: str = "corrections", first: int = 1) -> bytes:
-    """The folder as one ZIP file, of that name in it. Its pictures are compressed already.
+def as_zip(photos: Iterable[LabeledPhoto], folder: str = "corrections", first: int = 1) -> bytes:
+    """All files in one ZIP file, stored, since pictures are compressed already.
 
-    first: the number of the first photo, so that several such folders can be trained on together.
+    folder: the folder's name in it. first: the number of the first photo, so that a training can read several folders.
     """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files(kept, first):
+        for name, data in label_files(photos, first):
             archive.writestr(f"{folder}/{name}", data)
     return file.getvalue()
 
 
-def room(data: bytes | None, width: int, height: int) -> int:
-    """How many bytes a photo and what is said of it may take in what is saved. data: the file it was read from.
+def max_saved_bytes(data: bytes | None, width: int, height: int) -> int:
+    """An upper bound of the bytes that a photo and its labels take when saved. data: the file it was read from.
 
-    Rather too many: a PNG is hardly larger than its pixels, and five masks take far less than a bit a pixel.
+    A PNG is hardly larger than its pixels, and five masks take far less than a bit a pixel.
     """
-    beside = width * height // 8 + 10_000
+    labels = width * height // 8 + 10_000
     if data is not None and data.startswith(START):
         with suppress(PhotoError):
             if read_header(data).orientation == 1:
-                return len(data) + beside
-    return 3 * width * height + beside
+                return len(data) + labels
+    return 3 * width * height + labels
 
 
-def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
-    """Writes the files into a new or an empty folder, all of them or none, and returns it.
+def into_folder(photos: Iterable[LabeledPhoto], folder: Path) -> Path:
+    """Writes the files into a new or empty folder, either all of them or none, and returns the folder.
 
-    Raises `LabelError` where something stands there already, `OSError` where the system refuses.
+    Raises `LabelError` where the folder is not empty, `OSError` where the system refuses.
     """
     folder = folder.expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -127,7 +129,7 @@ def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
     # Not `atomic.replacing`: the folder may be a disk of its own, so its entries are renamed within it.
     unfinished = folder / f".{secrets.token_hex(4)}.partial"
     try:
-        for name, data in files(kept):
+        for name, data in label_files(photos):
             path = unfinished / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -137,57 +139,57 @@ def into_folder(kept: Iterable[Kept], folder: Path) -> Path:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         if is_new:
-            with suppress(OSError):  # never made, or somebody else's by now
+            with suppress(OSError):  # it was never made, or another program wrote into it
                 folder.rmdir()
         raise
     return folder
 
 
-def _row(path: str, one: Kept, placed: Mapping[str, str]) -> dict[str, Any]:
-    """A line of the table: what the person said, and nothing that only the model said."""
-    said = one.corrections
-    row: dict[str, Any] = {"path": path, "dr": said.grade, "dme": said.dme}
-    for column, xy in (("od", said.disc_xy), ("fovea", said.fovea_xy)):
+def _row(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str]) -> dict[str, Any]:
+    """A row of the table: what the person stated, and nothing that only the model predicted."""
+    corrections = one.corrections
+    row: dict[str, Any] = {"path": path, "dr": corrections.grade, "dme": corrections.dme}
+    for column, xy in (("od", corrections.disc_xy), ("fovea", corrections.fovea_xy)):
         if xy is not None:
             row |= {f"{column}_x": round(xy[0], 1), f"{column}_y": round(xy[1], 1)}
-    return row | {f"mask_{code}": placed.get(code, NONE_WORD) for code in one.masks if code in placed or code != "OD"}
+    masks = {
+        f"mask_{code}": mask_paths.get(code, NONE_WORD) for code in one.masks if code in mask_paths or code != "OD"
+    }
+    return row | masks
 
 
-def _letter(path: str, one: Kept, placed: Mapping[str, str]) -> dict[str, Any]:
-    """What the page takes up again. The file's own name is left behind: it may be a person's."""
-    said = one.corrections
+def _manifest_entry(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str]) -> dict[str, Any]:
+    """What the page restores. The name is the saved one: the uploaded file's own name may be a person's."""
+    corrections = one.corrections
+    unfinished = {code: data for code, data in corrections.masks.items() if code not in one.masks}
     return {
         "name": path.rpartition("/")[2],
         "sha256": one.photo.sha256,
         "width": one.photo.width,
         "height": one.photo.height,
         "path": path,
-        "grade": said.grade,
-        "dme": said.dme,
-        "disc_xy": said.disc_xy,
-        "fovea_xy": said.fovea_xy,
-        "corrected": sorted(said.by_hand),
+        "grade": corrections.grade,
+        "dme": corrections.dme,
+        "disc_xy": corrections.disc_xy,
+        "fovea_xy": corrections.fovea_xy,
+        "corrected": sorted(corrections.by_hand),
         "looked_at": sorted(one.masks),
-        "masks": dict(placed),
-        # Drawn, but not called complete: no label for a training, and not lost either.
-        "unfinished": {code: b64encode(data).decode() for code, data in said.masks.items() if code not in one.masks},
+        "masks": dict(mask_paths),
+        # Drawn but not complete: no label for a training, but the page restores it.
+        "unfinished": {code: b64encode(data).decode() for code, data in unfinished.items()},
     }
 
 
-def _folder(code: str) -> str:
-    return FOLDERS.get(code, code)
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     file = io.StringIO()
     table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     table.writeheader()
-    table.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    table.writerows(rows)
     return file.getvalue().encode()
 
 
-def _picture(one: Kept) -> tuple[str, bytes]:
-    """The photo as a file: its suffix and its bytes. What came as a JPEG takes several times as much as a PNG."""
+def _picture(one: LabeledPhoto) -> tuple[str, bytes]:
+    """The suffix and the bytes of the saved photo. A JPEG stays one: its PNG would be several times as large."""
     plain = None if one.data is None else plain_jpeg(one.data)
     if plain is not None:
         with suppress(PhotoError):
@@ -197,7 +199,7 @@ def _picture(one: Kept) -> tuple[str, bytes]:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """Lossless, and about a fifth of a second for twelve megapixels."""
+    """A PNG at the fastest compression: about 0.2 s for twelve megapixels."""
     done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done
     return data.tobytes()

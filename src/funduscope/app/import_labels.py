@@ -1,4 +1,4 @@
-"""Corrections that were saved, taken up again: from a ZIP file that is read like any stranger's file."""
+"""Reads saved corrections from a ZIP file, which is checked like any file of unknown origin."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from funduscope.app.corrections import Corrections, packed
-from funduscope.app.export_labels import LETTER, SCHEMA
+from funduscope.app.export_labels import MANIFEST, SCHEMA
+from funduscope.app.reviewed import Corrections, mask_to_png
 from funduscope.data.case import Point
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
 from funduscope.imaging.photo import LIMITS
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
-MOST_FILES: Final = 10_000
-MOST_RATIO: Final = 100
-MOST_BYTES: Final = 2_000_000_000
+MAX_FILES: Final = 10_000
+MAX_RATIO: Final = 100
+"""Of expanded to compressed bytes."""
+
+MAX_BYTES: Final = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Restored:
-    """One photo of the file. sha256: of the photo as it once came; data: the bytes of the saved picture's file; size:
-    its width and height, and those of every mask."""
+class SavedPhoto:
+    """One photo of the file.
+
+    sha256: of the file that was uploaded once. data: the bytes of the saved picture. size: width and height of the
+    picture and of every mask.
+    """
 
     name: str
     sha256: str
@@ -38,81 +43,93 @@ class Restored:
     corrections: Corrections
 
 
-def restored(data: bytes) -> Iterator[Restored]:
-    """The photos that a ZIP file of `keeping.as_zip` holds; raises `PhotoError` E_LABELS where it is none."""
+def read_zip(data: bytes) -> Iterator[SavedPhoto]:
+    """The photos of a ZIP file that `export_labels.as_zip` made; raises `PhotoError` E_LABELS for any other file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            root = _checked(archive)
-            letter = json.loads(_member(archive, root + LETTER, 50_000_000))
-            if letter.get("schema") != SCHEMA:
-                raise _refusal("it says to be of another kind")
-            for one in letter["photos"]:
-                yield _photo(archive, root, one)
+            root = _root(archive)
+            manifest = json.loads(_member(archive, root + MANIFEST, 50_000_000))
+            if manifest.get("schema") != SCHEMA:
+                raise _refusal("its schema is another one")
+            for entry in manifest["photos"]:
+                yield _photo(archive, root, entry)
     except PhotoError:
         raise
-    except Exception as error:  # a stranger's file can be wrong in any way
+    except Exception as error:  # the file can be wrong in any way
         raise _refusal(f"{type(error).__name__}") from None
 
 
-def _checked(archive: zipfile.ZipFile) -> str:
-    """The folder in the archive that holds the letter; refuses archives that would fill the memory."""
+def _root(archive: zipfile.ZipFile) -> str:
+    """The folder of the manifest in the archive; refuses archives that would fill the memory."""
     entries = archive.infolist()
-    whole, small = sum(one.file_size for one in entries), sum(one.compress_size for one in entries)
-    if len(entries) > MOST_FILES or whole > MOST_BYTES or whole > MOST_RATIO * max(small, 10_000):
+    expanded, compressed = sum(one.file_size for one in entries), sum(one.compress_size for one in entries)
+    if len(entries) > MAX_FILES or expanded > MAX_BYTES or expanded > MAX_RATIO * max(compressed, 10_000):
         raise _refusal("it expands to more than is read")
-    letters = [one.filename for one in entries if one.filename.rpartition("/")[2] == LETTER]
-    if not letters:
-        raise _refusal(f"it holds no {LETTER}")
-    return min(letters, key=len)[: -len(LETTER)]
+    manifests = [one.filename for one in entries if one.filename.rpartition("/")[2] == MANIFEST]
+    if not manifests:
+        raise _refusal(f"it holds no {MANIFEST}")
+    return min(manifests, key=len)[: -len(MANIFEST)]
 
 
-def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """One file of the archive; its declared size is checked, and no more than that is read."""
     info = archive.getinfo(name)
-    if info.file_size > most:
+    if info.file_size > max_bytes:
         raise _refusal("one of its files is too large")
     with archive.open(info) as file:
-        return file.read(most)
+        return file.read(max_bytes)
 
 
-def _photo(archive: zipfile.ZipFile, root: str, letter: Mapping[str, Any]) -> Restored:
-    size = int(letter["width"]), int(letter["height"])
+def _photo(archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any]) -> SavedPhoto:
+    size = int(entry["width"]), int(entry["height"])
     if size[0] * size[1] > LIMITS.max_pixels:
         raise _refusal("a photo is larger than any that is read")
-    corrected, looked_at = (frozenset(letter[key]) & set(CODES) for key in ("corrected", "looked_at"))
-    masks: dict[str, bytes] = {}
-    for code in looked_at:
-        path = letter["masks"].get(code)
-        mask = np.zeros(size[::-1], bool)
-        if path is not None:
-            mask = _mask(_member(archive, root + path, 200_000_000), size, "TIFF", "L")
-        masks[code] = packed(mask)
-    for code, text in letter.get("unfinished", {}).items():  # older files hold none of these
-        if code in corrected - looked_at:
-            masks[code] = packed(_mask(b64decode(text, validate=True), size, "PNG", "1"))
+    by_hand, complete = (frozenset(entry[key]) & set(CODES) for key in ("corrected", "looked_at"))
     corrections = Corrections(
-        grade=_within(letter["grade"], len(GRADES)),
-        dme=_within(letter["dme"], len(DME_RISKS)),
-        disc_xy=_point(letter["disc_xy"], size),
-        fovea_xy=_point(letter["fovea_xy"], size),
-        masks=masks,
-        looked_at=looked_at,
-        confirmed=looked_at - corrected,
+        grade=_within(entry["grade"], len(GRADES)),
+        dme=_within(entry["dme"], len(DME_RISKS)),
+        disc_xy=_point(entry["disc_xy"], size),
+        fovea_xy=_point(entry["fovea_xy"], size),
+        masks=_masks(archive, root, entry, size, complete, by_hand - complete),
+        complete=complete,
+        confirmed=complete - by_hand,
     )
-    picture = _member(archive, root + letter["path"], LIMITS.max_bytes * 2)
+    picture = _member(archive, root + entry["path"], LIMITS.max_bytes * 2)
     try:
         header = read_header(picture)
     except PhotoError:
         raise _refusal("a photo is damaged") from None
     if (header.width, header.height, header.orientation) != (*size, 1):
-        raise _refusal("a photo is not of the size that is said of it")
-    return Restored(str(letter["name"])[:300], str(letter["sha256"]), picture, size, corrections)
+        raise _refusal("a photo has another size than the file states")
+    return SavedPhoto(str(entry["name"])[:300], str(entry["sha256"]), picture, size, corrections)
+
+
+def _masks(
+    archive: zipfile.ZipFile,
+    root: str,
+    entry: Mapping[str, Any],
+    size: tuple[int, int],
+    complete: frozenset[str],
+    unfinished: frozenset[str],
+) -> dict[str, bytes]:
+    """Structure code to the mask as a PNG: complete ones from their TIFF files, the others from the manifest itself."""
+    masks: dict[str, bytes] = {}
+    for code in complete:
+        path = entry["masks"].get(code)  # an empty mask has no file
+        mask = np.zeros(size[::-1], bool)
+        if path is not None:
+            mask = _mask(_member(archive, root + path, 200_000_000), size, "TIFF", "L")
+        masks[code] = mask_to_png(mask)
+    for code, text in entry.get("unfinished", {}).items():  # older files have no such key
+        if code in unfinished:
+            masks[code] = mask_to_png(_mask(b64decode(text, validate=True), size, "PNG", "1"))
+    return masks
 
 
 def _mask(data: bytes, size: tuple[int, int], kind: str, mode: str) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=(kind,)) as image:
         if image.size != size or image.mode != mode:
-            raise _refusal("a mask is not of its photo's size")
+            raise _refusal("a mask has another size than its photo")
         return np.asarray(image) > 0
 
 

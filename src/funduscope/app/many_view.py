@@ -1,30 +1,101 @@
-"""All photos in one table, sorted by referral and uncertainty; as CSV and as a PDF with a page for each."""
+"""All photos of the session in one table, the most urgent first; also as CSV, and as a PDF with a page for each."""
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.app.answers import grade_name
-from funduscope.app.many import Row, as_csv, rows
-from funduscope.app.printing import pages_pdf
+from funduscope.app.printing import offer_file, pages_pdf
+from funduscope.app.reviewed import grade_name
 from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
+from funduscope.inference.findings import Failure
 from funduscope.report.outline import Palette
-from funduscope.vocabulary import LESIONS
+from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
+from funduscope.vocabulary import CODES, LESIONS
+
+CORRECTION_COLUMNS: Final = ("corrected_grade", "corrected_dme", "corrected_outlines")
+"""Columns next to those of summary.csv: a person's grade and risk, and the kinds whose outlines are a person's."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo.
+
+    found: with the photo's thresholds and corrections, and the advice from them. grade, dme: as the person corrected
+    them. by_hand: the kinds whose outlines are a person's.
+    """
+
+    key: str
+    name: str
+    found: dict[str, Any]
+    grade: int | None
+    dme: int | None
+    by_hand: tuple[str, ...] = ()
+
+    @property
+    def gradable(self) -> bool:
+        return self.found["gradable"]["ok"]
+
+    @property
+    def refer(self) -> bool:
+        """Whether referral is advised; for an ungradable photo only where a person's correction advises it."""
+        return bool((self.found["advice"] or {}).get("refer"))
+
+    @property
+    def uncertainty(self) -> float | None:
+        """One minus the probability of the predicted grade; None without a grade."""
+        return None if self.found["confidence"] is None else 1 - self.found["confidence"]
+
+    @property
+    def urgency(self) -> tuple[int, float]:
+        """The sort key: referrals first, then photos to take again, then the rest; the uncertain ones first in each."""
+        order = 0 if self.refer else 1 if not self.gradable else 2
+        return order, -(self.uncertainty or 0.0)
+
+
+def rows(session: Session) -> list[Row]:
+    """Every photo of the session, the most urgent first."""
+    found = []
+    for key, entry in session.entries.items():
+        now = session.history(key).now
+        by_hand = tuple(code for code in CODES if code in now.by_hand)
+        found.append(Row(key, entry.name, session.found(key), now.grade, now.dme, by_hand))
+    return sorted(found, key=lambda row: row.urgency)
+
+
+def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
+    """The rows in the format of summary.csv with a person's corrections, then the refused files.
+
+    UTF-8 with a byte order mark, by which spreadsheets recognize it.
+    """
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
+    for row in photos:
+        table.writerow([*spreadsheet_cells(SummaryRow(row.name, found=row.found)), row.grade, row.dme, " ".join(row.by_hand)])
+    for failure in refused:
+        table.writerow([*spreadsheet_cells(SummaryRow.of_failure(failure.to_dict())), *("" for _ in CORRECTION_COLUMNS)])
+    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
 
 
 def show_many(session: Session, words: Words, _: Palette) -> None:
-    """The table; choosing a row opens its photo."""
-    told = rows(session)
-    referred = sum(row.refer for row in told)
-    ungradable = sum(not row.gradable for row in told)
-    counts = {"count": len(told), "referred": referred, "ungradable": ungradable}
+    """The table; selecting a row opens its photo."""
+    photos = rows(session)
+    counts = {
+        "count": len(photos),
+        "referred": sum(row.refer for row in photos),
+        "ungradable": sum(not row.gradable for row in photos),
+    }
     st.markdown(words("many.counts", counts))
     st.caption(words("many.note"))
-    chosen = st.dataframe(
-        [_cells(row, words) for row in told],
+    table = st.dataframe(
+        [_cells(row, words) for row in photos],
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -32,30 +103,20 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
         placeholder="–",
         column_config={words("many.uncertainty"): st.column_config.NumberColumn(format="%d %%")},
     )
-    picked = chosen["selection"]["rows"]
-    if picked and picked[0] < len(told):
-        st.session_state.current = told[picked[0]].key
+    selected = table["selection"]["rows"]
+    if selected and selected[0] < len(photos):
+        st.session_state.current = photos[selected[0]].key
         st.session_state["many-shown"] = st.session_state.get("many-shown", 0) + 1
         st.session_state["open-one"] = True
         st.rerun()
     left, right = st.columns([1, 1, 2])[:2]
-    left.download_button(
-        words("many.csv"),
-        lambda: as_csv(rows(session), session.refused),
-        file_name="summary.csv",
-        mime="text/csv",
-        on_click="ignore",
-        key="many-csv",
-        width="stretch",
-    )
-    right.download_button(
-        words("many.pdf"),
-        lambda: pages_pdf(session, rows(session), session.refused, words),
-        file_name="funduscope.pdf",
-        mime="application/pdf",
-        on_click="ignore",
-        key="many-pdf",
-        width="stretch",
+    offer_file("many.csv", "summary.csv", lambda: as_csv(rows(session), session.refused), words, left)
+    offer_file(
+        "many.pdf",
+        "funduscope.pdf",
+        lambda: pages_pdf(session, [row.key for row in rows(session)], words),
+        words,
+        right,
     )
 
 
@@ -71,12 +132,8 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
         words("dme.title"): None if found["dme"] is None else found["dme"]["risk"],
     }
     cells |= {code: (lesions.get(code) or {}).get("count") for code in LESIONS}
-    return cells | {words("many.yours"): _yours(row)}
-
-
-def _yours(row: Row) -> str:
-    """What a person said: the grade, and the kinds whose count is theirs."""
-    return " ".join(["" if row.grade is None else str(row.grade), *row.by_hand]).strip()
+    corrected = " ".join(["" if row.grade is None else str(row.grade), *row.by_hand]).strip()
+    return cells | {words("many.yours"): corrected}
 
 
 def _advice(row: Row) -> str:

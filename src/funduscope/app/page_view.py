@@ -1,4 +1,4 @@
-"""The page: drop photos or pick the demo photo, then look at one, at all of them, or at two of one eye."""
+"""The page from top to bottom: language and colors, upload, refused files, and the view that was chosen."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from funduscope.app.answers import STYLE, escaped, show_first
+from funduscope.app.answers import STYLE, escaped, show_grade_first
 from funduscope.app.many_view import show_many
 from funduscope.app.one_view import FROM_FILE, show_one
-from funduscope.app.saving_view import take_up
+from funduscope.app.saving_view import restore_corrections
 from funduscope.app.server import UPLOAD_MB
 from funduscope.app.session import Session
-from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, read, small_picture
+from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, preview_jpeg, read_upload
 from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.photo import LIMITS
@@ -26,11 +26,11 @@ from funduscope.report.html_frame import printable
 from funduscope.report.outline import Palette
 
 PAGE_FONT: Final = "Source Sans"
-"""Streamlit's; it has no Devanagari, and not every machine does."""
+"""Streamlit's font. It has no Devanagari, and some machines have no font for it either."""
 
 DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
 ZIP: Final = b"PK\x03\x04"
-VIEWS: Final = ("one", "many", "visits")
+VIEWS: Final = {"one": show_one, "many": show_many, "visits": show_visits}
 
 
 def show() -> None:
@@ -38,13 +38,13 @@ def show() -> None:
     st.set_page_config(page_title="funduscope", layout="wide")
     st.html(STYLE)
     model()
-    session = _shelf()
+    session = st.session_state.setdefault("session", Session())
     words, palette = _header()
-    letters = font_face(words.language, PAGE_FONT, DEVANAGARI)
-    if letters:
-        st.html(f"<style>{letters}</style>")
-    _take_in(session, words)
-    _refusals(session, words)
+    font = font_face(words.language, PAGE_FONT, DEVANAGARI)
+    if font:
+        st.html(f"<style>{font}</style>")
+    _uploader(session, words)
+    _refused(session, words)
     if not session.entries:
         st.info(words("start.privacy"))
         st.caption(words("not_a_device"))
@@ -53,47 +53,40 @@ def show() -> None:
         st.session_state.view = "one"
     view = st.segmented_control(
         words("views.label"),
-        VIEWS,
+        list(VIEWS),
         format_func=lambda name: words(f"views.{name}"),
         key="view",
         label_visibility="collapsed",
     )
-    {"one": show_one, "many": show_many, "visits": show_visits}[view or "one"](session, words, palette)
+    VIEWS[view or "one"](session, words, palette)
 
 
-def _shelf() -> Session:
-    if "shelf" not in st.session_state:
-        st.session_state.shelf = Session()
-    return st.session_state.shelf
-
-
-def language_asked() -> str:
-    """The language that was chosen, else that of the address or of the browser."""
-    said = st.session_state.get("language") or st.query_params.get("lang") or st.context.locale or "en"
-    asked = str(said)[:2].lower()
-    return asked if asked in LANGUAGES else "en"
+def requested_language() -> str:
+    """The chosen language; without one, that of the address or of the browser."""
+    name = st.session_state.get("language") or st.query_params.get("lang") or st.context.locale or "en"
+    code = str(name)[:2].lower()
+    return code if code in LANGUAGES else "en"
 
 
 def _header() -> tuple[Words, Palette]:
-    """Title, language, colors. The language stands in the address too, so that a reload keeps it."""
+    """Title, language and colors. The address names the language too, so that a reload keeps it."""
     title, language, colors = st.columns([3, 1, 1], vertical_alignment="bottom")
     if "language" not in st.session_state:
-        st.session_state.language = language_asked()
+        st.session_state.language = requested_language()
     words = Words(st.session_state.language)
-    chosen = language.selectbox(
+    st.query_params["lang"] = language.selectbox(
         words("language.label"), list(LANGUAGES), format_func=lambda code: LANGUAGES[code], key="language"
     )
-    st.query_params["lang"] = chosen
     safe = colors.toggle(words("colors.safe"), key="safe", help=words("colors.help"))
     with title:
         st.markdown(f"## funduscope\n{words('start.what')}")
     return words, "safe" if safe else "standard"
 
 
-def _take_in(session: Session, words: Words) -> None:
-    """The uploader and the demo photo; what was read is taken out of the uploader, which would else hold it too."""
+def _uploader(session: Session, words: Words) -> None:
+    """Uploads, the demo photo, and a button that forgets all photos."""
     with st.expander(words("upload.title"), expanded=not session.entries):
-        batch = st.session_state.setdefault("batch", 0)  # a new key empties the uploader
+        batch = st.session_state.setdefault("batch", 0)  # a new key empties the uploader, which would keep the files
         limits = {"mb": UPLOAD_MB, "megapixels": LIMITS.max_pixels // 1_000_000, "side": LIMITS.min_side_px}
         files = st.file_uploader(
             words("upload.label"), accept_multiple_files=True, key=f"files-{batch}", help=words("upload.limits", limits)
@@ -111,24 +104,24 @@ def _take_in(session: Session, words: Words) -> None:
 
 
 def _read_all(session: Session, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
-    """Reads every file, with progress, and begins the page anew. Of a single one the grade is shown at once.
+    """Reads every file, with progress, and runs the page again. The grade of a single file is shown at once.
 
-    files: of each its name, its id, and what gives its bytes.
+    files: name, id and a function that returns the bytes.
     """
     bar = st.progress(0.0, text=words("upload.reading", {"number": 1, "count": len(files)}))
     place = st.empty()
 
-    def glance(findings: Findings) -> None:
+    def show_grade(findings: Findings) -> None:
         with place.container():
-            show_first(findings.to_dict(), small_picture(findings.photo), words)
+            show_grade_first(findings.to_dict(), preview_jpeg(findings.photo), words)
 
     for number, (name, file_id, data) in enumerate(files):
         bar.progress(number / len(files), text=words("upload.reading", {"number": number + 1, "count": len(files)}))
-        if file_id not in session.done:  # else it was read before this run was interrupted
-            key = _read_one(session, data(), printable(name), glance if len(files) == 1 else None)
+        if file_id not in session.done:  # a run that was interrupted may have read it
+            key = _read_one(session, data(), printable(name), show_grade if len(files) == 1 else None)
             st.session_state.current = key or st.session_state.get("current")
             session.done.add(file_id)
-            _let_go(file_id)
+            _remove_upload(file_id)
     bar.empty()
     place.empty()
     session.done.clear()
@@ -137,8 +130,8 @@ def _read_all(session: Session, files: list[tuple[str, str, Callable[[], bytes]]
     st.rerun()
 
 
-def _let_go(file_id: str) -> None:
-    """Takes an upload out of Streamlit's own store, which would hold it as long as the session lasts."""
+def _remove_upload(file_id: str) -> None:
+    """Removes an upload from Streamlit's own store, which would keep it for the whole session."""
     context = get_script_run_ctx()
     store = None if context is None else context.uploaded_file_mgr
     if context is not None and isinstance(store, MemoryUploadedFileManager):
@@ -146,19 +139,20 @@ def _let_go(file_id: str) -> None:
 
 
 def _read_one(session: Session, data: bytes, name: str, on_grade: OnGrade | None) -> str | None:
-    """Reads a photo, or corrections that were saved; the key of the photo, None where the file was refused."""
+    """Reads a photo or saved corrections; returns the photo's key, None for a refused file."""
     if data.startswith(ZIP):
         st.session_state[FROM_FILE] = True
-        return take_up(session, data, name)
-    answer = read(data, name, "safe" if st.session_state.get("safe") else "standard", on_grade)
+        return restore_corrections(session, data, name)
+    answer = read_upload(data, name, "safe" if st.session_state.get("safe") else "standard", on_grade)
     if isinstance(answer, Failure):
         session.refuse(answer)
         return None
-    session.put(*answer)
+    session.add(*answer)
     return answer[0].key
 
 
-def _refusals(session: Session, words: Words) -> None:
+def _refused(session: Session, words: Words) -> None:
+    """The refused files with their reasons, until they are dismissed."""
     if not session.refused:
         return
     lines = [

@@ -1,70 +1,282 @@
-"""A photo's answer as it stands by now: under its thresholds, with what a person corrected.
+"""What a person corrects in one photo, and the findings of the photo with these corrections.
 
-Grades and probabilities stay the model's own. The advice follows the person where one gave a grade or a risk, by the
-rule of the patient's sheet, so that table, page and sheet never advise differently.
+Corrected masks are stored as pixels, not as strokes, so that a later model cannot change them. Grades and probabilities
+stay the model's own. The advice follows a grade or a risk that a person gave, by the rule of the patient leaflet, so
+that table, page and leaflet give the same advice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from funduscope.app.corrections import Corrections
+import cv2
+import numpy as np
+from PIL import Image
+
+from funduscope.data.case import Point
 from funduscope.i18n.languages import Words
 from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.rules import DME_REFERABLE_FROM
-from funduscope.vocabulary import CODES, REFERABLE_FROM
+from funduscope.vocabulary import CODES, LANDMARKS, REFERABLE_FROM
 
-_OF_GRADE: Final = ("GRADE_", "REFERABLE_", "ICDR_")
-_OF_RISK: Final = ("DME_",)
-_NOTHING: Final = "NOTHING_REFERABLE"
+MAX_STEPS: Final = 100
+MAX_POINTS: Final = 5_000
+
+_GRADE_CODES: Final = ("GRADE_", "REFERABLE_", "ICDR_")
+_DME_CODES: Final = ("DME_",)
+_NO_REASON: Final = "NOTHING_REFERABLE"
 
 
-def told(findings: Findings) -> dict[str, Any]:
-    """findings.json's content without the list of every lesion, which is the larger part of it."""
+@dataclass(frozen=True)
+class Corrections:
+    """What a person stated about one photo.
+
+    grade 0-4, dme 0-2, disc_xy and fovea_xy in photo pixels: None where the person gave none. masks: structure code to
+    the whole (H, W) mask as a one-bit PNG. complete: structures whose masks the person calls complete; only these
+    become labels. confirmed: structures whose mask is the model's, copied when it was called complete.
+    """
+
+    grade: int | None = None
+    dme: int | None = None
+    disc_xy: Point | None = None
+    fovea_xy: Point | None = None
+    masks: Mapping[str, bytes] = field(default_factory=dict)
+    complete: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
+
+    @property
+    def by_hand(self) -> frozenset[str]:
+        """The structures in which a person drew or deleted something."""
+        return frozenset(self.masks) - self.confirmed
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the person stated nothing."""
+        return self == Corrections()
+
+    @property
+    def outline_key(self) -> tuple[Any, ...]:
+        """A hashable key of everything that changes outlines or landmarks."""
+        return self.disc_xy, self.fovea_xy, tuple(sorted(self.masks.items()))
+
+    def with_mask(self, code: str, mask: np.ndarray) -> Corrections:
+        """A copy with this (H, W) bool mask. A structure that is corrected counts as complete."""
+        masks = {**self.masks, code: mask_to_png(mask)}
+        return replace(self, masks=masks, complete=self.complete | {code}, confirmed=self.confirmed - {code})
+
+
+@dataclass
+class History:
+    """The current corrections of one photo and the earlier states that undo goes back to.
+
+    from_file: the last corrections that were read from a file and replaced others.
+    """
+
+    now: Corrections = field(default_factory=Corrections)
+    before: list[Corrections] = field(default_factory=list)
+    from_file: Corrections | None = None
+
+    def step(self, after: Corrections) -> None:
+        """Makes `after` the current state; nothing happens where it equals the current one."""
+        if after != self.now:
+            self.before = [*self.before, self.now][-MAX_STEPS:]
+            self.now = after
+
+    def restore(self, saved: Corrections) -> None:
+        """Takes corrections from a file: as a step that can be undone where the photo already has some."""
+        if not self.now.is_empty and saved != self.now:
+            self.from_file = saved
+        if self.before or not self.now.is_empty:
+            self.step(saved)
+        else:
+            self.now = saved
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the current corrections came from a file and replaced others."""
+        return self.from_file is not None and self.now == self.from_file
+
+    def undo(self) -> None:
+        """Goes back one step, if there is one."""
+        if self.before:
+            self.now = self.before.pop()
+
+
+def mask_to_png(mask: np.ndarray) -> bytes:
+    """An (H, W) bool mask as a one-bit PNG: a few kilobytes for millions of pixels."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(mask, dtype=bool)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def mask_from_png(data: bytes) -> np.ndarray:
+    """The (H, W) bool mask that `mask_to_png` wrote."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        return np.array(image.convert("1"), dtype=bool)
+
+
+def apply_corrections(findings: Findings, thresholds: Mapping[str, float], corrections: Corrections) -> Findings:
+    """The findings with other thresholds and a person's masks and landmarks; lesions, rules and advice follow.
+
+    thresholds: structure code to probability, for the structures whose threshold was moved. A landmark that a person
+    placed is no longer marked as estimated. Masks that do not change are reused.
+    """
+    card = findings.card
+    moved = {code: value for code, value in thresholds.items() if card.thresholds.get(code) != value}
+    drawn = corrections.masks.keys() & set(findings.codes)
+    if not moved and not drawn and corrections.disc_xy is None and corrections.fovea_xy is None:
+        return findings
+    same = [code for code in findings.codes if code not in moved and code not in drawn]
+    masks = {code: findings.mask(code) for code in same}
+    masks |= {code: mask_from_png(corrections.masks[code]) for code in drawn}
+    disc_xy = corrections.disc_xy or (_centroid(masks["OD"]) if "OD" in drawn else None)
+    by_person = {"optic_disc": disc_xy, "fovea": corrections.fovea_xy}
+    anatomy_stays = "OD" in same and not any(by_person.values())
+    return replace(
+        findings,
+        card=replace(card, thresholds={**card.thresholds, **moved}),
+        disc_xy=disc_xy or findings.disc_xy,
+        fovea_xy=corrections.fovea_xy or findings.fovea_xy,
+        estimated=tuple(name for name in findings.estimated if by_person.get(name) is None),
+        _masks=masks,
+        _objects={code: findings.objects(code) for code in same} if anatomy_stays else {},
+    )
+
+
+def _centroid(mask: np.ndarray) -> tuple[float, float] | None:
+    """The mean pixel of a drawn disc, in photo pixels; None for an empty mask."""
+    rows, columns = np.nonzero(mask)
+    return (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5) if rows.size else None
+
+
+def mark_complete(shown: Findings, corrections: Corrections, codes: frozenset[str]) -> Corrections:
+    """The corrections with exactly these structures called complete.
+
+    A newly complete mask is copied as it is shown, so that no later threshold or model changes it. A structure that is
+    no longer complete gets the model's mask back; a mask that was drawn stays.
+    """
+    added = {code for code in codes - corrections.complete if code in shown.codes and code not in corrections.masks}
+    removed = corrections.confirmed - codes
+    masks = {code: data for code, data in corrections.masks.items() if code not in removed}
+    masks |= {code: mask_to_png(shown.mask(code)) for code in added}
+    return replace(corrections, masks=masks, complete=codes, confirmed=(corrections.confirmed - removed) | added)
+
+
+def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any]) -> Corrections:
+    """The corrections after one edit in the photo.
+
+    edit: `what` (draw, delete, optic_disc or fovea), `code` and `points`, as the browser sent them. An invalid edit
+    changes nothing.
+    """
+    points = _valid_points(edit.get("points"), shown.photo.width, shown.photo.height)
+    what, code = edit.get("what"), edit.get("code")
+    if what in LANDMARKS and len(points) == 1:
+        xy = float(points[0, 0]), float(points[0, 1])
+        return replace(corrections, disc_xy=xy) if what == "optic_disc" else replace(corrections, fovea_xy=xy)
+    if code not in CODES or code not in shown.codes or not shown.gradable_ok:
+        return corrections
+    mask = shown.mask(code).copy()
+    if what == "draw" and code == "OD":
+        if len(points) < 3:
+            return corrections  # a dot is no disc, and would make every distance in disc diameters wrong
+        mask[:] = False  # an eye has one disc: the drawn one replaces the model's
+    if what == "draw" and len(points):
+        _draw(mask, points, float(edit.get("radius") or 0))
+        return corrections.with_mask(code, mask)
+    if what == "delete" and len(points) == 1 and _delete(mask, points[0]):
+        return corrections.with_mask(code, mask)
+    return corrections
+
+
+def _valid_points(points: Any, width: int, height: int) -> np.ndarray:
+    """(N, 2) points, clipped to the photo; no points where the input is not a list of pairs of finite numbers."""
+    none = np.zeros((0, 2))
+    if not isinstance(points, Sequence) or not 0 < len(points) <= MAX_POINTS:
+        return none
+    try:
+        array = np.asarray(points, np.float64)
+    except (TypeError, ValueError):
+        return none
+    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all():
+        return none
+    return np.clip(array, 0, (width, height))
+
+
+def _draw(mask: np.ndarray, points: np.ndarray, radius_px: float) -> None:
+    """Fills the polygon of three points or more; fewer points become discs of this radius."""
+    levels = mask.view(np.uint8)
+    pixels = np.minimum(points.astype(int), (mask.shape[1] - 1, mask.shape[0] - 1))
+    if len(points) >= 3:
+        cv2.fillPoly(levels, [pixels.astype(np.int32)], 1)
+        return
+    radius = round(min(max(radius_px, 1), max(mask.shape) / 8))
+    for x, y in pixels:
+        cv2.circle(levels, (int(x), int(y)), radius, 1, -1)
+
+
+def _delete(mask: np.ndarray, point: np.ndarray) -> bool:
+    """Clears the 8-connected component at a point; returns whether there was one."""
+    x, y = (int(value) for value in np.minimum(point, (mask.shape[1] - 1, mask.shape[0] - 1)))
+    if not mask[y, x]:
+        return False
+    cv2.floodFill(mask.view(np.uint8), None, (x, y), 0, flags=8)
+    return True
+
+
+def without_objects(findings: Findings) -> dict[str, Any]:
+    """The content of findings.json without the list of single lesions, which is most of it."""
     found = findings.to_dict()
     for lesion in (found["lesions"] or {}).values():
         lesion["objects"] = []
     return found
 
 
-def advised(found: Mapping[str, Any], now: Corrections) -> dict[str, Any]:
-    """The findings with the advice that follows from a person's grade and risk, and from the rest where none was given.
+def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str, Any]:
+    """The findings with the advice that follows from the person's grade and risk.
 
-    found: as in findings.json, under the corrected outlines.
+    found: as in findings.json, with the corrected outlines. Where the person gave no grade or risk, the model's counts.
     """
     found = dict(found)
-    if found["lesions"] is not None:  # what a person outlined stands under no threshold
+    if found["lesions"] is not None:  # no threshold applies to what a person outlined
         found["lesions"] = {
-            code: one | {"threshold": None} if code in now.by_hand else one for code, one in found["lesions"].items()
+            code: lesion | {"threshold": None} if code in corrections.by_hand else lesion
+            for code, lesion in found["lesions"].items()
         }
-    if now.grade is None and now.dme is None:
+    if corrections.grade is None and corrections.dme is None:
         return found
-    because = [one for one in (found["advice"] or {}).get("because", ()) if one["code"] != _NOTHING]
-    if now.grade is not None:
-        because = [one for one in because if not one["code"].startswith(_OF_GRADE)]
-        if now.grade >= REFERABLE_FROM:
-            because.insert(0, message("GRADE_REFERABLE", {"grade": now.grade}).to_dict())
-    if now.dme is not None:
-        because = [one for one in because if not one["code"].startswith(_OF_RISK)]
-        if now.dme >= DME_REFERABLE_FROM:
-            because.append(message("DME_REFERABLE", {"risk": now.dme}).to_dict())
-    found["advice"] = {"refer": bool(because), "because": because or [message(_NOTHING).to_dict()]}
+    because = [reason for reason in (found["advice"] or {}).get("because", ()) if reason["code"] != _NO_REASON]
+    if corrections.grade is not None:
+        because = [reason for reason in because if not reason["code"].startswith(_GRADE_CODES)]
+        if corrections.grade >= REFERABLE_FROM:
+            because.insert(0, message("GRADE_REFERABLE", {"grade": corrections.grade}).to_dict())
+    if corrections.dme is not None:
+        because = [reason for reason in because if not reason["code"].startswith(_DME_CODES)]
+        if corrections.dme >= DME_REFERABLE_FROM:
+            because.append(message("DME_REFERABLE", {"risk": corrections.dme}).to_dict())
+    found["advice"] = {"refer": bool(because), "because": because or [message(_NO_REASON).to_dict()]}
     return found
 
 
-def in_words(now: Corrections, words: Words, grade: str = "") -> str:
-    """All that a person said of a photo, for the page and for paper; empty where nothing was said.
+def grade_name(grade: int, words: Words) -> str:
+    """The grade's number and name."""
+    return f"{grade} {words(f'grade.{grade}')}"
 
-    grade: the name of the grade that was given.
-    """
-    parts = [] if now.grade is None else [f"{words('grade.title')}: {grade}"]
-    parts += [] if now.dme is None else [f"{words('dme.title')}: {now.dme}"]
-    confirmed = now.looked_at - now.by_hand
-    for key, kinds in (("correct.by_hand", now.by_hand), ("correct.confirmed", confirmed)):
-        if kinds:
-            names = ", ".join(words.structure(code) for code in CODES if code in kinds)
+
+def describe(corrections: Corrections, words: Words) -> str:
+    """The corrections in one line for page and PDF; empty without corrections."""
+    parts = []
+    if corrections.grade is not None:
+        parts.append(f"{words('grade.title')}: {grade_name(corrections.grade, words)}")
+    if corrections.dme is not None:
+        parts.append(f"{words('dme.title')}: {corrections.dme}")
+    confirmed = corrections.complete - corrections.by_hand
+    for key, codes in (("correct.by_hand", corrections.by_hand), ("correct.confirmed", confirmed)):
+        if codes:
+            names = ", ".join(words.structure(code) for code in CODES if code in codes)
             parts.append(f"{words(key)}: {names}")
-    parts += [words(f"correct.{name}") for name, xy in (("optic_disc", now.disc_xy), ("fovea", now.fovea_xy)) if xy]
-    return "; ".join(parts)
+    landmarks = (("optic_disc", corrections.disc_xy), ("fovea", corrections.fovea_xy))
+    return "; ".join([*parts, *(words(f"correct.{name}") for name, xy in landmarks if xy)])

@@ -1,4 +1,4 @@
-"""Keep corrections, as a download or in a folder of this machine, and take them up again."""
+"""Saves corrections as downloads or into a folder of this machine, and restores them from a dropped file."""
 
 from __future__ import annotations
 
@@ -9,50 +9,54 @@ from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.app.corrections import Corrections, seen_with
-from funduscope.app.export_labels import Kept, as_zip, into_folder, room
-from funduscope.app.import_labels import restored
+from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder, max_saved_bytes
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import Corrections
 from funduscope.app.server import UPLOAD_MB
 from funduscope.app.session import Session
-from funduscope.app.uploads import read, reopened
+from funduscope.app.uploads import open_photo, read_upload
 from funduscope.data.case import LabelError
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
 from funduscope.report.html_frame import printable
 
-MOST_BYTES: Final = UPLOAD_MB * 1_000_000
-"""Of one file to download: what is larger than an upload may be could not be taken up again."""
+MAX_ZIP_BYTES: Final = UPLOAD_MB * 1_000_000
+"""Of one download: a larger file than the upload limit could not be restored."""
 
 
-def offer_saving(session: Session, words: Words) -> None:
-    """Saves every photo of the session that was corrected. The file is made when it is asked for."""
+def show_saving(session: Session, words: Words) -> None:
+    """Downloads and a folder for all corrected photos of the session. A file is made when it is asked for."""
     corrected = session.corrected
     if not corrected:
         return
     with st.expander(words("save.title"), expanded=True):
         st.caption(words("save.note", {"count": len(corrected)}))
-        if any(_is_let_go(session, key) for key in corrected):
-            st.warning(words("save.let_go"))
+        if any(_is_removed(session, key) for key in corrected):
+            st.warning(words("save.removed"))
         _offer_zips(session, words)
         folder = st.text_input(words("save.folder"), key="save-folder", placeholder="~/corrections")
         if st.button(words("save.into_folder"), key="save-button", disabled=not folder.strip()):
-            said: dict[str, Corrections] = {}
-            try:
-                place = into_folder(_kept(session, corrected, said), Path(folder.strip()))
-            except LabelError:
-                st.error(words("save.not_empty"))
-            except OSError as error:
-                st.error(words("save.refused", {"reason": error.strerror or ""}))
-            else:
-                session.saved.update(said)
-                st.success(words("save.done"))
-                st.code(f"funduscope train spine --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
+            _save_into(folder.strip(), session, words)
+
+
+def _save_into(folder: str, session: Session, words: Words) -> None:
+    saved: dict[str, Corrections] = {}
+    try:
+        place = into_folder(_labeled_photos(session, session.corrected, saved), Path(folder))
+    except LabelError:
+        st.error(words("save.not_empty"))
+    except OSError as error:
+        st.error(words("save.refused", {"reason": error.strerror or ""}))
+    else:
+        session.saved.update(saved)
+        st.success(words("save.done"))
+        st.code(f"funduscope train spine --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
 
 
 def _offer_zips(session: Session, words: Words) -> None:
-    """One button, or several where one file would be too large to be dropped again."""
-    parts, first = in_parts(session), 1
+    """One download button, or several where one file would exceed the upload limit."""
+    parts, first = split_for_zips(session), 1
     if len(parts) > 1:
         st.caption(words("save.parts", {"count": len(parts), "mb": UPLOAD_MB}))
     for number, keys in enumerate(parts, start=1):
@@ -60,7 +64,7 @@ def _offer_zips(session: Session, words: Words) -> None:
         folder = "corrections" if len(parts) == 1 else f"corrections-{number}"
         st.download_button(
             words("save.download") if len(parts) == 1 else words("save.part", values),
-            partial(zipped, session, keys, folder, first),
+            partial(make_zip, session, keys, folder, first),
             file_name=f"{folder}.zip",
             mime="application/zip",
             on_click="ignore",
@@ -69,98 +73,96 @@ def _offer_zips(session: Session, words: Words) -> None:
         first += len(keys)
 
 
-def in_parts(session: Session, most_bytes: int = MOST_BYTES) -> list[list[str]]:
-    """The corrected photos whose pixels can still be had, in as many files as it takes for each to stay below so many
-    bytes. A photo that is larger by itself has a file of its own.
+def split_for_zips(session: Session, max_bytes: int = MAX_ZIP_BYTES) -> list[list[str]]:
+    """The keys of the corrected photos, in as few files in order as stay below `max_bytes` each.
+
+    Photos whose bytes were removed are left out. A photo that is larger by itself gets its own file.
     """
     parts: list[list[str]] = []
     left = 0
     for key in session.corrected:
-        if _is_let_go(session, key):
+        if _is_removed(session, key):
             continue
         entry = session.entries[key]
-        needed = room(entry.data, *_size(entry.found))
+        needed = max_saved_bytes(entry.data, *_size(entry.found))
         if needed > left:
             parts.append([])
-            left = most_bytes
+            left = max_bytes
         parts[-1].append(key)
         left -= needed
     return parts
 
 
-def take_up(session: Session, data: bytes, name: str) -> str | None:
-    """Takes up corrections that were saved: each photo comes with them, or is in the session already.
+def make_zip(session: Session, keys: Iterable[str], folder: str = "corrections", first: int = 1) -> bytes:
+    """The download with these photos. They count as saved once the whole file is made.
 
-    Where it has other corrections there, those of the file are one step more, which can be undone. data: of a ZIP file;
-    what is wrong with it is refused like a photo. The key of the first photo, None without any.
+    folder: its name in the file. first: the number of its first photo.
+    """
+    saved: dict[str, Corrections] = {}
+    data = as_zip(_labeled_photos(session, keys, saved), folder, first)
+    session.saved.update(saved)
+    return data
+
+
+def _labeled_photos(session: Session, keys: Iterable[str], saved: dict[str, Corrections]) -> Iterator[LabeledPhoto]:
+    """Each photo, one at a time, with its complete masks; those whose bytes were removed are left out.
+
+    saved: gets the corrections of each photo.
+    """
+    for key in keys:
+        opened = open_photo(session, key)
+        if opened is None:
+            continue
+        now, shown = session.history(key).now, session.shown(key, opened)
+        masks = {code: shown.mask(code) for code in shown.codes if code in now.complete}
+        yield LabeledPhoto(opened.findings.photo, now, masks, session.entries[key].data)
+        saved[key] = now
+
+
+def restore_corrections(session: Session, data: bytes, name: str) -> str | None:
+    """Restores the photos and corrections of a saved ZIP file; returns the key of the first photo, None without any.
+
+    A photo that the session does not have is added. Other corrections of a photo are replaced by a step that can be
+    undone. A file that cannot be read is refused like a photo.
     """
     first = None
     try:
-        for one in restored(data):
+        for one in read_zip(data):
             key = one.sha256
             if key not in session.entries:
-                answer = read(one.data, printable(one.name))
+                answer = read_upload(one.data, printable(one.name))
                 if isinstance(answer, Failure):
                     session.refuse(answer)
                     continue
-                session.put(*answer)
+                session.add(*answer)
                 key = answer[0].key
             elif _size(session.entries[key].found) != one.size:
                 says = "the corrections are of a photo of another size; expected those of this one: choose that file"
                 session.refuse(Failure(printable(one.name), "E_LABELS", says))
                 continue
-            session.history(key).take_up(one.corrections)
+            session.history(key).restore(one.corrections)
             session.saved[key] = one.corrections
             if key not in session.opened:
-                _outline_anew(session, key)
+                _update_closed(session, key)
             first = first or key
     except PhotoError as error:
         session.refuse(Failure(name, error.code, error.says))
     return first
 
 
-def _outline_anew(session: Session, key: str) -> None:
-    """What table and PDF say of a photo that is not open follows corrections from a file, too."""
-    entry, now = session.entries[key], session.history(key).now
-    entry.changed = None
-    if not (now.masks or now.disc_xy or now.fovea_xy):
-        return
-    opened = reopened(entry)
-    if opened is not None:
-        session.put_away(key, opened)
+def _update_closed(session: Session, key: str) -> None:
+    """Updates what table and PDF show of a photo that is not open."""
+    now = session.history(key).now
+    session.entries[key].changed = None
+    if now.masks or now.disc_xy or now.fovea_xy:
+        opened = open_photo(session, key)
+        if opened is not None:
+            session.close(key, opened)
 
 
-def _is_let_go(session: Session, key: str) -> bool:
+def _is_removed(session: Session, key: str) -> bool:
     return session.entries[key].data is None and key not in session.opened
 
 
 def _size(found: Mapping[str, Any]) -> tuple[int, int]:
     return found["photo"]["width"], found["photo"]["height"]
-
-
-def zipped(session: Session, keys: Iterable[str], folder: str = "corrections", first: int = 1) -> bytes:
-    """The file to download, of these photos; what it holds counts as saved once all of it was made.
-
-    folder: its name in the file. first: the number of its first photo.
-    """
-    said: dict[str, Corrections] = {}
-    data = as_zip(_kept(session, keys, said), folder, first)
-    session.saved.update(said)
-    return data
-
-
-def _kept(session: Session, keys: Iterable[str], said: dict[str, Corrections]) -> Iterator[Kept]:
-    """Those of the photos whose pixels can still be had, one at a time, with the masks of what was looked at.
-
-    said: gets the corrections of each.
-    """
-    for key in keys:
-        entry = session.entries[key]
-        opened = session.opened.get(key) or reopened(entry)
-        if opened is None:
-            continue
-        now = session.histories[key].now
-        shown = seen_with(opened.findings, session.thresholds.get(key, {}), now)
-        masks = {code: shown.mask(code) for code in shown.codes if code in now.looked_at}
-        yield Kept(opened.findings.photo, now, masks, entry.data)
-        said[key] = now

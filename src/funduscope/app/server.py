@@ -1,4 +1,4 @@
-"""Start the page's server: on this machine alone, silent towards every other, with its limits set."""
+"""Starts the page's server: reachable from this machine only, without connections to any other, with limits set."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from funduscope.imaging.photo import LIMITS
 ADDRESS: Final = "127.0.0.1"
 PORT: Final = 8501
 MODEL_VARIABLE: Final = "FUNDUSCOPE_APP_MODEL"
-"""Where the page finds which model to load: paths, as a list in JSON; an empty one for the shipped model."""
+"""The environment variable that names the page's model: a JSON list of paths, empty for the shipped model."""
 
 UPLOAD_MB: Final = LIMITS.max_bytes // 1_000_000
-"""The upload limit is what `Photo.open` takes, so that no file is refused twice for two reasons."""
+"""The upload limit, equal to that of `Photo.open`, so that a file is refused in one place only."""
 
 OPTIONS: Final[dict[str, Any]] = {
     "server.address": ADDRESS,
@@ -45,14 +45,14 @@ OPTIONS: Final[dict[str, Any]] = {
     "theme.light.primaryColor": "#1f5fbf",
     "theme.dark.primaryColor": "#8ab4f8",
 }
-"""Streamlit's options, set here so that neither a file in somebody's home nor an older default changes them."""
+"""Streamlit's options. All are set here, so that neither a file in the user's home nor another default changes them."""
 
 
 def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path, ...] = ()) -> None:
-    """Serve the page until it is interrupted.
+    """Serves the page until it is interrupted.
 
-    port: 8501 or, where that is taken, the next free one; a port that is named must be free. headless: open no browser.
-    model: what `funduscope.load` takes; the shipped one where empty. Raises `PhotoError` E_CONFIG for a taken port.
+    port: None for the first free port from 8501 on; a given port must be free. headless: opens no browser. model: the
+    paths that `funduscope.load` takes, empty for the shipped model. Raises `PhotoError` E_CONFIG for a port in use.
     """
     from streamlit import config
     from streamlit.web import bootstrap
@@ -64,17 +64,17 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
     if not headless:
         threading.Thread(target=_open_browser, args=(address, chosen), daemon=True).start()
     options = OPTIONS | {"server.port": chosen}
-    # An option that this Streamlit does not have yet would be a complaint on the terminal.
+    # Streamlit prints a warning for an option that its version does not know.
     known = getattr(config, "_config_options_template", options)
     flags = {name.replace(".", "_"): value for name, value in options.items() if name in known}
     with resources.as_file(resources.files("funduscope") / "app" / "streamlit_entry.py") as page:
         bootstrap.load_config_options(flags)
-        threading.Thread(target=_get_ready, daemon=True).start()
+        threading.Thread(target=_preload_model, daemon=True).start()
         bootstrap.run(str(page), False, [], flags)
 
 
 def free_port(port: int | None) -> int:
-    """The port that was named, or the first free one from 8501 on; raises `PhotoError` where there is none."""
+    """The given port or the first free one from 8501 on; raises `PhotoError` E_CONFIG where none is free."""
     for candidate in range(PORT, PORT + 20) if port is None else (port,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,16 +87,16 @@ def free_port(port: int | None) -> int:
     raise PhotoError("E_CONFIG", f"port {taken} taken on this machine; expected a free one: name another with --port")
 
 
-def _get_ready() -> None:
-    """Loads the model while the browser starts; a page that comes sooner waits for this rather than beginning anew."""
+def _preload_model() -> None:
+    """Loads the model while the browser starts; a page that opens earlier waits for the same load."""
     from funduscope.app.uploads import model
 
-    with suppress(Exception):  # a model that cannot be loaded is told of on the page, which asks for it again
+    with suppress(Exception):  # the page asks for the model again and shows the error
         model()
 
 
 def _open_browser(address: str, port: int) -> None:
-    """Opens the page once it answers; where it does not within half a minute, the printed address is enough."""
+    """Opens the browser once the server answers, for half a minute at most; the address is printed anyway."""
     for _ in range(60):
         time.sleep(0.5)
         with socket.socket() as probe:

@@ -1,20 +1,21 @@
-"""What Streamlit runs for every look at the page. A fault is told without its details, which may hold a file's name."""
+"""The script that Streamlit runs for the page. An error is shown without details, which may name a file."""
 
 import logging
 
 from streamlit import error
 
-from funduscope.app.page_view import language_asked, show
+from funduscope.app.page_view import requested_language, show
 from funduscope.i18n.errors import CODES
 from funduscope.i18n.languages import Words
 
 try:
     show()
 except Exception as fault:
-    logging.getLogger("funduscope.app").error("the page met an unexpected %s", type(fault).__name__)
-    logging.getLogger("funduscope.app").debug("as follows", exc_info=fault)
+    log = logging.getLogger("funduscope.app")
+    log.error("the page met an unexpected %s", type(fault).__name__)
+    log.debug("traceback", exc_info=fault)
     code, says = getattr(fault, "code", None), getattr(fault, "says", None)
-    if code in CODES and isinstance(says, str):  # trouble with the model has a code and a sentence of its own
-        error(f"{Words(language_asked()).error(code, says, {})} ({code})")
+    if code in CODES and isinstance(says, str):  # an error of the model has a code and a sentence
+        error(f"{Words(requested_language()).error(code, says, {})} ({code})")
     else:
         error(Words().error("E_INTERNAL", f"a fault of this program ({type(fault).__name__}): please report it", {}))

@@ -1,4 +1,4 @@
-"""From the bytes of an upload to what the session holds of it; one photo at a time, whoever asks."""
+"""Reads uploaded files into what the session keeps. One photo is read at a time, for all sessions together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import numpy as np
 import simplejpeg
 import streamlit as st
 
-from funduscope.app.reviewed import told
+from funduscope.app.reviewed import without_objects
 from funduscope.app.server import MODEL_VARIABLE
-from funduscope.app.session import Entry, Opened
-from funduscope.app.threshold_sliders import planes
+from funduscope.app.session import Entry, OpenPhoto, Session
+from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
 from funduscope.i18n.errors import CODES, PhotoError
 from funduscope.imaging.photo import Photo
@@ -33,31 +33,31 @@ from funduscope.report.photo_jpegs import marked_jpeg
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
-"""Of the photo in the browser: its own pixels, without chroma subsampling, without what a camera wrote beside them."""
+"""Of the photo in the browser: encoded anew from its pixels, without chroma subsampling and without metadata."""
 
-_SMALL_PX: Final = 960
-"""As wide as the photo stands on a page of usual width."""
+_PREVIEW_WIDTH_PX: Final = 960
+"""About the width of the photo on a page of usual width."""
 
-_TABLES: Final = ("pandas", "pyarrow")
-"""What Streamlit draws its tables with, and imports when it draws the first: a second that the first answer need not
-wait for."""
+_TABLE_PACKAGES: Final = ("pandas", "pyarrow")
+"""Streamlit imports these with its first table, which takes a second. They are imported with the model, so that the
+first answer does not wait for them."""
 
-_ONE_AT_A_TIME = threading.Lock()
+_LOCK = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
 @st.cache_resource(show_spinner=False)
 def model() -> Predictor | Ensemble:
-    """The model, loaded once for every session, and ready: its first answer takes nearly twice as long as the next."""
-    named = [Path(part) for part in json.loads(os.environ.get(MODEL_VARIABLE) or "[]")]
-    found = load(named) if named else load()
-    with suppress(Exception):  # whatever is wrong, the first photo meets it again, and there it is told
-        findings = found(Photo.open(demo_photo(), name=DEMO_PHOTO))
-        _opened(findings)
+    """The model, loaded once for all sessions and warmed up: its first prediction takes almost twice as long."""
+    paths = [Path(part) for part in json.loads(os.environ.get(MODEL_VARIABLE) or "[]")]
+    loaded = load(paths) if paths else load()
+    with suppress(Exception):  # a fault shows up again with the first photo, and is reported there
+        findings = loaded(Photo.open(demo_photo(), name=DEMO_PHOTO))
+        _prepare(findings)
         marked_jpeg(findings, "standard")
-    for package in _TABLES:
+    for package in _TABLE_PACKAGES:
         import_module(package)
-    return found
+    return loaded
 
 
 def demo_photo() -> bytes:
@@ -65,66 +65,64 @@ def demo_photo() -> bytes:
     return (resources.files("funduscope") / "demo" / DEMO_PHOTO).read_bytes()
 
 
-def read(
+def read_upload(
     data: bytes, name: str, palette: Palette = "standard", on_grade: OnGrade | None = None
-) -> tuple[Entry, Opened] | Failure:
-    """Reads one file; whatever is wrong with it becomes a `Failure`, never an exception that would hold its name.
+) -> tuple[Entry, OpenPhoto] | Failure:
+    """Reads one file; every error becomes a `Failure`, so that no exception carries the file's name.
 
-    palette: of the small picture that the PDF takes. on_grade: is given the grade before lesions are sought.
+    palette: of the small picture for the PDF. on_grade: gets the findings once the grade is known, before lesions are.
     """
     try:
-        findings = _answered(data, name, on_grade)
-        opened = _opened(findings)
-        entry = Entry(findings.photo.sha256, name, data, told(findings), marked_jpeg(findings, palette), palette)
+        findings = _predict(data, name, on_grade)
+        opened = _prepare(findings)
+        picture = marked_jpeg(findings, palette)
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
-        return _internal(data, name, error)
-    return entry, opened
+        return _unexpected(data, name, error)
+    return Entry(findings.photo.sha256, name, data, without_objects(findings), picture, palette), opened
 
 
-def reopened(entry: Entry) -> Opened | None:
-    """A photo of the session, read once more from its bytes; None where they were let go."""
-    if entry.data is None:
-        return None
-    findings = _answered(entry.data, entry.name)
-    return _opened(findings)
+def open_photo(session: Session, key: str) -> OpenPhoto | None:
+    """A photo of the session, read again from its bytes where it is not open; None where the bytes were removed."""
+    entry = session.entries[key]
+    if key in session.opened or entry.data is None:
+        return session.opened.get(key)
+    return _prepare(_predict(entry.data, entry.name))
 
 
-def _opened(findings: Findings) -> Opened:
-    return Opened(findings, _jpeg(findings.photo), planes(findings))
-
-
-def filled_in(shown: Findings) -> tuple[Change, ...]:
-    """What filling in each kind of lesion, as outlined in these findings, changes of the answer."""
-    with _ONE_AT_A_TIME:
+def run_counterfactual(shown: Findings) -> tuple[Change, ...]:
+    """How the answer changes when each kind of lesion, as outlined in these findings, is filled in."""
+    with _LOCK:
         return counterfactual(model(), shown)
 
 
-def small_picture(photo: Photo) -> bytes:
-    """A JPEG of a photo, `_SMALL_PX` wide at most."""
-    height = max(1, round(photo.height * _SMALL_PX / photo.width))
+def preview_jpeg(photo: Photo) -> bytes:
+    """A JPEG of a photo, at most 960 px wide."""
     pixels = photo.pixels
-    if photo.width > _SMALL_PX:
-        pixels = cv2.resize(pixels, (_SMALL_PX, height), interpolation=cv2.INTER_AREA)
+    if photo.width > _PREVIEW_WIDTH_PX:
+        height = max(1, round(photo.height * _PREVIEW_WIDTH_PX / photo.width))
+        pixels = cv2.resize(pixels, (_PREVIEW_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_JPEG_QUALITY, colorspace="RGB")
 
 
-def _answered(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:
-    with _ONE_AT_A_TIME:  # two at once would be no quicker, and take twice the memory
-        answers, photo = model(), Photo.open(data, name=name)
-        return answers(photo, on_grade=on_grade) if isinstance(answers, Predictor) else answers(photo)
+def _prepare(findings: Findings) -> OpenPhoto:
+    jpeg = simplejpeg.encode_jpeg(
+        findings.photo.pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+    )
+    return OpenPhoto(findings, jpeg, probability_pngs(findings))
 
 
-def _internal(data: bytes, name: str, error: Exception) -> Failure:
-    """A fault, which the person is asked to report; trouble with the model has a code and a sentence of its own."""
-    digest = hashlib.sha256(data).hexdigest()[:12]
-    _log.error("photo %s met an unexpected %s", digest, type(error).__name__)
+def _predict(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:
+    with _LOCK:  # two photos at once would be no faster, and need twice the memory
+        predictor, photo = model(), Photo.open(data, name=name)
+        return predictor(photo, on_grade=on_grade) if isinstance(predictor, Predictor) else predictor(photo)
+
+
+def _unexpected(data: bytes, name: str, error: Exception) -> Failure:
+    """An error of the model has a code and a sentence; any other error is a fault that the person can report."""
+    _log.error("photo %s met an unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
     code, says = getattr(error, "code", None), getattr(error, "says", None)
     if code in CODES and isinstance(says, str):
         return Failure(name, code, says)
     return Failure(name, "E_INTERNAL", f"an unexpected error met this photo ({type(error).__name__}): please report it")
-
-
-def _jpeg(photo: Photo) -> bytes:
-    return simplejpeg.encode_jpeg(photo.pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444")

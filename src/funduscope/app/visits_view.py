@@ -1,29 +1,25 @@
-"""Two photos of one eye beside and over each other: blink, slide, and the lesions that came and went."""
+"""Two photos of one eye over each other: a slider, a blink, and the lesions that are new or gone."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 import numpy as np
 import simplejpeg
 import streamlit as st
-from streamlit.components.v2 import component
 
-from funduscope.app.one_view import latest_findings
-from funduscope.app.photo_view import address_of
 from funduscope.app.session import Session
-from funduscope.app.visits import SIDE_PX, Change, Visits, compare
+from funduscope.app.uploads import open_photo
+from funduscope.app.viewer_component import media_address, texts, viewer
+from funduscope.app.visit_comparison import SIDE_PX, LesionChange, VisitComparison, compare_visits
 from funduscope.i18n.languages import Words
-from funduscope.inference.anatomy import QUADRANTS
+from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette, color_of
 from funduscope.vocabulary import LESIONS
 
-MOST_COMPARED: Final = 2
-"""So many comparisons are held; each has two small pictures."""
+MAX_COMPARISONS: Final = 2
+"""Comparisons kept in memory, each with two small pictures."""
 
 _TEXTS: Final = {
     "label": "visits.photo",
@@ -49,26 +45,18 @@ _TEXTS: Final = {
 
 
 def show_visits(session: Session, words: Words, palette: Palette) -> None:
-    """The view of two photos; which of them is earlier is said by the person."""
+    """The view of two photos; the person chooses which is the earlier one."""
     keys = [key for key, entry in session.entries.items() if entry.found["gradable"]["ok"]]
     if len(keys) < 2:
         st.info(words("visits.need_two"))
         return
-    for name, first in (("visit-earlier", keys[0]), ("visit-later", keys[-1])):
-        held = st.session_state.get(f"{name}-held")  # Streamlit forgets a list's choice while another view is shown
-        if name not in st.session_state:
-            st.session_state[name] = held if held in keys else first
-    left, right = st.columns(2)
-    names = {key: session.entries[key].name for key in keys}
-    earlier = left.selectbox(words("visits.earlier"), keys, format_func=names.__getitem__, key="visit-earlier")
-    later = right.selectbox(words("visits.later"), keys, format_func=names.__getitem__, key="visit-later")
-    st.session_state["visit-earlier-held"], st.session_state["visit-later-held"] = earlier, later
+    earlier, later = _choose(session, keys, words)
     if earlier == later:
         st.info(words("visits.same"))
         return
-    visits = _compared(session, earlier, later, words)
+    visits = _compare(session, earlier, later, words)
     if visits is None:
-        st.warning(words("photo.let_go"))
+        st.warning(words("photo.removed"))
         return
     if not visits.is_one_eye or visits.registration is None:
         st.warning(words("visits.not_one_eye"))
@@ -82,57 +70,65 @@ def show_visits(session: Session, words: Words, palette: Palette) -> None:
     _show(visits, words, palette)
 
 
-def _compared(session: Session, earlier: str, later: str, words: Words) -> Visits | None:
-    held: OrderedDict[Any, Visits] = st.session_state.setdefault("visits", OrderedDict())
-    asked = tuple((key, str(session.thresholds.get(key)), session.history(key).now.stamp) for key in (earlier, later))
-    if asked not in held:
+def _choose(session: Session, keys: list[str], words: Words) -> tuple[str, ...]:
+    """The keys of the earlier and the later photo, chosen in two lists; at first the oldest and the newest upload."""
+    chosen = []
+    for place, name, first in zip(st.columns(2), ("earlier", "later"), (keys[0], keys[-1]), strict=True):
+        widget, backup = f"visit-{name}", f"visit-{name}-chosen"
+        if widget not in st.session_state:  # Streamlit forgets a list's choice while another view is shown
+            last = st.session_state.get(backup)
+            st.session_state[widget] = last if last in keys else first
+        names = {key: session.entries[key].name for key in keys}
+        chosen.append(place.selectbox(words(f"visits.{name}"), keys, format_func=names.__getitem__, key=widget))
+        st.session_state[backup] = chosen[-1]
+    return tuple(chosen)
+
+
+def _compare(session: Session, earlier: str, later: str, words: Words) -> VisitComparison | None:
+    """The comparison, from memory or computed; None where a photo's bytes were removed."""
+    known: OrderedDict[Any, VisitComparison] = st.session_state.setdefault("visits", OrderedDict())
+    key = tuple(
+        (one, str(session.thresholds.get(one)), session.history(one).now.outline_key) for one in (earlier, later)
+    )
+    if key not in known:
         with st.spinner(words("visits.working")):
-            first, second = latest_findings(session, earlier), latest_findings(session, later)
+            first, second = _findings(session, earlier), _findings(session, later)
             if first is None or second is None:
                 return None
-            held[asked] = compare(first, second)
-        while len(held) > MOST_COMPARED:
-            held.popitem(last=False)
-    return held[asked]
+            known[key] = compare_visits(first, second)
+        while len(known) > MAX_COMPARISONS:
+            known.popitem(last=False)
+    return known[key]
 
 
-def _show(visits: Visits, words: Words, palette: Palette) -> None:
-    spoken = {name: words.template(key) for name, key in _TEXTS.items()} | {
-        "structures": {code: words.structure(code) for code in LESIONS},
-        "quadrants": {name: words(f"quadrant.{name}") for name in QUADRANTS},
-    }
-    first, second = (address_of(_jpeg(image), name) for image, name in ((visits.first, "v1"), (visits.second, "v2")))
+def _findings(session: Session, key: str) -> Findings | None:
+    opened = open_photo(session, key)
+    if opened is None:
+        return None
+    session.open(key, opened)
+    return session.shown(key, opened)
+
+
+def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
+    changes = [("new", one) for one in visits.new or ()] + [("gone", one) for one in visits.gone or ()]
     data = {
         "side": SIDE_PX,
-        "first": first,
-        "second": second,
+        "first": media_address(_jpeg(visits.first), "v1"),
+        "second": media_address(_jpeg(visits.second), "v2"),
         "colors": {code: "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)) for code in LESIONS},
-        "changes": [
-            *(_row("new", change) for change in visits.new or ()),
-            *(_row("gone", change) for change in visits.gone or ()),
-        ],
+        "changes": [_row(what, change) for what, change in changes],
         "known": visits.is_one_eye,
         "language": words.language,
-        "words": spoken,
+        "words": texts(words, _TEXTS),
     }
-    _component()(key="visits-view", data=data)
+    viewer("visits")(key="visits-view", data=data)
 
 
-def _row(what: str, change: Change) -> dict[str, Any]:
-    one = change.one
+def _row(what: str, change: LesionChange) -> dict[str, Any]:
+    one = change.lesion
     x, y = change.xy
     return {"what": what, "code": change.code, "x": x, "y": y, "area": one.area_px, "quadrant": one.quadrant}
 
 
 def _jpeg(image: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=90, colorspace="RGB", colorsubsampling="444")
-
-
-@cache
-def _component() -> Callable[..., Any]:
-    own = resources.files("funduscope") / "app" / "viewer"
-    shared = resources.files("funduscope") / "report" / "viewer"
-    script = "\n".join(part.read_text("utf-8") for part in (shared / "viewer.js", own / "dom.js", own / "visits.js"))
-    styles = (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css")
-    style = "\n".join(part.read_text("utf-8") for part in styles)
-    return component("funduscope_visits", html="<div data-host></div>", css=style, js=script)

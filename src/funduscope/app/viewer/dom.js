@@ -1,12 +1,11 @@
-/* Nodes made of texts and numbers; every text is set as text, never read as markup. */
+/* Makes DOM nodes. Every text is set as text, never parsed as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-const DRAWN = new Set(["svg", "g", "path", "circle", "image", "rect", "defs", "filter", "feColorMatrix", "feComponentTransfer", "feFuncA"]);
+const SVG_TAGS = new Set(["svg", "g", "path", "circle", "image", "rect", "defs", "filter", "feColorMatrix", "feComponentTransfer", "feFuncA"]);
 
 const make = (tag, attributes = {}, children = []) => {
-  const isDrawn = DRAWN.has(tag);
-  const node = isDrawn ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  const node = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "text") node.textContent = value;
     else if (value === true) node.setAttribute(name, "");
@@ -22,9 +21,9 @@ const swatch = (color, isFilled) => make("svg", { class: "swatch", viewBox: "0 0
   make("rect", { x: 1.5, y: 1.5, width: 13, height: 13, rx: 3, fill: isFilled ? color : "none", stroke: color, "stroke-width": 2.5 }),
 ]);
 
-/* The colors of outlines can be switched while the page stands. */
-const recolor = (one, color, isFilled) => {
-  const [square] = one.children;
+/* Gives an existing swatch another color. */
+const recolor = (node, color, isFilled) => {
+  const [square] = node.children;
   square.setAttribute("fill", isFilled ? color : "none");
   square.setAttribute("stroke", color);
 };

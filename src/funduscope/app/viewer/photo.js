@@ -1,18 +1,18 @@
-/* The app's photo: the report's viewer with lesions that can be chosen, and tools to correct what was found.
+/* The page's photo: the report's viewer, with lesions that can be chosen and tools to correct them.
 
-   Every text comes from `data` and is set as text, never as markup. What is done goes back as one trigger, `edit`. */
+   Every text comes from `data` and is set as text, never as markup. Each edit is sent back as the trigger `edit`. */
 
 const discMark = (r) => `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0M${-0.7 * r} ${-0.7 * r}L${0.7 * r} ${0.7 * r}M${-0.7 * r} ${0.7 * r}L${0.7 * r} ${-0.7 * r}`;
 const foveaMark = (r) => `M${-1.25 * r} 0H${-0.35 * r}M${0.35 * r} 0H${1.25 * r}M0 ${-1.25 * r}V${-0.35 * r}M0 ${0.35 * r}V${1.25 * r}`;
 
-/* What a person has switched and faded stays so from photo to photo. */
-const kept = { shown: {}, faded: {} };
+/* Which layers are shown, and how opaque: the same for every photo. */
+const layerState = { shown: {}, faded: {} };
 
 class PhotoPage {
   constructor(host) {
     this.host = host;
     this.chosen = null;
-    this.tool = "look";
+    this.tool = "view";
     this.stroke = null;
   }
 
@@ -33,10 +33,10 @@ class PhotoPage {
 
   build(isSamePhoto) {
     const { data } = this;
-    const seen = isSamePhoto && this.viewer ? this.viewer.seen() : null;
+    const visible = isSamePhoto && this.viewer ? this.viewer.seen() : null;
     if (!isSamePhoto) {
       this.chosen = null;
-      this.tool = "look";
+      this.tool = "view";
     }
     this.root = make("div", { class: "viewer", "data-viewer": true });
     this.svg = this.makePhoto();
@@ -48,19 +48,19 @@ class PhotoPage {
     );
     this.thresholds = data.layers.length ? new Thresholds(this.svg, this.layerNodes, (what) => this.edit(what)) : null;
     if (this.thresholds) this.root.append(this.thresholds.root);
-    this.said = make("p", { class: "vh", role: "status" });
-    this.root.append(this.said);
+    this.announcement = make("p", { class: "vh", role: "status" });
+    this.root.append(this.announcement);
     this.host.replaceChildren(this.root);
     this.drawLayers();
     this.drawMarks();
     this.listen();
     this.viewer = attachViewer(this.root);
-    if (seen) this.viewer.look(seen.x, seen.y, seen.width);
+    if (visible) this.viewer.look(visible.x, visible.y, visible.width);
     if (data.layers.length) this.fillTable();
     this.showTool();
-    this.follow();
+    this.showScale();
     if (this.sizes) this.sizes.disconnect();
-    this.sizes = new ResizeObserver(() => this.follow());
+    this.sizes = new ResizeObserver(() => this.showScale());
     this.sizes.observe(this.svg);
   }
 
@@ -100,7 +100,7 @@ class PhotoPage {
 
   makeTools() {
     const { words, layers } = this.data;
-    this.toolButtons = ["look", "draw", "optic_disc", "fovea"].map((tool) => {
+    this.toolButtons = ["view", "draw", "optic_disc", "fovea"].map((tool) => {
       const node = make("button", { type: "button", "data-tool": tool, text: words.tools[tool] });
       node.addEventListener("click", () => { this.tool = tool; this.showTool(); });
       return node;
@@ -117,10 +117,10 @@ class PhotoPage {
       make("div", { class: "buttons", role: "group", "aria-label": words.correct }, [...this.toolButtons, this.kind, this.remove, this.undo]),
       this.hint,
     ]);
-    // Tools that are folded away are not in the hand.
+    // Closing the tools puts the current one away.
     tools.addEventListener("toggle", () => {
       if (tools.open) return;
-      this.tool = "look";
+      this.tool = "view";
       this.showTool();
     });
     return tools;
@@ -132,11 +132,11 @@ class PhotoPage {
     this.swatches = new Map();
     const row = (code, picture, name) => {
       const box = make("input", { type: "checkbox", "data-show": code });
-      box.checked = kept.shown[code] ?? true;
-      box.addEventListener("change", () => { kept.shown[code] = box.checked; });
+      box.checked = layerState.shown[code] ?? true;
+      box.addEventListener("change", () => { layerState.shown[code] = box.checked; });
       const slider = make("input", { type: "range", min: 0, max: 100, "data-fade": code, "aria-label": filled(data.words.fade, { name }) });
-      slider.value = kept.faded[code] ?? 100;
-      slider.addEventListener("input", () => { kept.faded[code] = slider.value; });
+      slider.value = layerState.faded[code] ?? 100;
+      slider.addEventListener("input", () => { layerState.faded[code] = slider.value; });
       const count = make("span", { class: "dim" });
       this.counts.set(code, count);
       this.swatches.set(code, picture);
@@ -148,7 +148,7 @@ class PhotoPage {
       make("path", { d: foveaMark(6.5), fill: "none", stroke: "currentColor", "stroke-width": 1.8 }),
     ]);
     rows.push(row("landmarks", mark, data.words.landmarks));
-    // In a narrow window the answers come sooner where the layers wait folded.
+    // In a narrow window the list starts closed, so that less stands above the answers.
     return make("details", { class: "card", open: window.innerWidth > 640 }, [
       make("summary", { text: data.words.layers }), make("ul", { class: "layers" }, rows),
     ]);
@@ -192,15 +192,15 @@ class PhotoPage {
     const { data } = this;
     const size = data.width / 64;
     const parts = [];
-    const twice = (d, at, extra = "") => ["casing", "line"].forEach((kind) => parts.push(make("path", {
+    const add = (d, at, extra = "") => ["casing", "line"].forEach((kind) => parts.push(make("path", {
       class: `${kind} ${extra}`, d, transform: `translate(${at[0]} ${at[1]})`,
     })));
     if (data.circle_px) {
       const r = data.circle_px;
-      twice(`M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`, data.fovea, "geometry");
+      add(`M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`, data.fovea, "geometry");
     }
-    if (data.optic_disc) twice(discMark(size), data.optic_disc);
-    if (data.fovea) twice(foveaMark(size), data.fovea);
+    if (data.optic_disc) add(discMark(size), data.optic_disc);
+    if (data.fovea) add(foveaMark(size), data.fovea);
     this.marks.replaceChildren(...parts);
   }
 
@@ -232,11 +232,11 @@ class PhotoPage {
       return row;
     }));
     this.none.hidden = rows.length > 0;
-    this.choose(this.chosen && this.again(this.chosen), false);
+    this.choose(this.chosen && this.matching(this.chosen), false);
   }
 
-  /* A lesion of before among those of now. A dot in a ring has the ring's center: the area tells them apart. */
-  again({ code, x, y, area }) {
+  /* The current lesion that matches an earlier one. A dot in a ring has the ring's center: the area distinguishes them. */
+  matching({ code, x, y, area }) {
     const near = this.data.lesions.filter((one) => one.code === code && Math.hypot(one.x - x, one.y - y) < 3);
     return near.sort((a, b) => Math.abs(a.area - area) - Math.abs(b.area - area))[0] || null;
   }
@@ -244,9 +244,9 @@ class PhotoPage {
   choose(one, isShown) {
     this.chosen = one;
     for (const row of this.body ? this.body.children : []) {
-      const on = Boolean(one) && row.dataset.row === one.id;
-      row.classList.toggle("is-chosen", on);
-      if (on) row.setAttribute("aria-current", "true");
+      const isChosen = Boolean(one) && row.dataset.row === one.id;
+      row.classList.toggle("is-chosen", isChosen);
+      if (isChosen) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
     this.ring.replaceChildren();
@@ -262,18 +262,17 @@ class PhotoPage {
     return Math.sqrt(one.area / Math.PI);
   }
 
-  /* The lesion in the middle, as near as lets its surroundings be seen; never further away than it is now. */
+  /* Centers a lesion and zooms in until it and its surroundings fill the view; never zooms out. */
   show(one) {
     const { width, height } = this.data;
-    const seen = this.viewer.seen();
-    const wide = Math.min(seen.width, Math.max(width / 8, this.radius(one) * 12));
+    const wide = Math.min(this.viewer.seen().width, Math.max(width / 8, this.radius(one) * 12));
     this.viewer.look(one.x - wide / 2, one.y - (wide * height) / width / 2, wide);
-    this.follow();
+    this.showScale();
     const bounds = this.svg.getBoundingClientRect();
     if (bounds.bottom < 80 || bounds.top > window.innerHeight - 80) this.svg.scrollIntoView({ block: "nearest" });
   }
 
-  /* What a click means: the lesion under it, or the nearest within a finger's width. */
+  /* The lesion under a click, or the nearest one within a finger's width. */
   lesionAt(event) {
     const at = this.viewer.toPhoto(event.clientX, event.clientY);
     const under = (this.svg.getRootNode().elementsFromPoint(event.clientX, event.clientY) || [])
@@ -282,7 +281,7 @@ class PhotoPage {
     if (exact) return exact;
     const reach = (14 * this.viewer.seen().width) / Math.max(1, this.svg.getBoundingClientRect().width);
     const near = this.data.lesions
-      .filter((one) => kept.shown[one.code] ?? true)
+      .filter((one) => layerState.shown[one.code] ?? true)
       .map((one) => [Math.hypot(one.x - at.x, one.y - at.y) - this.radius(one), one])
       .filter(([away]) => away < reach)
       .sort((a, b) => a[0] - b[0]);
@@ -294,7 +293,7 @@ class PhotoPage {
     let down = null;
     svg.addEventListener("pointerdown", (event) => {
       down = { x: event.clientX, y: event.clientY };
-      if (this.tool === "look") return;
+      if (this.tool === "view") return;
       event.stopImmediatePropagation();
       event.preventDefault();
       svg.focus({ preventScroll: true });
@@ -310,7 +309,7 @@ class PhotoPage {
     svg.addEventListener("pointerup", (event) => {
       const moved = down ? Math.hypot(event.clientX - down.x, event.clientY - down.y) : Infinity;
       down = null;
-      if (this.tool === "look") {
+      if (this.tool === "view") {
         if (moved < 5) this.clicked(event);
         return;
       }
@@ -318,27 +317,31 @@ class PhotoPage {
       this.finish(event, moved);
     }, { capture: true });
     svg.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && this.tool !== "look") {
+      if (event.key === "Enter" && this.tool !== "view") {
         event.preventDefault();
-        const seen = this.viewer.seen();
-        const middle = [seen.x + seen.width / 2, seen.y + (seen.width * this.data.height) / this.data.width / 2];
-        this.place(middle);
-      } else if (event.key === "Escape" && this.tool !== "look") {
-        this.tool = "look";
+        const { x, y } = this.middle();
+        this.place([x, y]);
+      } else if (event.key === "Escape" && this.tool !== "view") {
+        this.tool = "view";
         this.stroke = null;
         this.showTool();
       } else if (event.key === "Delete" && this.chosen) this.removeChosen();
     });
-    const later = () => requestAnimationFrame(() => this.follow());
+    const later = () => requestAnimationFrame(() => this.showScale());
     for (const kind of ["wheel", "pointermove", "keydown", "dblclick"]) svg.addEventListener(kind, later, { passive: true });
     this.root.querySelectorAll("button[data-zoom]").forEach((node) => node.addEventListener("click", later));
     this.ownPixels.addEventListener("click", () => {
-      const seen = this.viewer.seen();
       const wide = Math.min(this.data.width, this.svg.getBoundingClientRect().width * (window.devicePixelRatio || 1));
-      const middle = this.chosen || { x: seen.x + seen.width / 2, y: seen.y + (seen.width * this.data.height) / this.data.width / 2 };
+      const middle = this.chosen || this.middle();
       this.viewer.look(middle.x - wide / 2, middle.y - (wide * this.data.height) / this.data.width / 2, wide);
-      this.follow();
+      this.showScale();
     });
+  }
+
+  /* The middle of the visible part, in photo pixels. */
+  middle() {
+    const visible = this.viewer.seen();
+    return { x: visible.x + visible.width / 2, y: visible.y + (visible.width * this.data.height) / this.data.width / 2 };
   }
 
   clicked(event) {
@@ -349,7 +352,7 @@ class PhotoPage {
       const box = row.closest(".rows");
       box.scrollTop = row.offsetTop - box.clientHeight / 2;
       const { words } = this.data;
-      this.said.textContent = `${words.structures[one.code]}, ${one.quadrant ? words.quadrants[one.quadrant] : ""}`;
+      this.announcement.textContent = `${words.structures[one.code]}, ${one.quadrant ? words.quadrants[one.quadrant] : ""}`;
     }
   }
 
@@ -366,7 +369,7 @@ class PhotoPage {
     else this.place(this.point(event));
   }
 
-  /* A dot, the disc's center or the fovea, at one point; by Enter it is the middle of what is seen. */
+  /* Sets a dot, the disc's center or the fovea at a point; Enter takes the middle of the visible part. */
   place(point) {
     if (this.tool === "draw") {
       const radius = Math.max(this.data.width / 600, this.viewer.seen().width / 200);
@@ -378,7 +381,7 @@ class PhotoPage {
     const one = this.chosen;
     if (!one || !this.data.editable) return;
     this.edit({ what: "delete", code: one.code, points: [one.pixel] });
-    this.choose(null, false);  // it is gone: nothing else at its place takes its turn
+    this.choose(null, false); // so that a second Delete does not remove another lesion at the same place
   }
 
   edit(what) {
@@ -394,11 +397,11 @@ class PhotoPage {
     this.undo.disabled = !canUndo;
     this.remove.disabled = !this.chosen;
     this.hint.textContent = words.hints[this.tool];
-    this.root.classList.toggle("is-editing", this.tool !== "look");
+    this.root.classList.toggle("is-editing", this.tool !== "view");
   }
 
-  /* How large a pixel of the photo is on the screen; from three on, pixels are shown as squares. */
-  follow() {
+  /* Shows the zoom in percent. From three screen pixels for each pixel of the photo on, pixels are drawn as squares. */
+  showScale() {
     const bounds = this.svg.getBoundingClientRect();
     const times = (bounds.width * (window.devicePixelRatio || 1)) / this.viewer.seen().width;
     this.svg.classList.toggle("is-pixelated", times >= 3);

@@ -1,10 +1,10 @@
-/* Thresholds: while one is moved, the browser itself shows at once what lies above it, from the probabilities as a
-   picture; when it is let go, the server draws the outlines, and counts, evidence and advice follow. */
+/* Threshold sliders. While one moves, the browser itself shows what lies above it, from a picture of the probabilities.
+   When it is released, the server draws the outlines and updates counts, evidence and advice. */
 
 const SETTLED_MS = 250;
 
 class Thresholds {
-  /* photo: the viewBox's svg; layers: code to its group; send: takes an edit. */
+  /* svg: the photo. layers: structure code to its group. send: sends an edit. */
   constructor(svg, layers, send) {
     this.layers = layers;
     this.send = send;
@@ -13,7 +13,7 @@ class Thresholds {
     this.rows = new Map();
     this.sharpen = make("feFuncA", { type: "linear", slope: 1, intercept: 0 });
     this.color = make("feColorMatrix", { type: "matrix" });
-    // The red of the picture becomes alpha, and alpha is cut at the threshold; a little slope keeps the edge smooth.
+    // The red channel becomes alpha, which is cut at the threshold; a finite slope keeps the edge smooth.
     const filter = make("filter", { id: "funduscope-above", x: 0, y: 0, width: 1, height: 1, "color-interpolation-filters": "sRGB" }, [
       this.color, make("feComponentTransfer", {}, [this.sharpen]),
     ]);
@@ -36,15 +36,15 @@ class Thresholds {
     this.title.textContent = words.thresholds;
     this.note.textContent = words.thresholdsNote;
     this.reset.textContent = words.thresholdsReset;
-    this.reset.hidden = data.thresholds.every((one) => one.held || one.value === one.own);
+    this.reset.hidden = data.thresholds.every((one) => one.fixed || one.value === one.model);
     if (this.list.children.length !== data.thresholds.length) this.build();
-    if (this.moved) return; // the next answer is on its way
+    if (this.moved) return; // the server will send newer data
     for (const one of data.thresholds) {
       const row = this.rows.get(one.code);
       row.slider.value = Math.round(100 * one.value);
-      row.slider.disabled = one.held;
-      row.slider.title = one.held ? words.thresholdsHeld : "";
-      this.tell(one.code);
+      row.slider.disabled = one.fixed;
+      row.slider.title = one.fixed ? words.thresholdsFixed : "";
+      this.showValue(one.code);
     }
     this.hide();
   }
@@ -62,21 +62,21 @@ class Thresholds {
     }));
   }
 
-  tell(code) {
+  showValue(code) {
     const { slider, value } = this.rows.get(code);
     const form = new Intl.NumberFormat(this.data.language, { minimumFractionDigits: 2 });
     value.textContent = form.format(slider.value / 100);
     slider.setAttribute("aria-valuetext", value.textContent);
   }
 
-  /* What lies above the slider's value, in the layer's color, in place of its outlines. */
+  /* Shows what lies above the slider's value in the layer's color, instead of its outlines. */
   show(code) {
     const { data } = this;
     clearTimeout(this.timer);
     if (this.moved !== code) {
       this.hide();
       this.moved = code;
-      const [x, y, side] = data.home;
+      const [x, y, side] = data.frame;
       for (const [name, text] of Object.entries({ href: data.planes[code], x, y, width: side, height: side })) this.image.setAttribute(name, text);
       const hex = data.layers.find((layer) => layer.code === code).color;
       const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
@@ -88,10 +88,10 @@ class Thresholds {
     this.sharpen.setAttribute("slope", slope);
     this.sharpen.setAttribute("intercept", 0.5 - slope * value);
     this.image.style.display = "";
-    this.tell(code);
+    this.showValue(code);
   }
 
-  /* Several keys in a row are one change. */
+  /* Sends the value after a pause, so that several key presses are one change. */
   settle(code) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {

@@ -1,4 +1,4 @@
-/* Two registered photos of one eye: one over the other, by a slider or in turns, with what came and what went marked. */
+/* Two registered photos of one eye over each other, with a slider or blinking; new and gone lesions are marked. */
 
 class VisitsPage {
   constructor(host) {
@@ -47,7 +47,7 @@ class VisitsPage {
     });
     const swap = button({ "data-swap": true, text: words.swap });
     swap.addEventListener("click", () => { this.stop(); this.swap(); });
-    this.shows = make("span", { class: "dim small", "aria-live": "polite" });
+    this.visitName = make("span", { class: "dim small", "aria-live": "polite" });
     const box = make("input", { type: "checkbox", "data-show": "changes" });
     box.checked = true;
     return make("div", { class: "controls" }, [
@@ -55,7 +55,7 @@ class VisitsPage {
       make("div", { class: "buttons", role: "group", "aria-label": words.zoom }, [
         button({ "data-zoom": "out", "aria-label": words.zoomOut, text: "−" }),
         button({ "data-zoom": "in", "aria-label": words.zoomIn, text: "+" }),
-        button({ "data-zoom": "all", text: words.whole }), this.blink, swap, this.shows,
+        button({ "data-zoom": "all", text: words.whole }), this.blink, swap, this.visitName,
         make("label", { class: "check" }, [box, words.marks]),
       ]),
     ]);
@@ -92,17 +92,17 @@ class VisitsPage {
     }));
   }
 
-  /* The earlier photo covers so many percent of the width, from the left. */
+  /* Shows the earlier photo in this share of the width, from the left. */
   slide(percent) {
     this.over.setAttribute("style", `clip-path: inset(0 ${100 - percent}% 0 0)`);
     this.range.value = percent;
-    this.shows.textContent = "";
+    this.visitName.textContent = "";
   }
 
   swap() {
     const isEarlier = Number(this.range.value) < 50;
     this.slide(isEarlier ? 100 : 0);
-    this.shows.textContent = isEarlier ? this.data.words.earlier : this.data.words.later;
+    this.visitName.textContent = isEarlier ? this.data.words.earlier : this.data.words.later;
   }
 
   stop() {

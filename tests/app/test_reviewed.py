@@ -13,13 +13,12 @@ import pytest
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from funduscope.app import printing, saving_view
-from funduscope.app.corrections import Corrections, corrected, looked_at
-from funduscope.app.export_labels import Kept, as_zip
-from funduscope.app.many import as_csv, rows
+from funduscope.app.export_labels import LabeledPhoto, as_zip
+from funduscope.app.many_view import as_csv, rows
 from funduscope.app.printing import page_pdf, pages_pdf
-from funduscope.app.reviewed import advised, in_words, told
-from funduscope.app.saving_view import take_up
-from funduscope.app.session import OPEN_PHOTOS, Entry, Opened, Session
+from funduscope.app.reviewed import Corrections, apply_edit, describe, mark_complete, with_advice, without_objects
+from funduscope.app.saving_view import restore_corrections
+from funduscope.app.session import MAX_OPEN_PHOTOS, Entry, OpenPhoto, Session
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
@@ -47,8 +46,8 @@ def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
 
 def _put(session: Session, findings: Findings) -> str:
     key = findings.photo.sha256
-    entry = Entry(key, findings.photo.name, b"", told(findings), marked_jpeg(findings, "standard"))
-    session.put(entry, Opened(findings, b""))
+    entry = Entry(key, findings.photo.name, b"", without_objects(findings), marked_jpeg(findings, "standard"))
+    session.add(entry, OpenPhoto(findings, b""))
     return key
 
 
@@ -71,7 +70,7 @@ def test_a_person_s_grade_or_risk_refers(said: Corrections) -> None:
 @pytest.mark.parametrize("haemorrhages", [0, 3])
 def test_page_and_sheet_never_advise_differently(grade: int | None, dme: int | None, haemorrhages: int) -> None:
     found, words = _findings(0, haemorrhages=haemorrhages).to_dict(), Words()
-    step = "refer" if advised(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
+    step = "refer" if with_advice(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
     sheet = compose(found, words, Corrected(grade, dme))
     assert words(f"sheet.next.{step}") in sheet.parts[2].says
 
@@ -82,7 +81,7 @@ def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away()
     assert [row.refer for row in rows(session)] == [True]
     before = session.picture(key)
     edit = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
-    session.history(key).step(corrected(findings, Corrections(), edit))
+    session.history(key).step(apply_edit(findings, Corrections(), edit))
 
     def followed() -> None:
         (row,) = (row for row in rows(session) if row.key == key)
@@ -92,7 +91,7 @@ def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away()
         assert session.picture(key) != before
 
     followed()
-    for number in range(1, OPEN_PHOTOS + 1):
+    for number in range(1, MAX_OPEN_PHOTOS + 1):
         _put(session, _findings(number))
     assert key not in session.opened
     followed()
@@ -102,17 +101,17 @@ def test_corrections_from_a_file_are_followed_before_their_photo_is_opened(monke
     session, findings = Session(), _findings(0, haemorrhages=1)
     key = _put(session, findings)
     session.opened.clear()
-    said = corrected(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
-    monkeypatch.setattr(saving_view, "reopened", lambda _: Opened(findings, b""))
-    saved = as_zip([Kept(findings.photo, said, {"HE": np.zeros((SIDE, SIDE), bool)})])
-    assert take_up(session, saved, "corrections.zip") == key
+    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    monkeypatch.setattr(saving_view, "open_photo", lambda *_: OpenPhoto(findings, b""))
+    saved = as_zip([LabeledPhoto(findings.photo, said, {"HE": np.zeros((SIDE, SIDE), bool)})])
+    assert restore_corrections(session, saved, "corrections.zip") == key
     assert rows(session)[0].found["lesions"]["HE"]["count"] == 0
 
 
 def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = _findings(0, haemorrhages=2)
-    said = corrected(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
-    said = replace(looked_at(findings, said, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
+    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    said = replace(mark_complete(findings, said, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
     on_paper: list[Any] = []
     made = printing.OnPaper
     monkeypatch.setattr(printing, "OnPaper", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
@@ -120,7 +119,7 @@ def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> N
     session.history(_put(session, findings)).step(said)
     for language in LANGUAGES:
         words = Words(language)
-        assert pages_pdf(session, rows(session), [], words).startswith(b"%PDF")
+        assert pages_pdf(session, list(session.entries), words).startswith(b"%PDF")
         assert page_pdf(findings, said, words, "standard").startswith(b"%PDF")
         for one in on_paper[-2:]:
             assert one.found["advice"]["refer"]
@@ -129,4 +128,4 @@ def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> N
             assert f"{words('correct.by_hand')}: {words.structure('HE')}" in one.corrected
             assert f"{words('correct.confirmed')}: {words.structure('EX')}" in one.corrected
             assert words("correct.fovea") in one.corrected
-    assert in_words(Corrections(), Words()) == ""
+    assert describe(Corrections(), Words()) == ""

@@ -1,13 +1,13 @@
-"""The photo in the browser: the report's viewer as a Streamlit component, its script and style from the package."""
+"""The photo viewer as a Streamlit component: the report's viewer with the scripts and styles of `app/viewer`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import streamlit as st
 from streamlit import runtime
@@ -17,8 +17,14 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.vocabulary import CODES
 
+View = Literal["photo", "visits"]
+
 KEY: Final = "photo-view"
-_TOOLS: Final = ("look", "draw", "optic_disc", "fovea")
+_SCRIPTS: Final[Mapping[View, tuple[str, ...]]] = {
+    "photo": ("dom.js", "thresholds.js", "photo.js"),
+    "visits": ("dom.js", "visits.js"),
+}
+_TOOLS: Final = ("view", "draw", "optic_disc", "fovea")
 _TEXTS: Final = {
     "photoLabel": "photo.label",
     "zoom": "photo.zoom",
@@ -37,7 +43,7 @@ _TEXTS: Final = {
     "noLesion": "lesions.none",
     "thresholds": "thresholds.title",
     "thresholdsNote": "thresholds.note",
-    "thresholdsHeld": "thresholds.held",
+    "thresholdsFixed": "thresholds.fixed",
     "thresholdsReset": "thresholds.reset",
     "all": "lesions.all",
     "kind": "lesions.kind",
@@ -50,64 +56,71 @@ _TEXTS: Final = {
 
 
 @cache
-def _component() -> Callable[..., Any]:
-    """The component; registered once, for whatever session asks first."""
-    script, style = sources()
-    return component("funduscope_photo", html="<div data-host></div>", css=style, js=script)
+def viewer(view: View) -> Callable[..., Any]:
+    """The component of a view, registered once for all sessions."""
+    script, style = sources(view)
+    return component(f"funduscope_{view}", html="<div data-host></div>", css=style, js=script)
 
 
-def sources() -> tuple[str, str]:
-    """The component's script, a module whose default export draws into a host, and its style."""
+def sources(view: View) -> tuple[str, str]:
+    """A view's script, a module whose default export draws into a host element, and its style."""
     own = resources.files("funduscope") / "app" / "viewer"
     shared = resources.files("funduscope") / "report" / "viewer"
-    parts = (shared / "viewer.js", own / "dom.js", own / "thresholds.js", own / "photo.js")
-    script = "\n".join(part.read_text("utf-8") for part in parts)
-    styles = (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css")
-    style = "\n".join(part.read_text("utf-8") for part in styles)
+    scripts = (shared / "viewer.js", *(own / name for name in _SCRIPTS[view]))
+    script, style = (
+        "\n".join(part.read_text("utf-8") for part in parts)
+        for parts in (scripts, (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css"))
+    )
     return script, style
 
 
 def show_photo(
     drawn: dict[str, Any],
-    picture: str,
+    address: str,
     words: Words,
     *,
     can_undo: bool,
     unsaved: bool,
     on_edit: Callable[[], None],
 ) -> None:
-    """Shows a photo. drawn: a `scene` with thresholds and planes; picture: the photo's address; on_edit: called after a
-    step in the photo.
+    """Shows a photo.
 
-    unsaved: the browser asks before it leaves the page.
+    drawn: `viewer_data` with thresholds and planes. address: of the photo's JPEG. unsaved: the browser asks before it
+    leaves the page. on_edit: called after each edit in the photo.
     """
-    stamp = hashlib.sha256(json.dumps([drawn, can_undo]).encode()).hexdigest()
     data = drawn | {
-        "picture": picture,
-        "stamp": stamp,
+        "picture": address,
+        "stamp": hashlib.sha256(json.dumps([drawn, can_undo]).encode()).hexdigest(),
         "language": words.language,
         "canUndo": can_undo,
         "unsaved": unsaved,
-        "words": _spoken(words),
+        "words": photo_texts(words),
     }
-    _component()(key=KEY, data=data, on_edit_change=on_edit)
+    viewer("photo")(key=KEY, data=data, on_edit_change=on_edit)
 
 
 def last_edit() -> dict[str, Any]:
-    """The step that the component sent last; empty where it sent none."""
+    """The edit that the component sent last; empty where it sent none."""
     edit = getattr(st.session_state.get(KEY), "edit", None)
     return edit if isinstance(edit, dict) else {}
 
 
-def address_of(picture: bytes, name: str, kind: str = "image/jpeg") -> str:
-    """Where the browser finds a picture: in the server's memory, for as long as the page shows it."""
+def media_address(picture: bytes, name: str, kind: str = "image/jpeg") -> str:
+    """Puts a picture into the server's memory, for as long as the page shows it, and returns its address."""
     return runtime.get_instance().media_file_mgr.add(picture, kind, name)
 
 
-def _spoken(words: Words) -> dict[str, Any]:
-    return {name: words.template(key) for name, key in _TEXTS.items()} | {
+def texts(words: Words, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The texts of these keys, by the names that a script uses, with those of all structures and quadrants."""
+    return {name: words.template(key) for name, key in keys.items()} | {
         "structures": {code: words.structure(code) for code in CODES},
         "quadrants": {name: words(f"quadrant.{name}") for name in QUADRANTS},
+    }
+
+
+def photo_texts(words: Words) -> dict[str, Any]:
+    """The texts of the photo's view."""
+    return texts(words, _TEXTS) | {
         "columns": {name: words(f"lesions.{name}") for name in ("kind", "area", "fovea", "place", "probability")},
         "tools": {tool: words(f"tool.{tool}") for tool in _TOOLS},
         "hints": {tool: words(f"hint.{tool}") for tool in _TOOLS},

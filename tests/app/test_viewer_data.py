@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
-from funduscope.app.corrections import Corrections, packed
-from funduscope.app.threshold_sliders import planes, thresholds, with_moved
+from funduscope.app.reviewed import Corrections, mask_to_png
+from funduscope.app.viewer_data import move_threshold, probability_pngs, threshold_sliders
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -45,19 +45,19 @@ def findings() -> Findings:
 )
 def test_nonsense_changes_nothing(findings: Findings, edit: dict[str, Any]) -> None:
     held = Corrections().with_mask("EX", np.zeros((10, 10), bool))
-    assert with_moved(findings, {"HE": 0.7}, edit, held) == {"HE": 0.7}
+    assert move_threshold(findings, {"HE": 0.7}, edit, held) == {"HE": 0.7}
 
 
 def test_the_models_own_value_is_no_change(findings: Findings) -> None:
-    assert with_moved(findings, {}, {"code": "MA", "value": 0.7}, Corrections()) == {"MA": 0.7}
-    assert with_moved(findings, {"MA": 0.7}, {"code": "MA", "value": 0.43}, Corrections()) == {}
-    rows = thresholds(findings, {"MA": 0.7}, Corrections(masks={"HE": packed(np.zeros((4, 4), bool))}))
-    assert rows[0] == {"code": "MA", "value": 0.7, "own": 0.43, "held": False}
-    assert [row["code"] for row in rows if row["held"]] == ["HE"]
+    assert move_threshold(findings, {}, {"code": "MA", "value": 0.7}, Corrections()) == {"MA": 0.7}
+    assert move_threshold(findings, {"MA": 0.7}, {"code": "MA", "value": 0.43}, Corrections()) == {}
+    rows = threshold_sliders(findings, {"MA": 0.7}, Corrections(masks={"HE": mask_to_png(np.zeros((4, 4), bool))}))
+    assert rows[0] == {"code": "MA", "value": 0.7, "model": 0.43, "fixed": False}
+    assert [row["code"] for row in rows if row["fixed"]] == ["HE"]
 
 
 def test_the_pictures_are_the_probabilities(findings: Findings) -> None:
-    for code, data in planes(findings).items():
+    for code, data in probability_pngs(findings).items():
         plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert plane is not None
         assert np.abs(plane / 255 - findings.frame_probs[code]).max() <= 1 / 255
