@@ -1,4 +1,4 @@
-"""The page as a visitor meets it: its server in a process of its own, and Debian's chromium without a window."""
+"""Fixtures for the page: its server in a separate process, and a headless chromium."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE_MS = 45_000
 
 @dataclass
 class Served:
-    """A running page: its address, the empty folders that it started with, and what it prints."""
+    """A running page. home and work started empty; log is the file that the server prints into."""
 
     address: str
     home: Path
@@ -73,7 +73,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("no chromium is on this machine")
-    # Its own home: chromium keeps a cache and settings there, and not in the user's.
+    # A separate home, so that chromium leaves its cache and settings out of the user's.
     environment: dict[str, str | float | bool] = dict(os.environ) | {"HOME": str(tmp_path_factory.mktemp("chromium"))}
     with api.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=path, args=FLAGS, env=environment)
@@ -82,7 +82,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Visitor:
-    """One browser profile with one page; knows every request to another host and every fault in the page's scripts."""
+    """One browser profile with one page. Records requests to other hosts and errors of the page's scripts."""
 
     def __init__(self, browser: Any, served: Served, width: int = 1280, scheme: str = "light") -> None:
         size = {"width": width, "height": 900}
@@ -112,25 +112,25 @@ class Visitor:
 
     @property
     def photo(self) -> Any:
-        """The photo, once it is there."""
+        """The photo, once it is shown."""
         found = self.page.locator("svg[data-photo]")
         found.wait_for()
         return found
 
     def settled(self) -> None:
-        """Waits until the page does nothing."""
+        """Waits until the server runs no script for the page."""
         self.page.wait_for_timeout(150)
         self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
     def leave(self) -> None:
         self.context.close()
-        assert not self.foreign, f"asked other hosts: {self.foreign}"
+        assert not self.foreign, f"requests to other hosts: {self.foreign}"
         assert not self.faults, self.faults
 
 
 @pytest.fixture
 def visitors(browser: Any, served: Served) -> Iterator[Any]:
-    """Makes visitors; when the test is over they leave, and had asked no other host and met no fault."""
+    """Makes visitors. After the test each one is checked for requests to other hosts and script errors."""
     made: list[Visitor] = []
 
     def make(width: int = 1280, scheme: str = "light") -> Visitor:

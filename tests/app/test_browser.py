@@ -1,4 +1,4 @@
-"""The page used by a person in a real browser: read, look, choose, correct, save, take up again, and be refused."""
+"""The page in a real browser: photos are read, viewed, corrected, saved and restored; other files are refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Make = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def findings() -> Any:
-    """What the command line says of the demo photo."""
+    """The findings of the demo photo, as the command line gives them."""
     return funduscope.load()(DEMO, name="hrf_07_dr.jpg")
 
 
-def _seen_width(photo: Any) -> float:
+def _visible_width(photo: Any) -> float:
     return float(photo.get_attribute("viewBox").split()[2])
 
 
@@ -49,7 +49,7 @@ def _at(visitor: Any, x: float, y: float) -> tuple[float, float]:
     return box["x"] + (x - left) / width * box["width"], box["y"] + (y - top) / height * box["height"]
 
 
-def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
+def test_a_photo_is_read_and_viewed(visitors: Make, findings: Any) -> None:
     visitor = visitors()
     visitor.arrive()
     visitor.drop(("someone's eye.jpg", DEMO))
@@ -67,7 +67,7 @@ def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
     page.locator("[data-fade=EX]").fill("40")
     assert page.locator("g[data-layer=EX]").get_attribute("opacity") == "0.4"
 
-    # A row is found in the photo; a click in the photo finds the row.
+    # Choosing a row zooms to its lesion; clicking a lesion chooses its row.
     first = page.locator("tr[data-row=MA-3]")
     first.locator("button").click()
     assert first.get_attribute("aria-current") == "true"
@@ -79,14 +79,14 @@ def test_a_photo_is_read_and_looked_at(visitors: Make, findings: Any) -> None:
     page.locator("[data-own]").click()
     assert "100 %" in page.locator(".buttons").first.inner_text()
     page.locator("[data-zoom=all]").click()
-    assert _seen_width(photo) == findings.photo.width
+    assert _visible_width(photo) == findings.photo.width
     other = findings.objects("EX")[0]
     page.mouse.click(*_at(visitor, other.x_px, other.y_px))
     assert page.locator("tr[data-row=EX-0]").get_attribute("aria-current") == "true"
 
     photo.focus()
     page.keyboard.press("+")
-    assert _seen_width(photo) < findings.photo.width
+    assert _visible_width(photo) < findings.photo.width
     page.keyboard.press("h")
     assert page.locator("g[data-layer=EX]").is_hidden()
     _tool(visitor, "fovea")
@@ -116,7 +116,7 @@ def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) ->
         blue, green, red = (pixels[..., channel].astype(int) for channel in range(3))
         return int(((red > 150) & (green > 140) & (blue < 110)).sum())
 
-    # While it is moved, before any answer of the server: what lies above the threshold, in place of the outlines.
+    # While it moves, before the server answers, the browser shows what lies above it, without outlines.
     areas = []
     for value in ("3", "60"):
         slider.evaluate(
@@ -129,7 +129,7 @@ def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) ->
     assert areas[0] > areas[1]
     assert label.inner_text().split()[-1] == str(before), "the server was not asked"
 
-    # Let go, the server draws outlines and counts.
+    # After it is released, the server draws outlines and counts.
     slider.focus()
     slider.press("End")
     label.filter(has_not_text=f" {before}").wait_for()
@@ -140,7 +140,7 @@ def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) ->
     assert slider.input_value() == str(round(100 * findings.card.thresholds["EX"]))
 
 
-def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any, tmp_path: Path) -> None:
+def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_path: Path) -> None:
     visitor = visitors()
     visitor.arrive()
     visitor.drop(("eye.jpg", DEMO))
@@ -186,7 +186,7 @@ def test_corrections_are_saved_and_taken_up_again(visitors: Make, findings: Any,
         archive.extractall(tmp_path)
     folder = tmp_path / "corrections"
     labels = idrid.read(folder)[0].labels
-    assert set(labels.masks) == {"MA"}, "nothing is known of what nobody looked at"
+    assert set(labels.masks) == {"MA"}, "only complete structures become labels"
     mask = labels.masks["MA"].load(findings.photo.height, findings.photo.width)
     assert not mask[int(one.y_px), int(one.x_px)]
     assert mask[int(middle[1]), int(middle[0])]
@@ -211,12 +211,12 @@ def _saved(image: Image.Image, kind: str, more: list[Image.Image] | None = None)
 
 
 def _flipped(data: bytes) -> bytes:
-    """One bit of the pixels is another."""
+    """The file with one flipped bit in its pixels."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> None:
+def test_a_file_that_is_no_photo_is_refused_with_a_reason(visitors: Make, served: Any) -> None:
     visitor = visitors()
     visitor.arrive()
     black = cv2.imencode(".png", np.zeros((400, 500, 3), np.uint8))[1].tobytes()
@@ -236,13 +236,13 @@ def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> N
     )
     page = visitor.page
     page.get_by_text("Not read: 11").wait_for()
-    said = page.locator("body").inner_text()
-    told = {one.split("(")[-1].rstrip(")") for one in said.splitlines() if "(E_" in one}
+    text = page.locator("body").inner_text()
+    codes = {one.split("(")[-1].rstrip(")") for one in text.splitlines() if "(E_" in one}
     wanted = {"E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS", "E_TOO_MANY_PIXELS", "E_MULTIPAGE"}
-    assert told == wanted | {"E_DEPTH", "E_CORRUPT"}
-    assert "The TIFF holds several pictures; expected one: save each as a file." in said, "each with its sentence"
-    assert "<img src=x onerror=alert(1)> *a*.jpg" in said, "a name is text and nothing else"
-    page.get_by_text("Not gradable").wait_for()  # the black picture is read, and answered without a grade
+    assert codes == wanted | {"E_DEPTH", "E_CORRUPT"}
+    assert "The TIFF holds several pictures; expected one: save each as a file." in text, "each with its sentence"
+    assert "<img src=x onerror=alert(1)> *a*.jpg" in text, "a name is only text"
+    page.get_by_text("Not gradable").wait_for()  # the black picture is read and gets no grade
     assert page.get_by_text(re.compile(r"Grade \d")).count() == 0
     log = served.log.read_text()
     assert "patient-meier" not in log
@@ -250,11 +250,11 @@ def test_rubbish_is_answered_with_its_sentence(visitors: Make, served: Any) -> N
 
 
 def test_two_visitors_and_a_reload(visitors: Make) -> None:
-    """Each sees their own photos; who reloads in the middle begins anew, in the language that was chosen."""
+    """Each has their own photos. A reload starts an empty session in the chosen language."""
     first, second = visitors(), visitors(480, "dark")
     first.arrive()
     second.arrive("?lang=de")
-    first.drop(("first.jpg", DEMO))  # both at once: neither waits for the other's answer to begin
+    first.drop(("first.jpg", DEMO))  # both at once
     second.page.get_by_role("button", name="Das Demo-Foto nehmen").click()
     first.photo.wait_for()
     second.photo.wait_for()
@@ -269,7 +269,7 @@ def test_two_visitors_and_a_reload(visitors: Make) -> None:
     assert first.page.get_by_text("first.jpg").count(), "the other visitor's photo is still there"
 
 
-def test_two_visits_are_laid_onto_each_other(visitors: Make) -> None:
+def test_two_visits_are_aligned(visitors: Make) -> None:
     visitor = visitors()
     visitor.arrive()
     pixels = cv2.imdecode(np.frombuffer(DEMO, np.uint8), cv2.IMREAD_COLOR)
@@ -295,8 +295,8 @@ def test_two_visits_are_laid_onto_each_other(visitors: Make) -> None:
     assert page.get_by_text("Later visit").count() or page.get_by_text("Earlier visit").count()
 
 
-def test_papers_are_taken_along(visitors: Make, findings: Any) -> None:
-    """The page for the file and the sheet for the patient, in the language of the page."""
+def test_pdfs_and_leaflets_are_downloaded(visitors: Make, findings: Any) -> None:
+    """The page for the medical record and the patient leaflet are in the language of the page."""
     visitor = visitors()
     visitor.arrive("?lang=hi")
     visitor.drop(("someone's eye.jpg", DEMO))
@@ -304,7 +304,7 @@ def test_papers_are_taken_along(visitors: Make, findings: Any) -> None:
     visitor.settled()
     words, page = Words("hi"), visitor.page
     loaded = "[...document.fonts].some(face => face.unicodeRange.startsWith('U+900') && face.status === 'loaded')"
-    assert page.evaluate(loaded), "letters for Hindi come with the page, whatever this machine has"
+    assert page.evaluate(loaded), "the page brings its own Hindi font"
     page.get_by_text(words("print.title")).click()
     files = {}
     for name in ("page", "leaflet_pdf", "leaflet_html"):

@@ -1,4 +1,4 @@
-"""The switch to colors for color-blind eyes reaches everything that is drawn in them."""
+"""The color-blind safe palette applies to outlines and legend; a confirmed kind has a fixed threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
 
 
-def test_the_legend_follows_the_switch_and_a_confirmed_kind_is_held(visitors: Any) -> None:
+def test_the_legend_follows_the_palette_and_a_confirmed_kind_is_fixed(visitors: Any) -> None:
     visitor = visitors()
     visitor.arrive()
     visitor.drop(("eye.jpg", DEMO))

@@ -1,4 +1,4 @@
-"""What a person corrects: steps in the photo and back, labels that a training reads, files that are no such labels."""
+"""Corrections: edits and undo, labels that a training reads, and files that are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIDE = 400
 
 
 def _findings() -> Findings:
-    """A gray square with three microaneurysms, a ring of exudate around a gap, a disc; found surely."""
+    """A gray square with three microaneurysms, a ring of exudate and a disc, all with high probability."""
     planes = {code: np.zeros((SIDE, SIDE), np.float32) for code in CODES}
     for x in (50, 100, 150):
         planes["MA"][60:64, x : x + 4] = 0.9
@@ -67,7 +67,7 @@ def _findings() -> Findings:
     )
 
 
-def test_steps_in_the_photo_and_back() -> None:
+def test_edits_and_undo() -> None:
     findings, history = _findings(), History()
     history.step(apply_edit(findings, history.now, {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]}))
     assert apply_corrections(findings, {}, history.now).count("MA") == 2
@@ -102,9 +102,9 @@ def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> Non
 def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
     findings = replace(_findings(), estimated=("optic_disc", "fovea"))
 
-    def warned(said: Corrections) -> list[str]:
-        told = apply_corrections(findings, {}, said).to_dict()["warnings"]
-        return [one["code"] for one in told if one["code"].endswith("ESTIMATED")]
+    def warned(stated: Corrections) -> list[str]:
+        warnings = apply_corrections(findings, {}, stated).to_dict()["warnings"]
+        return [one["code"] for one in warnings if one["code"].endswith("ESTIMATED")]
 
     assert warned(Corrections()) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"]
     fovea = apply_edit(findings, Corrections(), {"what": "fovea", "points": [[210.0, 205.0]]})
@@ -112,15 +112,15 @@ def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
     both = apply_edit(findings, fovea, {"what": "optic_disc", "points": [[41.0, 199.0]]})
     assert warned(both) == []
     drawn = Corrections().with_mask("MA", np.zeros((SIDE, SIDE), bool))
-    assert warned(drawn) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"], "nobody placed them"
+    assert warned(drawn) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"], "no person placed them"
 
 
 def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
     findings = _findings()
     shown = apply_corrections(findings, {"MA": 0.3}, Corrections())
     assert (findings.count("MA"), shown.count("MA"), shown.count("EX")) == (3, 4, 1)
-    held = Corrections().with_mask("MA", findings.mask("MA"))
-    assert apply_corrections(findings, {"MA": 0.3}, held).count("MA") == 3
+    fixed = Corrections().with_mask("MA", findings.mask("MA"))
+    assert apply_corrections(findings, {"MA": 0.3}, fixed).count("MA") == 3
     assert findings.card.thresholds["MA"] == 0.5, "the model's own card stays"
 
 
@@ -133,12 +133,13 @@ def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
         {"what": "draw", "code": "MA", "points": "many"},
         {"what": "draw", "code": "MA", "points": [[float("nan"), 1]]},
         {"what": "draw", "code": "MA", "points": [[1, 2, 3]]},
+        {"what": "draw", "code": "MA", "points": [[10**400, 1]]},
         {"what": "draw", "code": "MA", "points": [[1, 1]] * 10_000},
         {"what": "fovea", "points": []},
         {"what": "grade", "points": [[1, 1]]},
     ],
 )
-def test_a_step_that_makes_no_sense_changes_nothing(edit: dict) -> None:
+def test_an_invalid_edit_changes_nothing(edit: dict) -> None:
     assert apply_edit(_findings(), Corrections(), edit) == Corrections()
 
 
@@ -155,16 +156,18 @@ def test_every_lesion_has_its_own_outline() -> None:
     assert json.dumps(drawn)
 
 
-def _kept() -> LabeledPhoto:
+def _labeled() -> LabeledPhoto:
     findings = _findings()
-    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    said = mark_complete(findings, replace(said, grade=1, fovea_xy=(201.5, 199.0)), said.complete | {"HE"})
-    shown = apply_corrections(findings, {}, said)
-    return LabeledPhoto(findings.photo, said, {code: shown.mask(code) for code in shown.codes if code in said.complete})
+    stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
+    stated = mark_complete(findings, replace(stated, grade=1, fovea_xy=(201.5, 199.0)), stated.complete | {"HE"})
+    shown = apply_corrections(findings, {}, stated)
+    return LabeledPhoto(
+        findings.photo, stated, {code: shown.mask(code) for code in shown.codes if code in stated.complete}
+    )
 
 
-def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
-    folder = into_folder([_kept(), _kept()], tmp_path / "mine")
+def test_only_complete_structures_become_labels(tmp_path: Path) -> None:
+    folder = into_folder([_labeled(), _labeled()], tmp_path / "mine")
     first, second = idrid.read(folder)
     assert {code: mask.is_absent for code, mask in first.labels.masks.items()} == {"MA": False, "HE": True}
     assert first.labels.masks["MA"].load(SIDE, SIDE).sum() == 32
@@ -177,13 +180,11 @@ def test_what_was_not_looked_at_becomes_no_label(tmp_path: Path) -> None:
     for given in (folder, folder / "labels.csv"):
         assert len(read_data([given])) == 2, "what `train --data` reads"
     with pytest.raises(LabelError, match="not empty"):
-        into_folder([_kept()], folder)
+        into_folder([_labeled()], folder)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_full_disk_leaves_no_half_of_a_folder(
-    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_partial_folder(is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, write, written = tmp_path / "mine", Path.write_bytes, []
     if is_there:
         place.mkdir()
@@ -196,14 +197,14 @@ def test_a_full_disk_leaves_no_half_of_a_folder(
 
     monkeypatch.setattr(Path, "write_bytes", fills_up)
     with pytest.raises(OSError, match="No space"):
-        into_folder([_kept()], place)
+        into_folder([_labeled()], place)
     assert place.exists() == is_there
     monkeypatch.undo()
-    assert len(idrid.read(into_folder([_kept()], place))) == 1
+    assert len(idrid.read(into_folder([_labeled()], place))) == 1
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
 
 
-def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrections_count_as_saved_only_after_the_file_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app import saving_view
     from funduscope.app.session import Entry, OpenPhoto, Session
@@ -213,8 +214,8 @@ def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.Monk
     session.history("a").step(Corrections(grade=1))
     make_zip = saving_view.as_zip
 
-    def breaks(kept: Iterable[LabeledPhoto], folder: str, first: int) -> bytes:
-        make_zip(kept, folder, first)
+    def breaks(labeled: Iterable[LabeledPhoto], folder: str, first: int) -> bytes:
+        make_zip(labeled, folder, first)
         raise MemoryError
 
     monkeypatch.setattr(saving_view, "as_zip", breaks)
@@ -226,82 +227,82 @@ def test_what_could_not_be_saved_is_not_taken_for_saved(monkeypatch: pytest.Monk
     assert not session.unsaved
 
 
-def test_corrections_of_another_size_are_not_laid_onto_a_photo_of_the_session() -> None:
+def test_corrections_of_another_size_are_refused() -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app.saving_view import restore_corrections
     from funduscope.app.session import Entry, Session
 
-    kept, session, found = _kept(), Session(), _findings().to_dict()
+    labeled, session, found = _labeled(), Session(), _findings().to_dict()
     found["photo"] |= {"width": SIDE + 20}
-    session.add(Entry(kept.photo.sha256, "eye.jpg", b"", found, b""), None)
-    assert restore_corrections(session, as_zip([kept]), "corrections.zip") is None
+    session.add(Entry(labeled.photo.sha256, "eye.jpg", b"", found, b""), None)
+    assert restore_corrections(session, as_zip([labeled]), "corrections.zip") is None
     assert not session.histories
     assert [one.code for one in session.refused] == ["E_LABELS"]
 
 
-def test_saved_corrections_are_taken_up_as_they_were() -> None:
-    kept = _kept()
-    one = next(iter(read_zip(as_zip([kept]))))
-    assert one.corrections == kept.corrections
-    assert one.sha256 == kept.photo.sha256
-    assert np.array_equal(Photo.open(one.data).pixels, kept.photo.pixels)
-    assert np.array_equal(mask_from_png(mask_to_png(kept.masks["MA"])), kept.masks["MA"])
+def test_saved_corrections_are_restored_unchanged() -> None:
+    labeled = _labeled()
+    one = next(iter(read_zip(as_zip([labeled]))))
+    assert one.corrections == labeled.corrections
+    assert one.sha256 == labeled.photo.sha256
+    assert np.array_equal(Photo.open(one.data).pixels, labeled.photo.pixels)
+    assert np.array_equal(mask_from_png(mask_to_png(labeled.masks["MA"])), labeled.masks["MA"])
 
 
-def test_what_was_called_complete_stays_as_it_was_shown() -> None:
+def test_a_complete_mask_stays_as_it_was_shown() -> None:
     findings = _findings()
-    said = mark_complete(apply_corrections(findings, {"MA": 0.3}, Corrections()), Corrections(), frozenset({"MA"}))
-    assert apply_corrections(findings, {}, said).count("MA") == 4, "against another threshold"
-    assert not said.by_hand, "and nobody drew it"
-    kept = LabeledPhoto(findings.photo, said, {"MA": apply_corrections(findings, {}, said).mask("MA")})
-    again = next(read_zip(as_zip([kept]))).corrections
-    assert again == said
+    stated = mark_complete(apply_corrections(findings, {"MA": 0.3}, Corrections()), Corrections(), frozenset({"MA"}))
+    assert apply_corrections(findings, {}, stated).count("MA") == 4, "against another threshold"
+    assert not stated.by_hand, "and nobody drew it"
+    labeled = LabeledPhoto(findings.photo, stated, {"MA": apply_corrections(findings, {}, stated).mask("MA")})
+    again = next(read_zip(as_zip([labeled]))).corrections
+    assert again == stated
     later = replace(findings, frame_probs={**findings.frame_probs, "MA": np.zeros((SIDE, SIDE), np.float32)})
     assert apply_corrections(later, {}, again).count("MA") == 4, "against another model"
-    taken_back = mark_complete(findings, said, frozenset())
-    assert taken_back == Corrections()
+    reset = mark_complete(findings, stated, frozenset())
+    assert reset == Corrections()
 
 
-def test_what_was_drawn_but_not_called_complete_is_no_label_and_not_lost() -> None:
+def test_a_drawn_but_incomplete_mask_is_no_label_and_is_restored() -> None:
     findings = _findings()
     drawn = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    said = mark_complete(findings, drawn, frozenset())
-    again = next(read_zip(as_zip([LabeledPhoto(findings.photo, said, {})]))).corrections
-    assert again == said
+    stated = mark_complete(findings, drawn, frozenset())
+    again = next(read_zip(as_zip([LabeledPhoto(findings.photo, stated, {})]))).corrections
+    assert again == stated
     assert apply_corrections(findings, {}, again).count("MA") == 2
 
 
-def test_a_drawn_disc_takes_the_place_of_the_model_s() -> None:
+def test_a_drawn_disc_replaces_the_model_s() -> None:
     findings = _findings()
     ring = [[100, 180], [140, 180], [140, 220], [100, 220]]
-    said = apply_edit(findings, Corrections(), {"what": "draw", "code": "OD", "points": ring})
-    shown = apply_corrections(findings, {}, said)
+    stated = apply_edit(findings, Corrections(), {"what": "draw", "code": "OD", "points": ring})
+    shown = apply_corrections(findings, {}, stated)
     assert shown.mask("OD")[200, 120]
     assert not shown.mask("OD")[200, 40]
     assert shown.disc_xy == pytest.approx((120, 200), abs=1), "the center goes with it"
-    placed = apply_corrections(findings, {}, replace(said, disc_xy=(118.0, 201.0)))
+    placed = apply_corrections(findings, {}, replace(stated, disc_xy=(118.0, 201.0)))
     assert placed.disc_xy == (118.0, 201.0)
     dot = {"what": "draw", "code": "OD", "points": [[300, 300]], "radius": 3}
     assert apply_edit(findings, Corrections(), dot) == Corrections(), "a dot is no disc"
 
 
 def test_a_file_s_own_name_is_not_saved() -> None:
-    kept = replace(_kept(), photo=Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8), name="Meier, Anna.jpg"))
-    saved = as_zip([kept])
+    labeled = replace(_labeled(), photo=Photo.open(np.full((SIDE, SIDE, 3), 90, np.uint8), name="Meier, Anna.jpg"))
+    saved = as_zip([labeled])
     assert b"Meier" not in saved
     assert next(read_zip(saved)).name == "IDRiD_001.png"
 
 
-def _with_letter(change: object) -> bytes:
-    """A saved file whose letter says something else."""
+def _with_manifest(change: object) -> bytes:
+    """A saved file with a changed manifest."""
     file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(as_zip([_kept()]))) as old, zipfile.ZipFile(file, "w") as new:
+    with zipfile.ZipFile(io.BytesIO(as_zip([_labeled()]))) as old, zipfile.ZipFile(file, "w") as new:
         for info in old.infolist():
             data = old.read(info)
             if info.filename.endswith("corrections.json"):
-                letter = json.loads(data)
-                letter["photos"][0] |= change  # pyright: ignore
-                data = json.dumps(letter).encode()
+                manifest = json.loads(data)
+                manifest["photos"][0] |= change  # pyright: ignore
+                data = json.dumps(manifest).encode()
             new.writestr(info.filename, data)
     return file.getvalue()
 
@@ -319,18 +320,18 @@ def _bomb() -> bytes:
         b"",
         b"PK\x03\x04",
         _bomb(),
-        _with_letter({"grade": 9}),
-        _with_letter({"path": "../../etc/passwd"}),
-        _with_letter({"width": 10**6, "height": 10**6}),
-        _with_letter({"fovea_xy": [1e9, 0]}),
-        _with_letter({"masks": {"MA": "labels.csv"}}),
-        _with_letter({"width": SIDE - 1}),
-        _with_letter({"width": SIDE - 1, "height": SIDE - 1, "masks": {}, "corrected": [], "fovea_xy": None}),
-        _with_letter({"path": "labels.csv"}),
-        _with_letter({"looked_at": ["HE"], "unfinished": {"MA": "bm9uZQ=="}}),
+        _with_manifest({"grade": 9}),
+        _with_manifest({"path": "../../etc/passwd"}),
+        _with_manifest({"width": 10**6, "height": 10**6}),
+        _with_manifest({"fovea_xy": [1e9, 0]}),
+        _with_manifest({"masks": {"MA": "labels.csv"}}),
+        _with_manifest({"width": SIDE - 1}),
+        _with_manifest({"width": SIDE - 1, "height": SIDE - 1, "masks": {}, "corrected": [], "fovea_xy": None}),
+        _with_manifest({"path": "labels.csv"}),
+        _with_manifest({"looked_at": ["HE"], "unfinished": {"MA": "bm9uZQ=="}}),
     ],
 )
-def test_a_file_that_is_no_such_thing_is_refused(data: bytes) -> None:
+def test_any_other_file_is_refused(data: bytes) -> None:
     with pytest.raises(PhotoError) as caught:
         list(read_zip(data))
     assert caught.value.code == "E_LABELS"

@@ -1,4 +1,4 @@
-"""A lesion that was chosen is the one that is deleted: rings with a dot inside, arcs around nothing of their own."""
+"""The chosen lesion is the one that is deleted, for rings around a dot and for arcs whose center is no lesion."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _without(findings: Findings, row: dict[str, Any]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("around", "inside"), [(RING, DOT), (ARC, DOT), (EVEN_RING, EVEN_DOT)])
-def test_what_was_chosen_goes_and_what_lies_inside_stays(around: np.ndarray, inside: np.ndarray) -> None:
+def test_the_chosen_lesion_is_deleted_and_the_inner_one_stays(around: np.ndarray, inside: np.ndarray) -> None:
     findings = _outlined(around | inside)
     rows = json.loads(json.dumps(viewer_data(findings, "standard", Corrections())))["lesions"]
     assert len(rows) == 2
@@ -73,20 +73,26 @@ def test_a_bent_lesion_is_deleted_however_far_its_center_lies(shape: np.ndarray)
     (row,) = viewer_data(findings, "standard", Corrections())["lesions"]
     assert not shape[int(row["y"]), int(row["x"])]
     assert not _without(findings, row).any()
-    beside = {"what": "delete", "code": "EX", "points": [[row["x"], row["y"]]]}
-    assert apply_edit(findings, Corrections(), beside) == Corrections(), "where nothing is, nothing is deleted"
+    outside = {"what": "delete", "code": "EX", "points": [[row["x"], row["y"]]]}
+    assert apply_edit(findings, Corrections(), outside) == Corrections(), "a point outside any lesion deletes nothing"
 
 
-def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
+def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     from funduscope.app.viewer_component import photo_texts, sources
 
     findings, words = _outlined(RING | DOT), Words("en")
 
-    def drawn(said: Corrections, stamp: str) -> dict[str, Any]:
-        more = {"picture": EMPTY_GIF, "stamp": stamp, "language": "en", "canUndo": not said.is_empty, "unsaved": False}
+    def drawn(stated: Corrections, stamp: str) -> dict[str, Any]:
+        more = {
+            "picture": EMPTY_GIF,
+            "stamp": stamp,
+            "language": "en",
+            "canUndo": not stated.is_empty,
+            "unsaved": False,
+        }
         live = {"words": photo_texts(words), "thresholds": [], "planes": {}, "frame": [0, 0, SIDE]}
-        return viewer_data(apply_corrections(findings, {}, said), "standard", said) | more | live
+        return viewer_data(apply_corrections(findings, {}, stated), "standard", stated) | more | live
 
     script, style = sources("photo")
     page = browser.new_page()
@@ -107,9 +113,9 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_waits(browser: Any) -> None:
     page.keyboard.press("Delete")
     page.keyboard.press("Delete")
     (edit,) = page.evaluate("sent")
-    said = apply_edit(findings, Corrections(), edit)
-    assert np.array_equal(apply_corrections(findings, {}, said).mask("EX"), DOT)
-    page.evaluate("data => draw(data)", drawn(said, "2"))
+    stated = apply_edit(findings, Corrections(), edit)
+    assert np.array_equal(apply_corrections(findings, {}, stated).mask("EX"), DOT)
+    page.evaluate("data => draw(data)", drawn(stated, "2"))
     assert page.locator("tr[data-row]").count() == 1
-    assert page.locator("tr[aria-current]").count() == 0, "the dot is chosen by nobody"
+    assert page.locator("tr[aria-current]").count() == 0, "the dot is not chosen"
     page.close()

@@ -1,4 +1,4 @@
-"""The explanation on the page: a map with what is known of it, and what filling in changes, in every language."""
+"""The explanation on the page: the map with its measured reliability, and the counterfactual, in every language."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def _html(page: AppTest) -> str:
     return " ".join(str(one.proto.body) for one in page.get("html"))
 
 
-def test_the_map_stands_beside_what_was_measured_of_it(page: AppTest) -> None:
+def test_the_map_comes_with_its_measured_reliability(page: AppTest) -> None:
     assert not page.exception
-    said = _html(page)
-    assert "Bright is what speaks for grade 2 or more" in said
+    text = _html(page)
+    assert "Bright is what speaks for grade 2 or more" in text
     shipped = map_reliability._table()["models"]
-    assert ("was not measured" in said) == (not shipped)
+    assert ("was not measured" in text) == (not shipped)
     assert page.get("image"), "a picture is shown"
 
 
-def test_a_model_without_maps_says_where_there_is_one(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_maps_names_the_command_for_one(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("funduscope.app.explain_view.explanation", lambda findings, target: None)
         page.run()
@@ -52,14 +52,14 @@ def test_a_model_without_maps_says_where_there_is_one(page: AppTest, monkeypatch
 
 
 @pytest.mark.slow
-def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest) -> None:
+def test_the_counterfactual_is_computed_on_demand(page: AppTest) -> None:
     assert "All of them" not in _html(page)
     page.button(key="fill-in").click().run()
     assert not page.exception
-    said = _html(page)
-    assert "All of them" in said
-    assert len(re.findall(r"<td>\d</td><td>\d+ %</td><td>\d</td><td>\d+ %</td>", said)) >= 3
-    assert not [one for one in page.button if one.key == "fill-in"], "it is kept"
+    text = _html(page)
+    assert "All of them" in text
+    assert len(re.findall(r"<td>\d</td><td>\d+ %</td><td>\d</td><td>\d+ %</td>", text)) >= 3
+    assert not [one for one in page.button if one.key == "fill-in"], "the result is kept"
     for language in LANGUAGES:
         page.selectbox(key="language").set_value(language).run()
         assert not page.exception
@@ -67,16 +67,16 @@ def test_what_would_change_the_grade_is_worked_out_when_asked_for(page: AppTest)
         assert [one for one in page.caption if Words(language)("fill.what") in one.value]
 
 
-def test_other_outlines_are_worked_out_anew(page: AppTest) -> None:
+def test_other_outlines_need_a_new_counterfactual(page: AppTest) -> None:
     page.selectbox(key="language").set_value("en").run()
     session = page.session_state.session
-    session.thresholds[next(iter(session.entries))] = {"HE": 0.4}  # as the browser's slider does when it is let go
+    session.thresholds[next(iter(session.entries))] = {"HE": 0.4}  # as after the browser's slider is released
     page.run()
     assert not page.exception
     assert [one for one in page.button if one.key == "fill-in"]
 
 
-def test_in_a_browser_the_map_is_seen_and_the_table_follows(visitors: Callable[..., Any]) -> None:
+def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[..., Any]) -> None:
     visitor = visitors(480, "dark")
     visitor.arrive()
     page = visitor.page

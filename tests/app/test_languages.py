@@ -1,4 +1,4 @@
-"""Every sentence stands in every language, filled with the same values; no code of a finding is left in English."""
+"""Every text exists in every language with the same placeholders; every code of a finding is translated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = Path(languages.__file__).parents[1]
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 
-def test_page_and_paper_say_everything_in_every_language() -> None:
+def test_page_and_pdf_texts_exist_in_every_language() -> None:
     assert not rows("page").keys() & rows("paper").keys(), "a key has one text"
     for key, row in {**rows("page"), **rows("paper")}.items():
         assert set(row) == set(LANGUAGES), key
@@ -28,17 +28,17 @@ def test_page_and_paper_say_everything_in_every_language() -> None:
         assert all(placeholders(text) == wanted for text in row.values()), f"{key} is filled with other values"
 
 
-def test_every_finding_is_said_in_every_language() -> None:
+def test_every_finding_is_translated() -> None:
     table = rows("findings")
-    said = {**ENGLISH, "READ_AS_12_BIT": "{bits}"}
-    assert set(said) <= set(table), f"not translated: {sorted(set(said) - set(table))}"
-    for code, english in said.items():
+    sentences = {**ENGLISH, "READ_AS_12_BIT": "{bits}"}
+    assert set(sentences) <= set(table), f"not translated: {sorted(set(sentences) - set(table))}"
+    for code, english in sentences.items():
         assert set(table[code]) == set(OTHERS), code
         for language in OTHERS:
             assert placeholders(table[code][language]) == placeholders(english), (code, language)
 
 
-def test_every_refusal_is_said_in_every_language() -> None:
+def test_every_refusal_is_translated() -> None:
     table = rows("errors")
     assert set(table) == set(CODES)
     limits = {"max_mb": 1, "max_megapixels": 1, "min_side_px": LIMITS.min_side_px}
@@ -49,8 +49,8 @@ def test_every_refusal_is_said_in_every_language() -> None:
             assert Words(language).error(code, "?", limits) != "?."
 
 
-def test_every_text_is_used_and_every_used_one_is_there() -> None:
-    """Keys are plain words in the source, but for those that a grade, structure, tool or the like completes."""
+def test_every_text_is_used() -> None:
+    """Keys are literals in the source, or literals that a grade, a structure or a tool completes."""
     places = (SOURCE / "app", SOURCE / "report")
     source = "".join(path.read_text("utf-8") for place in places for path in place.glob("*.py"))
     files = ("i18n/languages.py", "inference/model_scores.py", "report/viewer/report.html.j2")
@@ -61,7 +61,7 @@ def test_every_text_is_used_and_every_used_one_is_there() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_fields_words_are_complete(language: str) -> None:
+def test_names_of_grades_risks_and_structures_are_complete(language: str) -> None:
     words = Words(language)
     assert len({words(f"grade.{grade}") for grade in range(len(GRADES))}) == len(GRADES)
     assert len({words(f"dme.{risk}") for risk in range(len(DME_RISKS))}) == len(DME_RISKS)
@@ -72,7 +72,7 @@ def test_the_fields_words_are_complete(language: str) -> None:
         assert [words(f"dme.{risk}") for risk in range(len(DME_RISKS))] == list(DME_RISKS)
 
 
-def test_a_sentence_is_made_of_its_code_and_values() -> None:
+def test_a_sentence_follows_from_its_code_and_values() -> None:
     near = message("DME_2_NEAR_FOVEA", {"distance_dd": 0.3124}).to_dict()
     assert Words("en").message(near) == near["says"]
     assert "0,31 Papillendurchmesser" in Words("de").message(near)
@@ -82,7 +82,7 @@ def test_a_sentence_is_made_of_its_code_and_values() -> None:
     assert Words("es").message(kinds).startswith("Hemorragias y exudados duros")
 
 
-def test_a_code_without_a_translation_is_said_in_english() -> None:
+def test_a_code_without_a_translation_is_in_english() -> None:
     assert Words("de").message({"code": "FROM_TOMORROW", "values": {}, "says": "Something new."}) == "Something new."
     with pytest.raises(ValueError, match="known: en, de"):
         Words("fr")

@@ -1,4 +1,4 @@
-"""The page's logic without a browser: what is shown, held, sorted, told on paper, and never loaded."""
+"""The page without a browser: texts, session bounds, table, PDF, visits, server options, and what is not imported."""
 
 from __future__ import annotations
 
@@ -50,32 +50,34 @@ def _words(page: AppTest) -> str:
     return " ".join(str(one.value) for kind in ("markdown", "caption", "error", "info") for one in page.get(kind))
 
 
-def test_a_photo_among_rubbish_and_the_languages() -> None:
+def test_a_photo_next_to_another_file_in_every_language() -> None:
     page = _page()
     assert not page.exception
     if not hasattr(page, "file_uploader"):
         pytest.skip("this Streamlit's AppTest uploads no files")
-    assert page.info, "before the first photo it says where photos go"
+    assert page.info, "before the first photo the page explains where photos go"
     eye = cv2.imencode(".png", cv2.cvtColor(draw_eye(3, width_px=700).pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
     page.file_uploader[0].set_value([("eye.png", eye, "image/png"), ("notes.jpg", b"hello", "image/jpeg")])
     page.run()
     assert not page.exception
     assert "E_FORMAT" in page.error[0].value.replace("\\", "")
-    assert page.file_uploader[0].value == [], "what was read is not held twice"
+    assert page.file_uploader[0].value == [], "the uploader no longer keeps the files"
     for language in LANGUAGES:
         page.selectbox(key="language").set_value(language).run()
         assert not page.exception
         assert Words(language)("grade.scale") in _words(page)
     page.button(key="dismiss").click().run()
     assert not page.error
-    page.session_state["visits"], page.session_state["visit-later-held"] = {"two": "pictures"}, "a photo"
+    page.session_state["visits"], page.session_state["visit-later-chosen"] = {"two": "pictures"}, "a photo"
     page.button(key="clear").click().run()
     assert page.info
-    assert not [name for name in ("visits", "visit-later-held") if name in page.session_state], "all are forgotten"
+    assert not [name for name in ("visits", "visit-later-chosen") if name in page.session_state], (
+        "everything is forgotten"
+    )
 
 
 def _entry(key: str, size: int = 10, **found: Any) -> Entry:
-    told = {
+    entry = {
         "photo": {"name": key, "sha256": "0" * 64, "width": 10, "height": 10},
         "model": {"name": "m", "version": "1", "sha256": "0" * 64},
         "gradable": {"ok": True, "reasons": []},
@@ -94,22 +96,22 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
         "warnings": [],
     } | found
     picture = cv2.imencode(".jpg", np.zeros((60, 90, 3), np.uint8))[1].tobytes()
-    return Entry(key, f"{key}.jpg", b"x" * size, told, picture)
+    return Entry(key, f"{key}.jpg", b"x" * size, entry, picture)
 
 
 def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
     eye = draw_eye(3, width_px=1200)
-    seen: list[Findings] = []
-    answer = read_upload(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", on_grade=seen.append)
+    early: list[Findings] = []
+    answer = read_upload(cv2.imencode(".png", eye.pixels[..., ::-1])[1].tobytes(), "eye.png", on_grade=early.append)
     assert not isinstance(answer, Failure)
-    (first,) = seen
+    (first,) = early
     assert first.grade == answer[1].findings.grade
     picture = cv2.imdecode(np.frombuffer(preview_jpeg(first.photo), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape[1] == 960 < eye.pixels.shape[1]
 
 
-def test_what_needs_a_look_comes_first() -> None:
+def test_the_most_urgent_photos_come_first() -> None:
     session = Session()
     refer = {"advice": {"refer": True, "because": []}}
     session.add(_entry("sure healthy"), None)
@@ -117,20 +119,20 @@ def test_what_needs_a_look_comes_first() -> None:
     session.add(_entry("sure refer", **refer), None)
     session.add(_entry("unsure refer", confidence=0.5, **refer), None)
     session.add(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
-    told = rows(session)
-    assert [row.key for row in told] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
+    photos = rows(session)
+    assert [row.key for row in photos] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
     session.refuse(Failure("torn.jpg", "E_TRUNCATED", "…"))
-    text = as_csv(told, session.refused).decode("utf-8-sig")
+    text = as_csv(photos, session.refused).decode("utf-8-sig")
     table = list(csv.DictReader(io.StringIO(text)))
     assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
-        paper = pages_pdf(session, [row.key for row in told], Words(language))
-        assert paper.startswith(b"%PDF")
-        assert paper.count(b"/Type /Page\n") == len(told) + 1, "the one that was refused has its page too"
+        data = pages_pdf(session, [row.key for row in photos], Words(language))
+        assert data.startswith(b"%PDF")
+        assert data.count(b"/Type /Page\n") == len(photos) + 1, "the refused file has a page too"
 
 
-def test_a_session_holds_a_bounded_amount() -> None:
+def test_a_session_keeps_a_bounded_amount() -> None:
     session, photo = Session(), SimpleNamespace(width=4288, height=2848)
     findings: Any = SimpleNamespace(photo=photo)
     for number in range(50):
@@ -141,11 +143,11 @@ def test_a_session_holds_a_bounded_amount() -> None:
     assert session.entries["49"].data is not None
     photo.width = MAX_OPEN_PIXELS
     session.open("48", OpenPhoto(findings, b""))
-    assert list(session.opened) == ["48"], "two huge photos are not held at once"
+    assert list(session.opened) == ["48"], "two huge photos are not open at once"
 
 
 def _seen(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> Findings:
-    """Findings that outline what is given."""
+    """Findings that outline these masks."""
     photo = Photo.open(pixels)
     transform = frame(photo, 1024).transform
     planes = {code: transform.map_to_frame(masks[code]) * np.float32(0.9) for code in CODES}
@@ -202,7 +204,7 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
     assert named == [list(given)]
 
 
-def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_model_keeps_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from funduscope.app import uploads
     from funduscope.inference.runtime import ModelError
 
@@ -214,30 +216,32 @@ def test_trouble_with_the_model_is_told_in_its_own_words(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_with_its_sentence(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from funduscope.app import page_view, server
     from funduscope.inference.runtime import ModelError
 
     def other(*_: object) -> None:
-        raise ModelError("E_HASH", "the file is not the one that is named beside it.")
+        raise ModelError("E_HASH", "the file is not the one that is named next to it.")
 
     monkeypatch.setattr(page_view, "model", other)
     page = AppTest.from_file(str(Path(server.__file__).with_name("streamlit_entry.py")))
     page.query_params["lang"] = language
-    (told,) = page.run().error
+    (shown,) = page.run().error
     assert (
-        told.value
-        == f"{Words(language).error('E_HASH', 'The file is not the one that is named beside it.', {})} (E_HASH)"
+        shown.value
+        == f"{Words(language).error('E_HASH', 'The file is not the one that is named next to it.', {})} (E_HASH)"
     )
 
 
 def _taken() -> None:
     import socket
 
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        free_port(held.getsockname()[1])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        free_port(taken.getsockname()[1])
 
 
 def test_the_page_loads_no_torch() -> None:

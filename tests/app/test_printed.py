@@ -1,4 +1,4 @@
-"""Report and sheet in a real browser: nothing is fetched, no fault is told, each prints on one page, names are text."""
+"""Report and leaflet in a real browser: no requests, no errors, one printed page each, names shown as text."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ NASTY = '"><img src=http://example.org/x onerror=document.title=1><script>docume
 
 @pytest.fixture(scope="module")
 def findings() -> Any:
-    """The demo photo under a name that would like to be more."""
+    """The demo photo under a name that is markup."""
     return funduscope.load()(DEMO, name=NASTY)
 
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens a page from a file; when the test is over, it had asked for nothing and told no fault."""
-    asked: list[str] = []
-    told: list[str] = []
+    """Opens a page from a file. After the test it is checked for requests and errors."""
+    requests: list[str] = []
+    faults: list[str] = []
     contexts = []
 
-    def look(text: str, width: int = 1280, scheme: str = "light") -> Any:
+    def open_page(text: str, width: int = 1280, scheme: str = "light") -> Any:
         path = tmp_path / f"page-{len(contexts)}.html"
         path.write_text(text, "utf-8")
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(path.as_uri())
         return page
 
-    yield look
+    yield open_page
     for context in contexts:
         context.close()
-    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
-    assert not told
+    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+    assert not faults
 
 
 def pages_of(page: Any) -> int:
-    """On how many pages of A4 it prints."""
+    """The number of A4 pages that it prints on."""
     data: bytes = page.pdf(prefer_css_page_size=True)
     return data.count(b"/Type /Page\n") or data.count(b"/Type/Page\n")
 
@@ -80,22 +80,22 @@ def test_the_report_works_and_prints_on_one_page(opened: Callable[..., Any], fin
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_sheet_prints_on_one_page_in_its_own_letters(
+def test_the_leaflet_prints_on_one_page_in_its_own_font(
     opened: Callable[..., Any], findings: Any, language: str
 ) -> None:
     words = Words(language)
     page = opened(patient_leaflet_html(compose(findings.to_dict(), words), alone_jpeg(findings.photo)), 480)
     text = page.locator("body").inner_text()
     assert words("sheet.next.refer") in text
-    assert NASTY not in text, "a file's name may be a person's, and is not on the sheet"
+    assert NASTY not in text, "a file's name may be a person's, and is not on the leaflet"
     assert page.evaluate("document.documentElement.scrollWidth") <= 480
     assert pages_of(page) == 1
     if language == "hi":
         faces = page.evaluate("[...document.fonts].map(face => face.status)")
-        assert faces == ["loaded"], "the letters came with the file, and the policy lets them in"
+        assert faces == ["loaded"], "the file brings its font, and its policy allows it"
 
 
-def test_the_longest_sheet_is_one_page(opened: Callable[..., Any], findings: Any) -> None:
+def test_the_longest_leaflet_is_one_page(opened: Callable[..., Any], findings: Any) -> None:
     found = json.loads(json.dumps(findings.to_dict()))
     found["rules"] |= {"agrees": False}
     found["warnings"] += [{"code": "OUT_OF_FOCUS", "values": {}, "says": ""}]

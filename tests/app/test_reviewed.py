@@ -1,4 +1,4 @@
-"""What a person corrected is followed wherever a photo is told of: table, CSV, PDF, advice; open or put away."""
+"""Table, CSV, PDF and advice follow a person's corrections, whether the photo is open or not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIDE = 300
 
 
 def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
-    """A gray photo graded 0, with as many haemorrhages outlined."""
+    """A gray photo graded 0, with this many haemorrhages outlined."""
     planes = {code: np.zeros((SIDE, SIDE), np.float32) for code in CODES}
     for left in range(haemorrhages):
         planes["HE"][60:66, 20 + 20 * left : 26 + 20 * left] = 0.9
@@ -51,12 +51,12 @@ def _put(session: Session, findings: Findings) -> str:
     return key
 
 
-@pytest.mark.parametrize("said", [Corrections(grade=3), Corrections(dme=1)])
-def test_a_person_s_grade_or_risk_refers(said: Corrections) -> None:
+@pytest.mark.parametrize("stated", [Corrections(grade=3), Corrections(dme=1)])
+def test_a_person_s_grade_or_risk_refers(stated: Corrections) -> None:
     session = Session()
     healthy, other = (_put(session, _findings(number)) for number in range(2))
     assert not any(row.refer for row in rows(session))
-    session.history(other).step(said)
+    session.history(other).step(stated)
     first, second = rows(session)
     assert (first.key, first.refer, second.key, second.refer) == (other, True, healthy, False)
     table = list(csv.DictReader(io.StringIO(as_csv(rows(session), []).decode("utf-8-sig"))))
@@ -68,14 +68,14 @@ def test_a_person_s_grade_or_risk_refers(said: Corrections) -> None:
 @pytest.mark.parametrize("grade", [None, 0, 1, 2])
 @pytest.mark.parametrize("dme", [None, 0, 1])
 @pytest.mark.parametrize("haemorrhages", [0, 3])
-def test_page_and_sheet_never_advise_differently(grade: int | None, dme: int | None, haemorrhages: int) -> None:
+def test_page_and_leaflet_give_the_same_advice(grade: int | None, dme: int | None, haemorrhages: int) -> None:
     found, words = _findings(0, haemorrhages=haemorrhages).to_dict(), Words()
     step = "refer" if with_advice(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
-    sheet = compose(found, words, Corrected(grade, dme))
-    assert words(f"sheet.next.{step}") in sheet.parts[2].says
+    leaflet = compose(found, words, Corrected(grade, dme))
+    assert words(f"sheet.next.{step}") in leaflet.parts[2].says
 
 
-def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away() -> None:
+def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -> None:
     session, findings = Session(), _findings(0, haemorrhages=1)
     key = _put(session, findings)
     assert [row.refer for row in rows(session)] == [True]
@@ -83,47 +83,47 @@ def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_put_away()
     edit = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
     session.history(key).step(apply_edit(findings, Corrections(), edit))
 
-    def followed() -> None:
+    def check() -> None:
         (row,) = (row for row in rows(session) if row.key == key)
         assert row.found["lesions"]["HE"]["count"] == 0
         assert not row.refer
         assert row.by_hand == ("HE",)
         assert session.picture(key) != before
 
-    followed()
+    check()
     for number in range(1, MAX_OPEN_PHOTOS + 1):
         _put(session, _findings(number))
     assert key not in session.opened
-    followed()
+    check()
 
 
-def test_corrections_from_a_file_are_followed_before_their_photo_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrections_from_a_file_apply_before_their_photo_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     session, findings = Session(), _findings(0, haemorrhages=1)
     key = _put(session, findings)
     session.opened.clear()
-    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
     monkeypatch.setattr(saving_view, "open_photo", lambda *_: OpenPhoto(findings, b""))
-    saved = as_zip([LabeledPhoto(findings.photo, said, {"HE": np.zeros((SIDE, SIDE), bool)})])
+    saved = as_zip([LabeledPhoto(findings.photo, stated, {"HE": np.zeros((SIDE, SIDE), bool)})])
     assert restore_corrections(session, saved, "corrections.zip") == key
     assert rows(session)[0].found["lesions"]["HE"]["count"] == 0
 
 
-def test_paper_says_all_that_was_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pdf_states_all_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = _findings(0, haemorrhages=2)
-    said = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
-    said = replace(mark_complete(findings, said, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
+    stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    stated = replace(mark_complete(findings, stated, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
     on_paper: list[Any] = []
     made = printing.OnPaper
     monkeypatch.setattr(printing, "OnPaper", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
     session = Session()
-    session.history(_put(session, findings)).step(said)
+    session.history(_put(session, findings)).step(stated)
     for language in LANGUAGES:
         words = Words(language)
         assert pages_pdf(session, list(session.entries), words).startswith(b"%PDF")
-        assert page_pdf(findings, said, words, "standard").startswith(b"%PDF")
+        assert page_pdf(findings, stated, words, "standard").startswith(b"%PDF")
         for one in on_paper[-2:]:
             assert one.found["advice"]["refer"]
-            assert one.found["lesions"]["HE"]["threshold"] is None, "a person's outlines stand under none"
+            assert one.found["lesions"]["HE"]["threshold"] is None, "no threshold applies to a person's outlines"
             assert one.found["lesions"]["EX"]["threshold"] is not None
             assert f"{words('correct.by_hand')}: {words.structure('HE')}" in one.corrected
             assert f"{words('correct.confirmed')}: {words.structure('EX')}" in one.corrected

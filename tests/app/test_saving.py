@@ -1,4 +1,4 @@
-"""What is saved can be taken up again: small enough, without what a camera wrote, and undone where it replaces."""
+"""Saved files can be restored: small enough, without metadata, and with an undo where they replace corrections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOTED = b"Meier, Anna"
 
 
 def _file(kind: str, orientation: int = 1, mode: str = "RGB", *, progressive: bool = False) -> bytes:
-    """The eye as a file whose metadata name somebody, before the picture and behind it."""
+    """The eye as a file whose metadata name a person, before the picture and after it."""
     exif, file, image = Image.Exif(), io.BytesIO(), Image.fromarray(PIXELS).convert(mode)
     exif[0x0112], exif[0x010E] = orientation, NOTED.decode()
     if kind == "PNG":
@@ -63,7 +63,7 @@ def _picture_in(data: bytes) -> tuple[str, bytes]:
         (_file("PNG"), ".png"),
     ],
 )
-def test_a_saved_photo_has_its_pixels_and_nothing_that_a_camera_wrote(data: bytes, suffix: str) -> None:
+def test_a_saved_photo_has_its_pixels_and_no_metadata(data: bytes, suffix: str) -> None:
     photo = Photo.open(data, name="eye")
     assert NOTED in data
     saved = as_zip([LabeledPhoto(photo, Corrections(grade=2), {}, data)])
@@ -74,10 +74,10 @@ def test_a_saved_photo_has_its_pixels_and_nothing_that_a_camera_wrote(data: byte
     one = next(read_zip(saved))
     assert np.array_equal(Photo.open(one.data).pixels, photo.pixels)
     if suffix == ".jpg":
-        assert len(saved) < len(data) + 3_000, "no larger than what came, though it holds labels too"
+        assert len(saved) < len(data) + 3_000, "hardly larger than the upload, although it contains labels too"
 
 
-def test_a_torn_jpeg_is_not_taken_apart() -> None:
+def test_a_truncated_jpeg_is_not_rewritten() -> None:
     whole = _file("JPEG", progressive=True)
     for length in range(2, len(whole) - len(NOTED), 997):
         assert plain_jpeg(whole[:length]) is None
@@ -85,7 +85,7 @@ def test_a_torn_jpeg_is_not_taken_apart() -> None:
 
 
 def _session_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """A session of as many corrected photos, every other one from a PNG, with a lesion in each."""
+    """A session of this many corrected photos, every second one from a PNG, with a lesion in each."""
     session, again = Session(), {}
     for number in range(count):
         kind = ".png" if number % 2 else ".jpg"
@@ -104,9 +104,7 @@ def _session_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
     return session
 
 
-def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photos_too_large_for_one_file_are_saved_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = _session_of(7, monkeypatch)
     assert split_for_zips(session) == [session.corrected]
     most = 3_000_000
@@ -128,10 +126,10 @@ def test_what_is_too_large_for_one_file_is_saved_in_several_that_can_be_dropped(
     folders = sorted(tmp_path.iterdir())
     assert len(folders) == len(parts)
     for given in (folders, [folder / "labels.csv" for folder in folders]):
-        assert len(read_data(given)) == 7, "a training takes all of them together"
+        assert len(read_data(given)) == 7, "a training reads all of them together"
 
 
-def test_a_photo_that_was_let_go_makes_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_removed_from_memory_makes_no_empty_file(monkeypatch: pytest.MonkeyPatch) -> None:
     session = _session_of(3, monkeypatch)
     gone = session.corrected[0]
     session.entries[gone].data = None
@@ -139,7 +137,7 @@ def test_a_photo_that_was_let_go_makes_no_empty_file(monkeypatch: pytest.MonkeyP
     assert split_for_zips(session, 1) == [[key] for key in session.corrected if key != gone]
 
 
-def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restored_file_replaces_newer_corrections_and_can_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     session = _session_of(2, monkeypatch)
     one, other = session.corrected
     saved = make_zip(session, [one, other])
@@ -154,7 +152,7 @@ def test_a_dropped_file_replaces_newer_corrections_by_a_step_that_is_undone(monk
     session.history(one).undo()
     assert session.history(one).now == newer
     assert not session.history(one).is_replaced
-    assert session.unsaved, "the page asks before it is left"
+    assert session.unsaved, "the page asks before it is closed"
 
 
 def _script() -> None:
@@ -177,20 +175,20 @@ def _dropped(page: AppTest, name: str, data: bytes) -> None:
     assert not page.exception
 
 
-def test_the_page_says_so_and_its_lists_follow(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_reports_it_and_its_lists_follow(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     data = _file("JPEG")
     _dropped(page, "eye.jpg", data)
     session = page.session_state.session
     (key,) = session.entries
     page.selectbox(key=f"correct-{key[:16]}-grade").set_value(1).run()
-    said: Callable[[], str] = lambda: " ".join(str(one.value) for one in page.info)  # noqa: E731
+    infos: Callable[[], str] = lambda: " ".join(str(one.value) for one in page.info)  # noqa: E731
     _dropped(page, "corrections.zip", as_zip([LabeledPhoto(Photo.open(data), Corrections(grade=3), {}, data)]))
     assert session.history(key).now == Corrections(grade=3)
     assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
     for language in LANGUAGES:
         page.selectbox(key="language").set_value(language).run()
         words = Words(language)
-        assert words("correct.replaced", {"undo": words("correct.undo")}) in said()
+        assert words("correct.replaced", {"undo": words("correct.undo")}) in infos()
     assert [one.label for one in page.get("download_button") if "save-download" in one.proto.id] == [
         words("save.download")
     ]

@@ -1,4 +1,4 @@
-"""Thresholds that come from a browser are checked; what is sent for its redrawing is what the model said."""
+"""Thresholds from the browser are checked; the probabilities that it gets are the model's."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ def findings() -> Findings:
         {"code": "MA", "value": 7},
         {"code": "EX", "value": 0.3},
         {"code": ["MA"], "value": 0.3},
+        {"code": "MA", "value": 10**400},
     ],
 )
-def test_nonsense_changes_nothing(findings: Findings, edit: dict[str, Any]) -> None:
-    held = Corrections().with_mask("EX", np.zeros((10, 10), bool))
-    assert move_threshold(findings, {"HE": 0.7}, edit, held) == {"HE": 0.7}
+def test_an_invalid_threshold_changes_nothing(findings: Findings, edit: dict[str, Any]) -> None:
+    fixed = Corrections().with_mask("EX", np.zeros((10, 10), bool))
+    assert move_threshold(findings, {"HE": 0.7}, edit, fixed) == {"HE": 0.7}
 
 
 def test_the_models_own_value_is_no_change(findings: Findings) -> None:
@@ -56,7 +57,7 @@ def test_the_models_own_value_is_no_change(findings: Findings) -> None:
     assert [row["code"] for row in rows if row["fixed"]] == ["HE"]
 
 
-def test_the_pictures_are_the_probabilities(findings: Findings) -> None:
+def test_the_pngs_are_the_probabilities(findings: Findings) -> None:
     for code, data in probability_pngs(findings).items():
         plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert plane is not None

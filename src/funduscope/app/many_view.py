@@ -78,9 +78,11 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
     for row in photos:
-        table.writerow([*spreadsheet_cells(SummaryRow(row.name, found=row.found)), row.grade, row.dme, " ".join(row.by_hand)])
+        cells = spreadsheet_cells(SummaryRow(row.name, found=row.found))
+        table.writerow([*cells, row.grade, row.dme, " ".join(row.by_hand)])
     for failure in refused:
-        table.writerow([*spreadsheet_cells(SummaryRow.of_failure(failure.to_dict())), *("" for _ in CORRECTION_COLUMNS)])
+        cells = spreadsheet_cells(SummaryRow.of_failure(failure.to_dict()))
+        table.writerow([*cells, *("" for _ in CORRECTION_COLUMNS)])
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
 
 

@@ -8,7 +8,7 @@ that table, page and leaflet give the same advice.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -194,15 +194,12 @@ def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any
 
 def _valid_points(points: Any, width: int, height: int) -> np.ndarray:
     """(N, 2) points, clipped to the photo; no points where the input is not a list of pairs of finite numbers."""
-    none = np.zeros((0, 2))
-    if not isinstance(points, Sequence) or not 0 < len(points) <= MAX_POINTS:
-        return none
     try:
         array = np.asarray(points, np.float64)
-    except (TypeError, ValueError):
-        return none
-    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all():
-        return none
+    except (TypeError, ValueError, OverflowError):
+        array = np.zeros((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) > MAX_POINTS or not np.isfinite(array).all():
+        return np.zeros((0, 2))
     return np.clip(array, 0, (width, height))
 
 

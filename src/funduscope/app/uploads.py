@@ -79,7 +79,8 @@ def read_upload(
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
-        return _unexpected(data, name, error)
+        _log.error("photo %s met an unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
+        return Failure(name, *code_and_sentence(error, "an unexpected error met this photo"))
     return Entry(findings.photo.sha256, name, data, without_objects(findings), picture, palette), opened
 
 
@@ -119,10 +120,9 @@ def _predict(data: bytes, name: str, on_grade: OnGrade | None = None) -> Finding
         return predictor(photo, on_grade=on_grade) if isinstance(predictor, Predictor) else predictor(photo)
 
 
-def _unexpected(data: bytes, name: str, error: Exception) -> Failure:
-    """An error of the model has a code and a sentence; any other error is a fault that the person can report."""
-    _log.error("photo %s met an unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
+def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
+    """The code and the sentence of an error. An error of the model has its own; any other is a `fault` to report."""
     code, says = getattr(error, "code", None), getattr(error, "says", None)
     if code in CODES and isinstance(says, str):
-        return Failure(name, code, says)
-    return Failure(name, "E_INTERNAL", f"an unexpected error met this photo ({type(error).__name__}): please report it")
+        return code, says
+    return "E_INTERNAL", f"{fault} ({type(error).__name__}): please report it"

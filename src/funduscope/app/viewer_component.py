@@ -65,12 +65,10 @@ def viewer(view: View) -> Callable[..., Any]:
 def sources(view: View) -> tuple[str, str]:
     """A view's script, a module whose default export draws into a host element, and its style."""
     own = resources.files("funduscope") / "app" / "viewer"
-    shared = resources.files("funduscope") / "report" / "viewer"
-    scripts = (shared / "viewer.js", *(own / name for name in _SCRIPTS[view]))
-    script, style = (
-        "\n".join(part.read_text("utf-8") for part in parts)
-        for parts in (scripts, (shared.parent / "frame.css", shared / "viewer.css", own / "photo.css"))
-    )
+    report = resources.files("funduscope") / "report"
+    scripts = (report / "viewer" / "viewer.js", *(own / name for name in _SCRIPTS[view]))
+    styles = (report / "frame.css", report / "viewer" / "viewer.css", own / "photo.css")
+    script, style = ("\n".join(part.read_text("utf-8") for part in parts) for parts in (scripts, styles))
     return script, style
 
 

@@ -150,11 +150,8 @@ def move_threshold(
     after = dict(moved)
     if not isinstance(code, str) or code not in findings.codes or code in corrections.masks:
         return after
-    if not isinstance(value, int | float) or not np.isfinite(value):
-        return after
-    value = round(float(value), _DIGITS)
-    if MIN_THRESHOLD <= value <= MAX_THRESHOLD:
+    if isinstance(value, int | float) and MIN_THRESHOLD <= round(value, _DIGITS) <= MAX_THRESHOLD:
         after.pop(code, None)
-        if value != model_threshold(findings, code):
-            after[code] = value
+        if round(value, _DIGITS) != model_threshold(findings, code):
+            after[code] = round(value, _DIGITS)
     return after
