@@ -97,7 +97,7 @@ class Session:
             one.data = None
 
     def open(self, key: str, opened: OpenPhoto) -> None:
-        """Makes this the photo opened last, and closes those opened longest ago until the bounds hold."""
+        """Makes this the photo opened last, and closes those opened longest ago until both bounds are met."""
         self.opened[key] = opened
         self.opened.move_to_end(key)
         while len(self.opened) > MAX_OPEN_PHOTOS or (len(self.opened) > 1 and self._open_pixels() > MAX_OPEN_PIXELS):

@@ -33,7 +33,7 @@ from funduscope.report.photo_jpegs import marked_jpeg
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
-"""Of the photo in the browser: encoded anew from its pixels, without chroma subsampling and without metadata."""
+"""Of the photo in the browser: encoded again from its pixels, without chroma subsampling and without metadata."""
 
 _PREVIEW_WIDTH_PX: Final = 960
 """About the width of the photo on a page of usual width."""
