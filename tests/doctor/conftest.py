@@ -30,24 +30,24 @@ def idrid(clean_idrid: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clean_survey(clean_idrid: Path) -> Path:
+def clean_scan(clean_idrid: Path) -> Path:
     """What is seen of the clean set, in a file."""
-    file = clean_idrid.parent / "survey.sqlite"
-    _look_at(Scan(take_inventory(clean_idrid), file)).close()
+    file = clean_idrid.parent / "scan.sqlite"
+    _scanned(Scan(take_inventory(clean_idrid), file)).close()
     return file
 
 
 @pytest.fixture
-def looked_at(clean_survey: Path, tmp_path: Path) -> Callable[[Path], Scan]:
+def scan_of(clean_scan: Path, tmp_path: Path) -> Callable[[Path], Scan]:
     """Takes a survey of a folder or table; photos that are as in the clean set are not looked at again."""
 
-    def look_at(data: Path) -> Scan:
-        return _look_at(Scan(take_inventory(data), Path(shutil.copy(clean_survey, tmp_path / "survey.sqlite"))))
+    def scan(data: Path) -> Scan:
+        return _scanned(Scan(take_inventory(data), Path(shutil.copy(clean_scan, tmp_path / "scan.sqlite"))))
 
-    return look_at
+    return scan
 
 
-def _look_at(scan: Scan) -> Scan:
+def _scanned(scan: Scan) -> Scan:
     for path, name in scan.unseen():
         scan.keep(path, see(path, name))
     return scan

@@ -1,4 +1,4 @@
-"""Twins as findings: how bad they are follows from folds, splits and labels; the pictures prove them."""
+"""Findings about duplicates: severity follows from folds, splits and labels; the pictures prove them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from funduscope.data.case import Case, Labels
 from funduscope.doctor import duplicate_checks
-from funduscope.doctor.columns import Said
+from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.duplicates.descriptor import describe
@@ -54,15 +54,15 @@ def test_how_bad_a_twin_is(kind: Kind, one: Any, two: Any, severity: str, words:
     assert found.evidence["score"] == 0.97
 
 
-def test_what_is_said_comes_from_the_case_or_from_the_rows() -> None:
+def test_labels_come_from_the_case_or_from_the_rows() -> None:
     photo = Path("set/eye.jpg")
     case = Case("set/eye", "set", "eye", photo, "visit 7", Labels(grade=2, dme=1, laterality="left"), 3)
-    assert duplicate_checks.said_of(case, photo, LabelRows(())) == {
+    assert duplicate_checks.labels_of(case, photo, LabelRows(())) == {
         "fold": 3, "visit": "visit 7", "grade": 2, "DME risk": 1, "quality": None, "side": "left"
     }  # fmt: skip
-    row = LabelRow(Path("labels.csv"), 2, "eye", photo, {"grade": Said("dr", "4", 4), "patient": Said("p", "P1", "P1")})
-    told = duplicate_checks.said_of(None, photo, LabelRows((), (), {photo: (row,)}))
-    assert (told["grade"], told["visit"], told["fold"]) == (4, "P1", None)
+    row = LabelRow(Path("labels.csv"), 2, "eye", photo, {"grade": Cell("dr", "4", 4), "patient": Cell("p", "P1", "P1")})
+    labels = duplicate_checks.labels_of(None, photo, LabelRows((), (), {photo: (row,)}))
+    assert (labels["grade"], labels["visit"], labels["fold"]) == (4, "P1", None)
 
 
 def test_folders_tell_the_split_where_no_case_does() -> None:

@@ -15,6 +15,7 @@ from funduscope.data.folds import make_folds, write_folds
 from funduscope.doctor import label_noise
 from funduscope.doctor.confident_learning import confident_joint, doubts, thresholds
 from funduscope.doctor.inventory import Inventory
+from funduscope.doctor.label_noise import load_models
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.inference.runtime import ModelError
@@ -115,7 +116,7 @@ def runs(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folders
 
 
-def _survey(cases: list[Case], tmp_path: Path) -> Scan:
+def _scan(cases: list[Case], tmp_path: Path) -> Scan:
     return Scan(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "s.sqlite")
 
 
@@ -132,7 +133,7 @@ def _mislabelled(cases: list[Case], names: set[str]) -> list[Case]:
 
 def test_each_run_judges_its_own_fold_alone(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     spoiled = _mislabelled(cases, {"07", "31"})
-    findings = list(label_noise.examine(_survey(cases, tmp_path), spoiled, runs))
+    findings = list(label_noise.examine(_scan(cases, tmp_path), spoiled, load_models(runs)))
     doubted = [one for one in findings if one.kind == "doubtful_label"]
     assert {one.files for one in doubted} == {("07.jpg",), ("31.jpg",)}
     assert doubted[0].evidence["label"] == 2
@@ -145,7 +146,7 @@ def test_each_run_judges_its_own_fold_alone(cases: list[Case], runs: list[Path],
 
 
 def test_one_run_says_nothing_of_the_other_folds(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
-    judged = label_noise.judge(runs[:1], cases, {})
+    judged = label_noise.predict_unseen(load_models(runs[:1]), cases, {})
     assert set(judged) == {case.key for case in cases if case.fold == 0}
 
 
@@ -153,23 +154,23 @@ def test_photos_whose_twin_was_learned_from_are_left_out(cases: list[Case], runs
     one = next(case for case in cases if case.fold == 0)
     other = next(case for case in cases if case.fold == 1)
     pairs = [cast(DuplicatePair, Pair(one.path.name, other.path.name))]
-    scan = _survey(cases, tmp_path)
+    scan = _scan(cases, tmp_path)
     spoiled = _mislabelled(cases, {one.name})
-    assert not list(label_noise.examine(scan, spoiled, runs, pairs))
-    assert list(label_noise.examine(scan, spoiled, runs))
+    assert not list(label_noise.examine(scan, spoiled, load_models(runs), pairs))
+    assert list(label_noise.examine(scan, spoiled, load_models(runs)))
 
 
 def test_a_run_without_a_test_fold_is_refused(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     (runs[0] / "run.json").write_text(json.dumps({"fold": None}))
     with pytest.raises(ModelError, match="names no test fold"):
-        list(label_noise.examine(_survey(cases, tmp_path), cases, runs))
+        load_models(runs)
 
 
 def test_too_few_judged_labels_are_told_with_their_number(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     """Silence would look as if the models had found every label right."""
     few = cases[:20]
     judged = sum(case.fold == 0 for case in few)
-    findings = list(label_noise.examine(_survey(few, tmp_path), few, runs[:1]))
+    findings = list(label_noise.examine(_scan(few, tmp_path), few, load_models(runs[:1])))
     assert [(one.kind, one.severity) for one in findings] == [("labels_unjudged", "info")] * 2
     expected = [
         {"task": words, "data_set": "own", "labels": 20, "judged": judged} for words in ("grade", "maculopathy")
@@ -178,5 +179,5 @@ def test_too_few_judged_labels_are_told_with_their_number(cases: list[Case], run
 
 
 def test_models_without_anything_to_judge_say_so(runs: list[Path], tmp_path: Path) -> None:
-    (only,) = label_noise.examine(_survey([], tmp_path), [], runs)
+    (only,) = label_noise.examine(_scan([], tmp_path), [], load_models(runs))
     assert (only.kind, only.evidence["judged"]) == ("labels_unjudged", 0)

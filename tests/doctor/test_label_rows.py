@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.label_rows import LabelRows, read_label_rows, split_of, stem_of
+from funduscope.doctor.inventory import split_of, stem_of, take_inventory
+from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.mask_files import read_outlines
 
 TRAIN, TEST = "a. Training Set", "b. Testing Set"
@@ -45,9 +45,8 @@ def test_points_of_c_are_about_the_photos_of_b(tmp_path: Path) -> None:
     _photos(tmp_path, photo, f"C. Localization/1. Original Images/{TRAIN}/IDRiD_001.jpg")
     points = "C. Localization/2. Groundtruths/2. Fovea Center Location/Training Set.csv"
     _text(tmp_path / points, "Image No,X- Coordinate,Y - Coordinate\nIDRiD_001,5,6\n")
-    held = _read(tmp_path).point(tmp_path / photo, "fovea")
-    assert held is not None
-    assert held[1] == (5.0, 6.0)
+    (row,) = _read(tmp_path).by_photo[tmp_path / photo]
+    assert row.point("fovea") == (5.0, 6.0)
 
 
 @pytest.mark.parametrize(

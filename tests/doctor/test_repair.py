@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,12 +17,17 @@ from PIL import Image
 from funduscope.data.case import LabelError
 from funduscope.data.folds import read_folds
 from funduscope.data.sources import read_data
-from funduscope.doctor import label_checks, mask_checks, split_checks
+from funduscope.doctor import label_checks, split_checks
+from funduscope.doctor.examine import Report
+from funduscope.doctor.label_rows import read_label_rows
+from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.mask_checks import MaskChecks
+from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.repair import repair
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
 
-LookedAt = Callable[[Path], Scan]
+ScanOf = Callable[[Path], Scan]
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
 POINTS = "C. Localization/2. Groundtruths"
 DISCS = f"{POINTS}/1. Optic Disc Center Location/a. IDRiD_OD_Center_Training Set_Markups.csv"
@@ -52,11 +57,19 @@ def _state(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _fixed(data: Path, scan: Scan, pairs: list[DuplicatePair] | None = None) -> tuple[Path, list[dict[str, str]]]:
-    """Repairs beside the data, lays the copy over the original, and gives both the merged folder and the changes."""
+def _report(scan: Scan, pairs: Sequence[DuplicatePair] = ()) -> Report:
+    """What the doctor finds in labels, masks and folds."""
+    label_rows = read_label_rows(scan.inventory)
+    outlines = read_outlines(scan.inventory, label_rows)
+    findings = [*label_checks.examine(scan, label_rows), *split_checks.examine(scan, [], [], label_rows)]
+    findings += check_photos(scan, label_rows, outlines, [MaskChecks(scan, label_rows, outlines)])
+    return Report(scan.root, scan, tuple(findings), label_rows, tuple(outlines), pairs=tuple(pairs))
+
+
+def _fixed(data: Path, scan: Scan, pairs: Sequence[DuplicatePair] = ()) -> tuple[Path, list[dict[str, str]]]:
+    """Repairs next to the data, lays the copy over the original, and gives both the merged folder and the changes."""
     before, out = _state(data), data.parent / "fixed"
-    findings = [*label_checks.examine(scan), *mask_checks.examine(scan), *split_checks.examine(scan)]
-    repair(scan, out, findings, twins=pairs or [])
+    repair(_report(scan, pairs), out)
     assert _state(data) == before
     with (out / "changes.csv").open(encoding="utf-8") as file:
         changes = list(csv.DictReader(file))
@@ -65,22 +78,21 @@ def _fixed(data: Path, scan: Scan, pairs: list[DuplicatePair] | None = None) -> 
     return merged, changes
 
 
-def test_a_clean_set_is_copied_byte_by_byte(idrid: Path, looked_at: LookedAt) -> None:
-    scan = looked_at(idrid)
-    assert repair(scan, idrid.parent / "fixed", []) == []
+def test_a_clean_set_is_copied_byte_by_byte(idrid: Path, scan_of: ScanOf) -> None:
+    assert repair(_report(scan_of(idrid)), idrid.parent / "fixed") == []
     fixed, original = _state(idrid.parent / "fixed"), _state(idrid)
     assert fixed.pop("changes.csv")
     assert len(fixed) == 4
     assert all(original[name] == digest for name, digest in fixed.items())
 
 
-def test_the_reader_takes_what_was_repaired(idrid: Path, looked_at: LookedAt) -> None:
+def test_the_reader_takes_what_was_repaired(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / GRADES, lambda lines: [*lines[:3], "IDRiD_003,7,0", *lines[4:], lines[1]])
     _edit(idrid / DISCS, lambda lines: [*lines[:2], "IDRiD_002,-40,100", "IDRiD_003,12,", *lines[4:]])
     (idrid / "boxes.csv").write_text("image,structure,x0,y0,x1,y1\nIDRiD_004,HE,9,9,3,12\nIDRiD_004,HE,9,9,13,12\n")
     with pytest.raises(LabelError):
         read_data([idrid])
-    merged, changes = _fixed(idrid, looked_at(idrid))
+    merged, changes = _fixed(idrid, scan_of(idrid))
     cases = {case.key: case for case in read_data([merged])}
     third = cases["idrid-B/train/IDRiD_003"].labels
     assert (third.grade, third.dme, third.disc_xy) == (None, 0, None)
@@ -98,73 +110,73 @@ def test_the_reader_takes_what_was_repaired(idrid: Path, looked_at: LookedAt) ->
     assert all(change["why"].endswith(".") for change in changes)
 
 
-def test_rows_that_contradict_each_other_are_left(idrid: Path, looked_at: LookedAt) -> None:
+def test_rows_that_contradict_each_other_are_left(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / GRADES, lambda lines: [*lines, "IDRiD_001,4,2"])
-    merged, changes = _fixed(idrid, looked_at(idrid))
+    merged, changes = _fixed(idrid, scan_of(idrid))
     assert changes == []
     assert (merged / GRADES).read_bytes() == (idrid / GRADES).read_bytes()
 
 
-def test_masks_become_one_plane_of_0_and_255(idrid: Path, looked_at: LookedAt) -> None:
+def test_masks_become_one_plane_of_0_and_255(idrid: Path, scan_of: ScanOf) -> None:
     path = idrid / MASK.format(2)
     inside = np.asarray(Image.open(path)) > 0
     planes = [inside * 255, inside * 0, inside * 0, np.full(inside.shape, 255)]
     Image.fromarray(np.dstack(planes).astype(np.uint8)).save(path)
-    merged, changes = _fixed(idrid, looked_at(idrid))
+    merged, changes = _fixed(idrid, scan_of(idrid))
     with Image.open(merged / MASK.format(2)) as image:
         assert (image.mode, image.format) == ("L", "TIFF")
         assert np.array_equal(np.asarray(image), inside * 255)
     assert {change["after"] for change in changes} == {"gray, 0 and 255"}
     assert (merged / MASK.format(1)).is_file()
-    assert not list(mask_checks.examine(looked_at(merged)))
+    assert not _report(scan_of(merged)).findings
 
 
-def test_a_cell_that_names_two_masks_names_both_by_their_new_files(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_cell_that_names_two_masks_names_both_by_their_new_files(idrid: Path, scan_of: ScanOf) -> None:
     photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
     for name in ("a.jpg", "aa.jpg"):
         inside = np.asarray(Image.open(idrid / MASK.format(1))) > 0
         Image.fromarray(inside.astype(np.uint8) * 255).save(idrid / name)
     (idrid / "own.csv").write_text(f"path,mask_OD\n{photo},a.jpg; aa.jpg\n")
-    merged, _ = _fixed(idrid, looked_at(idrid / "own.csv"))
+    merged, _ = _fixed(idrid, scan_of(idrid / "own.csv"))
     assert _lines(merged / "own.csv")[1] == f"{photo},a.png; aa.png"
     assert (merged / "a.png").is_file()
     assert (merged / "aa.png").is_file()
 
 
-def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid: Path, scan_of: ScanOf) -> None:
     photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
     whole = np.ones(np.asarray(Image.open(idrid / photo)).shape[:2], np.uint8) * 255
     Image.fromarray(whole).save(idrid / "EX.png")
     (idrid / "own.csv").write_text(f"path,mask_EX,mask_SE\n{photo},EX.png,none\n")
-    _, changes = _fixed(idrid, looked_at(idrid / "own.csv"))
+    _, changes = _fixed(idrid, scan_of(idrid / "own.csv"))
     assert [(change["what"], change["before"], change["after"]) for change in changes] == [
         ("row 2, column mask_EX", "EX.png", "")
     ]
     assert _lines(idrid.parent / "fixed/own.csv")[1] == f"{photo},,none"
 
 
-def test_a_mask_of_the_whole_photo_becomes_unknown_wherever_it_is_named(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_mask_of_the_whole_photo_becomes_unknown_wherever_it_is_named(idrid: Path, scan_of: ScanOf) -> None:
     photos = [f"A. Segmentation/1. Original Images/a. Training Set/IDRiD_{number:02d}.jpg" for number in (1, 2)]
     whole = np.ones(np.asarray(Image.open(idrid / photos[0])).shape[:2], np.uint8) * 255
     Image.fromarray(whole).save(idrid / "all.png")
     (idrid / "own.csv").write_text(f"path,mask_EX,mask_SE\n{photos[0]},all.png,all.png\n{photos[1]},all.png,none\n")
-    _fixed(idrid, looked_at(idrid / "own.csv"))
+    _fixed(idrid, scan_of(idrid / "own.csv"))
     assert _lines(idrid.parent / "fixed/own.csv")[1:] == [f"{photos[0]},,", f"{photos[1]},,none"]
 
 
-def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path, looked_at: LookedAt) -> None:
+def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path, scan_of: ScanOf) -> None:
     path = idrid / MASK.format(1)
     image = Image.fromarray(np.ones(np.asarray(Image.open(path)).shape, np.uint8))
     image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
     image.save(path)
-    _, changes = _fixed(idrid, looked_at(idrid))
+    _, changes = _fixed(idrid, scan_of(idrid))
     assert [(change["file"], change["what"]) for change in changes] == [(MASK.format(1), "left as it is")]
 
 
-def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, looked_at: LookedAt) -> None:
+def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, scan_of: ScanOf) -> None:
     pairs = [cast(DuplicatePair, Pair(PHOTO.format(1), PHOTO.format(8)))]
     before = read_folds(idrid / "folds.csv")
-    merged, changes = _fixed(idrid, looked_at(idrid), pairs)
+    merged, changes = _fixed(idrid, scan_of(idrid), pairs)
     after = read_folds(merged / "folds.csv")
     joined = {after["B", f"IDRiD_{number:03d}"] for number in (1, 2, 7, 8)}
     assert joined == {before["B", "IDRiD_001"]}
@@ -176,11 +188,11 @@ def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, looked_at:
     assert all(change["file"] == "folds.csv" for change in changes)
 
 
-def test_folds_that_the_reader_refuses(idrid: Path, looked_at: LookedAt) -> None:
+def test_folds_that_the_reader_refuses(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / "folds.csv", lambda lines: [lines[0], lines[1][:-1] + "3", *lines[2:], lines[4], "B,IDRiD_008,4,x"])
     with pytest.raises(LabelError):
         read_data([idrid])
-    merged, _ = _fixed(idrid, looked_at(idrid))
+    merged, _ = _fixed(idrid, scan_of(idrid))
     assert read_folds(merged / "folds.csv") == read_folds(_clean(idrid))
 
 
@@ -194,11 +206,11 @@ def _clean(idrid: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["idrid/fixed", "idrid", "."])
-def test_the_copy_lies_beside_the_data_and_replaces_nothing(place: str, idrid: Path, looked_at: LookedAt) -> None:
-    scan = looked_at(idrid)
-    with pytest.raises(LabelError, match="beside it"):
-        repair(scan, idrid.parent / place, [])
+def test_the_copy_lies_beside_the_data_and_replaces_nothing(place: str, idrid: Path, scan_of: ScanOf) -> None:
+    report = _report(scan_of(idrid))
+    with pytest.raises(LabelError, match="next to it"):
+        repair(report, idrid.parent / place)
     (idrid.parent / "other").mkdir()
     (idrid.parent / "other/file").write_text("mine")
-    with pytest.raises(LabelError, match="holds something"):
-        repair(scan, idrid.parent / "other", [])
+    with pytest.raises(LabelError, match="is not empty"):
+        repair(report, idrid.parent / "other")

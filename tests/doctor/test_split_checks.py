@@ -18,7 +18,7 @@ from funduscope.doctor.scan import Scan
 from funduscope.doctor.split_checks import _by_chance
 from funduscope.duplicates.pairs import DuplicatePair
 
-LookedAt = Callable[[Path], Scan]
+ScanOf = Callable[[Path], Scan]
 PHOTO = "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_{:03d}.jpg"
 GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
 
@@ -46,20 +46,20 @@ def _edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
 
 
 @pytest.mark.parametrize("with_cases", [True, False])
-def test_the_drawn_folds_have_no_finding(with_cases: bool, idrid: Path, looked_at: LookedAt) -> None:
+def test_the_drawn_folds_have_no_finding(with_cases: bool, idrid: Path, scan_of: ScanOf) -> None:
     cases = read_data([idrid]) if with_cases else []
-    assert [(one.kind, one.says) for one in split_checks.examine(looked_at(idrid), cases)] == []
+    assert [(one.kind, one.says) for one in split_checks.examine(scan_of(idrid), cases)] == []
 
 
-def test_folds_beside_the_data_set_are_examined_too(idrid: Path, looked_at: LookedAt) -> None:
+def test_folds_beside_the_data_set_are_examined_too(idrid: Path, scan_of: ScanOf) -> None:
     (idrid / "folds.csv").rename(idrid.parent / "folds.csv")
     _edit(idrid.parent / "folds.csv", lambda lines: [*lines, "B,IDRiD_200,900,1"])
-    assert _only(list(split_checks.examine(looked_at(idrid))), "folds_unknown_photo").files == ("../folds.csv",)
+    assert _only(list(split_checks.examine(scan_of(idrid))), "folds_unknown_photo").files == ("../folds.csv",)
 
 
 @pytest.mark.parametrize("readable", [("one", "two"), ("two",)])
 def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
-    readable: tuple[str, ...], idrid: Path, looked_at: LookedAt
+    readable: tuple[str, ...], idrid: Path, scan_of: ScanOf
 ) -> None:
     """Names and subsets are the same in both; the folds of one say nothing of the other's photos, read or not."""
     for word in ("one", "two"):
@@ -67,16 +67,16 @@ def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
     both = idrid.parent / "both"
     cases = [case for word in readable for case in read_data([both / word])]
     pair = tuple(f"one/{PHOTO.format(number)}" for number in (1, 3))
-    found = _only(list(split_checks.examine(looked_at(both), cases, _twins((pair[0], pair[1])))), "twins_across_folds")
+    found = _only(list(split_checks.examine(scan_of(both), cases, _twins((pair[0], pair[1])))), "twins_across_folds")
     assert found.files == ("one/folds.csv", *pair)
 
 
-def test_rows_twice_unknown_and_missing(idrid: Path, looked_at: LookedAt) -> None:
+def test_rows_twice_unknown_and_missing(idrid: Path, scan_of: ScanOf) -> None:
     def change(lines: list[str]) -> list[str]:
         return [*lines[:3], *lines[4:], lines[1], "B,IDRiD_200,900,1", "elsewhere,photo,901,2"]
 
     _edit(idrid / "folds.csv", change)
-    held = {one.kind: one for one in split_checks.examine(looked_at(idrid))}
+    held = {one.kind: one for one in split_checks.examine(scan_of(idrid))}
     assert set(held) == {"folds_row_twice", "folds_unknown_photo", "folds_missing_photo"}
     assert held["folds_row_twice"].evidence["rows"] == [2, 13]
     assert (held["folds_unknown_photo"].evidence["row"], held["folds_unknown_photo"].evidence["value"]) == (
@@ -86,43 +86,43 @@ def test_rows_twice_unknown_and_missing(idrid: Path, looked_at: LookedAt) -> Non
     assert held["folds_missing_photo"].files == ("folds.csv", PHOTO.format(3))
 
 
-def test_a_visit_in_two_folds(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_visit_in_two_folds(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / "folds.csv", lambda lines: [lines[0], "B,IDRiD_001,1,3", *lines[2:]])
-    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid))), "visit_across_folds")
     assert (found.evidence["rows"], found.evidence["value"]) == ([2, 3], [3, 0])
     assert found.files == ("folds.csv", PHOTO.format(1), PHOTO.format(2))
 
 
-def test_a_patient_of_the_labels_in_two_folds(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_patient_of_the_labels_in_two_folds(idrid: Path, scan_of: ScanOf) -> None:
     rows = ["image,dr,patient", *(f"IDRiD_{k:03d},{(k - 1) % 5},{'p' if k in (1, 7) else k}" for k in range(1, 9))]
     _edit(idrid / GRADES, lambda _: rows)
-    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid))), "visit_across_folds")
     assert found.files[1:] == (PHOTO.format(1), PHOTO.format(7))
 
 
-def test_twins_in_two_folds_and_in_two_splits(idrid: Path, looked_at: LookedAt) -> None:
+def test_twins_in_two_folds_and_in_two_splits(idrid: Path, scan_of: ScanOf) -> None:
     together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
-    found = _only(list(split_checks.examine(looked_at(idrid), pairs=_twins(together, apart))), "twins_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid), pairs=_twins(together, apart))), "twins_across_folds")
     assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]
     test = PHOTO.format(8).replace("a. Training", "b. Testing")
     (idrid / test).parent.mkdir()
     (idrid / PHOTO.format(8)).rename(idrid / test)
-    findings = list(split_checks.examine(looked_at(idrid), pairs=_twins((PHOTO.format(1), test))))
+    findings = list(split_checks.examine(scan_of(idrid), pairs=_twins((PHOTO.format(1), test))))
     official = [one for one in findings if one.kind == "twins_across_folds"]
     assert official[0].evidence["pairs"][0]["splits"] == ["train", "test"]
 
 
-def test_a_patient_on_both_sides_of_a_split(idrid: Path, looked_at: LookedAt) -> None:
+def test_a_patient_on_both_sides_of_a_split(idrid: Path, scan_of: ScanOf) -> None:
     for number, split in ((1, "train"), (2, "test"), (3, "train")):
         target = idrid / f"own/{split}/eye{number}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         (idrid / PHOTO.format(number)).rename(target)
     (idrid / "own/labels.csv").write_text("image,dr,patient\neye1,0,p1\neye2,1,p1\neye3,2,p2\n")
-    found = _only(list(split_checks.examine(looked_at(idrid / "own"))), "visit_across_splits")
+    found = _only(list(split_checks.examine(scan_of(idrid / "own"))), "visit_across_splits")
     assert found.files == ("test/eye2.jpg", "train/eye1.jpg")
 
 
-def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, looked_at: LookedAt, tmp_path: Path) -> None:
+def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, scan_of: ScanOf, tmp_path: Path) -> None:
     rows, labels = ["subset,image,visit,fold"], ["image,dr"]
     folder = tmp_path / "own"
     folder.mkdir()
@@ -161,9 +161,9 @@ def test_chance_is_by_visits() -> None:
     assert _by_chance(counts, [str(k) for k in range(100)], folds, grades) < 0.001
 
 
-def test_many_parted_visits_are_told_once(idrid: Path, looked_at: LookedAt) -> None:
+def test_many_parted_visits_are_told_once(idrid: Path, scan_of: ScanOf) -> None:
     """A split by photo parts nearly every patient: one finding, not hundreds."""
     rows = [f"C,{number:04d},v{number // 2},{number % 2}" for number in range(240)]
     _edit(idrid / "folds.csv", lambda lines: [*lines, *rows])
-    found = _only(list(split_checks.examine(looked_at(idrid))), "visit_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid))), "visit_across_folds")
     assert (found.evidence["count"], found.files) == (120, ("folds.csv",))

@@ -62,7 +62,7 @@ def doctor(
         if out is not None:
             print(f"Each with its pictures: {out / 'doctor.html'}")
     if fix is not None:
-        changes = repair(report.scan, fix, report.findings, report.cases, report.pairs)
+        changes = repair(report, fix)
         if not as_json:
             print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
     return 1 if report.has_errors else 0

@@ -1,5 +1,4 @@
-"""What labels say of one eye, held against each other: points against the field and each other, edema risk against
-exudates, grades against lesions.
+"""Labels of one eye against each other: points against the field, edema risk against exudates, grade against lesions.
 
 Limits were chosen on the markups of 366 photos of IDRiD, where the fovea lies 1.7 to 3.3 disc diameters from the disc,
 at most 20 degrees above or below it. Grades: Wilkinson et al., Ophthalmology 110(9), 2003; edema risk: Porwal et al.,
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import atan2, degrees, hypot
 from pathlib import Path
 from typing import Any, Final
@@ -18,309 +16,243 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.doctor.columns import NONE_WORD, POINTS
-from funduscope.doctor.disc_light import DISC_FRAC
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.label_pictures import masked, pointed
-from funduscope.doctor.label_rows import LabelRow, LabelRows
-from funduscope.doctor.mask_files import Outline, read_stored
-from funduscope.doctor.scan import Record, Scan
+from funduscope.doctor.label_rows import LabelRow
+from funduscope.doctor.labelled_photo import DISC_SHARE, Box, LabelledPhoto, Point, box_width
 from funduscope.vocabulary import LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
-"""Between disc and fovea, where the disc's own size is known."""
+"""Plausible distances of disc and fovea, where the disc's own diameter is known."""
 
 DISTANCE_FRAC: Final = (0.2, 0.65)
-"""Between disc and fovea as a share of the field's diameter, where it is not: 0.28 to 0.42 at 50 degrees."""
+"""The same as shares of the field's diameter, where it is not known; at 50 degrees they are 0.28 to 0.42."""
 
 STEEPEST_DEG: Final = 40.0
-"""Of the line from disc to fovea."""
+"""Largest plausible slope of the line from disc to fovea."""
 
 NEAR_DD: Final = (0.85, 1.2)
-"""Within one disc diameter beyond doubt, and beyond it."""
-
-DISC_SHARE: Final = (0.07, 0.35)
-"""Of the field's diameter that a disc's may be; at 50 degrees it is 0.11 to 0.23."""
+"""Distances certainly within and certainly beyond one disc diameter."""
 
 MANY: Final = 0.5
-"""A fault of so large a share of a file's points is the file's and told once."""
+"""Above this share of a file's points a fault is the file's, and is reported once."""
 
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Eyeful:
-    """All that is said of one photo."""
-
-    scan: Scan
-    photo: Path
-    name: str
-    record: Record
-    label_rows: LabelRows
-    outlines: Sequence[Outline]
-
-    def value(self, role: str) -> Any:
-        return self.label_rows.value(self.photo, role)
-
-    def cell(self, role: str) -> dict[str, Any]:
-        """File, row and column of what is said in a role."""
-        row = self.label_rows.first(self.photo, role)
-        if row is None:
-            return {}
-        return {"row": row.row, "column": row.said[role].column, "value": row.said[role].text}
-
-    def table(self, role: str) -> Path | None:
-        row = self.label_rows.first(self.photo, role)
-        return None if row is None else row.table
-
-    def point(self, landmark: str) -> Point | None:
-        held = self.label_rows.point(self.photo, landmark)
-        return None if held is None else held[1]
-
-    @property
-    def disc_box(self) -> tuple[float, float, float, float] | None:
-        return next((box for _, box in self.label_rows.boxes(self.photo, "OD")), None)
-
-    @property
-    def disc_diameter_px(self) -> tuple[float, bool]:
-        """The disc's diameter, and whether it was measured on this eye rather than taken from the field's."""
-        box = self.disc_box
-        radius = self.record.eye[2] if self.record.eye is not None else self.record.width / 2
-        if box is not None and DISC_SHARE[0] <= _across(box) / (2 * radius) <= DISC_SHARE[1]:
-            return _across(box), True
-        return 2 * radius * DISC_FRAC, False
+_MARKED: Final = "Disc (cyan) and fovea (white) as marked."
 
 
-def _across(box: tuple[float, float, float, float]) -> float:
-    """The width of a square of a box's area."""
-    return ((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
+class AnatomyChecks:
+    """Findings about photos that a label file names. Points outside their photos are collected by label file."""
 
+    def __init__(self) -> None:
+        self._outside: dict[tuple[Path, str], list[tuple[LabelRow, Point, LabelledPhoto]]] = defaultdict(list)
 
-def examine(scan: Scan, label_rows: LabelRows, outlines: Mapping[Path, Sequence[Outline]]) -> Iterator[Finding]:
-    """Findings about each photo of which a label file says anything."""
-    misplaced: dict[tuple[Path, str], list[tuple[LabelRow, Point, Eyeful]]] = defaultdict(list)
-    for photo in sorted(label_rows.by_photo):
-        record = scan.record(scan.relative(photo))
-        if record is None or record.error is not None or not record.width:
-            continue
-        eye = Eyeful(scan, photo, record.path, record, label_rows, outlines.get(photo, ()))
+    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]:
+        """Findings about points, boxes, edema risk and grade."""
+        if not photo.rows or photo.record.error is not None or not photo.record.width:
+            return
         for landmark in POINTS:
-            for row in label_rows.by_photo[photo]:
+            for row in photo.rows:
                 point = row.point(landmark)
-                if point is not None and not _in_photo(point, record):
-                    misplaced[row.table, landmark].append((row, point, eye))
-        yield from _points(eye)
-        yield from _boxes(eye)
-        yield from _edema(eye)
-        yield from _lesions(eye)
-    for (table, landmark), held in misplaced.items():
-        rows = next(one.rows for one in label_rows.tables if one.file == table)
-        yield from _outside(landmark, sum(row.point(landmark) is not None for row in rows), held)
+                if point is not None and not _in_photo(point, photo):
+                    self._outside[row.table, landmark].append((row, point, photo))
+        yield from _points(photo)
+        yield from _boxes(photo)
+        yield from _edema(photo)
+        yield from _lesions(photo)
+
+    def of_data(self, findings: Sequence[Finding]) -> Iterator[Finding]:
+        """Points outside their photos; where most points of one landmark in a file are, the file was made for copies of
+        another size."""
+        for (file, landmark), outside in self._outside.items():
+            row, point, photo = outside[0]
+            name = photo.scan.relative(file)
+            rows = next(table.rows for table in photo.label_rows.tables if table.file == file)
+            count = sum(row.point(landmark) is not None for row in rows)
+            if len(outside) > MANY * count and len(outside) > 2:
+                says = f"{len(outside)} of {count} {landmark} points lie beyond their photos: "
+                says += "they are in pixels of another size."
+                evidence = {"row": row.row, "point_px": list(point), "landmark": landmark}
+                evidence["photo_px"] = [photo.record.width, photo.record.height]
+                yield found("points_of_another_size", [name], says, evidence)
+                continue
+            for row, point, photo in outside:
+                size = f"{photo.record.width}x{photo.record.height} px"
+                says = f"Row {row.row} has the {landmark} at ({point[0]:g}, {point[1]:g}), outside the photo of {size}."
+                evidence = row.evidence(f"{landmark}_x") | {"point_px": list(point)}
+                yield found("point_outside", [name, photo.name], says, evidence)
 
 
-def _in_photo(point: Point, record: Record) -> bool:
-    return 0 <= point[0] <= record.width and 0 <= point[1] <= record.height
+def _in_photo(point: Point, photo: LabelledPhoto) -> bool:
+    return 0 <= point[0] <= photo.record.width and 0 <= point[1] <= photo.record.height
 
 
-def _outside(landmark: str, count: int, held: Sequence[tuple[LabelRow, Point, Eyeful]]) -> Iterator[Finding]:
-    """Points beyond their photos, of one landmark in one file; where most of its `count` are, they are in pixels of
-    copies of another size."""
-    row, point, eye = held[0]
-    file = eye.scan.relative(row.table)
-    if len(held) > MANY * count and len(held) > 2:
-        says = f"{len(held)} of {count} {landmark} points lie beyond their photos: they are in pixels of another size."
-        evidence = {"row": row.row, "point_px": list(point), "photo_px": [eye.record.width, eye.record.height]}
-        yield found("points_of_another_size", [file], says, evidence | {"landmark": landmark})
+def _points(photo: LabelledPhoto) -> Iterator[Finding]:
+    """Points inside the photo: whether they are in the field of view, and how disc and fovea lie to each other."""
+    points = {name: xy for name in POINTS if (xy := photo.point(name)) is not None and _in_photo(xy, photo)}
+    circle = photo.record.eye
+    if circle is None:
         return
-    for row, point, eye in held:
-        size = f"{eye.record.width}x{eye.record.height} px"
-        says = f"Row {row.row} puts the {landmark} at ({point[0]:g}, {point[1]:g}), outside the photo of {size}."
-        evidence = {"row": row.row, "column": row.said[f"{landmark}_x"].column, "value": row.said[f"{landmark}_x"].text}
-        yield found("point_outside", [file, eye.name], says, evidence | {"point_px": list(point)})
-
-
-def _points(eye: Eyeful) -> Iterator[Finding]:
-    """Points within the photo: in the field of view, and as far from each other as disc and fovea are."""
-    points = {
-        landmark: point
-        for landmark in POINTS
-        if (point := eye.point(landmark)) is not None and _in_photo(point, eye.record)
-    }
-    circle = eye.record.eye
-    beyond = set()
-    for landmark, (x, y) in points.items():
-        if circle is not None and hypot(x - circle[0], y - circle[1]) > 1.02 * circle[2]:
-            beyond.add(landmark)
-            says = f"The {landmark} is marked at ({x:g}, {y:g}), outside the field of view."
-            evidence = eye.cell(f"{landmark}_x") | {"point_px": [x, y]}
-            yield _about(eye, "point_outside_field", f"{landmark}_x", says, evidence, points)
-    if len(points) < 2 or beyond or circle is None:
+    pictures = [pointed(photo.scan, photo.name, points, _MARKED)]
+    beyond = [name for name, (x, y) in points.items() if hypot(x - circle[0], y - circle[1]) > 1.02 * circle[2]]
+    for landmark in beyond:
+        x, y = points[landmark]
+        says = f"The {landmark} is marked at ({x:g}, {y:g}), outside the field of view."
+        evidence = photo.evidence(f"{landmark}_x") | {"point_px": [x, y]}
+        yield _about(photo, "point_outside_field", f"{landmark}_x", says, evidence, pictures)
+    if len(points) < 2 or beyond:
         return
     across, down = (points["fovea"][axis] - points["disc"][axis] for axis in (0, 1))
-    diameter, measured = eye.disc_diameter_px
-    apart = hypot(across, down)
-    steep = degrees(atan2(abs(down), abs(across)))
-    share = apart / diameter if measured else apart / (2 * circle[2])
+    diameter, measured = photo.disc_diameter_px
+    slope = degrees(atan2(abs(down), abs(across)))
+    distance = hypot(across, down) / (diameter if measured else 2 * circle[2])
     low, high = DISTANCE_DD if measured else DISTANCE_FRAC
     unit = "disc diameters" if measured else "of the field's width"
-    evidence = eye.cell("fovea_x") | {"apart": round(share, 2), "unit": unit, "angle_deg": round(steep, 1)}
-    if not low <= share <= high:
-        says = f"Disc and fovea are marked {share:.2f} {unit} apart; in an eye it is {low:g} to {high:g}."
-        yield _about(eye, "landmarks_implausible", "fovea_x", says, evidence, points)
-    elif steep > STEEPEST_DEG:
-        says = f"The line from disc to fovea is {steep:.0f} degrees steep; in an upright photo it is nearly level."
-        yield _about(eye, "landmarks_implausible", "fovea_x", says, evidence, points)
+    evidence = photo.evidence("fovea_x") | {"apart": round(distance, 2), "unit": unit, "angle_deg": round(slope, 1)}
+    if not low <= distance <= high:
+        says = f"Disc and fovea are marked {distance:.2f} {unit} apart; in an eye it is {low:g} to {high:g}."
+    elif slope > STEEPEST_DEG:
+        says = f"The line from disc to fovea slopes by {slope:.0f} degrees; in an upright photo it is nearly level."
+    else:
+        return
+    yield _about(photo, "landmarks_implausible", "fovea_x", says, evidence, pictures)
 
 
-def _boxes(eye: Eyeful) -> Iterator[Finding]:
-    """Boxes beyond the photo, and disc boxes that no disc fills."""
-    for row in eye.label_rows.by_photo[eye.photo]:
-        box, code = row.box(), row.value("structure")
+def _boxes(photo: LabelledPhoto) -> Iterator[Finding]:
+    """Boxes beyond the photo, and boxes around the disc of an implausible size."""
+    width, height = photo.record.width, photo.record.height
+    slack = 0.01 * width
+    for row in photo.rows:
+        box = row.box()
         if box is None or box[0] >= box[2] or box[1] >= box[3]:
             continue
-        evidence: dict[str, Any] = {"row": row.row, "column": row.said["x1"].column, "value": row.said["x1"].text}
-        evidence["box"] = list(box)
-        files = [eye.scan.relative(row.table), eye.name]
-        width, height, slack = eye.record.width, eye.record.height, 0.01 * eye.record.width
+        evidence = row.evidence("x1") | {"box": list(box)}
+        files = [photo.scan.relative(row.table), photo.name]
         if box[0] < -slack or box[1] < -slack or box[2] > width + slack or box[3] > height + slack:
             says = f"Row {row.row} has a box beyond the photo of {width}x{height} px."
             yield found("box_outside", files, says, evidence)
-        elif code == "OD" and eye.record.eye is not None:
-            share = _across(box) / (2 * eye.record.eye[2])
+        elif row.value("structure") == "OD" and photo.record.eye is not None:
+            share = box_width(box) / (2 * photo.record.eye[2])
             if not DISC_SHARE[0] <= share <= DISC_SHARE[1]:
                 says = f"Row {row.row} has a disc box of {share:.2f} of the field's width; discs have 0.1 to 0.25."
-                pictures = [pointed(eye.scan, eye.name, {}, "The disc's box.", [("OD", box)])]
+                pictures = [pointed(photo.scan, photo.name, {}, "The disc's box.", [("OD", box)])]
                 yield found("box_implausible", files, says, evidence, pictures=pictures)
 
 
-def _edema(eye: Eyeful) -> Iterator[Finding]:
-    """Edema risk against exudates and grade."""
-    dme, grade = eye.value("dme"), eye.value("grade")
-    if eye.value("maculopathy") == 1 and grade == 0:
-        says = "Grade 0 is an eye without retinopathy, and maculopathy is a part of it."
-        yield _about(eye, "dme_contradicts", "maculopathy", says, eye.cell("maculopathy") | {"grade": grade})
-    if eye.value("edema") == 1 and grade is not None and grade < structure("EX").lowest_grade:
-        says = f"Macular edema means hard exudates near the fovea, which grade {grade} excludes."
-        yield _about(eye, "dme_contradicts", "edema", says, eye.cell("edema") | {"grade": grade})
+def _edema(photo: LabelledPhoto) -> Iterator[Finding]:
+    """Edema risk, maculopathy and macular edema against the grade, then edema risk against exudates."""
+    dme, grade = photo.value("dme"), photo.value("grade")
+    too_low = grade is not None and grade < structure("EX").lowest_grade
+    for role, contradicts, says in (
+        ("maculopathy", grade == 0, "Grade 0 is an eye without retinopathy, and maculopathy is a part of it."),
+        ("edema", too_low, f"Macular edema means hard exudates near the fovea, which grade {grade} excludes."),
+        ("dme", too_low, f"Edema risk {dme} means hard exudates, which grade {grade} excludes."),
+    ):
+        if contradicts and photo.value(role):
+            yield _about(photo, "dme_contradicts", role, says, photo.evidence(role) | {"grade": grade})
     if dme is None:
         return
-    evidence = eye.cell("dme")
-    if dme > 0 and grade is not None and grade < structure("EX").lowest_grade:
-        says = f"Edema risk {dme} means hard exudates, which grade {grade} excludes."
-        yield _about(eye, "dme_contradicts", "dme", says, evidence | {"grade": grade})
-    boxes = [box for _, box in eye.label_rows.boxes(eye.photo, "EX")]
-    drawn = [("EX", box) for box in boxes]
-    mask = _mask_of(eye, "EX")
-    pictures = _shown(eye, ["EX"], drawn)
+    boxes = [box for _, box in photo.label_rows.boxes(photo.path, "EX")]
+    mask, evidence = photo.mask("EX"), photo.evidence("dme")
+    pictures = _pictures(photo, ["EX"])
     if dme == 0 and (boxes or mask is not None):
         what = "outlined" if mask is not None else f"boxed ({len(boxes)})"
         says = f"Hard exudates are {what}, and the edema risk is 0, which means that there are none."
-        yield _about(eye, "dme_contradicts", "dme", says, evidence | {"boxes": len(boxes)}, pictures=pictures)
-    if dme > 0 and "EX" in _absent(eye):
+        yield _about(photo, "dme_contradicts", "dme", says, evidence | {"boxes": len(boxes)}, pictures)
+    if dme > 0 and "EX" in _absent(photo):
         says = f"The edema risk is {dme}, and hard exudates are known to be absent."
-        yield _about(eye, "dme_contradicts", "dme", says, evidence)
-    fovea, (diameter, _) = eye.point("fovea"), eye.disc_diameter_px
-    if fovea is None or dme == 0:
-        return
+        yield _about(photo, "dme_contradicts", "dme", says, evidence)
+    fovea = photo.point("fovea")
+    if fovea is not None and dme > 0:
+        yield from _distance(photo, dme, fovea, mask, boxes)
+
+
+def _distance(
+    photo: LabelledPhoto, dme: int, fovea: Point, mask: np.ndarray | None, boxes: Sequence[Box]
+) -> Iterator[Finding]:
+    """Edema risk 1 or 2 against the distance of exudates from the fovea: 1 is beyond one disc diameter, 2 within."""
+    diameter = photo.disc_diameter_px[0]
     nearest = None if mask is None else _nearest(mask, fovea) / diameter
-    inside = [box for box in boxes if _farthest(box, fovea) / diameter < NEAR_DD[0]]
+    inside = [far for box in boxes if (far := _farthest(box, fovea) / diameter) < NEAR_DD[0]]
     if dme == 1 and (inside or (nearest is not None and nearest < NEAR_DD[0])):
         says = "Hard exudates lie within one disc diameter of the fovea, which is edema risk 2, not 1."
-        nearest = nearest if nearest is not None else min(_farthest(box, fovea) / diameter for box in inside)
+        nearest = nearest if nearest is not None else min(inside)
     elif dme == 2 and nearest is not None and nearest > NEAR_DD[1]:
         says = f"The nearest hard exudate lies {nearest:.1f} disc diameters from the fovea: edema risk 1, not 2."
     else:
         return
-    evidence |= {"nearest_dd": round(nearest, 2)}
-    pictures = [*pictures, pointed(eye.scan, eye.name, {"fovea": fovea}, "Fovea and exudates.", drawn)]
-    yield _about(eye, "dme_contradicts", "dme", says, evidence, pictures=pictures)
+    drawn = [("EX", box) for box in boxes]
+    pictures = _pictures(photo, ["EX"])
+    pictures.append(pointed(photo.scan, photo.name, {"fovea": fovea}, "Fovea and exudates.", drawn))
+    evidence = photo.evidence("dme") | {"nearest_dd": round(nearest, 2)}
+    yield _about(photo, "dme_contradicts", "dme", says, evidence, pictures)
 
 
-def _lesions(eye: Eyeful) -> Iterator[Finding]:
-    """Grade against what is outlined, boxed or voted for."""
-    grade = eye.value("grade")
+def _lesions(photo: LabelledPhoto) -> Iterator[Finding]:
+    """Grade against lesions that are outlined, boxed or voted for."""
+    grade = photo.value("grade")
     if grade is None:
         return
-    evidence = eye.cell("grade")
-    seen = {}
-    for code in LESIONS:
-        if structure(code).lowest_grade > grade and _mask_of(eye, code) is not None:
-            seen[code] = "outlined"
+    above = [code for code in LESIONS if structure(code).lowest_grade > grade]
+    marked = {code: "outlined" for code in above if photo.mask(code) is not None}
     for code in LESIONS:
         # A box called HE is around any red lesion, microaneurysms too.
         lowest = 1 if code == "HE" else structure(code).lowest_grade
-        boxes = [box for _, box in eye.label_rows.boxes(eye.photo, code)]
+        boxes = list(photo.label_rows.boxes(photo.path, code))
         if boxes and lowest > grade:
-            seen.setdefault(code, f"boxed ({len(boxes)})")
-        if (eye.value(f"experts_{code}") or 0) >= 2 and structure(code).lowest_grade > grade:
-            seen.setdefault(code, "seen by two experts or more")
-    if seen:
-        told = ", ".join(f"{structure(code).name.lower()} are {how}" for code, how in seen.items())
-        says = f"The grade is {grade}, which excludes such lesions: {told}."
-        drawn = [(code, box) for code in seen for _, box in eye.label_rows.boxes(eye.photo, code)]
-        pictures = _shown(eye, list(seen), drawn)
-        yield _about(eye, "lesions_above_grade", "grade", says, evidence | {"lesions": seen}, pictures=pictures)
-    if grade > 0 and set(LESIONS) <= _absent(eye):
+            marked.setdefault(code, f"boxed ({len(boxes)})")
+        if (photo.value(f"experts_{code}") or 0) >= 2 and code in above:
+            marked.setdefault(code, "seen by two experts or more")
+    evidence = photo.evidence("grade")
+    if marked:
+        listed = ", ".join(f"{structure(code).name.lower()} are {how}" for code, how in marked.items())
+        says = f"The grade is {grade}, which excludes such lesions: {listed}."
+        pictures = _pictures(photo, list(marked))
+        yield _about(photo, "lesions_above_grade", "grade", says, evidence | {"lesions": marked}, pictures)
+    if grade > 0 and set(LESIONS) <= _absent(photo):
         says = f"The grade is {grade}, and all four lesions are known to be absent."
         says += " New vessels alone make grade 4." if grade == 4 else ""
-        yield _about(eye, "grade_without_lesions", "grade", says, evidence)
+        yield _about(photo, "grade_without_lesions", "grade", says, evidence)
 
 
-def _mask_of(eye: Eyeful, code: str) -> np.ndarray | None:
-    """(H, W) bool of a structure's outlines; None where there is none or it marks nothing."""
-    united: np.ndarray | None = None
-    for outline in eye.outlines:
-        stored = read_stored(outline.file) if outline.code == code and not outline.is_votes else ""
-        if isinstance(stored, str) or stored.values.shape != (eye.record.height, eye.record.width):
-            continue
-        united = stored.inside if united is None else united | stored.inside
-    return united if united is not None and united.any() else None
-
-
-def _absent(eye: Eyeful) -> set[str]:
-    """Lesions that are known not to be there: a table says none, or no expert saw one."""
+def _absent(photo: LabelledPhoto) -> set[str]:
+    """Lesions that are known to be absent: every table that has a mask column says none, or no expert saw one."""
     absent = set()
     for code in LESIONS:
-        rows = eye.label_rows.by_photo[eye.photo]
-        said = [cell.text.lower() for row in rows if (cell := row.said.get(f"mask_{code}")) is not None and cell.text]
-        if said and all(text == NONE_WORD for text in said):
-            absent.add(code)
-        if eye.value(f"experts_{code}") == 0:
+        cells = [row.cells[role].text.lower() for row in photo.rows if (role := f"mask_{code}") in row.cells]
+        if set(filter(None, cells)) == {NONE_WORD} or photo.value(f"experts_{code}") == 0:
             absent.add(code)
     return absent
 
 
 def _nearest(mask: np.ndarray, point: Point) -> float:
+    """Distance in pixels of a point from the nearest marked pixel's center."""
     rows, columns = np.nonzero(mask)
     return float(np.hypot(columns + 0.5 - point[0], rows + 0.5 - point[1]).min())
 
 
-def _farthest(box: tuple[float, float, float, float], point: Point) -> float:
+def _farthest(box: Box, point: Point) -> float:
+    """Distance in pixels of a point from the box's farthest corner."""
     across = max(abs(box[0] - point[0]), abs(box[2] - point[0]))
     return hypot(across, max(abs(box[1] - point[1]), abs(box[3] - point[1])))
 
 
-def _shown(
-    eye: Eyeful, codes: Sequence[str], boxes: Sequence[tuple[str, tuple[float, float, float, float]]]
-) -> list[Picture]:
-    files = [(outline.file, outline.code) for outline in eye.outlines if outline.code in codes and not outline.is_votes]
-    pictures = [masked(eye.scan, eye.name, files, "What is outlined.")] if files else []
-    return [*pictures, pointed(eye.scan, eye.name, {}, "What is boxed.", boxes)] if boxes else pictures
+def _pictures(photo: LabelledPhoto, codes: Sequence[str]) -> list[Picture]:
+    """The photo with its outlines, and with its boxes, of some structures."""
+    files = [(outline.file, outline.code) for outline in photo.outlines_of(*codes)]
+    boxes = [(code, box) for code in codes for _, box in photo.label_rows.boxes(photo.path, code)]
+    pictures = [masked(photo.scan, photo.name, files, "Outlines.")] if files else []
+    return [*pictures, pointed(photo.scan, photo.name, {}, "Boxes.", boxes)] if boxes else pictures
 
 
 def _about(
-    eye: Eyeful,
+    photo: LabelledPhoto,
     kind: str,
     role: str,
     says: str,
     evidence: Mapping[str, Any],
-    points: Mapping[str, Point] | None = None,
     pictures: Sequence[Picture] = (),
 ) -> Finding:
-    table = eye.table(role)
-    files = [*([eye.scan.relative(table)] if table is not None else []), eye.name]
-    if points:
-        pictures = [
-            *pictures,
-            pointed(eye.scan, eye.name, points, "Disc (cyan) and fovea (white) as they are marked."),
-        ]
+    """A finding about a photo and the label file that has the role's value."""
+    table = photo.table(role)
+    files = [*([photo.scan.relative(table)] if table is not None else []), photo.name]
     return found(kind, files, says, evidence, pictures=pictures)

@@ -1,6 +1,6 @@
-"""What the columns of a label file mean, by their names, and what a cell in one may say.
+"""The roles of a label file's columns, by their names, and what a cell in each role may contain.
 
-The names are those of the data sets that are read here, of tables of one's own, and their usual spellings elsewhere.
+The names are those of the supported data sets and of users' own tables, and other usual spellings.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ GRADING: Final = frozenset({"grade", "dme", "maculopathy", "edema", "quality"})
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one cell says. value: what it means; None where it is empty or impossible."""
+class Cell:
+    """One cell of a label file. value: what its text means; None where it is empty or impossible."""
 
     column: str
     text: str
@@ -71,7 +71,7 @@ def plain(text: str) -> str:
 
 
 def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
-    """Role to column. folders: the file's path, which says of a file of points whether they are foveas."""
+    """Role to column. folders: the parts of the file's path, which show whether its points are foveas or discs."""
     by_plain: dict[str, str] = {}
     for name in columns:
         by_plain.setdefault(plain(name), name)
@@ -83,7 +83,7 @@ def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
     if {"image", "dr", "dme", "group"} <= set(by_plain):  # Messidor-2 as it is copied: macular edema, yes or no
         roles["edema"] = roles.pop("dme")
     experts = {code: by_plain[code.lower()] for code in EXPERT_CODES if code.lower() in by_plain}
-    if len(experts) >= 3:  # a single column of such a name may be a list of masks or anything
+    if len(experts) >= 3:  # a single column of such a name may be anything
         roles |= {f"experts_{code}": column for code, column in experts.items()}
     if "x" in roles and "y" in roles:
         point = "fovea" if any("fovea" in plain(part) for part in folders) else "disc"
@@ -92,21 +92,21 @@ def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
 
 
 def _whole(highest: int) -> tuple[str, Callable[[str], Any]]:
-    def meant(text: str) -> int | None:
+    def parse(text: str) -> int | None:
         number = _number(text)
         return int(number) if number is not None and number == int(number) and 0 <= number <= highest else None
 
-    return f"a whole number from 0 to {highest}, or nothing where unknown", meant
+    return f"a whole number from 0 to {highest}, or nothing where unknown", parse
 
 
 def _grade() -> tuple[str, Callable[[str], Any]]:
     expected, number = _whole(len(GRADES) - 1)
 
-    def meant(text: str) -> int | None:
+    def parse(text: str) -> int | None:
         word = grade_word(text)
         return number(text) if word is None else word
 
-    return expected, meant
+    return expected, parse
 
 
 def _word(meanings: Mapping[str, str]) -> tuple[str, Callable[[str], Any]]:
@@ -140,10 +140,10 @@ _MEANINGS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
 
 
 def expected(role: str) -> str:
-    """What a cell of that role may hold, in words."""
+    """What a cell of that role may contain, in words."""
     return _MEANINGS.get(role, _TEXT)[0]
 
 
 def meaning(role: str, text: str) -> Any:
-    """What a cell's text means in its role; None where it is impossible there."""
+    """The value of a cell's text in its role; None where it is impossible."""
     return _MEANINGS.get(role, _TEXT)[1](text)

@@ -1,4 +1,4 @@
-"""Twins as findings: one photograph or one eye twice, what their labels and places say, and the proof as pictures."""
+"""Findings about duplicates: one photograph or one eye twice, their labels and folds, and pictures as proof."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ _SQUARES: Final = 6
 """Of the checkerboard, across."""
 
 _SPLIT: Final = re.compile(r"\b(train|test|val)")
-"""What official splits are called at the beginning of a word of a folder's name."""
+"""Names of official splits, at the beginning of a word of a folder's name."""
 
-
-Said = Mapping[str, Any]
-"""What a data set says of one photo: word to value, None where it says nothing."""
+PhotoLabels = Mapping[str, Any]
+"""Labels and places of one photo by their word in `_WORDS`, None where unknown."""
 
 _WORDS: Final = {
     "fold": "fold",
@@ -39,25 +38,25 @@ _WORDS: Final = {
     "quality": "quality",
     "side": "eye",
 }
-"""What is compared, and its role in label files."""
+"""Compared labels, and their roles in label files."""
 
 
 def examine(
-    pairs: Iterable[DuplicatePair], said: Callable[[str], Said], image: Callable[[str], np.ndarray]
+    pairs: Iterable[DuplicatePair], labels_of: Callable[[str], PhotoLabels], image: Callable[[str], np.ndarray]
 ) -> Iterator[Finding]:
-    """Findings about pairs whose keys are photos' names. said, image: a name to what is said of it, to its pixels."""
+    """Findings about pairs of photos. labels_of: a photo's name to its labels. image: to its pixels."""
     for pair in pairs:
-        held = said(pair.first), said(pair.second)
-        told = {word: [each.get(word) for each in held] for word in _WORDS}
-        told = {word: values for word, values in told.items() if values != [None, None]}
+        both = labels_of(pair.first), labels_of(pair.second)
+        labels = {word: [each.get(word) for each in both] for word in _WORDS}
+        labels = {word: values for word, values in labels.items() if values != [None, None]}
         split = _splits(pair.first, pair.second)
-        wrong = [word for word, values in told.items() if word != "visit" and _differ(values)]
+        wrong = [word for word, values in labels.items() if word != "visit" and _differ(values)]
         says = f"{'One photograph' if pair.kind == 'same_photo' else 'One eye'} under two names"
         says += ", one of them mirrored" if pair.mirrored else ""
-        says += "".join(f"; {word} {told[word][0]} and {told[word][1]}" for word in wrong)
+        says += "".join(f"; {word} {labels[word][0]} and {labels[word][1]}" for word in wrong)
         says += f"; {split}" if split else ""
-        severity = _severity(pair.kind, wrong, bool(split), told)
-        evidence = {"mirrored": pair.mirrored, **pair.evidence, **told}
+        severity = _severity(pair.kind, wrong, bool(split), labels)
+        evidence = {"mirrored": pair.mirrored, **pair.evidence, **labels}
         pictures = [
             Picture(
                 "Both in one frame: the first in red, the second in cyan, grey where they agree.",
@@ -68,8 +67,8 @@ def examine(
         yield found(pair.kind, [pair.first, pair.second], f"{says}.", evidence, severity=severity, pictures=pictures)
 
 
-def said_of(case: Case | None, photo: Path, label_rows: LabelRows) -> Said:
-    """What is said of a photo: by its case, else by the rows of label files that a reader did not get to."""
+def labels_of(case: Case | None, photo: Path, label_rows: LabelRows) -> PhotoLabels:
+    """The labels of a photo by its case; by the rows of label files where no reader took it."""
     if case is None:
         return {word: label_rows.value(photo, role) for word, role in _WORDS.items()}
     labels = case.labels
@@ -82,7 +81,7 @@ def _differ(values: Sequence[Any]) -> bool:
 
 
 def _splits(first: str, second: str) -> str:
-    """In words, where the folders of two photos stand on two sides of an official split."""
+    """A clause where the folders of two photos are on two sides of an official split; "" otherwise."""
     sides = [
         {found[0] for folder in PurePosixPath(name).parts[:-1] if (found := _SPLIT.findall(folder.lower()))}
         for name in (first, second)
@@ -92,22 +91,22 @@ def _splits(first: str, second: str) -> str:
     return f"one is of {' and '.join(sorted(sides[0]))}, the other of {' and '.join(sorted(sides[1]))}"
 
 
-def _severity(kind: str, wrong: list[str], split: bool, told: Mapping[str, list[Any]]) -> Severity:
-    """error where it leaks or labels of one photo contradict; warning where two eyes' labels differ or visits part."""
+def _severity(kind: str, wrong: list[str], split: bool, labels: Mapping[str, list[Any]]) -> Severity:
+    """error where a test leaks or labels of one photo differ; warning where labels of one eye or visits differ."""
     if split or "fold" in wrong or (kind == "same_photo" and wrong):
         return "error"
-    parted = _differ(told.get("visit", [None, None]))
-    return "warning" if wrong or kind == "same_photo" or parted else "info"
+    apart = _differ(labels.get("visit", [None, None]))
+    return "warning" if wrong or kind == "same_photo" or apart else "info"
 
 
 def overlaid(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
-    """The first's green light in red and the second's in cyan: what coincides is grey. (S, S, 3) uint8."""
-    first, second = (_evened(each[..., 1]) for each in _in_one_frame(pair, image))
+    """(S, S, 3) uint8: the first's green channel in red and the second's in cyan, so that what coincides is grey."""
+    first, second = (_without_light(each[..., 1]) for each in _in_one_frame(pair, image))
     return np.stack([first, second, second], axis=2)
 
 
 def board(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
-    """Squares of the first and of the second in turn: vessels run on across their borders. (S, S, 3) uint8."""
+    """(S, S, 3) uint8: squares of the first and of the second in turn; vessels continue across their borders."""
     first, second = _in_one_frame(pair, image)
     place = np.arange(PICTURE_PX) * _SQUARES // PICTURE_PX
     odd = (place[:, None] + place) % 2 == 1
@@ -121,14 +120,14 @@ def _in_one_frame(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> tu
 
 
 def _enlarged(registration: Registration) -> np.ndarray:
-    """The registration's matrix (2, 3) in pixels of the pictures; a pixel's center stands at its index + 0.5."""
+    """The registration's matrix (2, 3) in pixels of the pictures; a pixel's center is at its index + 0.5."""
     scale = PICTURE_PX / SIDE_PX
     shift = registration.matrix[:, :2] @ np.full(2, 0.5 - scale / 2) + scale * registration.matrix[:, 2]
     return np.column_stack([registration.matrix[:, :2], shift + (scale / 2 - 0.5)])
 
 
-def _evened(green: np.ndarray) -> np.ndarray:
-    """(S, S) uint8: a channel without its light, so that two exposures look alike."""
+def _without_light(green: np.ndarray) -> np.ndarray:
+    """(S, S) uint8: a channel without its slow changes of light, so that two exposures look alike."""
     light = green.astype(np.float32)
     lit = (light > 8).astype(np.float32)
     around = cv2.GaussianBlur(light, (0, 0), 24) / np.maximum(cv2.GaussianBlur(lit, (0, 0), 24), 0.05)

@@ -1,4 +1,4 @@
-"""From a data set's folder to a report of what is wrong with it: each part examines, this file asks them in turn."""
+"""From a data set's folder to a report of what is wrong with it: runs every check and collects the findings."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ from typing import Any, Final
 from funduscope.atomic import write_atomically
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import READERS, read_data
-from funduscope.doctor import (
-    cameras,
-    duplicate_checks,
-    label_checks,
-    label_noise,
-    mask_checks,
-    photo_checks,
-    split_checks,
-    wrong_eye,
-)
+from funduscope.doctor import cameras, duplicate_checks, label_checks, label_noise, photo_checks, split_checks
+from funduscope.doctor.anatomy_checks import AnatomyChecks
 from funduscope.doctor.doctor_html import page
 from funduscope.doctor.finding import Finding, found, ordered
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.kinds import SEVERITIES
-from funduscope.doctor.label_rows import read_label_rows
-from funduscope.doctor.mask_files import read_outlines
+from funduscope.doctor.label_rows import LabelRows, read_label_rows
+from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.mask_checks import MaskChecks
+from funduscope.doctor.mask_files import Outline, read_outlines
 from funduscope.doctor.scan import Progress, Scan, take_scan
+from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
 
@@ -37,14 +32,17 @@ PAGE, TABLE = "doctor.html", "doctor.json"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What was found in a data set; `findings` are worst first.
+    """The findings of a data set, worst first, and what `repair` needs.
 
-    cases: what readers understand of it; pairs: its proved pairs, by the photos' names. Both are what `repair` needs.
+    cases: what readers take of the data set; pairs: its duplicates, by the photos' names; label_rows, outlines: its
+    label files and masks.
     """
 
     data: Path
     scan: Scan
     findings: tuple[Finding, ...]
+    label_rows: LabelRows
+    outlines: tuple[Outline, ...]
     cases: tuple[Case, ...] = ()
     pairs: tuple[DuplicatePair, ...] = ()
 
@@ -54,11 +52,11 @@ class Report:
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything was found that spoils a training or a score."""
+        """Whether any finding spoils a training or a score."""
         return any(one.severity == "error" for one in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As doctor.json has it."""
+        """The content of doctor.json."""
         return {
             "schema": SCHEMA,
             "data": str(self.data),
@@ -68,7 +66,7 @@ class Report:
         }
 
     def write(self, out: Path, progress: Progress = lambda items, words, total: items) -> None:
-        """Writes doctor.json and doctor.html into a folder, each whole or not at all."""
+        """Writes doctor.json and doctor.html into a folder, each completely or not at all."""
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / TABLE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
         name = self.data.absolute().name or str(self.data)
@@ -86,50 +84,54 @@ def examine(
 ) -> Report:
     """Examine a data set: a folder (one data set's, of several, or of photos alone) or a table (.csv) of photos.
 
-    models: run folders whose answers are held against the labels of photos they did not learn from. What was seen of a
-    photo is kept in the cache folder, so that a run that was stopped goes on. Raises `LabelError` where there is
-    nothing at the path, and what `noise.check` raises of a model, both before any photo is looked at.
+    models: run folders that predict the photos that they did not learn from, to compare with the labels. cache: the
+    folder that keeps each photo's record, so that a run that was stopped goes on. workers: processes; 0 works in this
+    one. Raises `LabelError` where there is nothing at the path, and what `label_noise.load_models` raises, both before
+    any photo is opened.
     """
-    label_noise.check(models)
+    loaded = label_noise.load_models(models)
     inventory = take_inventory(data)
     scan = take_scan(inventory, cache, workers, progress)
     label_rows = read_label_rows(inventory)
     outlines = read_outlines(inventory, label_rows)
     cases, findings = read_cases(data)
-    named = {inventory.relative(case.path): case for case in cases}
-    names = {case.key: name for name, case in named.items()}
-    pairs = compare(scan.sketches(_copies_aside(scan, named)), workers, progress)
-    of_labels = list(label_checks.examine(scan, label_rows, outlines))
+    by_name = {inventory.relative(case.path): case for case in cases}
+    names = {case.key: name for name, case in by_name.items()}
+    pairs = compare(scan.sketches(_unlabelled_copies(scan, by_name)), workers, progress)
 
-    def said(name: str) -> duplicate_checks.Said:
-        return duplicate_checks.said_of(named.get(name), inventory.root / name, label_rows)
+    def labels_of(name: str) -> duplicate_checks.PhotoLabels:
+        return duplicate_checks.labels_of(by_name.get(name), inventory.root / name, label_rows)
 
+    checks = [
+        AnatomyChecks(),
+        MaskChecks(scan, label_rows, outlines),
+        WrongEyeChecks(scan, label_rows, outlines),
+    ]
     findings += photo_checks.examine(scan)
     findings += cameras.examine(scan, cases, names)
-    findings += duplicate_checks.examine(pairs, said, scan.image)
-    findings += of_labels
-    findings += mask_checks.examine(scan, label_rows, progress)
-    findings += wrong_eye.examine(scan, label_rows, outlines, of_labels)
+    findings += duplicate_checks.examine(pairs, labels_of, scan.image)
+    findings += label_checks.examine(scan, label_rows)
+    findings += check_photos(scan, label_rows, outlines, checks, progress)
     findings += split_checks.examine(scan, cases, pairs, label_rows)
-    findings += label_noise.examine(scan, cases, models, pairs, progress)
-    return Report(data, scan, tuple(ordered(findings)), tuple(cases), tuple(pairs))
+    findings += label_noise.examine(scan, cases, loaded, pairs, progress)
+    return Report(data, scan, tuple(ordered(findings)), label_rows, tuple(outlines), tuple(cases), tuple(pairs))
 
 
 def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
-    """What the readers understand of a data set, and where they stop: a data set that cannot be read hides no other.
+    """The cases of each data set, and a finding for each data set that its reader refuses.
 
-    The photos' paths are absolute, as an inventory has them, however the data set's path is written.
+    The photos' paths are absolute, as in an inventory, however the data set's path is written.
     """
-    places = [data]
+    folders = [data]
     if data.is_dir() and not _recognized(data):
-        places = [child for child in sorted(data.iterdir()) if child.is_dir() and _recognized(child)]
+        folders = [child for child in sorted(data.iterdir()) if child.is_dir() and _recognized(child)]
     cases: list[Case] = []
     findings: list[Finding] = []
-    for place in places:
+    for folder in folders:
         try:
-            cases.extend(replace(case, path=case.path.absolute()) for case in read_data([place]))
+            cases.extend(replace(case, path=case.path.absolute()) for case in read_data([folder]))
         except LabelError as error:
-            findings.append(found("labels_unreadable", [place.relative_to(data).as_posix()], str(error)))
+            findings.append(found("labels_unreadable", [folder.relative_to(data).as_posix()], str(error)))
     return cases, findings
 
 
@@ -137,10 +139,10 @@ def _recognized(folder: Path) -> bool:
     return any(reader.recognize(folder) for reader in READERS.values())
 
 
-def _copies_aside(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
-    """Photos that no label belongs to and that lie under the same name and with the same bytes where labels do.
+def _unlabelled_copies(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
+    """Unlabelled photos with the name and bytes of a labelled one, which are no duplicates to report.
 
-    IDRiD's release has the photos of B once more in C: one photo in two folders, and nothing is wrong with it.
+    IDRiD's release has the photos of B once more in C.
     """
     labelled = {(PurePosixPath(name).name, record.sha256) for name in cases if (record := scan.record(name))}
     return {

@@ -11,8 +11,8 @@ from typing import Final
 from funduscope.data.case import Case
 from funduscope.data.folds import find_folds, fold_key
 from funduscope.doctor.columns import plain
-from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.label_rows import LabelRows, Table, read_table, split_of, stem_of
+from funduscope.doctor.inventory import Inventory, split_of, stem_of
+from funduscope.doctor.label_rows import LabelRows, Table, read_table
 from funduscope.doctor.scan import Scan
 
 _SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localization"}
@@ -32,6 +32,11 @@ class FoldRow:
     fold: int | None
     photo: Path | None
     is_here: bool
+
+    @property
+    def label(self) -> str:
+        """Subset and name, for messages."""
+        return f"{self.subset}/{self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +90,10 @@ def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds
             subsets.add(word)
     rows = []
     for row in table.rows:
-        subset, name = row.said["subset"].text, stem_of(row.name)
+        subset, name = row.cells["subset"].text, stem_of(row.name)
         keys = (subset, row.name), (subset, name)
         photo = _nearest([photo for held in (known, named) for key in keys for photo in held.get(key, ())], table.file)
-        visit = row.said["patient"].text if "patient" in row.said else ""
+        visit = row.cells["patient"].text if "patient" in row.cells else ""
         rows.append(FoldRow(row.row, subset, row.name, visit, row.value("fold"), photo, subset in subsets))
     return Folds(table, tuple(rows))
 

@@ -1,23 +1,30 @@
-"""Which files of a data set are photographs, which are masks, and which hold labels: by name, nothing is opened."""
+"""Which files of a data set are photographs, masks and label files, and which photo a name means: nothing is opened.
+
+IDRiD's official splits repeat names, so that a label file's own split decides; its C shares the photos of B.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import LabelError
+from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, read_sheet
+from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
 
 FOREIGN_SUFFIXES: Final = frozenset({".bmp", ".gif", ".webp", ".dcm", ".heic", ".jp2", ".ppm"})
-"""Pictures of formats that are not read here: named as such, so that they are told and not lost."""
+"""Pictures of formats that are not read here; each gets a finding instead of being skipped silently."""
 
+_SPLIT: Final = re.compile(r"train|(?<!la)test|valid", re.IGNORECASE)
 _MASK_FOLDER: Final = re.compile(r"mask|ground ?truth|annotation|^votes?$|^(segmentation )?labels?$", re.IGNORECASE)
 _MASK_NAME: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?:{'|'.join((*CODES, 'IRMA', 'NV', 'other', 'mask', 'vessels?'))})$", re.IGNORECASE
@@ -46,25 +53,25 @@ def relative(path: Path, root: Path) -> str:
 def take_inventory(data: Path) -> Inventory:
     """The files of a data set: a folder with whatever is in it, or a table (.csv) with the photos that it names.
 
-    A picture is a mask where its folder says so (masks, Groundtruths, votes) or its name is another picture's with a
-    structure's code behind it; hidden files and earlier results are passed over. Raises `LabelError` where there is no
+    A picture is a mask where its folder is called masks, Groundtruths or votes, or where its name is another picture's
+    followed by a structure's code. Hidden files and earlier results are skipped. Raises `LabelError` where there is no
     such path.
     """
     if data.is_file() and data.suffix.lower() in SHEET_SUFFIXES:
         return _of_table(data)
     if not data.is_dir():
         raise LabelError(f"{data} is not there; expected a data set's folder, or a table (.csv) of photos.")
-    root = data.absolute()  # links are not followed: names stay as the person knows them
-    pictures = [*gather([root]), *_foreign(root)]
-    photos, masks = _parted(pictures, root)
-    return Inventory(root, photos, masks, tuple(sorted(_tables(root))))
+    root = data.absolute()  # links are not followed: names stay as the user knows them
+    pictures = [*gather([root]), *_with_suffix(root, FOREIGN_SUFFIXES)]
+    photos, masks = _separated(pictures, root)
+    return Inventory(root, photos, masks, tuple(sorted(_with_suffix(root, SHEET_SUFFIXES))))
 
 
 def _of_table(table: Path) -> Inventory:
     root = table.parent.absolute()
     try:
         named = [row.text("path") for row in read_sheet(table, ("path",)).rows]
-    except LabelError:  # the labels' own examination says what is wrong with the table
+    except LabelError:  # the label checks report what is wrong with the table
         named = _first_cells(table)
     photos = sorted({root / name.replace("\\", "/") for name in named if name})
     return Inventory(root, tuple(photos), (), (root / table.name,))
@@ -79,28 +86,101 @@ def _first_cells(table: Path) -> list[str]:
     return [str(row.get("path") or "").strip() for row in rows]
 
 
-def _parted(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Photos and masks, each sorted."""
     photos, masks, pictures = [], [], sorted(set(pictures))
     stems = {(path.parent, path.stem.lower()) for path in pictures}
     for path in pictures:
         folders = path.relative_to(root).parts[:-1]
         named = _MASK_NAME.match(path.stem)
-        beside = named is not None and (path.parent, named["photo"].lower()) in stems
-        is_mask = beside or any(_MASK_FOLDER.search(folder) for folder in folders)
+        is_of_photo = named is not None and (path.parent, named["photo"].lower()) in stems
+        is_mask = is_of_photo or any(_MASK_FOLDER.search(folder) for folder in folders)
         (masks if is_mask else photos).append(path)
     return tuple(photos), tuple(masks)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _with_suffix(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """The files below a folder with one of the suffixes, hidden ones left out."""
     for place, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place) / name for name in files if not name.startswith("."))
+        for path in (Path(place) / name for name in files if not name.startswith(".")):
+            if path.suffix.lower() in suffixes and path.is_file():
+                yield path
 
 
-def _foreign(root: Path) -> Iterator[Path]:
-    return (path for path in _walk(root) if path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file())
+class PhotoIndex:
+    """A data set's photos by name."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.root = inventory.root
+        self._all = {path for path in inventory.photos if path.is_file()}
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in sorted(self._all):
+            self._by_stem[path.stem].append(path)
+
+    def scope(self, file: Path, names: Sequence[str]) -> Path:
+        """The nearest folder above a file that has a photo with any of the names; the root where none has."""
+        for folder in file.parents:
+            photos = (path for name in names for path in self._by_stem.get(stem_of(name), ()))
+            if any(folder in path.parents for path in photos):
+                return folder
+            if folder == self.root:
+                break
+        return self.root
+
+    def named(self, name: str, file: Path, scope: Path | None) -> Path | None:
+        """The photo that a name in a label file means, by its path relative to the file or by its name alone."""
+        by_path = file.parent / name.replace("\\", "/")
+        if by_path in self._all:
+            return self._shared(by_path)
+        found = self._by_stem.get(stem_of(name), [])
+        inside = [path for path in found if scope is None or scope in path.parents]
+        return self._chosen(inside, self._relative(file)) if inside else None
+
+    def of_mask(self, stem: str, file: Path) -> Path | None:
+        """The photo of that name nearest to a mask."""
+        found = self._by_stem.get(stem, [])
+        for folder in file.parents:
+            inside = [path for path in found if folder in path.parents]
+            if inside:
+                return self._chosen(inside, self._relative(file))
+            if folder == self.root:
+                break
+        return None
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix() if self.root in path.parents else path.name
+
+    def _chosen(self, candidates: list[Path], file: str) -> Path:
+        """One of several photos with the same name: of the file's own split, otherwise of training."""
+        split = split_of(file)
+        wanted = [split] if split else ["train", None]
+        for word in wanted:
+            inside = [path for path in candidates if split_of(self._relative(path)) == word]
+            if inside:
+                return self._shared(sorted(inside)[0])
+        return self._shared(sorted(candidates)[0])
+
+    def _shared(self, photo: Path) -> Path:
+        """The photo, or B's copy of a photo of IDRiD's C where there is one."""
+        if not any(plain(part).endswith(("localization", "localisation")) for part in photo.parts):
+            return photo
+        split = split_of(self._relative(photo))
+        for other in self._by_stem[photo.stem]:
+            of_grading = any(plain(part).endswith("diseasegrading") for part in other.parts)
+            if of_grading and split_of(self._relative(other)) == split:
+                return other
+        return photo
 
 
-def _tables(root: Path) -> Iterator[Path]:
-    return (path for path in _walk(root) if path.suffix.lower() in SHEET_SUFFIXES and path.is_file())
+def stem_of(name: str) -> str:
+    """A photo's name without folders, and without its suffix where that is a picture's."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    stem, dot, suffix = last.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in PHOTO_SUFFIXES else last
+
+
+def split_of(name: str) -> str | None:
+    """ "train", "test" or "valid" by the last such word in a path; None where there is none."""
+    words = [found.group().lower() for part in name.split("/") if (found := _SPLIT.search(plain(part)))]
+    return words[-1] if words else None

@@ -1,13 +1,14 @@
-"""Label noise: photos whose labels are contradicted most by models that never learned from them.
+"""Label noise: photos whose labels contradict models that never learned from them.
 
-Each run judges the photos of its own test fold alone (run.json names it, the run's folds.csv says which they are);
-what its answers contradict with confidence is found by `confident` and laid out as a sheet to look through.
+Each run predicts the photos of its own test fold alone: run.json names the fold, the run's folds.csv its photos.
+`confident_learning` finds the labels that the predictions contradict; a sheet shows their photos.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,33 +31,58 @@ if TYPE_CHECKING:
 
 TASKS: Final = {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy", "edema": "macular edema"}
 _LOWEST: Final = {"maculopathy": 1, "edema": 2}
-"""Of questions that a data set answers by yes or no: the lowest edema risk that is a yes."""
+"""For labels of yes or no: the lowest edema risk that means yes."""
 
 FEWEST_PHOTOS: Final = 30
-"""Photos of a data set that have to be judged before anything is said of its labels."""
+"""Photos of a data set that must be predicted before its labels are judged."""
 
 MOST: Final = 100
-"""Doubtful labels of a task and a data set that are told one by one."""
+"""Doubtful labels of a task and a data set that get a finding each."""
 
 _TILE_PX, _ACROSS, _DOWN = 168, 6, 4
 _SHEETS: Final = 2
 
 
+@dataclass(frozen=True, eq=False)
+class FoldModel:
+    """A loaded run: its folder, and the fold that it did not learn from."""
+
+    run: Path
+    fold: int
+    model: Predictor | Ensemble
+
+
+def load_models(runs: Sequence[Path]) -> list[FoldModel]:
+    """Loads runs that left a fold out, and checks their files, so that a caller can stop before the long scan.
+
+    Raises `ModelError` where a run has no test fold or cannot be loaded, `LabelError` where its folds.csv cannot be
+    read.
+    """
+    from funduscope.evaluation.out_of_fold import held_out_fold
+    from funduscope.inference.loading import load
+
+    folds = [held_out_fold(run) for run in runs]
+    for run in runs:
+        if (run / "folds.csv").is_file():
+            read_folds(run / "folds.csv")
+    return [FoldModel(run, fold, load(run)) for run, fold in zip(runs, folds, strict=True)]
+
+
 def examine(
     scan: Scan,
     cases: Sequence[Case],
-    models: Sequence[Path],
+    models: Sequence[FoldModel],
     pairs: Iterable[DuplicatePair] = (),
     progress: Progress = lambda items, words, total: items,
 ) -> Iterator[Finding]:
-    """Findings about grade, edema risk and maculopathy. models: run folders of trainings that left a fold alone.
+    """Findings about grade, edema risk, maculopathy and macular edema.
 
-    pairs: pairs by the photos' names; a photo whose twin is in another fold was as good as seen, and is left out.
-    Where too few labels are judged to say anything of them, that is told. Raises what `check` raises.
+    pairs: by the photos' names; a photo with a duplicate in another fold is left out, since the model learned from it.
+    Where too few labels are predicted to judge them, a finding says so.
     """
     if not models:
         return
-    answers = judge(models, cases, _leaky(scan, cases, pairs), progress)
+    answers = predict_unseen(models, cases, _duplicates(scan, cases, pairs), progress)
     if not any(_label(case, task) is not None for case in cases for task in TASKS):
         says = f"The models judged nothing: no reader takes a label ({', '.join(TASKS.values())}) of the photos here."
         yield found("labels_unjudged", ["."], says, {"photos": len(scan), "labels": 0, "judged": 0})
@@ -67,80 +93,60 @@ def examine(
             if label is not None:
                 by_set[case.dataset].append((case, label, _probs(task, answers.get(case.key, {}))))
         for dataset, labels in by_set.items():
-            held = [(case, label, probs) for case, label, probs in labels if probs is not None]
-            if len(held) >= FEWEST_PHOTOS:
-                yield from _of_task(scan, dataset, words, held)
+            judged = [(case, label, probs) for case, label, probs in labels if probs is not None]
+            if len(judged) >= FEWEST_PHOTOS:
+                yield from _of_task(scan, dataset, words, judged)
             else:
-                yield _unjudged(dataset, words, len(labels), len(held))
+                yield _unjudged(dataset, words, len(labels), len(judged))
 
 
-def check(models: Sequence[Path]) -> None:
-    """Refuses models that cannot judge, so that a caller can stop before minutes are spent on the rest.
-
-    Raises `ModelError` where a model is no run with a test fold or cannot be loaded, `LabelError` where its folds.csv
-    cannot be read.
-    """
-    from funduscope.evaluation.out_of_fold import held_out_fold
-    from funduscope.inference.loading import load
-
-    for run in models:
-        held_out_fold(run)
-        if (run / "folds.csv").is_file():
-            read_folds(run / "folds.csv")
-    for run in models:
-        load(run)
-
-
-def judge(
-    models: Sequence[Path],
+def predict_unseen(
+    models: Sequence[FoldModel],
     cases: Sequence[Case],
-    leaky: Mapping[str, set[str]],
+    duplicates: Mapping[str, set[str]],
     progress: Progress = lambda items, words, total: items,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Case key to the probabilities (by "grade" and "dme") of the runs that did not learn from it, their mean.
+    """Case key to mean probabilities (by "grade" and "dme") of the models that did not learn from the case.
 
-    leaky: case key to keys of its twins: a photo is left out where one is not in its own fold.
+    duplicates: case key to keys of other photos of the same eye; a photo is left out where one is in another fold.
     """
-    from funduscope.evaluation.out_of_fold import held_out_fold
     from funduscope.i18n.errors import PhotoError
-    from funduscope.inference.loading import load
 
-    told: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-    folds = [held_out_fold(run) for run in models]
-    for run, fold in zip(models, folds, strict=True):
-        plan = SplitPlan.of(cases, fold, run)
-        place = {case.key: case.fold for case in plan.cases}
+    answers: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    for one in models:
+        plan = SplitPlan.of(cases, one.fold, one.run)
+        fold_of = {case.key: case.fold for case in plan.cases}
         unseen = [case for case in plan.test if _has_labels(case)]
-        unseen = [case for case in unseen if all(place.get(key) == fold for key in leaky.get(case.key, ()))]
-        model: Predictor | Ensemble = load(run)
-        for case in progress(unseen, f"Judging by {run.name}", len(unseen)):
+        unseen = [case for case in unseen if all(fold_of.get(key) == one.fold for key in duplicates.get(case.key, ()))]
+        for case in progress(unseen, f"Predicting with {one.run.name}", len(unseen)):
             try:
-                findings = model(case.path)
-            except PhotoError:  # the photograph's own finding says so
+                findings = one.model(case.path)
+            except PhotoError:  # the photo has a finding of its own
                 continue
             for name, probs in (("grade", findings.grade_probs), ("dme", findings.dme_probs)):
                 if probs is not None:
-                    told[case.key][name].append(np.asarray(probs, np.float64))
-    return {key: {name: np.mean(each, axis=0) for name, each in held.items()} for key, held in told.items()}
+                    answers[case.key][name].append(np.asarray(probs, np.float64))
+    return {key: {name: np.mean(each, axis=0) for name, each in of_case.items()} for key, of_case in answers.items()}
 
 
 def _has_labels(case: Case) -> bool:
     return any(value is not None for value in (case.labels.grade, case.labels.dme, case.labels.dme_among))
 
 
-def _leaky(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> dict[str, set[str]]:
+def _duplicates(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> dict[str, set[str]]:
+    """Case key to the keys of its pairs."""
     keys = {scan.relative(case.path): case.key for case in cases}
-    held: dict[str, set[str]] = defaultdict(set)
+    duplicates: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         one, other = keys.get(pair.first), keys.get(pair.second)
         if one and other:
-            held[one].add(other)
-            held[other].add(one)
-    return held
+            duplicates[one].add(other)
+            duplicates[other].add(one)
+    return duplicates
 
 
 def _label(case: Case, task: str) -> int | None:
-    """A case's label in a task, None where it is not known."""
+    """A case's label in a task; None where it is not known."""
     labels = case.labels
     if task not in _LOWEST:
         return labels.grade if task == "grade" else labels.dme
@@ -150,38 +156,36 @@ def _label(case: Case, task: str) -> int | None:
 
 
 def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The probabilities of a task's classes, None where no model answered."""
-    held = answers.get("grade" if task == "grade" else "dme")
-    if held is None or task not in _LOWEST:
-        return held
-    return np.array([held[: _LOWEST[task]].sum(), held[_LOWEST[task] :].sum()])
+    """(K,) probabilities of a task's classes; None where no model predicted them."""
+    probs = answers.get("grade" if task == "grade" else "dme")
+    if probs is None or task not in _LOWEST:
+        return probs
+    return np.array([probs[: _LOWEST[task]].sum(), probs[_LOWEST[task] :].sum()])
 
 
 def _unjudged(dataset: str, words: str, labels: int, judged: int) -> Finding:
-    """That nothing can be said of a data set's labels: else it would look as if nothing were wrong with them."""
-    says = f"The models judged {judged} of {labels} labels ({words}) of {dataset}; under {FEWEST_PHOTOS} tell nothing."
-    return found(
-        "labels_unjudged", ["."], says, {"task": words, "data_set": dataset, "labels": labels, "judged": judged}
-    )
+    """Without this finding it would look as if nothing were wrong with the labels."""
+    says = f"The models judged {judged} of {labels} labels ({words}) of {dataset}; "
+    says += f"fewer than {FEWEST_PHOTOS} show nothing."
+    evidence = {"task": words, "data_set": dataset, "labels": labels, "judged": judged}
+    return found("labels_unjudged", ["."], says, evidence)
 
 
-def _of_task(scan: Scan, dataset: str, words: str, held: Sequence[tuple[Case, int, np.ndarray]]) -> Iterator[Finding]:
-    """One finding with the sheet and the estimate, and one for each doubtful label."""
-    labels, probs = np.array([label for _, label, _ in held]), np.stack([each for _, _, each in held])
+def _of_task(scan: Scan, dataset: str, words: str, judged: Sequence[tuple[Case, int, np.ndarray]]) -> Iterator[Finding]:
+    """One finding with the sheet and the estimated share of wrong labels, and one for each doubtful label."""
+    labels, probs = np.array([label for _, label, _ in judged]), np.stack([each for _, _, each in judged])
     ranked = doubts(labels, probs)
     if not ranked:
         return
     joint = confident_joint(labels, probs)
     share = float(1 - np.trace(joint))
-    names = [scan.relative(held[one.index][0].path) for one in ranked]
-    says = (
-        f"The models doubt {len(ranked)} of {len(held)} labels ({words}) of {dataset}. Wrong labels and wrong answers "
-    )
-    says += f"together are about {share:.0%}."
+    names = [scan.relative(judged[one.index][0].path) for one in ranked]
+    says = f"The models doubt {len(ranked)} of {len(judged)} labels ({words}) of {dataset}. "
+    says += f"Wrong labels and wrong predictions together are about {share:.0%}."
     evidence: dict[str, Any] = {
         "task": words,
         "data_set": dataset,
-        "photos": len(held),
+        "photos": len(judged),
         "doubtful": len(ranked),
         "estimated_share": round(share, 3),
         "labelled_and_true": np.round(joint, 4).tolist(),
@@ -189,7 +193,7 @@ def _of_task(scan: Scan, dataset: str, words: str, held: Sequence[tuple[Case, in
     page, sheets = _ACROSS * _DOWN, []
     for start in range(0, min(len(ranked), _SHEETS * page), page):
         rows = list(zip(names, ranked, strict=True))[start : start + page]
-        caption = f"Label > what the models say (probability of the label); {start + 1} to {start + len(rows)}."
+        caption = f"Label > prediction (probability of the label); {start + 1} to {start + len(rows)}."
         sheets.append(Picture(caption, partial(_sheet, scan, rows)))
     yield found("label_noise", names[: _SHEETS * page], says, evidence, pictures=sheets)
     for rank, (name, one) in enumerate(zip(names[:MOST], ranked, strict=False), start=1):
@@ -197,9 +201,8 @@ def _of_task(scan: Scan, dataset: str, words: str, held: Sequence[tuple[Case, in
 
 
 def _doubtful(name: str, words: str, rank: int, one: Doubt, probs: np.ndarray) -> Finding:
-    says = (
-        f"Labelled {words} {one.label}; models that never saw it say {one.suggested} ({one.suggested_confidence:.0%})"
-    )
+    says = f"Labelled {words} {one.label}; models that never saw it predict {one.suggested} "
+    says += f"({one.suggested_confidence:.0%}) and give the label {one.self_confidence:.0%}."
     evidence = {
         "task": words,
         "rank": rank,
@@ -208,7 +211,7 @@ def _doubtful(name: str, words: str, rank: int, one: Doubt, probs: np.ndarray) -
         "probability_of_label": round(one.self_confidence, 4),
         "probabilities": [round(float(p), 4) for p in probs],
     }
-    return found("doubtful_label", [name], f"{says} and give the label {one.self_confidence:.0%}.", evidence)
+    return found("doubtful_label", [name], says, evidence)
 
 
 def _sheet(scan: Scan, rows: Sequence[tuple[str, Doubt]]) -> np.ndarray:

@@ -1,20 +1,20 @@
-"""What is wrong with masks: how they are stored, what they mark, and whether it can be what they are called."""
+"""What is wrong with masks: how they are stored, what they mark, and whether it looks like the structure they name."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 
-from funduscope.doctor.columns import Said
+from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.label_pictures import masked
-from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows
+from funduscope.doctor.label_rows import LabelRow, LabelRows
+from funduscope.doctor.labelled_photo import LabelledPhoto
 from funduscope.doctor.mask_appearance import (
     MISFIT,
     SIGN,
@@ -26,81 +26,63 @@ from funduscope.doctor.mask_appearance import (
     coverage_of,
     ground_of,
 )
-from funduscope.doctor.mask_files import (
-    Outline,
-    Stored,
-    by_photo,
-    named_files,
-    read_outlines,
-    read_stored,
-    split_votes,
-)
-from funduscope.doctor.scan import Progress, Record, Scan
+from funduscope.doctor.mask_files import Outline, Stored, are_votes, in_votes_folder, named_files
+from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
 
 WHOLE: Final = {"OD": 0.12, "lesion": 0.5}
-"""The largest share of the field that is believed: discs cover 0.016 to 0.032, lesions 0.20 at most."""
+"""Largest plausible shares of the field: discs cover 0.016 to 0.032, lesions 0.20 at most."""
 
 INVERTED_OUTSIDE: Final = 0.5
-"""A mask that marks so much of what lies around the field is inverted or of the whole photo."""
+"""A mask that marks a larger share of what surrounds the field is inverted, or marks the whole photo."""
 
 BEYOND: Final = 0.02
-"""The largest share of a mask that may lie beyond the field; real masks have none there."""
+"""Largest share of a mask that may lie beyond the field; real masks have none there."""
 
 SAME: Final = 0.9
-"""Overlap (intersection over union) of two structures' masks from which they are one."""
+"""Overlap (intersection over union) of two structures' masks above which they are one mask."""
 
 MOST_ROWS: Final = 50
-"""Masks that are not there and are told one by one; more are one finding."""
+"""Missing masks that get a finding each; more are one finding."""
 
 _RED: Final = "red inside becomes 76 of 255 where a program converts it to gray, and is lost at a threshold of 127"
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """A mask that could be read: what of it is compared with others."""
+class MaskChecks:
+    """Findings about the masks of each photo. Conventions and digests are collected to compare masks across photos."""
 
-    outline: Outline
-    name: str
-    stored: Stored
-    digest: str
+    def __init__(self, scan: Scan, label_rows: LabelRows, outlines: Sequence[Outline]) -> None:
+        self.scan, self.label_rows, self.outlines = scan, label_rows, outlines
+        self._conventions: dict[str, dict[str, str]] = defaultdict(dict)
+        self._digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        self._reported: set[tuple[str, tuple[str, ...]]] = set()
 
-
-def examine(
-    scan: Scan, label_rows: LabelRows | None = None, progress: Progress = lambda items, words, total: items
-) -> Iterator[Finding]:
-    """Findings about the masks of a data set, photo by photo, so that no more than one photo's are in memory."""
-    label_rows = label_rows or read_label_rows(scan.inventory)
-    outlines = read_outlines(scan.inventory, label_rows)
-    yield from _promised(scan, label_rows)
-    yield from _without_photo(scan, outlines)
-    conventions: dict[str, dict[str, str]] = defaultdict(dict)
-    digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    held = by_photo(outlines)
-    told: set[tuple[str, tuple[str, ...]]] = set()
-    for photo in progress(sorted(held), "Looking at masks", len(held)):
-        record = scan.record(scan.relative(photo))
-        seen = []
-        for outline in held[photo]:
-            name, stored = scan.relative(outline.file), read_stored(outline.file)
-            for finding in _of_file(scan, outline, name, stored, record):
-                if (finding.kind, finding.files) not in told:  # one file may be several outlines
-                    told.add((finding.kind, finding.files))
+    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]:
+        """Findings about each mask file, then about what the masks mark in the photo."""
+        readable = []
+        for outline in photo.outlines:
+            name, stored = photo.scan.relative(outline.file), photo.stored(outline)
+            for finding in _of_file(photo, outline, name, stored):
+                if (finding.kind, finding.files) not in self._reported:  # one file may be several outlines
+                    self._reported.add((finding.kind, finding.files))
                     yield finding
-            yield from _counted(name, outline, stored, label_rows)
-            if isinstance(stored, str) or not stored.values.any() or outline.is_votes:
+            if isinstance(stored, str) or outline.is_votes or not stored.values.any():
                 continue
-            conventions[_set_of(name)][name] = stored.convention
-            digest = hashlib.sha256(repr(stored.values.shape).encode() + np.packbits(stored.inside).tobytes())
-            seen.append(_Seen(outline, name, stored, digest.hexdigest()))
-            pixels = record.pixels_sha256 if record is not None else ""
-            if stored.inside.all():  # told as such, and all such masks of one size are equal
-                continue
-            digests[digest.hexdigest()].append((name, scan.relative(photo), pixels))
-        if record is not None and record.error is None and record.eye is not None:
-            yield from _on_photo(scan, record, seen)
-    yield from _mixed(conventions)
-    yield from _copied(digests)
+            readable.append(outline)
+            self._conventions[_set_of(name)][name] = stored.convention
+            if not stored.inside.all():  # masks of everything have a finding of their own, and are all equal
+                shape, packed = repr(stored.values.shape).encode(), np.packbits(stored.inside).tobytes()
+                digest = hashlib.sha256(shape + packed).hexdigest()
+                self._digests[digest].append((name, photo.name, photo.record.pixels_sha256))
+        if photo.record.error is None and photo.record.eye is not None:
+            yield from _on_photo(photo, readable)
+
+    def of_data(self, findings: Sequence[Finding]) -> Iterator[Finding]:
+        """Missing masks, masks of no photo, mixed conventions and copied masks."""
+        yield from _missing(self.scan, self.label_rows)
+        yield from _without_photo(self.scan, self.outlines)
+        yield from _mixed(self._conventions)
+        yield from _copied(self._digests)
 
 
 def _set_of(name: str) -> str:
@@ -109,53 +91,51 @@ def _set_of(name: str) -> str:
     return parts[0] if len(parts) > 1 else "."
 
 
-def _promised(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
-    """Files that a label file names, or that its numbers speak of, and that are not there."""
-    votes = {path.stem for path in scan.inventory.masks if path.parent.name.lower() in ("votes", "vote")}
+def _missing(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
+    """Missing files that a label file names, or that its counts of experts imply."""
+    votes = {path.stem for path in scan.inventory.masks if in_votes_folder(f"{path.parent.name}/{path.name}")}
     for table in label_rows.tables:
-        file, lost = scan.relative(table.file), []
+        file, missing = scan.relative(table.file), []
         for row in table.rows:
             photo = [scan.relative(row.photo)] if row.photo is not None else []
-            for cell, says in _lost(row, votes):
-                evidence = {"row": row.row, "column": cell.column, "value": cell.text}
-                lost.append(found("mask_missing", [file, *photo], f"Row {row.row} {says}", evidence))
-        if len(lost) > MOST_ROWS:
-            says = f"{len(lost)} masks that the file speaks of are not there. First: {lost[0].says}"
-            yield found("mask_missing", [file], says, lost[0].evidence | {"masks": len(lost)})
+            for cell, says in _missing_of(row, votes):
+                missing.append(found("mask_missing", [file, *photo], f"Row {row.row} {says}", row.evidence_of(cell)))
+        if len(missing) > MOST_ROWS:
+            says = f"{len(missing)} masks that the file names are missing. First: {missing[0].says}"
+            yield found("mask_missing", [file], says, missing[0].evidence | {"masks": len(missing)})
         else:
-            yield from lost
+            yield from missing
 
 
-def _lost(row: LabelRow, votes: set[str]) -> Iterator[tuple[Said, str]]:
-    """A row's cells whose masks are not there, and what they say."""
-    for role, cell in row.said.items():
+def _missing_of(row: LabelRow, votes: set[str]) -> Iterator[tuple[Cell, str]]:
+    """A row's cells whose masks are missing, each with the rest of a sentence."""
+    for role, cell in row.cells.items():
         for mask in named_files(row.table, cell.text) if role.startswith("mask_") else []:
             if not mask.is_file():
-                yield cell, f"names the mask {mask.name}, which is not there."
+                yield cell, f"names the mask {mask.name}, which is missing."
         code = role.removeprefix("experts_")
         if role != code and cell.value and row.photo is not None and f"{row.photo.stem}_{code}" not in votes:
             yield cell, f"says that {cell.value} of the experts saw {code}; no file has their votes."
 
 
 def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]:
-    """Masks of no photo; where no mask of a folder has one, a single finding."""
+    """Masks of no photo; one finding where no mask of a folder has a photo."""
     folders: dict[Path, list[Outline]] = defaultdict(list)
     for outline in outlines:
         folders[outline.file.parent].append(outline)
-    for folder, held in folders.items():
-        lost = [outline for outline in held if outline.photo is None]
-        if len(lost) == len(held) and len(held) > 3:
-            says = f"None of the {len(held)} masks in {folder.name} belongs to a photo that is here, by its name."
-            yield found("mask_unknown_photo", [scan.relative(outline.file) for outline in held], says)
+    for folder, in_folder in folders.items():
+        without = [outline for outline in in_folder if outline.photo is None]
+        if len(without) == len(in_folder) and len(in_folder) > 3:
+            says = f"None of the {len(in_folder)} masks in {folder.name} has the name of a photo that is here."
+            yield found("mask_unknown_photo", [scan.relative(outline.file) for outline in in_folder], says)
             continue
-        for outline in lost:
-            says = f"No photo is called what the mask {outline.file.name} is of."
+        for outline in without:
+            says = f"The mask {outline.file.name} has the name of no photo."
             yield found("mask_unknown_photo", [scan.relative(outline.file)], says)
 
 
-def _of_file(scan: Scan, outline: Outline, name: str, stored: Stored | str, record: Record | None) -> Iterator[Finding]:
-    """What the file alone says, and its size beside the photo's."""
-    photo = scan.relative(outline.photo) if outline.photo is not None else ""
+def _of_file(photo: LabelledPhoto, outline: Outline, name: str, stored: Stored | str) -> Iterator[Finding]:
+    """Findings about one mask file: its name, values, votes and size."""
     if isinstance(stored, str):
         yield found("mask_unreadable", [name], stored)
         return
@@ -163,10 +143,9 @@ def _of_file(scan: Scan, outline: Outline, name: str, stored: Stored | str, reco
     if outline.folder_code and outline.folder_code != outline.code:
         says = f"The mask is called {outline.code} and lies in the folder of {outline.folder_code}."
         yield found("mask_misplaced", [name], says, {"name": outline.code, "folder": outline.folder_code})
-    if outline.is_votes and not split_votes(stored.levels):
-        says = "Votes are 60 for each expert who marked a pixel: 0, 60, 120, 180 or 240."
-        yield found("votes_wrong", [name], says, evidence)
-    elif not outline.is_votes and (not stored.is_binary or stored.kind == "JPEG"):
+    if outline.is_votes:
+        yield from _votes(photo, outline, name, stored, evidence)
+    elif not stored.is_binary or stored.kind == "JPEG":
         levels = "more than eight" if len(stored.levels) > 8 else str(len(stored.levels))
         says = f"The mask has {levels} values where it should have two: it was resized, smoothed or saved as JPEG."
         yield found("mask_soft", [name], says, evidence)
@@ -175,119 +154,118 @@ def _of_file(scan: Scan, outline: Outline, name: str, stored: Stored | str, reco
         yield found("mask_alpha", [name], says, evidence)
     if not stored.values.any() and "lesion_segmentation" not in Path(name).parts:  # in DDR it means absent
         yield found("mask_empty", [name], "The mask marks nothing.", evidence)
-    height, width = stored.values.shape
-    if record is not None and record.width and (width, height) != (record.width, record.height):
-        says = f"The mask is {width}x{height} px, its photo {record.width}x{record.height} px."
-        evidence = {"mask_px": [width, height], "photo_px": [record.width, record.height]}
-        yield found("mask_size", [name, photo], says, evidence)
+    mask_px, photo_px = list(stored.values.shape[::-1]), [photo.record.width, photo.record.height]
+    if photo.record.width and mask_px != photo_px:
+        says = f"The mask is {mask_px[0]}x{mask_px[1]} px, its photo {photo_px[0]}x{photo_px[1]} px."
+        yield found("mask_size", [name, photo.name], says, {"mask_px": mask_px, "photo_px": photo_px})
 
 
-def _counted(name: str, outline: Outline, stored: Stored | str, label_rows: LabelRows) -> Iterator[Finding]:
-    """More votes at a pixel than a label file counts experts."""
-    if isinstance(stored, str) or not outline.is_votes or outline.photo is None:
-        return
-    count, most = label_rows.value(outline.photo, f"experts_{outline.code}"), stored.levels[-1] // 60
-    if count is not None and split_votes(stored.levels) and most > count:
+def _votes(
+    photo: LabelledPhoto, outline: Outline, name: str, stored: Stored, evidence: dict[str, Any]
+) -> Iterator[Finding]:
+    """Values that are no votes, and more votes at a pixel than a label file counts experts."""
+    count, most = photo.value(f"experts_{outline.code}"), stored.levels[-1] // 60
+    if not are_votes(stored.levels):
+        says = "Votes are 60 for each expert who marked a pixel: 0, 60, 120, 180 or 240."
+        yield found("votes_wrong", [name], says, evidence)
+    elif count is not None and most > count:
         says = f"{most} experts marked one pixel as {outline.code}, and the label file counts {count} who saw it."
         yield found("votes_wrong", [name], says, {"votes": most, "counted": count})
 
 
-def _on_photo(scan: Scan, record: Record, seen: Sequence[_Seen]) -> Iterator[Finding]:
-    """What the masks of one photo mark in it."""
-    fitting = [one for one in seen if one.stored.values.shape == (record.height, record.width)]
-    if not fitting or record.eye is None:
+def _on_photo(photo: LabelledPhoto, outlines: Sequence[Outline]) -> Iterator[Finding]:
+    """What the masks of the photo's size mark in it."""
+    masks = {outline: mask for outline in outlines if (mask := photo.inside(outline)) is not None}
+    if not masks or photo.record.eye is None:
         return
-    ground = ground_of(scan.image(record.path), record.eye)
-    covers = {one.name: coverage_of(one.stored.inside, ground) for one in fitting}
-    whole = set()
-    for one in fitting:
-        cover = cover_of(covers[one.name], ground)
-        for finding in _placed(scan, record, one, cover):
-            whole.add(one)
-            yield finding
-    rest = [one for one in fitting if one not in whole]
+    ground = ground_of(photo.scan.image(photo.name), photo.record.eye)
+    covers = {outline: coverage_of(mask, ground) for outline, mask in masks.items()}
     marked = np.zeros(ground.green.shape, bool)
-    for one in rest:
-        marked |= covers[one.name] > 0.05
+    rest = []
+    for outline, cover in covers.items():
+        finding = _placement(photo, outline, cover_of(cover, ground))
+        if finding is not None:
+            yield finding
+        else:
+            rest.append(outline)
+            marked |= cover > 0.05
     around = bare(marked, ground)
-    for one in rest:
-        yield from _lit(scan, record, one, contrast_of(covers[one.name], around, ground))
-    yield from _one_twice(record, rest, covers)
+    for outline in rest:
+        yield from _light(photo, outline, contrast_of(covers[outline], around, ground))
+    yield from _same_mask(photo, {outline: covers[outline] for outline in rest})
 
 
-def _placed(scan: Scan, record: Record, one: _Seen, cover: Cover) -> Iterator[Finding]:
-    """A mask that covers too much, or what lies around the field."""
-    code, files = one.outline.code, [one.name, record.path]
-    evidence: dict[str, Any] = {key: round(value, 4) for key, value in vars(cover).items()}
-    evidence["structure"] = code
-    pictures = [masked(scan, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
+def _placement(photo: LabelledPhoto, outline: Outline, cover: Cover) -> Finding | None:
+    """A mask that covers too much, or that lies beyond the field."""
+    code, files = outline.code, [photo.scan.relative(outline.file), photo.name]
     most = WHOLE["OD"] if code == "OD" else WHOLE["lesion"] if code in LESIONS else 0.9
     if cover.of_outside > INVERTED_OUTSIDE or cover.of_field > most:
+        kind = "mask_whole"
         word = "the whole photo" if cover.of_field > 0.98 else f"{cover.of_field:.0%} of the field of view"
         says = f"The mask marks {word}" + (", and what lies around it." if cover.of_outside > INVERTED_OUTSIDE else ".")
-        yield found("mask_whole", files, says, evidence, pictures=pictures)
     elif cover.beyond > BEYOND:
-        says = f"{cover.beyond:.0%} of what the mask marks lies outside the field of view."
-        yield found("mask_outside_field", files, says, evidence, pictures=pictures)
+        kind, says = "mask_outside_field", f"{cover.beyond:.0%} of what the mask marks lies outside the field of view."
+    else:
+        return None
+    evidence = {key: round(value, 4) for key, value in vars(cover).items()} | {"structure": code}
+    pictures = [masked(photo.scan, photo.name, [(outline.file, code)], "The photo with the mask's outline.")]
+    return found(kind, files, says, evidence, pictures=pictures)
 
 
-def _lit(scan: Scan, record: Record, one: _Seen, contrast: float | None) -> Iterator[Finding]:
-    """A mask whose light is another structure's, or nobody's."""
-    code = one.outline.code
+def _light(photo: LabelledPhoto, outline: Outline, contrast: float | None) -> Iterator[Finding]:
+    """A mask as bright or dark as another structure, or as its surroundings."""
+    code = outline.code
     if contrast is None or code not in SIGN:
         return
-    evidence = {
-        "structure": code,
-        "contrast": round(contrast, 2),
-        "expected": "brighter" if SIGN[code] > 0 else "darker",
-    }
-    pictures = [masked(scan, record.path, [(one.outline.file, code)], "The photo with the mask's outline.")]
-    signed = contrast * SIGN[code]
-    if signed < -SWAPPED:
-        is_so = "darker" if SIGN[code] > 0 else "brighter"
-        says = f"What is marked as {code} is {is_so} than what surrounds it."
-        yield found("mask_swapped", [one.name, record.path], says, evidence, pictures=pictures)
-    elif signed < MISFIT[code]:
-        says = f"What is marked as {code} does not differ in light from what surrounds it."
-        yield found("mask_misfit", [one.name, record.path], says, evidence, pictures=pictures)
+    expected, other = ("brighter", "darker") if SIGN[code] > 0 else ("darker", "brighter")
+    if contrast * SIGN[code] < -SWAPPED:
+        kind, says = "mask_swapped", f"What is marked as {code} is {other} than what surrounds it."
+    elif contrast * SIGN[code] < MISFIT[code]:
+        kind, says = "mask_misfit", f"What is marked as {code} is as bright as what surrounds it."
+    else:
+        return
+    evidence = {"structure": code, "contrast": round(contrast, 2), "expected": expected}
+    pictures = [masked(photo.scan, photo.name, [(outline.file, code)], "The photo with the mask's outline.")]
+    yield found(kind, [photo.scan.relative(outline.file), photo.name], says, evidence, pictures=pictures)
 
 
-def _one_twice(record: Record, rest: Sequence[_Seen], covers: dict[str, np.ndarray]) -> Iterator[Finding]:
-    """Two structures of one photo with one mask."""
-    for index, first in enumerate(rest):
-        for second in rest[index + 1 :]:
-            if first.outline.code == second.outline.code:
+def _same_mask(photo: LabelledPhoto, covers: dict[Outline, np.ndarray]) -> Iterator[Finding]:
+    """Two structures of one photo with the same mask."""
+    outlines = list(covers)
+    for index, first in enumerate(outlines):
+        for second in outlines[index + 1 :]:
+            if first.code == second.code:
                 continue
-            pair = covers[first.name], covers[second.name]
+            pair = covers[first], covers[second]
             overlap = float(np.minimum(*pair).sum() / max(float(np.maximum(*pair).sum()), 1e-6))
             if overlap > SAME:
-                codes = f"{first.outline.code} and {second.outline.code}"
-                says = f"The masks of {codes} are one: they overlap by {overlap:.0%}."
-                files = dict.fromkeys((first.name, second.name, record.path))
+                says = f"The masks of {first.code} and {second.code} are the same: they overlap by {overlap:.0%}."
+                files = dict.fromkeys((*map(photo.scan.relative, (first.file, second.file)), photo.name))
                 yield found("mask_copied", list(files), says, {"overlap": round(overlap, 3)})
 
 
 def _copied(digests: dict[str, list[tuple[str, str, str]]]) -> Iterator[Finding]:
-    """Masks that are equal although they are of different photos, and files that are given to several."""
-    for held in digests.values():
-        if len({pixels or photo for _, photo, pixels in held}) > 1:
-            names, photos = sorted({name for name, _, _ in held}), sorted({photo for _, photo, _ in held})
+    """Equal masks of different photos, and files that belong to several. digests: to (mask, photo, photo's pixels)."""
+    for equal in digests.values():
+        if len({pixels or photo for _, photo, pixels in equal}) > 1:
+            names, photos = sorted({name for name, _, _ in equal}), sorted({photo for _, photo, _ in equal})
             says = f"{len(names)} masks of different photos are equal, pixel by pixel."
             if len(names) == 1:
-                says = f"One mask's file is given to {len(photos)} photos."
+                says = f"One mask file is given to {len(photos)} photos."
             yield found("mask_copied", names if len(names) > 1 else [*names, *photos], says, {"photos": photos})
 
 
 def _mixed(conventions: dict[str, dict[str, str]]) -> Iterator[Finding]:
-    """Masks that are stored otherwise than most of their data set's."""
-    for place, held in conventions.items():
-        counts = Counter(held.values())
+    """Masks that are not stored as most of their data set are. conventions: data set to mask to convention."""
+    for place, of_masks in conventions.items():
+        counts = Counter(of_masks.values())
         usual = counts.most_common(1)[0][0]
         for convention in counts:
             if convention == usual or convention.endswith("many levels"):
                 continue
-            names = sorted(name for name, its in held.items() if its == convention)
-            says = f"{len(names)} of {len(held)} masks in {place} are stored as {convention}, most as {usual}."
-            note = _RED if convention.startswith("palette") or usual.startswith("palette") else ""
-            evidence = {"stored_as": dict(counts), "usual": usual} | ({"beware": note} if note else {})
+            names = sorted(name for name, own in of_masks.items() if own == convention)
+            says = f"{len(names)} of {len(of_masks)} masks in {place} are stored as {convention}, most as {usual}."
+            evidence: dict[str, Any] = {"stored_as": dict(counts), "usual": usual}
+            if "palette" in (convention.split(",")[0], usual.split(",")[0]):
+                evidence["beware"] = _RED
             yield found("mask_conventions", names, says, evidence)

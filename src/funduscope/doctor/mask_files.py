@@ -1,4 +1,4 @@
-"""The masks of a data set, matched to their photos and read as they are stored, whatever is wrong with them."""
+"""The mask files of a data set, matched to their photos and decoded as they are stored, whatever is wrong with them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from funduscope.doctor.columns import EXPERT_CODES, NONE_WORD, plain
-from funduscope.doctor.inventory import Inventory
-from funduscope.doctor.label_rows import LabelRows, PhotoIndex
+from funduscope.doctor.inventory import Inventory, PhotoIndex
+from funduscope.doctor.label_rows import LabelRows
 from funduscope.vocabulary import CODES
 
 _NAMED: Final = re.compile(
@@ -34,10 +34,11 @@ _FEW: Final = 8
 
 @dataclass(frozen=True)
 class Outline:
-    """A mask's file. code: the structure, "" where neither name nor folder says. photo: None where there is none.
+    """A mask file of one structure of one photo.
 
-    folder_code: what its folder is called after, "" where after none. is_votes: of experts (60 each). table: the label
-    file and row that name it, where one does.
+    code: the structure, "" where neither name nor folder gives it. photo: None where there is none. folder_code: the
+    structure that its folder is named after, "" where there is none. is_votes: whether it has experts' votes (60 each).
+    table: the label file and row that name it, None where none does.
     """
 
     file: Path
@@ -50,8 +51,10 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a mask's file holds. values: (H, W) uint8, the highest of its color planes or its palette's indices, scaled
-    to 0-255 where they are finer. levels: the values that occur, at most nine. alpha: (H, W) bool where there is one.
+    """A decoded mask file.
+
+    values: (H, W) uint8, the highest of its color planes or its palette's indices, scaled to 0-255 where they are
+    finer. levels: the values that occur, nine at most. alpha: (H, W) bool, None without an alpha plane.
     """
 
     mode: str
@@ -62,7 +65,7 @@ class Stored:
 
     @property
     def is_binary(self) -> bool:
-        """Two values at most."""
+        """Whether it has two values at most."""
         return len(self.levels) <= 2
 
     @property
@@ -72,80 +75,71 @@ class Stored:
 
     @property
     def convention(self) -> str:
-        """How it says inside and outside, in words."""
+        """How inside and outside are stored, in words."""
         mode = {"P": "palette", "L": "gray", "1": "one bit"}.get(self.mode, self.mode)
-        if self.is_binary:
-            held = self.levels[-1]
-            return f"{mode}, 0 and {held}" if held else f"{mode}, 0 alone"
-        return f"{mode}, many levels"
+        if not self.is_binary:
+            return f"{mode}, many levels"
+        return f"{mode}, 0 and {self.levels[-1]}" if self.levels[-1] else f"{mode}, 0 alone"
 
 
 def read_outlines(inventory: Inventory, label_rows: LabelRows) -> list[Outline]:
-    """Every mask that lies in the data set's mask folders or that a label file names, by file.
+    """Every mask in the data set's mask folders or named by a label file, sorted by file.
 
-    A file that label files give to several photos or structures is as many outlines, each by the first row.
+    A file that label files give to several photos or structures becomes as many outlines, each by the first row.
     """
     photos = PhotoIndex(inventory)
-    held = {path: [_of_file(path, inventory, photos)] for path in inventory.masks}
+    by_file = {path: [_of_file(path, inventory, photos)] for path in inventory.masks}
     named: dict[Path, dict[tuple[str, Path | None], Outline]] = defaultdict(dict)
     for outline in _of_tables(label_rows):
-        is_votes = any(known.is_votes for known in held.get(outline.file, ()))
+        is_votes = any(known.is_votes for known in by_file.get(outline.file, ()))
         named[outline.file].setdefault((outline.code, outline.photo), replace(outline, is_votes=is_votes))
     for path, outlines in named.items():
+        # A row without its photo has a finding of its own; the mask is without a photo only where no row has one.
         of_photos = [outline for outline in outlines.values() if outline.photo is not None]
-        # A row without its photo is told as such; the mask lacks one only where no row has it.
-        held[path] = of_photos or list(outlines.values())[:1]
-    return [outline for path in sorted(held) for outline in held[path]]
-
-
-def by_photo(outlines: list[Outline]) -> dict[Path, list[Outline]]:
-    """The outlines of each photo; those of no photo are left out."""
-    held: dict[Path, list[Outline]] = defaultdict(list)
-    for outline in outlines:
-        if outline.photo is not None:
-            held[outline.photo].append(outline)
-    return dict(held)
+        by_file[path] = of_photos or list(outlines.values())[:1]
+    return [outline for path in sorted(by_file) for outline in by_file[path]]
 
 
 def named_files(table: Path, text: str) -> list[Path]:
-    """The files that a cell of a mask's column names, beside the table."""
+    """The files that a cell of a mask column names, relative to the table's folder."""
     if not text or text.lower() == NONE_WORD:
         return []
     return [table.parent / piece for part in text.split(";") if (piece := part.strip().replace("\\", "/"))]
 
 
+def in_votes_folder(name: str) -> bool:
+    """Whether a folder of a mask's path is called votes."""
+    return any(part.lower() in ("votes", "vote") for part in Path(name).parts[:-1])
+
+
 def _of_tables(label_rows: LabelRows) -> Iterator[Outline]:
     for table in label_rows.tables:
         for role in table.roles:
-            if not role.startswith("mask_"):
-                continue
-            for row in table.rows:
-                for file in named_files(table.file, row.said[role].text):
+            for row in table.rows if role.startswith("mask_") else ():
+                for file in named_files(table.file, row.cells[role].text):
                     if file.is_file():
                         yield Outline(file, role.removeprefix("mask_"), row.photo, table=(table.file, row.row))
 
 
 def _of_file(path: Path, inventory: Inventory, photos: PhotoIndex) -> Outline:
-    named, folders = _NAMED.fullmatch(path.stem), Path(inventory.relative(path)).parts[:-1]
-    is_votes = any(part.lower() in ("votes", "vote") for part in folders)
-    folder_code = next((code for part in reversed(folders) if (code := _folder_code(part))), "")
-    if named is None:
-        return Outline(path, folder_code, photos.of_mask(path.stem, path), folder_code, is_votes)
-    code = named["code"].upper() if named["code"].lower() != "other" else "other"
-    return Outline(path, code, photos.of_mask(named["photo"], path), folder_code, is_votes)
+    named, name = _NAMED.fullmatch(path.stem), inventory.relative(path)
+    folder_code = next((code for part in reversed(Path(name).parts[:-1]) if (code := _folder_code(part))), "")
+    stem = path.stem if named is None else named["photo"]
+    code = folder_code if named is None else named["code"].upper()
+    code = "other" if code == "OTHER" else code
+    return Outline(path, code, photos.of_mask(stem, path), folder_code, in_votes_folder(name))
 
 
 def _folder_code(name: str) -> str:
-    plainly = plain(name)
-    found = next((code for word, code in _FOLDERS.items() if plainly.endswith(word)), "")
+    found = next((code for word, code in _FOLDERS.items() if plain(name).endswith(word)), "")
     return found or (name.upper() if name.upper() in CODES else "")
 
 
 def read_stored(path: Path) -> Stored | str:
-    """What a mask's file holds, upright; a sentence where it cannot be read."""
+    """A decoded mask file, upright; a sentence that says why where it cannot be read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged files; what is wrong with them is found below
+            warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong
             with Image.open(path, formats=_FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     return f"It has more than {_MAX_PIXELS // 1_000_000} million pixels."
@@ -164,7 +158,7 @@ def _stored(mode: str, kind: str, values: np.ndarray) -> Stored | str:
         values = values.max(axis=2)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            return "It holds values that are no numbers."
+            return "It has values that are not numbers."
         values = np.where((values > 0) & (values <= 1), values * 255, values)
     if values.dtype.itemsize > 1 and int(values.max(initial=0)) > 255:
         values = values // 257 if int(values.max()) > 4095 else values // 16
@@ -174,6 +168,6 @@ def _stored(mode: str, kind: str, values: np.ndarray) -> Stored | str:
     return Stored(mode, kind, values, tuple(int(level) for level in levels), alpha)
 
 
-def split_votes(levels: tuple[int, ...]) -> bool:
-    """Whether the values of a file are experts' votes: 60 each."""
+def are_votes(levels: tuple[int, ...]) -> bool:
+    """Whether the values of a file are votes of up to four experts, 60 each."""
     return all(level % 60 == 0 and level <= 240 for level in levels)

@@ -126,7 +126,7 @@ def _impossible(edited: Edited, name: str) -> Iterator[Change]:
     """Values that cannot be become unknown; a point goes as a whole."""
     for row in _standing(edited):
         cleared: set[str] = set()
-        for role, said in row.said.items():
+        for role, said in row.cells.items():
             if role == "image" or role in BOX_SIDES or role == "structure" or said.value is not None or not said.text:
                 continue
             cleared.add(role)
@@ -139,7 +139,7 @@ def _impossible(edited: Edited, name: str) -> Iterator[Change]:
 
 def _halves(edited: Edited, name: str, row: LabelRow, point: str) -> Iterator[Change]:
     """The one coordinate that is left of a point."""
-    pair = [row.said.get(f"{point}_{axis}") for axis in "xy"]
+    pair = [row.cells.get(f"{point}_{axis}") for axis in "xy"]
     known = [said for said in pair if said is not None and said.value is not None]
     if None not in pair and len(known) == 1:
         edited.put(row.row, known[0].column, "")
@@ -161,7 +161,7 @@ def _outside(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int
             continue
         for row, size in held:
             for axis in "xy":
-                said = row.said[f"{point}_{axis}"]
+                said = row.cells[f"{point}_{axis}"]
                 edited.put(row.row, said.column, "")
                 why = f"The {point} would lie outside its photo of {size[0]}x{size[1]} px."
                 yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
@@ -172,7 +172,7 @@ def _lost_masks(edited: Edited, name: str) -> Iterator[Change]:
     if edited.table.roles.get("image") != "path":
         return
     for row in _standing(edited):
-        for role, said in row.said.items():
+        for role, said in row.cells.items():
             files = named_files(edited.table.file, said.text) if role.startswith("mask_") else []
             if files and not any(file.is_file() for file in files):
                 edited.put(row.row, said.column, "")

@@ -12,7 +12,8 @@ import numpy as np
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.fold_rows import FoldRow, Folds, read_all_folds
-from funduscope.doctor.label_rows import LabelRows, read_label_rows, split_of
+from funduscope.doctor.inventory import split_of
+from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.scan import Scan
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _rows(scan: Scan, folds: Folds) -> Iterator[Finding]:
         held = first.setdefault((row.subset, row.name), row)
         if held is not row:
             same = (held.visit, held.fold) == (row.visit, row.fold)
-            says = f"{row.subset}/{row.name} stands in rows {held.row} and {row.row}"
+            says = f"{row.label} stands in rows {held.row} and {row.row}"
             says += ", which say the same." if same else ", which say different things."
             evidence = {"rows": [held.row, row.row], "folds": [held.fold, row.fold], "visits": [held.visit, row.visit]}
             yield found("folds_row_twice", [file, *_name(scan, row)], says, evidence | {"same": same})
@@ -82,7 +83,7 @@ def _rows(scan: Scan, folds: Folds) -> Iterator[Finding]:
         yield found("folds_unknown_photo", [file], says, evidence)
         return
     for row in lost:
-        says = f"Row {row.row} gives a fold to {row.subset}/{row.name}, of which no photo is here."
+        says = f"Row {row.row} gives a fold to {row.label}, of which no photo is here."
         evidence = {"row": row.row, "column": "image", "value": row.name}
         yield found("folds_unknown_photo", [file], says, evidence)
 
