@@ -84,7 +84,7 @@ def main() -> int:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     scan = take_scan(take_inventory(options.data), options.cache, options.workers)
-    own = {name: held.to_bytes() for name, held in scan.sketches().items()}
+    own = {name: held.to_bytes() for name, held in scan.descriptors().items()}
     chosen = _chosen(sorted(own), options.photos, options.seed)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

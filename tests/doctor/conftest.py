@@ -10,7 +10,7 @@ import pytest
 
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.record import see
+from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan
 from funduscope.testing.drawn_eyes import write_idrid
 
@@ -48,8 +48,8 @@ def scan_of(clean_scan: Path, tmp_path: Path) -> Callable[[Path], Scan]:
 
 
 def _scanned(scan: Scan) -> Scan:
-    for path, name in scan.unseen():
-        scan.keep(path, see(path, name))
+    for path, name in scan.unscanned():
+        scan.keep(path, scan_photo(path, name))
     return scan
 
 

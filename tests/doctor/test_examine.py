@@ -88,7 +88,7 @@ def test_a_second_run_says_the_same_and_opens_no_photo_to_look(
     report: Report, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr("funduscope.doctor.scan.see", lambda *job: looked.append(job))
+    monkeypatch.setattr("funduscope.doctor.scan.scan_photo", lambda *job: looked.append(job))
     again = examine(data, cache=cache, workers=0)
     assert looked == []
     assert again.to_dict() == report.to_dict()
@@ -102,7 +102,7 @@ def test_progress_is_told(data: Path, cache: Path) -> None:
         yield from items
 
     examine(data, cache=cache, workers=0, progress=progress)
-    assert told[:2] == ["Looking at photos", "Comparing photos"]
+    assert told[:2] == ["Scanning photos", "Comparing photos"]
 
 
 def test_a_sound_data_set_has_no_error(tmp_path: Path, cache: Path) -> None:

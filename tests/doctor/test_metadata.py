@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from funduscope.doctor import photo_checks
 from funduscope.doctor.metadata import naming_tags
-from funduscope.doctor.record import Record, see
+from funduscope.doctor.record import Record, scan_photo
 
 WHO = "Jane Roe"
 
@@ -93,7 +93,7 @@ def test_hostile_metadata_are_no_error() -> None:
 def test_the_name_itself_stands_in_no_finding(tmp_path: Path) -> None:
     for number, (data, _) in enumerate(NAMING.values()):
         (tmp_path / f"{number}.img").write_bytes(data)
-        found = list(photo_checks.examine([see(tmp_path / f"{number}.img", "eye.jpg").record]))
+        found = list(photo_checks.examine([scan_photo(tmp_path / f"{number}.img", "eye.jpg").record]))
         assert "personal_metadata" in {one.kind for one in found}
         assert all("Jane" not in str(one.to_dict()) for one in found)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from funduscope.doctor import photo_checks
-from funduscope.doctor.record import Record, see
+from funduscope.doctor.record import Record, scan_photo
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.fundus import measure_all
@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 def test_a_planted_fault_is_found(fault: str, eyes: list[np.ndarray], tmp_path: Path) -> None:
     kind, spoil = FAULTS[fault]
     for pixels in eyes:
-        assert kind in _kinds(see(_saved(spoil(pixels), tmp_path), "eye.jpg").record)
+        assert kind in _kinds(scan_photo(_saved(spoil(pixels), tmp_path), "eye.jpg").record)
 
 
 def _noise(rng: np.random.Generator) -> np.ndarray:
@@ -158,28 +158,28 @@ def _boxes(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("draw", [_noise, _page, _scan, _meadow, _boxes])
 def test_what_is_no_fundus_is_told(draw: Callable[[np.random.Generator], np.ndarray], tmp_path: Path) -> None:
-    assert "not_fundus" in _kinds(see(_saved(draw(np.random.default_rng(1)), tmp_path), "x.jpg").record)
+    assert "not_fundus" in _kinds(scan_photo(_saved(draw(np.random.default_rng(1)), tmp_path), "x.jpg").record)
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_good_photo_of_any_camera_has_no_finding(style: str, tmp_path: Path) -> None:
     for seed in (11, 12):
         eye = draw_eye(seed, width_px=WIDTH, style=STYLES[style])
-        assert _kinds(see(_saved(eye.pixels, tmp_path), "eye.jpg").record) == []
+        assert _kinds(scan_photo(_saved(eye.pixels, tmp_path), "eye.jpg").record) == []
 
 
 def test_being_small_is_not_being_blurred(tmp_path: Path) -> None:
     """At 400 px, like EyePACS's copies, and cropped by a tenth, a sharp photo stays sharp and whole."""
     pixels = draw_eye(5, width_px=1440).pixels
     small = cv2.resize(pixels, (480, 319), interpolation=cv2.INTER_AREA)
-    assert _kinds(see(_saved(small, tmp_path), "eye.jpg").record) == []
+    assert _kinds(scan_photo(_saved(small, tmp_path), "eye.jpg").record) == []
     height, width = pixels.shape[:2]
     cropped = pixels[height // 20 : -height // 20, width // 20 : -width // 20]
-    assert _kinds(see(_saved(cropped, tmp_path), "eye.jpg").record) == []
+    assert _kinds(scan_photo(_saved(cropped, tmp_path), "eye.jpg").record) == []
 
 
 def test_bars_that_make_a_photo_square_are_nothing_cut(eyes: list[np.ndarray], tmp_path: Path) -> None:
-    assert _kinds(see(_saved(_letterboxed(eyes[0]), tmp_path), "eye.jpg").record) == []
+    assert _kinds(scan_photo(_saved(_letterboxed(eyes[0]), tmp_path), "eye.jpg").record) == []
 
 
 def test_damaged_files_are_told_by_their_code(eyes: list[np.ndarray], tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_damaged_files_are_told_by_their_code(eyes: list[np.ndarray], tmp_path: 
     contents = {"half.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "text.jpg": b"no photo", "last.jpg": whole[:-1]}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
-    records = [see(tmp_path / name, name).record for name in [*contents, "absent.jpg"]]
+    records = [scan_photo(tmp_path / name, name).record for name in [*contents, "absent.jpg"]]
     found = {one.files[0]: (one.kind, one.severity, one.evidence["code"]) for one in photo_checks.examine(records)}
     assert found == {
         "half.jpg": ("truncated", "error", "E_TRUNCATED"),
@@ -202,7 +202,7 @@ def test_a_turned_photo_is_told_and_measured_upright(eyes: list[np.ndarray], tmp
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(eyes[0]).copy()).save(tmp_path / "turned.jpg", quality=92, exif=exif)
-    record = see(tmp_path / "turned.jpg", "turned.jpg").record
+    record = scan_photo(tmp_path / "turned.jpg", "turned.jpg").record
     assert _kinds(record) == ["orientation"]
     assert (record.width, record.height) == (WIDTH, eyes[0].shape[0])
 
@@ -239,20 +239,20 @@ def test_a_cut_that_a_whole_set_shares_is_told_once() -> None:
 def test_real_photos_of_a_good_clinic_pass(shared: Path) -> None:
     """HEI-MED's and DIARETDB1's first photos: real, sharp, of two cameras."""
     paths = [*sorted((shared / "heimed/images").iterdir())[10:16], *sorted((shared / "diaretdb1/images").iterdir())[:6]]
-    assert [one.files for path in paths for one in photo_checks.examine([see(path, path.name).record])] == []
+    assert [one.files for path in paths for one in photo_checks.examine([scan_photo(path, path.name).record])] == []
 
 
 def test_photos_that_were_rejected_by_graders_are_found(shared: Path) -> None:
     rejected = ("10464_left", "11182_left", "11182_right", "11196_left", "10623_left", "11304_left", "10694_right")
     for name in rejected:
         path = shared / f"eyepacs400/images/{name}.jpg"
-        assert {"dark", "blurred"} & set(_kinds(see(path, path.name).record)), name
+        assert {"dark", "blurred"} & set(_kinds(scan_photo(path, path.name).record)), name
 
 
 def test_nothing_of_the_photo_is_changed(eyes: list[np.ndarray], tmp_path: Path) -> None:
     path = _saved(eyes[0], tmp_path)
     before = path.read_bytes()
-    record = see(path, "eye.jpg").record
+    record = scan_photo(path, "eye.jpg").record
     assert path.read_bytes() == before
     assert record == Record.from_json(record.to_json())
     assert (record.width, record.height) == (WIDTH, eyes[0].shape[0])

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from funduscope.doctor.inventory import take_inventory
-from funduscope.doctor.record import see
+from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan, take_scan
 from funduscope.duplicates.process_pool import run_jobs
 from funduscope.testing.drawn_eyes import draw_eye
@@ -55,8 +55,8 @@ def test_everything_is_scan_of_once(folder: Path, tmp_path: Path) -> None:
     assert reopened == []
     assert list(again) == list(first)
     assert [again.thumbnail(record.path) is None for record in again] == [False] * PHOTOS + [True]
-    assert sorted(again.sketches()) == [f"{seed}.jpg" for seed in range(PHOTOS)]
-    assert again.sketches()["3.jpg"].side > 0
+    assert sorted(again.descriptors()) == [f"{seed}.jpg" for seed in range(PHOTOS)]
+    assert again.descriptors()["3.jpg"].side > 0
 
 
 def test_what_changed_is_scan_of_again(folder: Path, tmp_path: Path) -> None:
@@ -120,11 +120,11 @@ def test_every_row_is_whole_at_any_time(folder: Path, tmp_path: Path) -> None:
     """While the survey runs, another reader sees only whole records."""
     inventory = take_inventory(folder)
     held = Scan(inventory, tmp_path / "store.sqlite")
-    for path, name in held.unseen()[:2]:
-        held.keep(path, see(path, name))
+    for path, name in held.unscanned()[:2]:
+        held.keep(path, scan_photo(path, name))
         with sqlite3.connect(tmp_path / "store.sqlite") as other:
             assert all(row[0].startswith("{") for row in other.execute("SELECT record FROM photo"))
-    assert len(held.unseen()) == PHOTOS - 1
+    assert len(held.unscanned()) == PHOTOS - 1
 
 
 def test_names_that_are_no_text_are_kept(folder: Path, tmp_path: Path) -> None:

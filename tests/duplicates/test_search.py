@@ -66,20 +66,20 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
 
 
 def test_several_processes_find_what_one_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = compare(_survey(folder).sketches(), workers=0)
+    alone = compare(_survey(folder).descriptors(), workers=0)
     (folder.parent / "cache").rename(folder.parent / "other cache")
     monkeypatch.setattr(search, "FEW", 0)
-    assert _told(compare(_survey(folder).sketches(), workers=2)) == _told(alone)
+    assert _told(compare(_survey(folder).descriptors(), workers=2)) == _told(alone)
     assert [(pair.first, pair.second) for pair in alone] == [
         ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "1.png"), ("3.png", "again.png")
     ]  # fmt: skip
 
 
 def test_no_pair_is_compared_twice(folder: Path, watched: _Watched) -> None:
-    told = _told(compare(_survey(folder).sketches(), workers=0))
+    told = _told(compare(_survey(folder).descriptors(), workers=0))
     compared = watched.pairs
     assert compared > 20
-    again = compare(_survey(folder).sketches(), workers=0)
+    again = compare(_survey(folder).descriptors(), workers=0)
     assert watched.pairs == compared
     assert _told(again) == told
     assert all(isinstance(pair.registration.matrix, np.ndarray) for pair in again)
@@ -88,24 +88,24 @@ def test_no_pair_is_compared_twice(folder: Path, watched: _Watched) -> None:
 def test_a_comparison_that_was_stopped_goes_on(folder: Path, watched: _Watched) -> None:
     watched.most = 20
     with pytest.raises(KeyboardInterrupt):
-        compare(_survey(folder).sketches(), workers=0)
+        compare(_survey(folder).descriptors(), workers=0)
     stopped, watched.most = watched.pairs, 10_000
     assert stopped > 0
-    told = compare(_survey(folder).sketches(), workers=0)
+    told = compare(_survey(folder).descriptors(), workers=0)
     assert len(told) == 3
     whole = watched.pairs
-    compare(_survey(folder).sketches(), workers=0)
+    compare(_survey(folder).descriptors(), workers=0)
     assert watched.pairs == whole
     assert whole <= 56  # every pair once, and no more: half of them a mirror's
 
 
 def test_only_the_pairs_of_a_changed_photo_are_compared_anew(folder: Path, watched: _Watched) -> None:
-    compare(_survey(folder).sketches(), workers=0)
+    compare(_survey(folder).descriptors(), workers=0)
     before = watched.pairs
     pixels = draw_eye(4, width_px=400).pixels
     Image.fromarray(cv2.flip(pixels, 1)).save(folder / "2.png")  # 2 becomes a mirrored copy of 4
     (folder / "1.png").rename(folder / "one.png")
-    told = {(pair.first, pair.second) for pair in compare(_survey(folder).sketches(), workers=0)}
+    told = {(pair.first, pair.second) for pair in compare(_survey(folder).descriptors(), workers=0)}
     assert told == {
         ("0 mirrored.jpg", "0.png"), ("1 mirrored.jpg", "one.png"), ("2.png", "4.png"), ("3.png", "again.png")
     }  # fmt: skip
@@ -121,17 +121,17 @@ def test_progress_comes_to_its_end(folder: Path) -> None:
             yield item
             seen.append((words, number))
 
-    compare(_survey(folder).sketches(), workers=0, progress=progress)
+    compare(_survey(folder).descriptors(), workers=0, progress=progress)
     assert seen[-1] == ("Comparing photos", 1000)
 
 
 def test_names_that_are_left_out_are_in_no_pair(folder: Path) -> None:
-    told = compare(_survey(folder).sketches({"0.png", "again.png"}), workers=0)
+    told = compare(_survey(folder).descriptors({"0.png", "again.png"}), workers=0)
     assert [(pair.first, pair.second) for pair in told] == [("1 mirrored.jpg", "1.png")]
 
 
 def test_few_or_no_photos_are_no_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    assert compare(_survey(tmp_path / "photos").sketches()) == []
+    assert compare(_survey(tmp_path / "photos").descriptors()) == []
     Image.fromarray(draw_eye(1, width_px=400).pixels).save(tmp_path / "photos/one.png")
-    assert compare(_survey(tmp_path / "photos").sketches()) == []
+    assert compare(_survey(tmp_path / "photos").descriptors()) == []

@@ -21,7 +21,7 @@ def doctor(
     model: Annotated[
         Optional[list[Path]],  # noqa: UP045
         typer.Option(
-            help="A run whose answers are held against the labels of its test fold; repeatable.",
+            help="A run whose predictions are compared with the labels of its test fold; repeatable.",
             exists=True,
             file_okay=False,
             metavar="RUN",
@@ -36,8 +36,8 @@ def doctor(
 ) -> int:
     """Find what is wrong with a data set, before a model learns it.
 
-    --out takes doctor.html and doctor.json. The exit code is 1 where a training or a score would be spoiled. DATA is
-    only read. What was seen is kept: a run that was stopped goes on.
+    --out gets doctor.html and doctor.json. The exit code is 1 where a training or a score would be spoiled. DATA is
+    only read. Scanned photos are stored: a run that was stopped goes on.
     """
     import json
 

@@ -1,7 +1,7 @@
-"""Whether letters are burned into a photo: small marks of one height that stand in a row.
+"""Whether letters are burned into a photo: small marks of one height in a row.
 
-Around the field anything that stands out is a mark; on the retina only strokes of white, black, pure yellow, green
-or blue: exudates, vessels and reflections are softer and stand in no row.
+Around the field anything that differs from the background is a mark; on the retina only strokes of white, black, pure
+yellow, green or blue: exudates, vessels and reflections are softer and form no row.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from funduscope.imaging.field_of_view import FieldOfView
 
 SIDE_PX: Final = 1200
-"""Letters are looked for in a copy at most this long: ten pixels high where they are a hundredth of a photo."""
+"""Letters are searched in a copy at most this long; a letter of a hundredth of the photo is ten pixels high there."""
 
 _HEIGHTS: Final = (0.0055, 0.07)  # of the longer side: smaller is noise, larger no line of text
 _STROKE: Final = 0.016
-"""Of the longer side: a stroke on the retina is thinner."""
+"""Of the longer side; a stroke on the retina is thinner."""
 
 _MOST_MARKS: Final = 1500
-"""Where more marks than this are found it is noise or texture; a page of text has fewer letters."""
+"""More marks than this are noise or texture; a page of text has fewer letters."""
 
 
 def burned_in_text(pixels: np.ndarray, field_of_view: FieldOfView | None) -> tuple[int, int]:
-    """How many letters the longest row has, around the field alone and anywhere, in a photo (H, W, 3) uint8."""
+    """Letters in the longest row around the field alone, and anywhere, of a photo (H, W, 3) uint8."""
     scale = min(1.0, SIDE_PX / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     around = np.zeros(small.shape[:2], bool)
@@ -40,7 +40,7 @@ def burned_in_text(pixels: np.ndarray, field_of_view: FieldOfView | None) -> tup
 
 
 def _marks_around(small: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """(H, W) bool: what differs from the surround's own color."""
+    """(H, W) bool: what differs from the color around the field."""
     if around.mean() < 0.005:
         return np.zeros(around.shape, bool)
     color = np.median(small[around][::7], axis=0)
@@ -48,7 +48,7 @@ def _marks_around(small: np.ndarray, around: np.ndarray) -> np.ndarray:
 
 
 def _strokes_within(small: np.ndarray, within: np.ndarray) -> Iterator[np.ndarray]:
-    """(H, W) bool: thin strokes of white, of black, of pure yellow, and what has a color that no retina has."""
+    """(H, W) bool masks: thin strokes of white, of black, of pure yellow, and colors that no retina has."""
     red, green, blue = (small[..., channel] for channel in range(3))
     other, whitest, blackest = (
         cv2.max(green, blue),
@@ -69,7 +69,7 @@ def _strokes_within(small: np.ndarray, within: np.ndarray) -> Iterator[np.ndarra
 
 
 def _longest_row(marks: np.ndarray) -> int:
-    """The most marks of like height that follow one another in a row."""
+    """The largest number of marks of similar height that follow one another in a row."""
     if not marks.any():
         return 0
     count, _, stats, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8), connectivity=8)
@@ -77,7 +77,7 @@ def _longest_row(marks: np.ndarray) -> int:
     width, height = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     filled = stats[:, cv2.CC_STAT_AREA] / np.maximum(width * height, 1)
     like_letters = (height >= max(low, 5)) & (height <= high) & (width <= 3 * height) & (filled > 0.12) & (filled < 0.9)
-    like_letters[0] = False  # the ground
+    like_letters[0] = False  # the background
     boxes = stats[like_letters][:, :4].astype(np.float64)
     if count > _MOST_MARKS or len(boxes) < 2:
         return int(len(boxes) == 1)
@@ -85,7 +85,7 @@ def _longest_row(marks: np.ndarray) -> int:
 
 
 def _longest_chain(boxes: np.ndarray) -> int:
-    """boxes (N, 4): left, top, width, height, sorted by left: each letter follows the best one before it."""
+    """Length of the longest chain of letters. boxes: (N, 4) left, top, width, height, sorted by left."""
     left, top, width, height = boxes.T
     middle, longest = top + height / 2, np.ones(len(boxes), int)
     for place in range(1, len(boxes)):

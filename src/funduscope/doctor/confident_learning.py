@@ -3,7 +3,8 @@
 Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of Artificial
 Intelligence Research 70, 2021. Here: thresholds per class, the confident joint, its off-diagonal entries as doubtful
 labels, ranked by self-confidence. What differs: no pruning and no training again; a class of fewer than three examples
-is no suggestion, as its threshold would be one photo's; and a label that is still the likeliest class is not doubted.
+is never suggested, since its threshold would be one photo's; and a label that is still the likeliest class is not
+doubted.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ FEWEST: Final = 3
 
 
 _ROUNDING: Final = 1e-9
-"""A mean of equal numbers may come out above each of them."""
+"""The mean of equal numbers may be rounded above each of them."""
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A doubtful label: which example, what it is labelled, what is said instead, and with which probabilities."""
+    """A doubtful label: the example's index, its label, the suggested class, and both probabilities."""
 
     index: int
     label: int
@@ -33,14 +34,14 @@ class Doubt:
 
 
 def thresholds(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """(K,) float64: the mean probability of a class over the examples labelled so; 2, out of reach, for rare classes.
+    """(K,) float64: each class's mean probability over the examples with that label; 2, out of reach, for rare classes.
 
     labels: (N,) int in 0..K-1. probs: (N, K), each row of a model that did not learn from that example.
     """
     classes = probs.shape[1]
     counts = np.bincount(labels, minlength=classes)
-    held = np.array([probs[labels == k, k].mean() if counts[k] >= FEWEST else 2.0 for k in range(classes)])
-    return held.astype(np.float64)
+    means = np.array([probs[labels == k, k].mean() if counts[k] >= FEWEST else 2.0 for k in range(classes)])
+    return means.astype(np.float64)
 
 
 def confident_classes(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -57,7 +58,7 @@ def confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     counts = np.zeros((classes, classes))
     np.add.at(counts, (labels[true >= 0], true[true >= 0]), 1)
     rows = counts.sum(axis=1)
-    # A label of which no example is counted anywhere is taken at its word.
+    # A label without a counted example is taken as right.
     counts[rows == 0, rows == 0] = 1.0
     of_label = np.bincount(labels, minlength=classes).astype(np.float64)
     calibrated = counts / counts.sum(axis=1, keepdims=True) * of_label[:, None]
@@ -67,7 +68,7 @@ def confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def doubts(labels: np.ndarray, probs: np.ndarray) -> list[Doubt]:
     """The examples that are confidently of another class than their label, the least self-confident first.
 
-    suggested is the likeliest class, which a timid one that reached its threshold need not be.
+    The suggested class is the likeliest one, not necessarily one that reached its threshold.
     """
     true, likeliest = confident_classes(labels, probs), probs.argmax(axis=1)
     found = [

@@ -1,8 +1,7 @@
-"""Where the optic disc stands by its light, so that points and sides of labels can be checked against the picture.
+"""Finds the optic disc by its brightness, so that points and sides of labels can be checked against the picture.
 
-No model: a disc is a bright patch of a known size through which vessels run. On 545 photos of three data sets (points
-by their authors) the brightest such patch was the disc in 97 %; where it stands out as `Disc.is_sure` asks (453 of
-them), in every one.
+No model: a disc is a bright patch of a known size with vessels through it. On 545 photos of three data sets (points by
+their authors) the brightest such patch was the disc in 97 %; where `Disc.is_sure` holds (453 photos), in every one.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ import cv2
 import numpy as np
 
 SIDE_PX: Final = 128
-"""The field's width where the disc is looked for."""
+"""The field's width where the disc is searched."""
 
 DISC_FRAC: Final = 0.155
 """A disc's diameter as a share of the field's, at 45 to 50 degrees."""
 
 STANDS_OUT: Final = 1.8
-"""Contrast (in standard deviations of the field's light) of a disc that is certainly one."""
+"""Least contrast of a certain disc, in standard deviations of the field's light."""
 
 MARGIN: Final = 1.5
-"""And how many times as bright as the next such patch elsewhere."""
+"""Least ratio of its contrast to that of the next such patch elsewhere."""
 
 VESSELS: Final = 0.7
-"""And as many dark lines run through it, upward and downward, as elsewhere in the field, or nearly: none run through
-plaques of exudate, which are as bright. 99 % of true discs have more."""
+"""Least darkness of lines above, in and below it, relative to the field: plaques of exudate are as bright, but without
+vessels. 99 % of true discs have more."""
 
 EDGE: Final = 0.82
-"""Of the field's radius, beyond which glare at the field's edge is too easily taken for a disc."""
+"""Of the field's radius; farther out, glare at the field's edge is easily taken for a disc."""
 
 _NOWHERE: Final = -9.0
 
@@ -40,9 +39,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Disc:
-    """The brightest patch of a disc's size. xy: in the photo's pixels. contrast, margin, vessels: see above.
+    """The brightest patch of a disc's size. xy: in the photo's pixels. contrast, margin, vessels: see the limits above.
 
-    contrasts: (S, S) float32 for a patch around every pixel of the field's square.
+    contrasts: (S, S) float32 of a patch around every pixel of the field's square. eye: the field (x, y, radius).
     """
 
     xy: Point
@@ -61,7 +60,7 @@ class Disc:
 
     @property
     def diameter_px(self) -> float:
-        """What a disc would measure in this field, in the photo's pixels."""
+        """The diameter of a typical disc in this field, in the photo's pixels."""
         return 2 * self.eye[2] * DISC_FRAC
 
     def at(self, xy: Point) -> float | None:
@@ -74,7 +73,7 @@ class Disc:
         return float(self.contrasts[row, column])
 
     def apart_dd(self, xy: Point) -> float:
-        """How far a point lies from the patch, in disc diameters."""
+        """The distance of a point from the patch, in disc diameters."""
         return float(np.hypot(xy[0] - self.xy[0], xy[1] - self.xy[1])) / self.diameter_px
 
 
@@ -106,7 +105,7 @@ def find_disc(thumbnail: bytes, width: int, height: int, eye: tuple[float, float
 def _squared(
     light: np.ndarray, width: int, height: int, eye: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The field's square of a picture (h, w, 2) float32, as wide as `SIDE_PX`, and (S, S) bool: where retina is."""
+    """The field's square (S, S, 2) of a picture (h, w, 2) float32, and (S, S) bool, where retina is; S is `SIDE_PX`."""
     x, y, radius = eye
     scale = 2 * radius / SIDE_PX
     at = (np.arange(SIDE_PX, dtype=np.float32) + 0.5) * scale
@@ -131,7 +130,7 @@ def _contrasts(light: np.ndarray, field: np.ndarray) -> np.ndarray:
 
 
 def _vessels(green: np.ndarray, field: np.ndarray, row: int, column: int) -> float:
-    """How dark the lines above, in and below a patch are, over those of the whole field."""
+    """Darkness of the lines above, in and below a patch, divided by that of the whole field."""
     smooth = cv2.GaussianBlur(green, (0, 0), 0.7)
     closed = cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     lines = np.maximum(closed - smooth, 0) / np.maximum(cv2.GaussianBlur(green, (0, 0), 8), 12)
@@ -141,15 +140,15 @@ def _vessels(green: np.ndarray, field: np.ndarray, row: int, column: int) -> flo
 
 
 def _mean(light: np.ndarray, weight: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the kernel's part in the field, and the share of the kernel that lies there."""
+    """Mean over the kernel's part inside the field, and the share of the kernel that is inside."""
     total = cv2.filter2D(weight, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    held = cv2.filter2D(light * weight, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    return held / np.maximum(total, 1e-3), total / float(kernel.sum())
+    weighted = cv2.filter2D(light * weight, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    return weighted / np.maximum(total, 1e-3), total / float(kernel.sum())
 
 
 @cache
 def _rings() -> tuple[np.ndarray, np.ndarray]:
-    """A disc's middle, and what surrounds a disc."""
+    """Kernels of a disc's middle, and of what surrounds a disc."""
     across = DISC_FRAC * SIDE_PX
     reach = int(np.ceil(1.6 * across))
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]

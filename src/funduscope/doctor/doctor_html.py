@@ -1,7 +1,7 @@
-"""doctor.html: what was found in a data set, as one file that needs no network and explains itself.
+"""doctor.html: the findings of a data set as one file that needs no network.
 
 The frame (report/html_frame.py) escapes every text and allows nothing but the page's own parts. Pictures are drawn
-here, for the first findings of a kind only, so that the page of a large data set stays a file that opens.
+here, for the first findings of a kind only, so that the page of a large data set still opens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN: Final = 60
 """Findings of a kind that are shown with pictures."""
 
 LISTED: Final = 1000
-"""Findings of a kind that are on the page at all; doctor.json has every one."""
+"""Findings of a kind that are on the page; doctor.json has all."""
 
 FILES: Final = 6
 """Files of one finding that are shown as thumbnails; the next hundred are named."""
@@ -42,8 +42,8 @@ def page(
 
     name: of the data set; findings: in the order of `finding.ordered`; thumbnail: a file's name to a small JPEG.
     """
-    kinds = [list(held) for _, held in groupby(sorted(findings, key=_by_kind), key=_by_kind)]
-    sections = [_section(held, thumbnail) for held in progress(kinds, "Drawing the page", len(kinds))]
+    kinds = [list(each) for _, each in groupby(sorted(findings, key=_by_kind), key=_by_kind)]
+    sections = [_section(each, thumbnail) for each in progress(kinds, "Drawing the page", len(kinds))]
     values = {
         "name": name,
         "photos": photos,
@@ -58,24 +58,24 @@ def page(
 
 
 def _by_kind(one: Finding) -> tuple[int, int]:
-    """Kinds of errors first, then in the order of `KINDS`; a kind with several severities stands in several places."""
+    """Sort key: severity, then the order of `KINDS`; a kind with several severities has several sections."""
     return SEVERITIES.index(one.severity), list(KINDS).index(one.kind)
 
 
-def _section(held: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:
-    kind = KINDS[held[0].kind]
+def _section(findings: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:
+    kind = KINDS[findings[0].kind]
     return {
-        "id": f"{held[0].kind}-{held[0].severity}",
-        "kind": held[0].kind,
-        "severity": held[0].severity,
+        "id": f"{findings[0].kind}-{findings[0].severity}",
+        "kind": findings[0].kind,
+        "severity": findings[0].severity,
         "group": kind.group,
         "title": kind.title,
         "spoils": kind.why,
-        "advice": held[0].advice,
-        "count": len(held),
-        "cards": [_card(one, thumbnail) for one in held[:SHOWN]],
-        "rows": [_row(one) for one in held[SHOWN:LISTED]],
-        "more": max(0, len(held) - LISTED),
+        "advice": findings[0].advice,
+        "count": len(findings),
+        "cards": [_card(one, thumbnail) for one in findings[:SHOWN]],
+        "rows": [_row(one) for one in findings[SHOWN:LISTED]],
+        "more": max(0, len(findings) - LISTED),
     }
 
 
@@ -101,7 +101,7 @@ def _row(one: Finding) -> dict[str, Any]:
 def _drawn(draw: Callable[[], np.ndarray | None]) -> np.ndarray | None:
     try:
         return draw()
-    except (PhotoError, OSError):  # a photo that was there when it was examined may be gone by now
+    except (PhotoError, OSError):  # a photo may be gone since it was examined
         return None
 
 
@@ -121,7 +121,7 @@ def _words(key: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A plain value as people write it."""
+    """A JSON value as text for people."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
 
 
 def _table(value: Any) -> list[list[str]]:
-    """Rows of text, the heading first, of a list of objects or an object of objects; none where it is neither."""
+    """Rows of text, the heading first, of a list of objects or an object of objects; empty for other values."""
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         columns = list(dict.fromkeys(key for each in value for key in each))
         return [[_words(key) for key in columns], *([_text(each.get(key)) for key in columns] for each in value)]
@@ -148,6 +148,6 @@ def _table(value: Any) -> list[list[str]]:
 
 
 def _with_code(text: str) -> Markup:
-    """A text whose words between backticks are set as code; everything else is escaped."""
+    """Escaped text, with words between backticks as code."""
     pieces = enumerate(text.split("`"))
     return Markup("").join(Markup("<code>{}</code>").format(piece) if at % 2 else piece for at, piece in pieces)

@@ -97,7 +97,7 @@ def examine(
     cases, findings = read_cases(data)
     by_name = {inventory.relative(case.path): case for case in cases}
     names = {case.key: name for name, case in by_name.items()}
-    pairs = compare(scan.sketches(_unlabelled_copies(scan, by_name)), workers, progress)
+    pairs = compare(scan.descriptors(_unlabelled_copies(scan, by_name)), workers, progress)
 
     def labels_of(name: str) -> duplicate_checks.PhotoLabels:
         return duplicate_checks.labels_of(by_name.get(name), inventory.root / name, label_rows)

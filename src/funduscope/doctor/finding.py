@@ -1,4 +1,4 @@
-"""A finding: one thing that is wrong with a data set, with the files that show it, its evidence, and what to do."""
+"""A finding: one fault of a data set, with its files, its evidence and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from funduscope.doctor.kinds import KINDS, SEVERITIES, Severity
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that proves a finding, drawn only where the page shows it, so that thousands cost nothing.
+    """A picture that proves a finding, drawn only where the page shows it.
 
-    draw: () -> (H, W, 3) uint8 RGB, or None where there is nothing to show. Hold paths and numbers in it, no pixels.
+    draw: () -> (H, W, 3) uint8 RGB, or None where there is nothing to show. It should refer to paths and numbers alone:
+    there may be thousands of pictures.
     """
 
     caption: str
@@ -24,11 +25,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. kind: a key of `KINDS`.
+    """One fault of a data set. kind: a key of `KINDS`.
 
     files: relative to DATA, with forward slashes; a finding about a whole data set names its folder or label file.
     says: one sentence for this case. evidence: plain JSON (numbers, texts, lists, objects). advice: what to do.
-    pictures: for the page only.
+    pictures: for the page alone.
     """
 
     kind: str
@@ -40,7 +41,7 @@ class Finding:
     pictures: tuple[Picture, ...] = field(default=(), compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """As doctor.json has it."""
+        """The entry in doctor.json."""
         return {
             "kind": self.kind,
             "severity": self.severity,
@@ -61,20 +62,20 @@ def found(
     advice: str | None = None,
     pictures: Iterable[Picture] = (),
 ) -> Finding:
-    """A finding of a kind, with the severity and the advice of its kind where this case has none of its own."""
-    about = KINDS[kind]
+    """A finding of a kind; severity and advice are those of its kind unless they are given."""
+    defaults = KINDS[kind]
     return Finding(
         kind,
-        severity or about.severity,
+        severity or defaults.severity,
         tuple(files),
         says,
         dict(evidence or {}),
-        about.advice if advice is None else advice,
+        defaults.advice if advice is None else advice,
         tuple(pictures),
     )
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings worst first, then in the order of `KINDS`, then by file: the order of doctor.json and the page."""
-    places = {kind: place for place, kind in enumerate(KINDS)}
-    return sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), places[one.kind], one.files, one.says))
+    """The findings by severity, worst first, then in the order of `KINDS`, then by file, as in doctor.json."""
+    order = list(KINDS).index
+    return sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), order(one.kind), one.files, one.says))

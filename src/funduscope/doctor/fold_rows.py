@@ -1,4 +1,4 @@
-"""The rows of a `folds.csv` matched to photos, and the files of folds that a data set has."""
+"""The files of folds (folds.csv) of a data set, their rows matched to photos."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localizatio
 
 @dataclass(frozen=True)
 class FoldRow:
-    """A photo's place: its row, subset and name as the file has them, visit and fold where they can be read.
+    """A row: its number, subset and name as the file has them, visit and fold where they can be read.
 
-    photo: the one that is meant, None where there is none. is_here: whether any photo of the row's subset is.
+    photo: None where no photo fits. is_here: whether the data set has any photo of the row's subset.
     """
 
     row: int
@@ -52,23 +52,15 @@ class Folds:
 
     def fold_of(self) -> dict[Path, int]:
         """Photo to fold, by its first row."""
-        held: dict[Path, int] = {}
+        folds: dict[Path, int] = {}
         for row in self.rows:
             if row.photo is not None and row.fold is not None:
-                held.setdefault(row.photo, row.fold)
-        return held
-
-    def visit_of(self) -> dict[Path, str]:
-        """Photo to visit, by its first row."""
-        held: dict[Path, str] = {}
-        for row in self.rows:
-            if row.photo is not None and row.visit:
-                held.setdefault(row.photo, row.visit)
-        return held
+                folds.setdefault(row.photo, row.fold)
+        return folds
 
 
 def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()) -> list[Folds]:
-    """Every `folds.csv` in the data set; where it has none, the one beside or above it that a training would take."""
+    """Every folds.csv in the data set; where it has none, the one next to or above it that a training would take."""
     tables = [table for table in label_rows.tables if table.is_folds]
     if not tables:
         above = find_folds(scan.root)
@@ -78,7 +70,7 @@ def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()
 
 
 def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds:
-    """cases know their own subset and name; photos of which no reader knows are matched by folder and name."""
+    """Rows match cases by subset and name, and photos without a case by folder and name."""
     known: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for case in cases:
         known[fold_key(case)].append(case.path)
@@ -92,20 +84,21 @@ def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds
     for row in table.rows:
         subset, name = row.cells["subset"].text, stem_of(row.name)
         keys = (subset, row.name), (subset, name)
-        photo = _nearest([photo for held in (known, named) for key in keys for photo in held.get(key, ())], table.file)
+        possible = [photo for index in (known, named) for key in keys for photo in index.get(key, ())]
+        photo = _nearest(possible, table.file)
         visit = row.cells["patient"].text if "patient" in row.cells else ""
         rows.append(FoldRow(row.row, subset, row.name, visit, row.value("fold"), photo, subset in subsets))
     return Folds(table, tuple(rows))
 
 
 def _nearest(photos: Sequence[Path], file: Path) -> Path | None:
-    """The first of photos that a row may mean, of those below its file's folder if any is: data sets share names."""
+    """The first of a row's possible photos, one below the file's folder if possible: data sets share names."""
     below = [photo for photo in photos if file.parent in photo.parents]
     return next(iter(below or photos), None)
 
 
 def _subset_words(photo: Path, inventory: Inventory) -> set[str]:
-    """What a `folds.csv` may call the subset that a photo is of: its folders, or IDRiD's letter."""
+    """Names that a folds.csv may have for a photo's subset: its folders, or IDRiD's letter."""
     name = inventory.relative(photo)
     folders = [inventory.root.name, *Path(name).parts[:-1]]
     words = set(folders)

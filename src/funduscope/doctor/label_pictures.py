@@ -1,4 +1,4 @@
-"""Pictures that show what a finding about labels means: a photo with its mask, its points and its boxes."""
+"""Pictures of labels for findings: a photo with its masks, points and boxes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""How a mask looks on its photo: how much it covers, whether it lies in the field, and whether it is brighter or darker
-than what surrounds it, as the structure must be.
+"""How a mask fits its photo: how much it covers, whether it is in the field, and its contrast to what surrounds it.
 
-Contrasts are in standard deviations of the surroundings' light (green channel, its slow changes taken away). Limits
-were chosen on 146 masks of three data sets: hard exudates have 0.86 or more, soft ones 2.3, discs 2.7; haemorrhages
+Contrasts are in standard deviations of the surroundings' light (green channel without its slow changes). Limits were
+chosen on 146 masks of three data sets: hard exudates have 0.86 or more, soft ones 2.3, discs 2.7; haemorrhages
 -1.0 or less, microaneurysms -0.87.
 """
 
@@ -21,24 +20,24 @@ SIGN: Final = {"EX": 1, "SE": 1, "EX|SE": 1, "OD": 1, "MA": -1, "HE": -1}
 """Whether a structure is brighter or darker than what surrounds it."""
 
 SWAPPED: Final = 0.6
-"""Contrast against its sign beyond this: another structure is outlined."""
+"""Contrast of the wrong sign beyond this: another structure is outlined."""
 
 MISFIT: Final = {"EX": 0.43, "SE": 0.9, "EX|SE": 0.43, "OD": 1.35, "MA": 0.43, "HE": 0.5}
-"""Contrast with its sign under this: what is outlined is not there. Half of what the faintest real mask has."""
+"""Contrast of the right sign below this: the structure is not there. Half of the faintest real mask's."""
 
 _FEWEST_PX: Final = 12
-"""Pixels of a mask, at `FIELD_PX`, from which its contrast is believed."""
+"""Pixels that a mask needs, at `FIELD_PX`, for a reliable contrast."""
 
 _REACH_PX: Final = 15
-"""How far its surroundings reach."""
+"""Width of a mask's surroundings."""
 
 _FEWEST_AROUND_PX: Final = 30
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """A photo made ready for its masks, all (h, w): its green light (float32), where its field is (bool), and the
-    distance from the field's center in radii (float32)."""
+    """A photo at the masks' scale, all (h, w): green channel (float32), field of view (bool), and distance from the
+    field's center in radii (float32)."""
 
     green: np.ndarray
     field: np.ndarray
@@ -46,7 +45,7 @@ class Ground:
 
 
 def ground_of(pixels: np.ndarray, eye: tuple[float, float, float]) -> Ground:
-    """A photo (H, W, 3) uint8 with its field of view (x, y, radius), at `FIELD_PX` or its own size where smaller."""
+    """The ground of a photo (H, W, 3) uint8 with its field (x, y, radius), at most `FIELD_PX` wide."""
     x, y, radius = eye
     scale = min(1.0, FIELD_PX / (2 * radius))
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
@@ -58,7 +57,7 @@ def ground_of(pixels: np.ndarray, eye: tuple[float, float, float]) -> Ground:
 
 
 def coverage_of(inside: np.ndarray, ground: Ground) -> np.ndarray:
-    """(h, w) float32 in 0 to 1 of a mask (H, W) bool."""
+    """(h, w) float32 in [0, 1]: the covered share of each pixel, of a mask (H, W) bool."""
     size = (ground.green.shape[1], ground.green.shape[0])
     return (
         cv2.resize(inside.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -67,8 +66,8 @@ def coverage_of(inside: np.ndarray, ground: Ground) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cover:
-    """Shares: of the field that a mask covers; of the mask that lies beyond the field; of what lies around the field
-    that it marks."""
+    """Shares: of the field that the mask covers; of the mask that is beyond the field; of the surroundings of the field
+    that the mask covers."""
 
     of_field: float
     beyond: float
@@ -76,7 +75,7 @@ class Cover:
 
 
 def cover_of(coverage: np.ndarray, ground: Ground) -> Cover:
-    """How a mask lies in the field."""
+    """Where a mask is relative to the field."""
     outside = ground.distance > 1.03
     total = float(coverage.sum())
     return Cover(
@@ -88,20 +87,20 @@ def cover_of(coverage: np.ndarray, ground: Ground) -> Cover:
 
 @dataclass(frozen=True, eq=False)
 class Bare:
-    """A photo without its masks. light: (h, w) float32 without slow changes. free: (h, w) bool, where no mask is."""
+    """A photo outside its masks. light: (h, w) float32 without slow changes. free: (h, w) bool, where no mask is."""
 
     light: np.ndarray
     free: np.ndarray
 
 
 def bare(marked: np.ndarray, ground: Ground) -> Bare:
-    """marked: (h, w) bool, where any mask of the photo lies: nothing there is anybody's surroundings."""
+    """marked: (h, w) bool, where any mask of the photo is, which does not count as surroundings."""
     free = ground.field & ~(cv2.dilate(marked.view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
     return Bare(ground.green - _slow(ground.green, free), free)
 
 
 def _slow(green: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """The light's slow changes, (h, w) float32, carried on under masks: from near by, else from further away."""
+    """The light's slow changes, (h, w) float32, interpolated under masks from nearby, otherwise from farther away."""
     size = (green.shape[1], green.shape[0])
     small = (max(1, size[0] // 4), max(1, size[1] // 4))
     weight = cv2.resize(free.astype(np.float32), small, interpolation=cv2.INTER_AREA)
@@ -112,7 +111,7 @@ def _slow(green: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def contrast_of(coverage: np.ndarray, around: Bare, ground: Ground) -> float | None:
-    """How much brighter the mask is than what surrounds it; None where too little of it is seen."""
+    """How much brighter the mask is than its surroundings; None where too little of either is visible."""
     core = (coverage > 0.4) & ground.field
     if core.sum() < _FEWEST_PX:
         core = (coverage > 0.15) & ground.field

@@ -1,7 +1,7 @@
-"""What is wrong with single photographs: unreadable, poor, cut, no fundus, written on, or naming somebody.
+"""What is wrong with single photographs: damage, quality, crops, no fundus, text, and metadata that name a person.
 
 Every limit was chosen on 2,005 real photos of seven sources (EyePACS's `reject` labels among them) and on drawn eyes,
-so that it passes what ophthalmologists call good; the line beside it says what good and bad photos measure.
+so that it passes what ophthalmologists call good; its docstring says what good and bad photos measure.
 """
 
 from __future__ import annotations
@@ -16,62 +16,62 @@ from funduscope.doctor.record import Record
 from funduscope.quality.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, shipped
 
 SMALLEST_EYE_PX: Final = 200
-"""An eye narrower than this; the smallest real ones are 353 px. A microaneurysm is then half a pixel wide."""
+"""Smallest field of view; the smallest real ones are 353 px. A microaneurysm is half a pixel wide below it."""
 
 BLURRED_SHARPNESS: Final = (0.56, 0.58)
-"""sharpness, sharp_lines under both: good photos have 0.62 and 0.60 or more; blurred by sigma 20 of 4288, 0.52."""
+"""sharpness, sharp_lines below both: good photos have 0.62 and 0.60 or more; blurred by sigma 20 of 4288, 0.52."""
 
 SMEARED: Final = 0.5
-"""all_ways under this: 850 real photos have 0.60 or more; a movement by 0.03 of the width leaves 0.28 to 0.41."""
+"""all_ways below this: 850 real photos have 0.60 or more; a movement by 0.03 of the width leaves 0.28 to 0.41."""
 
 NO_VESSELS: Final = 0.045
-"""vessels under this: good photos have 0.10 or more, a third of what is under it is labelled reject, none good."""
+"""vessels below this: good photos have 0.10 or more; a third of the photos below it is labelled reject, none good."""
 
 NO_DETAIL: Final = 0.5
-"""detail under this: good photos have 0.9 or more; of the seven real ones under it, four are labelled reject."""
+"""detail below this: good photos have 0.9 or more; of the seven real ones below it, four are labelled reject."""
 
 DARK_BRIGHTNESS: Final = 42.0
-"""brightness under this: good photos have 89 or more, dim but readable ones 43; a fifth of the light leaves 29."""
+"""brightness below this: good photos have 89 or more, dim but readable ones 43; a fifth of the light leaves 29."""
 
 WASHED_SHARE: Final = 0.085
-"""washed over this: a twelfth of the field is white; good photos have 0.06 at most."""
+"""washed above this: a twelfth of the field is white; good photos have 0.06 at most."""
 
 SEEN_SHARE: Final = 0.68
-"""seen under this: cameras show 0.72 of the circle or more."""
+"""seen below this: cameras show 0.72 of the circle or more."""
 
 CUT_ASYMMETRY: Final = 0.30
 """Opposite sides cut off by depths (in radii) that differ by more: cameras center the field within 0.2."""
 
 HABIT: Final = 0.5
-"""A cut that so much of a data set shares is the way it was made, and is told once."""
+"""Above this share of a folder, a cut is how the folder was made, and is one finding."""
 
 MOST_NAMED: Final = 20
-"""Files of a folder whose metadata are told one by one: more have them from one program, and one answer does."""
+"""Files of a folder whose metadata get a finding each; more have them from one program, and are one finding."""
 
 GREY_CHROMA: Final = 5.0
-"""chroma under this: copies in grey have 0 to 3, the least colored real photos 8."""
+"""chroma below this: grey copies have 0 to 3, the least colored real photos 8."""
 
 GREY_SHARE: Final = 0.12
-"""And under this share of the brightness, as there is less of either in the dark: real photos have 0.26 or more."""
+"""chroma over brightness below this too, since dark photos have little of both: real photos have 0.26 or more."""
 
 FLAT_CONTRAST: Final = 6.0
-"""contrast under this: an even picture; the darkest real photos have 14."""
+"""contrast below this: an even picture; the darkest real photos have 14."""
 
 BLACK: Final = (10.0, 30.0)
-"""brightness and spread under both: black; the darkest real photos have 16."""
+"""brightness and spread below both: black; the darkest real photos have 16."""
 
 LETTERS: Final = (3, 4)
-"""A row of so many letters around the field alone, or anywhere: 600 photos without text have 2 at most."""
+"""Letters in one row around the field alone, or anywhere: 600 photos without text have 2 at most."""
 
 RARE_SHARE: Final = 0.05
-"""Sizes that fewer photos than this share have are odd where one size has most of the others."""
+"""A size of a smaller share of the photos is odd, where most of the others have one size."""
 
 _SIDES: Final = ("left", "top", "right", "bottom")
 _DAMAGE: Final = {"E_TRUNCATED": "truncated", "E_TOO_SMALL": "too_small"}
 
 
 def examine(records: Iterable[Record]) -> Iterator[Finding]:
-    """Findings about single photos; and about odd sizes and shared cuts of a folder's."""
+    """Findings about single photos, and about odd sizes, shared cuts and shared metadata of a folder."""
     sizes: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     cuts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     named: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
@@ -95,7 +95,7 @@ def examine(records: Iterable[Record]) -> Iterator[Finding]:
 
 
 def _of_file(record: Record) -> Iterator[Finding]:
-    """What the file itself says, whatever the picture shows."""
+    """Findings about the file, whatever the picture shows."""
     if record.error is not None:
         kind = _DAMAGE.get(record.error, "unreadable")
         evidence: dict[str, Any] = {"code": record.error, "bytes": record.bytes}
@@ -103,14 +103,14 @@ def _of_file(record: Record) -> Iterator[Finding]:
             evidence |= {"width_px": record.width, "height_px": record.height}
         yield found(kind, [record.path], _sentence(record.error_says or ""), evidence, severity="error")
     if record.orientation != 1:
-        says = f"A tag (EXIF orientation {record.orientation}) says that the picture is to be turned or mirrored."
+        says = f"A tag (EXIF orientation {record.orientation}) asks to turn or mirror the picture."
         yield found("orientation", [record.path], says, {"orientation": record.orientation})
 
 
 def _of_picture(record: Record) -> Iterator[Finding]:
-    """What the picture shows: at most one finding about its quality, the one that explains the others."""
+    """Findings about the picture: at most one about its quality, which explains the others."""
     if "rim" not in record.measures:
-        yield found("blank", [record.path], "No part of an eye lies in the picture.")
+        yield found("blank", [record.path], "No part of an eye is in the picture.")
         return
     for kind, check in _IN_ORDER:
         says = check(record)
@@ -118,19 +118,19 @@ def _of_picture(record: Record) -> Iterator[Finding]:
             yield found(kind, [record.path], says, _evidence(record))
             break
     if max(record.letters[0] - LETTERS[0], record.letters[1] - LETTERS[1]) >= 0 and not _not_fundus(record):
-        where = "beside the field of view" if record.letters[0] >= LETTERS[0] else "in the picture"
+        where = "next to the field of view" if record.letters[0] >= LETTERS[0] else "in the picture"
         evidence = {"letters_in_a_row": max(record.letters)}
-        yield found("burned_in_text", [record.path], f"Marks like a line of text stand {where}.", evidence)
+        yield found("burned_in_text", [record.path], f"Marks that look like a line of text are {where}.", evidence)
     if _grey(record):
         says = "The picture has no color."
         yield found("grey", [record.path], says, {"chroma": record.measures["chroma"]})
 
 
 def _blank(record: Record) -> str | None:
-    held = record.measures
-    if record.eye is None or (held["brightness"] < BLACK[0] and held["spread"] < BLACK[1]):
-        return "Nothing but black or one color is to be seen."
-    if held["contrast"] < FLAT_CONTRAST and held["full"] <= FULL_SHARE:
+    measures = record.measures
+    if record.eye is None or (measures["brightness"] < BLACK[0] and measures["spread"] < BLACK[1]):
+        return "The picture shows nothing but black or one color."
+    if measures["contrast"] < FLAT_CONTRAST and measures["full"] <= FULL_SHARE:
         return "The picture is even: it has no detail at all."
     return None
 
@@ -138,7 +138,7 @@ def _blank(record: Record) -> str | None:
 def _filled(record: Record) -> str | None:
     filled = record.measures.get("filled", 0.0)
     if filled > 0:
-        return f"The lowest {filled:.0%} of the picture are one even color: the file was cut short and saved again so."
+        return f"The lowest {filled:.0%} of the picture is one even color: the file was cut short and saved again."
     return None
 
 
@@ -155,21 +155,21 @@ def _unlike(record: Record) -> str | None:
 
 
 def _overexposed(record: Record) -> str | None:
-    held = record.measures
-    if held["full"] > FULL_SHARE:
-        return f"The brightest color is at its limit in {held['full']:.0%} of the field of view."
-    if held["washed"] > WASHED_SHARE:
-        return f"{held['washed']:.0%} of the field of view is white."
+    measures = record.measures
+    if measures["full"] > FULL_SHARE:
+        return f"The brightest color is at its limit in {measures['full']:.0%} of the field of view."
+    if measures["washed"] > WASHED_SHARE:
+        return f"{measures['washed']:.0%} of the field of view is white."
     return None
 
 
 def _dark(record: Record) -> str | None:
-    held = record.measures
-    if held["dark"] > DARK_SHARE:
-        return f"{held['dark']:.0%} of the field of view is almost black."
-    flat = held["brightness"] < DARK_AND_FLAT[0] and held["spread"] < DARK_AND_FLAT[1]
-    if flat or held["brightness"] < DARK_BRIGHTNESS:
-        return f"The field of view has a median brightness of {held['brightness']:.0f} of 255."
+    measures = record.measures
+    if measures["dark"] > DARK_SHARE:
+        return f"{measures['dark']:.0%} of the field of view is almost black."
+    flat = measures["brightness"] < DARK_AND_FLAT[0] and measures["spread"] < DARK_AND_FLAT[1]
+    if flat or measures["brightness"] < DARK_BRIGHTNESS:
+        return f"The field of view has a median brightness of {measures['brightness']:.0f} of 255."
     return None
 
 
@@ -181,13 +181,13 @@ def _too_small(record: Record) -> str | None:
 
 
 def _blurred(record: Record) -> str | None:
-    held = record.measures
-    if held.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and held["sharp_lines"] < BLURRED_SHARPNESS[1]:
+    measures = record.measures
+    if measures.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and measures["sharp_lines"] < BLURRED_SHARPNESS[1]:
         return "Fine detail is missing: vessels have soft edges for their width."
-    if held.get("all_ways", 1.0) < SMEARED:
+    if measures.get("all_ways", 1.0) < SMEARED:
         return "Detail runs in one direction: the eye or the camera moved."
-    if held.get("vessels", 1.0) < NO_VESSELS or held.get("detail", 9.0) < NO_DETAIL:
-        return "Hardly a vessel can be made out: blur, haze or glare lies over the picture."
+    if measures.get("vessels", 1.0) < NO_VESSELS or measures.get("detail", 9.0) < NO_DETAIL:
+        return "Hardly a vessel is visible: blur, haze or glare covers the picture."
     return None
 
 
@@ -199,21 +199,21 @@ _IN_ORDER: Final[tuple[tuple[str, Callable[[Record], str | None]], ...]] = (
     ("dark", _dark),
     ("too_small", _too_small),
     ("blurred", _blurred),
-    # Last, as a photo that something else is wrong with may be unlike others for that.
+    # Last, since any other fault may make a photo unlike the others.
     ("not_fundus", _unlike),
 )
 
 
 def _grey(record: Record) -> bool:
-    held = record.measures
-    colorless = held.get("chroma", 255.0) < min(GREY_CHROMA, GREY_SHARE * held["brightness"])
+    measures = record.measures
+    colorless = measures.get("chroma", 255.0) < min(GREY_CHROMA, GREY_SHARE * measures["brightness"])
     return colorless and not _not_fundus(record)
 
 
 def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> Iterator[Finding]:
-    """Photos of which much of the field lies beyond the frame; where most of a folder is so, one finding for all."""
+    """Photos with much of the field beyond the frame; one finding for all where most of a folder are."""
     if len(cut) > HABIT * photos and photos > 3:
-        says = f"{len(cut)} of {photos} photos here show only part of the field of view: they were all cropped so."
+        says = f"{len(cut)} of {photos} photos here show only a part of the field of view: the folder was cropped."
         yield found("cut", list(cut), says, {"folder": folder, "photos": len(cut), "of": photos}, severity="info")
         return
     for name, measures in cut.items():
@@ -223,16 +223,16 @@ def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> It
 
 
 def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
-    """Metadata that may name somebody, photo by photo; where many of a folder have some, one finding for all."""
+    """Metadata that may name a person, for each photo; one finding for all where many of a folder have some."""
     if len(of_files) > MOST_NAMED:
         counts = dict(Counter(tag for tags in of_files.values() for tag in tags).most_common())
-        says = f"{len(of_files)} files hold {_listed(counts)}; what stands there is not repeated here."
+        says = f"{len(of_files)} files have {_listed(counts)}; their content is not repeated here."
         yield found(
             "personal_metadata", list(of_files), says, {"folder": folder, "photos": len(of_files), "tags": counts}
         )
         return
     for name, tags in of_files.items():
-        says = f"The file's metadata hold {_listed(tags)}; what stands there is not repeated here."
+        says = f"The file's metadata have {_listed(tags)}; their content is not repeated here."
         yield found("personal_metadata", [name], says, {"tags": list(tags)})
 
 

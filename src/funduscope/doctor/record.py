@@ -1,4 +1,4 @@
-"""One look at one photo: everything that the doctor keeps of it, so that no file is opened twice."""
+"""One photo's record: everything that the doctor stores of it, so that no file is opened twice."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _THUMBNAIL_QUALITY: Final = 72
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one photo's file; sizes in pixels, upright.
+    """One photo's file; sizes in pixels of the upright photo.
 
-    path: relative to the data set, forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and pixels.
-    kind: JPEG, PNG, TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of `errors.CODES`
-    with its sentence where the photo cannot be used. eye: the field of view, x, y, radius. measures: of
-    `fundus.measure_all`, empty where there is an error. letters: in the longest row around the field alone, and
-    anywhere. metadata: names of tags that may name a person or a place.
+    path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
+    pixels. kind: JPEG, PNG or TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of
+    `errors.CODES`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y, radius).
+    measures: of `fundus.measure_all`, empty where there is an error. letters: how many letters the longest row has
+    around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
     """
 
     path: str
@@ -64,16 +64,16 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Seen:
-    """A record, and two blobs: a thumbnail (JPEG) and a `Descriptor`; None where the photo cannot be opened."""
+class ScannedPhoto:
+    """A record, a thumbnail (JPEG) and a `Descriptor` as bytes; both None where the photo cannot be opened."""
 
     record: Record
     thumbnail: bytes | None = None
-    sketch: bytes | None = None
+    descriptor: bytes | None = None
 
 
-def see(path: Path, name: str) -> Seen:
-    """Opens a photo (damaged, hostile or none at all) and keeps what the doctor needs. Raises nothing for a bad one."""
+def scan_photo(path: Path, name: str) -> ScannedPhoto:
+    """Opens a file that may be damaged, hostile or no photo at all. Raises nothing: the record has the error."""
     data = _read(path)
     record = Record(name, len(data), hashlib.sha256(data).hexdigest() if data else "")
     try:
@@ -82,13 +82,14 @@ def see(path: Path, name: str) -> Seen:
             record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
         photo = Photo.open(data if data or path.is_file() else path)
     except PhotoError as error:
-        return Seen(replace(record, error=error.code, error_says=error.says))
+        return ScannedPhoto(replace(record, error=error.code, error_says=error.says))
     framed = frame(photo, SIDE_PX)
-    return Seen(_seen(record, photo.pixels, framed), _thumbnail(photo.pixels), describe(framed).to_bytes())
+    measured = _measured(record, photo.pixels, framed)
+    return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
 
 
 def _read(path: Path) -> bytes:
-    """A file's bytes; none where it is no regular file, cannot be read or is larger than any photo may be."""
+    """A file's bytes; empty where it is no regular file, cannot be read or is larger than a photo may be."""
     try:
         if not path.is_file() or path.stat().st_size > LIMITS.max_bytes:
             return b""
@@ -98,24 +99,25 @@ def _read(path: Path) -> bytes:
 
 
 def _size(header: Header) -> dict[str, int]:
-    lying = header.orientation >= 5
-    width, height = (header.height, header.width) if lying else (header.width, header.height)
+    is_turned = header.orientation >= 5
+    width, height = (header.height, header.width) if is_turned else (header.width, header.height)
     return {"width": width, "height": height, "orientation": header.orientation}
 
 
-def _seen(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
+def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     field_of_view = framed.field_of_view
+    eye = None
+    if field_of_view is not None:
+        eye = round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)
     measures = measure_all(pixels, small_frame(framed, pixels))
     return replace(
         record,
         pixels_sha256=digest.hexdigest(),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        eye=None
-        if field_of_view is None
-        else (round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)),
+        eye=eye,
         measures={key: round(value, 4) for key, value in measures.items()},
         letters=burned_in_text(pixels, field_of_view),
     )

@@ -1,4 +1,4 @@
-"""Repairs of label files that follow from what is there: nothing is guessed, each change is listed with its reason."""
+"""Repairs of label files that follow from their content: nothing is guessed, each change is listed with its reason."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from funduscope.doctor.label_rows import LabelRow, Table
 from funduscope.doctor.mask_files import named_files
 
 _MOST_POINTS: Final = 0.5
-"""A larger share of a file's points beyond their photos are of another size: to be scaled by a person."""
+"""Above this share of points outside their photos, the file is in pixels of another size, for a person to scale."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change. file: relative to the data set. what: which repair. before, after: texts; "" where nothing stood."""
+    """One change. file: relative to the data set. what: the changed place. before, after: texts, "" for nothing."""
 
     file: str
     what: str
@@ -33,7 +33,7 @@ class Change:
 
 @dataclass(eq=False)
 class Edited:
-    """A label file's cells, as they are written, with changes."""
+    """A label file's cells as they are written, to be changed. dropped: numbers of removed rows."""
 
     table: Table
     lines: list[list[str]]
@@ -42,7 +42,7 @@ class Edited:
     changed: bool = False
 
     def put(self, row: int, column: str, text: str) -> str:
-        """Write a cell; returns what stood there."""
+        """Writes a cell; returns its earlier text."""
         line, place = self.lines[row - 1], self._place(column)
         line.extend("" for _ in range(place + 1 - len(line)))
         before, line[place] = line[place].strip(), text
@@ -50,7 +50,7 @@ class Edited:
         return before
 
     def cell(self, row: int, column: str) -> str:
-        """What stands in a cell by now."""
+        """The present text of a cell."""
         line, place = self.lines[row - 1], self._place(column)
         return line[place].strip() if place < len(line) else ""
 
@@ -59,7 +59,7 @@ class Edited:
         return next(index for index, name in enumerate(header) if name.strip() == column)
 
     def drop(self, row: int) -> str:
-        """Take a row out; returns what it said."""
+        """Removes a row; returns its earlier text."""
         self.dropped.add(row)
         self.changed = True
         return ",".join(cell.strip() for cell in self.lines[row - 1]).rstrip(",")
@@ -73,7 +73,7 @@ class Edited:
 
 
 def open_table(table: Table) -> Edited | None:
-    """A label file to edit; None where it cannot be read as it is written without guessing its letters."""
+    """A label file to edit; None where its encoding would have to be guessed."""
     path = table.file
     try:
         if path.suffix.lower() == ".xlsx":
@@ -90,7 +90,7 @@ def open_table(table: Table) -> Edited | None:
 
 
 def repair_table(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
-    """Makes the changes and tells them. name: of the file; size_of: photo to (width, height)."""
+    """Makes the changes and lists them. name: of the file. size_of: photo to (width, height), None where unknown."""
     yield from _nameless(edited, name)
     yield from _boxes(edited, name)
     yield from _impossible(edited, name)
@@ -99,102 +99,102 @@ def repair_table(edited: Edited, name: str, size_of: Callable[[Path], tuple[int,
     yield from _twice(edited, name)
 
 
-def _standing(edited: Edited) -> Iterator[LabelRow]:
+def _kept(edited: Edited) -> Iterator[LabelRow]:
     return (row for row in edited.table.rows if row.row not in edited.dropped)
 
 
 def _nameless(edited: Edited, name: str) -> Iterator[Change]:
-    for row in _standing(edited):
+    for row in _kept(edited):
         if not row.name:
             before = edited.drop(row.row)
-            yield Change(name, f"row {row.row}", before, "", "The row names no photo, so that it says nothing of any.")
+            yield Change(name, f"row {row.row}", before, "", "The row names no photo.")
 
 
 def _boxes(edited: Edited, name: str) -> Iterator[Change]:
-    """Boxes that are none, and folds that are none: the reader takes no row without them."""
-    for row in list(_standing(edited)):
+    """Rows of invalid boxes and folds, which the reader would refuse."""
+    for row in list(_kept(edited)):
         if edited.table.is_boxes:
             box = row.box()
             if row.value("structure") is None or box is None or box[0] >= box[2] or box[1] >= box[3]:
-                why = "The row holds no box: a side is missing or impossible, or the box is empty."
+                why = "The row has no valid box: a side is missing or impossible, or the box is empty."
                 yield Change(name, f"row {row.row}", edited.drop(row.row), "", why)
         elif edited.table.is_folds and row.value("fold") is None:
-            yield Change(name, f"row {row.row}", edited.drop(row.row), "", "The row holds no fold that can be one.")
+            yield Change(name, f"row {row.row}", edited.drop(row.row), "", "The row has no valid fold.")
 
 
 def _impossible(edited: Edited, name: str) -> Iterator[Change]:
-    """Values that cannot be become unknown; a point goes as a whole."""
-    for row in _standing(edited):
+    """Impossible values become unknown; of a point, both coordinates."""
+    for row in _kept(edited):
         cleared: set[str] = set()
-        for role, said in row.cells.items():
-            if role == "image" or role in BOX_SIDES or role == "structure" or said.value is not None or not said.text:
+        for role, cell in row.cells.items():
+            if role == "image" or role in BOX_SIDES or role == "structure" or cell.value is not None or not cell.text:
                 continue
             cleared.add(role)
-            edited.put(row.row, said.column, "")
-            why = f"It is not {expected(role)}; an empty cell says unknown."
-            yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+            edited.put(row.row, cell.column, "")
+            why = f"It is not {expected(role)}; an empty cell means unknown."
+            yield Change(name, f"row {row.row}, column {cell.column}", cell.text, "", why)
         for point in POINTS:
             yield from _halves(edited, name, row, point)
 
 
 def _halves(edited: Edited, name: str, row: LabelRow, point: str) -> Iterator[Change]:
-    """The one coordinate that is left of a point."""
+    """The only remaining coordinate of a point."""
     pair = [row.cells.get(f"{point}_{axis}") for axis in "xy"]
-    known = [said for said in pair if said is not None and said.value is not None]
+    known = [cell for cell in pair if cell is not None and cell.value is not None]
     if None not in pair and len(known) == 1:
         edited.put(row.row, known[0].column, "")
-        why = f"The other coordinate of the {point} is missing or impossible; one alone is no point."
+        why = f"The other coordinate of the {point} is missing or impossible."
         yield Change(name, f"row {row.row}, column {known[0].column}", known[0].text, "", why)
 
 
 def _outside(edited: Edited, name: str, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
-    """Points outside their photos become unknown, unless most of the file's are."""
-    rows = list(_standing(edited))
+    """Points outside their photos become unknown, unless most of the file's points are outside."""
+    rows = list(_kept(edited))
     for point in POINTS:
-        held, count = [], sum(row.point(point) is not None for row in rows)
+        outside, count = [], sum(row.point(point) is not None for row in rows)
         for row in rows:
             size = size_of(row.photo) if row.photo is not None else None
             xy = row.point(point)
             if size is not None and xy is not None and not (0 <= xy[0] <= size[0] and 0 <= xy[1] <= size[1]):
-                held.append((row, size))
-        if len(held) > _MOST_POINTS * count and len(held) > 2:
+                outside.append((row, size))
+        if len(outside) > _MOST_POINTS * count and len(outside) > 2:
             continue
-        for row, size in held:
+        for row, size in outside:
             for axis in "xy":
-                said = row.cells[f"{point}_{axis}"]
-                edited.put(row.row, said.column, "")
-                why = f"The {point} would lie outside its photo of {size[0]}x{size[1]} px."
-                yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+                cell = row.cells[f"{point}_{axis}"]
+                edited.put(row.row, cell.column, "")
+                why = f"The {point} would be outside its photo of {size[0]}x{size[1]} px."
+                yield Change(name, f"row {row.row}, column {cell.column}", cell.text, "", why)
 
 
 def _lost_masks(edited: Edited, name: str) -> Iterator[Change]:
-    """Masks that are named and not there become unknown, in a table of one's own (others need them named)."""
+    """Missing masks become unknown in a user's own table (other readers need them named)."""
     if edited.table.roles.get("image") != "path":
         return
-    for row in _standing(edited):
-        for role, said in row.cells.items():
-            files = named_files(edited.table.file, said.text) if role.startswith("mask_") else []
+    for row in _kept(edited):
+        for role, cell in row.cells.items():
+            files = named_files(edited.table.file, cell.text) if role.startswith("mask_") else []
             if files and not any(file.is_file() for file in files):
-                edited.put(row.row, said.column, "")
-                why = "The file is not there; an empty cell says unknown."
-                yield Change(name, f"row {row.row}, column {said.column}", said.text, "", why)
+                edited.put(row.row, cell.column, "")
+                why = "The file is missing; an empty cell means unknown."
+                yield Change(name, f"row {row.row}, column {cell.column}", cell.text, "", why)
 
 
 def _twice(edited: Edited, name: str) -> Iterator[Change]:
-    """Of rows that say the same of one photo the first stays."""
+    """Of equal rows the first stays."""
     first: dict[tuple[str, ...], int] = {}
-    for row in list(_standing(edited)):
+    for row in list(_kept(edited)):
         cells = tuple(cell.strip() for cell in edited.lines[row.row - 1])
         while cells and not cells[-1]:
             cells = cells[:-1]
-        held = first.setdefault(cells, row.row)
-        if held != row.row:
-            yield Change(name, f"row {row.row}", edited.drop(row.row), "", f"Row {held} says the same.")
+        number = first.setdefault(cells, row.row)
+        if number != row.row:
+            yield Change(name, f"row {row.row}", edited.drop(row.row), "", f"It equals row {number}.")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row of a file puts a photo: its visit's name and its fold, as far as the file has them."""
+    """A row with a photo's visit and fold, as far as the file has them."""
 
     row: int
     photo: str
@@ -203,34 +203,34 @@ class Place:
 
 
 def join_visits(
-    edited: Edited, name: str, places: Sequence[Place], twins: Sequence[tuple[str, str]]
+    edited: Edited, name: str, places: Sequence[Place], duplicates: Sequence[tuple[str, str]]
 ) -> Iterator[Change]:
-    """One visit and one fold for photos that are one or show one eye, and for a visit that is in several folds.
+    """Gives one visit and one fold to duplicates, and one fold to each visit.
 
-    The visit is called as the first of them; the fold is the one in which most of its photos are already.
+    The visit gets the name of the first of them; the fold is the one that has most of its photos already.
     """
-    lead = _joined(places, twins)
+    lead = _joined(places, duplicates)
     groups: dict[str, list[Place]] = defaultdict(list)
     for place in places:
         groups[lead[_visit(place)]].append(place)
     roles = edited.table.roles
-    for held in groups.values():
+    for group in groups.values():
         counts: dict[int, int] = defaultdict(int)
-        for place in held:
+        for place in group:
             if place.fold is not None:
                 counts[place.fold] += 1
         fold = min(counts, key=lambda fold: (-counts[fold], fold)) if counts else None
-        visit = next((place.visit for place in held if place.visit), "")
-        for place in held:
+        visit = next((place.visit for place in group if place.visit), "")
+        for place in group:
             if place.row in edited.dropped:
                 continue
             if "patient" in roles and visit and place.visit != visit:
                 before = edited.put(place.row, roles["patient"], visit)
-                why = "This photo and one of that visit are one photo, or show one eye."
+                why = "This photo and one of that visit are equal or show one eye."
                 yield Change(name, f"row {place.row}, column {roles['patient']}", before, visit, why)
             if "fold" in roles and fold is not None and place.fold not in (None, fold):
                 before = edited.put(place.row, roles["fold"], str(fold))
-                why = "Photos of one visit, and twins, stay in one fold: the one that has most of them already."
+                why = "Photos of one visit, and duplicates, stay in one fold: the one that has most of them already."
                 yield Change(name, f"row {place.row}, column {roles['fold']}", before, str(fold), why)
 
 
@@ -238,7 +238,7 @@ def _visit(place: Place) -> str:
     return f"visit {place.visit}" if place.visit else f"photo {place.photo}"
 
 
-def _joined(places: Sequence[Place], twins: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+def _joined(places: Sequence[Place], duplicates: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     """Visit to the first visit that it is joined with."""
     leads = {_visit(place): _visit(place) for place in places}
     of_photo = {place.photo: _visit(place) for place in places}
@@ -248,7 +248,7 @@ def _joined(places: Sequence[Place], twins: Sequence[tuple[str, str]]) -> Mappin
             visit = leads[visit]
         return visit
 
-    for one, other in twins:
+    for one, other in duplicates:
         if one in of_photo and other in of_photo:
             first, second = lead(of_photo[one]), lead(of_photo[other])
             leads[second] = first
