@@ -1,12 +1,12 @@
-"""What the doctor finds of faults that were planted, and what it finds on clean photos: two Markdown tables.
+"""How many planted faults the doctor finds, and what it finds on clean photos: two Markdown tables.
 
 python -m tests.doctor.planted [--data FOLDER] [--seed N] [--each 10] [--keep FOLDER] [--list]
 
-Data sets of drawn eyes, and of copies of real photos where --data names the folder of them, are written into a
-temporary folder, spoiled in some fifty ways, ten of each, as such faults come about, and examined as `funduscope
-doctor` does. The truth is noted file by file. A finding counts as false where it is of severity warning or error and no
-fault was planted in any of its files that it could be about. The second part has 150 drawn eyes with sound labels and
-150 photos of srahim that were looked at and called clean (clean.py lists which were set aside, and why).
+Data sets of drawn eyes, and of copies of real photos where --data names their folder, are written into a temporary
+folder, spoiled in about fifty realistic ways, ten of each, and examined as `funduscope doctor` does. The truth is known
+file by file. A finding of severity warning or error is false where no planted fault in its files explains it. The
+second part has 150 drawn eyes with correct labels and 150 photos of srahim that were checked by eye (clean.py lists the
+excluded ones, and why).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from funduscope.doctor.examine import examine
 from funduscope.doctor.finding import Finding
 
-from . import clinics, official, photographs, twins
+from . import clinics, duplicates, official, photographs
 from .clean import write_clean
 from .eyes import endless
 from .truth import Fault, Plot, unexplained
@@ -50,7 +50,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, help="a folder with srahim's and HEI-MED's photos; else all are drawn")
+    parser.add_argument("--data", type=Path, help="folder of srahim's and HEI-MED's photos; otherwise all are drawn")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--each", type=int, default=10, help="faults of each kind")
     parser.add_argument("--workers", type=int, default=2)
@@ -60,11 +60,11 @@ def _options() -> argparse.Namespace:
 
 
 def write_planted(root: Path, seed: int, data: Path | None, each: int) -> Plot:
-    """The spoiled data sets in a folder, and what was planted in them."""
+    """Writes the spoiled data sets into a folder; returns the planted faults."""
     plot = Plot(root, seed, data)
     eyes = endless(plot)
     photographs.plant(plot, root / "photos", eyes, each)
-    rows = twins.plant(plot, root / "twins", eyes, each)
+    rows = duplicates.plant(plot, root / "twins", eyes, each)
     (root / "twins" / "labels.csv").write_text("\n".join(rows) + "\n")
     official.plant(plot, root / "idrid", each)
     clinics.plant(plot, root, each)
@@ -72,22 +72,22 @@ def write_planted(root: Path, seed: int, data: Path | None, each: int) -> Plot:
 
 
 def _planted(faults: list[Fault], findings: tuple[Finding, ...], in_full: bool) -> float:
-    """Prints the table and what is false; the recall over all."""
+    """Prints the table and the false findings; returns the recall over all faults."""
     kinds: dict[str, list[bool]] = defaultdict(list)
     missed = []
     for fault in faults:
-        told = any(fault.is_told_by(finding) for finding in findings)
-        kinds[fault.name].append(told)
-        if not told:
+        found = any(fault.is_found_by(finding) for finding in findings)
+        kinds[fault.name].append(found)
+        if not found:
             missed.append(fault)
     print("| planted | faults | found | recall |")
     print("|---|---|---|---|")
-    for name, told in kinds.items():
-        print(f"| {name} | {len(told)} | {sum(told)} | {sum(told) / len(told):.2f} |")
+    for name, found in kinds.items():
+        print(f"| {name} | {len(found)} | {sum(found)} | {sum(found) / len(found):.2f} |")
     recall = 1 - len(missed) / len(faults)
     print(f"| **all {len(kinds)} kinds** | {len(faults)} | {len(faults) - len(missed)} | {recall:.3f} |")
     false = unexplained(findings, faults)
-    print(f"\nFindings that nothing planted explains: {len(false)} {dict(Counter(one.kind for one in false)) or ''}")
+    print(f"\nFindings that no planted fault explains: {len(false)} {dict(Counter(one.kind for one in false)) or ''}")
     if in_full:
         for fault in missed:
             print(f"- missed: {fault.name}: {', '.join(fault.files)}" + (f" row {fault.row}" if fault.row else ""))

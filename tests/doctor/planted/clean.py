@@ -1,4 +1,4 @@
-"""The clean side: drawn eyes with sound labels, and real photos that were looked at one by one."""
+"""Clean data sets: drawn eyes with correct labels, and real photos that were checked one by one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 
 from funduscope.testing.drawn_eyes import STYLES, draw_eye, write_idrid
 
-LOOKED_AT = 217
-"""Patients of srahim up to this number were looked at, on contact sheets and where in doubt at full size."""
+CHECKED = 217
+"""Patients of srahim up to this number were checked, on contact sheets and where in doubt at full size."""
 
 SET_ASIDE: dict[str, str] = {
     **dict.fromkeys(
@@ -23,23 +23,23 @@ SET_ASIDE: dict[str, str] = {
     **dict.fromkeys(("087_L", "087_R", "155_L", "155_R"), "the eye of another patient number: 044 and 058"),
     **dict.fromkeys(("035_R", "037_R", "056_R", "078_R"), "glare of lid or lashes over part of the picture"),
 }  # fmt: skip
-"""Photos of srahim with a fault that the doctor looks for, set aside by eye before the doctor was run; those under
-another patient's number alone were set aside after, as only two photos side by side show it."""
+"""Photos of srahim with a fault that the doctor checks, excluded by eye before the doctor was run; those under another
+patient's number were excluded later, since only two photos side by side show it."""
 
 
 def clean_srahim(data: Path) -> list[Path]:
-    """The photos that were looked at and have no fault to be seen."""
+    """The checked photos without a visible fault."""
     photos = sorted((data / "srahim" / "images").glob("*.jpg"))
     numbered = [(photo, photo.stem.removeprefix("Patient")) for photo in photos]
-    return [photo for photo, name in numbered if int(name[:3]) <= LOOKED_AT and name not in SET_ASIDE]
+    return [photo for photo, name in numbered if int(name[:3]) <= CHECKED and name not in SET_ASIDE]
 
 
 def write_clean(folder: Path, seed: int, data: Path | None, drawn: int = 150, real: int = 150) -> int:
-    """Writes clean data sets into a folder and says how many photos they have.
+    """Writes clean data sets into a folder; returns their number of photos.
 
-    A third of the drawn eyes lie as IDRiD's release does, with masks, points and folds; the others are in a table of
-    one's own, in every style. The real ones are of srahim, with its labels and
-    without the comments in its files, which are a fault of another kind.
+    A third of the drawn eyes have IDRiD's layout, with masks, points and folds; the others are in a user's own table,
+    in every style. The real ones are of srahim, with its labels, without the comments in its files, which are a fault
+    of another kind.
     """
     masked = drawn // 10
     graded = drawn // 3 - masked
@@ -80,7 +80,7 @@ def _real(folder: Path, seed: int, data: Path, count: int) -> int:
 
 
 def _without_comment(data: bytes) -> bytes:
-    """A JPEG file without its comments, pixels untouched: most of srahim's hold numbers that may name a person."""
+    """A JPEG file without its comments, pixels unchanged: most of srahim's have numbers that may name a person."""
     kept, place = data[:2], 2
     while data[place + 1] != 0xDA:  # the picture itself begins
         length = 2 + int.from_bytes(data[place + 2 : place + 4], "big")

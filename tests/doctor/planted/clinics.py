@@ -1,4 +1,4 @@
-"""Faults in tables of one's own: grades against masks, sides, patients in training and test, labels of other eyes."""
+"""Faults in users' own tables: grades against masks, sides, patients in training and test, labels of other eyes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PILED_UP: Final = frozenset({"labels_of_other_eyes"})
 
 @dataclass
 class Drawn:
-    """An eye of a table: its row, and what it is."""
+    """An eye of a table, with its row."""
 
     photo: Path
     eye: DrawnEye
@@ -37,7 +37,7 @@ def plant(plot: Plot, folder: Path, each: int) -> None:
 
 
 def _draw(folder: Path, seed: int, number: int, **wanted: int) -> Drawn:
-    """An eye with its masks, right and left in turn as patients come."""
+    """An eye with its masks, right and left in turn."""
     style = STYLES[("cut_top_bottom", "full_circle", "cut_sides")[seed % 3]]
     side = "left" if number % 2 else "right"
     eye = draw_eye(seed, width_px=WIDTH_PX, laterality=side, style=style, **wanted)
@@ -70,7 +70,7 @@ def _one_clinic(plot: Plot, folder: Path, each: int) -> None:
         drawn.append(_draw(folder, seed + number, number, **wanted))
         return drawn[-1]
 
-    for _ in range(4 * each):  # sound rows around the spoiled ones
+    for _ in range(4 * each):  # correct rows around the spoiled ones
         draw()
     table = folder / "photos.csv"
     for place in range(each):
@@ -90,7 +90,7 @@ def _one_clinic(plot: Plot, folder: Path, each: int) -> None:
     for place in range(each):
         one = draw()
         one.row["eye"] = "left" if one.eye.laterality == "right" else "right"
-        if place % 2:  # where nobody marked disc and fovea it is to be seen in the picture alone
+        if place % 2:  # without marked disc and fovea, only the picture shows it
             one.row |= dict.fromkeys(COLUMNS[3:7], "")
         plot.plant("wrong side", [table, one.photo], {"side_conflict"})
     for place in range(each):
@@ -103,15 +103,15 @@ def _one_clinic(plot: Plot, folder: Path, each: int) -> None:
 
 
 def _joined(plot: Plot, folder: Path, each: int) -> None:
-    """Tables whose rows slipped by one: every eye has its neighbor's grade and points. A folder each."""
+    """Tables whose rows are shifted by one, each in a folder: every eye has its neighbor's grade and points."""
     for place in range(each):
         seed = 400_000_000 + 10_000 * plot.seed + 100 * place
         here = folder / f"export_{place:02d}"
-        # sound neighbors differ, or else a slipped row is right
+        # neighbors differ: otherwise a shifted row is right
         drawn = [_draw(here, seed + number, number, grade=(0, 2, 1, 4, 0, 3, 0, 2)[number]) for number in range(8)]
         slipped = ("dr", "dme", *COLUMNS[3:7])
-        held = [{column: one.row[column] for column in slipped} for one in drawn]
-        for one, other in zip(drawn, [*held[-1:], *held[:-1]], strict=True):
+        rows = [{column: one.row[column] for column in slipped} for one in drawn]
+        for one, other in zip(drawn, [*rows[-1:], *rows[:-1]], strict=True):
             one.row |= other
         table = _write(here, drawn)
         also = {"disc_elsewhere", "landmarks_swapped", "landmarks_implausible", "point_outside_field", "side_conflict",

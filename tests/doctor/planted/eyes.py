@@ -1,4 +1,4 @@
-"""Eyes to plant faults in: drawn ones, and copies of real photos that were looked at and called clean."""
+"""Eyes to plant faults in: drawn ones, and copies of real photos that were checked and are clean."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def endless(plot: Plot) -> Iterator[np.ndarray]:
 
     The real ones are srahim's and HEI-MED's.
     """
-    rng = plot.lot("eyes")
+    rng = plot.rng("eyes")
     real = _real(plot, rng)
     seed = 10_000_000 * (plot.seed + 1)
     while True:
@@ -39,7 +39,7 @@ def _real(plot: Plot, rng: np.random.Generator) -> Iterator[Path]:
     if plot.data is None:
         return iter(())
     photos = [*clean_srahim(plot.data), *sorted((plot.data / "heimed" / "images").glob("*.jpg"))]
-    # One eye of a patient: left and right of one light are no twins, but nobody's fault is to be taken for theirs.
+    # One eye of a patient: left and right are no duplicates, but must not be confused with planted ones.
     photos = [photo for photo in photos if not photo.stem.endswith("_R")]
     return iter([photos[place] for place in rng.permutation(len(photos))])
 
@@ -50,7 +50,7 @@ def _narrowed(pixels: np.ndarray, width: int) -> np.ndarray:
 
 
 def save(pixels: np.ndarray, path: Path, quality: int = 90) -> Path:
-    """Writes a photo (H, W, 3) uint8 as its suffix says."""
+    """Writes a photo (H, W, 3) uint8 in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": quality} if path.suffix == ".jpg" else {}))
     return path

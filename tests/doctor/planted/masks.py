@@ -1,4 +1,4 @@
-"""Faults of masks: stored otherwise, of another size, empty, whole, shifted, swapped, another eye's."""
+"""Faults of masks: another convention or size, empty, whole, shifted, swapped, another eye's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from .truth import Plot
 
 MASKED: Final = 7
-"""Tens of photos of A in each of two data sets; under a hundred, as in the release, so that no number of A looks like
-one of B."""
+"""Tens of photos of A in each of two data sets; fewer than a hundred, as in the release, so that no number of A looks
+like one of B."""
 
 PHOTOS_A: Final = "A. Segmentation/1. Original Images/a. Training Set"
 _MASKS: Final = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set"
@@ -22,8 +22,8 @@ _CODES: Final = ("HE", "EX", "OD")
 
 
 def plant(plot: Plot, folders: list[Path], each: int) -> None:
-    """Each kind in masks of other photos, of those that have every mask; A's photos are numbered from 1."""
-    rng = plot.lot("masks")
+    """Each kind in masks of other photos, among those with every mask; A's photos are numbered from 1."""
+    rng = plot.rng("masks")
     places = [(folder, number) for folder in folders for number in range(1, MASKED * each + 1)]
     whole = [at for at in places if all(_mask_file(*at, code).exists() for code in _CODES)]
     eyes = iter([whole[place] for place in rng.permutation(len(whole))])
@@ -74,7 +74,7 @@ def plant(plot: Plot, folders: list[Path], each: int) -> None:
         if place % 2:  # the drawing program's frame or stamp
             height, width = inside.shape
             inside[height - 26 : height - 8, width - 70 : width - 8] = True
-        else:  # pasted beside its place
+        else:  # pasted next to its place
             shift = (rng.choice((-1, 1)) * inside.shape[1] * 0.42, rng.choice((-1, 1)) * inside.shape[0] * 0.1)
             move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
             moved = cv2.warpAffine(inside.astype(np.uint8), move, inside.shape[::-1]) > 0

@@ -1,4 +1,4 @@
-"""Faults in a data set that lies as IDRiD's release does: its label files, points, boxes and folds."""
+"""Faults in a data set with IDRiD's layout: in its label files, points, boxes and folds."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from PIL import Image
 from funduscope.testing.drawn_eyes import write_idrid
 
 from . import masks
+from .duplicates import DUPLICATES
 from .truth import Plot
-from .twins import TWINS
 
 WIDTH_PX: Final = 480
 GRADED: Final = 15
-"""Tens of photos of B: ten for one fault of each kind, and some that stay sound."""
+"""Tens of photos of B: ten for one fault of each kind, and some without a fault."""
 
 POINT_KINDS: Final = frozenset(
     {"point_outside", "point_outside_field", "landmarks_implausible", "landmarks_swapped", "disc_elsewhere",
      "box_implausible", "dme_contradicts"}
 )  # fmt: skip
-"""What a misplaced point may be called: which it is depends on where it happens to land."""
+"""Kinds of findings about a misplaced point, by where it happens to be."""
 
 _PHOTOS_B: Final = "B. Disease Grading/1. Original Images/a. Training Set"
 _GRADES: Final = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"
@@ -33,7 +33,7 @@ _FOVEAS: Final = f"{_POINTS}/2. Fovea Center Location/IDRiD_Fovea_Center_Trainin
 
 
 class Sheet:
-    """A label file that can be changed row by row; rows count as a spreadsheet does."""
+    """A label file that can be changed row by row; rows are counted as in a spreadsheet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Sheet:
 
 
 def plant(plot: Plot, folder: Path, each: int) -> None:
-    """Writes the data set, and a second of masks, spoils them, and notes where."""
+    """Writes the data set and a second one of masks, and plants the faults."""
     more = folder.with_name(f"{folder.name}-more")
     write_idrid(folder, graded=GRADED * each, masked=masks.MASKED * each, width_px=WIDTH_PX, seed=200 + plot.seed)
     write_idrid(more, graded=0, masked=masks.MASKED * each, width_px=WIDTH_PX, seed=300 + plot.seed)
@@ -69,8 +69,8 @@ def _name(number: int) -> str:
 
 
 def _boxes(plot: Plot, folder: Path, each: int) -> None:
-    """boxes.csv: around every disc; two kinds of fault. Grades come in turn, so every fifth photo is of grade 0."""
-    discs, rng = Sheet(folder / _DISCS), plot.lot("boxes")
+    """boxes.csv: a box around every disc; two kinds of fault. Every fifth photo is of grade 0."""
+    discs, rng = Sheet(folder / _DISCS), plot.rng("boxes")
     rows = [["image", "structure", "x0", "y0", "x1", "y1"]]
     half = 0.16 * 0.397 * WIDTH_PX
     for name, x, y, *_ in discs.rows[1:]:
@@ -96,7 +96,7 @@ def _boxes(plot: Plot, folder: Path, each: int) -> None:
 def _labels(plot: Plot, folder: Path, each: int) -> None:
     """Grades and points; every fault in rows of its own, the last `each` rows have another's box."""
     grades, discs, foveas = (Sheet(folder / path) for path in (_GRADES, _DISCS, _FOVEAS))
-    rng = plot.lot("labels")
+    rng = plot.rng("labels")
     boxed = {fault.files[0] for fault in plot.faults if fault.name == "lesion boxed at grade 0"}
     free = [number for number in range(1, len(grades.rows) - each) if not any(_name(number) in name for name in boxed)]
     takes = iter(rng.permutation(free).tolist())
@@ -104,7 +104,7 @@ def _labels(plot: Plot, folder: Path, each: int) -> None:
     def photo(number: int) -> Path:
         return folder / _PHOTOS_B / f"{_name(number)}.jpg"
 
-    later = []  # faults whose rows are known only when rows are no longer added or taken away
+    later = []  # faults whose rows are known only after the last row is added or removed
     for word in ("5", "-1", "2.5", "severe", "9", "?", "12", "II", "1-2", "NPDR")[:each]:
         number = next(takes)
         grades.rows[grades.at(_name(number))][1 + (len(later) % 2)] = word
@@ -135,7 +135,7 @@ def _labels(plot: Plot, folder: Path, each: int) -> None:
         row = sheet.rows[sheet.at(_name(number))]
         axis = 1 + place // 2 % 2
         if place < 6:
-            row[axis] = f"{float(row[axis]):.0f}{rng.integers(10)}"  # a digit too many
+            row[axis] = f"{float(row[axis]):.0f}{rng.integers(10)}"  # an extra digit
         else:
             row[1:3] = [f"{float(value) * 4288 / WIDTH_PX:.0f}" for value in row[1:3]]  # of the photo as released
         plot.plant("point beyond the photo", [sheet.path, photo(number)], POINT_KINDS)
@@ -165,21 +165,21 @@ def _labels(plot: Plot, folder: Path, each: int) -> None:
         plot.plant("edema risk without retinopathy", [photo(number)], {"dme_contradicts"})
     for sheet in (grades, discs, foveas):
         sheet.write()
-    for held, name, kinds in later:
-        word = held if isinstance(held, str) else _name(held)
-        also = {"dme_contradicts"} if isinstance(held, int) else set()
-        beside = [photo(held)] if isinstance(held, int) else []
-        plot.plant(name, [grades.path, *beside], kinds, row=grades.number(word), also=also)
+    for one, name, kinds in later:
+        word = one if isinstance(one, str) else _name(one)
+        also = {"dme_contradicts"} if isinstance(one, int) else set()
+        further = [photo(one)] if isinstance(one, int) else []
+        plot.plant(name, [grades.path, *further], kinds, row=grades.number(word), also=also)
 
 
 def _folds(plot: Plot, folder: Path, each: int) -> None:
     """folds.csv, and copies of photos of A under numbers of B in other folds."""
-    file, rng = folder / "folds.csv", plot.lot("folds")
+    file, rng = folder / "folds.csv", plot.rng("folds")
     rows = [line.split(",") for line in file.read_text().splitlines()]
     of_visit: dict[str, list[list[str]]] = {}
     for row in rows[1:]:
         of_visit.setdefault(row[2], []).append(row)
-    pairs = [held for held in of_visit.values() if len(held) == 2]
+    pairs = [rows for rows in of_visit.values() if len(rows) == 2]
     photos = {"A": folder / masks.PHOTOS_A, "B": folder / _PHOTOS_B}
 
     def photo(row: list[str]) -> Path:
@@ -216,7 +216,7 @@ def _rel(plot: Plot, path: Path) -> str:
 
 
 def _again(plot: Plot, folder: Path, each: int, rows: list[list[str]], photos: dict[str, Path]) -> None:
-    """Photos of A once more in B, saved anew, in another fold: as in the official release."""
+    """Photos of A again in B, saved again, in another fold: as in the official release."""
     grades = Sheet(folder / _GRADES)
     masked = [row for row in rows if row[0] == "A"]
     for place in range(each):
@@ -228,6 +228,6 @@ def _again(plot: Plot, folder: Path, each: int, rows: list[list[str]], photos: d
         grades.rows.append([name, str(2 + number % 3), "1" if number % 7 == 0 else "2"])
         rows.append(["B", name, str(20_000 + place), str((int(row[3]) + 1 + place % 3) % 5)])
         files = [folder / "folds.csv", source, copy]
-        also = TWINS | {"missing_row"}  # nobody marked its disc and fovea, and that is said too
-        plot.plant("twins in two folds", files, {"twins_across_folds"}, also=also)
+        also = DUPLICATES | {"missing_row"}  # its disc and fovea are not marked, which is a finding too
+        plot.plant("duplicates in two folds", files, {"twins_across_folds"}, also=also)
     grades.write()

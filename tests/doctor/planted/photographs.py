@@ -1,4 +1,4 @@
-"""Faults of photographs, made as they come about: damaged files, bad light, bad focus, crops, text, metadata."""
+"""Realistic faults of photographs: damaged files, bad light, bad focus, crops, text, metadata."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .truth import Plot
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 QUALITY: Final = frozenset({"blurred", "dark", "overexposed", "cut", "blank", "not_fundus"})
-"""One poor photo may be poor in several ways: what is cut is another size's, what is dark is blurred."""
+"""A poor photo may have several faults: a cut one has another size, a dark one is blurred."""
 
 
 def plant(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) -> None:
     """Plants `each` of every kind, in a folder of photos."""
     for name, (kinds, change, suffixes) in PICTURES.items():
-        rng = plot.lot(name)
+        rng = plot.rng(name)
         for number in range(each):
             path = folder / f"{name.replace(' ', '_').replace(',', '')}_{number:02d}{suffixes[number % len(suffixes)]}"
             save(change(next(eyes), rng), path, int(rng.integers(80, 96)))
@@ -66,7 +66,7 @@ def _too_dark(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _too_bright(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Too strong a flash, by half a stop to more than one beyond full, in part scattered back by a clouded lens."""
+    """Too strong a flash, half a stop to more than one above full, partly scattered by a clouded lens."""
     veil = rng.uniform(0, 40) * (pixels.max(axis=2, keepdims=True) > 20)
     return _with_noise(pixels * (255 * rng.uniform(1.4, 2.5) / _level(pixels)) + veil, rng, 1.5)
 
@@ -92,13 +92,13 @@ def _cut(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             top = round(max(0, y - radius) + depth)
         else:
             bottom = round(min(height, y + radius) - depth)
-    if right - left < 256 or bottom - top < 256:  # smaller would be another fault
+    if right - left < 256 or bottom - top < 256:  # smaller is another fault
         left, right, top, bottom = round(x), width, 0, height
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 def _thumbnail(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a web page or a viewer's cache keeps."""
+    """A thumbnail, as of a web page or a viewer's cache."""
     width = int(rng.integers(72, 180))
     return cv2.resize(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])), interpolation=cv2.INTER_AREA)
 
@@ -126,13 +126,13 @@ def _written_on(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _nothing(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A cap on the lens, a lid that is shut, an empty export."""
+    """A cap on the lens, a closed lid, an empty export."""
     kind, size = int(rng.integers(4)), pixels.shape
     if kind == 0:
         return _with_noise(np.full(size, rng.uniform(0, 6)), rng, 2)
     if kind == 1:
         return np.full(size, int(rng.choice((0, 255, 128))), np.uint8)
-    if kind == 2:  # a shut lid before the lens: red-brown, without detail
+    if kind == 2:  # a closed lid in front of the lens: red-brown, without detail
         across = np.linspace(0.85, 1.15, size[1])[None, :, None]
         return _with_noise(np.array((120, 55, 35)) * across * np.ones(size), rng, 2)
     return _with_noise(np.full(size, 235.0), rng, 3)
@@ -145,7 +145,7 @@ def _grey(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _filled_up(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A file cut short that a lenient reader opened and a person saved again: grey, or black, below a row of blocks."""
+    """A truncated file that a tolerant reader opened and saved again: grey, or black, below a row of blocks."""
     filled = pixels.copy()
     row = 8 * int(rng.uniform(0.35, 0.8) * pixels.shape[0] / 8)
     filled[row:] = 128 if rng.uniform() < 0.7 else 0
@@ -164,11 +164,11 @@ PICTURES: Final[dict[str, tuple[frozenset[str], Change, tuple[str, ...]]]] = {
     "without color": (frozenset({"grey"}), _grey, (".jpg",)),
     "filled up below": (frozenset({"truncated", "cut"}), _filled_up, (".jpg",)),
 }
-"""Kind to the findings of which one must be there, what is done to a photo, and the files' suffixes in turn."""
+"""Kind to the accepted findings, the change of a photo, and the files' suffixes in turn."""
 
 
 def _damaged(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) -> None:
-    rng = plot.lot("damaged")
+    rng = plot.rng("damaged")
     for number in range(each):
         path = save(next(eyes), folder / f"short_{number:02d}{('.jpg', '.jpg', '.png')[number % 3]}")
         data = path.read_bytes()
@@ -194,7 +194,7 @@ def _damaged(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) ->
 
 
 def _not_fundus(plot: Plot, folder: Path, each: int) -> None:
-    rng = plot.lot("not a fundus")
+    rng = plot.rng("not a fundus")
     for number in range(each):
         picture = NO_FUNDUS[number % len(NO_FUNDUS)](rng)
         path = save(picture, folder / f"other_{number:02d}{('.jpg', '.png')[number % 2]}")
@@ -230,7 +230,7 @@ def _naming(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) -> 
             path, tags = path.with_suffix(".tif"), TiffImagePlugin.ImageFileDirectory_v2()
             tags[270] = "Visit of Mr. Chen, left eye"
             picture.save(path, tiffinfo=tags)
-        plot.plant("names somebody", [path], {"personal_metadata"})
+        plot.plant("names a person", [path], {"personal_metadata"})
 
 
 def _turned(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) -> None:

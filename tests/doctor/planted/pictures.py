@@ -1,4 +1,4 @@
-"""Pictures that are no fundus photographs, of the sorts that lie among them: pages, scans, screens, faces' parts."""
+"""Pictures that are no fundus photographs, as they occur among them: pages, scans, screens, parts of faces."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _oct(rng: np.random.Generator) -> np.ndarray:
 
 
 def _outer_eye(rng: np.random.Generator) -> np.ndarray:
-    """An eye from outside, lids, white and iris."""
+    """An eye from outside: lids, white and iris."""
     picture = np.empty((*_SIZE, 3), np.float32)
     picture[:] = np.array((205, 160, 135)) + 8 * _clouds(rng, 30)[..., None]
     middle = (320 + int(rng.integers(-25, 25)), 240)
@@ -113,7 +113,7 @@ def _ultrasound(rng: np.random.Generator) -> np.ndarray:
 
 
 def _room(rng: np.random.Generator) -> np.ndarray:
-    """Something in the room: walls, a desk, a window, things with edges and many colors."""
+    """A room: walls, a desk, a window, objects with edges and many colors."""
     picture = np.empty((*_SIZE, 3), np.float32)
     picture[:] = (190, 186, 175)
     picture[330:] = (120, 90, 62)

@@ -1,4 +1,4 @@
-"""What was planted where, and what of it a report names."""
+"""The planted faults with their files, and which of them a report finds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from funduscope.doctor.finding import Finding
 
 KINDS_OF_A_SPOILED_FILE = frozenset({"labels_unreadable", "labels_of_other_eyes", "mixed_sizes", "camera_families"})
-"""What the doctor may say besides of a data set that has faults: a reader stops at them, they pile up, sizes differ."""
+"""Findings that any fault may entail: a reader stops at it, faults accumulate, sizes differ."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One planted fault. name: of its kind, as the table shows it.
+    """One planted fault. name: its kind, as in the table.
 
-    files: relative to the data; a finding must name them all. kinds: of which one finding must be. row: of a label
-    file, where the fault is in one, which the finding must name. severity: the one that the finding must have, where
-    that is the point. also: kinds that the fault entails besides. touched: files that it entails them for.
+    files: relative to the data; a finding must name them all. kinds: a finding must have one of them. row: of a label
+    file, which the finding must name; None where the fault is in no label file. severity: of the finding, None where it
+    does not matter. also: further kinds that the fault entails. touched: further files for which it entails findings.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Fault:
     also: frozenset[str] = frozenset()
     touched: tuple[str, ...] = ()
 
-    def is_told_by(self, finding: Finding) -> bool:
+    def is_found_by(self, finding: Finding) -> bool:
         """Whether a finding is about this fault."""
         if finding.kind not in self.kinds or not set(self.files) <= set(finding.files):
             return False
@@ -48,21 +48,21 @@ class Fault:
 
 def rows_of(finding: Finding) -> set[int]:
     """The rows of a label file that a finding names."""
-    held = finding.evidence
-    return {row for row in (held.get("row"), *(held.get("rows") or ())) if row is not None}
+    evidence = finding.evidence
+    return {row for row in (evidence.get("row"), *(evidence.get("rows") or ())) if row is not None}
 
 
 @dataclass
 class Plot:
-    """A folder in the making: what is planted in it is noted. `lot` decides everything that is left to chance."""
+    """A folder of spoiled data sets, with the faults planted in it. `rng` gives every random choice."""
 
     root: Path
     seed: int
     data: Path | None
     faults: list[Fault] = field(default_factory=list)
 
-    def lot(self, *words: str) -> np.random.Generator:
-        """A generator for a place: adding a kind of fault changes no other."""
+    def rng(self, *words: str) -> np.random.Generator:
+        """A generator for a kind of fault, so that adding a kind changes no other."""
         return np.random.default_rng([self.seed, *(byte for word in words for byte in word.encode())])
 
     def plant(
@@ -76,9 +76,9 @@ class Plot:
         also: Iterable[str] = (),
         touched: Sequence[Path] = (),
     ) -> None:
-        """Note a fault; see `Fault`."""
-        named, beside = (tuple(path.relative_to(self.root).as_posix() for path in paths) for paths in (files, touched))
-        self.faults.append(Fault(name, named, frozenset(kinds), row, severity, frozenset(also), beside))
+        """Records a fault; see `Fault`."""
+        named, further = (tuple(path.relative_to(self.root).as_posix() for path in paths) for paths in (files, touched))
+        self.faults.append(Fault(name, named, frozenset(kinds), row, severity, frozenset(also), further))
 
 
 def unexplained(findings: Iterable[Finding], faults: Sequence[Fault]) -> list[Finding]:

@@ -15,44 +15,44 @@ from funduscope.imaging.field_of_view import find_field_of_view
 from .eyes import save
 from .truth import Plot
 
-TWINS: Final = frozenset({"same_photo", "same_eye"})
+DUPLICATES: Final = frozenset({"same_photo", "same_eye"})
 
 
 def plant(plot: Plot, folder: Path, eyes: Iterator[np.ndarray], each: int) -> list[str]:
-    """Plants `each` pair of every kind; the rows of the folder's label file (path, dr) in which pairs contradict."""
+    """Plants `each` pair of every kind. Returns the rows (path, dr) of a label file in which pairs contradict."""
     for name, (change, quality) in COPIES.items():
-        rng = plot.lot(name)
+        rng = plot.rng(name)
         for number in range(each):
             pixels, stem = next(eyes), f"{name.split()[0]}_{number:02d}"
             pair = save(pixels, folder / f"{stem}_a.jpg", 92), folder / f"{stem}_b.jpg"
             save(change(pixels, rng), pair[1], int(rng.integers(*quality)))
-            plot.plant(f"twin: {name}", pair, TWINS, also={"too_small"})
-    rng = plot.lot("another photo of the eye")
+            plot.plant(f"duplicate: {name}", pair, DUPLICATES, also={"too_small"})
+    rng = plot.rng("another photo of the eye")
     for number in range(each):
         first, second = _photographed_twice(next(eyes), rng)
         pair = folder / f"visit_{number:02d}_a.jpg", folder / f"visit_{number:02d}_b.jpg"
         save(first, pair[0])
         save(second, pair[1])
-        plot.plant("twin: another photo of the eye", pair, TWINS)
-    rows, rng = ["path,dr"], plot.lot("contradicting")
+        plot.plant("duplicate: another photo of the eye", pair, DUPLICATES)
+    rows, rng = ["path,dr"], plot.rng("contradicting")
     for number in range(each):
         pair = save(next(eyes), folder / f"told_{number:02d}_a.jpg", 92), folder / f"told_{number:02d}_b.jpg"
         shutil.copy(*pair)
         grades = rng.permutation(5)[:2]
         rows += [f"{path.name},{grade}" for path, grade in zip(pair, grades, strict=True)]
-        plot.plant("twin: contradicting grades", pair, {"same_photo"}, severity="error")
+        plot.plant("duplicate: contradicting grades", pair, {"same_photo"}, severity="error")
     return rows
 
 
 def _smaller(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Down to a quarter, not under 256 px."""
+    """Reduced to a quarter at most, not below 256 px."""
     least = 256 / min(pixels.shape[:2])
     scale = max(rng.uniform(0.25, 0.6), least)
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _cropped(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A tenth of each side's length is gone, somewhere around."""
+    """A tenth of each side's length is cut off, at random places."""
     height, width = (round(0.9 * length) for length in pixels.shape[:2])
     top, left = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(pixels.shape, (height, width)))  # noqa: B905
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
@@ -67,7 +67,7 @@ def _as_it_is(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _relit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and color changed by a program, as atlases and challenges do before they publish."""
+    """Brightness, contrast and color changed by a program, as in published atlases and challenges."""
     light = 255 * (pixels / 255.0) ** rng.uniform(0.7, 1.4) * rng.uniform(0.85, 1.2, 3)
     return np.clip(light + 0.5, 0, 255).astype(np.uint8)
 
@@ -79,13 +79,13 @@ COPIES: Final[dict[str, tuple[Callable[[np.ndarray, np.random.Generator], np.nda
     "mirrored": (_mirrored, (88, 95)),
     "relit by a program": (_relit, (88, 95)),
 }
-"""What is done to the second of a pair, and the quality of its JPEG, from and below."""
+"""Change of the second of a pair, and the range of its JPEG quality (end excluded)."""
 
 
 def _photographed_twice(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two fields of view of one eye: other fixation, a little turned, other flash, other focus and noise.
+    """Two fields of view of one eye, with different fixation, rotation, flash, focus and noise.
 
-    Each is a circle of 0.8 of the photo's field, so that what one shows at its edge the other may not have.
+    Each is a circle of 0.8 of the photo's field, so that each shows parts that the other does not.
     """
     field_of_view = find_field_of_view(pixels)
     assert field_of_view is not None
