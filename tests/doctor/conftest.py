@@ -1,4 +1,4 @@
-"""Drawn data sets to plant faults in, and a quick look at them."""
+"""Drawn data sets to plant faults in, and quick scans of them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def clean_idrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def idrid(clean_idrid: Path, tmp_path: Path) -> Path:
-    """A copy of the clean set that a test may spoil."""
+    """A copy of the clean set that a test may change."""
     return Path(shutil.copytree(clean_idrid, tmp_path / "idrid"))
 
 
 @pytest.fixture(scope="session")
 def clean_scan(clean_idrid: Path) -> Path:
-    """What is seen of the clean set, in a file."""
+    """The store of a scan of the clean set."""
     file = clean_idrid.parent / "scan.sqlite"
     _scanned(Scan(take_inventory(clean_idrid), file)).close()
     return file
@@ -39,7 +39,7 @@ def clean_scan(clean_idrid: Path) -> Path:
 
 @pytest.fixture
 def scan_of(clean_scan: Path, tmp_path: Path) -> Callable[[Path], Scan]:
-    """Takes a survey of a folder or table; photos that are as in the clean set are not looked at again."""
+    """Scans a folder or table; photos that are as in the clean set are not scanned again."""
 
     def scan(data: Path) -> Scan:
         return _scanned(Scan(take_inventory(data), Path(shutil.copy(clean_scan, tmp_path / "scan.sqlite"))))
@@ -55,16 +55,16 @@ def _scanned(scan: Scan) -> Scan:
 
 @pytest.fixture
 def kinds() -> Callable[[Iterable[Finding]], list[str]]:
-    """The kinds of findings, sorted; a finding whose evidence is no JSON or whose files are absolute fails."""
+    """The sorted kinds of findings; fails for evidence that is no JSON and for absolute files."""
 
     def of(findings: Iterable[Finding]) -> list[str]:
         import json
 
-        held = list(findings)
-        for one in held:
+        every = list(findings)
+        for one in every:
             json.dumps(one.to_dict())
             assert one.files
             assert not any(Path(name).is_absolute() for name in one.files)
-        return sorted(one.kind for one in held)
+        return sorted(one.kind for one in every)
 
     return of

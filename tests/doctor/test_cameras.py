@@ -1,4 +1,4 @@
-"""Cameras are told apart, and a label that a camera gives away is a finding, within one data set only."""
+"""Cameras are distinguished, and a label that a camera gives away is a finding, within one data set only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _found(shots: list[Shot]) -> list[Finding]:
     return list(examine([record for record, _ in shots], [case for _, case in shots], names))
 
 
-def test_cameras_are_told_apart_and_counted() -> None:
+def test_cameras_are_distinguished_and_counted() -> None:
     (one,) = _found([_shot(number, camera=int(number >= 30), grade=None) for number in range(50)])
     assert one.kind == "camera_families"
     assert [family["photos"] for family in one.evidence["families"]] == [30, 20]
@@ -49,11 +49,11 @@ def test_one_camera_is_no_finding() -> None:
 
 def test_a_camera_that_gives_the_grade_away_is_found() -> None:
     shots = [_shot(number, camera=int((number // 2) % 4 in (2, 3)), grade=(number // 2) % 4) for number in range(200)]
-    told = {one.kind: one for one in _found(shots)}
-    assert set(told) == {"camera_families", "camera_tells_label"}
-    held = told["camera_tells_label"].evidence
-    assert held["cramers_v"] > 0.9
-    assert sorted(map(list, (row.values() for row in held["counts"].values()))) == [[0, 0, 25, 25], [25, 25, 0, 0]]
+    reported = {one.kind: one for one in _found(shots)}
+    assert set(reported) == {"camera_families", "camera_tells_label"}
+    evidence = reported["camera_tells_label"].evidence
+    assert evidence["cramers_v"] > 0.9
+    assert sorted(map(list, (row.values() for row in evidence["counts"].values()))) == [[0, 0, 25, 25], [25, 25, 0, 0]]
 
 
 def test_cameras_that_are_spread_over_the_grades_are_not_found() -> None:
@@ -76,8 +76,8 @@ def test_a_fold_of_another_camera_is_found() -> None:
 def test_both_eyes_of_a_visit_count_once() -> None:
     """Twelve visits of two photos cannot show what twenty-four visits could."""
     shots = [_shot(number, camera=int(number >= 12), grade=int(number >= 12)) for number in range(24)]
-    held = [one.evidence["visits"] for one in _found(shots) if one.kind == "camera_tells_label"]
-    assert held in ([], [12])
+    visits = [one.evidence["visits"] for one in _found(shots) if one.kind == "camera_tells_label"]
+    assert visits in ([], [12])
 
 
 def test_rare_looks_are_put_together() -> None:

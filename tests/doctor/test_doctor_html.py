@@ -1,4 +1,4 @@
-"""doctor.html: readable without network, escaped, filterable, and bounded whatever was found."""
+"""doctor.html: readable without network, escaped, filterable, and bounded for any number of findings."""
 
 from __future__ import annotations
 

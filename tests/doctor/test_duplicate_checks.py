@@ -29,8 +29,8 @@ def _twin(kind: Kind = "same_photo", first: str = "a/one.jpg", second: str = "b/
 
 
 def _found(pair: DuplicatePair, one: dict[str, Any] | None = None, two: dict[str, Any] | None = None) -> Finding:
-    held = {pair.first: one or {}, pair.second: two or {}}
-    (finding,) = duplicate_checks.examine([pair], held.__getitem__, lambda name: np.zeros((9, 9, 3), np.uint8))
+    labels = {pair.first: one or {}, pair.second: two or {}}
+    (finding,) = duplicate_checks.examine([pair], labels.__getitem__, lambda name: np.zeros((9, 9, 3), np.uint8))
     return finding
 
 

@@ -1,4 +1,4 @@
-"""From a folder to doctor.html and doctor.json: what was planted is found, what is sound is left in peace."""
+"""From a folder to doctor.html and doctor.json: planted faults are found, correct data sets have no error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos without any label, as most people's are, with a fault of each sort among them."""
+    """Photos without labels, with a fault of each sort among them."""
     folder = tmp_path_factory.mktemp("clinic")
     eyes = [draw_eye(seed, width_px=WIDTH).pixels for seed in range(8)]
     for number, pixels in enumerate(eyes):
@@ -54,29 +54,29 @@ def report(data: Path, cache: Path) -> Report:
 
 
 def test_what_was_planted_is_found_and_nothing_else(report: Report) -> None:
-    told = {(one.kind, one.severity, *one.files) for one in report.findings if KINDS[one.kind].group != "Labels"}
-    assert told == {
+    reported = {(one.kind, one.severity, *one.files) for one in report.findings if KINDS[one.kind].group != "Labels"}
+    assert reported == {
         ("truncated", "error", "truncated.jpg"),
         ("unreadable", "error", "notes.jpg"),
         ("blurred", "warning", "blurred.jpg"),
         ("same_photo", "warning", "good 1.jpg", "train/again.jpg"),
         ("same_photo", "warning", "good 1.jpg", "test/mirrored.png"),
         ("same_photo", "error", "test/mirrored.png", "train/again.jpg"),
-    } | {entry for entry in told if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "twins_across_folds")}
+    } | {entry for entry in reported if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "twins_across_folds")}
 
 
 def test_the_files_are_what_the_issue_says(report: Report, data: Path, tmp_path: Path) -> None:
     report.write(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["doctor.html", "doctor.json"]
-    told = json.loads((tmp_path / "out/doctor.json").read_text())
-    assert told["schema"] == "funduscope-doctor/1"
-    assert told["photos"] == 13
-    assert sum(told["counts"].values()) == len(told["findings"])
-    for one in told["findings"]:
+    reported = json.loads((tmp_path / "out/doctor.json").read_text())
+    assert reported["schema"] == "funduscope-doctor/1"
+    assert reported["photos"] == 13
+    assert sum(reported["counts"].values()) == len(reported["findings"])
+    for one in reported["findings"]:
         assert set(one) == {"kind", "severity", "files", "says", "evidence", "advice"}
         assert one["kind"] in KINDS
         assert all((data / file).exists() for file in one["files"])
-    pairs = [one for one in told["findings"] if one["kind"] in ("same_photo", "same_eye")]
+    pairs = [one for one in reported["findings"] if one["kind"] in ("same_photo", "same_eye")]
     assert all(len(one["files"]) == 2 for one in pairs)
     page = (tmp_path / "out/doctor.html").read_text()
     assert "One photograph under two names" in page
@@ -94,15 +94,15 @@ def test_a_second_run_says_the_same_and_opens_no_photo_to_look(
     assert again.to_dict() == report.to_dict()
 
 
-def test_progress_is_told(data: Path, cache: Path) -> None:
-    told: list[str] = []
+def test_progress_is_reported(data: Path, cache: Path) -> None:
+    reported: list[str] = []
 
     def progress(items: Iterable[Any], words: str, _total: int | None) -> Iterator[Any]:
-        told.append(words)
+        reported.append(words)
         yield from items
 
     examine(data, cache=cache, workers=0, progress=progress)
-    assert told[:2] == ["Scanning photos", "Comparing photos"]
+    assert reported[:2] == ["Scanning photos", "Comparing photos"]
 
 
 def test_a_sound_data_set_has_no_error(tmp_path: Path, cache: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_data_set_that_no_reader_takes_is_examined_all_the_same(tmp_path: Path
     assert report.photos == 6
 
 
-def test_a_table_by_a_relative_path_is_held_against_its_folds(
+def test_a_table_by_a_relative_path_is_checked_against_its_folds(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clinic = tmp_path / "my-clinic"
@@ -135,11 +135,11 @@ def test_a_table_by_a_relative_path_is_held_against_its_folds(
     (clinic / "photos.csv").write_text("path,dr,patient\n0.jpg,0,p\n1.jpg,1,p\n2.jpg,2,q\n")
     (clinic / "folds.csv").write_text("subset,image,visit,fold\ntable,0.jpg,v0,0\ntable,1.jpg,v1,1\n")
     monkeypatch.chdir(tmp_path)
-    told = examine(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
-    held = {one["kind"]: one["files"] for one in told}
-    assert held["visit_across_folds"] == ["folds.csv", "0.jpg", "1.jpg"]
-    assert held["folds_missing_photo"] == ["folds.csv", "2.jpg"]
-    assert told == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
+    reported = examine(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
+    by_kind = {one["kind"]: one["files"] for one in reported}
+    assert by_kind["visit_across_folds"] == ["folds.csv", "0.jpg", "1.jpg"]
+    assert by_kind["folds_missing_photo"] == ["folds.csv", "2.jpg"]
+    assert reported == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
 
 
 def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scan_of(data: Path, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scan_of(data: Pa
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_same_photo_in_the_folder_of_another_task_is_no_twin(tmp_path: Path, cache: Path) -> None:
-    """IDRiD's release holds the photos of B once more in C: nothing is wrong with that."""
+def test_the_same_photo_in_the_folder_of_another_task_is_no_duplicate(tmp_path: Path, cache: Path) -> None:
+    """IDRiD's release has the photos of B again in C: nothing is wrong with that."""
     write_idrid(tmp_path / "idrid", graded=3, masked=0, width_px=400)
     for path in list((tmp_path / "idrid/B. Disease Grading").rglob("*.jpg")):
         copy = tmp_path / "idrid/C. Localization/1. Original Images/a. Training Set" / path.name

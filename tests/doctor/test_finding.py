@@ -1,4 +1,4 @@
-"""Findings: what their kinds give them, their order, and their JSON."""
+"""Findings: defaults from their kinds, their order, and their JSON."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def test_a_finding_has_its_kinds_severity_and_advice_unless_it_has_its_own() -> 
 
 
 def test_the_worst_comes_first_then_the_kinds_order_then_the_file() -> None:
-    held = [
+    findings = [
         found("camera_families", ["a.jpg"], "Two."),
         found("blurred", ["b.jpg"], "Soft."),
         found("blurred", ["a.jpg"], "Soft."),
         found("truncated", ["z.jpg"], "Short."),
         found("same_photo", ["y.jpg", "z.jpg"], "Twice."),
     ]
-    assert [(one.kind, one.files[0]) for one in ordered(held)] == [
+    assert [(one.kind, one.files[0]) for one in ordered(findings)] == [
         ("truncated", "z.jpg"), ("same_photo", "y.jpg"), ("blurred", "a.jpg"), ("blurred", "b.jpg"),
         ("camera_families", "a.jpg"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which files are photos, which masks, which labels, in folders that nobody described."""
+"""Which files are photos, which masks, which labels, in folders without a description."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ def _laid(folder: Path, *names: str) -> Inventory:
     return take_inventory(folder)
 
 
-def _names(held: Inventory, paths: tuple[Path, ...]) -> list[str]:
-    return [held.relative(path) for path in paths]
+def _names(inventory: Inventory, paths: tuple[Path, ...]) -> list[str]:
+    return [inventory.relative(path) for path in paths]
 
 
-def test_photos_masks_and_tables_are_told_apart(tmp_path: Path) -> None:
-    held = _laid(
+def test_photos_masks_and_tables_are_distinguished(tmp_path: Path) -> None:
+    inventory = _laid(
         tmp_path, "a/eye 1.jpg", "a/eye 1_EX.png", "a/eye 1_mask.png", "a/lonely_EX.png", "masks/eye 1.png",
         "b/Groundtruths/eye.tif", "votes/eye.png", "b/odd.bmp", "labels.csv", "b/more.xlsx", ".hidden/eye.jpg",
         "b/.eye.jpg", "notes.txt",
     )  # fmt: skip
     for name in ("notes.txt", "labels.csv", "b/more.xlsx"):
         (tmp_path / name).write_text("no photo")
-    held = take_inventory(tmp_path)
-    assert _names(held, held.photos) == ["a/eye 1.jpg", "a/lonely_EX.png", "b/odd.bmp"]
-    assert _names(held, held.masks) == [
+    inventory = take_inventory(tmp_path)
+    assert _names(inventory, inventory.photos) == ["a/eye 1.jpg", "a/lonely_EX.png", "b/odd.bmp"]
+    assert _names(inventory, inventory.masks) == [
         "a/eye 1_EX.png", "a/eye 1_mask.png", "b/Groundtruths/eye.tif", "masks/eye 1.png", "votes/eye.png"
     ]  # fmt: skip
-    assert _names(held, held.tables) == ["b/more.xlsx", "labels.csv"]
+    assert _names(inventory, inventory.tables) == ["b/more.xlsx", "labels.csv"]
 
 
 def test_an_official_layout_is_read_by_its_names(tmp_path: Path) -> None:
     write_idrid(tmp_path, graded=2, masked=2, width_px=128)
-    held = take_inventory(tmp_path)
-    assert len(held.photos) == 4
-    assert len(held.masks) >= 4
-    assert all("Groundtruths" in name for name in _names(held, held.masks))
+    inventory = take_inventory(tmp_path)
+    assert len(inventory.photos) == 4
+    assert len(inventory.masks) >= 4
+    assert all("Groundtruths" in name for name in _names(inventory, inventory.masks))
 
 
 def test_a_table_has_the_photos_that_it_names(tmp_path: Path) -> None:
     _laid(tmp_path, "photos/one.jpg", "photos/two.jpg", "photos/unnamed.jpg")
     (tmp_path / "mine.csv").write_text("path,dr\nphotos/one.jpg,0\nphotos\\two.jpg,9\nphotos/gone.jpg,1\n")
-    held = take_inventory(tmp_path / "mine.csv")
-    assert _names(held, held.photos) == ["photos/gone.jpg", "photos/one.jpg", "photos/two.jpg"]
-    assert _names(held, held.tables) == ["mine.csv"]
+    inventory = take_inventory(tmp_path / "mine.csv")
+    assert _names(inventory, inventory.photos) == ["photos/gone.jpg", "photos/one.jpg", "photos/two.jpg"]
+    assert _names(inventory, inventory.tables) == ["mine.csv"]
 
 
 def test_names_do_not_depend_on_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _laid(tmp_path / "set", "eye.jpg")
     monkeypatch.chdir(tmp_path)
-    held = take_inventory(Path("set"))
-    assert held.relative(Path("set/eye.jpg")) == held.relative(tmp_path / "set/eye.jpg") == "eye.jpg"
+    inventory = take_inventory(Path("set"))
+    assert inventory.relative(Path("set/eye.jpg")) == inventory.relative(tmp_path / "set/eye.jpg") == "eye.jpg"
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

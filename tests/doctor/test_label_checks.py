@@ -37,16 +37,16 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 def _with_row(path: Path, row: int, text: str) -> None:
-    """Replaces a row, counted as a spreadsheet does; one behind the last is added."""
+    """Replaces a row, counted as in a spreadsheet; one after the last is added."""
     lines = _lines(path)
     lines[row - 1 : row] = [text]
     _write(path, lines)
 
 
 def _only(findings: list[Finding], kind: str) -> Finding:
-    held = [one for one in findings if one.kind == kind]
-    assert len(held) == 1, [(one.kind, one.says) for one in findings]
-    return held[0]
+    matching = [one for one in findings if one.kind == kind]
+    assert len(matching) == 1, [(one.kind, one.says) for one in findings]
+    return matching[0]
 
 
 def _examine(scan: Scan) -> list[Finding]:
@@ -60,7 +60,7 @@ def test_a_clean_set_has_no_finding(idrid: Path, scan_of: ScanOf) -> None:
     assert [(one.kind, one.says) for one in _examine(scan_of(idrid))] == []
 
 
-def test_every_impossible_value_is_told_with_its_place(idrid: Path, scan_of: ScanOf) -> None:
+def test_every_impossible_value_is_reported_with_its_place(idrid: Path, scan_of: ScanOf) -> None:
     _with_row(idrid / GRADES, 2, "IDRiD_001,7,0")
     _with_row(idrid / GRADES, 4, "IDRiD_003,2,x")
     _with_row(idrid / FOVEAS, 3, "IDRiD_002,12;5,100")
@@ -75,7 +75,7 @@ def test_every_impossible_value_is_told_with_its_place(idrid: Path, scan_of: Sca
     assert all(one.severity == "error" for one in findings)
 
 
-def test_rows_twice_are_told_apart_by_what_they_say(idrid: Path, scan_of: ScanOf) -> None:
+def test_rows_twice_are_distinguished_by_what_they_say(idrid: Path, scan_of: ScanOf) -> None:
     lines = _lines(idrid / GRADES)
     first, second = lines[1].split(","), lines[2].split(",")
     other = [second[0], "4" if second[1] != "4" else "3", second[2]]
@@ -91,8 +91,8 @@ def test_files_that_contradict_each_other(idrid: Path, scan_of: ScanOf) -> None:
     second = idrid / "B. Disease Grading/2. Groundtruths/second reading Training.csv"
     _write(second, ["image,dr", "IDRiD_001,0", "IDRiD_002,4"])
     findings = _examine(scan_of(idrid))
-    told = _only(findings, "contradicting_rows").evidence["labels"]
-    assert [one["value"] for one in told] == ["1", "4"]
+    reported = _only(findings, "contradicting_rows").evidence["labels"]
+    assert [one["value"] for one in reported] == ["1", "4"]
     assert _only(findings, "contradicting_rows").files[-1] == PHOTO.format(2)
 
 
@@ -105,7 +105,7 @@ def test_photos_without_rows_and_rows_without_photos(idrid: Path, scan_of: ScanO
     assert [(one["row"], one["value"]) for one in lost] == [(9, "IDRiD_300"), (10, "IDRiD_0O5")]
 
 
-def test_an_empty_grade_is_told_where_others_have_one(idrid: Path, scan_of: ScanOf) -> None:
+def test_an_empty_grade_is_reported_where_others_have_one(idrid: Path, scan_of: ScanOf) -> None:
     _with_row(idrid / GRADES, 6, "IDRiD_005,,0")
     found = _only(_examine(scan_of(idrid)), "empty_label")
     assert (found.evidence["row"], found.severity) == (6, "info")
@@ -141,7 +141,7 @@ def test_points_outside_the_photo_and_the_field(idrid: Path, scan_of: ScanOf) ->
     assert beyond.pictures[0].draw() is not None
 
 
-def test_points_of_another_release_are_told_once(idrid: Path, scan_of: ScanOf, kinds: Kinds) -> None:
+def test_points_of_another_release_are_reported_once(idrid: Path, scan_of: ScanOf, kinds: Kinds) -> None:
     lines = _lines(idrid / DISCS)
     scaled = [
         f"{n},{float(x) * 9.6:.1f},{float(y) * 9.6:.1f}" for n, x, y, *_ in (line.split(",") for line in lines[1:])
@@ -191,8 +191,8 @@ def test_edema_and_maculopathy_against_the_grade(idrid: Path, scan_of: ScanOf) -
     second = idrid / "B. Disease Grading/2. Groundtruths/maculopathy Training.csv"
     _write(second, ["image,maculopathy", "IDRiD_006,1", "IDRiD_002,1"])
     findings = _examine(scan_of(idrid))
-    told = [(one.files, one.evidence["column"]) for one in findings if one.kind == "dme_contradicts"]
-    assert told == [
+    reported = [(one.files, one.evidence["column"]) for one in findings if one.kind == "dme_contradicts"]
+    assert reported == [
         ((GRADES, PHOTO.format(1)), "Risk of macular edema"),
         (("B. Disease Grading/2. Groundtruths/maculopathy Training.csv", PHOTO.format(6)), "maculopathy"),
     ]
@@ -207,9 +207,9 @@ def test_macular_edema_of_messidor2_is_no_edema_risk(scan_of: ScanOf, tmp_path: 
         rows.append(f"IM{seed},1,1,{seed}")
     _write(tmp_path / "labels.csv", rows)
     scan = scan_of(tmp_path)
-    told = [one for one in _examine(scan) if one.kind == "dme_contradicts"]
-    assert len(told) == 4
-    assert told[0].says == "Macular edema means hard exudates near the fovea, which grade 1 excludes."
+    reported = [one for one in _examine(scan) if one.kind == "dme_contradicts"]
+    assert len(reported) == 4
+    assert reported[0].says == "Macular edema means hard exudates near the fovea, which grade 1 excludes."
     label_rows = read_label_rows(scan.inventory)
     found = check_photos(scan, label_rows, [], [AnatomyChecks(), WrongEyeChecks(scan, label_rows, [])])
     assert {one.kind for one in found} == {"dme_contradicts"}

@@ -1,4 +1,4 @@
-"""Label noise: planted wrong labels are found, ranked first, and judged only by runs that never saw the photo."""
+"""Label noise: planted wrong labels are found, ranked first, and predicted only by runs that never saw the photo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = 3
 
 
 def _sharp(truth: np.ndarray, confidence: float = 0.8) -> np.ndarray:
-    """(N, K): so much for the truth, the rest shared."""
+    """(N, K): `confidence` for the true class, the rest shared."""
     probs = np.full((len(truth), CLASSES), (1 - confidence) / (CLASSES - 1))
     probs[np.arange(len(truth)), truth] = confidence
     return probs
@@ -61,7 +61,7 @@ def test_a_class_of_two_examples_is_no_suggestion() -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is used of `Findings`."""
+    """The used fields of `Findings`."""
 
     grade_probs: np.ndarray
     dme_probs: np.ndarray
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `DuplicatePair`."""
+    """The used fields of a `DuplicatePair`."""
 
     first: str
     second: str
@@ -150,7 +150,7 @@ def test_one_run_says_nothing_of_the_other_folds(cases: list[Case], runs: list[P
     assert set(judged) == {case.key for case in cases if case.fold == 0}
 
 
-def test_photos_whose_twin_was_learned_from_are_left_out(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
+def test_photos_with_a_learned_duplicate_are_left_out(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     one = next(case for case in cases if case.fold == 0)
     other = next(case for case in cases if case.fold == 1)
     pairs = [cast(DuplicatePair, Pair(one.path.name, other.path.name))]
@@ -166,7 +166,7 @@ def test_a_run_without_a_test_fold_is_refused(cases: list[Case], runs: list[Path
         load_models(runs)
 
 
-def test_too_few_judged_labels_are_told_with_their_number(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
+def test_too_few_judged_labels_are_reported(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
     """Silence would look as if the models had found every label right."""
     few = cases[:20]
     judged = sum(case.fold == 0 for case in few)

@@ -29,15 +29,15 @@ def _read(root: Path) -> LabelRows:
     return read_label_rows(take_inventory(root))
 
 
-def test_one_number_in_both_splits_is_told_apart_by_the_files_own_split(tmp_path: Path) -> None:
+def test_one_number_in_both_splits_is_distinguished_by_the_files_own_split(tmp_path: Path) -> None:
     photos = [f"{B}/1. Original Images/{split}/IDRiD_001.jpg" for split in (TRAIN, TEST)]
     _photos(tmp_path, *photos)
     _text(tmp_path / f"{B}/2. Groundtruths/a. Training Labels.csv", "Image name,Retinopathy grade\nIDRiD_001,1\n")
     _text(tmp_path / f"{B}/2. Groundtruths/b. Testing Labels.csv", "Image name,Retinopathy grade\nIDRiD_001,4\n")
     _text(tmp_path / "boxes.csv", "image,structure,x0,y0,x1,y1\nIDRiD_001,EX,1,1,2,2\n")
-    held = _read(tmp_path)
-    assert [held.value(tmp_path / photo, "grade") for photo in photos] == [1, 4]
-    assert [len(list(held.boxes(tmp_path / photo, "EX"))) for photo in photos] == [1, 0]
+    rows = _read(tmp_path)
+    assert [rows.value(tmp_path / photo, "grade") for photo in photos] == [1, 4]
+    assert [len(list(rows.boxes(tmp_path / photo, "EX"))) for photo in photos] == [1, 0]
 
 
 def test_points_of_c_are_about_the_photos_of_b(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_only_a_pictures_suffix_is_cut_off(written: str, stem: str) -> None:
     assert stem_of(written) == stem
 
 
-def test_a_path_beside_the_file_comes_before_a_name(tmp_path: Path) -> None:
+def test_a_path_relative_to_the_file_comes_before_a_name(tmp_path: Path) -> None:
     _photos(tmp_path, "one/eye.jpg", "two/eye.jpg")
     _text(tmp_path / "labels.csv", "path,dr\ntwo\\eye.jpg,3\n")
     assert _read(tmp_path).value(tmp_path / "two/eye.jpg", "grade") == 3
@@ -79,8 +79,8 @@ def test_a_models_answers_and_other_tables_are_no_labels(tmp_path: Path) -> None
 def test_masks_find_their_photos_and_structures(tmp_path: Path) -> None:
     _photos(tmp_path, "images/e_1.jpg", "masks/e_1_EX.png", "masks/Hard Exudates/e_1.png", "masks/lost_MA.png")
     inventory = take_inventory(tmp_path)
-    held = {outline.file.name: outline for outline in read_outlines(inventory, read_label_rows(inventory))}
-    assert {name: (one.code, one.photo is not None) for name, one in held.items()} == {
+    outlines = {outline.file.name: outline for outline in read_outlines(inventory, read_label_rows(inventory))}
+    assert {name: (one.code, one.photo is not None) for name, one in outlines.items()} == {
         "e_1_EX.png": ("EX", True),
         "e_1.png": ("EX", True),
         "lost_MA.png": ("MA", False),

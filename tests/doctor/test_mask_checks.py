@@ -150,7 +150,7 @@ def test_one_file_that_a_table_names_for_two_structures_and_two_photos(idrid: Pa
     assert {one.files for one in findings} == {(mask, first), (mask, first, second)}
 
 
-def test_a_fault_of_a_file_that_is_named_twice_is_told_once(idrid: Path, scan_of: ScanOf) -> None:
+def test_a_fault_of_a_file_that_is_named_twice_is_reported_once(idrid: Path, scan_of: ScanOf) -> None:
     _store(np.zeros_like(_read(idrid / _mask("EX", 2))), idrid / "empty.png")
     rows = [f"{PHOTOS}/IDRiD_{number:02d}.jpg,empty.png,empty.png" for number in (2, 3)]
     (idrid / "own.csv").write_text("\n".join(["path,mask_EX,mask_SE", *rows]) + "\n")
@@ -161,8 +161,8 @@ def test_masks_of_no_photo_misplaced_and_unreadable(idrid: Path, scan_of: ScanOf
     shutil.copy(idrid / _mask("MA", 1), idrid / _mask("MA", 77))
     shutil.move(idrid / _mask("EX", 2), idrid / f"{TRUTH}/{FOLDERS['HE']}/IDRiD_02_EX.tif")
     (idrid / _mask("HE", 3)).write_bytes((idrid / _mask("HE", 3)).read_bytes()[:200])
-    held = {one.kind: one.files for one in _examined(scan_of, idrid)}
-    assert held == {
+    by_kind = {one.kind: one.files for one in _examined(scan_of, idrid)}
+    assert by_kind == {
         "mask_unknown_photo": (_mask("MA", 77),),
         "mask_misplaced": (f"{TRUTH}/{FOLDERS['HE']}/IDRiD_02_EX.tif",),
         "mask_unreadable": (_mask("HE", 3),),
@@ -181,8 +181,8 @@ def test_masks_that_a_table_names_and_votes_that_it_counts(idrid: Path, scan_of:
     rows = ["image,MA,HE,EX,SE", "IDRiD_01,1,,,", "IDRiD_03,,2,,"]
     (idrid / "A. Segmentation/seen Training.csv").write_text("\n".join(rows) + "\n")
     findings = _examined(scan_of, idrid)
-    told = sorted((one.kind, one.files[0]) for one in findings)
-    assert told == [
+    reported = sorted((one.kind, one.files[0]) for one in findings)
+    assert reported == [
         ("mask_missing", "A. Segmentation/seen Training.csv"),
         ("mask_missing", "own.csv"),
         ("votes_wrong", "votes/IDRiD_02_EX.png"),

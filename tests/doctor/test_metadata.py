@@ -1,4 +1,4 @@
-"""Metadata that may name somebody are told by the tag's name; what the tag says is never repeated."""
+"""Metadata that may name a person are reported by the tag's name; its content is never repeated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WHO = "Jane Roe"
 
 
 def _file(kind: str, **how: object) -> bytes:
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     image = Image.fromarray(np.full((300, 320, 3), 90, np.uint8))
-    image.save(held, kind, **how)  # pyright: ignore[reportArgumentType]
-    return held.getvalue()
+    image.save(buffer, kind, **how)  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
 
 
 def _exif(tags: dict[int, object]) -> Image.Exif:
@@ -98,7 +98,7 @@ def test_the_name_itself_stands_in_no_finding(tmp_path: Path) -> None:
         assert all("Jane" not in str(one.to_dict()) for one in found)
 
 
-def test_many_files_of_a_folder_are_told_once() -> None:
+def test_many_files_of_a_folder_are_reported_once() -> None:
     records = [Record(f"clinic/{number:03d}.jpg", error="E_X", metadata=("JPEG comment",)) for number in range(30)]
     (found,) = [one for one in photo_checks.examine(records) if one.kind == "personal_metadata"]
     assert len(found.files) == 30

@@ -1,4 +1,4 @@
-"""Poor, damaged and telling photos are found, each as what it is; good ones are left in peace."""
+"""Poor and damaged photos, and photos that name a person, are found by kind; good ones have no finding."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _blurred(pixels: np.ndarray) -> np.ndarray:
 
 
 def _moved(pixels: np.ndarray) -> np.ndarray:
-    """The eye went by a thirtieth of the photo's width while the shutter was open."""
+    """The eye moved by a thirtieth of the photo's width during the exposure."""
     length = WIDTH // 30
     return cv2.filter2D(pixels, -1, np.full((1, length), 1 / length, np.float32))
 
@@ -66,7 +66,7 @@ def _written(text: str, at: tuple[float, float], color: tuple[int, int, int]) ->
 
 
 def _filled(level: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The rest of a file that was cut short, as a lenient reader fills it."""
+    """The missing end of a truncated file, as a tolerant reader fills it."""
 
     def fill(pixels: np.ndarray) -> np.ndarray:
         filled = pixels.copy()
@@ -138,7 +138,7 @@ def _scan(rng: np.random.Generator) -> np.ndarray:
 
 
 def _meadow(rng: np.random.Generator) -> np.ndarray:
-    """Green below, blue above, in a round frame: a disk alone makes no retina."""
+    """Green below, blue above, in a round frame: a disk alone is no retina."""
     picture = np.full((400, 400, 3), (90, 140, 230), np.uint8)
     picture[180:] = (60, 150, 40)
     picture = np.clip(picture + 12 * rng.standard_normal((400, 400, 1)), 0, 255).astype(np.uint8)
@@ -148,7 +148,7 @@ def _meadow(rng: np.random.Generator) -> np.ndarray:
 
 
 def _boxes(rng: np.random.Generator) -> np.ndarray:
-    """Things of many colors before a warm wall."""
+    """Objects of many colors in front of a warm wall."""
     picture = np.full((400, 600, 3), (190, 180, 165), np.uint8)
     for _ in range(30):
         left, top, wide, high = (int(value) for value in rng.integers((0, 0, 20, 20), (500, 330, 120, 90)))
@@ -157,7 +157,7 @@ def _boxes(rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("draw", [_noise, _page, _scan, _meadow, _boxes])
-def test_what_is_no_fundus_is_told(draw: Callable[[np.random.Generator], np.ndarray], tmp_path: Path) -> None:
+def test_what_is_no_fundus_is_reported(draw: Callable[[np.random.Generator], np.ndarray], tmp_path: Path) -> None:
     assert "not_fundus" in _kinds(scan_photo(_saved(draw(np.random.default_rng(1)), tmp_path), "x.jpg").record)
 
 
@@ -182,7 +182,7 @@ def test_bars_that_make_a_photo_square_are_nothing_cut(eyes: list[np.ndarray], t
     assert _kinds(scan_photo(_saved(_letterboxed(eyes[0]), tmp_path), "eye.jpg").record) == []
 
 
-def test_damaged_files_are_told_by_their_code(eyes: list[np.ndarray], tmp_path: Path) -> None:
+def test_damaged_files_are_reported_by_their_code(eyes: list[np.ndarray], tmp_path: Path) -> None:
     whole = _saved(eyes[0], tmp_path).read_bytes()
     contents = {"half.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "text.jpg": b"no photo", "last.jpg": whole[:-1]}
     for name, data in contents.items():
@@ -198,7 +198,7 @@ def test_damaged_files_are_told_by_their_code(eyes: list[np.ndarray], tmp_path: 
     }
 
 
-def test_a_turned_photo_is_told_and_measured_upright(eyes: list[np.ndarray], tmp_path: Path) -> None:
+def test_a_turned_photo_is_reported_and_measured_upright(eyes: list[np.ndarray], tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(eyes[0]).copy()).save(tmp_path / "turned.jpg", quality=92, exif=exif)
@@ -229,7 +229,7 @@ def test_odd_sizes_are_one_finding_that_names_them() -> None:
     assert (one.kind, one.files, one.evidence["odd_sizes"]) == ("mixed_sizes", ("photos/odd.jpg",), {"640 x 480": 1})
 
 
-def test_a_cut_that_a_whole_set_shares_is_told_once() -> None:
+def test_a_cut_that_a_whole_set_shares_is_reported_once() -> None:
     alike = list(photo_checks.examine(_record(f"{number}.jpg", left=0.4) for number in range(20)))
     assert [(one.kind, one.severity, len(one.files)) for one in alike] == [("cut", "info", 20)]
     single = list(photo_checks.examine(_record(f"{number}.jpg", left=0.4 * (number == 7)) for number in range(20)))

@@ -1,4 +1,4 @@
-"""`--fix`: what follows from the files is repaired in a copy, the rest is left and told, the original is untouched."""
+"""`--fix`: what follows from the files is repaired in a copy, the rest is listed, the original is untouched."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MASK = "A. Segmentation/2. All Segmentation Groundtruths/a. Training Set/5. Opti
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `DuplicatePair`."""
+    """The used fields of a `DuplicatePair`."""
 
     first: str
     second: str
@@ -98,8 +98,8 @@ def test_the_reader_takes_what_was_repaired(idrid: Path, scan_of: ScanOf) -> Non
     assert (third.grade, third.dme, third.disc_xy) == (None, 0, None)
     assert cases["idrid-B/train/IDRiD_002"].labels.disc_xy is None
     assert len(cases["idrid-B/train/IDRiD_004"].labels.boxes["HE"]) == 1
-    told = {(change["file"], change["what"], change["before"], change["after"]) for change in changes}
-    assert told == {
+    reported = {(change["file"], change["what"], change["before"], change["after"]) for change in changes}
+    assert reported == {
         (GRADES, "row 4, column Retinopathy grade", "7", ""),
         (GRADES, "row 10", "IDRiD_001,0,0", ""),
         (DISCS, "row 3, column X- Coordinate", "'-40", ""),
@@ -173,7 +173,7 @@ def test_in_idrids_layout_it_is_left_since_no_file_would_say_absent(idrid: Path,
     assert [(change["file"], change["what"]) for change in changes] == [(MASK.format(1), "left as it is")]
 
 
-def test_visits_of_twins_are_joined_and_stay_in_one_fold(idrid: Path, scan_of: ScanOf) -> None:
+def test_visits_of_duplicates_are_joined_and_stay_in_one_fold(idrid: Path, scan_of: ScanOf) -> None:
     pairs = [cast(DuplicatePair, Pair(PHOTO.format(1), PHOTO.format(8)))]
     before = read_folds(idrid / "folds.csv")
     merged, changes = _fixed(idrid, scan_of(idrid), pairs)
@@ -206,7 +206,7 @@ def _clean(idrid: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["idrid/fixed", "idrid", "."])
-def test_the_copy_lies_beside_the_data_and_replaces_nothing(place: str, idrid: Path, scan_of: ScanOf) -> None:
+def test_the_copy_lies_next_to_the_data_and_replaces_nothing(place: str, idrid: Path, scan_of: ScanOf) -> None:
     report = _report(scan_of(idrid))
     with pytest.raises(LabelError, match="next to it"):
         repair(report, idrid.parent / place)

@@ -1,4 +1,4 @@
-"""A survey looks at every photo once, goes on where it was killed, and outlives a photo that kills its process."""
+"""A scan opens every photo once, goes on after it was killed, and survives a photo that kills its process."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _taken(folder: Path, cache: Path) -> tuple[Scan, list[str]]:
-    """A survey in this process, and the names of what it looked at."""
+    """A scan in this process, and the names of the photos that it opened."""
     opened: list[str] = []
 
     def watched(items: Any, _words: str, _total: int | None) -> Iterator[Any]:
-        for job, seen in items:
+        for job, scanned in items:
             opened.append(job[1])
-            yield job, seen
+            yield job, scanned
 
     return take_scan(take_inventory(folder), cache, workers=0, progress=watched), opened
 
@@ -68,10 +68,10 @@ def test_what_changed_is_scan_of_again(folder: Path, tmp_path: Path) -> None:
     (place / "1.jpg").write_bytes((folder / "2.jpg").read_bytes())
     (place / "3.jpg").write_bytes((folder / "3.jpg").read_bytes())
     (place / "0.jpg").unlink()
-    held, opened = _taken(place, tmp_path / "cache")
+    scan, opened = _taken(place, tmp_path / "cache")
     assert sorted(opened) == ["1.jpg", "3.jpg"]
-    assert [record.path for record in held] == ["1.jpg", "3.jpg"]
-    assert held.record("0.jpg") is None
+    assert [record.path for record in scan] == ["1.jpg", "3.jpg"]
+    assert scan.record("0.jpg") is None
 
 
 def test_processes_see_what_one_process_sees(folder: Path, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_processes_see_what_one_process_sees(folder: Path, tmp_path: Path) -> No
     assert list(crew) == list(alone)
 
 
-def test_a_survey_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
-    """Killed outright after a few photos: what was seen is kept, the rest is looked at by the next run."""
+def test_a_scan_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
+    """Killed after a few photos: their records are kept, the next run scans the rest."""
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from funduscope.doctor.inventory import take_inventory\nfrom funduscope.doctor.scan import take_scan\n"
@@ -96,9 +96,9 @@ def test_a_survey_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline().strip() == "three"
         run.send_signal(signal.SIGKILL)
-    held, opened = _taken(folder, tmp_path)
+    scan, opened = _taken(folder, tmp_path)
     assert len(opened) == PHOTOS + 1 - 3
-    assert len(list(held)) == PHOTOS + 1
+    assert len(list(scan)) == PHOTOS + 1
 
 
 def test_what_older_code_saw_is_scan_of_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,14 +117,14 @@ def test_a_damaged_store_is_made_anew(folder: Path, tmp_path: Path, spoil: Calla
 
 
 def test_every_row_is_whole_at_any_time(folder: Path, tmp_path: Path) -> None:
-    """While the survey runs, another reader sees only whole records."""
+    """While the scan runs, another reader gets only whole records."""
     inventory = take_inventory(folder)
-    held = Scan(inventory, tmp_path / "store.sqlite")
-    for path, name in held.unscanned()[:2]:
-        held.keep(path, scan_photo(path, name))
+    scan = Scan(inventory, tmp_path / "store.sqlite")
+    for path, name in scan.unscanned()[:2]:
+        scan.keep(path, scan_photo(path, name))
         with sqlite3.connect(tmp_path / "store.sqlite") as other:
             assert all(row[0].startswith("{") for row in other.execute("SELECT record FROM photo"))
-    assert len(held.unscanned()) == PHOTOS - 1
+    assert len(scan.unscanned()) == PHOTOS - 1
 
 
 def test_names_that_are_no_text_are_kept(folder: Path, tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_names_that_are_no_text_are_kept(folder: Path, tmp_path: Path) -> None:
     place.mkdir()
     odd = os.fsdecode(b"eye\xff 'quoted' \xf0\x9f\x91\x81.jpg")
     (place / odd).write_bytes((folder / "0.jpg").read_bytes())
-    held, _ = _taken(place, tmp_path / "cache")
-    assert [record.path for record in held] == [odd]
+    scan, _ = _taken(place, tmp_path / "cache")
+    assert [record.path for record in scan] == [odd]
 
 
 @pytest.fixture
@@ -167,14 +167,14 @@ def test_few_jobs_are_taken_ahead() -> None:
 
 
 def test_processes_calculate_in_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else as many processes as cores wait for each other; the caller's own setting stays."""
+    """Otherwise as many processes as cores wait for each other; the caller's own setting stays."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     assert list(run_jobs(os.getenv, ["OPENBLAS_NUM_THREADS"], workers=1)) == [("OPENBLAS_NUM_THREADS", "1")]
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
 
 
 def test_processes_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
-    """Whoever kills the doctor leaves no process behind."""
+    """A killed doctor leaves no process behind."""
     script = (
         "import os, sys, time\nfrom funduscope.duplicates.process_pool import run_jobs\n"
         "results = run_jobs(os.path.basename, ['a'] * 3, 1)\n"

@@ -24,14 +24,14 @@ GRADES = "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training L
 
 @dataclass(frozen=True)
 class Pair:
-    """What is used of a `DuplicatePair`."""
+    """The used fields of a `DuplicatePair`."""
 
     first: str
     second: str
     kind: str = "same_eye"
 
 
-def _twins(*pairs: tuple[str, str]) -> list[DuplicatePair]:
+def _pairs(*pairs: tuple[str, str]) -> list[DuplicatePair]:
     return [cast(DuplicatePair, Pair(one, two)) for one, two in pairs]
 
 
@@ -60,13 +60,13 @@ def test_folds_beside_the_data_set_are_examined_too(idrid: Path, scan_of: ScanOf
 def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
     readable: tuple[str, ...], idrid: Path, scan_of: ScanOf
 ) -> None:
-    """Names and subsets are the same in both; the folds of one say nothing of the other's photos, read or not."""
+    """Names and subsets are the same in both; the folds of one do not apply to the other's photos, read or not."""
     for word in ("one", "two"):
         shutil.copytree(idrid, idrid.parent / "both" / word)
     both = idrid.parent / "both"
     cases = [case for word in readable for case in read_data([both / word])]
     pair = tuple(f"one/{PHOTO.format(number)}" for number in (1, 3))
-    found = _only(list(split_checks.examine(scan_of(both), cases, _twins((pair[0], pair[1])))), "twins_across_folds")
+    found = _only(list(split_checks.examine(scan_of(both), cases, _pairs((pair[0], pair[1])))), "twins_across_folds")
     assert found.files == ("one/folds.csv", *pair)
 
 
@@ -75,14 +75,14 @@ def test_rows_twice_unknown_and_missing(idrid: Path, scan_of: ScanOf) -> None:
         return [*lines[:3], *lines[4:], lines[1], "B,IDRiD_200,900,1", "elsewhere,photo,901,2"]
 
     _edit(idrid / "folds.csv", change)
-    held = {one.kind: one for one in split_checks.examine(scan_of(idrid))}
-    assert set(held) == {"folds_row_twice", "folds_unknown_photo", "folds_missing_photo"}
-    assert held["folds_row_twice"].evidence["rows"] == [2, 13]
-    assert (held["folds_unknown_photo"].evidence["row"], held["folds_unknown_photo"].evidence["value"]) == (
+    by_kind = {one.kind: one for one in split_checks.examine(scan_of(idrid))}
+    assert set(by_kind) == {"folds_row_twice", "folds_unknown_photo", "folds_missing_photo"}
+    assert by_kind["folds_row_twice"].evidence["rows"] == [2, 13]
+    assert (by_kind["folds_unknown_photo"].evidence["row"], by_kind["folds_unknown_photo"].evidence["value"]) == (
         14,
         "IDRiD_200",
     )
-    assert held["folds_missing_photo"].files == ("folds.csv", PHOTO.format(3))
+    assert by_kind["folds_missing_photo"].files == ("folds.csv", PHOTO.format(3))
 
 
 def test_a_visit_in_two_folds(idrid: Path, scan_of: ScanOf) -> None:
@@ -101,12 +101,12 @@ def test_a_patient_of_the_labels_in_two_folds(idrid: Path, scan_of: ScanOf) -> N
 
 def test_twins_in_two_folds_and_in_two_splits(idrid: Path, scan_of: ScanOf) -> None:
     together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
-    found = _only(list(split_checks.examine(scan_of(idrid), pairs=_twins(together, apart))), "twins_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid), pairs=_pairs(together, apart))), "twins_across_folds")
     assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]
     test = PHOTO.format(8).replace("a. Training", "b. Testing")
     (idrid / test).parent.mkdir()
     (idrid / PHOTO.format(8)).rename(idrid / test)
-    findings = list(split_checks.examine(scan_of(idrid), pairs=_twins((PHOTO.format(1), test))))
+    findings = list(split_checks.examine(scan_of(idrid), pairs=_pairs((PHOTO.format(1), test))))
     official = [one for one in findings if one.kind == "twins_across_folds"]
     assert official[0].evidence["pairs"][0]["splits"] == ["train", "test"]
 
@@ -133,9 +133,9 @@ def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, scan_of: ScanOf,
     (folder / "folds.csv").write_text("\n".join(rows) + "\n")
     (folder / "labels.csv").write_text("\n".join(labels) + "\n")
     scan = _unseen(folder, tmp_path)
-    held = {one.kind: one for one in split_checks.examine(scan)}
-    assert held["fold_classes"].says == "Fold 0 of own has no photo of grade 2, of which there are 30."
-    assert "fold_sizes" not in held
+    by_kind = {one.kind: one for one in split_checks.examine(scan)}
+    assert by_kind["fold_classes"].says == "Fold 0 of own has no photo of grade 2, of which there are 30."
+    assert "fold_sizes" not in by_kind
     (folder / "folds.csv").write_text(
         "\n".join(row[:-1] + ("0" if int(row.split(",")[2]) > 9 else "1") for row in rows[1:]).join(
             ["subset,image,visit,fold\n", "\n"]
@@ -145,22 +145,22 @@ def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, scan_of: ScanOf,
 
 
 def _unseen(folder: Path, tmp_path: Path) -> Scan:
-    """A survey of which no photo was looked at: splits need none."""
+    """A scan without records: splits need none."""
     from funduscope.doctor.inventory import take_inventory
 
     return Scan(take_inventory(folder), tmp_path / "unseen.sqlite")
 
 
 def test_chance_is_by_visits() -> None:
-    """Grades that follow visits are as uneven by lot; the same grades spread photo by photo are not."""
+    """Grades that follow visits are as uneven by chance; the same grades spread photo by photo are not."""
     visits = [str(k // 10) for k in range(100)]
     folds, grades = [k // 50 for k in range(100)], [int(k >= 50) for k in range(100)]
     assert _chance(visits, folds, grades) > 0.005
     assert _chance([str(k) for k in range(100)], folds, grades) < 0.001
 
 
-def test_many_parted_visits_are_told_once(idrid: Path, scan_of: ScanOf) -> None:
-    """A split by photo parts nearly every patient: one finding, not hundreds."""
+def test_many_separated_visits_are_reported_once(idrid: Path, scan_of: ScanOf) -> None:
+    """A split by photo separates nearly every patient: one finding, not hundreds."""
     rows = [f"C,{number:04d},v{number // 2},{number % 2}" for number in range(240)]
     _edit(idrid / "folds.csv", lambda lines: [*lines, *rows])
     found = _only(list(split_checks.examine(scan_of(idrid))), "visit_across_folds")

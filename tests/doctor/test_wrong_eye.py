@@ -59,7 +59,7 @@ def test_a_clean_set_has_no_finding(idrid: Path, scan_of: ScanOf) -> None:
 
 
 def test_a_disc_that_the_picture_shows_elsewhere(idrid: Path, scan_of: ScanOf) -> None:
-    # The eyes are right and left in turn, so that a neighbor's disc lies on the other side.
+    # The eyes are right and left in turn, so that a neighbor's disc is on the other side.
     _with_row(idrid / DISCS, 2, ["IDRiD_001", *_cells(idrid / DISCS, 3)[1:]])
     (found,) = _found(scan_of, idrid, "disc_elsewhere")
     assert found.files == (DISCS, FOVEAS, PHOTO.format(1))
@@ -105,10 +105,10 @@ def test_numbers_of_a_are_suspected_without_b_too(idrid: Path, scan_of: ScanOf, 
     for name in ("images", "masks"):
         (idrid / name).rename(own / name)
     (own / "labels.csv").write_text("image,dr,dme\n" + "".join(f"IDRiD_{k:02d},0,0\n" for k in range(1, 5)))
-    held = {one.kind: one for one in _examine(scan_of(own))}
-    assert held["joined_by_number"].severity == "warning"
+    by_kind = {one.kind: one for one in _examine(scan_of(own))}
+    assert by_kind["joined_by_number"].severity == "warning"
     # Every one of these eyes has lesions and exudates outlined, and the file says that there are none.
-    assert held["labels_of_other_eyes"].evidence["photos"] == 4
+    assert by_kind["labels_of_other_eyes"].evidence["photos"] == 4
 
 
 def test_too_many_contradictions_are_a_wrong_join(scan_of: ScanOf, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_sides_in_names(name: str, side: str | None) -> None:
 
 
 def _pairs(folder: Path, mirrored: int, count: int = 4) -> Path:
-    """Drawn eyes with their sides; the first so many photos are mirrored."""
+    """Drawn eyes with their sides; the first `mirrored` photos are mirrored."""
     rows = ["path,eye"]
     for seed in range(count):
         side = "left" if seed % 2 else "right"
@@ -154,7 +154,7 @@ def test_a_mirrored_photo_is_the_other_side(scan_of: ScanOf, tmp_path: Path) -> 
     assert [one.evidence["row"] for one in findings] == [2, 3]
 
 
-def test_sides_exchanged_in_a_whole_table_are_told_once(scan_of: ScanOf, tmp_path: Path) -> None:
+def test_sides_exchanged_in_a_whole_table_are_reported_once(scan_of: ScanOf, tmp_path: Path) -> None:
     (found,) = _found(scan_of, _pairs(tmp_path, mirrored=4), "side_conflict")
     assert found.severity == "error"
     assert found.evidence == {"photos": 4, "of": 4}
