@@ -2,9 +2,9 @@
 
 python benchmarks/cold_start.py [PHOTO] [--runs N] [--model MODEL]
 
-Without PHOTO: a 4288x2848 photo of IDRiD's from the folder that FUNDUSCOPE_DATA names, else a drawn eye of that size.
-Prints a Markdown table. Peak memory is the operating system's own figure for the child (its largest resident size).
-Needs a POSIX system, for `os.wait4`.
+Without PHOTO: a 4288x2848 photo of IDRiD's from the folder that FUNDUSCOPE_DATA names, otherwise a drawn eye of that
+size. Prints a Markdown table. Peak memory is the operating system's own figure for the child (its largest resident
+size). Needs a POSIX system, for `os.wait4`.
 """
 
 from __future__ import annotations

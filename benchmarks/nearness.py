@@ -4,8 +4,8 @@
 
 The same weights, seen at other sizes than the card's; thresholds stay. Lesions on the photos with masks, grades on
 those of IDRiD and srahim. Seconds are of the network alone, the median over the photos with masks; the sizes take
-turns photo by photo, so that a busy minute falls on all of them, and are told beside the first row's too. Use the
-validation fold for choosing.
+turns photo by photo, so that a busy minute falls on all of them, and are also given relative to the first row's. Use
+the validation fold for choosing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.page FOLDER [--count 50]
 
 FOLDER holds photos (JPEG, PNG, TIFF); where there are fewer than asked for, they are taken again with a corner changed,
-so that no answer comes from what is held. Needs chromium and playwright. Prints, for every tenth upload, the seconds
+so that no answer comes from a cache. Needs chromium and playwright. Prints, for every tenth upload, the seconds
 from the upload to the first answer (the grade) and to the whole of it, the processor seconds that the server took, and
 the server's memory; then how long outlines take to follow a threshold.
 """
@@ -30,7 +30,7 @@ from funduscope.i18n.languages import Words
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STILL = Words("en")("first.more")
-"""Stands beside the grade until the rest is there."""
+"""Shown next to the grade until the rest is there."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 

@@ -1,4 +1,4 @@
-"""Where the time of one photo goes: each stage of `predict`, beside the same tensors in bare ONNX Runtime and torch.
+"""Where the time of one photo goes: each stage of `predict`, next to the same tensors in bare ONNX Runtime and torch.
 
 python benchmarks/stages.py [PHOTO] [--runs N] [--model MODEL] [--weights RUN]
 

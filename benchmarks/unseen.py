@@ -16,13 +16,13 @@ SHIPPED = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" 
 class Measured:
     """What is measured. onnx, weights: its files. stands_for: the SHA-256 of the shipped model whose figures it makes.
 
-    beside: what follows the command that is told, where another model was named.
+    option: what the printed command ends with, where another model was named.
     """
 
     onnx: Path
     weights: Path
     stands_for: str
-    beside: str = ""
+    option: str = ""
 
 
 def must_have_kept(card: Card, fold: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the model was asked to reach, beside what it reached: the bars were set before it was trained.
+"""What the model was asked to reach, and what it reached: the bars were set before it was trained.
 
 The plain baseline is one ResNet-50 at 512 px, begun from ImageNet, taught grades and edema risk of IDRiD and srahim
 alone, for nine epochs (AdamW 1.5e-4, one cycle, batch 8, label smoothing 0.05, averaged weights, mirrored average). Its

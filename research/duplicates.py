@@ -1,11 +1,11 @@
-"""How well twins are found: altered copies of real photos, planted among all photos of a data set.
+"""How well duplicates are found: altered copies of real photos, planted among all photos of a data set.
 
 python -m research.duplicates DATA [--photos N] [--seed S] [--workers N] [--cache FOLDER]
 
 Of N photos (default 60), as many of each source, five copies are made: resized to a quarter (not under 256 px wide),
 saved as JPEG of quality 30, a tenth of width and height cropped away around, mirrored, and all of it together. They
 join the photos of DATA, and everything is compared with everything as `funduscope doctor` does. Prints Markdown: for
-each kind of copy how many were found to be twins of their original, by source, and how many pairs hold two eyes.
+each kind of copy how many were found to be duplicates of their original, by source, and how many pairs hold two eyes.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _report(twins: list[DuplicatePair], chosen: list[str], photos: int, seconds:
 
 
 def _parted(pair: Iterable[str], own: list[frozenset[str]]) -> bool:
-    """Whether a pair's originals are neither one photo nor twins, nor both twins of a third."""
+    """Whether a pair's originals are neither one photo nor duplicates, nor both duplicates of a third."""
     one, other = map(_original, pair)
     near = [{one, *(name for each in own if one in each for name in each)} for one in (one, other)]
     return not near[0] & near[1]

@@ -1,7 +1,7 @@
-"""Explanations held to account: do maps point at lesions, do answers hang on them, do they depend on the weights.
+"""Explanations tested: do maps point at lesions, do answers depend on them, do they depend on the weights.
 
     python -m research.explanations --data DATA            prints the tables of docs/explanations.md
-    python -m research.explanations --data DATA --write    and keeps what the package says beside a map
+    python -m research.explanations --data DATA --write    and keeps what the package says with a map
 
 Photos with lesions outlined by hand in folds 0 and 1, from which the model did not learn (fold 1 chose its epoch and
 its thresholds). Where the shipped model learned from every photo, --run names the run that it repeats, which is
@@ -193,7 +193,7 @@ def checked(cases: list[Case], predictor: Predictor, network: Network, place: Pa
             told = []
             for number, (part, changed) in enumerate(sanity.cascade(network, images[:4], draw)):
                 if draw and number < parts - 1:
-                    continue  # the way there is told of the first draw alone
+                    continue  # the way there is reported for the first draw alone
                 for (case, target, image, asked), was in zip(looks, before, strict=True):
                     now, eye = maps_of(changed, image, asked, predictor), map_measures.eye_of(image)
                     alike = {name: sanity.alike(was[name], now[name], eye) for name in was}
@@ -262,7 +262,7 @@ def cascade_table(random: list[dict[str, Any]], target: Target) -> list[str]:
 
 
 def facts(rows: list[Row], random: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the package says beside a map: see `funduscope.explain.map_reliability.Measured`."""
+    """What the package says with a map: see `funduscope.explain.map_reliability.Measured`."""
     told: dict[str, Any] = {}
     for target in SETS:
         mine = [row for row in rows if row.target == target and row.dataset == CHECKED]
@@ -326,7 +326,7 @@ def main() -> int:
     print(f"Exact map of the INT8 file and of the float weights, rank correlation: {parity:.3f}")
     print(f"The bar of the check: upper end of the interval below {sanity.MOST_ALIKE}.")
     if given.write:
-        command = f"python -m research.explanations --data DATA --write{model.beside}"
+        command = f"python -m research.explanations --data DATA --write{model.option}"
         keep(model.stands_for, predictor.card.name, "maps", facts(rows, random), command)
     return 0
 

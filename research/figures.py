@@ -2,7 +2,7 @@
 
     python -m research.figures            prints them
     python -m research.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
-                                            and the scores that lie beside the shipped model, for its reports
+                                            and the scores that lie next to the shipped model, for its reports
 
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
 every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --like`).
@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "results" / "fold0.json"
 FILES = ("README.md", "MODEL_CARD.md")
 SHIPPED = ROOT / "src" / "funduscope" / "models" / "funduscope.onnx"
-BESIDE = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
+MODEL_SCORES = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
 REPORTED = ("DR", "referable DR", "DME")
-"""What of the scores lies beside the shipped model (inference/model_scores.py)."""
+"""What of the scores lies next to the shipped model (inference/model_scores.py)."""
 
 NOT_OUT_OF_FOLD = ("gradability",)
 """What judges gradability is fitted on every fold; figures of fits without the fold stand in docs/gradability.md."""
@@ -63,10 +63,10 @@ def read_scores(path: Path = SCORES, shipped: Path = SHIPPED) -> dict[str, Any]:
     if "command" in tree["about"]:
         tree["about"]["command"] = re.sub(r"--data \S+", "--data DATA", tree["about"]["command"])
     digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
-    told = tree["about"]["models"][0]["sha256"]
-    if told == digest:
+    scored = tree["about"]["models"][0]["sha256"]
+    if scored == digest:
         return tree
-    if told not in OnnxRuntime(shipped).card.about.get("repeats", ()):
+    if scored not in OnnxRuntime(shipped).card.about.get("repeats", ()):
         raise ValueError(f"{path.name} holds the scores of another model than {shipped.name} or the run it repeats.")
     return tree | {"about": tree["about"] | {"stands for": digest}}
 
@@ -96,8 +96,8 @@ def full_table(tree: dict[str, Any]) -> str:
             photos, shown = about["states"][state]["photos"], state.replace("|", " or ")
             for name, score in scores.items():
                 cells = (shown, name, str(photos), number(score["value"]), interval(score["low"], score["high"]))
-                beside = () if kept is None else (number(kept[state][name]["value"]),)
-                parts.append(f"| {' | '.join((*cells, *beside))} |")
+                selective = () if kept is None else (number(kept[state][name]["value"]),)
+                parts.append(f"| {' | '.join((*cells, *selective))} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -108,8 +108,8 @@ def source(tree: dict[str, Any]) -> str:
     model = about["models"][0]
     ships = about.get("stands for")
     repeats = "repeats its last stages on every photo: nothing here can judge that one itself"
-    beside = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
-    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{beside}\n"
+    shipped = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
+    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{shipped}\n"
 
 
 def filled(text: str, tree: dict[str, Any]) -> str:
@@ -118,15 +118,15 @@ def filled(text: str, tree: dict[str, Any]) -> str:
     return MARKER.sub(lambda found: f"{found[1]}{tables[found[2]](tree)}{found[3]}", text)
 
 
-def beside(tree: dict[str, Any]) -> str:
-    """The part of the scores that lies beside the shipped model, as the file's text."""
+def model_scores(tree: dict[str, Any]) -> str:
+    """The part of the scores that lies next to the shipped model, as the file's text."""
     scores, details = {}, {}
     for dataset, states in tree["scores"].items():
-        held = {state: states[state] for state in REPORTED if state in states}
-        if held:
-            scores[dataset] = held
+        reported = {state: states[state] for state in REPORTED if state in states}
+        if reported:
+            scores[dataset] = reported
             about = tree["details"][dataset]["states"]
-            details[dataset] = {"states": {state: {"photos": about[state]["photos"]} for state in held}}
+            details[dataset] = {"states": {state: {"photos": about[state]["photos"]} for state in reported}}
     part = {"about": tree["about"], "schema": tree["schema"], "scores": scores, "details": details}
     return json.dumps(part, indent=1, allow_nan=False) + "\n"
 
@@ -139,7 +139,7 @@ def main() -> None:
         for name in FILES:
             path = ROOT / name
             path.write_text(filled(path.read_text("utf-8"), tree), "utf-8")
-        BESIDE.write_text(beside(tree), "utf-8")
+        MODEL_SCORES.write_text(model_scores(tree), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Does the answer change where lesions are filled in, and not where something else is: "what would change this grade".
 
     python -m research.filled_lesions --data DATA            prints the tables of docs/explanations.md
-    python -m research.filled_lesions --data DATA --write    and keeps what the package says beside its own table
+    python -m research.filled_lesions --data DATA --write    and keeps what the package says with its own table
 
 Lesions outlined by hand are filled in, one kind after another and all together; then, in the untouched photo, control
 regions of the same shapes, turned around the middle of the eye to where no lesion and no disc is. Photos of folds 0 and
@@ -179,7 +179,7 @@ def main() -> int:
     for dataset in SETS:
         print("\n".join(table([row for row in rows if row.code in ("EX", "EX|SE", ALL)], dataset, "edema", "dme")))
     if given.write:
-        command = f"python -m research.filled_lesions --data DATA --write{model.beside}"
+        command = f"python -m research.filled_lesions --data DATA --write{model.option}"
         keep(model.stands_for, predictor.card.name, "filling", dict(facts(rows)), command)
     return 0
 

@@ -43,7 +43,7 @@ CLINICS: Final = ("idrid-B", "srahim", "heimed", "diaretdb1")
 DRAWN: Final = 80
 HIDDEN, MEMBERS = 16, 8
 EYEPACS_WEIGHT, MILD_WEIGHT = 4.0, 2.0
-"""How often an EyePACS photo counts beside one of the clinics', and a little worsened one beside one as it is."""
+"""Weights of an EyePACS photo against one of the clinics', and of a slightly worsened photo against the original."""
 THRESHOLD: Final = 0.1
 """Warned of below this score: few photos that experts grade lie there, and nearly all that were spoiled."""
 REFUSAL: Final = 0.01

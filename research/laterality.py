@@ -1,9 +1,9 @@
-"""Which eye it is, against the labels of the data sets that say so: told right, told wrong, or not told.
+"""Which eye it is, against the labels of the data sets that say so: right, wrong, or not reported.
 
     python -m research.laterality MODEL --data DATA [--most 200]
 
 The disc lies on the nose's side of the fovea; where the fovea lies clearly above the disc, the photo is upside down and
-the side is not told (UPSIDE_DOWN). EyePACS has many photos that were taken upside down. No side was ever learned.
+the side is not reported (UPSIDE_DOWN). EyePACS has many photos that were taken upside down. No side was ever learned.
 """
 
 from __future__ import annotations

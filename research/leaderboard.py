@@ -43,7 +43,7 @@ NO_EXPERTS = ("experts.kind=none",)
 @dataclass(frozen=True)
 class Row:
     """One training. taught: by the row that is best on validation among those that are there. teachers: runs by name,
-    beside this one or in candidates/."""
+    next to this one or in candidates/."""
 
     name: str
     recipe: str

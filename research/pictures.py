@@ -141,7 +141,7 @@ def _narrow() -> None:
 
 
 def _correct() -> None:
-    """A hard exudate at the photo's own size, and a microaneurysm drawn beside it."""
+    """A hard exudate at the photo's own size, and a microaneurysm drawn next to it."""
     with _visit(1280, 1060) as page:
         _drop(page, ("hrf_07_dr.jpg", DEMO.read_bytes()))
         photo = page.locator("svg[data-photo]")

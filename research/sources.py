@@ -60,7 +60,7 @@ OTHERS: Final = {
     "messidor2": "Messidor-2",
     "eophtha": "e-ophtha",
 }
-"""Data sets beside IDRiD's, and their words."""
+"""Data sets other than IDRiD's, and their names in tables."""
 
 IDRID: Final = ("idrid-A", "idrid-B")
 OPEN: Final = "cc-by"

@@ -4,7 +4,7 @@
 
 Needs a model whose card has a quantile and a reference (every run has). The test fold
 is FOLD, the next one the validation fold on which everything in the card was fixed. Looking takes minutes and is kept
-in --cache. Sections: conformal (coverage and size of grade sets by data set and by grade; other scores beside the one
+in --cache. Sections: conformal (coverage and size of grade sets by data set and by grade; other scores next to the one
 that was chosen, each fitted on half of the validation photos and judged on the other half), refusing (risk against
 coverage by `gradable.score`, photos as they are, and with spoiled copies among them), distance (which photos lie beyond
 the 95th and 99th percentile).

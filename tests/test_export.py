@@ -233,7 +233,7 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
 def test_landmarks_and_gates_are_compared_too():
     """Two networks that differ in one thing alone: the heat map of the fovea, or the gates."""
     recipe = load_recipe("spine", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
-    card = replace(Card.of(recipe), landmark_floor=0.0)  # of an untrained map, too, a point is told
+    card = replace(Card.of(recipe), landmark_floor=0.0)  # of an untrained map, too, a point is reported
     eyes = [draw_eye(seed, width_px=480).pixels for seed in (1, 2)]
     torch.manual_seed(0)
     network = build(recipe).eval()

@@ -1,4 +1,4 @@
-"""The words of the field: in one order, told apart by code and by color, also by color-blind eyes."""
+"""The words of the field: in one order, distinct by code and by color, also by color-blind eyes."""
 
 from __future__ import annotations
 

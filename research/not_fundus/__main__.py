@@ -46,7 +46,7 @@ PHOTOGRAPHS: Final = ("packages' pictures", "crops of photographs", "photographs
 EACH, DRAWN, SPOILED_EVERY = 24, 100, 20
 HIDDEN, MEMBERS, ALPHA = 12, 6, 3.0
 THRESHOLD: Final = 0.1
-"""Far below a half: an eye full of lesions looks least like the others, and must not be turned away."""
+"""Far below a half: an eye full of lesions resembles the others least, and must not be turned away."""
 SICK: Final = 3
 """From this grade on an eye counts as sick: few photos, and those whose refusal does most harm."""
 BEYOND, SPOILED_BEYOND, REGULAR = 0.003, 0.05, 0.03

@@ -26,9 +26,11 @@ def test_the_figures_are_those_of_the_scores(name: str):
 
 
 def test_the_shipped_model_states_its_figures():
-    """What lies beside the model is of these scores, and comes with the model's card."""
+    """The file next to the model is of these scores, and comes with the model's card."""
     tree = figures.read_scores()
-    assert figures.BESIDE.read_text("utf-8") == figures.beside(tree), "stale: run python -m research.figures --write"
+    assert figures.MODEL_SCORES.read_text("utf-8") == figures.model_scores(tree), (
+        "stale: run python -m research.figures --write"
+    )
     rows = funduscope.load().card.about["figures"]
     kappa = tree["scores"]["idrid-B"]["DR"]["kappa"]
     (row,) = [one for one in rows if (one["dataset"], one["state"], one["score"]) == ("idrid-B", "DR", "kappa")]
@@ -85,7 +87,7 @@ def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path) ->
         measured(None, shipped)
     found = measured(run, shipped)
     assert (found.onnx, found.stands_for) == (run / "model.int8.onnx", digest)
-    assert found.beside == " --run run"
+    assert found.option == " --run run"
     model_file(shipped, _card(None, repeats=["0" * 64]))
     with pytest.raises(SystemExit, match="not of the run that the shipped model repeats"):
         measured(run, shipped)

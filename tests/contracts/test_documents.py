@@ -1,0 +1,44 @@
+"""Links of the documents lead somewhere, and the architecture names the folders and layers that there are."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for top in (".", "docs", "docs/decisions", "benchmarks", "research", "results")
+    for path in (ROOT / top).glob("*.md")
+)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+    missing = [link for link in LINK.findall(text) if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+    assert "../shared" not in text, "DATA stands for a folder outside the repository"
+
+
+def test_the_map_has_every_folder() -> None:
+    block = ARCHITECTURE.partition("## The map")[2].split("```")[1]
+    folders = {path.name for path in (ROOT / "src" / "funduscope").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders <= set(re.findall(r"(\w+)/", block))
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one.get("containers") == ["funduscope"])
+    wanted = [", ".join(name.strip("() ") for name in line.split("|")) for line in layers]
+    assert ARCHITECTURE.partition("## Who may import whom")[2].split("```")[1].split("\n")[1:-1] == wanted
+
+
+def test_there_is_not_more_to_read_than_people_read() -> None:
+    assert len(list((ROOT / "docs").glob("*.md"))) <= 25
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
