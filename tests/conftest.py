@@ -20,7 +20,6 @@ TESTS = Path(__file__).resolve().parent
 QUICK = (
     "contracts",
     "data",
-    "imaging/test_framing.py",
     "metrics/test_grading.py",
     "metrics/test_landmark_distance.py",
     "metrics/test_per_photo.py",
