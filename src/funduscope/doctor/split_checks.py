@@ -207,7 +207,7 @@ def _chance(visits: Sequence[str], folds: Sequence[int], grades: Sequence[int]) 
     fold_of = np.zeros(visit_of.max() + 1, int)
     fold_of[visit_of] = np.unique(folds, return_inverse=True)[1]
     counts = np.zeros((len(fold_of), max(grades) + 1))
-    np.add.at(counts, (visit_of, list(grades)), 1)
+    np.add.at(counts, (visit_of, np.asarray(grades)), 1)
     return chance_of(fold_of, counts)
 
 
