@@ -14,7 +14,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,8 +72,7 @@ ROWS: Final = (
 
 def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[str, Any]:
     """One strength: every row's value, and how many photos were refused of how many."""
-    whole = Predictor(predictor.runtime)
-    whole.card = replace(predictor.card, structures=(), close=())
+    whole = predictor.without_structures()
     masked = [case for case in cases if case.labels.masks and case.dataset not in ("idrid-B", "srahim")]
     plain = [case for case in cases if case not in masked]
     photos = [*changed_stream(whole, plain, change), *changed_stream(predictor, masked, change)]

@@ -27,10 +27,10 @@ import numpy as np
 import funduscope
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.inference.findings import interpret
-from funduscope.inference.predictor import Predictor, examine
+from funduscope.inference.predictor import Predictor, interpret
 from funduscope.inference.runtime import OnnxRuntime, Outputs
 from funduscope.inference.strips import strips
+from funduscope.quality.assessment import assess
 from funduscope.report.write import to_json, write
 
 
@@ -88,9 +88,9 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     card, runtime = predictor.card, predictor.runtime
     photo = timed("decode", lambda: Photo.open(path))
     framed = timed("find the eye, frame it", lambda: frame(photo, card.close_px))
-    whole, close = timed("network", lambda: predictor.forward_views(framed.image))
-    timed("what it shows, and how well it can be graded", lambda: examine(framed, photo.pixels))
-    found = interpret(photo, framed, whole, close, card, runtime.sha256)
+    views = timed("network", lambda: predictor.forward_views(framed.image))
+    timed("what it shows, and how well it can be graded", lambda: assess(framed, photo.pixels))
+    found = interpret(photo, framed, views, card, runtime.sha256)
     timed("findings (interpret, masks, lesions)", lambda: to_json(found.to_dict()))
     timed("write every file", lambda: write(found, place))
     size = (card.whole_px, card.whole_px)

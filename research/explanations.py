@@ -39,6 +39,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import softmax
 from funduscope.metrics.intervals import Interval
 from funduscope.network.network import Network
 from funduscope.vocabulary import LESIONS
@@ -131,8 +132,7 @@ def grader(path: Path, temperatures: dict[str, float]) -> Grader:
 
     def answer(image: np.ndarray) -> dict[str, np.ndarray]:
         logits = dict(zip(("grade", "dme"), session.run(["grade", "dme"], {"image": image[None]}), strict=True))
-        powers = {task: np.exp((each[0] - each[0].max()) / temperatures[task]) for task, each in logits.items()}
-        return {task: each / each.sum() for task, each in powers.items()}
+        return {task: softmax(np.asarray(each)[0] / temperatures[task]) for task, each in logits.items()}
 
     return answer
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -48,7 +47,7 @@ def main() -> int:
     predictor = load(given.model)
     if not isinstance(predictor, Predictor):
         parser.error("one model at a time")
-    predictor.card = replace(predictor.card, structures=(), close=())  # landmarks are read from the whole view
+    predictor = predictor.without_structures()  # landmarks are read from the whole view
     cases = [case for case in read_data([given.data]) if case.labels.laterality is not None]
     print(f"| data set | photos | {' | '.join(COLUMNS)} |\n|---|---|{'---|' * len(COLUMNS)}")
     for dataset in sorted({case.dataset for case in cases}):

@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +33,8 @@ from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
-from funduscope.inference.predictor import Predictor, examine
+from funduscope.inference.predictor import Predictor
+from funduscope.quality.assessment import assess
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 DRAWN, OTHERS_EACH = 60, 3
@@ -92,8 +93,8 @@ def jobs(data: Path, fold: int, folds: int = 5) -> Iterator[Job]:
 def look(predictor: Predictor, job: Job, kind: str, pixels: np.ndarray) -> Seen:
     """The model's whole view of a picture, whatever would be refused."""
     framed = frame(pixels, predictor.card.close_px)
-    reasons, quality = examine(framed, pixels)
-    whole = predictor.forward_views(framed.image)[0]
+    reasons, quality = assess(framed, pixels)
+    whole = predictor.whole_view(framed.image)
     if whole.grade is None or whole.features is None:
         raise SystemExit("The model gives no grade or no features: nothing to show.")
     score = float("nan") if quality is None else quality.score
@@ -151,7 +152,7 @@ def main() -> int:
     predictor: Any = load(given.model)
     card = predictor.card
     must_have_kept(card, given.fold)
-    predictor.card = replace(card, structures=(), close=())
+    predictor = predictor.without_structures()
     rows = kept(given.cache, predictor.runtime.sha256) or list(looks(predictor, given.data, given.fold))
     keep(given.cache, rows, predictor.runtime.sha256)
     print(f"Model `{predictor.runtime.sha256[:16]}`, test fold {given.fold}.\n")

@@ -10,6 +10,7 @@ import numpy as np
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import COVERAGE, PENALTY, grade_set, nonconformity
 from funduscope.inference.ood import Reference
+from funduscope.inference.runtime import softmax
 from funduscope.metrics import bootstrap
 from funduscope.metrics.calibration import ConformalState
 from funduscope.metrics.state import State
@@ -27,8 +28,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 def probabilities(rows: Sequence[Seen], card: Card) -> np.ndarray:
     scaled = np.stack([row.logits for row in rows]).astype(np.float64) / card.temperatures["grade"]
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return softmax(scaled, axis=1)
 
 
 def graded(rows: Sequence[Seen], fold: int) -> list[Seen]:

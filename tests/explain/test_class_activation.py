@@ -13,11 +13,10 @@ from funduscope.explain import map_reliability
 from funduscope.explain.class_activation import TARGETS, explanation, log_odds_weights
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.inference.activation_maps import cams_of
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
-from funduscope.inference.findings import Findings, interpret
-from funduscope.inference.predictor import Predictor
+from funduscope.inference.findings import Findings
+from funduscope.inference.predictor import Predictor, Views, calibrated_cams, interpret
 from funduscope.inference.runtime import Outputs
 from funduscope.report.heatmap import LEAST_FULL, blend, pictures, strength
 from funduscope.report.write import write
@@ -89,7 +88,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     card = replace(CARD, temperatures={"grade": 1.3, "dme": 1.0})
     photo = Photo.open(draw_eye(1, width_px=480).pixels)
     outputs = Outputs(grade=logits, grade_cam=cam)
-    found = interpret(photo, frame(photo, 64), outputs, outputs, card, SHA)
+    found = interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
     np.testing.assert_allclose(found.cams["grade"].mean((1, 2)), logits[0] / 1.3, rtol=1e-5)
 
     def odds(one: Findings) -> float:
@@ -100,7 +99,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     nudged = cam.copy()
     nudged[0, 3, 5, 6] += 0.02  # a little more of grade 3 at one place
     other = Outputs(grade=nudged.mean((2, 3)), grade_cam=nudged)
-    after = interpret(photo, frame(photo, 64), other, other, card, SHA)
+    after = interpret(photo, frame(photo, 64), Views(other, other), card, SHA)
     asked = explanation(found, "referable")
     assert asked is not None
     told = explanation(replace(found, cams=after.cams), "referable")
@@ -126,7 +125,7 @@ def test_where_exudates_are_weighed_in_the_map_is_of_the_networks_share() -> Non
         outputs = Outputs(
             dme=logits_of.mean((2, 3)), dme_cam=cam, structures=np.full((1, 1, 64, 64), -2, np.float32), landmarks=heat
         )
-        return interpret(photo, frame(photo, 64), outputs, outputs, card, SHA)
+        return interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
 
     def odds(one: Findings) -> float:
         assert one.dme_probs is not None
@@ -173,7 +172,7 @@ def test_an_ensemble_explains_by_the_mean_and_only_if_all_can() -> None:
     some = Ensemble([first, Predictor(Without())])(eye)
     assert set(some.cams) == {"dme"}
     assert explanation(some, "referable") is None
-    assert cams_of(Outputs(grade=np.zeros((1, 5), np.float32)), CARD) == {}
+    assert calibrated_cams(Outputs(grade=np.zeros((1, 5), np.float32)), CARD) == {}
 
 
 def _known(monkeypatch: pytest.MonkeyPatch, passes: bool) -> None:

@@ -11,7 +11,7 @@ from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.edema import NEAR_FRAC, exudate_evidence, weighed
-from funduscope.inference.findings import interpret
+from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.runtime import Outputs
 
 SIDE = 256
@@ -83,7 +83,7 @@ def test_findings_weigh_as_the_card_says(layer) -> None:
     planes = np.full((1, 5, 128, 128), -7, np.float32)
     planes[0, 2, 64:70, 64:70] = 6.0
     whole = Outputs(dme=np.log(np.array([[0.4, 0.2, 0.4]], np.float32)), landmarks=heat, structures=planes)
-    found = interpret(photo, framed, whole, Outputs(structures=planes), card, "0" * 64)
+    found = interpret(photo, framed, Views(whole, Outputs(structures=planes)), card, "0" * 64)
     assert found.exudates is not None
     assert found.dme_probs is not None
     if layer is None:

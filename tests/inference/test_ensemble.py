@@ -16,11 +16,10 @@ from funduscope.explain.class_activation import explanation
 from funduscope.imaging import framing
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.inference import ensemble as module
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
-from funduscope.inference.findings import Findings, interpret
-from funduscope.inference.predictor import Predictor
+from funduscope.inference.findings import Findings
+from funduscope.inference.predictor import Predictor, Views
 from funduscope.inference.runtime import ModelError, Outputs
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
@@ -100,10 +99,7 @@ def test_models_of_a_kind_answer_by_the_plain_mean_over_one_frame(painted):
     found = joined_of(*members)(painted.pixels)
     photo = Photo.open(painted.pixels)
     framed = frame(photo, 128)
-    looks = [one.forward_views(framed.image) for one in members]
-    each: list[Any] = [
-        interpret(photo, framed, look[0], look[1], one.card, "") for one, look in zip(members, looks, strict=True)
-    ]
+    each: list[Any] = [one.run(photo, framed)[0] for one in members]
     np.testing.assert_array_equal(found.grade_probs, np.mean([one.grade_probs for one in each], axis=0))
     for code in ("EX", "OD"):
         np.testing.assert_array_equal(found.frame_probs[code], np.mean([one.frame_probs[code] for one in each], axis=0))
@@ -153,13 +149,13 @@ def test_a_task_is_the_mean_over_the_members_that_answer_it(painted):
 
 def test_what_a_member_warns_of_is_not_lost(painted, monkeypatch):
     layer = {"weights": np.eye(3, 5).tolist(), "bias": [0.0, 0.0, 0.0]}
-    read = module.interpret
+    run = Predictor.run
 
-    def estimates(*given: Any) -> Findings:
-        found = read(*given)
-        return replace(found, estimated=("fovea",) if found.fovea_xy else ())
+    def estimates(self: Predictor, *given: Any) -> tuple[Findings, Views]:
+        found, views = run(self, *given)
+        return replace(found, estimated=("fovea",) if found.fovea_xy else ()), views
 
-    monkeypatch.setattr(module, "interpret", estimates)
+    monkeypatch.setattr(Predictor, "run", estimates)
     for members in (
         [member(BOTH, 1, dme_evidence=layer)] * 2,
         [member(LESIONS, 2), member(BOTH, 1, dme_evidence=layer)],
@@ -190,6 +186,27 @@ def test_a_photo_is_decoded_once_and_each_size_is_the_same_square(painted, monke
     assert calls == ["decode", "seek"]
     for one in members:
         np.testing.assert_array_equal(one.runtime.seen[-1], frame(painted.pixels, one.card.close_px).image)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_mean_grade_is_reported_before_any_close_view_runs(painted, order):
+    members = [member(GRADER, 1), member(LESIONS, 2), member(BOTH, 3)]
+    members = [members[place] for place in order]
+    early: list[tuple[Findings, int]] = []
+
+    def on_grade(findings: Findings) -> None:
+        early.append((findings, sum(len(one.runtime.seen) for one in members)))
+
+    found = joined_of(*members)(painted.pixels, on_grade=on_grade)
+    ((first, runs),) = early
+    assert runs == len(members), "one whole view each"
+    np.testing.assert_array_equal(first.grade_probs, found.grade_probs)
+    assert (first.codes, first.dme, first.model_sha256) == ((), None, found.model_sha256)
+
+
+def test_an_early_grade_needs_a_grade_and_something_to_wait_for(painted):
+    for members in ([member(LESIONS, 2)] * 2, [member(GRADER, 1)] * 2):
+        joined_of(*members)(painted.pixels, on_grade=lambda findings: pytest.fail("nothing to report early"))
 
 
 def test_lesions_of_a_model_without_grades_follow_the_ensembles_grade_where_its_card_says_so(painted):

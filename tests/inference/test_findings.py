@@ -13,7 +13,8 @@ import pytest
 from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
-from funduscope.inference.findings import Findings, interpret
+from funduscope.inference.findings import Findings
+from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.runtime import Outputs
 from funduscope.report.write import findings_schema
 from funduscope.vocabulary import CODES, LESIONS
@@ -49,7 +50,7 @@ def heat(side: int, x: float, y: float, sigma: float = 2.0) -> np.ndarray:
 
 
 def found_in(taken: Photo, whole: Outputs, close: Outputs | None = None, card: Card = CARD) -> Findings:
-    return interpret(taken, frame(taken, card.close_px), whole, close or whole, card, SHA)
+    return interpret(taken, frame(taken, card.close_px), Views(whole, close or whole), card, SHA)
 
 
 def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
@@ -181,7 +182,7 @@ def test_points_come_home_to_a_fraction_of_a_pixel(place, at):
     both = np.stack([heat(128, *at), heat(128, 64, 64)])[None]
     if not (0 <= point[0] <= taken.width and 0 <= point[1] <= taken.height):
         pytest.skip("outside the photo")
-    found = interpret(taken, framed, Outputs(landmarks=both), Outputs(), replace(CARD, structures=()), SHA)
+    found = interpret(taken, framed, Views(Outputs(landmarks=both), Outputs()), replace(CARD, structures=()), SHA)
     assert found.disc_xy == pytest.approx(tuple(point), abs=0.25)
     assert found.to_dict()["landmarks"]["optic_disc"]["x_px"] == pytest.approx(point[0], abs=0.3)
 
@@ -190,7 +191,7 @@ def test_a_landmark_that_is_nowhere_or_beyond_the_photo_was_not_found():
     taken, framed = home_of(100, -200, 900)
     flat, above = np.zeros((128, 128), np.float32), heat(128, 64, 6)
     lean = replace(CARD, structures=())
-    found = interpret(taken, framed, Outputs(landmarks=np.stack([flat, above])[None]), Outputs(), lean, SHA)
+    found = interpret(taken, framed, Views(Outputs(landmarks=np.stack([flat, above])[None]), Outputs()), lean, SHA)
     assert found.disc_xy is None
     assert found.fovea_xy is None
     assert found.to_dict()["landmarks"] == {"optic_disc": None, "fovea": None}

@@ -80,7 +80,7 @@ def test_a_model_that_learned_from_every_photo_takes_the_percentiles_of_its_like
 def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference) -> None:
     from funduscope.imaging.framing import frame
     from funduscope.imaging.photo import Photo
-    from funduscope.inference.findings import interpret
+    from funduscope.inference.predictor import Views, interpret
     from funduscope.inference.runtime import Outputs
     from funduscope.report.write import findings_schema
 
@@ -91,7 +91,7 @@ def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference
 
     def told(features: np.ndarray | None, card: Card = card) -> dict:
         outputs = Outputs(grade=np.zeros((1, 5), np.float32), features=None if features is None else features[None])
-        found = interpret(photo, frame(photo, 128), outputs, outputs, card, "0" * 64).to_dict()
+        found = interpret(photo, frame(photo, 128), Views(outputs, outputs), card, "0" * 64).to_dict()
         jsonschema.Draft202012Validator(findings_schema()).validate(found)
         return found
 

@@ -39,13 +39,16 @@ TURNS = {
 """How an upright picture lies in a file whose EXIF orientation says so."""
 
 
+PAINT = Card(name="paint", structures=("EX", "OD"), whole_px=128, close_px=256)
+
+
 class SeesPaint:
     """A runtime that finds blue paint, as a structure and as a landmark, and grades by how much there is."""
 
     sha256 = "0" * 64
-    card = Card(name="paint", structures=("EX", "OD"), whole_px=128, close_px=256)
 
-    def __init__(self) -> None:
+    def __init__(self, card: Card = PAINT) -> None:
+        self.card = card
         self.sizes: list[tuple[int, ...]] = []
 
     def __call__(self, images: np.ndarray) -> Outputs:
@@ -107,8 +110,7 @@ def test_the_close_view_is_looked_at_only_where_it_is_needed(painted):
     runtime = SeesPaint()
     Predictor(runtime)(painted.pixels)
     assert runtime.sizes == [(1, 128, 128, 3), (1, 256, 256, 3)]
-    runtime = SeesPaint()
-    runtime.card = replace(runtime.card, close=())
+    runtime = SeesPaint(replace(PAINT, close=()))
     Predictor(runtime)(painted.pixels)
     assert runtime.sizes == [(1, 128, 128, 3)]
 
@@ -128,8 +130,7 @@ def test_the_grade_is_told_before_lesions_are_sought(painted):
     told = first.to_dict()
     jsonschema.validate(told, findings_schema())
     assert [told[key] for key in ("lesions", "dme", "rules")] == [None] * 3, "nobody has looked yet"
-    runtime.card = replace(runtime.card, close=())
-    Predictor(runtime)(painted.pixels, on_grade=glance)
+    Predictor(runtime, replace(PAINT, close=()))(painted.pixels, on_grade=glance)
     assert not seen, "where nothing is left to wait for, the answer itself is as soon"
 
 
@@ -290,14 +291,14 @@ def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
     turned = np.ascontiguousarray(pixels[::-1])
     once = [Predictor(runtime)(image) for image in (pixels, turned)]
     assert np.abs(once[0].grade_probs - once[1].grade_probs).max() > 0.05
-    runtime.card = replace(runtime.card, upside_down=True)
-    found = [Predictor(runtime)(image) for image in (pixels, turned)]
+    upside_down = replace(PAINT, upside_down=True)
+    found = [Predictor(runtime, upside_down)(image) for image in (pixels, turned)]
     assert found[0].grade_probs == pytest.approx(found[1].grade_probs, abs=1e-3)
     assert found[0].disc_xy == once[0].disc_xy
-    runtime.card = replace(runtime.card, mirrored=True)
+    all_ways = Predictor(runtime, replace(upside_down, mirrored=True))
     for way in product(WAYS, WAYS):
-        told = Predictor(runtime)(np.ascontiguousarray(pixels[way])).grade_probs
-        assert told == pytest.approx(found[0].grade_probs, abs=1e-3)
+        grade_probs = all_ways(np.ascontiguousarray(pixels[way])).grade_probs
+        assert grade_probs == pytest.approx(found[0].grade_probs, abs=1e-3)
 
 
 def test_a_mirrored_model_says_the_same_of_an_eye_and_its_mirror_image() -> None:
@@ -307,8 +308,8 @@ def test_a_mirrored_model_says_the_same_of_an_eye_and_its_mirror_image() -> None
     turned = np.ascontiguousarray(pixels[:, ::-1])
     once = [Predictor(runtime)(image).grade_probs for image in (pixels, turned)]
     assert np.abs(once[0] - once[1]).max() > 0.05
-    runtime.card = replace(runtime.card, mirrored=True)
-    found = [Predictor(runtime)(image) for image in (pixels, turned)]
+    mirrored = Predictor(runtime, replace(PAINT, mirrored=True))
+    found = [mirrored(image) for image in (pixels, turned)]
     assert found[0].grade_probs == pytest.approx(found[1].grade_probs, abs=1e-3)
     for one, x_px in zip(found, (160, 290), strict=True):
         assert one.disc_xy == pytest.approx((x_px, 150), abs=4), "maps are turned back"

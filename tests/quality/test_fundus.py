@@ -18,7 +18,7 @@ from research.not_fundus import medical, packaged, papers, rounds
 from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.inference.predictor import examine
+from funduscope.quality.assessment import assess
 from funduscope.quality.fundus import FundusTest, features, measure_all, shipped
 from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -47,7 +47,7 @@ def others() -> Iterator[tuple[str, np.ndarray]]:
 
 def reasons(pixels: np.ndarray) -> list[str]:
     """The codes for which a photo is refused, none where it is taken."""
-    return [reason.code for reason in examine(frame(pixels, 512), pixels)[0]]
+    return [reason.code for reason in assess(frame(pixels, 512), pixels)[0]]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.predictor import OnGrade
+from funduscope.inference.model import OnGrade
 from funduscope.report.fonts import font_face
 from funduscope.report.html_frame import printable
 from funduscope.report.outline import Palette

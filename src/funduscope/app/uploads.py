@@ -24,10 +24,9 @@ from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
 from funduscope.i18n.errors import CODES, PhotoError
 from funduscope.imaging.photo import Photo
-from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
-from funduscope.inference.predictor import OnGrade, Predictor
+from funduscope.inference.model import Model, OnGrade
 from funduscope.report.outline import Palette
 from funduscope.report.photo_jpegs import marked_jpeg
 
@@ -47,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 @st.cache_resource(show_spinner=False)
-def model() -> Predictor | Ensemble:
+def model() -> Model:
     """The model, loaded once for all sessions and warmed up: its first prediction takes almost twice as long."""
     paths = [Path(part) for part in json.loads(os.environ.get(MODEL_VARIABLE) or "[]")]
     loaded = load(paths) if paths else load()
@@ -116,8 +115,7 @@ def _prepare(findings: Findings) -> OpenPhoto:
 
 def _predict(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:
     with _LOCK:  # two photos at once would be no faster, and need twice the memory
-        predictor, photo = model(), Photo.open(data, name=name)
-        return predictor(photo, on_grade=on_grade) if isinstance(predictor, Predictor) else predictor(photo)
+        return model()(data, name=name, on_grade=on_grade)
 
 
 def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from funduscope.data.case import Case
 from funduscope.evaluation.evaluate import PhotoScore, score_photo
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.findings import Failure
-from funduscope.inference.predictor import Predictor
+from funduscope.inference.model import Model
 
 GAIN: Final = (0.2, 0.4)
 """How far each color's gain lies from 1, up or down."""
@@ -56,13 +56,13 @@ IN_WORDS: Final[dict[str, str]] = {
 }
 
 
-def shifted_stream(predictor: Predictor, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
+def shifted_stream(predictor: Model, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another, each shifted before the model sees it."""
     return changed_stream(predictor, cases, SHIFTED[shift])
 
 
 def changed_stream(
-    predictor: Predictor, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
+    predictor: Model, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
 ) -> Iterator[PhotoScore]:
     """The same with any change of pixels (H, W, 3) uint8, which gets the case's key too; it keeps their shape."""
     for case in cases:

@@ -116,7 +116,7 @@ def _is_asked(case: Case, card: Card) -> bool:
 def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
     """As `funduscope evaluate` says what made its scores."""
     card = predictor.card
-    model = {"name": card.name, "version": card.version, "sha256": predictor.runtime.sha256}
+    model = {"name": card.name, "version": card.version, "sha256": predictor.sha256}
     shift = {"shift": IN_WORDS[part]} if part in SHIFTS else {}
     return {"funduscope": __version__, "models": [model], "part": part, **shift}
 

@@ -26,8 +26,7 @@ from funduscope.vocabulary import DME_RISKS
 
 if TYPE_CHECKING:
     from funduscope.duplicates.pairs import DuplicatePair
-    from funduscope.inference.ensemble import Ensemble
-    from funduscope.inference.predictor import Predictor
+    from funduscope.inference.model import Model
 
 TASKS: Final = {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy", "edema": "macular edema"}
 _LOWEST: Final = {"maculopathy": 1, "edema": 2}
@@ -49,7 +48,7 @@ class FoldModel:
 
     run: Path
     fold: int
-    model: Predictor | Ensemble
+    model: Model
 
 
 def load_models(runs: Sequence[Path]) -> list[FoldModel]:

@@ -28,7 +28,7 @@ from funduscope.evaluation.scores import (
 )
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.predictor import Predictor
+from funduscope.inference.model import Model
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
@@ -75,7 +75,7 @@ MARKS_PX: Final = 480
 
 
 def evaluate(
-    predictor: Predictor, cases: Iterable[Case], *, repeats: int = 1000, photos: list[PhotoScore] | None = None
+    predictor: Model, cases: Iterable[Case], *, repeats: int = 1000, photos: list[PhotoScore] | None = None
 ) -> Scores:
     """Scores of every data set among the cases, each by itself; 95 % intervals over visits.
 
@@ -84,7 +84,7 @@ def evaluate(
     return summarize([*(photos or []), *score_stream(predictor, cases)], repeats)
 
 
-def score_stream(predictor: Predictor, cases: Iterable[Case]) -> Iterator[PhotoScore]:
+def score_stream(predictor: Model, cases: Iterable[Case]) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another."""
     for case in cases:
         answer = next(predictor.stream([case.path]))

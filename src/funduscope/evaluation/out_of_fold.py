@@ -125,6 +125,6 @@ def score(parts: Sequence[Part], progress: Progress, repeats: int = 1000) -> tup
         folds = sorted({case.fold for case in cases if case.fold is not None})
         known = seen_before(model, cases)
         counts = {} if known is None else {"learned from": known.learned, "chosen on": known.chosen}
-        made = {"name": card.name, "version": card.version, "sha256": predictor.runtime.sha256, "folds": folds}
+        made = {"name": card.name, "version": card.version, "sha256": predictor.sha256, "folds": folds}
         models.append(made | counts)
     return summarize(photos, repeats), {"funduscope": __version__, "models": models}

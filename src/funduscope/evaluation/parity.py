@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from funduscope.inference.predictor import Predictor
+from funduscope.inference.model import Model
 
 MOST_DIFFERENCE = 1e-3
 """Of a probability, of a router's share, and of a landmark's place over the photo's width."""
@@ -42,7 +42,7 @@ class Parity:
         return worst <= MOST_DIFFERENCE and self.labels_equal == 1
 
 
-def compare(first: Predictor, second: Predictor, photos: list[np.ndarray]) -> Parity:
+def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
     """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels.
 
     A photo that is refused says nothing of either and is not counted. Raises `ParityError` where none is answered.

@@ -8,29 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
 from funduscope.explain.inpaint import inpaint
-from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import Photo
-from funduscope.inference.card import Card
+from funduscope.imaging.framing import frame
 from funduscope.inference.findings import Findings
+from funduscope.inference.model import Model
 from funduscope.vocabulary import LESIONS
 
 ALL: Final = "all"
 """Stands for all kinds of lesion together."""
-
-
-class Grader(Protocol):
-    """What answers for a photo that was framed before: a `Predictor` or an `Ensemble`."""
-
-    card: Card
-
-    def answer(self, photo: Photo, framed: Frame) -> Findings:
-        """Findings of a photo in its frame."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Change:
     left_frac: float | None
 
 
-def counterfactual(grader: Grader, findings: Findings) -> tuple[Change, ...]:
+def counterfactual(grader: Model, findings: Findings) -> tuple[Change, ...]:
     """Each kind of lesion that was found filled in by itself and, where there are several, all of them together.
 
     findings: of that grader, or of it with corrected masks. Empty where no lesion was found. One answer of the model
@@ -78,7 +67,7 @@ def counterfactual(grader: Grader, findings: Findings) -> tuple[Change, ...]:
     return tuple(changes(grader, findings, {code: mask for code, mask in masks.items() if mask.any()}))
 
 
-def changes(grader: Grader, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
+def changes(grader: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
     """As `counterfactual`, of masks that are given. masks: structure code to (H, W) bool, each with something in it."""
     before = Answer.of(findings)
     every = np.zeros((findings.photo.height, findings.photo.width), bool)
@@ -93,7 +82,7 @@ def changes(grader: Grader, findings: Findings, masks: Mapping[str, np.ndarray])
         yield Change(code, before, Answer.of(after), float(mask.mean()), left)
 
 
-def without(grader: Grader, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
+def without(grader: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
     """The findings of the same photo with a mask's places filled in, seen through the same frame."""
     photo = findings.photo
     changed = replace(photo, pixels=inpaint(photo.pixels, mask, findings.transform, avoid))

@@ -17,7 +17,7 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
 from funduscope.inference.landmarks import Point
-from funduscope.inference.runtime import Outputs
+from funduscope.inference.runtime import Outputs, softmax
 
 NEAR_FRAC: Final = 0.155
 """A disc diameter as a share of the frame's side, in photos of 50 degrees."""
@@ -53,8 +53,7 @@ def weighed(log_probs: np.ndarray, evidence: Sequence[float], layer: Mapping[str
     """Probabilities (3,) of the risks. log_probs (3,): of the network's own answer. layer: `weights` (3, 5), of these
     and of `exudate_evidence`, and `bias` (3,)."""
     logits = np.asarray(layer["weights"]) @ np.concatenate([log_probs, evidence]) + np.asarray(layer["bias"])
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
+    return softmax(logits)
 
 
 def _strongest(values: np.ndarray, most: int) -> float:

@@ -1,22 +1,18 @@
-"""What was found in one photo, in the photo's own pixels; and how logits become it."""
+"""What was found in one photo, in the photo's own pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from funduscope.i18n.messages import message
-from funduscope.imaging.framing import CropTransform, Frame
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
-from funduscope.inference.activation_maps import cams_of
 from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
-from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
-from funduscope.inference.landmarks import find_landmarks
 from funduscope.inference.objects import (
     MOST_TOLD,
     Components,
@@ -25,9 +21,8 @@ from funduscope.inference.objects import (
     find_objects,
     nearest_fovea_dd,
 )
-from funduscope.inference.ood import FAR_PERCENTILE, OodScore, ood_score
+from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
-from funduscope.inference.runtime import Outputs
 from funduscope.quality.gradability import Quality
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
 
@@ -264,68 +259,6 @@ class Findings:
             "by_quadrant": by_quadrant(objects, anatomy),
             "objects": [one.to_dict() for one in objects[:MOST_TOLD]],
         }
-
-
-def interpret(photo: Photo, framed: Frame, whole: Outputs, close: Outputs, card: Card, model_sha256: str) -> Findings:
-    """Logits of one photo's two views (batches of one) to findings. whole, close: `Outputs` of that view."""
-    spots = find_landmarks(whole, card, framed.transform)
-    fovea = spots["fovea"].xy if "fovea" in spots else None
-    logits = exudate_logits(whole, close, card)
-    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
-    grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
-    return Findings(
-        photo,
-        framed.transform,
-        card,
-        model_sha256,
-        grade_probs=grade_probs,
-        dme_probs=None if whole.dme is None else _edema(whole.dme[0], exudates, card),
-        exudates=exudates,
-        disc_xy=spots["optic_disc"].xy if "optic_disc" in spots else None,
-        fovea_xy=fovea,
-        estimated=tuple(name for name, spot in spots.items() if spot.estimated),
-        frame_probs={
-            code: frame_probability((close if code in card.close else whole).structures, index, card, code)
-            * gate(grade_probs, card.lowest_grades.get(code, 0))
-            for index, code in enumerate(card.structures)
-        },
-        gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
-        cams=cams_of(whole, card, exudates),
-        training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
-    )
-
-
-def grade_probabilities(logits: np.ndarray, card: Card) -> np.ndarray:
-    """(1, 5) logits of one photo to its calibrated probabilities (5,)."""
-    return _softmax(logits[0] / card.temperatures["grade"])
-
-
-def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:
-    """Probabilities of the risks: the model's answer, and the exudates where the card says what they are worth."""
-    if exudates is None or card.dme_evidence is None:
-        return _softmax(logits / card.temperatures["dme"])
-    return weighed(np.log(_softmax(logits)), exudates, card.dme_evidence)
-
-
-def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
-    """P(grade >= lowest): a lesion that makes a grade by its presence is no likelier than that grade."""
-    if grade_probs is None or lowest_grade == 0:
-        return np.float32(1)
-    return np.float32(grade_probs[lowest_grade:].sum())
-
-
-def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
-    """(S, S) float32: one plane of (1, L, h, w) logits at its view's full size, as probabilities."""
-    assert logits is not None
-    side = card.close_px if code in card.close else card.whole_px
-    full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
-    # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
-    return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
 
 
 def _round(value: float) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
-from funduscope.inference.runtime import Outputs
+from funduscope.inference.runtime import Outputs, softmax
 
 Point = tuple[float, float]
 
@@ -48,7 +48,9 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
     """
     if whole.landmarks is None:
         return {}
-    heats = {name: _softmax(plane) for name, plane in zip(card.landmarks, whole.landmarks[0], strict=True)}
+    heats = {
+        name: softmax(plane.astype(np.float64)) for name, plane in zip(card.landmarks, whole.landmarks[0], strict=True)
+    }
     joint = heats
     if card.fovea_from_disc is not None and {"optic_disc", "fovea"} <= heats.keys():
         disc, fovea = _fuse_heatmaps(heats["optic_disc"], heats["fovea"], card.fovea_from_disc)
@@ -118,8 +120,3 @@ def _fuse_heatmaps(
 def _coarse(heat: np.ndarray) -> np.ndarray:
     coarse = cv2.resize(heat, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
     return coarse / coarse.sum()
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    return powers / powers.sum()

@@ -1,4 +1,4 @@
-"""From what a person calls a model (nothing, an ONNX file, a run folder, several of them) to what answers for photos.
+"""From the name of a model (none, an ONNX file, a run folder, or several of them) to a `Model`.
 
 torch is imported only where there is nothing but a checkpoint.
 """
@@ -13,11 +13,12 @@ from typing import Any, overload
 
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
+from funduscope.inference.model import Model
 from funduscope.inference.model_scores import ENDING, measured
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import ModelError, OnnxRuntime, Runtime, TorchRuntime, digest_of
+from funduscope.inference.runtime import ModelError, OnnxRuntime, TorchRuntime, digest_of
 
-Model = str | Path
+ModelPath = str | Path
 
 EXPECTED = "an ONNX file that funduscope exported, a run folder, or a .safetensors file"
 SHIPPED_NAME = "funduscope"
@@ -26,24 +27,25 @@ RUN_FILES = ("model.onnx", "best.safetensors")
 
 
 @overload
-def load(model: Model | None = None, *, threads: int = 0) -> Predictor: ...
+def load(model: ModelPath | None = None, *, threads: int = 0) -> Predictor: ...
 @overload
-def load(model: Sequence[Model], *, threads: int = 0) -> Predictor | Ensemble: ...
-def load(model: Model | Sequence[Model] | None = None, *, threads: int = 0) -> Predictor | Ensemble:
+def load(model: Sequence[ModelPath], *, threads: int = 0) -> Model: ...
+def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0) -> Model:
     """A model that answers for photos.
 
-    model: None for the shipped one; an ONNX file; a run folder (its model.onnx, else its best.safetensors, which needs
-    torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice to the
-    runtime. Scores beside the model go into its card (inference/model_scores.py). Raises `ModelError`, with the code
-    E_HASH where the file is not the one that is named beside it, or, for damaged weights, `checkpoint.CheckpointError`.
+    model: None for the shipped one; an ONNX file; a run folder (its model.onnx, otherwise its best.safetensors, which
+    needs torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice
+    to the runtime. Scores next to the model go into its card (inference/model_scores.py). Raises `ModelError`, with the
+    code E_HASH where the file is not the one that export.json or the scores name, or, for damaged weights,
+    `checkpoint.CheckpointError`.
     """
     if model is None or isinstance(model, str | Path):
-        return Predictor(_runtime(model, threads))
-    members = [Predictor(_runtime(one, threads)) for one in model]
+        return _predictor(model, threads)
+    members = [_predictor(one, threads) for one in model]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def weights_of(model: Model) -> Path:
+def weights_of(model: ModelPath) -> Path:
     """The weights to start a training from: "shipped", a run folder or a .safetensors file. Raises `ModelError`."""
     if str(model) == "shipped":
         with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.safetensors") as path:
@@ -59,7 +61,7 @@ def weights_of(model: Model) -> Path:
     return path
 
 
-def _runtime(model: Model | None, threads: int) -> Runtime:
+def _predictor(model: ModelPath | None, threads: int) -> Predictor:
     if model is None:
         return _shipped(threads)
     path = Path(model)
@@ -68,35 +70,36 @@ def _runtime(model: Model | None, threads: int) -> Runtime:
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
     if path.suffix == ".safetensors":
-        return _torch_runtime(path, threads)
-    return _onnx_runtime(path, threads, _exported(path))
+        return Predictor(_torch_runtime(path, threads))
+    return _of_onnx(path, threads, _exported(path))
 
 
-def _shipped(threads: int) -> Runtime:
+def _shipped(threads: int) -> Predictor:
     with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.onnx") as path:
         if not path.is_file():
-            says = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
-            raise ModelError("E_MODEL", says)
-        return _onnx_runtime(path, threads, _measured_ones(path))
+            text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
+            raise ModelError("E_MODEL", text)
+        return _of_onnx(path, threads, _scored_digests(path))
 
 
-def _onnx_runtime(path: Path, threads: int, wanted: frozenset[str]) -> Runtime:
+def _of_onnx(path: Path, threads: int, wanted: frozenset[str]) -> Predictor:
     runtime = OnnxRuntime(path, threads, wanted)
-    runtime.card = measured(runtime.card, path, runtime.sha256)
-    return runtime
+    return Predictor(runtime, measured(runtime.card, path, runtime.sha256))
 
 
 def _exported(path: Path) -> frozenset[str]:
-    """The SHA-256 of a model's file by the export.json beside it; none where that is not there or does not name it."""
+    """The SHA-256 of a model's file by the export.json next to it; empty where that is missing or does not name it."""
     try:
         return frozenset({str(_json(path.with_name("export.json"))["files"][path.name]["sha256"])})
     except (OSError, ValueError, LookupError, TypeError):
         return frozenset()
 
 
-def _measured_ones(path: Path) -> frozenset[str]:
-    """The SHA-256 of the model that the scores beside a file are of, and of the one that they stand for; none where no
-    scores are there. They are written after the model that ships: `python -m research.figures --write`."""
+def _scored_digests(path: Path) -> frozenset[str]:
+    """The SHA-256 of the model that the scores next to a file are of, and of the one that they stand for.
+
+    Empty where there are no scores. They are written after the model: `python -m research.figures --write`.
+    """
     try:
         about = _json(path.with_suffix(ENDING))["about"]
         named = [about.get("stands for"), *(one["sha256"] for one in about["models"])]
@@ -116,7 +119,7 @@ def _of_run(folder: Path) -> Path:
     raise ModelError("E_MODEL", f"{folder} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
 
 
-def _torch_runtime(path: Path, threads: int) -> Runtime:
+def _torch_runtime(path: Path, threads: int) -> TorchRuntime:
     try:
         import torch
 
@@ -130,12 +133,10 @@ def _torch_runtime(path: Path, threads: int) -> Runtime:
     if threads:
         torch.set_num_threads(threads)
     digest = digest_of(path, _exported(path))
-    held = checkpoint.load(path)
+    loaded = checkpoint.load(path)
     try:
         # A run that was stopped has weights, but nothing was fixed on validation photos yet.
-        card = Card.from_dict(held.card) if held.card else Card.of(held.recipe)
+        card = Card.from_dict(loaded.card) if loaded.card else Card.of(loaded.recipe)
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error
-    runtime = TorchRuntime(held.network(), card)
-    runtime.sha256 = digest
-    return runtime
+    return TorchRuntime(loaded.network(), card, sha256=digest)

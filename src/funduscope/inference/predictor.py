@@ -1,145 +1,172 @@
-"""The model as a function of a photo: open, frame, look twice, interpret."""
+"""One network as a function of a photo: its views, the forward passes, and what the logits mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from funduscope.i18n.messages import message
-from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import Message, Photo, PhotoError
-from funduscope.inference.findings import Failure, Findings, grade_probabilities, interpret
-from funduscope.inference.runtime import ModelError, Outputs, Runtime
+from funduscope.imaging.framing import Frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
+from funduscope.inference.findings import Findings
+from funduscope.inference.landmarks import find_landmarks
+from funduscope.inference.model import Model, OnGrade
+from funduscope.inference.ood import ood_score
+from funduscope.inference.runtime import ModelError, Outputs, Runtime, softmax
 from funduscope.inference.strips import run_in_strips
-from funduscope.quality.fundus import measure_all, shipped
-from funduscope.quality.gradability import Quality, judge
-from funduscope.quality.image_measures import small_frame
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Source = str | Path | bytes | Image.Image | np.ndarray | Photo
-
-OnGrade = Callable[[Findings], None]
-"""Is given what the whole view alone settles, the grade, before the close view is looked at."""
+from funduscope.quality.gradability import Quality
 
 
-class Predictor:
-    """Answers for photos, one or a stream.
+class Views(NamedTuple):
+    """The outputs of a photo's two views, each a batch of one; the same object where the model has no close view."""
 
-    runtime: what turns images into logits, with its card. refuses: whether a photo that cannot be graded, or that shows
-    something else, is refused; that is judged without the model, so models are compared without it.
+    whole: Outputs
+    close: Outputs
+
+
+class Predictor(Model):
+    """One network with its card.
+
+    runtime: turns images into logits. card: the runtime's own where none is given. refuses: see `Model`.
     """
 
-    def __init__(self, runtime: Runtime, *, refuses: bool = True) -> None:
+    def __init__(self, runtime: Runtime, card: Card | None = None, *, refuses: bool = True) -> None:
         self.runtime = runtime
+        self.card = card or runtime.card
+        self.sha256 = runtime.sha256
         self.refuses = refuses
-        self.card = runtime.card
 
-    def __call__(self, photo: Source, *, name: str | None = None, on_grade: OnGrade | None = None) -> Findings:
-        """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
+    def without_structures(self) -> Predictor:
+        """The same network for grade, edema risk and landmarks alone: the close view, most of the work, never runs."""
+        return Predictor(self.runtime, replace(self.card, structures=(), close=()), refuses=self.refuses)
 
-        on_grade: called with the grade and nothing else, as soon as it is known; lesions take several times as long.
-        Not called where there is no grade, or nothing more to wait for. Raises `PhotoError` for what cannot be decoded
-        or breaks a limit.
+    def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
+        """See `Model.find`."""
+        whole = self.whole_view(framed.image)
+        if on_grade is not None and whole.grade is not None and self.has_close_view:
+            probs = grade_probabilities(whole.grade, self.card)
+            on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, grade_probs=probs))
+        return replace(self.run(photo, framed, whole)[0], quality=quality)
+
+    def run(self, photo: Photo, framed: Frame, whole: Outputs | None = None) -> tuple[Findings, Views]:
+        """Findings of a framed photo, whatever its quality, and the outputs that they were made of.
+
+        framed: at `card.close_px`. whole: the outputs of the whole view, where it ran before.
         """
-        opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        return self.answer(opened, frame(opened, self.card.close_px), on_grade=on_grade)
+        views = self.forward_views(framed.image, whole)
+        return interpret(photo, framed, views, self.card, self.sha256), views
 
-    def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None) -> Findings:
-        """Findings of a photo that was framed before, at `card.close_px`. on_grade: as above."""
-        reasons, quality = examine(framed, photo.pixels) if self.refuses else (not_gradable(framed), None)
-        if reasons:
-            return Findings(photo, framed.transform, self.card, self.runtime.sha256, reasons=reasons, quality=quality)
-        digest = self.runtime.sha256
+    def forward_views(self, image: np.ndarray, whole: Outputs | None = None) -> Views:
+        """The outputs of both views of a frame (close_px, close_px, 3) uint8. whole: as in `run`."""
+        whole = whole or self.whole_view(image)
+        return Views(whole, run_in_strips(self._run, image) if self.has_close_view else whole)
 
-        def seen(whole: Outputs) -> None:
-            if on_grade is not None and whole.grade is not None:
-                probs = grade_probabilities(whole.grade, self.card)
-                on_grade(Findings(photo, framed.transform, self.card, digest, quality=quality, grade_probs=probs))
+    @property
+    def has_close_view(self) -> bool:
+        """Whether any structure is read from the close view, and that view differs from the whole one."""
+        card = self.card
+        return any(code in card.close for code in card.structures) and card.close_px != card.whole_px
 
-        found = interpret(photo, framed, *self.forward_views(framed.image, seen), self.card, digest)
-        return replace(found, quality=quality)
+    def whole_view(self, image: np.ndarray) -> Outputs:
+        """The outputs of the whole view of a frame (close_px, close_px, 3) uint8.
 
-    def forward_views(
-        self, image: np.ndarray, seen: Callable[[Outputs], None] = lambda whole: None
-    ) -> tuple[Outputs, Outputs]:
-        """(close_px, close_px, 3) uint8 to the outputs of the whole and of the close view.
-
-        seen: is given the whole view's before the close view is looked at; a model that seeks nothing there is not run
-        on it. The whole view is also looked at mirrored and upside down, where the card says so: left and right eyes
-        are each other's mirror images, and a lesion counts as much above the fovea as below.
+        The view also runs mirrored and upside down where the card says so. Left and right eyes are each other's mirror
+        images, and a lesion counts as much above the fovea as below.
         """
         card = self.card
         size = (card.whole_px, card.whole_px)
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
         whole = self._with_mirror(small)
-        if card.upside_down:
-            turned = whole.mean_with(self._with_mirror(small[::-1]).upside_down())
-            whole = replace(turned, structures=whole.structures, landmarks=whole.landmarks)
-        needs_close = any(code in card.close for code in card.structures) and image.shape[0] != card.whole_px
-        if not needs_close:
-            return whole, whole
-        seen(whole)
-        return whole, run_in_strips(self._run, image)
+        if not card.upside_down:
+            return whole
+        turned = whole.mean_with(self._with_mirror(small[::-1]).upside_down())
+        return replace(turned, structures=whole.structures, landmarks=whole.landmarks)
 
     def _with_mirror(self, image: np.ndarray) -> Outputs:
-        """The outputs of a whole view and, where the card says so, of its mirror image, as their mean."""
-        seen = self._run(image)
-        return seen.mean_with(self._run(image[:, ::-1]).mirrored()) if self.card.mirrored else seen
+        """The outputs of a view and, where the card says so, of its mirror image, as their mean."""
+        outputs = self._run(image)
+        return outputs.mean_with(self._run(image[:, ::-1]).mirrored()) if self.card.mirrored else outputs
 
     def _run(self, image: np.ndarray) -> Outputs:
-        """The outputs of one picture; a model that answers with NaN or infinity must not look like one of grade 0."""
+        """The outputs of one image. Raises `ModelError` for NaN and infinity, which would read as grade 0."""
         outputs = self.runtime(image[None])
         if not all(np.isfinite(value).all() for value in vars(outputs).values() if value is not None):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
         return outputs
 
-    def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
-        """One answer a photo, in order, in flat memory; a photo that cannot be read yields a `Failure`."""
-        for photo in photos:
-            try:
-                yield self(photo)
-            except PhotoError as error:
-                named = Path(photo).name if isinstance(photo, str | Path) else "photo"
-                yield Failure(named, error.code, error.says)
+
+def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha256: str) -> Findings:
+    """Logits of one photo's two views to findings."""
+    whole, close = views
+    landmarks = find_landmarks(whole, card, framed.transform)
+    fovea = landmarks["fovea"].xy if "fovea" in landmarks else None
+    logits = exudate_logits(whole, close, card)
+    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
+    grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
+    return Findings(
+        photo,
+        framed.transform,
+        card,
+        model_sha256,
+        grade_probs=grade_probs,
+        dme_probs=None if whole.dme is None else _edema(whole.dme[0], exudates, card),
+        exudates=exudates,
+        disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
+        fovea_xy=fovea,
+        estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
+        frame_probs={
+            code: frame_probability((close if code in card.close else whole).structures, index, card, code)
+            * gate(grade_probs, card.lowest_grades.get(code, 0))
+            for index, code in enumerate(card.structures)
+        },
+        gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
+        cams=calibrated_cams(whole, card, exudates),
+        training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
+    )
 
 
-def examine(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Quality | None]:
-    """Why a photo (H, W, 3) uint8 that was framed is refused, and how well it can be graded.
+def grade_probabilities(logits: np.ndarray, card: Card) -> np.ndarray:
+    """(1, 5) logits of one photo to its calibrated probabilities (5,)."""
+    return softmax(logits[0] / card.temperatures["grade"])
 
-    No reason where it is answered; no quality where no eye is to be seen, or something else than one.
+
+def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:
+    """Probabilities (3,) of the risks: from the logits (3,), and from the exudates where the card weighs them."""
+    if exudates is None or card.dme_evidence is None:
+        return softmax(logits / card.temperatures["dme"])
+    return weighed(np.log(softmax(logits)), exudates, card.dme_evidence)
+
+
+def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
+    """P(grade >= lowest). A lesion that makes a grade by its presence is no likelier than that grade."""
+    if grade_probs is None or lowest_grade == 0:
+        return np.float32(1)
+    return np.float32(grade_probs[lowest_grade:].sum())
+
+
+def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
+    """(S, S) float32: one plane of (1, L, h, w) logits at its view's full size, as probabilities."""
+    assert logits is not None
+    side = card.close_px if code in card.close else card.whole_px
+    full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
+    # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
+    return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
+
+
+def calibrated_cams(whole: Outputs, card: Card, exudates: tuple[float, float] | None = None) -> dict[str, np.ndarray]:
+    """Task to class activation maps (C, n, n) of the calibrated logits; only tasks for which the model has maps.
+
+    exudates: the evidence of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps
+    show the network's share in the logits, to first order.
     """
-    reasons = not_gradable(framed)
-    if framed.field_of_view is None:
-        return reasons, None
-    measures = measure_all(pixels, small_frame(framed, pixels))
-    quality, shown = judge(measures), shipped().classify(measures)
-    if reasons:
-        return reasons, quality
-    if shown == "other":
-        return (message("NOT_FUNDUS"),), None
-    if shown == "unlike":  # perhaps only because it was badly taken: then what to do about it is told, too
-        return (message("NOT_FUNDUS"), *quality.reasons), quality
-    return quality.reasons if quality.refused else (), quality
-
-
-def not_gradable(framed: Frame) -> tuple[Message, ...]:
-    """Reasons to refuse that need no learning: no eye in the picture, or nothing to see in it."""
-    if framed.field_of_view is None:
-        return (message("NOT_FUNDUS"),)
-    side = framed.transform.side_px
-    middle = framed.image[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4]
-    red, green, blue = cv2.split(middle)  # cv2 takes a tenth of the time that numpy does over three colors
-    if cv2.mean(cv2.max(cv2.max(red, green), blue))[0] < 12:
-        return (message("TOO_DARK"),)
-    if cv2.mean(cv2.min(cv2.min(red, green), blue))[0] > 243:
-        return (message("TOO_BRIGHT"),)
-    if cv2.meanStdDev(middle)[1].max() < 1.5:
-        return (message("NO_DETAIL"),)
-    return ()
+    maps = {"grade": whole.grade_cam, "dme": whole.dme_cam}
+    cams = {task: plane[0] / card.temperatures[task] for task, plane in maps.items() if plane is not None}
+    if whole.dme_cam is not None and whole.dme is not None and exudates is not None and card.dme_evidence is not None:
+        own = whole.dme_cam[0]
+        centered = own - np.tensordot(softmax(whole.dme[0]), own, axes=1)  # of the logarithms of the probabilities
+        cams["dme"] = np.tensordot(np.asarray(card.dme_evidence["weights"])[:, : len(own)], centered, axes=1)
+    return cams

@@ -21,11 +21,12 @@ from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.edema import exudate_evidence, exudate_logits
-from funduscope.inference.findings import Findings, interpret
+from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks, usual_distance
 from funduscope.inference.objects import Components
-from funduscope.inference.predictor import Predictor, examine
-from funduscope.inference.runtime import Outputs
+from funduscope.inference.predictor import Predictor, gate
+from funduscope.inference.runtime import Outputs, softmax
+from funduscope.quality.assessment import assess
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
@@ -73,8 +74,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
     The predictor's own card must be neutral: temperatures of 1.
     """
     # Many graded photos say nothing of lesions or edema: the close view, most of the work, is spared them.
-    plain = Predictor(predictor.runtime)
-    plain.card = replace(predictor.card, structures=(), close=())
+    plain = predictor.without_structures()
     looked = (_see(predictor if _needs_lesions(case) else plain, case) for case in cases)
     seen = [photo for photo in looked if photo is not None]
     card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
@@ -124,10 +124,9 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
         return None
     card = predictor.card
     framed = frame(photo, card.close_px)
-    if examine(framed, photo.pixels)[0]:
+    if assess(framed, photo.pixels)[0]:
         return None
-    whole, close = predictor.forward_views(framed.image)
-    found = interpret(photo, framed, whole, close, card, predictor.runtime.sha256)
+    found, (whole, close) = predictor.run(photo, framed)
     labels, side = derive_labels(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
@@ -214,9 +213,8 @@ def _gated(photo: Seen, lowest: dict[str, int], temperature: float) -> Seen:
     """The photo with its planes as the finished card will make them: see `Card.lowest_grades`."""
     if photo.grade_logits is None:
         return photo
-    powers = np.exp((photo.grade_logits - photo.grade_logits.max()) / temperature)
-    at_least = powers[::-1].cumsum()[::-1] / powers.sum()
-    gates = {code: at_least[lowest.get(code, 0)] for code in photo.probs}
+    grade_probs = softmax(photo.grade_logits / temperature)
+    gates = {code: gate(grade_probs, lowest.get(code, 0)) for code in photo.probs}
     return replace(photo, probs={code: np.rint(p * gates[code]).astype(np.uint8) for code, p in photo.probs.items()})
 
 
@@ -296,9 +294,8 @@ def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarra
     """Probabilities (N, G) and true grades (N,) of the photos whose grade is known and answered; N may be 0."""
     known = [photo for photo in seen if photo.grade_logits is not None and photo.case.labels.grade is not None]
     scaled = np.array([photo.grade_logits for photo in known]).reshape(len(known), len(GRADES)) / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
     grades = np.array([photo.case.labels.grade for photo in known], int)
-    return powers / powers.sum(1, keepdims=True), grades
+    return softmax(scaled, axis=1), grades
 
 
 def fit_sets(seen: list[Seen], temperature: float) -> float | None:

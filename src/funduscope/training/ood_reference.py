@@ -7,7 +7,6 @@ percentiles of the run that its card came from.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,8 @@ from funduscope.duplicates.search import Progress
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.ood import Reference, fit_reference
-from funduscope.inference.predictor import Predictor, not_gradable
+from funduscope.inference.predictor import Predictor
+from funduscope.quality.assessment import not_gradable
 
 MOST_PHOTOS: Final = 800
 """So many training photos are looked at, spread evenly: more change nothing but the time it takes."""
@@ -49,14 +49,13 @@ def fit_distance(
 
 def features_of(predictor: Predictor, cases: Iterable[Case]) -> Iterable[np.ndarray | None]:
     """A row (C,) a case, by the whole view alone; None for a photo that is refused or a model that gives none."""
-    card = replace(predictor.card, close=(), structures=())
-    looking = Predictor(predictor.runtime)
-    looking.card = card
+    plain = predictor.without_structures()
     for case in cases:
         try:
-            framed = frame(Photo.open(case.path), card.close_px)
+            photo = Photo.open(case.path)
         except PhotoError:
             yield None
             continue
-        features = None if not_gradable(framed) else looking.forward_views(framed.image)[0].features
+        framed = frame(photo, plain.card.close_px)
+        features = None if not_gradable(framed) else plain.run(photo, framed)[1].whole.features
         yield None if features is None else features[0]

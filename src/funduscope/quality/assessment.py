@@ -1,0 +1,48 @@
+"""Whether a framed photo is answered at all: the simple refusals, then the learned ones."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from funduscope.i18n.errors import Message
+from funduscope.i18n.messages import message
+from funduscope.imaging.framing import Frame
+from funduscope.quality.fundus import measure_all, shipped
+from funduscope.quality.gradability import Quality, judge
+from funduscope.quality.image_measures import small_frame
+
+
+def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Quality | None]:
+    """Reasons to refuse a framed photo (H, W, 3) uint8, and its quality.
+
+    No reason: the photo is answered. Quality is None where no eye is visible, or where the photo shows something else.
+    """
+    reasons = not_gradable(framed)
+    if framed.field_of_view is None:
+        return reasons, None
+    measures = measure_all(pixels, small_frame(framed, pixels))
+    quality, shown = judge(measures), shipped().classify(measures)
+    if reasons:
+        return reasons, quality
+    if shown == "other":
+        return (message("NOT_FUNDUS"),), None
+    if shown == "unlike":  # perhaps only a badly taken photo, so the photographer's reasons are given too
+        return (message("NOT_FUNDUS"), *quality.reasons), quality
+    return quality.reasons if quality.refused else (), quality
+
+
+def not_gradable(framed: Frame) -> tuple[Message, ...]:
+    """Reasons to refuse that need no fitted model: no eye in the picture, or nothing visible in it."""
+    if framed.field_of_view is None:
+        return (message("NOT_FUNDUS"),)
+    side = framed.transform.side_px
+    middle = framed.image[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4]
+    red, green, blue = cv2.split(middle)  # cv2 takes a tenth of the time that numpy does over three colors
+    if cv2.mean(cv2.max(cv2.max(red, green), blue))[0] < 12:
+        return (message("TOO_DARK"),)
+    if cv2.mean(cv2.min(cv2.min(red, green), blue))[0] > 243:
+        return (message("TOO_BRIGHT"),)
+    if cv2.meanStdDev(middle)[1].max() < 1.5:
+        return (message("NO_DETAIL"),)
+    return ()
