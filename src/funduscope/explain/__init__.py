@@ -1,1 +1,1 @@
-"""Why a model answers as it does: maps, how far they can be believed, and what would change the answer."""
+"""Why a model answers as it does: maps, their reliability, and what would change the answer."""

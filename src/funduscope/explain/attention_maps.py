@@ -1,7 +1,7 @@
-"""What a network's own attention lets through: a map for each skip that passes a gate.
+"""The factors of a network's attention gates: one map for each gated skip connection.
 
-Oktay et al., "Attention U-Net", MIDL 2018. These belong to the decoder: they say where lesions were looked for, nothing
-of the grade. Routers of experts decide by photo, not by place; their shares are `Findings.gates`.
+Oktay et al., "Attention U-Net", MIDL 2018. The gates belong to the decoder: they show where lesions were segmented from
+and say nothing about the grade. Routers of experts decide by photo, not by place; their shares are `Findings.gates`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from funduscope.network.network import Network
 
 
 def attention_maps(network: Network, image: np.ndarray) -> list[np.ndarray]:
-    """Each gate's factors, (h, w) float32 in 0..1, deep to shallow; empty for a network without gates.
+    """The factors of each gate, (h, w) float32 in 0..1, deep to shallow; empty for a network without gates.
 
-    image: (S, S, 3) uint8, S a multiple of 32; the maps lie over it whatever their size.
+    image: (S, S, 3) uint8, S a multiple of 32. Every map covers the whole image, whatever its size.
     """
     gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
-    held: list[np.ndarray] = []
+    maps: list[np.ndarray] = []
 
     def keep(gate: nn.Module, given: tuple[Any, ...]) -> None:
         assert isinstance(gate, AttentionGate)
-        held.append(gate.factors(*given)[0, 0].float().numpy())
+        maps.append(gate.factors(*given)[0, 0].float().numpy())
 
     hooks = [gate.register_forward_pre_hook(keep) for gate in gates]
     try:
@@ -35,4 +35,4 @@ def attention_maps(network: Network, image: np.ndarray) -> list[np.ndarray]:
     finally:
         for hook in hooks:
             hook.remove()
-    return held
+    return maps

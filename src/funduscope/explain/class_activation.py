@@ -1,10 +1,10 @@
-"""Where in the photo an answer comes from: class activation maps as evidence for one answer against the others.
+"""Where in a photo an answer comes from: class activation maps as evidence for one answer against the others.
 
 Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. A head that is linear on pooled
 features has such maps exactly: the mean of a class's map is its logit (Draelos and Carin, "Use HiResCAM instead of
-Grad-CAM for faithful explanations", 2020, section 3). What differs: a logit alone says nothing, since probabilities
-stay as they are when all logits rise together. What is shown is therefore the map of the log odds of some classes
-against the rest, to first order at the answer that was given.
+Grad-CAM for faithful explanations", 2020, section 3). What differs: one logit alone has no meaning, because the
+probabilities do not change when all logits rise together. The map shown is therefore that of the log odds of some
+classes against the rest, to first order at the given answer.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 Target = Literal["grade", "referable", "dme", "edema"]
 
 TARGETS: Final[tuple[Target, ...]] = ("referable", "edema", "grade", "dme")
-"""What can be asked: why referable, why edema; why just this grade, why just this risk."""
+"""The explained answers: referable, edema; just this grade, just this risk."""
 
 SHOWN: Final[tuple[Target, ...]] = ("referable", "edema")
-"""What is shown to people: the two decisions. "Why this grade" has no place to point at where the grade is 0, and
-between neighboring grades it points at what differs, which is not what is ill."""
+"""The answers explained to users: the two decisions. "Why this grade" has no place to point at where the grade is 0,
+and between neighboring grades it points at their difference, which is not the disease."""
 
 TASK_OF: Final[Mapping[Target, str]] = {"grade": "grade", "referable": "grade", "dme": "dme", "edema": "dme"}
 
 EvidenceOf = Callable[[str, tuple[int, ...]], np.ndarray]
-"""Makes a map, (n, n) in log odds, of classes of a task against the rest, where there is no exact one."""
+"""Task and classes to a map (n, n), in log odds, of these classes against the rest; used without an exact map."""
 
 _LEAST: Final = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One answer's evidence by place.
+    """The evidence for one answer by place.
 
-    evidence: (n, n) float32 over the frame, in log odds: positive speaks for `classes` of `task`, negative against; its
-    mean is the log odds but for a constant. chance: the probability of `classes`. in_part: something else than the
-    network's own answer was weighed in too (outlined exudates), which the map does not show. exact: else it holds to
-    first order only, and shows nothing that speaks against.
+    evidence: (n, n) float32 over the frame, in log odds: positive for `classes` of `task`, negative against; its mean
+    is the log odds up to a constant. chance: the probability of `classes`. in_part: the answer also depends on the
+    segmented exudates, which the map does not show. exact: an exact map; otherwise it holds to first order and shows
+    only evidence in favor.
     """
 
     target: Target
@@ -58,16 +58,16 @@ class Explanation:
     exact: bool = True
 
     def in_photo(self) -> np.ndarray:
-        """(H, W) float32 at the photo's size: the same map, linear between its places, 0 outside the frame."""
+        """(H, W) float32 at the photo's size: the same map, interpolated linearly, 0 outside the frame."""
         return self.transform.map_to_photo(self.evidence)
 
 
 def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None = None) -> Explanation | None:
-    """Why the findings say so. None where there is no answer, or where the model has no exact map of it.
+    """The evidence for an answer of the findings. None where there is no answer or no map.
 
-    otherwise: what is asked for a map in that case (`report.checkpoint_maps`). target: "referable" (grade 2 or more
-    against less) and "edema" (risk 1 or 2 against 0), the decisions; "grade" and "dme", the most probable one against
-    all others. Raises `ValueError` for another target.
+    target: "referable" (grade 2 or more against less) and "edema" (risk 1 or 2 against 0), the decisions; "grade" and
+    "dme", the most probable one against all others. otherwise: makes the map where the model has no exact one
+    (`report.checkpoint_maps`). Raises `ValueError` for another target.
     """
     if target not in TASK_OF:
         raise ValueError(f"There is no explanation of {target!r}; there are: {', '.join(TARGETS)}.")
@@ -91,7 +91,7 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
 def log_odds_weights(probs: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     """(C,) float64: the gradient of the log odds of `classes` against the rest by the logits; it sums to 0.
 
-    probs: (C,), the softmax of the logits. Where either side has no probability at all, its classes share evenly.
+    probs: (C,), the softmax of the logits. Where one side has no probability, its classes get equal weights.
     """
     inside = np.zeros(len(probs), bool)
     inside[list(classes)] = True

@@ -1,7 +1,7 @@
-"""What would change this grade: one kind of lesion after another filled in, and the photo graded again.
+"""What would change the grade: each kind of lesion is inpainted in turn, and the photo is graded again.
 
-A counterfactual in pixels: it tells what the model looks at, not what the eye would be like. It can only be as good as
-the outlines and the filling; docs/explanations.md measures both on photos with true masks, against control regions.
+A counterfactual in pixels shows what the model depends on, not what the eye would be like. It is only as good as the
+masks and the inpainting; docs/explanations.md measures both on photos with true masks, against control regions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ALL: Final = "all"
 
 @dataclass(frozen=True)
 class Answer:
-    """What is compared: grade and edema risk with the probabilities of referable (2 or more) and of edema (1 or more).
+    """The compared answer: grade and edema risk, and the probabilities of grade 2 or more and of risk 1 or more.
 
-    None where the model does not answer it.
+    None where the model has no such task.
     """
 
     grade: int | None
@@ -36,16 +36,16 @@ class Answer:
 
     @classmethod
     def of(cls, findings: Findings) -> Answer:
-        """Of findings."""
+        """The answer in findings."""
         edema = None if findings.dme_probs is None else float(findings.dme_probs[1:].sum())
         return cls(findings.grade, findings.referable_probability, findings.dme, edema)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One kind filled in. code: of the lesion, or `ALL`. area_frac: of the photo, filled in by its mask.
+    """One kind of lesion inpainted. code: of the lesion, or `ALL`. area_frac: share of the photo under its mask.
 
-    left_frac: how much of the mask's area the model still finds that kind in afterwards; None for `ALL`.
+    left_frac: share of the mask's area in which the model still finds that kind afterwards; None for `ALL`.
     """
 
     code: str
@@ -55,36 +55,35 @@ class Change:
     left_frac: float | None
 
 
-def counterfactual(grader: Model, findings: Findings) -> tuple[Change, ...]:
-    """Each kind of lesion that was found filled in by itself and, where there are several, all of them together.
+def counterfactual(model: Model, findings: Findings) -> tuple[Change, ...]:
+    """Each kind of lesion found in a photo inpainted by itself and, where there are several, all of them together.
 
-    findings: of that grader, or of it with corrected masks. Empty where no lesion was found. One answer of the model
-    and one filling a kind: seconds.
+    findings: of that model, perhaps with corrected masks. Empty where no lesion was found. It takes seconds: one answer
+    of the model and one inpainting for each kind.
     """
     if not findings.gradable_ok:
         return ()
     masks = {code: findings.mask(code) for code in findings.codes if code in LESIONS}
-    return tuple(changes(grader, findings, {code: mask for code, mask in masks.items() if mask.any()}))
+    return tuple(changes(model, findings, {code: mask for code, mask in masks.items() if mask.any()}))
 
 
-def changes(grader: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
-    """As `counterfactual`, of masks that are given. masks: structure code to (H, W) bool, each with something in it."""
+def changes(model: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
+    """As `counterfactual`, for given masks: structure code to (H, W) bool, none of them empty."""
     before = Answer.of(findings)
     every = np.zeros((findings.photo.height, findings.photo.width), bool)
     for mask in masks.values():
         every |= mask
-    asked = dict(masks) | ({ALL: every} if len(masks) > 1 else {})
-    for code, mask in asked.items():
-        after = without(grader, findings, mask, every)
+    for code, mask in (dict(masks) | ({ALL: every} if len(masks) > 1 else {})).items():
+        after = without(model, findings, mask, every)
         left = None
         if code in after.codes:
             left = float(np.count_nonzero(after.mask(code) & mask) / np.count_nonzero(mask))
         yield Change(code, before, Answer.of(after), float(mask.mean()), left)
 
 
-def without(grader: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
-    """The findings of the same photo with a mask's places filled in, seen through the same frame."""
+def without(model: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
+    """The findings of the same photo with a mask inpainted, in the same frame. avoid: no source of grain."""
     photo = findings.photo
     changed = replace(photo, pixels=inpaint(photo.pixels, mask, findings.transform, avoid))
-    framed = frame(photo, grader.card.close_px)
-    return grader.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)))
+    framed = frame(photo, model.card.close_px)
+    return model.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)))

@@ -1,15 +1,15 @@
-"""Maps by gradients: which places of a feature map an answer depends on.
+"""Gradient maps: the places of a feature map that an answer depends on.
 
 - Grad-CAM. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
   2017. A channel's weight is the mean of its gradient over the map.
 - HiResCAM. Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
-  networks", 2020. Each place's gradient times its activation; for layers read by one linear layer exact.
+  networks", 2020. The gradient of each place times its activation; exact for features read by one linear layer.
 - LayerCAM. Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 30, 2021.
-  Only gradients that speak for the answer; sharp in shallow layers too, which are joined by their largest value.
+  Only gradients in favor of the answer; sharp in shallow layers too, which are joined by their largest value.
 
-What differs: the answer is the log odds of some classes against the rest, as in `predict.explain`. For a head that is
-linear on pooled features the first two are, at the features that it reads, the exact map without its bias (Grad-CAM:
-the positive part): a test proves it.
+What differs: the answer is the log odds of some classes against the rest, as in `explain.class_activation`. For a head
+that is linear on pooled features the first two are, at the features that it reads, the exact map without its bias
+(Grad-CAM: the positive part): a test proves it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from funduscope.network.network import Network
 
 JOINED_GAIN: Final = 2.0
-"""LayerCAM's: shallow maps are scaled by tanh(2 map / largest) before they are joined."""
+"""Of LayerCAM: shallow maps are scaled by tanh(2 map / largest) before they are joined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +40,28 @@ class Level:
 def levels_of(
     network: Network, image: np.ndarray, task: str, classes: Sequence[int], temperature: float = 1.0
 ) -> list[Level]:
-    """The encoder's feature maps, shallow to deep, the last the one that the task's head reads.
+    """The encoder's feature maps, shallow to deep; the last is the one that the task's head reads.
 
-    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme"; classes: of it, against the rest. Raises
+    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. Raises
     `ValueError` where the network has no such head.
     """
     if task not in network.heads:
         raise ValueError(f"This network has no head for {task!r}; it has: {', '.join(network.heads)}.")
-    held: list[Tensor] = []
-    reads: list[Tensor] = []
+    shallow: list[Tensor] = []
+    deepest: list[Tensor] = []
 
     def keep(module: nn.Module, given: Any, pyramid: list[Tensor]) -> None:
-        held.extend(pyramid[:-1])
+        shallow.extend(pyramid[:-1])
 
     hooks = [
-        network.encoder.body.register_forward_hook(keep),  # its own tensors: of permuted copies nothing is made
-        network.heads[task].register_forward_pre_hook(lambda module, given: reads.append(given[0])),
+        network.encoder.body.register_forward_hook(keep),  # the tensors in the graph; permuted copies have no gradient
+        network.heads[task].register_forward_pre_hook(lambda module, given: deepest.append(given[0])),
     ]
     try:
         with torch.enable_grad():
             outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
             score = log_odds(getattr(outputs, task)[0] / temperature, classes)
-            maps = [*held, reads[0]]
+            maps = [*shallow, deepest[0]]
             gradients = torch.autograd.grad(score, maps)
     finally:
         for hook in hooks:
@@ -86,7 +86,7 @@ def grad_cam(level: Level) -> np.ndarray:
 
 
 def hires_cam(level: Level) -> np.ndarray:
-    """(h, w) float32: positive speaks for the classes, negative against."""
+    """(h, w) float32: positive in favor of the classes, negative against them."""
     return (level.gradient * level.features).sum(axis=0)
 
 
@@ -96,7 +96,7 @@ def layer_cam(level: Level) -> np.ndarray:
 
 
 def joined_layer_cam(levels: Sequence[Level]) -> np.ndarray:
-    """LayerCAM of several levels as one map, as large as the first level's: (h, w) float32 in 0..1."""
+    """LayerCAM of several levels as one map of the first level's size: (h, w) float32 in 0..1."""
     size = levels[0].features.shape[:0:-1]
     maps = []
     for number, level in enumerate(levels):

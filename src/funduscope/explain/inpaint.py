@@ -1,10 +1,9 @@
-"""Lesions filled in from their surroundings: the same photo as it might look without them.
+"""Inpainting of lesions from their surroundings: the photo as it might look without them.
 
-Two parts, as in retouching. The ground is the harmonic membrane over the hole: the smoothest surface that meets what
-lies around it (Perez et al., "Poisson Image Editing", SIGGRAPH 2003, with a guidance of zero). The grain on it is taken
-from a place nearby where nothing is: what a blur takes away there is put onto the ground, so that the place is no
-smoother than its neighborhood. cv2.inpaint, which does the former alone, leaves patches without grain that are seen
-at once.
+Two parts, as in retouching. The ground is the harmonic membrane over the hole: the smoothest surface that meets its
+surroundings (Perez et al., "Poisson Image Editing", SIGGRAPH 2003, with a guidance of zero). The grain is copied from a
+clean place nearby: what a blur removes there is added to the ground, so that the hole is no smoother than its
+neighborhood. cv2.inpaint, which makes the ground alone, leaves visible patches without grain.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 
 MARGIN_FRAC: Final = 0.004
-"""A hole is this much of the frame's side wider than its mask: outlines are drawn tight, and edges are blurred."""
+"""Margin of a hole around its mask, as a share of the frame's side: outlines are tight, and edges are blurred."""
 
 GRAIN_FRAC: Final = 0.002
-"""What is finer than this much of the frame's side is grain (its Gaussian's sigma)."""
+"""Sigma of the Gaussian that separates grain, as a share of the frame's side."""
 
 TILE_PX: Final = 40
-"""The grain of a large hole comes from several places, one for each square of so many frame pixels."""
+"""The grain of a large hole comes from several places, one for each square of this side in frame pixels."""
 
 _SHIFTS: Final = tuple((np.cos(turn), np.sin(turn)) for turn in np.arange(16) * np.pi / 8)
 
@@ -37,20 +36,21 @@ class _Box(NamedTuple):
     height: int
 
     def of(self, plane: np.ndarray) -> np.ndarray:
-        """What of a plane lies in it."""
+        """The part of a plane inside the box."""
         return plane[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 Places = list[tuple[_Box, tuple[int, int]]]
-"""Parts of a hole, and how far away (x, y in frame pixels) the grain of each is taken from."""
+"""Parts of a hole, and for each the offset (x, y in frame pixels) of the place that its grain comes from."""
 
 
 def inpaint(
     pixels: np.ndarray, mask: np.ndarray, transform: CropTransform, avoid: np.ndarray | None = None
 ) -> np.ndarray:
-    """(H, W, 3) uint8 with the mask's places filled in; all others stay as they are, to the bit.
+    """(H, W, 3) uint8 with the mask inpainted; all other pixels are unchanged, to the bit.
 
-    mask, avoid: (H, W) bool. avoid: nothing is taken from there, nor from the mask, nor from outside the eye.
+    mask, avoid: (H, W) bool. avoid: no source of ground or grain; the mask and what lies outside the eye are none
+    either.
     """
     small = transform.image_to_frame(pixels)
     hole = _dilated(transform.map_to_frame(mask) > 0, margin_px(transform))
@@ -61,19 +61,19 @@ def inpaint(
     if not hole.any() or barred.all():
         return result
     ground = _membrane(small.astype(np.float32), hole, ~barred)
-    # How deep inside the hole a pixel lies; the outer half of the margin is where the new meets the old.
+    # The depth of a pixel inside the hole. New and old pixels are blended over the outer half of the margin.
     depth = cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(depth / (margin_px(transform) / 2), 0, 1)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8), connectivity=8)
     for one in range(1, count):
         box, own = _Box(*(int(value) for value in stats[one, :4])), labels == one
         _smooth(ground, own, box)
-        _put(result, pixels, transform, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
+        _blend(result, pixels, transform, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
     return result
 
 
 def margin_px(transform: CropTransform) -> int:
-    """How much wider than its mask a hole is, in frame pixels."""
+    """The margin of a hole around its mask, in frame pixels."""
     return max(2, round(transform.side_px * MARGIN_FRAC))
 
 
@@ -83,7 +83,7 @@ def _dilated(mask: np.ndarray, by: int) -> np.ndarray:
 
 
 def _field(small: np.ndarray) -> np.ndarray:
-    """The eye without its edge: the circle that fills the frame, as far as the photo reaches."""
+    """The eye without its edge, (S, S) bool: the circle that fills the frame, inside the photo."""
     side = len(small)
     yy, xx = np.mgrid[:side, :side] + 0.5 - side / 2
     lit = cv2.erode((small.max(axis=2) > 10).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
@@ -91,9 +91,9 @@ def _field(small: np.ndarray) -> np.ndarray:
 
 
 def _membrane(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The image with its hole filled, smoothly, from what is known of it: (S, S, 3) float32.
+    """The image with its hole filled smoothly from the known pixels: (S, S, 3) float32.
 
-    Coarse to fine, each level from the means of the finer one's known pixels.
+    Coarse to fine; each level is made of the means of the finer level's known pixels.
     """
     weight = known.astype(np.float32)
     levels = [(image * weight[..., None], weight)]
@@ -108,13 +108,13 @@ def _membrane(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndar
         some = weights[..., None] > 0
         filled = np.where(some, _ratio(sums, weights), coarse)
     ground = np.where(hole[..., None], filled, image)
-    # What nothing may be taken from (another lesion beside the hole) is bridged too, so that a hole's edge keeps to the
-    # ground there.
+    # Pixels that are no source (another lesion next to the hole) are replaced too, so that they do not bleed into the
+    # edge of the hole.
     return np.where((known | hole)[..., None], ground, _around(ground, known | hole))
 
 
 def _smooth(ground: np.ndarray, own: np.ndarray, box: _Box) -> None:
-    """Makes the ground harmonic inside one hole, in place. own: (S, S) bool, that hole alone."""
+    """Makes the ground harmonic inside one hole, in place. own: (S, S) bool, this hole alone."""
     rows = slice(max(0, box.top - 4), box.top + box.height + 4)
     columns = slice(max(0, box.left - 4), box.left + box.width + 4)
     crop, inside = ground[rows, columns], own[rows, columns]
@@ -127,14 +127,14 @@ def _ratio(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _around(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The mean of what is known around each pixel."""
+    """The mean of the known pixels around each pixel."""
     weight = known.astype(np.float32)
     size = (31, 31)
     return _ratio(cv2.blur(image * weight[..., None], size), cv2.blur(weight, size))
 
 
 def _calm_places(small: np.ndarray, own: np.ndarray, barred: np.ndarray, box: _Box) -> Places:
-    """For each part of a hole the calmest place nearby that is wholly clean; parts without one are left out."""
+    """For each part of a hole the calmest fully clean place nearby; parts without one are left out."""
     places: Places = []
     for top in range(box.top, box.top + box.height, TILE_PX):
         for left in range(box.left, box.left + box.width, TILE_PX):
@@ -157,13 +157,13 @@ def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _B
                 continue
             if (there.of(barred) & inside).any():
                 continue
-            unrest = float(there.of(small[..., 1])[inside].std())
-            if best is None or unrest < best[0]:
-                best = unrest, shift
+            variation = float(there.of(small[..., 1])[inside].std())
+            if best is None or variation < best[0]:
+                best = variation, shift
     return None if best is None else best[1]
 
 
-def _put(
+def _blend(
     result: np.ndarray,
     pixels: np.ndarray,
     transform: CropTransform,
@@ -171,9 +171,9 @@ def _put(
     box: _Box,
     places: Places,
 ) -> None:
-    """Fills one hole of the frame in the photo itself. share: (S, S) in 0..1, how much of each pixel becomes new."""
+    """Fills one hole in the photo. ground_share: the ground, and (S, S) in 0..1 the share of new in each pixel."""
     scale = transform.px_per_frame_px
-    # One frame pixel more on each side, since between pixels the share runs out.
+    # One frame pixel more on each side, because the share is interpolated down to 0 there.
     x0, y0, x1, y1 = _in_photo(_Box(box.left - 1, box.top - 1, box.width + 2, box.height + 2), transform)
     if x1 <= x0 or y1 <= y0:
         return
@@ -196,7 +196,7 @@ def _put(
 
 
 def _in_photo(box: _Box, transform: CropTransform) -> tuple[int, int, int, int]:
-    """The pixels of the photo that a box stands for: left, top, right, bottom; boxes that adjoin do so there too."""
+    """The photo pixels of a box: left, top, right, bottom. Adjoining boxes adjoin in the photo too."""
     corners = np.array([[box.left, box.top], [box.left + box.width, box.top + box.height]])
     (x0, y0), (x1, y1) = np.rint(transform.to_photo(corners)).astype(int).tolist()
     return max(x0, 0), max(y0, 0), min(x1, transform.width_px), min(y1, transform.height_px)
@@ -205,9 +205,9 @@ def _in_photo(box: _Box, transform: CropTransform) -> tuple[int, int, int, int]:
 def _grain(
     pixels: np.ndarray, transform: CropTransform, box: tuple[int, int, int, int], shift: tuple[int, int]
 ) -> np.ndarray | None:
-    """What a blur takes away from a box of the photo at its shifted place; None where that is not wholly in the photo.
+    """What a blur removes from a box of the photo at its shifted place; None where that is not fully in the photo.
 
-    Clipped where it is stronger than grain is: what is left of a vessel there must not come along.
+    Clipped to the strength of grain, so that no remains of a vessel are copied.
     """
     sigma = max(1.0, GRAIN_FRAC * transform.size_px)
     right, down = (round(value * transform.px_per_frame_px) for value in shift)

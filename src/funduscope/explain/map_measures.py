@@ -1,11 +1,11 @@
-"""How good a map is: does it point at lesions, and does the answer hang on what it points at.
+"""Measures of a map: whether it points at lesions, and whether the answer depends on the places it points at.
 
 - Pointing game. Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 126, 2018.
 - Energy-based pointing game. Wang et al., "Score-CAM", CVPR Workshops 2020: the share of the map that lies on lesions.
-- Overlap: IoU of the lesions with the map's highest places, as many as the lesions have.
-- Deletion and insertion. Petsiuk et al., "RISE", BMVC 2018: the answer's probability while the map's highest places are
-  taken out of the photo first, or put into it first, as the area under that curve. What differs: what is taken out
-  becomes the photo blurred, not black, which a network has never seen inside an eye; and the curve has few steps, close
+- Overlap: IoU of the lesions with the same number of the map's highest places.
+- Deletion and insertion. Petsiuk et al., "RISE", BMVC 2018: the area under the curve of the answer's probability while
+  the map's highest places are removed from the photo first, or added to it first. What differs: removed places are
+  blurred, not black, because no training photo has black places inside an eye; and the curve has few steps, close
   together where it falls.
 """
 
@@ -19,25 +19,25 @@ import cv2
 import numpy as np
 
 SIDE: Final = 256
-"""Maps and lesions are compared in a grid of so many places on each side of the frame."""
+"""Side of the grid over the frame in which maps and lesions are compared."""
 
 REACH_FRAC: Final = 1 / 64
-"""Lesions are taken this much of the frame's side wider, about a tenth of a disc diameter: a microaneurysm is smaller
-than what any map can resolve."""
+"""Lesions are dilated by this share of the frame's side, about a tenth of a disc diameter: a microaneurysm is smaller
+than the resolution of any map."""
 
 STEPS: Final = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
-"""Shares of the eye that are taken out or put in."""
+"""Shares of the eye that are removed or added."""
 
 BLUR_FRAC: Final = 1 / 16
-"""Of the frame's side: the Gaussian's sigma of the photo without its lesions."""
+"""Sigma of the Gaussian that removes lesions, as a share of the frame's side."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """pointing: 1 or 0. energy: share of the map on lesions. iou: with as many places.
+    """pointing: 1 or 0. energy: share of the map on lesions. iou: with the same number of highest places.
 
-    area: the lesions' share of the eye, which a map that knows nothing scores in pointing and energy. outside: how much
-    of the whole map lies outside the eye, where there is nothing to see; the others are of what is inside.
+    area: the lesions' share of the eye, the expected pointing and energy of an uninformative map. outside: share of the
+    whole map outside the eye; the other measures are of the part inside.
     """
 
     pointing: float
@@ -48,9 +48,9 @@ class Overlap:
 
 
 def overlap(heat: np.ndarray, lesions: np.ndarray, eye: np.ndarray) -> Overlap:
-    """A map against lesions. heat: (n, n), what is below 0 counts as 0; lesions, eye: (SIDE, SIDE) bool.
+    """A map compared with lesions. heat: (n, n), values below 0 count as 0; lesions, eye: (SIDE, SIDE) bool.
 
-    A map that shows nothing in the eye points at nothing: all 0. Raises `ValueError` where there is no lesion.
+    A map without positive values in the eye gets 0 in every measure. Raises `ValueError` where there is no lesion.
     """
     target = lesions & eye
     if not target.any():
@@ -71,7 +71,7 @@ def overlap(heat: np.ndarray, lesions: np.ndarray, eye: np.ndarray) -> Overlap:
 
 
 def eye_of(image: np.ndarray) -> np.ndarray:
-    """Where the eye is in a framed photo (S, S, 3): (S, S) bool, its blurred edge left out."""
+    """The eye in a framed photo (S, S, 3): (S, S) bool, without its blurred edge."""
     side = len(image)
     yy, xx = np.mgrid[:side, :side] + 0.5 - side / 2
     return (np.hypot(xx, yy) < 0.48 * side) & (image.max(axis=2) > 10)
@@ -79,23 +79,23 @@ def eye_of(image: np.ndarray) -> np.ndarray:
 
 def at_side(plane: np.ndarray, side: int) -> np.ndarray:
     """A square map at another size, (side, side) float32: means where it shrinks, linear where it grows."""
-    way = cv2.INTER_AREA if len(plane) > side else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(plane, np.float32), (side, side), interpolation=way)
+    method = cv2.INTER_AREA if len(plane) > side else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(plane, np.float32), (side, side), interpolation=method)
 
 
 def widened(coverage: np.ndarray) -> np.ndarray:
-    """Lesions of a frame as the grid sees them: (S, S) coverage to (SIDE, SIDE) bool, `REACH_FRAC` wider."""
+    """Lesions of a frame on the grid: (S, S) coverage to (SIDE, SIDE) bool, dilated by `REACH_FRAC`."""
     reach = max(1, round(len(coverage) * REACH_FRAC))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    wide = cv2.dilate((coverage > 0).astype(np.float32), kernel)
-    return cv2.resize(wide, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
+    dilated = cv2.dilate((coverage > 0).astype(np.float32), kernel)
+    return cv2.resize(dilated, (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
 
 
 def highest(heat: np.ndarray, eye: np.ndarray, count: int) -> np.ndarray:
-    """The `count` highest places inside the eye, bool; equal ones are drawn by lot, always the same."""
-    lot = np.random.default_rng(0).permutation(heat.size)
+    """The `count` highest places inside the eye, bool; ties are broken at random with a fixed seed."""
+    ties = np.random.default_rng(0).permutation(heat.size)
     values = np.where(eye, heat, -np.inf).ravel()
-    order = np.lexsort((lot, -values))
+    order = np.lexsort((ties, -values))
     top = np.zeros(heat.size, bool)
     top[order[: min(count, int(eye.sum()))]] = True
     return top.reshape(heat.shape)
@@ -104,7 +104,7 @@ def highest(heat: np.ndarray, eye: np.ndarray, count: int) -> np.ndarray:
 def curves(
     image: np.ndarray, heat: np.ndarray, eye: np.ndarray, answer: Callable[[np.ndarray], float]
 ) -> tuple[float, float]:
-    """Areas under the deletion curve (low is good) and the insertion curve (high is good), both in 0..1.
+    """Areas under the deletion curve (lower is better) and the insertion curve (higher is better), both in 0..1.
 
     image: (S, S, 3) uint8; heat: (n, n); eye: (S, S) bool; answer: the probability for an image.
     """
@@ -120,7 +120,7 @@ def curves(
 
 
 def blur_inside(image: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    """The image blurred until no lesion is left; what is outside the eye takes no part."""
+    """The image blurred until no lesion is left; pixels outside the eye do not contribute."""
     sigma = len(image) * BLUR_FRAC
     weight = eye.astype(np.float32)
     sums = cv2.GaussianBlur(image * weight[..., None], (0, 0), sigma)

@@ -1,7 +1,7 @@
-"""How far an explanation can be believed: what was measured of a model's maps, kept with the package.
+"""The measured reliability of a model's explanation maps, shipped with the package.
 
 `research/explanations.py --write` and `research/filled_lesions.py --write` write the file; nothing in it is written
-by hand. Of a model that was not measured nothing is known, and whoever shows its maps says so.
+by hand. The maps of a model that was not measured are shown with a sentence that says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE: Final = "explanations.json"
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over photos with its 95 % interval over visits; low and high None where nothing can be said."""
+    """A mean over photos with its 95 % interval over visits; low and high None where there is none."""
 
     value: float
     low: float | None
@@ -31,12 +31,12 @@ class Score:
 
 @dataclass(frozen=True)
 class MapReliability:
-    """What is known of a model's exact map of one target.
+    """The reliability of a model's exact map of one target.
 
-    photos: with lesions outlined by hand, not learned from. hits: in so many of them the map's highest place is on a
-    lesion. share: of the map that lies on lesions, beside area, the lesions' own share of the eye. center, lesion_map:
-    `hits` and `share` of a blob in the middle and of the model's own lesion map. alike: rank correlation with the map
-    of random weights. passes: whether that is below the bar.
+    photos: number of photos with lesions outlined by hand that the model did not learn from. hits: in how many of them
+    the map's highest place is on a lesion. share: of the map that lies on lesions. area: the lesions' share of the eye,
+    for comparison. center, lesion_map: `hits` and `share` of a blob in the center and of the model's own lesion map.
+    alike: rank correlation with the map of random weights. passes: whether that is below the limit.
     """
 
     photos: int
@@ -51,10 +51,10 @@ class MapReliability:
 
 @dataclass(frozen=True)
 class Filling:
-    """What is known of filling lesions in.
+    """The measured effect of inpainting.
 
-    lesions, control: how much P(referable) fell where all lesions outlined by hand were filled, and where regions of
-    the same shapes elsewhere were.
+    lesions: fall of P(referable) after all lesions outlined by hand were inpainted. control: the same for regions of
+    the same shapes elsewhere.
     """
 
     photos: int
@@ -63,55 +63,56 @@ class Filling:
 
 
 def map_reliability(model_sha256: str, target: Target) -> MapReliability | None:
-    """What was measured of that model's map; None where nothing was."""
-    held = _of(model_sha256).get("maps", {}).get(target)
-    if held is None:
+    """The reliability of that model's map; None where it was not measured."""
+    row = _of(model_sha256).get("maps", {}).get(target)
+    if row is None:
         return None
     return MapReliability(
-        photos=held["photos"],
-        hits=held["hits"],
-        share=Score(*held["share"]),
-        area=held["area"],
-        center=tuple(held["center"]),
-        lesion_map=tuple(held["lesion_map"]),
-        alike=Score(*held["alike"]),
-        passes=held["passes"],
+        photos=row["photos"],
+        hits=row["hits"],
+        share=Score(*row["share"]),
+        area=row["area"],
+        center=tuple(row["center"]),
+        lesion_map=tuple(row["lesion_map"]),
+        alike=Score(*row["alike"]),
+        passes=row["passes"],
     )
 
 
 def filling(model_sha256: str) -> Filling | None:
-    """What was measured of that model's answers to filled photos; None where nothing was."""
-    held = _of(model_sha256).get("filling")
-    return None if held is None else Filling(held["photos"], Score(*held["lesions"]), Score(*held["control"]))
+    """The measured effect of inpainting on that model's answers; None where it was not measured."""
+    row = _of(model_sha256).get("filling")
+    return None if row is None else Filling(row["photos"], Score(*row["lesions"]), Score(*row["control"]))
 
 
 def may_be_shown(model_sha256: str, target: Target) -> bool:
-    """False where the map failed the check against random weights: then it shows the photo, not the model."""
+    """False where the map failed the check against random weights: it then shows the photo, not the model."""
     known = map_reliability(model_sha256, target)
     return known is None or known.passes
 
 
-def map_messages(asked: Explanation, model_sha256: str) -> tuple[Message, ...]:
-    """What has to be said beside a map: what it shows, and how far that can be believed."""
+def map_messages(explained: Explanation, model_sha256: str) -> tuple[Message, ...]:
+    """The sentences shown with a map: what it shows, and how reliable it is."""
     codes = {"referable": "EXPLAINS_REFERABLE", "edema": "EXPLAINS_EDEMA"}
-    shows = [message(codes[asked.target], {"chance": round(asked.chance, 4)})] if asked.target in codes else []
-    if asked.in_part:
-        shows.append(message("EXPLAINS_IN_PART"))
-    if not asked.exact:  # what was measured is of exact maps
-        return (*shows, message("MAP_BY_GRADIENTS"), message("MAP_NOT_MEASURED"))
-    known = map_reliability(model_sha256, asked.target)
+    target = explained.target
+    shown = [message(codes[target], {"chance": round(explained.chance, 4)})] if target in codes else []
+    if explained.in_part:
+        shown.append(message("EXPLAINS_IN_PART"))
+    if not explained.exact:  # the measurements are of exact maps
+        return (*shown, message("MAP_BY_GRADIENTS"), message("MAP_NOT_MEASURED"))
+    known = map_reliability(model_sha256, target)
     if known is None:
-        return (*shows, message("MAP_NOT_MEASURED"))
+        return (*shown, message("MAP_NOT_MEASURED"))
     alike = {"alike": known.alike.value}
     if not known.passes:
         return (message("MAP_FAILED", alike),)
     hits = {"photos": known.photos, "hits": known.hits, "center": known.center[0], "lesion_map": known.lesion_map[0]}
     share = {"share": known.share.value, "area": known.area}
-    return (*shows, message("MAP_MEASURED", hits), message("MAP_SHARE", share), message("MAP_DEPENDS", alike))
+    return (*shown, message("MAP_MEASURED", hits), message("MAP_SHARE", share), message("MAP_DEPENDS", alike))
 
 
 def filling_message(model_sha256: str) -> Message:
-    """What has to be said beside "what would change this grade"."""
+    """The sentence shown with "what would change this grade"."""
     known = filling(model_sha256)
     if known is None:
         return message("FILLING_NOT_MEASURED")

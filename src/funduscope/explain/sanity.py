@@ -1,10 +1,10 @@
-"""Whether a map depends on what the network learned at all.
+"""Whether a map depends on what the network learned.
 
 Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: the weights are made random from the answer down to the
-first layer, and the map is compared with what it was. A map that stays as it is shows the photo, not the network.
-What differs: a tensor is drawn anew with its own mean and deviation, and where there is batch normalization its
-statistics are taken anew from photos, so that a random network still computes with values of a usual size; both make
-the check harder to pass.
+first layer, and the map is compared with the original one. A map that does not change shows the photo, not the network.
+What differs: each tensor is redrawn with its own mean and deviation, and the statistics of batch normalization are
+measured again on photos, so that a random network computes with values of a usual size. Both make the check harder to
+pass.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from torch import nn
 from funduscope.network.network import Network
 
 MOST_ALIKE: Final = 0.5
-"""The bar, set before anything was measured: a map passes where the 95 % interval of its mean absolute rank correlation
-with the map of wholly random weights ends below this."""
+"""The limit, set before any measurement: a map passes where the 95 % interval of its mean absolute rank correlation
+with the map of fully random weights ends below it."""
 
 
 def passes(high: float) -> bool:
-    """Whether a map passes. high: the upper end of that interval; nan (nothing could be compared) does not."""
+    """Whether a map passes. high: the upper end of that interval; nan (nothing was comparable) does not pass."""
     return high < MOST_ALIKE
 
 
 def cascade(network: Network, images: Sequence[np.ndarray], seed: int) -> Iterator[tuple[str, Network]]:
-    """One network again and again, each time with one more part made random, from the answers to the first layer.
+    """A copy of the network, each time with one more part made random, from the answers to the first layer.
 
-    Yields the part's name with a copy of the network, which is the same object every time. images: (S, S, 3) uint8, of
-    which normalization takes its statistics.
+    Yields the name of the part with the copy, which is the same object every time. images: (S, S, 3) uint8, for the
+    statistics of batch normalization.
     """
     changed = copy.deepcopy(network).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -56,7 +56,7 @@ def stages(network: Network) -> list[tuple[str, list[nn.Module]]]:
 
 
 def randomize(part: nn.Module, generator: torch.Generator) -> None:
-    """Draws every weight anew, in place, from a normal distribution with its tensor's mean and deviation."""
+    """Redraws every weight, in place, from a normal distribution with its tensor's mean and deviation."""
     with torch.no_grad():
         for parameter in part.parameters():
             values = parameter.float()
@@ -66,14 +66,14 @@ def randomize(part: nn.Module, generator: torch.Generator) -> None:
 
 
 def settle(network: Network, images: Sequence[np.ndarray]) -> None:
-    """Takes the statistics of batch normalization anew from photos, in place; a network without any stays."""
+    """Measures the statistics of batch normalization again on photos, in place; without any, nothing changes."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over what is seen
+        norm.momentum = None  # the plain mean over the batch
         norm.train()
     batch = torch.from_numpy(np.stack(images))
     with torch.no_grad():
@@ -86,8 +86,8 @@ def settle(network: Network, images: Sequence[np.ndarray]) -> None:
 def alike(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> float:
     """The absolute rank correlation of two maps (n, n), in 0..1, over the places where `inside` (any size) is true.
 
-    0 where either is flat: a map that shows nothing is not like the other. Maps of unlike size are brought to the
-    larger one's.
+    0 where either is flat: an empty map does not resemble the other. Maps of different sizes are resized to the larger
+    one's.
     """
     side = max(len(one), len(other))
     within = cv2.resize(inside.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > 0.5
@@ -104,7 +104,7 @@ def _at(plane: np.ndarray, side: int) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with equal values at their mean rank."""
+    """Ranks; equal values get their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts - 1) / 2)[place]

@@ -1,1 +1,1 @@
-"""From a model's file to what was found in a photo."""
+"""From a model file to the findings of a photo."""

@@ -1,7 +1,7 @@
-"""One eye's own coordinates: which eye it is, and where a point lies as seen from the fovea.
+"""Coordinates of one eye: laterality, and where a point lies relative to the fovea.
 
-Distances are in disc diameters (DD) and directions relative to the line from fovea to disc, so that they mean the same
-in every photo, whatever its size, its field of view or the turn of the head.
+Distances are in disc diameters (DD). Directions are relative to the line from fovea to disc. Both mean the same in
+every photo, whatever its size, its field of view or the tilt of the head.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ Point = tuple[float, float]
 QUADRANTS: Final = ("superior_temporal", "inferior_temporal", "superior_nasal", "inferior_nasal")
 
 _SIDEWAYS: Final = 0.5
-"""The disc stands beside the fovea in every eye; where the line between them is steeper than 60 degrees, the photo is
-turned, or one of the two is wrong, and it is not said which eye this is."""
+"""The disc lies next to the fovea in every eye. Where the line between them is steeper than 60 degrees, the photo is
+rotated or one of the two points is wrong, and no laterality is given."""
 
 _DISC_TO_FOVEA_DD: Final = (1.5, 5.0)
-"""The fovea lies about two and a half disc diameters from the disc's center. What is outlined as the disc where it
-would be fewer or more than these is something else, or a part of it."""
+"""The fovea lies about 2.5 disc diameters from the center of the disc. Where the outlined disc gives a distance outside
+this range, the outline is something else or only a part of the disc."""
 
 _SPREADS: Final = 2.5
-"""Upright eyes differ in how far the fovea lies below the disc: so many spreads above the mean, it is the photo."""
+"""Upright eyes differ in how far the fovea lies below the disc. This many standard deviations above the mean, the photo
+is upside down."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """disc_xy, fovea_xy: centers in photo pixels; disc_diameter_px; None where it was not found.
+    """disc_xy, fovea_xy: centers in photo pixels. disc_diameter_px. None where it was not found.
 
-    is_upside_down: which eye it is and what is superior are then not said: both would be told the wrong way round.
+    is_upside_down: no laterality and no quadrants are then given, because both would be wrong.
     """
 
     disc_xy: Point | None = None
@@ -40,7 +41,7 @@ class Anatomy:
     is_upside_down: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The landmarks as findings.json says them."""
+        """The landmarks as in findings.json."""
         disc, fovea, diameter = self.disc_xy, self.fovea_xy, self.disc_diameter_px
         diameter_px = None if diameter is None else round(diameter, 1)
         return {
@@ -50,7 +51,7 @@ class Anatomy:
 
     @property
     def laterality(self) -> Literal["right", "left"] | None:
-        """Which eye: the disc lies on the nose's side of the fovea, which is right in the photo of a right eye."""
+        """Which eye. The disc lies nasal to the fovea: to its right in the photo of a right eye."""
         if self.disc_xy is None or self.fovea_xy is None or self.is_upside_down:
             return None
         across, down = self.disc_xy[0] - self.fovea_xy[0], self.disc_xy[1] - self.fovea_xy[1]
@@ -59,31 +60,31 @@ class Anatomy:
         return "right" if across > 0 else "left"
 
     def fovea_distances_dd(self, xy: np.ndarray) -> np.ndarray | None:
-        """Distances (N,) of points (N, 2) from the fovea; None where the fovea or the disc's size is not known."""
+        """Distances (N,) of points (N, 2) from the fovea; None where the fovea or the size of the disc is unknown."""
         if self.fovea_xy is None or not self.disc_diameter_px:
             return None
         return np.hypot(*(np.asarray(xy, np.float64) - self.fovea_xy).T) / self.disc_diameter_px
 
     def quadrants(self, xy: np.ndarray) -> list[str] | None:
-        """The quadrant around the fovea of each point (N, 2), a name of `QUADRANTS`; None without both landmarks.
+        """The quadrant around the fovea of each point (N, 2), a name from `QUADRANTS`; None without both landmarks.
 
-        Nasal is towards the disc, along the line to it; superior is up, across that line.
+        Nasal is towards the disc along the line to it; superior is up, perpendicular to that line.
         """
         if self.laterality is None or self.disc_xy is None or self.fovea_xy is None:
             return None
         to_disc = np.subtract(self.disc_xy, self.fovea_xy)
         up = np.array([to_disc[1], -to_disc[0]])
         up = up if up[1] < 0 else -up  # y runs down
-        away = np.asarray(xy, np.float64) - self.fovea_xy
-        sides = zip(away @ up > 0, away @ to_disc > 0, strict=True)
+        offsets = np.asarray(xy, np.float64) - self.fovea_xy
+        sides = zip(offsets @ up > 0, offsets @ to_disc > 0, strict=True)
         return [f"{'superior' if above else 'inferior'}_{'nasal' if nasal else 'temporal'}" for above, nasal in sides]
 
 
 def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None) -> float | None:
-    """Of the circle as large as the disc's mask (H, W) bool; None without a mask, or where it cannot be the disc's:
-    too large or small for the way to the fovea, or elsewhere than the disc's center. All in photo pixels.
+    """Diameter in photo pixels of the circle with the area of the disc mask (H, W) bool.
 
-    Every distance in disc diameters hangs on it, and with that the edema risk that exudates support.
+    None where the mask is empty, does not cover the center of the disc, or is too large or too small for the distance
+    to the fovea. Every distance in disc diameters depends on it, and so does the edema risk that exudates support.
     """
     area = int(np.count_nonzero(mask))
     if not area:
@@ -98,22 +99,21 @@ def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | 
     if fovea_xy is None:
         return diameter
     fewest, most = _DISC_TO_FOVEA_DD
-    away = float(np.hypot(disc_xy[0] - fovea_xy[0], disc_xy[1] - fovea_xy[1])) / diameter
-    return diameter if fewest <= away <= most else None
+    distance_dd = float(np.hypot(disc_xy[0] - fovea_xy[0], disc_xy[1] - fovea_xy[1])) / diameter
+    return diameter if fewest <= distance_dd <= most else None
 
 
 def is_upside_down(
     disc_xy: Point | None, fovea_xy: Point | None, usual: tuple[float, float, float, float] | None
 ) -> bool:
-    """Whether a photo was taken upside down, as it is through a lens held in the hand: the fovea, which lies a little
-    below the disc's center, lies clearly above it.
+    """Whether a photo is upside down, as taken through a handheld lens: the fovea lies clearly above the disc's center.
 
-    usual: how far the fovea lies beside and below the disc, mean and standard deviation of each, as the model's card
-    has it. Their ratio is compared, which no field of view changes. False where it cannot be told; an eye whose fovea
-    is level with the disc may be either way up.
+    An upright fovea lies a little below it. usual: horizontal and vertical distance of the fovea from the disc, mean
+    and standard deviation of each, from the card. Their ratio is compared, because no field of view changes it. False
+    where nothing can be said; an eye whose fovea is level with the disc may be either way up.
     """
     if usual is None or Anatomy(disc_xy, fovea_xy).laterality is None or disc_xy is None or fovea_xy is None:
         return False
-    beside, _, below, below_spread = usual
-    lowest = min(0.0, below - _SPREADS * below_spread) / beside
+    across, _, below, below_spread = usual
+    lowest = min(0.0, below - _SPREADS * below_spread) / across
     return fovea_xy[1] - disc_xy[1] < lowest * abs(fovea_xy[0] - disc_xy[0])

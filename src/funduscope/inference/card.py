@@ -1,6 +1,6 @@
-"""What a model says of itself: how it looks at a photo, and the numbers that turn its logits into answers.
+"""What a model declares about itself: its views, and the numbers that turn its logits into answers.
 
-The card travels inside the ONNX file and the checkpoint. Everything in it was fixed on validation photos.
+The card is stored inside the ONNX file and the checkpoint. Its numbers were fixed on validation photos.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Card:
     """structures, landmarks: the order of the model's planes. whole_px, close_px, close, mirrored, upside_down: see
     `recipe.Views`.
 
-    temperatures: logits are divided by them. thresholds: of probability, per structure. smallest_px2: components of a
-    mask below this area, in pixels of the close frame, are taken out. lowest_grades: a structure's probability is
-    multiplied by that of this grade or above, since no lesion can be likelier than the grade it makes.
-    referable_threshold: of P(grade >= 2). grade_quantile: of conformal sets (`conformal`), None where none was fixed.
-    landmark_floor: the share of a landmark's map that must lie around its peak for the landmark to count as found.
-    distance: of the training photos (`distance.Reference` as a tree), None where the model gives no features or there
-    were too few. fovea_from_disc: how far the fovea lies beside and below the disc, mean and standard deviation of
-    each, in shares of the frame's side (inference/landmarks.py); None: each is sought by itself. dme_evidence: how the
-    edema risk is weighed from the model's answer and its exudates (inference/edema.py); None: by the answer alone.
-    routers: what the rows of the model's gates are named, where it has experts.
+    temperatures: divisors of the logits. thresholds: of probability, per structure. smallest_px2: mask components
+    below this area, in pixels of the close frame, are removed. lowest_grades: a structure's probability is multiplied
+    by that of this grade or above, because no lesion is likelier than the grade it makes. referable_threshold: of
+    P(grade >= 2). grade_quantile: of conformal sets (`conformal`), None where none was fixed. landmark_floor: the share
+    of a landmark's map that must lie around its peak for the landmark to count as found. distance: features of the
+    training photos (`ood.Reference` as a tree), None where the model gives no features or there were too few photos.
+    fovea_from_disc: horizontal and vertical distance of the fovea from the disc, mean and standard deviation of each,
+    in shares of the frame's side (inference/landmarks.py); None: each landmark is located by itself. dme_evidence:
+    weights of the network's answer and of the exudates in the edema risk (inference/edema.py); None: the answer alone.
+    routers: names of the rows of the model's gates, where it has experts.
     """
 
     name: str = "untitled"
@@ -60,7 +60,7 @@ class Card:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Card:
-        """The card of a recipe's model before anything was fixed on validation photos."""
+        """The card of a recipe's model before anything is fixed on validation photos."""
         tasks, views = recipe.tasks, recipe.views
         return cls(
             name=recipe.name,

@@ -1,10 +1,10 @@
-"""Macular edema risk by two witnesses: the network's own answer, and where it sees hard exudates.
+"""Macular edema risk from two sources: the network's own answer, and the places of hard exudates.
 
 IDRiD defines the risk by a distance: 0 without hard exudates, 1 with some, 2 with one within a disc diameter of the
 fovea (Porwal et al., "IDRiD: Diabetic Retinopathy - Segmentation and Grading Challenge", Medical Image Analysis 59,
-2020). The answer for the whole eye is learned from some hundred labels and sees exudates of a few pixels; the map of
-exudates is learned from outlines, close up, and knows nothing of grades. One linear layer over both, fixed on
-validation photos, says how much each is worth.
+2020). The network's answer is learned from some hundred labels on the whole view, where exudates are a few pixels wide.
+The map of exudates is learned from outlines on the close view, without grades. One linear layer, fixed on validation
+photos, weighs both.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from funduscope.inference.landmarks import Point
 from funduscope.inference.runtime import Outputs, softmax
 
 NEAR_FRAC: Final = 0.155
-"""A disc diameter as a share of the frame's side, in photos of 50 degrees."""
+"""A disc diameter as a share of the frame's side, in photos with a field of view of 50 degrees."""
 
 _SHARE: Final = 1 / 8192
-"""The strongest of so many pixels speak for the map: a single exudate of a tenth of a disc diameter."""
+"""This share of the pixels, the strongest ones, represents the map: one exudate of a tenth of a disc diameter."""
 
-_CLIP: Final = 9.0  # a logit beyond it says no more
+_CLIP: Final = 9.0  # larger logits carry no more information
 
 
 def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | None:
-    """The map (h, w) of hard exudates in the view in which they are sought; None where they are not."""
-    seen = (close if "EX" in card.close else whole).structures
-    return None if seen is None or "EX" not in card.structures else seen[0, card.structures.index("EX")]
+    """Logits (h, w) of hard exudates, from the view that segments them; None where the model does not."""
+    planes = (close if "EX" in card.close else whole).structures
+    return None if planes is None or "EX" not in card.structures else planes[0, card.structures.index("EX")]
 
 
 def exudate_evidence(
     logits: np.ndarray, fovea_xy: Point | None, transform: CropTransform
 ) -> tuple[float, float] | None:
-    """How sure the map (h, w) of hard exudates is of its strongest place anywhere, and within a disc diameter of the
-    fovea: means of logits. fovea_xy: in photo pixels; None of it gives None."""
+    """Mean logits of the strongest hard exudates anywhere, and of those within a disc diameter of the fovea.
+
+    logits: (h, w) over the frame. fovea_xy: in photo pixels; None gives None.
+    """
     if fovea_xy is None:
         return None
     side = len(logits)
@@ -50,14 +52,17 @@ def exudate_evidence(
 
 
 def weighed(log_probs: np.ndarray, evidence: Sequence[float], layer: Mapping[str, Any]) -> np.ndarray:
-    """Probabilities (3,) of the risks. log_probs (3,): of the network's own answer. layer: `weights` (3, 5), of these
-    and of `exudate_evidence`, and `bias` (3,)."""
+    """Probabilities (3,) of the risks.
+
+    log_probs: (3,), of the network's own answer. evidence: of `exudate_evidence`. layer: `weights` (3, 5) of both, and
+    `bias` (3,).
+    """
     logits = np.asarray(layer["weights"]) @ np.concatenate([log_probs, evidence]) + np.asarray(layer["bias"])
     return softmax(logits)
 
 
 def _strongest(values: np.ndarray, most: int) -> float:
-    """The mean of the largest; a place of which nothing is in the frame has none."""
+    """The mean of the largest values; the lowest value where there are none, outside the frame."""
     if not len(values):
         return -_CLIP
     most = min(most, len(values))

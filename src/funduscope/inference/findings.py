@@ -14,7 +14,7 @@ from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_up
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.objects import (
-    MOST_TOLD,
+    MOST_LISTED,
     Components,
     LesionObject,
     by_quadrant,
@@ -31,7 +31,7 @@ SCHEMA = "funduscope-findings/1"
 
 @dataclass(frozen=True)
 class Failure:
-    """A photo that could not be read: no findings, only why. code: see docs/errors.md."""
+    """A photo that could not be read. code: see docs/errors.md; says: the reason as a sentence."""
 
     photo_name: str
     code: str
@@ -44,13 +44,14 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Everything the model says of one photo; masks and probabilities are made at native size when asked for.
+    """Everything the model answers about one photo. Masks and probabilities at native size are computed on demand.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
-    reasons: why it cannot be graded. quality: how well it can be, where that was judged. estimated: the landmarks that
-    were not seen clearly, but placed by the other one. frame_probs: per structure (S, S) float32 over the frame.
-    exudates: what speaks for edema beside the model's own answer (inference/edema.py). gates: of a model with experts,
-    each router's shares. cams: see `explain`. training_distance: None where the model cannot tell.
+    reasons: why it cannot be graded. quality: None where it was not assessed. estimated: landmarks that were not
+    clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
+    exudates: evidence of edema in addition to the network's answer (inference/edema.py). gates: of a model with
+    experts, the shares of each router. cams: task to class activation maps (C, n, n), see `explain`.
+    training_distance: None where the card has no reference.
     """
 
     photo: Photo
@@ -73,9 +74,9 @@ class Findings:
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for told in (self.grade_probs, self.dme_probs, *self.frame_probs.values(), *self.cams.values()):
-            if told is not None:
-                told.setflags(write=False)  # what is told, drawn and written later is made of it
+        for array in (self.grade_probs, self.dme_probs, *self.frame_probs.values(), *self.cams.values()):
+            if array is not None:
+                array.setflags(write=False)  # masks, objects and files are made of it later
 
     @property
     def gradable_ok(self) -> bool:
@@ -84,7 +85,7 @@ class Findings:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The structures that were sought."""
+        """The structures that were segmented."""
         return tuple(self.frame_probs)
 
     @property
@@ -104,9 +105,9 @@ class Findings:
 
     @property
     def grade_set(self) -> tuple[int, ...] | None:
-        """The grades that cannot be excluded: nine in ten such sets hold the true one. None by a card that has none.
+        """The grades that cannot be excluded: nine in ten such sets contain the true one. See `conformal`.
 
-        Ascending, without a gap, the most probable one among them. See `conformal`.
+        Ascending, without a gap, always with the most probable one. None where the card has no quantile.
         """
         if self.grade_probs is None or self.card.grade_quantile is None:
             return None
@@ -119,47 +120,49 @@ class Findings:
 
     @property
     def warnings(self) -> tuple[Message, ...]:
-        """What a reader should know beside the answer."""
+        """What a reader should know in addition to the answer."""
         poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
-        placed = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
-        placed += [message("UPSIDE_DOWN")] if self.is_upside_down else []
-        far = self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE
-        beyond = [message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)})] if far else []
-        research = [message("RESEARCH_WEIGHTS")] if self.card.research_only else []
-        return (*self.photo.notes, *poor, *placed, *beyond, *research)
+        rest = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
+        if self.is_upside_down:
+            rest.append(message("UPSIDE_DOWN"))
+        if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
+            rest.append(message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)}))
+        if self.card.research_only:
+            rest.append(message("RESEARCH_WEIGHTS"))
+        return (*self.photo.notes, *poor, *rest)
 
     def probability(self, code: str) -> np.ndarray:
-        """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not sought."""
+        """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not segmented."""
         return self.transform.map_to_photo(self._plane(code))
 
     def mask(self, code: str) -> np.ndarray:
         """(H, W) bool at the photo's size, read-only, without components below the card's smallest area."""
         if code not in self._masks:
-            self._seek(code)
-        self._masks[code].setflags(write=False)  # the next one to ask, and what is written, gets the same
+            self._segment(code)
+        self._masks[code].setflags(write=False)  # all callers and writers share this array
         return self._masks[code]
 
     def _plane(self, code: str) -> np.ndarray:
         if code not in self.frame_probs:
-            raise KeyError(f"The structure {code!r} was not sought; these were: {', '.join(self.codes) or 'none'}.")
+            raise KeyError(f"The structure {code!r} was not segmented; these were: {', '.join(self.codes) or 'none'}.")
         return self.frame_probs[code]
 
-    def _seek(self, code: str) -> None:
-        """Mask and objects of a structure, together: both are the same components."""
+    def _segment(self, code: str) -> None:
+        """Makes mask and objects of a structure together: both are the same components."""
         plane, threshold = self._plane(code), self.card.thresholds[code]
         smallest = self.card.smallest_px2.get(code, 0.0) * (self.transform.size_px / self.card.close_px) ** 2
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         # There is one disc: it is the largest component.
         parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
         self._masks[code] = parts.mask
-        self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # which may ask for the disc's mask
+        self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # may need the mask of the disc
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
-        if code in self._masks and code not in self._objects:  # a mask that was corrected by hand
+        if code in self._masks and code not in self._objects:  # a mask corrected by hand
             self._objects[code] = find_objects(self._masks[code], self._plane(code), self.transform, self.anatomy)
         if code not in self._objects:
-            self._seek(code)
+            self._segment(code)
         return self._objects[code]
 
     def count(self, code: str) -> int:
@@ -168,21 +171,21 @@ class Findings:
 
     @property
     def anatomy(self) -> Anatomy:
-        """Disc, fovea and what follows from them."""
+        """Disc, fovea and what they imply."""
         return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down)
 
     @property
     def is_upside_down(self) -> bool:
-        """Whether the eye seems to be upside down; an estimated landmark says nothing of that."""
+        """Whether the photo seems to be upside down; False where a landmark was only estimated."""
         return not self.estimated and is_upside_down(self.disc_xy, self.fovea_xy, self.card.fovea_from_disc)
 
     @property
     def checked(self) -> Checked | None:
-        """Grade and edema risk beside what the outlined lesions support; None where no lesion was sought."""
-        sought = [code for code in self.codes if code in LESIONS]
-        if not self.gradable_ok or not sought:
+        """Grade and edema risk compared with what the lesions support; None where no lesion was segmented."""
+        lesions = [code for code in self.codes if code in LESIONS]
+        if not self.gradable_ok or not lesions:
             return None
-        return check(support({code: self.objects(code) for code in sought}, self.anatomy), self.grade, self.dme)
+        return check(support({code: self.objects(code) for code in lesions}, self.anatomy), self.grade, self.dme)
 
     @property
     def advice(self) -> Advice | None:
@@ -192,16 +195,16 @@ class Findings:
             return None
         supported = support({}, self.anatomy) if checked is None else checked.supported
         probability, threshold = self.referable_probability, self.card.referable_threshold
-        word = None if probability is None else (probability >= threshold, probability, threshold)
-        return advise(supported, self.grade, word, self.dme)
+        referable = None if probability is None else (probability >= threshold, probability, threshold)
+        return advise(supported, self.grade, referable, self.dme)
 
     @property
     def disc_diameter_px(self) -> float | None:
-        """Of the circle with the disc mask's area; None where there is no such mask, or it cannot be the disc's."""
+        """Of the circle with the area of the disc mask; None without a mask, or where it cannot be the disc."""
         return disc_diameter_px(self.mask("OD"), self.disc_xy, self.fovea_xy) if "OD" in self.frame_probs else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole as findings.json says it; see report/findings.schema.json."""
+        """The content of findings.json; see report/findings.schema.json."""
         photo, checked, advice = self.photo, self.checked, self.advice
         return {
             "schema": SCHEMA,
@@ -222,7 +225,7 @@ class Findings:
             "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
-            # None too where the model seeks none: nobody looked is not the same as nothing there.
+            # None also where the model segments no lesions: not examined differs from not present.
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
             "rules": None if checked is None else checked.to_dict(),
             "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
@@ -257,7 +260,7 @@ class Findings:
             "area_dd2": round(area / anatomy.disc_diameter_px**2, 5) if anatomy.disc_diameter_px else None,
             "nearest_fovea_dd": None if nearest is None else round(nearest, 3),
             "by_quadrant": by_quadrant(objects, anatomy),
-            "objects": [one.to_dict() for one in objects[:MOST_TOLD]],
+            "objects": [one.to_dict() for one in objects[:MOST_LISTED]],
         }
 
 

@@ -1,15 +1,14 @@
-"""How well a model was measured to do, with intervals: put into its card where the scores lie beside the model.
+"""Measured scores of a model, with intervals: added to its card where the scores lie next to the model.
 
-`MODEL.scores.json` beside `MODEL.onnx` (the name without its ending) is the scores.json that `funduscope evaluate
-MODEL.onnx` wrote, whole or a part of it. It counts only where the SHA-256 in it is the model's own: figures of other
-bytes are not this model's; and only where none of the photos is known to be one that the model learned from. A model
-that learned from every photo has none left to be scored on: its figures are those of the same procedure on fewer photos
-(`funduscope train --like`), whose scores name it under `about["stands for"]`, and each row then says `"procedure":
-true`. What it holds then stands in `card.about["figures"]`, a row a score:
+`MODEL.scores.json` next to `MODEL.onnx` (the name without its ending) is the scores.json that `funduscope evaluate
+MODEL.onnx` wrote, or a part of it. It counts only where the SHA-256 in it is that of the model, and only where the
+model is not known to have learned from any of the photos. A model that learned from every photo has none left to be
+scored on. Its figures are those of the same procedure on fewer photos, whose scores name the model under `about["stands
+for"]`; each row then has `"procedure": true`. The rows are `card.about["figures"]`, one a score:
 
     {"dataset": "idrid-B", "state": "DR", "score": "kappa", "photos": 73, "value": 0.833, "low": 0.742, "high": 0.905}
 
-value, low, high: the score and its 95 % interval, null where there is none; docs/protocol.md says what each means.
+value, low, high: the score and its 95 % interval, null where there is none. docs/protocol.md defines the scores.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "figure.referable_specificity": ("referable DR", "specificity"),
     "figure.dme_accuracy": ("DME", "accuracy"),
 }
-"""Which scores a report shows, state and score of docs/protocol.md, and what it calls them."""
+"""The scores that a report shows: its text key to state and score of docs/protocol.md."""
 
 MOST_SETS: Final = 3
-"""So many data sets stand beside each other, those with most photos."""
+"""Columns of the table at most: the data sets with most photos."""
 
 UNKNOWN: Final = "–"
 SCHEMA: Final = "funduscope-scores/1"
@@ -44,59 +43,57 @@ _log = logging.getLogger(__name__)
 
 
 def measured(card: Card, model: Path, sha256: str) -> Card:
-    """The card with the figures that lie beside the model, or as it is where none are there that are its own."""
+    """The card with the figures next to the model; unchanged where there are none of this model."""
     path = model.with_suffix(ENDING)
     if not path.is_file():
         return card
     try:
         rows = list(figures_of(json.loads(path.read_text("utf-8")), sha256))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        _log.warning("the scores beside the model cannot be read (%s) and are left out", type(error).__name__)
+        _log.warning("the scores next to the model cannot be read (%s) and are left out", type(error).__name__)
         return card
     return replace(card, about={**card.about, "figures": rows}) if rows else card
 
 
 def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]:
-    """The rows of a scores.json's content that is of this one model; none where it is of another or of several, or of
-    photos that the model learned from."""
+    """The rows of a scores.json's content; none where it is of another model, of several, or of learned photos."""
     models = tree["about"]["models"]
     procedure = len(models) == 1 and tree["about"].get("stands for") == sha256
     if tree["schema"] != SCHEMA or not (procedure or [one["sha256"] for one in models] == [sha256]):
         return
-    beside = {"procedure": True} if procedure else {}
+    extra = {"procedure": True} if procedure else {}
     if models[0].get("learned from"):
-        _log.warning("the scores beside the model are of photos that it learned from, and are left out")
+        _log.warning("the scores next to the model are of photos that it learned from, and are left out")
         return
     for dataset, states in tree["scores"].items():
         for state, scores in states.items():
             photos = int(tree["details"][dataset]["states"][state]["photos"])
             for score, found in scores.items():
                 values = {key: None if found[key] is None else float(found[key]) for key in ("value", "low", "high")}
-                yield {"dataset": dataset, "state": state, "score": score, "photos": photos, **values, **beside}
+                yield {"dataset": dataset, "state": state, "score": score, "photos": photos, **values, **extra}
 
 
-def figures_note(told: Sequence[Mapping[str, Any]], words: Words) -> str:
-    """What the figures are of, to stand below their table: the model itself, or the same training on fewer photos."""
-    return words("paper.figures_procedure" if any(row.get("procedure") for row in told) else "paper.figures_note")
+def figures_note(figures: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """The sentence below the table: figures of the model itself, or of the same training on fewer photos."""
+    return words("paper.figures_procedure" if any(row.get("procedure") for row in figures) else "paper.figures_note")
 
 
-def figures_table(told: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:
-    """A head and a row a measure, a column a data set, as texts; empty where the card states none of `MEASURES`.
+def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:
+    """A header row, then a row a measure; a column a data set. Empty where the card has none of `MEASURES`.
 
-    told: the rows of `card.about["figures"]`.
+    figures: the rows of `card.about["figures"]`.
     """
-    held = {(row["state"], row["score"], row["dataset"]): row for row in told if row["value"] is not None}
-    asked = set(MEASURES.values())
+    known = {(row["state"], row["score"], row["dataset"]): row for row in figures if row["value"] is not None}
     photos: dict[str, int] = {}
-    for (state, score, dataset), row in held.items():
-        if (state, score) in asked:
+    for (state, score, dataset), row in known.items():
+        if (state, score) in MEASURES.values():
             photos[dataset] = max(photos.get(dataset, 0), row["photos"])
     sets = sorted(photos, key=lambda name: -photos[name])[:MOST_SETS]
     if not sets:
         return []
     rows = [["", *(f"{name} (n = {photos[name]})" for name in sets)]]
     for key, (state, score) in MEASURES.items():
-        cells = [_figure(held.get((state, score, name)), words) for name in sets]
+        cells = [_figure(known.get((state, score, name)), words) for name in sets]
         if any(cell != UNKNOWN for cell in cells):
             rows.append([words(key), *cells])
     return rows

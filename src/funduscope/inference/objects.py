@@ -1,4 +1,4 @@
-"""Lesions as objects: the 8-connected components of a mask, each with its place and how sure the model is of it."""
+"""Lesions as objects: the 8-connected components of a mask, each with its place and its probability."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 
-MOST_TOLD: Final = 200
-"""So many objects a kind stand in findings.json, the largest; all are counted."""
+MOST_LISTED: Final = 200
+"""findings.json lists this many objects of a kind, the largest; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LesionObject:
-    """x_px, y_px: center of mass in photo pixels. area_px. nearest_fovea_dd: of its nearest pixel, in disc diameters.
+    """x_px, y_px: center of mass in photo pixels. area_px: in photo pixels. quadrant: of the center, around the fovea.
 
-    quadrant: of its center, around the fovea. probability: the mean over its pixels.
+    nearest_fovea_dd: distance of its nearest pixel from the fovea, in disc diameters. probability: the mean over its
+    pixels.
     """
 
     x_px: float
@@ -31,7 +32,7 @@ class LesionObject:
     probability: float
 
     def to_dict(self) -> dict[str, Any]:
-        return {  # by hand: `asdict` copies deeply, which takes thirty times as long
+        return {  # `asdict` copies deeply, which takes thirty times as long
             "x_px": round(self.x_px, 1),
             "y_px": round(self.y_px, 1),
             "area_px": self.area_px,
@@ -43,10 +44,10 @@ class LesionObject:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Components:
-    """The 8-connected components of a mask, found once: to leave some out, and to measure those that stay.
+    """The 8-connected components of a mask, found once: to remove some, and to measure those that are kept.
 
-    mask: (H, W) bool, the pixels of all that stay. places: (N, 2) x, y of every pixel of all components. which: (N,)
-    its component. areas: (K,) how many pixels each has. kept: (K,) bool, those that stay.
+    mask: (H, W) bool, the pixels of the kept components. places: (N, 2) x, y of every pixel of all components. which:
+    (N,) the component of each. areas: (K,) pixels of each component. kept: (K,) bool.
     """
 
     mask: np.ndarray
@@ -57,52 +58,52 @@ class Components:
 
     @classmethod
     def of(cls, mask: np.ndarray) -> Components:
-        """All of a mask's."""
-        # Photographs have millions of pixels, lesions few: what is done in the box alone, or to the lesions' pixels
-        # alone, costs a part. cv2's areas of components take three times as long as the components.
+        """The components of a mask (H, W) bool, all kept."""
+        # A photo has millions of pixels, its lesions few, so the work is limited to the bounding box and the
+        # lesion pixels. cv2's statistics of components take three times as long as the components.
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         if not width:
             return cls(mask, np.zeros((0, 2), np.intp), *(np.zeros(0, kind) for kind in (np.intp, np.intp, bool)))
         cut = np.ascontiguousarray(mask[top : top + height, left : left + width])
         count, labels = cv2.connectedComponents(cut.view(np.uint8), connectivity=8)
-        flat = np.flatnonzero(cut)  # of one dimension, which takes a fifth of the time of two
+        flat = np.flatnonzero(cut)  # one dimension takes a fifth of the time of two
         rows, columns = np.unravel_index(flat, cut.shape)
         places = np.stack([columns + left, rows + top], axis=1)
         which = np.asarray(labels).ravel()[flat] - 1
         return cls(mask, places, which, np.bincount(which), np.ones(count - 1, bool))
 
     def at_least(self, smallest_px: float) -> Components:
-        """Without those of fewer pixels."""
+        """Without components of fewer pixels."""
         return self._keeping(self.kept & (self.areas >= smallest_px))
 
     def largest(self) -> Components:
-        """The largest alone."""
+        """The largest component alone."""
         areas = np.where(self.kept, self.areas, 0)
         return self._keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
 
     def objects(self, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy) -> tuple[LesionObject, ...]:
-        """Each as an object, largest first. plane: (n, n) probabilities over the frame that the mask was made of."""
+        """The kept components, largest first. plane: (n, n) probabilities over the frame; the mask was made of it."""
         count = int(self.kept.sum())
         if not count:
             return ()
-        stay = self.kept[self.which]
-        places, which, areas = self.places[stay], (np.cumsum(self.kept) - 1)[self.which[stay]], self.areas[self.kept]
-        xy = places + 0.5
-        sure = np.bincount(which, _sampled(plane, transform, xy), count) / areas
+        chosen = self.kept[self.which]
+        places, which = self.places[chosen], (np.cumsum(self.kept) - 1)[self.which[chosen]]
+        areas, xy = self.areas[self.kept], places + 0.5
+        probs = np.bincount(which, _sampled(plane, transform, xy), count) / areas
         nearest = np.full(count, np.inf)
-        away = anatomy.fovea_distances_dd(xy)
-        if away is not None:
-            np.minimum.at(nearest, which, away)
-        middle = centers_of(places, which, areas)
-        quadrants = anatomy.quadrants(middle) or [None] * count
+        distances = anatomy.fovea_distances_dd(xy)
+        if distances is not None:
+            np.minimum.at(nearest, which, distances)
+        centers = centers_of(places, which, areas)
+        quadrants = anatomy.quadrants(centers) or [None] * count
         return tuple(
             LesionObject(
-                float(middle[k, 0]),
-                float(middle[k, 1]),
+                float(centers[k, 0]),
+                float(centers[k, 1]),
                 int(areas[k]),
-                None if away is None else float(nearest[k]),
+                None if distances is None else float(nearest[k]),
                 quadrants[k],
-                float(min(1.0, sure[k])),
+                float(min(1.0, probs[k])),
             )
             for k in np.argsort(-areas, kind="stable")
         )
@@ -110,36 +111,39 @@ class Components:
     def _keeping(self, kept: np.ndarray) -> Components:
         if (kept == self.kept).all():
             return self
-        stay = self.places[kept[self.which]]
+        places = self.places[kept[self.which]]
         mask = np.zeros_like(self.mask)
-        mask[stay[:, 1], stay[:, 0]] = True
+        mask[places[:, 1], places[:, 0]] = True
         return replace(self, mask=mask, kept=kept)
 
 
 def find_objects(
     mask: np.ndarray, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy
 ) -> tuple[LesionObject, ...]:
-    """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame it was made of."""
+    """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame."""
     return Components.of(mask).objects(plane, transform, anatomy)
 
 
 def centers_of(places: np.ndarray, which: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """(K, 2) x, y: centers of mass of K components, in photo pixels. places: (N, 2) whole pixels of the photo; which:
-    (N,) the component of each; areas: (K,) how many each has. From whole numbers, so the same to the last digit
-    whatever part of the photo they were sought in: a lesion is known again by its center and area."""
+    """(K, 2) x, y: centers of mass of K components, in photo pixels.
+
+    places: (N, 2) whole pixels of the photo; which: (N,) the component of each; areas: (K,) pixels of each. Sums of
+    whole numbers are exact, so the result does not depend on the searched part of the photo: center and area identify
+    a lesion again.
+    """
     sums = [np.bincount(which, places[:, axis], len(areas)) for axis in (0, 1)]
     return np.stack(sums, axis=1) / areas[:, None] + 0.5
 
 
 def by_quadrant(objects: Sequence[LesionObject], anatomy: Anatomy) -> dict[str, int] | None:
-    """How many objects lie in each quadrant; None where quadrants are not known."""
+    """The number of objects in each quadrant; None where quadrants are unknown."""
     if anatomy.laterality is None:
         return None
     return {name: sum(one.quadrant == name for one in objects) for name in QUADRANTS}
 
 
 def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
-    """The distance of the nearest object; None without any, or where distances are not known."""
+    """The distance of the nearest object; None without any, or where distances are unknown."""
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 

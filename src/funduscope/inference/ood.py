@@ -1,9 +1,9 @@
-"""How far a photo lies from those the model learned from, as a number with a meaning.
+"""Out-of-distribution score: how far a photo lies from those that the model learned from.
 
-The network's pooled features of the training photos, each scaled to length 1, span few directions; what of a photo's
-features lies outside of these is the distance: the residual of Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with
-Virtual-logit Matching", CVPR 2022, without their logit. It is told in medians of the training photos' own, and as the
-share of held-out photos of the training's clinics that lie nearer.
+The pooled features of the training photos, each scaled to length 1, span few directions. The distance is the length of
+what of a photo's features lies outside these directions: the residual of Wang, Li, Feng and Zhang, "ViM:
+Out-Of-Distribution with Virtual-logit Matching", CVPR 2022, without their logit. It is given in medians of the training
+photos' own distances, and as the share of held-out photos of the same clinics that lie nearer.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Final
 import numpy as np
 
 DIRECTIONS: Final = 24
-"""How many directions are taken for those of the training photos."""
+"""Number of directions that describe the training photos."""
 
 FAR_PERCENTILE: Final = 99.0
-"""Beyond this percentile a photo is said to be unlike the training's."""
+"""Above this percentile the findings warn that the photo is unlike the training photos."""
 
 FEWEST: Final = 20
-"""Of fewer held-out photos no percentile is told, of fewer training photos no direction."""
+"""Fewest held-out photos for percentiles, and fewest training photos for directions."""
 
 _LEVELS: Final = 127
 
 
 @dataclass(frozen=True)
 class OodScore:
-    """value: in medians of the training photos' own. percentile: of held-out photos, 0 to 100, that lie nearer."""
+    """value: in medians of the training photos' distances. percentile: held-out photos that lie nearer, 0 to 100."""
 
     value: float
     percentile: float
@@ -39,9 +39,9 @@ class OodScore:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What is kept of the training photos. mean (C,), directions (K, C): of their features, float32.
+    """The description of the training photos. mean (C,), directions (K, C): of their features, float32.
 
-    unit: the median of their distances. quantiles (101,): the held-out photos' distances by percentile, in units.
+    unit: the median of their distances. quantiles (101,): distances of held-out photos by percentile, in units.
     """
 
     mean: np.ndarray
@@ -56,13 +56,13 @@ class Reference:
         return OodScore(value, percentile)
 
     def _distances(self, features: np.ndarray) -> np.ndarray:
-        """(N, C) features to (N,) lengths of what lies outside of the directions."""
-        away = _scaled(features) - self.mean
-        inside = away @ self.directions.T
-        return np.linalg.norm(away - inside @ self.directions, axis=1)
+        """(N, C) features to (N,) lengths of their part outside the directions."""
+        offsets = _scaled(features) - self.mean
+        inside = offsets @ self.directions.T
+        return np.linalg.norm(offsets - inside @ self.directions, axis=1)
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain values for a card, some 70 KB at 2048 channels: directions at 8 bits, each with a scale of its own."""
+        """Plain values for a card, some 70 KB at 2048 channels: directions in 8 bits, each with its own scale."""
         return {
             "mean": _packed(self.mean[None])[0],
             "directions": _packed(self.directions),
@@ -72,23 +72,23 @@ class Reference:
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Reference:
-        """Raises `KeyError` or `ValueError` where the tree is none."""
+        """Raises `KeyError` or `ValueError` where the tree is no reference."""
         rows = _unpacked([tree["mean"], *tree["directions"]])
         return cls(rows[0], rows[1:], float(tree["unit"]), np.array(tree["quantiles"], float))
 
 
 def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Reference | None = None) -> Reference | None:
-    """The reference of training photos' features (N, C), its percentiles by those (M, C) of the same clinics' held-out.
+    """The reference from features (N, C) of training photos and (M, C) of held-out photos of the same clinics.
 
-    like: of a run by the same procedure whose percentiles are taken over, where a model learned from every photo and
-    none is left to be held out. None where there are too few photos.
+    like: the reference of a run by the same procedure. Its percentiles are used where a model learned from every photo
+    and none is held out. None where there are too few photos.
     """
     if len(training) < FEWEST or (like is None and (held_out is None or len(held_out) < FEWEST)):
         return None
     features = _scaled(training)
     mean = features.mean(axis=0)
     directions = np.linalg.svd(features - mean, full_matrices=False)[2][: min(DIRECTIONS, len(training) // 2)]
-    # As they will be read back: the percentiles are of what is stored.
+    # As read back from the card, so that the percentiles belong to the stored values.
     rows = _unpacked(_packed(np.vstack([mean, directions])))
     rough = Reference(rows[0], rows[1:], 1.0, np.zeros(101))
     unit = float(np.median(rough._distances(training)))
@@ -111,12 +111,12 @@ def _scaled(features: np.ndarray) -> np.ndarray:
 
 def _packed(rows: np.ndarray) -> list[list[Any]]:
     """Each row as its largest value and 8-bit levels in base64."""
-    told = []
+    packed = []
     for row in rows:
         most = float(np.abs(row).max()) or 1.0
         levels = np.rint(row / most * _LEVELS).astype(np.int8)
-        told.append([most, base64.b64encode(levels.tobytes()).decode("ascii")])
-    return told
+        packed.append([most, base64.b64encode(levels.tobytes()).decode("ascii")])
+    return packed
 
 
 def _unpacked(rows: list[list[Any]]) -> np.ndarray:

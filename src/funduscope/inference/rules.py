@@ -1,4 +1,4 @@
-"""What the visible lesions support by the written definitions, beside what the model learned to say.
+"""What the visible lesions support by the written definitions, compared with the model's answer.
 
 Retinopathy: the International Clinical Diabetic Retinopathy scale, Wilkinson et al., "Proposed international clinical
 diabetic retinopathy and diabetic macular edema disease severity scales", Ophthalmology 110(9), 2003. 0: no
@@ -7,9 +7,9 @@ of four quadrants, or venous beading in two, or prominent IRMA in one; 4: new ve
 haemorrhage. Macular edema risk: Porwal et al., "Indian Diabetic Retinopathy Image Dataset (IDRiD)", Data 3(3), 2018,
 after Messidor: 0 no hard exudate; 1 all further than one disc diameter from the fovea; 2 one within.
 
-Venous beading, IRMA and new vessels are not among what is outlined. So lesions beyond microaneurysms support a range,
-2 to 3, and grade 4 can be neither reached nor excluded: there the check says that it cannot check. Quadrants are those
-around the fovea in one photo, a part of what the scale's four fields show.
+Venous beading, IRMA and new vessels are not segmented. So lesions beyond microaneurysms support a range, 2 to 3, and
+grade 4 can be neither reached nor excluded: the check then reports that it cannot check. Quadrants are those around the
+fovea in one photo, a part of the scale's four fields.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from funduscope.inference.objects import LesionObject, nearest_fovea_dd
 from funduscope.vocabulary import LESIONS, REFERABLE_FROM
 
 MANY_HAEMORRHAGES: Final = 20
-"""More than so many in each quadrant make grade 3."""
+"""More than this many in each quadrant make grade 3."""
 
 NEAR_DD: Final = 1.0
-"""A hard exudate within so many disc diameters of the fovea makes risk 2."""
+"""A hard exudate within this many disc diameters of the fovea makes risk 2."""
 
 PROLIFERATIVE: Final = 4
 DME_REFERABLE_FROM: Final = 1
 
 Lesions = Mapping[str, Sequence[LesionObject]]
-"""The objects of every kind that was sought, by its code."""
+"""Code to objects, for every kind of lesion that was segmented."""
 
 
 @dataclass(frozen=True)
 class Supported:
-    """What lesions support. grade_range: lowest and highest; dme_risk; None where it cannot be said. because: why."""
+    """What lesions support. grade_range: lowest and highest. dme_risk. None where unknown. because: the reasons."""
 
     grade_range: tuple[int, int] | None
     dme_risk: int | None
@@ -48,7 +48,7 @@ class Supported:
 
 @dataclass(frozen=True)
 class Checked:
-    """A model's answers beside what the lesions support; agrees and dme_agrees are None where it cannot be checked."""
+    """A model's answers compared with what the lesions support; agrees and dme_agrees: None where not checkable."""
 
     supported: Supported
     agrees: bool | None
@@ -66,13 +66,13 @@ class Checked:
 
     @property
     def evidence(self) -> tuple[Message, ...]:
-        """Why the lesions support what they do, then where the model says something else."""
+        """The reasons from the lesions, then where the model's answer differs."""
         return (*self.supported.because, *self.messages)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether to refer, by the more careful of model and lesions, and why."""
+    """Whether to refer, by the more careful of model and lesions, and the reasons."""
 
     refer: bool
     because: tuple[Message, ...]
@@ -82,15 +82,17 @@ class Advice:
 
 
 def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
-    """What the lesions of one photo support. Where not all four kinds were sought, what was found still makes a grade,
-    and nothing found makes none."""
+    """What the lesions of one photo support.
+
+    Where not all four kinds were segmented, lesions still support a grade, but their absence does not.
+    """
     span, of_grade = _grades(lesions, anatomy)
     risk, of_risk = _risk(lesions["EX"]) if "EX" in lesions else (None, ())
     return Supported(span, risk, (*of_grade, *of_risk))
 
 
 def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
-    """Hold a model's grade and edema risk (None where it has none) against what the lesions support."""
+    """Compares a model's grade and edema risk (None where it gives none) with what the lesions support."""
     agrees, of_grade = _grade_agrees(supported.grade_range, grade)
     dme_agrees, of_risk = _risk_agrees(supported.dme_risk, risk)
     return Checked(supported, agrees, dme_agrees, (*of_grade, *of_risk))
@@ -99,9 +101,9 @@ def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
 def advise(
     supported: Supported, grade: int | None, referable: tuple[bool, float, float] | None, risk: int | None
 ) -> Advice:
-    """The more careful of model and lesions. referable: the model's word, its probability and its threshold."""
+    """The more careful of model and lesions. referable: the model's answer, its probability and its threshold."""
     because: list[Message] = []
-    if grade is not None and grade >= REFERABLE_FROM:  # even where grades 0 and 1 together are likelier than the rest
+    if grade is not None and grade >= REFERABLE_FROM:  # even where grades 0 and 1 together are more probable
         because.append(message("GRADE_REFERABLE", {"grade": grade}))
     elif referable is not None and referable[0]:
         values = {"probability": round(referable[1], 4), "threshold": round(referable[2], 4)}
@@ -116,11 +118,11 @@ def advise(
 
 
 def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Message, ...]]:
-    seen = [code for code in LESIONS if lesions.get(code)]
-    beyond = [code for code in seen if code != "MA"]
+    found = [code for code in LESIONS if lesions.get(code)]
+    beyond = [code for code in found if code != "MA"]
     if not beyond and not all(code in lesions for code in LESIONS):
         return None, ()
-    if not seen:
+    if not found:
         return (0, 0), (message("ICDR_0_NONE"),)
     if not beyond:
         return (1, 1), (message("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)

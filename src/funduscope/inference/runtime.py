@@ -1,4 +1,4 @@
-"""Behind one call: images in, logits out. ONNX Runtime for using; torch, on demand, for training's validation."""
+"""Images in, logits out: ONNX Runtime for use; torch, on demand, for the validation during training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from funduscope.inference.card import Card
 
 
 class ModelError(RuntimeError):
-    """A model file that cannot be used; `code` names the kind, the message what to do."""
+    """A model file that cannot be used. code: see docs/errors.md; says: what to do."""
 
     def __init__(self, code: str, says: str) -> None:
         super().__init__(says)
@@ -24,12 +24,12 @@ class ModelError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Logits only; None for what the model does not answer.
+    """Logits, float32; None for tasks that the model does not have.
 
-    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'), gates (B, R, E): each router's share
-    for each expert, 0 where it was not computed. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact class
-    activation maps, whose means over the map are grade and dme; features (B, C): means over the encoder's deepest map.
-    Models exported before these were made have none. float32.
+    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share of each
+    router for each expert, 0 where the expert did not run. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact
+    class activation maps, whose means over the map are grade and dme. features (B, C): means over the encoder's deepest
+    map. Older exports have no maps and no features.
     """
 
     grade: np.ndarray | None = None
@@ -42,21 +42,21 @@ class Outputs:
     features: np.ndarray | None = None
 
     def mirrored(self) -> Outputs:
-        """The same answers with every map turned left to right: those of a mirrored image, in the image itself."""
-        return self._maps_turned((..., slice(None, None, -1)))
+        """The same outputs with every map mirrored: from those of a mirrored image to those of the image itself."""
+        return self._flipped((..., slice(None, None, -1)))
 
     def upside_down(self) -> Outputs:
-        """The same answers with every map turned upside down."""
-        return self._maps_turned((..., slice(None, None, -1), slice(None)))
+        """The same outputs with every map turned upside down."""
+        return self._flipped((..., slice(None, None, -1), slice(None)))
 
     def mean_with(self, other: Outputs) -> Outputs:
-        """The mean of two answers of one model for one image."""
-        theirs = vars(other)
-        return Outputs(**{name: (value + theirs[name]) / 2 for name, value in vars(self).items() if value is not None})
+        """The mean of two outputs of one model for one image."""
+        others = vars(other)
+        return Outputs(**{name: (value + others[name]) / 2 for name, value in vars(self).items() if value is not None})
 
-    def _maps_turned(self, turn: tuple[Any, ...]) -> Outputs:
+    def _flipped(self, index: tuple[Any, ...]) -> Outputs:
         values = {name: value for name, value in vars(self).items() if value is not None}
-        return Outputs(**{name: value[turn] if value.ndim == 4 else value for name, value in values.items()})
+        return Outputs(**{name: value[index] if value.ndim == 4 else value for name, value in values.items()})
 
 
 def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -66,7 +66,7 @@ def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
 
 
 class Runtime(Protocol):
-    """Anything that answers. sha256: of the model's file, or of nothing where there is none."""
+    """Anything that turns images into outputs. sha256: of the model's file, or of no bytes where there is none."""
 
     card: Card
     sha256: str
@@ -77,10 +77,10 @@ class Runtime(Protocol):
 
 
 def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
-    """The SHA-256 of a model's file. wanted: those that it may have; empty where none is known.
+    """The SHA-256 of a model's file. wanted: the accepted ones; empty where none is known.
 
-    A flipped bit in a weight is no fault that loading would notice: the answers are finite, plausible and wrong. Raises
-    `ModelError`: E_MODEL where the file cannot be read, E_HASH where it has none of those wanted.
+    Loading does not notice a flipped bit in a weight: the answers are finite, plausible and wrong. Raises `ModelError`:
+    E_MODEL where the file cannot be read, E_HASH where its SHA-256 is not among those wanted.
     """
     try:
         with path.open("rb") as file:
@@ -88,11 +88,11 @@ def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
     except OSError as error:
         raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
     if wanted and digest not in wanted:
-        says = (
-            f"The model {path} is damaged or was replaced: its SHA-256 begins with {digest[:12]}, and what lies beside"
-        )
+        expected = " or ".join(sorted(one[:12] for one in wanted))
         raise ModelError(
-            "E_HASH", f"{says} it names {' or '.join(sorted(one[:12] for one in wanted))}. Fetch or export it again."
+            "E_HASH",
+            f"The model {path} is damaged or was replaced: its SHA-256 begins with {digest[:12]}, and the file next to "
+            f"it names {expected}. Fetch or export it again.",
         )
     return digest
 
@@ -100,8 +100,8 @@ def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
 class OnnxRuntime:
     """A model file in ONNX Runtime on the CPU.
 
-    threads: 0 lets ONNX Runtime choose. wanted: the SHA-256 that the file may have; empty where none is known. Raises
-    `ModelError`: E_MODEL where the file is missing or is no such model, E_HASH where it is another than was wanted.
+    threads: 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty where none is known. Raises
+    `ModelError`: E_MODEL where the file is missing or is no such model, E_HASH where its SHA-256 is another.
     """
 
     def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = ()) -> None:
@@ -111,9 +111,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Sizes differ between the two views; a memory pattern planned for one only costs time in the other.
+        # The two views differ in size: a memory pattern planned for one only costs time in the other.
         options.enable_mem_pattern = False
-        # The arena would keep the close view's largest maps for good: a tenth of the time for a tenth of the memory.
+        # Without the arena, which never frees the close view's largest maps: a tenth more time, a tenth less memory.
         options.enable_cpu_mem_arena = False
         try:
             str(path).encode()
@@ -124,7 +124,7 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             card = self.session.get_modelmeta().custom_metadata_map["card"]
             self.card = Card.from_json(card)
-        except Exception as error:  # onnxruntime raises a family of its own without a common base
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ModelError(
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
             ) from error
@@ -136,9 +136,10 @@ class OnnxRuntime:
 
 
 class TorchRuntime:
-    """A torch network behind the same call; the network is a callable on (B, H, W, 3) uint8 with `Outputs` of tensors.
+    """A torch network as a runtime.
 
-    bfloat16: compute as training does on machines that have it; figures that are published use float32.
+    network: takes (B, H, W, 3) uint8 and gives outputs of tensors. bfloat16: compute in it, as training does where the
+    machine supports it; published figures use float32. sha256: of the checkpoint, where there is one.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""What tells a fundus photograph from other pictures, as numbers: order of colors, edges, vessels, what lies around.
+"""Measures that separate fundus photos from other pictures: order of colors, edges, vessels, surroundings.
 
-Taken beside the measures of light and sharpness (`image_measures.py`), in the same small frame.
+They complete the measures of light and sharpness (`image_measures.py`), in the same small frame.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ _FIELD: Final = 0.9
 """Colors and edges are measured within this part of the radius."""
 
 _AROUND: Final = 1.1
-"""What lies around is measured beyond this part of the radius."""
+"""The surroundings are measured beyond this part of the radius."""
 
 _COPY_PX: Final = 256
-"""What lies around is measured on a copy of the photo so wide."""
+"""The surroundings are measured on a copy of the photo whose longer side is this."""
 
 _UNLIKE: Final = 25
-"""Levels by which a pixel around the field differs from most of the others there."""
+"""A pixel around the field differs from the others there by more than this many levels."""
 
 _VESSEL: Final = 0.35
-"""From this vesselness on a pixel counts as one of a vessel."""
+"""A pixel above this vesselness counts as vessel."""
 
 _LINE_PX2: Final = 40
-"""Vessels' pixels count in pieces of this area or more: what is smaller is texture."""
+"""Vessel pixels count in components of this area or more; smaller ones are texture."""
 
 
 def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
-    """Measures of a photo (H, W, 3) uint8 and its small frame (`measure.small_frame`).
+    """Measures of a photo (H, W, 3) uint8 and its small frame (`image_measures.small_frame`).
 
-    ordered: share of the field that is redder than green and greener than blue, or no less. even: share whose next
-    pixels are of just its color. upright: share of the strong edges that run along the picture's sides. warm, sallow:
-    medians of log red over green and log green over blue; sallows: span of the latter. skew: of the finest detail,
-    below 0 where dark lines outweigh bright ones. shaded: how far the light on a large scale reaches, against its mean;
-    tilted: how much brighter one half is than the other. spot: how far the brightest place stands out. middle: how much
-    brighter the middle is than the margin. lines: share of the field in long dark lines; longest: the longest one's
-    reach, in frames; pieces: how many there are. beyond: share of the photo around the field that is not of one color.
-    part: share of the photo that the field takes.
+    ordered: share of the field where red >= green >= blue, nearly. even: share whose neighbors have exactly its color.
+    upright: share of the strong edges that are parallel to the picture's sides. warm, sallow: medians of log red over
+    green and log green over blue; sallows: span of the latter. skew: of the finest detail, below 0 where dark lines
+    outweigh bright ones. shaded: range of the light on a large scale over its mean; tilted: its slope over the field.
+    spot: how much the brightest place exceeds the median. middle: how much brighter the middle is than the margin.
+    lines: share of the frame in long dark lines; longest: length of the longest, in frames; pieces: number of vessel
+    components. beyond: share of the photo, around the field, that is not of one color. part: share of the photo inside
+    the field.
     """
     image = framed.image.astype(np.float32)
     field = _field(framed)
@@ -60,7 +60,7 @@ def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
 
 
 def _field(framed: Frame) -> np.ndarray:
-    """(S, S) bool: the field without its edge, where the photo reaches."""
+    """(S, S) bool: the field without its edge, inside the photo."""
     transform, side = framed.transform, framed.transform.side_px
     at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
     across = (np.arange(side) + 0.5) * transform.px_per_frame_px
@@ -107,8 +107,8 @@ def _light(green: np.ndarray, field: np.ndarray) -> dict[str, float]:
     rows, columns = np.nonzero(field)
     at = np.stack([columns, rows], axis=1) / (side / 2) - 1
     slope = (values - values.mean()) @ at / max(float((at**2).sum()), 1.0)
-    away = np.hypot(*at.T)
-    inner, outer = values[away < 0.35], values[away > 0.7]
+    radius = np.hypot(*at.T)
+    inner, outer = values[radius < 0.35], values[radius > 0.7]
     return {
         "shaded": float(np.ptp(np.percentile(values, (3, 97)))) / mean,
         "tilted": float(np.hypot(*slope)) / mean,
@@ -118,16 +118,16 @@ def _light(green: np.ndarray, field: np.ndarray) -> dict[str, float]:
 
 
 def _lines(levels: np.ndarray) -> dict[str, float]:
-    """Dark lines as vessels are: cv2's pieces of connected pixels, each by its area and its box."""
+    """Dark lines such as vessels: connected components, each by its area and its bounding box."""
     size = (SIDE_PX, SIDE_PX)
     vessels = vesselness(cv2.resize(levels, size, interpolation=cv2.INTER_AREA)) > _VESSEL
     stats = cv2.connectedComponentsWithStats(vessels.astype(np.uint8), connectivity=8)[2][1:]
     stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LINE_PX2]
-    reach = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    long = reach > 3 * np.sqrt(stats[:, cv2.CC_STAT_AREA])  # a blob of that area would reach 1.6
+    lengths = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
+    long = lengths > 3 * np.sqrt(stats[:, cv2.CC_STAT_AREA])  # for a blob of that area the factor is 1.6
     return {
         "lines": float(stats[long, cv2.CC_STAT_AREA].sum()) / SIDE_PX**2,
-        "longest": float(reach[long].max(initial=0)) / SIDE_PX,
+        "longest": float(lengths[long].max(initial=0)) / SIDE_PX,
         "pieces": float(len(stats)),
     }
 
@@ -137,12 +137,12 @@ def _around(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, 
         return {"beyond": 1.0, "part": 0.0}
     small, scale = thumbnail(pixels, _COPY_PX)
     rows, columns = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
-    away = np.hypot(columns - field_of_view.x_px * scale, rows - field_of_view.y_px * scale) / (
+    radius = np.hypot(columns - field_of_view.x_px * scale, rows - field_of_view.y_px * scale) / (
         field_of_view.radius_px * scale
     )
-    around = small[away > _AROUND].astype(np.float32)
-    part = float((away <= 1).mean())
+    around = small[radius > _AROUND].astype(np.float32)
+    part = float((radius <= 1).mean())
     if len(around) < 50:
         return {"beyond": 0.0, "part": part}
     unlike = np.abs(around - np.median(around, axis=0)).max(axis=1) > _UNLIKE
-    return {"beyond": float(unlike.sum()) / away.size, "part": part}
+    return {"beyond": float(unlike.sum()) / radius.size, "part": part}

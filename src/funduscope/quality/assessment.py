@@ -1,4 +1,4 @@
-"""Whether a framed photo is answered at all: the simple refusals, then the learned ones."""
+"""Whether a framed photo is refused: first by simple rules, then by the fitted tests."""
 
 from __future__ import annotations
 

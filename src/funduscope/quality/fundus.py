@@ -1,9 +1,9 @@
-"""Whether a picture is a photograph of the eye's back at all: a small network over what is measured of it.
+"""Whether a picture is a fundus photo: a small network over its image measures.
 
-It learned from every photo of seven sources, as they are and spoiled on purpose, from drawn eyes, and from pictures of
-other things, most of them drawn; `python -m research.not_fundus` fits it and prints how well it does on sorts of
-pictures that it did not learn from. A spoiled photo of an eye is still one: that it cannot be graded is said by
-`gradability`. The same for every model; `funduscope doctor` asks it, too.
+It learned from all photos of seven sources, unchanged and degraded on purpose, from drawn eyes, and from pictures of
+other things, most of them drawn. `python -m research.not_fundus` fits it and prints its scores on kinds of pictures
+that it did not learn from. A degraded photo of an eye is still a fundus photo: `gradability` says that it cannot be
+graded. The test is the same for every model; `funduscope doctor` uses it too.
 """
 
 from __future__ import annotations
@@ -39,52 +39,52 @@ LOGS: Final[Mapping[str, float]] = {
     "lines": 0.003,
     "pieces": 1.0,
 }
-"""Measures whose logarithm is a feature, with what is added before."""
+"""Measures whose logarithm is a feature, and the offset that is added before."""
 
 DARK_AND_FLAT: Final = (62.0, 42.0)
-"""brightness and spread under both: a photo with a fifth to a third of its light; good ones have 89 and 56."""
+"""brightness and spread below both: a photo with a fifth to a third of its light; good ones have 89 and 56."""
 
 FULL_SHARE: Final = 0.66
-"""full over this: red is at its limit nearly everywhere; good photos have 0.60 at most."""
+"""full above this: red is saturated nearly everywhere; good photos have 0.60 at most."""
 
 DARK_SHARE: Final = 0.4
-"""dark over this: half the field is black; good photos have 0.02 at most."""
+"""dark above this: half the field is black; good photos have 0.02 at most."""
 
 COLORED, ORDERED = 40.0, 0.95
-"""chroma and ordered over these: what is lit is colored, and redder than green, greener than blue."""
+"""chroma and ordered above these: the lit part is colored, with red >= green >= blue."""
 
 RIM, DARK_OUTSIDE = 0.8, 60.0
-"""rim over the one and outside under the other: something round stands on a dark ground."""
+"""rim above the first and outside below the second: a round field on a dark background."""
 
 ODD_MOST: Final = 5.0
-"""A feature that is further from the usual, in standard deviations, counts no more than this."""
+"""The deviation of a feature is clipped to this many standard deviations."""
 
 SKEW_MOST: Final = 4.0
-"""The skew of fine detail counts up to so much, either way."""
+"""The skew of fine detail is clipped to this, in both directions."""
 
 
 def measure_all(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
-    """Every measure of a photo (H, W, 3) uint8 and its small frame: of light and sharpness, and of `appearance`."""
+    """All measures of a photo (H, W, 3) uint8 and its small frame: `image_measures.measure` and `appearance`."""
     return measure(pixels, framed) | appearance(pixels, framed)
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
-    """The features (F,) of a photo's measures (`measure_all`); a measure that could not be taken counts as 0."""
+    """The features (F,) of a photo's measures (`measure_all`); a missing measure counts as 0."""
     plain = [float(measures.get(name, 0.0)) for name in PLAIN]
     logs = [float(np.log(measures.get(name, 0.0) + added)) for name, added in LOGS.items()]
     return np.array([*plain, *logs, float(np.clip(measures.get("skew", 0.0), -SKEW_MOST, SKEW_MOST))])
 
 
 Shown = Literal["eye", "unlike", "other"]
-"""A fundus photograph; what is unlike any, which may be a badly spoiled one; what looks like something else."""
+"""A fundus photo; a picture unlike any, perhaps a badly degraded fundus photo; a picture of something else."""
 
 
 @dataclass(frozen=True, eq=False)
 class FundusTest:
-    """The fitted test: what other things look like, and how far photos of eyes lie from each other.
+    """The fitted test: a classifier of eyes against other things, and a distance from photos of eyes.
 
-    network: on features between least (F,) and most (F,), those of what it learned from; threshold: no eye below it.
-    middle (F,), scale (F,), whitening (F, F): of photos of eyes; reach: no eye further from their middle.
+    network: on features clipped to least (F,) and most (F,), the range in its training set; threshold: no eye below it.
+    middle (F,), scale (F,), whitening (F, F): of photos of eyes; reach: no eye beyond this distance from the middle.
     about: its origin.
     """
 
@@ -99,26 +99,26 @@ class FundusTest:
     about: dict[str, Any]
 
     def score(self, values: np.ndarray) -> float:
-        """0 to 1: how sure it is that features (F,) are a fundus photograph's rather than another thing's."""
+        """The probability, 0 to 1, that features (F,) are those of a fundus photo and not of another thing."""
         return self.network.probability(np.clip(values, self.least, self.most))
 
     def distance(self, values: np.ndarray) -> float:
-        """How far features (F,) lie from those of photos of eyes (Mahalanobis), per feature: about 1 for an eye.
+        """Mahalanobis distance of features (F,) from those of photos of eyes, per feature: about 1 for an eye.
 
-        One feature alone counts for so many deviations at most, as among thousands of photos one has an odd margin.
+        Each feature is clipped to `ODD_MOST` deviations, because among thousands of photos some have an odd margin.
         """
-        away = np.clip((values - self.middle) / self.scale, -ODD_MOST, ODD_MOST)
-        return float(np.linalg.norm(away @ self.whitening) / np.sqrt(len(values)))
+        offsets = np.clip((values - self.middle) / self.scale, -ODD_MOST, ODD_MOST)
+        return float(np.linalg.norm(offsets @ self.whitening) / np.sqrt(len(values)))
 
     def classify(self, measures: Mapping[str, float]) -> Shown:
-        """What a picture with these measures (`measure_all`) shows."""
+        """The kind of picture with these measures (`measure_all`)."""
         values = features(measures)
         if self.score(values) < self.threshold:
             return "unlike" if _lost_in_light(measures) else "other"
         return "eye" if self.distance(values) <= self.reach else "unlike"
 
     def to_json(self) -> str:
-        """One line of JSON that `from_json` reads back."""
+        """One line of JSON; `from_json` reads it back."""
         rest = {name: value for name, value in vars(self).items() if name != "network"}
         return one_line(self.network.to_tree() | rest)
 
@@ -131,9 +131,9 @@ class FundusTest:
 
 
 def _lost_in_light(measures: Mapping[str, float]) -> bool:
-    """Whether there is too little light to say what a picture shows, or too much of it in a round field.
+    """Whether there is too little light to recognize the content of a picture, or too much of it in a round field.
 
-    Too little, too, where much is black and the rest has a retina's order of colors: a photo half in shadow.
+    Too little also where much is black and the rest has a retina's order of colors: a photo half in shadow.
     """
 
     def of(name: str) -> float:
@@ -146,5 +146,5 @@ def _lost_in_light(measures: Mapping[str, float]) -> bool:
 
 @cache
 def shipped() -> FundusTest:
-    """The one that travels with the package."""
+    """The test that is shipped with the package."""
     return FundusTest.from_json((resources.files("funduscope") / "models" / "fundus.json").read_text("utf-8"))

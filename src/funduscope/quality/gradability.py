@@ -1,9 +1,8 @@
-"""Whether a photo can be graded: a small network over what is measured of it, and what a photographer can do about it.
+"""Whether a photo can be graded: a small network over its image measures, with reasons that a photographer can act on.
 
 It learned from EyePACS photos that graders called good or to be rejected, and from photos of four other clinics that
-were spoiled on purpose; `research/gradability.py` fits it and prints how well it does on photos that it did not
-learn from.
-It knows nothing of retinopathy, and it is the same for every model.
+were degraded on purpose. `research/gradability.py` fits it and prints its scores on photos that it did not learn from.
+It does not depend on retinopathy, and it is the same for every model.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FEATURES: Final = (
     *("brightness", "log brightness", "spread", "dark", "full", "washed", "contrast", "chroma", "off color"),
     *("sharpness", "sharp lines", "log detail", "log vessels", "all ways", "seen", "cut sideways", "cut upright"),
 )
-"""What `features` gives, in order."""
+"""Names of the features of `features`, in order."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "OUT_OF_FOCUS": ("sharpness", "sharp lines", "log detail", "log vessels", "all ways"),
@@ -33,14 +32,14 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "LOW_CONTRAST": ("spread", "contrast", "chroma", "off color"),
     "FIELD_CUT": ("seen", "cut sideways", "cut upright"),
 }
-"""Features that one thing spoils; LIGHT is told as TOO_DARK or TOO_BRIGHT."""
+"""Features that one cause degrades, by its code; LIGHT is reported as TOO_DARK or TOO_BRIGHT."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """score: probability, 0 to 1, that a photo can be graded. reasons: what to do about one that hardly can be.
+    """score: probability, 0 to 1, that a photo can be graded. reasons: what is wrong with a photo of a low score.
 
-    refused: whether it is so poor that no answer is better than the model's.
+    refused: whether it is so poor that no answer is better than that of a model.
     """
 
     score: float
@@ -52,7 +51,8 @@ class Quality:
 class Gradability:
     """The fitted model. usual (F,): medians of good photos. about: its origin.
 
-    threshold: below this score a photo should be taken again, and is warned of. refusal: below this one it is refused.
+    threshold: below this score the findings warn that the photo should be taken again. refusal: below this score the
+    photo is refused.
     """
 
     network: MLP
@@ -62,24 +62,24 @@ class Gradability:
     about: dict[str, Any]
 
     def score(self, measures: Mapping[str, float]) -> float:
-        """The probability, 0 to 1, that a photo with these measures (of `measure.measure`) can be graded."""
+        """The probability, 0 to 1, that a photo with these measures (of `image_measures.measure`) can be graded."""
         return self.network.probability(features(measures))
 
     def reasons(self, measures: Mapping[str, float]) -> tuple[Message, ...]:
-        """What is wrong with a photo whose score is below the threshold; empty where it is not.
+        """What is wrong with a photo whose score is below the threshold; empty otherwise.
 
-        To blame is the group of measures that raises the score most when it is set to a usual good photo's.
+        The cause is the group of measures that raises the score most when it is set to that of a usual good photo.
         """
         values = features(measures)
         if self.network.probability(values) >= self.threshold:
             return ()
-        gains = {code: self.network.probability(self._mended(values, names)) for code, names in GROUPS.items()}
+        gains = {code: self.network.probability(self._repaired(values, names)) for code, names in GROUPS.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
         return (message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
 
     def to_json(self) -> str:
-        """One line of JSON that `from_json` reads back."""
+        """One line of JSON; `from_json` reads it back."""
         rest = {name: value for name, value in vars(self).items() if name != "network"}
         return one_line(self.network.to_tree() | rest)
 
@@ -89,16 +89,16 @@ class Gradability:
         network = MLP.from_tree(tree)
         return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
 
-    def _mended(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    def _repaired(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
         """The features with those of one group as in a usual good photo."""
-        mended = values.copy()
+        repaired = values.copy()
         for name in names:
-            mended[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
-        return mended
+            repaired[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
+        return repaired
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
-    """The features (F,) of a photo's measures; a measure that could not be taken counts as 0."""
+    """The features (F,) of a photo's measures; a missing measure counts as 0."""
 
     def of(name: str) -> float:
         return float(measures.get(name, 0.0))
@@ -127,7 +127,7 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
 
 
 def judge(measures: Mapping[str, float]) -> Quality:
-    """The quality of a photo with these measures (of `measure.measure`)."""
+    """The quality of a photo with these measures (of `image_measures.measure`)."""
     model = shipped()
     score = model.score(measures)
     return Quality(score, model.reasons(measures), refused=score < model.refusal)
@@ -135,5 +135,5 @@ def judge(measures: Mapping[str, float]) -> Quality:
 
 @cache
 def shipped() -> Gradability:
-    """The one that travels with the package."""
+    """The model that is shipped with the package."""
     return Gradability.from_json((resources.files("funduscope") / "models" / "gradability.json").read_text("utf-8"))

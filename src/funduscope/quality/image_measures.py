@@ -1,7 +1,7 @@
-"""What is measured of one photo, so that finding fault with it later is a comparison of numbers.
+"""Measures of one photo: light, sharpness, geometry and surroundings.
 
-Sharpness is judged in a frame of one size for every camera: a small photo is not blurred by being small, a large one
-not sharp by being large.
+Sharpness is measured in a frame of one size for every camera, so that a small photo does not count as blurred, or a
+large one as sharp, for its size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from funduscope.imaging.field_of_view import FieldOfView
 from funduscope.imaging.framing import Frame
 
 FRAME_PX: Final = 320
-"""The eye's width where light and sharpness are measured: below the 350 px that the smallest real photos have."""
+"""Width of the eye where light and sharpness are measured: below the 350 px of the smallest real photos."""
 
 _CORE: Final = 0.8
 """Sharpness is measured within this part of the radius: lens edges and rims are blurred in good photos too."""
@@ -29,7 +29,7 @@ _ROWS: Final = 64
 _LEAST_FILLED: Final = 0.05
 _UNLIKE_FILL: Final = 25
 _STRAIGHT: Final = 0.4
-"""Share of a row, just above what is filled, that must differ from it."""
+"""Share of a row, just above the filled part, that must differ from it."""
 
 _FIELD: Final = 0.9
 """Light is measured within this part of the radius."""
@@ -42,8 +42,10 @@ def small_frame(framed: Frame, pixels: np.ndarray) -> Frame:
 
 
 def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
-    """A copy of a photo (H, W, 3) uint8 so long on its longer side, and its scale. Of a large photo every few-th pixel
-    is averaged: all of 12 megapixels cost more than what is measured on the copy."""
+    """A copy of a photo (H, W, 3) uint8 whose longer side is `longest_px`, and its scale.
+
+    Of a large photo only every few-th pixel is averaged: all of 12 megapixels cost more than the measures themselves.
+    """
     scale = longest_px / max(pixels.shape[:2])
     step = max(1, int(0.5 / scale))
     thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
@@ -54,16 +56,17 @@ def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
 def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     """Measures of a photo (H, W, 3) uint8 and its small frame; levels are 0-255, shares 0-1, lengths in radii.
 
-    brightness, red, green, blue: medians in the field. spread: how far the levels in the field reach. dark, washed:
-    shares of the field that are almost black, almost white; full: where the brightest color is at its limit. contrast:
-    how far green reaches. chroma: how colored the field is; off_color: share of it that is greener or bluer than red;
-    tints: span of the logarithm of red over green.
+    brightness, red, green, blue: medians in the field. spread: range of the levels in the field. dark, washed: shares
+    of the field that are almost black, almost white; full: where the brightest color is saturated. contrast: range of
+    green. chroma: saturation of the field; off_color: share of it where green or blue exceeds red; tints: span of the
+    logarithm of red over green.
     sharpness: finest over next finer detail, as energies and as depths of dark lines (`sharp_lines`); a Gaussian blur
-    of 1.4 frame px halves it. all_ways: finest detail in the direction that has least over the one that has most: a
-    movement leaves it across its way alone. vessels: contrast of the clearest dark lines. detail: energy of the finest.
-    seen: share of the field's circle that lies in the photo; left, top, right, bottom: how deep the circle reaches
-    beyond the photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible.
-    outside: brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
+    of 1.4 frame px halves it. all_ways: finest detail in the direction that has least over the one that has most:
+    motion keeps only the detail across its direction. vessels: contrast of the clearest dark lines. detail: energy of
+    the finest detail.
+    seen: share of the field's circle inside the photo; left, top, right, bottom: how far the circle extends beyond the
+    photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible. outside:
+    brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
     """
     field, core = _regions(framed)
     image = framed.image.astype(np.float32)
@@ -79,10 +82,10 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
 
 
 def filled_below(pixels: np.ndarray) -> float:
-    """Share of a photo's height, from below, that one even color fills as where a file was cut short, 0 to 1.
+    """Share of a photo's height, from the bottom, that is filled with one color, as in a truncated file; 0 to 1.
 
-    The rest of a field of view ends there in a straight line across much of the photo: a field that ends by itself
-    narrows before, and bars that were added to make a photo square are above as well as below.
+    A truncated field of view ends in a straight line across much of the photo. A complete field narrows before it ends,
+    and bars that make a photo square are at the top as well as at the bottom.
     """
     height = len(pixels)
     count = _even_below(pixels)
@@ -97,9 +100,9 @@ def filled_below(pixels: np.ndarray) -> float:
 
 
 def _even_below(pixels: np.ndarray, like: np.ndarray | None = None) -> int:
-    """How many rows from below are each of one color, and that the last one's, or that of the row `like`.
+    """Number of rows from the bottom that have the single color of the last row, or of the row `like`.
 
-    Most photos end after a block of rows, so the millions of pixels above are not read.
+    In most photos that ends within one block of rows, so the millions of pixels above are not read.
     """
     last = np.min(pixels[-1] if like is None else like, axis=0).astype(np.int16)
     for end in range(len(pixels), 0, -_ROWS):
@@ -113,7 +116,7 @@ def _even_below(pixels: np.ndarray, like: np.ndarray | None = None) -> int:
 
 
 def _regions(framed: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """(S, S) bool: the field without its edge, and its core; only where the photo reaches."""
+    """(S, S) bool: the field without its edge, and its core; both inside the photo."""
     transform, side = framed.transform, framed.transform.side_px
     at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
     distance = np.hypot(at[None, :], at[:, None])
@@ -148,7 +151,7 @@ def _light(colors: np.ndarray) -> dict[str, float]:
 
 
 def _sharpness(green: np.ndarray, field: np.ndarray, core: np.ndarray) -> dict[str, float]:
-    """From differences of Gaussians, normalized over the field so that its edge is no detail."""
+    """From differences of Gaussians, normalized over the field so that its edge does not count as detail."""
     weight = field.astype(np.float32)
     light = green * weight
 
@@ -171,7 +174,7 @@ def _sharpness(green: np.ndarray, field: np.ndarray, core: np.ndarray) -> dict[s
 
 
 def _all_ways(detail: np.ndarray, core: np.ndarray) -> float:
-    """How strong detail changes in the direction in which it changes least, over that in which it does most.
+    """Strength of detail in the direction that has least of it, over the direction that has most.
 
     Eigenvalues of the gradient's covariance over the core (the structure tensor of Förstner and Gülch, 1987).
     """
@@ -181,7 +184,7 @@ def _all_ways(detail: np.ndarray, core: np.ndarray) -> float:
 
 
 def _ridges(light: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """(S, S) float32: how much a pixel lies on a dark line, relative to the light around it."""
+    """(S, S) float32: strength of a dark line at each pixel, relative to the light around it."""
     xx, yy, xy = (cv2.Sobel(light, cv2.CV_32F, dx, dy, ksize=3) for dx, dy in ((2, 0), (0, 2), (1, 1)))
     mean, apart = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
     return np.maximum(mean + apart - np.abs(mean - apart), 0) * (1.44 / np.maximum(ground, 12))
@@ -212,7 +215,7 @@ def _geometry(framed: Frame) -> dict[str, float]:
 
 
 def _surround(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, float]:
-    """Whether there is a field with an edge at all, and what lies around it; measured on a copy 256 px long."""
+    """Whether the field has an edge, and the brightness around it; measured on a copy with a longer side of 256 px."""
     if field_of_view is None:
         return {"rim": 0.0, "outside": 0.0}
     small, scale = thumbnail(pixels, 256)
@@ -221,10 +224,10 @@ def _surround(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str
     reach = np.array([0.92, 0.94, 0.96, 1.05, 1.07, 1.09], np.float32)[:, None]
     x = (field_of_view.x_px + np.cos(angle) * reach * field_of_view.radius_px) * scale - 0.5
     y = (field_of_view.y_px + np.sin(angle) * reach * field_of_view.radius_px) * scale - 0.5
-    seen = ((x >= 0) & (x <= light.shape[1] - 1) & (y >= 0) & (y <= light.shape[0] - 1)).all(axis=0)
-    if seen.sum() < 8:  # the retina fills the photo: its edge says nothing
+    visible = ((x >= 0) & (x <= light.shape[1] - 1) & (y >= 0) & (y <= light.shape[0] - 1)).all(axis=0)
+    if visible.sum() < 8:  # the retina fills the photo, so there is no edge to judge
         return {"rim": 1.0, "outside": 0.0}
-    values = cv2.remap(light, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)[:, seen]
+    values = cv2.remap(light, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)[:, visible]
     inner, outer = values[:3].mean(axis=0), values[3:].mean(axis=0)
     falls = inner - outer > np.maximum(3.0, 0.2 * inner)
     return {"rim": float(falls.mean()), "outside": float(np.median(outer))}

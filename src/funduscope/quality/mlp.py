@@ -1,6 +1,6 @@
-"""A small fitted network over measures of a photo: from numbers to one probability, without any framework.
+"""A multilayer perceptron over measures of a photo: numbers to one probability, without any framework.
 
-Several networks of one hidden layer fit into one, side by side. `benchmarks/` fits them and writes them as JSON.
+Several networks of one hidden layer are one network side by side. `research/` fits them and writes them as JSON.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class MLP:
-    """center, scale (F,): of the features. layers: weights (in, out) and biases (out,), tanh between, logistic last."""
+    """center, scale (F,): of the features. layers: weights (in, out) and biases (out,); tanh between, logistic last."""
 
     center: np.ndarray
     scale: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def probability(self, values: np.ndarray) -> float:
-        """0 to 1, of features (F,)."""
+        """Features (F,) to a probability, 0 to 1."""
         hidden = (values - self.center) / self.scale
         for weights, biases in self.layers[:-1]:
             hidden = np.tanh(hidden @ weights + biases)
@@ -30,7 +30,7 @@ class MLP:
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain values with five digits; `from_tree` reads them back."""
+        """Plain values with five decimals; `from_tree` reads them back."""
         return {
             "center": _plain(self.center),
             "scale": _plain(self.scale),
