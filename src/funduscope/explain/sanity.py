@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from funduscope.explain.map_measures import at_side
 from funduscope.network.network import Network
 
 MOST_ALIKE: Final = 0.5
@@ -91,16 +92,10 @@ def alike(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> float:
     """
     side = max(len(one), len(other))
     within = cv2.resize(inside.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > 0.5
-    ranks = [_ranks(_at(plane, side)[within]) for plane in (one, other)]
+    ranks = [_ranks(at_side(plane, side)[within]) for plane in (one, other)]
     if min(float(rank.std()) for rank in ranks) == 0:
         return 0.0
     return float(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]))
-
-
-def _at(plane: np.ndarray, side: int) -> np.ndarray:
-    if len(plane) == side:
-        return plane.astype(np.float32)
-    return cv2.resize(plane.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from funduscope.imaging.field_of_view import FieldOfView
 from funduscope.imaging.framing import Frame
 from funduscope.imaging.vessels import SIDE_PX, vesselness
-from funduscope.quality.image_measures import thumbnail
+from funduscope.quality.image_measures import circle_in_photo, thumbnail
 
 _FIELD: Final = 0.9
 """Colors and edges are measured within this part of the radius."""
@@ -47,7 +47,7 @@ def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     the field.
     """
     image = framed.image.astype(np.float32)
-    field = _field(framed)
+    field = circle_in_photo(framed, _FIELD)
     if field.sum() < 400:
         return {}
     return {
@@ -57,18 +57,6 @@ def appearance(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
         **_lines(framed.image),
         **_around(pixels, framed.field_of_view),
     }
-
-
-def _field(framed: Frame) -> np.ndarray:
-    """(S, S) bool: the field without its edge, inside the photo."""
-    transform, side = framed.transform, framed.transform.side_px
-    at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
-    across = (np.arange(side) + 0.5) * transform.px_per_frame_px
-    rows, columns = across + transform.top_px, across + transform.left_px
-    inside = ((rows > 2) & (rows < transform.height_px - 2))[:, None] & (
-        (columns > 2) & (columns < transform.width_px - 2)
-    )
-    return (np.hypot(at[None, :], at[:, None]) < _FIELD) & inside
 
 
 def _colors(levels: np.ndarray, image: np.ndarray, field: np.ndarray) -> dict[str, float]:

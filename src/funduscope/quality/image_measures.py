@@ -68,7 +68,7 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible. outside:
     brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
     """
-    field, core = _regions(framed)
+    field, core = circle_in_photo(framed, _FIELD), circle_in_photo(framed, _CORE)
     image = framed.image.astype(np.float32)
     if not field.any():
         return {"seen": 0.0}
@@ -115,8 +115,8 @@ def _even_below(pixels: np.ndarray, like: np.ndarray | None = None) -> int:
     return len(pixels)
 
 
-def _regions(framed: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """(S, S) bool: the field without its edge, and its core; both inside the photo."""
+def circle_in_photo(framed: Frame, radius: float) -> np.ndarray:
+    """(S, S) bool: the field of view within this part of its radius, and inside the photo."""
     transform, side = framed.transform, framed.transform.side_px
     at = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
     distance = np.hypot(at[None, :], at[:, None])
@@ -125,7 +125,7 @@ def _regions(framed: Frame) -> tuple[np.ndarray, np.ndarray]:
     inside = ((rows > 2) & (rows < transform.height_px - 2))[:, None] & (
         (columns > 2) & (columns < transform.width_px - 2)
     )
-    return (distance < _FIELD) & inside, (distance < _CORE) & inside
+    return (distance < radius) & inside
 
 
 def _light(colors: np.ndarray) -> dict[str, float]:
