@@ -26,6 +26,7 @@ from funduscope.compare.corruptions import changed_stream, shift_color
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
+from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
@@ -77,7 +78,7 @@ def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[st
     plain = [case for case in cases if case not in masked]
     photos = [*changed_stream(whole, plain, change), *changed_stream(predictor, masked, change)]
     scores = summarize(photos, repeats=1)
-    values = {name: scores.value(*where) for name, *where in ROWS}
+    values = {name: scores.value(ScoreKey.named(*where)) for name, *where in ROWS}
     told: dict[str, Any] = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
     return told | {"refused": sum(photo.refused for photo in photos), "photos": len(photos)}
 

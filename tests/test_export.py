@@ -220,7 +220,7 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
 
     def scored(_: object, chosen: list[Case], **__: object) -> SimpleNamespace:
         judged[:] = [case.dataset for case in chosen]
-        return SimpleNamespace(photos=[SimpleNamespace(row={"refused": False}, refused=False)], tables={})
+        return SimpleNamespace(photos=[SimpleNamespace(row={"refused": False}, refused=False)], intervals={})
 
     monkeypatch.setattr(export, "evaluate", scored)
     monkeypatch.setattr(export, "_labels_told", lambda *_: (1.0, 1))

@@ -29,6 +29,7 @@ from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
+from funduscope.evaluation.score_key import ScoreKey
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
@@ -258,8 +259,8 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     chosen = [c for c in firm if {c.labels.grade, c.labels.dme} != {None} or {*CODES} & {*c.labels.masks}] or checking
     scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
     equal, graded = _labels_told(*scores)
-    losses = {name: scores[0].value(*name) - scores[1].value(*name) for name in _compared(scores[0])}
-    worst = {" ".join(name): round(loss, 4) for name, loss in losses.items()}
+    losses = {key: scores[0].value(key) - scores[1].value(key) for key in _compared(scores[0])}
+    worst = {str(key): round(loss, 4) for key, loss in losses.items()}
     if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
         return _accept(small, plain, [], check)
     # Of fewer than 50 photos one alone is more than the share: one may differ.
@@ -277,22 +278,19 @@ def _labels_told(first: Scores, second: Scores) -> tuple[float, int]:
     return (float(np.mean([all(a == b for a, b in pairs) for pairs in told])) if told else 1.0), len(told)
 
 
-def _compared(scores: Scores) -> Iterator[tuple[str, str, str]]:
-    """The scores that INT8 may not lose: kappa, AUPR, Dice; of a structure where enough photos show it to tell."""
-    for dataset, states in scores.tables.items():
-        for state, values in states.items():
-            masks = [p.states.get(state) for p in scores.photos if p.case.dataset == dataset]
-            shown = [mask for mask in masks if isinstance(mask, MaskState) and mask.tp + mask.fn > 0]
-            pixels = [mask for mask in masks if isinstance(mask, DenseState) and mask.positives > 0]
-            outlined = any(isinstance(mask, MaskState | DenseState) for mask in masks)
-            if outlined and len(shown + pixels) < FEWEST_POSITIVE:
-                continue
-            graded = sum(isinstance(mask, GradingState) for mask in masks)
-            if 0 < graded < FEWEST_GRADED:
-                continue
-            for score in ("kappa", "AUPR", "Dice"):
-                if score in values and not np.isnan(values[score].value):
-                    yield dataset, state, score
+def _compared(scores: Scores) -> Iterator[ScoreKey]:
+    """The scores that INT8 may not lose: kappa, AUPR, Dice; of a structure only where enough photos show it."""
+    for key, interval in scores.intervals.items():
+        if key.score not in ("kappa", "AUPR", "Dice") or np.isnan(interval.value):
+            continue
+        states = [photo.states.get(key.question) for photo in scores.photos if photo.case.dataset == key.dataset]
+        graded = sum(isinstance(state, GradingState) for state in states)
+        if 0 < graded < FEWEST_GRADED:
+            continue
+        masks = [state for state in states if isinstance(state, MaskState) and state.tp + state.fn > 0]
+        pixels = [state for state in states if isinstance(state, DenseState) and state.positives > 0]
+        if graded or len(masks + pixels) >= FEWEST_POSITIVE:
+            yield key
 
 
 def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np.ndarray]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from funduscope.compare.run_folder import FOLDS, PARTS, SHIFTS
-from funduscope.compare.score_kinds import FALSELY, pack
+from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case, Labels
-from funduscope.evaluation.scores import FALSE_LESIONS, PhotoScore, summarize
+from funduscope.evaluation.score_key import Aspect, Question
+from funduscope.evaluation.scores import FALSE_LESIONS, FALSE_VISIBLE, PhotoScore, summarize
 from funduscope.metrics import (
     BinaryState,
     DenseState,
@@ -23,7 +24,7 @@ from funduscope.metrics import (
     MaskState,
 )
 from funduscope.recipe import Recipe, load_recipe
-from funduscope.vocabulary import LESIONS
+from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, referable
 
 BUDGET = ["views.whole_px=384", "views.close_px=384", "sampling.per_epoch=900", "training.epochs=4"]
 HARDER = {"validation": 0.0, "test": 0.05, "training": -0.3, "color": 0.25, "blur": 0.1}
@@ -47,24 +48,24 @@ def recipe_of() -> Callable[..., Recipe]:
 def _graded(case: Case, truth: int, right: float, recipe: Recipe, rng: np.random.Generator) -> PhotoScore:
     photo = PhotoScore(case, refused=False)
     photo.row.update(key=case.key, dataset=case.dataset, visit=case.visit, fold=case.fold, refused=False)
-    said = truth if rng.random() < right else int(rng.integers(5))
-    dme = min(2, truth)
-    said_dme = dme if rng.random() < right else int(rng.integers(3))
+    said = truth if rng.random() < right else int(rng.integers(len(GRADES)))
+    dme = min(len(DME_RISKS) - 1, truth)
+    said_dme = dme if rng.random() < right else int(rng.integers(len(DME_RISKS)))
     if recipe.tasks.grade:
-        photo.states["DR"] = GradingState.of([truth], [said])
-        photo.states["referable DR"] = BinaryState.of([truth >= 2], [said + rng.normal(0, 0.5)])
+        photo.states[Question("DR")] = GradingState.of([truth], [said])
+        photo.states[Question("referable DR")] = BinaryState.of([referable(truth)], [said + rng.normal(0, 0.5)])
         photo.row.update(grade=truth, predicted_grade=said)
     if recipe.tasks.dme:
-        photo.states["DME"] = GradingState.of([dme], [said_dme], 3)
+        photo.states[Question("DME")] = GradingState.of([dme], [said_dme], len(DME_RISKS))
         photo.row.update(dme=dme, predicted_dme=said_dme)
     if recipe.tasks.landmarks:
         for name in ("disc center", "fovea"):
             distance = float(rng.gamma(2, 20 + 60 * (1 - right)))
-            photo.states[name] = DistanceState(np.array([distance]), 0, 0)
+            photo.states[Question(name)] = DistanceState(np.array([distance]), 0, 0)
             photo.row[f"{name} px"] = round(distance, 1)
     if truth == 0 and recipe.tasks.structures:
         counts = {code: int(rng.random() > right) for code in LESIONS}
-        photo.states[FALSELY] = FalseLesionState.of(counts, FALSE_LESIONS[FALSELY])
+        photo.states[FALSE_VISIBLE] = FalseLesionState.of(counts, FALSE_LESIONS[FALSE_VISIBLE])
         photo.row["false lesions"] = counts
     return photo
 
@@ -78,8 +79,8 @@ def _masked(case: Case, right: float, recipe: Recipe, rng: np.random.Generator, 
             continue
         logits = rng.normal(-3, 1.5, target.shape) + target * (1 + 5 * right)
         prob = (1 / (1 + np.exp(-logits))).astype(np.float32)
-        photo.states[f"{code} pixels"] = DenseState.of(prob, target)
-        photo.states[f"{code} mask"] = MaskState.of(prob > 0.5, target)
+        photo.states[Question(code, Aspect.PIXELS)] = DenseState.of(prob, target)
+        photo.states[Question(code, Aspect.MASK)] = MaskState.of(prob > 0.5, target)
     return photo
 
 
@@ -93,7 +94,7 @@ def photos_of(part: str, recipe: Recipe, skill: float, seed: int) -> list[PhotoS
         dataset = "idrid-B" if number < 40 else "srahim"
         name = f"{source}-{number}"
         case = Case(f"{dataset}/{name}", dataset, name, Path(name), f"visit {number // 2}", Labels(), 1)
-        photos.append(_graded(case, int(truths.integers(5)), right, recipe, rng))
+        photos.append(_graded(case, int(truths.integers(len(GRADES))), right, recipe, rng))
     for number in range(10):
         dataset = "idrid-A" if number < 2 else "heimed"
         name = f"{source}-{number}"

@@ -1,4 +1,4 @@
-"""Runs that differ in one thing alone are found, others are not, and a no is said where the answer is no."""
+"""Runs that differ in one thing alone are found, others are not, and the effect of the thing is reported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, Ablati
 from funduscope.compare.page_parts import Table
 from funduscope.compare.run_folder import Run, gather
 from funduscope.compare.sections import Comparison, runs_section
-from funduscope.compare.significance import ablation_summary, run_tests
-from funduscope.compare.summary import summary_section
+from funduscope.compare.significance import ablation_section, verdict
 
 GRADES_ALONE = ("tasks.structures=[]", "tasks.landmarks=[]")
 
@@ -28,25 +27,29 @@ def only(found: list[AblationPair]) -> AblationPair:
     return found[0]
 
 
+def effects_of(pair: AblationPair) -> dict[tuple[str, str], str]:
+    return {(part, one.measure.title): verdict(one) for part, found in pair.found.items() for one in found}
+
+
 def test_fewer_tasks_and_nothing_else_are_twins_in_sharing(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"all": (recipe_of(), 0.1, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.98, 2, {})}
     pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
     assert (pairs.about, pairs.more.name, pairs.less.name) == (SHARING, "all", "grades")
-    words = ablation_summary(pairs)
-    assert words.startswith("Sharing (all against grades): harms DR kappa, idrid-B (validation and test)")
-    assert words.endswith("No help is shown anywhere.")
+    effects = effects_of(pairs)
+    assert effects["validation", "DR kappa, idrid-B"] == effects["test", "DR kappa, idrid-B"] == "harms"
+    assert "helps" not in effects.values()
 
 
-def test_twins_that_are_alike_are_told_as_no(fabricate, recipe_of, tmp_path: Path) -> None:
+def test_runs_that_are_alike_show_no_difference(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.7, 1, {})}
     pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
-    assert "no help is shown, and no harm: none of " in ablation_summary(pairs)
+    assert set(effects_of(pairs).values()) == {"no difference shown"}
 
 
 def test_what_differs_besides_is_said(fabricate, recipe_of, tmp_path: Path) -> None:
     fewer = recipe_of("spine", *GRADES_ALONE, "sampling.close={}")
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (fewer, 0.7, 2, {})}
-    assert only(find_ablation_pairs(runs_of(fabricate, tmp_path, told))).beside == ("sampling",)
+    assert only(find_ablation_pairs(runs_of(fabricate, tmp_path, told))).also == ("sampling",)
 
 
 def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path: Path) -> None:
@@ -58,9 +61,9 @@ def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path
             runs_of(fabricate, tmp_path, {"all": (recipe_of(), 0.7, 1, here), "grades": (fewer, 0.7, 2, there)})
         )
     )
-    assert pairs.beside == ("precision (bfloat16 and float32)", "device (cpu and cuda)")
+    assert pairs.also == ("precision (bfloat16 and float32)", "device (cpu and cuda)")
     alike = runs_of(fabricate, tmp_path / "alike", {"a": (recipe_of(), 0.7, 1, here), "b": (fewer, 0.7, 2, here)})
-    assert only(find_ablation_pairs(alike)).beside == ()
+    assert only(find_ablation_pairs(alike)).also == ()
 
 
 @pytest.mark.parametrize("change", ["encoder.name=resnet18", "training.learning_rate=1e-3", "augment.mirror=0"])
@@ -117,21 +120,7 @@ def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
     assert [line.cells[1].small for line in table.lines] == ["earlier", "earlier"]
 
 
-def test_without_twins_nothing_is_claimed(fabricate, recipe_of, tmp_path: Path) -> None:
-    told = {"one": (recipe_of(), 0.7, 1, {}), "two": (recipe_of("unet34"), 0.7, 2, {})}
-    comparison = Comparison.of(runs_of(fabricate, tmp_path, told))
-    says = summary_section(comparison, run_tests(comparison), []).says
-    assert any(words.startswith("Whether sharing helps is not shown") for words in says)
-    assert any(words.startswith("Whether routing helps is not shown") for words in says)
-
-
-def test_what_one_network_for_all_costs_stands_beside_those_for_each(fabricate, recipe_of, tmp_path: Path) -> None:
-    lesions = recipe_of("spine", "tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]")
-    told = {
-        "all": (recipe_of(), 0.7, 1, {"work": 12.0}),
-        "grades": (recipe_of("spine", *GRADES_ALONE), 0.7, 2, {"work": 5.0}),
-        "lesions": (lesions, 0.7, 3, {"work": 9.0}),
-    }
-    comparison = Comparison.of(runs_of(fabricate, tmp_path, told))
-    says = summary_section(comparison, {}, find_ablation_pairs(comparison.side)).says
-    assert any("all, takes 12.0 G" in words and "together 14.0 G" in words for words in says)
+def test_without_pairs_the_page_says_so(fabricate, recipe_of, tmp_path: Path) -> None:
+    runs = {"one": (recipe_of(), 0.7, 1, {}), "two": (recipe_of("unet34"), 0.7, 2, {})}
+    pairs = find_ablation_pairs(runs_of(fabricate, tmp_path, runs))
+    assert ablation_section(pairs).paragraphs == ["No two of these runs differ in one thing alone."]

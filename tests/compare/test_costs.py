@@ -1,4 +1,4 @@
-"""The cost table and its words: the memory that training took, and what a sum of twins does not answer."""
+"""The cost table: memory and time of training, and whether predictions were timed in one sitting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from funduscope.compare.costs import APART, TOGETHER, cost_section
 from funduscope.compare.page_parts import Table
 from funduscope.compare.run_folder import DASH, gather
-from funduscope.compare.summary import _unanswered
 
 
 def test_the_memory_of_training_stands_in_the_table(fabricate, tmp_path: Path) -> None:
@@ -42,7 +41,7 @@ def test_seconds_may_be_compared_where_they_were_taken_in_one_sitting(fabricate,
 
     def says() -> str:
         runs = gather(folders)
-        return " ".join(cost_section(runs, [(run.name, run) for run in runs], []).says)
+        return " ".join(cost_section(runs, [(run.name, run) for run in runs], []).paragraphs)
 
     assert APART in says()
     for path in costs:
@@ -56,13 +55,3 @@ def test_seconds_may_be_compared_where_they_were_taken_in_one_sitting(fabricate,
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("predict") - 1
     assert [line.cells[place].text for line in table.lines] == [DASH, "0.8"]
-
-
-def test_the_cost_of_twins_together_says_what_none_of_them_answers(fabricate, recipe_of, tmp_path: Path) -> None:
-    grades = recipe_of("spine", "tasks.structures=[]", "tasks.landmarks=[]")
-    masks = recipe_of("spine", "tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]")
-    more, *less = gather(
-        [fabricate(tmp_path / "all"), fabricate(tmp_path / "grades", grades), fabricate(tmp_path / "masks", masks)]
-    )
-    assert _unanswered(more, less) == " None of these answers optic disc and fovea, so their sum is of less than that."
-    assert _unanswered(more, [more]) == ""

@@ -27,7 +27,7 @@ def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
     )
     runs = gather([fabricate(tmp_path / "a")])
     section = published_section(read_published(path), runs)
-    assert section.says == ["From somebody.", "Theirs were others."]
+    assert section.paragraphs == ["From somebody.", "Theirs were others."]
     (table,) = section.blocks
     assert isinstance(table, Table)
     assert [line.name for line in table.lines] == [
@@ -57,12 +57,12 @@ def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
 def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "published.toml"
     path.write_text(text, "utf-8")
-    with pytest.raises(CompareError, match=r"holds no published figures: .*; expected `source`, `photos`"):
+    with pytest.raises(CompareError, match=r"has no published figures: .*; expected `source`, `photos`"):
         read_published(path)
 
 
 def test_the_committed_figures_are_on_the_page(fabricate, tmp_path: Path) -> None:
     runs = [fabricate(tmp_path / name) for name in ("moe_deeplab", "resnet_grader")]
     page = compare(runs, tmp_path / "out", published=COMMITTED).read_text("utf-8")
-    assert "Beside what was published" in page
+    assert "Published figures and these runs" in page
     assert "175.8" in page

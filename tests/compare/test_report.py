@@ -11,13 +11,14 @@ import pytest
 from funduscope.compare import report
 from funduscope.compare.markdown import plain
 from funduscope.compare.page_parts import number, scored, signed
-from funduscope.compare.report import PAIRS, compare
+from funduscope.compare.report import GENERATED, PAIRS, compare
 from funduscope.compare.run_folder import DASH, PARTS, CompareError
 from funduscope.compare.score_kinds import Kind
+from funduscope.evaluation.score_key import Question
 from funduscope.metrics import Interval
 
-HIGHER = Kind("table", "DR", "kappa", "kappa")
-LOWER = Kind("table", "fovea", "mean px", "fovea, px", higher=False)
+HIGHER = Kind("table", Question("DR"), "kappa", "kappa")
+LOWER = Kind("table", Question("fovea"), "mean px", "fovea, px", higher=False)
 
 
 def marks(intervals: list[Interval | None], kind: Kind = HIGHER, comparable: list[bool] | None = None) -> list[str]:
@@ -106,6 +107,7 @@ def test_what_cannot_be_compared_stands_below_with_the_reason(pages: Path) -> No
 def test_every_score_of_every_run_stands_on_the_page(pages: Path) -> None:
     text = (pages / "out" / "compare.html").read_text("utf-8")
     assert "<summary>idrid-B, test fold</summary>" in text
+    assert '<th scope="row">DR: kappa</th>' in text
     for score in ("DR: kappa", "DR: recall of 4", "referable DR: AUROC", "EX mask: precision", "EX or SE pixels: AUPR"):
         assert score in text, score
 
@@ -114,7 +116,7 @@ def test_generalization_is_told_as_a_loss(pages: Path) -> None:
     text = (pages / "docs" / "board.md").read_text("utf-8")
     for title in ("From training to validation photos", "strong color shift", "strong blur"):
         assert title in text
-    assert re.search(r"0\.\d{3} → 0\.\d{3}<br>loses [+−]0\.\d{3} \([+−]?\d", text)
+    assert re.search(r"0\.\d{3} → 0\.\d{3}<br><small>loses [+−]0\.\d{3} \([+−]?\d", text)
 
 
 def test_pairs_are_written_as_numbers(pages: Path) -> None:
@@ -136,6 +138,18 @@ def test_pictures_lie_beside_the_markdown_and_inside_the_page(pages: Path) -> No
     assert (pages / "out" / "compare.html").read_text("utf-8").count("data:image/svg+xml") == 2
 
 
+def test_a_markdown_file_keeps_what_stands_above_its_line(fabricate, tmp_path: Path) -> None:
+    run, path = fabricate(tmp_path / "run"), tmp_path / "board.md"
+    compare([run], tmp_path / "out", markdown_file=path)
+    made = path.read_text("utf-8")
+    assert made.startswith(f"# Runs compared\n\n{GENERATED}\n\n## The runs")
+    path.write_text(
+        made.replace("# Runs compared", "# Ours\n\nA few words.").replace("## Every score", "## Old"), "utf-8"
+    )
+    compare([run], tmp_path / "out", markdown_file=path)
+    assert path.read_text("utf-8") == made.replace("# Runs compared", "# Ours\n\nA few words.")
+
+
 def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
     run = fabricate(tmp_path / "run")
     first, second = (compare([run], tmp_path / name).read_bytes() for name in ("a", "b"))
@@ -144,7 +158,7 @@ def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
 
 def test_one_run_alone_makes_a_page_and_leads_nothing(fabricate, tmp_path: Path) -> None:
     text = compare([fabricate(tmp_path / "run")], tmp_path / "out").read_text("utf-8")
-    assert 'class="best"' not in text
+    assert "<strong>" not in text
     assert "No two runs here share enough visits" in text
 
 

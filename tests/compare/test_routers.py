@@ -1,4 +1,4 @@
-"""What routers did is shown where a diary tells it, and what they save is said, nothing where it is nothing."""
+"""The routing tables are made from the journal of a run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from funduscope.compare.page_parts import Table
-from funduscope.compare.routers import routers_section, routing_words
-from funduscope.compare.run_folder import DASH, Run, bundle, gather
+from funduscope.compare.routers import routers_section
+from funduscope.compare.run_folder import Run, bundle, gather
 
 ROWS = Path(__file__).parents[2] / "docs" / "leaderboard"
 
@@ -60,20 +60,6 @@ def test_weights_that_a_router_moved_stand_in_a_table(fabricate, recipe_of, tmp_
     ]
 
 
-@pytest.mark.parametrize(
-    ("kept", "experts", "says"),
-    [
-        (1.0, 2e9, "a computes every expert for every photo: its routing saves nothing."),
-        (0.5, 1e9, "a's gates choose 50 % of the experts, 50 % of the experts' multiply-adds; the whole network takes "
-                   "9.0 G in place of 10.0 G, 10 % less."),
-    ],
-)  # fmt: skip
-def test_what_routing_saves_is_said(fabricate, recipe_of, tmp_path: Path, kept: float, experts: float, says: str):
-    work = {"total": 8e9 + experts, "dense": 10e9, "experts": experts, "dense_experts": 2e9, "kept": kept}
-    run = routed(fabricate, recipe_of, tmp_path / "a", lines=[], **work, in_proportion=experts)
-    assert routing_words([run]) == [says]
-
-
 def test_a_bundle_keeps_what_the_routers_did(fabricate, recipe_of, tmp_path: Path) -> None:
     lines = [line(1, [1.0, 0.5], best=True)]
     routed(fabricate, recipe_of, tmp_path / "a", lines=lines, total=9, dense=9, experts=0, dense_experts=0, kept=1)
@@ -89,4 +75,3 @@ def test_the_trained_gates_of_moe_deeplab_make_their_experts_cheaper_in_proporti
         assert 0 < one["kept"] < 1
         assert one["experts"] == pytest.approx(one["in_proportion"], rel=0.05)
         assert one["dense"] - one["total"] == pytest.approx(one["dense_experts"] - one["experts"])
-    assert DASH not in routing_words(gather([ROWS / "moe_deeplab"]))[0]

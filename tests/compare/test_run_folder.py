@@ -32,7 +32,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(fabricate, tmp_path: P
 def test_broken_json_names_the_run(fabricate, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "one")
     (folder / "scores" / "test" / "scores.json").write_text("{", "utf-8")
-    with pytest.raises(CompareError, match=r"one holds a file that cannot be read"):
+    with pytest.raises(CompareError, match=r"one has a file that cannot be read"):
         gather([folder])
 
 

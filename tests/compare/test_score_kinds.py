@@ -1,4 +1,4 @@
-"""What a photo's row holds adds up to the very scores that scores.json states."""
+"""The row of a photo adds up to the very scores that scores.json has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from funduscope.compare.run_folder import Run, read_run
-from funduscope.compare.score_kinds import KINDS, Kind, Measure, score_of, sums
-from funduscope.metrics import DenseState
+from funduscope.compare.score_kinds import KINDS, Kind, Measure, pack, state_of
+from funduscope.data.case import Case, Labels
+from funduscope.evaluation.score_key import Aspect, Question
+from funduscope.evaluation.scores import PhotoScore
+from funduscope.metrics import DenseState, GradingState
+
+EX = Question("EX", Aspect.PIXELS)
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +25,16 @@ def run(fabricate, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.key], ids=lambda kind: kind.shown)
 def test_rows_add_up_to_the_score(run: Run, kind: Kind) -> None:
-    for dataset, states in run.trees["validation"]["scores"].items():
-        if kind.score not in states.get(kind.state, {}):
+    for dataset in run.trees["validation"]["scores"]:
+        measure = Measure(dataset, kind)
+        reported = run.interval("validation", measure.key)
+        if reported is None:
             continue
-        parts = [sums(kind, row) for row in run.rows["validation"].values() if row["dataset"] == dataset]
-        added = np.sum([part for part in parts if part is not None], axis=0)
-        stated = run.interval("validation", Measure(dataset, kind))
-        assert stated is not None
-        # A row's distance is rounded to a tenth, its probabilities lie in 118 bins.
+        rows = [row for row in run.rows["validation"].values() if row["dataset"] == dataset]
+        states = [state for row in rows if (state := state_of(kind.question, row)) is not None]
+        # A row's distance is rounded to a tenth, its probabilities are in 118 bins.
         slack = {"average precision": 0.005, "mean px": 0.05}.get(kind.score, 1e-9)
-        assert score_of(kind, added[None])[0] == pytest.approx(stated.value, abs=slack)
+        assert measure.score(type(states[0]).total(states)) == pytest.approx(reported.value, abs=slack)
 
 
 def test_every_kind_that_is_compared_was_tried(run: Run) -> None:
@@ -43,25 +48,20 @@ def test_coarse_bins_keep_the_average_precision_of_faint_maps(faint: float) -> N
     target = rng.random((400, 400)) < 0.005
     prob = 1 / (1 + np.exp(-rng.normal(-3 - faint, 1.5, target.shape) - 3 * target))
     state = DenseState.of(prob.astype(np.float32), target)
-    from funduscope.compare.score_kinds import pack
-    from funduscope.data.case import Case, Labels
-    from funduscope.evaluation.scores import PhotoScore
-
-    photo = PhotoScore(Case("a/b", "a", "b", Path("b"), "v", Labels()), refused=False, states={"EX pixels": state})
+    photo = PhotoScore(Case("a/b", "a", "b", Path("b"), "v", Labels()), refused=False, states={EX: state})
     pack(photo)
-    kind = next(kind for kind in KINDS if kind.state == "EX pixels")
-    added = sums(kind, json.loads(json.dumps(photo.row)))
-    assert added is not None
-    assert score_of(kind, added[None])[0] == pytest.approx(state.average_precision, abs=0.005)
+    coarse = state_of(EX, json.loads(json.dumps(photo.row)))
+    assert coarse is not None
+    measure = Measure("a", next(kind for kind in KINDS if kind.question == EX))
+    assert measure.score(coarse) == pytest.approx(state.average_precision, abs=0.005)
 
 
 def test_a_refused_photo_counts_as_the_furthest_grade() -> None:
-    kind = next(kind for kind in KINDS if kind.state == "DR" and kind.score == "kappa")
-    added = sums(kind, {"grade": 1, "predicted_grade": None})
-    assert added is not None
-    assert added.reshape(5, 5)[1, 4] == 1
+    state = state_of(Question("DR"), {"grade": 1, "predicted_grade": None})
+    assert isinstance(state, GradingState)
+    assert state.confusion[1, 4] == 1
 
 
 def test_a_row_that_lacks_what_a_score_needs_adds_nothing() -> None:
     for kind in KINDS:
-        assert sums(kind, {"key": "a", "dataset": "d", "visit": "v", "refused": True}) is None
+        assert state_of(kind.question, {"key": "a", "dataset": "d", "visit": "v", "refused": True}) is None

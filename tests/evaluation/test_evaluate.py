@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import PhotoScore, Scores, evaluate, score_photo, score_stream, summarize
+from funduscope.evaluation.score_key import ScoreKey
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
@@ -100,6 +102,11 @@ def case_of(number: int, labels: Labels, dataset: str = "own", visit: str | None
     return Case(f"{dataset}/{name}", dataset, name, Path(f"{name}.jpg"), visit or f"{dataset}/{number}", labels)
 
 
+def by_name(scored: PhotoScore) -> dict[str, Any]:
+    """A photo's states by the names that scores.json has."""
+    return {question.name: state for question, state in scored.states.items()}
+
+
 def score_one(answer: Findings | Failure, labels: Labels, dataset: str = "own", card: Card = CARD) -> PhotoScore:
     return score_photo(answer, case_of(0, labels, dataset), card)
 
@@ -139,7 +146,7 @@ def perfect(eyes, tmp_path_factory) -> Scores:
     ],
 )
 def test_right_answers_score_in_full(perfect, state, score, value):
-    assert perfect.value("own", state, score) == pytest.approx(value, abs=1e-9)
+    assert perfect.value(ScoreKey.named("own", state, score)) == pytest.approx(value, abs=1e-9)
 
 
 def test_every_score_has_its_interval_and_its_counts(perfect):
@@ -178,7 +185,7 @@ def test_a_refused_photo_counts_as_the_worst_answer(eyes, tmp_path):
     scores = summarize(right + refused, repeats=20)
 
     def value(state: str, score: str) -> float:
-        return scores.value("own", state, score)
+        return scores.value(ScoreKey.named("own", state, score))
 
     confusion = np.array(scores.details["own"]["states"]["DR"]["confusion"])
     assert confusion[4, 0] == 1
@@ -198,10 +205,9 @@ def test_a_refused_photo_counts_as_the_worst_answer(eyes, tmp_path):
     assert value("MA lesions", "sensitivity at 8") < 1
     assert scores.details["own"]["refused"] == 2
     assert scores.details["own"]["states"]["false lesions"]["refused"] == 1
-    selective = scores.selective["own"]
-    assert selective["DR"]["accuracy"].value == 1
-    assert selective["referable DR"]["AUROC"].value == 1
-    assert selective["OD mask"]["recall"].value == 1
+    for state, score in (("DR", "accuracy"), ("referable DR", "AUROC"), ("OD mask", "recall")):
+        assert scores.selective[ScoreKey.named("own", state, score)].value == 1
+    assert scores.to_dict()["selective"]["own"]["referable DR"].keys() == {"AUROC", "sensitivity", "specificity"}
 
 
 def test_a_photo_that_cannot_be_read_counts_as_refused(eyes, tmp_path):
@@ -210,16 +216,17 @@ def test_a_photo_that_cannot_be_read_counts_as_refused(eyes, tmp_path):
     assert scored.refused
     assert scored.row["error"] == "E_TRUNCATED"
     scores = summarize([scored], repeats=5)
-    assert scores.value("own", "DR", "accuracy") == 0
-    assert scores.value("own", "OD mask", "recall") == 0
+    assert scores.value(ScoreKey.named("own", "DR", "accuracy")) == 0
+    assert scores.value(ScoreKey.named("own", "OD mask", "recall")) == 0
 
 
 def test_what_is_not_known_is_not_scored(eyes):
     scored = score_one(answer_of(eyes[4]), Labels())
     assert scored.states == {}
     only_disc = score_one(answer_of(eyes[4]), Labels(disc_xy=eyes[4].disc_xy))
-    assert set(only_disc.states) == {"disc center"}
-    assert set(score_one(refusal_of(eyes[4]), Labels(dme=1)).states) == {"DME", "DME probabilities", "DME calibration"}
+    assert set(by_name(only_disc)) == {"disc center"}
+    refused = by_name(score_one(refusal_of(eyes[4]), Labels(dme=1)))
+    assert set(refused) == {"DME", "DME probabilities", "DME calibration"}
 
 
 @pytest.mark.parametrize("answer_of_eye", [answer_of, refusal_of])
@@ -227,7 +234,7 @@ def test_what_the_model_does_not_answer_is_not_scored(eyes, tmp_path, answer_of_
     lean = replace(CARD, dme=False, landmarks=("fovea",), structures=("EX",))
     labels = labels_of(eyes[4], tmp_path)
     labels.masks["EX|SE"] = labels.masks["EX"]
-    states = score_one(answer_of_eye(eyes[4]), labels, card=lean).states
+    states = by_name(score_one(answer_of_eye(eyes[4]), labels, card=lean))
     assert {"DR", "fovea", "EX pixels", "EX mask"} <= set(states)
     assert not [name for name in states if name.startswith(("DME", "DR and", "disc", "MA", "HE", "SE", "OD", "EX|SE"))]
 
@@ -236,12 +243,12 @@ def test_an_absent_lesion_makes_every_pixel_a_negative(eyes):
     eye = eyes[4]
     assert eye.masks["HE"].any()
     scored = score_one(answer_of(eye), Labels(masks={"HE": ABSENT}))
-    overlap = scored.states["HE mask"]
+    overlap = by_name(scored)["HE mask"]
     assert (overlap.tp, overlap.fn) == (0, 0)
     assert overlap.fp == eye.masks["HE"].sum()
-    assert scored.states["HE pixels"].pixels == eye.masks["HE"].size
+    assert by_name(scored)["HE pixels"].pixels == eye.masks["HE"].size
     scores = summarize([scored], repeats=5)
-    assert np.isnan(scores.value("own", "HE pixels", "AUPR"))
+    assert np.isnan(scores.value(ScoreKey.named("own", "HE pixels", "AUPR")))
     assert json.dumps(scores.to_dict(), allow_nan=False)
 
 
@@ -252,9 +259,9 @@ def test_either_exudate_is_met_by_the_larger_of_both(eyes, tmp_path):
     drusen[:, ::2] = True
     labels = Labels(masks={"EX|SE": mask_file(both, tmp_path, "both")}, negatives=mask_file(drusen, tmp_path, "drusen"))
     scores = summarize([score_one(answer_of(eye), labels, "heimed")], repeats=5)
-    assert scores.value("heimed", "EX|SE mask", "Dice") == 1
-    assert scores.value("heimed", "EX|SE pixels", "average precision") == 1
-    on_drusen = scores.value("heimed", "exudates on drusen and reflections", "share of what was marked")
+    assert scores.value(ScoreKey.named("heimed", "EX|SE mask", "Dice")) == 1
+    assert scores.value(ScoreKey.named("heimed", "EX|SE pixels", "average precision")) == 1
+    on_drusen = scores.value(ScoreKey.named("heimed", "exudates on drusen and reflections", "share of what was marked"))
     assert on_drusen == pytest.approx((both & drusen).sum() / both.sum())
 
 
@@ -273,14 +280,14 @@ def test_a_photo_shows_exudates_of_either_kind_or_none(eyes, tmp_path):
         repeats=5,
     )
     # The one that shows some and was found against the free one that is called ill: a tie. Refused ones are wrong.
-    assert scores.value("heimed", "EX|SE present", "AUROC") == pytest.approx(0.5 / 4)
-    assert scores.value("heimed", "EX|SE present", "sensitivity") == 0.5
-    assert scores.value("heimed", "EX|SE present", "specificity") == 0
+    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "AUROC")) == pytest.approx(0.5 / 4)
+    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "sensitivity")) == 0.5
+    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "specificity")) == 0
 
 
 @pytest.mark.parametrize(("seen", "truth"), [(0, False), (1, None), (2, True), (4, True)])
 def test_presence_needs_two_experts_or_none(eyes, seen, truth):
-    states = score_one(answer_of(eyes[4]), Labels(experts={"HE": seen}), "diaretdb1").states
+    states = by_name(score_one(answer_of(eyes[4]), Labels(experts={"HE": seen}), "diaretdb1"))
     assert ("HE present" in states) == (truth is not None)
     if truth is not None:
         assert states["HE present"].positive.tolist() == [truth]
@@ -294,10 +301,10 @@ def test_votes_are_counted_under_the_marked_pixels(eyes, tmp_path):
     votes[: len(votes) // 2] = 180
     Image.fromarray(votes).save(tmp_path / "votes.png")
     labels = Labels(experts={"HE": 3}, votes={"HE": tmp_path / "votes.png"})
-    states = score_one(answer_of(eye), labels, "diaretdb1").states
+    states = by_name(score_one(answer_of(eye), labels, "diaretdb1"))
     upper = int(eye.masks["HE"][: len(votes) // 2].sum())
     assert states["HE votes"].by_votes.tolist() == [0, eye.masks["HE"].sum() - upper, 0, upper, 0]
-    refused = score_one(refusal_of(eye), labels, "diaretdb1").states
+    refused = by_name(score_one(refusal_of(eye), labels, "diaretdb1"))
     assert refused["HE votes"].marked == 0
     assert refused["HE present"].refused.all()
 
@@ -312,9 +319,9 @@ def test_gradability_is_good_against_reject(eyes):
     ]
     scores = summarize(photos, repeats=5)
     assert scores.details["eyepacs400"]["states"]["gradability"]["photos"] == 4
-    assert scores.value("eyepacs400", "gradability", "AUROC") == 0.5
-    assert scores.value("eyepacs400", "gradability", "sensitivity") == 0.5
-    assert "gradability" not in scores.selective["eyepacs400"]
+    assert scores.value(ScoreKey.named("eyepacs400", "gradability", "AUROC")) == 0.5
+    assert scores.value(ScoreKey.named("eyepacs400", "gradability", "sensitivity")) == 0.5
+    assert scores.to_dict()["selective"] == {"eyepacs400": {}}
 
 
 def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
@@ -322,7 +329,7 @@ def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
     for number, (quality, score) in enumerate([("good", 0.9), ("good", 0.4), ("reject", 0.3), ("reject", 0.05)]):
         answer = answer_of(eyes[number], quality=Quality(score, ()))
         photos.append(score_photo(answer, case_of(number, Labels(quality=quality), "eyepacs400"), CARD))
-    assert summarize(photos, repeats=10).value("eyepacs400", "gradability", "AUROC") == 1
+    assert summarize(photos, repeats=10).value(ScoreKey.named("eyepacs400", "gradability", "AUROC")) == 1
 
 
 def test_maculopathy_is_any_edema_risk(eyes):
@@ -334,9 +341,9 @@ def test_maculopathy_is_any_edema_risk(eyes):
         score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "srahim"),
     ]
     scores = summarize(photos, repeats=5)
-    assert scores.value("srahim", "maculopathy", "sensitivity") == 1
-    assert scores.value("srahim", "maculopathy", "specificity") == 0.5
-    assert scores.value("srahim", "maculopathy", "AUROC") == pytest.approx(0.75)
+    assert scores.value(ScoreKey.named("srahim", "maculopathy", "sensitivity")) == 1
+    assert scores.value(ScoreKey.named("srahim", "maculopathy", "specificity")) == 0.5
+    assert scores.value(ScoreKey.named("srahim", "maculopathy", "AUROC")) == pytest.approx(0.75)
     assert "DME" not in scores.tables["srahim"]
 
 
@@ -350,9 +357,9 @@ def test_macular_edema_is_risk_two_alone(eyes):
         score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "messidor2"),
     ]
     scores = summarize(photos, repeats=5)
-    assert scores.value("messidor2", "macular edema", "sensitivity") == 0.5
-    assert scores.value("messidor2", "macular edema", "specificity") == 1
-    assert scores.value("messidor2", "macular edema", "AUROC") == pytest.approx(0.75)
+    assert scores.value(ScoreKey.named("messidor2", "macular edema", "sensitivity")) == 0.5
+    assert scores.value(ScoreKey.named("messidor2", "macular edema", "specificity")) == 1
+    assert scores.value(ScoreKey.named("messidor2", "macular edema", "AUROC")) == pytest.approx(0.75)
     assert "maculopathy" not in scores.tables["messidor2"]
 
 
@@ -368,7 +375,7 @@ def test_macular_edema_is_risk_two_alone(eyes):
     ],
 )
 def test_false_lesions_are_counted_on_healthy_eyes_alone(eyes, dataset, labels, counted):
-    states = score_one(answer_of(eyes[4]), labels, dataset).states
+    states = by_name(score_one(answer_of(eyes[4]), labels, dataset))
     assert ("false lesions" in states) == counted
     if counted:
         assert states["false HE, EX or SE"].rate == 1
@@ -437,10 +444,10 @@ def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
     (tmp_path / "black.png").write_bytes(b"")
     cases.append(replace(case_of(9, Labels(grade=0)), path=tmp_path / "black.png"))
     scores = evaluate(Predictor(SeesDisc()), cases, repeats=20)
-    assert scores.value("own", "OD mask", "IoU") > 0.9
-    assert scores.value("own", "OD pixels", "average precision") > 0.95
+    assert scores.value(ScoreKey.named("own", "OD mask", "IoU")) > 0.9
+    assert scores.value(ScoreKey.named("own", "OD pixels", "average precision")) > 0.95
     # A pixel here is twelve at 4288.
-    assert scores.value("own", "disc center", "mean px") < 24
+    assert scores.value(ScoreKey.named("own", "disc center", "mean px")) < 24
     assert scores.details["own"]["states"]["DR"]["confusion"][0] == [1, 0, 0, 0, 1]
     assert scores.details["own"]["refused"] == 1
 
@@ -457,12 +464,12 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
         photos.append(score_photo(answer, case_of(number, labels), card))
     assert [photo.row["grade_set"] for photo in photos] == [[2], [0], [1, 2], None]
     scores = summarize(photos, repeats=20)
-    assert scores.value("own", "DR grade sets", "coverage") == 0.5
-    assert scores.value("own", "DR grade sets", f"coverage of {eye.grade}") == 0.5
-    assert scores.value("own", "DR grade sets", "mean size") == pytest.approx(4 / 3)
-    assert scores.selective["own"]["DR grade sets"]["coverage"].value == pytest.approx(2 / 3)
+    assert scores.value(ScoreKey.named("own", "DR grade sets", "coverage")) == 0.5
+    assert scores.value(ScoreKey.named("own", "DR grade sets", f"coverage of {eye.grade}")) == 0.5
+    assert scores.value(ScoreKey.named("own", "DR grade sets", "mean size")) == pytest.approx(4 / 3)
+    assert scores.selective[ScoreKey.named("own", "DR grade sets", "coverage")].value == pytest.approx(2 / 3)
     without = score_photo(answer_of(eye), case_of(0, labels), CARD)
-    assert "DR grade sets" not in without.states
+    assert "DR grade sets" not in by_name(without)
 
 
 def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, caplog):
@@ -473,8 +480,8 @@ def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, 
     Image.fromarray(np.full((9, 9), 7, np.uint8)).save(votes)
     bad = replace(labels, masks={**labels.masks, "EX": small}, experts={"SE": 0}, votes={"SE": votes})
     scored = score_one(answer_of(eye), bad)
-    assert "EX pixels" not in scored.states
-    assert "SE votes" not in scored.states
-    assert {"DR", "MA pixels", "SE present"} <= scored.states.keys()
+    assert "EX pixels" not in by_name(scored)
+    assert "SE votes" not in by_name(scored)
+    assert {"DR", "MA pixels", "SE present"} <= by_name(scored).keys()
     assert "own/eye_00: The mask EX.png is 9x9 px" in caplog.text
     assert len(scored.row["not scored"]) == 2

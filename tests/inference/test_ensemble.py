@@ -132,7 +132,7 @@ def test_its_answer_is_scored_for_every_task_that_any_member_has(painted, tmp_pa
     joined = joined_of(member(GRADER, 1), member(LESIONS, 2))
     case = Case("x/eye", "x", "eye", tmp_path / "eye.png", "visit", Labels(grade=2, dme=1))
     scored = score_photo(joined(painted.pixels), case, joined.card)
-    assert {"DR", "DME", "DR and DME"} <= set(scored.states)
+    assert {"DR", "DME", "DR and DME"} <= {question.name for question in scored.states}
 
 
 def test_a_task_is_the_mean_over_the_members_that_answer_it(painted):

@@ -17,6 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from funduscope.evaluation.score_key import Question
 from funduscope.evaluation.scores import scores_of
 from funduscope.metrics import BinaryState, GradingState, JointState, ScoresState, auroc
 from funduscope.metrics.grading import furthest_grade
@@ -46,7 +47,7 @@ def test_agreement_is_scikit_learns(seed: int, n: int) -> None:
 
 def macro(state: GradingState) -> list[float]:
     """Macro precision, recall and F1, as a table of scores takes them."""
-    taken = scores_of("DR", state)
+    taken = scores_of(Question("DR"), state)
     return [taken[f"macro {name}"](state) for name in ("precision", "recall", "F1")]
 
 

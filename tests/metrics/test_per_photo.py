@@ -31,9 +31,8 @@ def test_votes_of_falsely_marked_pixels() -> None:
     votes = np.array([[0, 60, 120], [240, 0, 0]], np.uint8)
     state = VotesState.of(np.ones((2, 3), bool), votes) + VotesState.of(np.eye(2, dtype=bool), None)
     assert state.by_votes.tolist() == [5, 1, 1, 0, 1]
-    assert state.false_share == pytest.approx(5 / 8)
-    assert state.share_with_at_most(1) == pytest.approx(6 / 8)
-    assert np.isnan(VotesState.of(np.zeros((2, 3), bool), votes).false_share)
+    assert [state.share(count) for count in (0, 1, 2)] == pytest.approx([5 / 8, 1 / 8, 1 / 8])
+    assert np.isnan(VotesState.of(np.zeros((2, 3), bool), votes).share(0))
 
 
 def test_interpolated_votes_are_refused() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from funduscope.data.case import ABSENT, Case, Labels
+from funduscope.evaluation.score_key import ScoreKey
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training.samples import close_channels, draw_epoch, serves
 from funduscope.training.validation import selection
@@ -79,16 +80,16 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     class Table:
         tables = ("idrid-A", "idrid-B")
 
-        def value(self, dataset: str, state: str, score: str) -> float:
+        def value(self, key: ScoreKey) -> float:
             known = {
-                ("idrid-B", "DR", "accuracy"): 0.8,
-                ("idrid-B", "DR", "kappa"): 0.1,
-                ("idrid-A", "EX mask", "IoU"): 0.5,
-                ("idrid-A", "HE mask", "IoU"): 0.3,
-                ("idrid-A", "EX pixels", "average precision"): 0.9,
-                ("idrid-A", "OD mask", "Dice"): 0.7,
+                "idrid-B DR accuracy": 0.8,
+                "idrid-B DR kappa": 0.1,
+                "idrid-A EX mask IoU": 0.5,
+                "idrid-A HE mask IoU": 0.3,
+                "idrid-A EX pixels average precision": 0.9,
+                "idrid-A OD mask Dice": 0.7,
             }
-            return known.get((dataset, state, score), np.nan)
+            return known.get(str(key), np.nan)
 
     table = Table()
     assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore

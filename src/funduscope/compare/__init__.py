@@ -1,1 +1,1 @@
-"""Runs side by side: what each scores, what it costs, where two of them differ, and what a changed look takes away."""
+"""Runs side by side: scores, costs, tests of their differences, and losses on corrupted photos."""

@@ -1,8 +1,8 @@
-"""Pairs of runs that differ in one thing alone, so that what it does can be said: sharing, routing, teaching.
+"""Pairs of runs that differ in one thing alone, so that its effect can be measured: sharing, routing, teaching.
 
-Twins have one fold and one budget, began with the same weights, and have recipes that are equal but for the one section
-(and what must follow from it). Where the tasks are the same they learned from the very same photos and labels; where
-it is not teaching that they differ in, from the same teachers.
+The two runs of a pair have one fold and one budget, started from the same weights, and have recipes that are equal but
+for one section (and what follows from it). With the same tasks they learned from the same photos and labels; unless
+they differ in teaching, from the same teachers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from funduscope.recipe import Recipe
 
 SHARING, ROUTING, TEACHING = "sharing", "routing", "teaching"
 
-# What may differ beside the thing itself: which photos teach the tasks that are left, and their losses' weights.
+# Sections that may differ: also which photos teach the remaining tasks, and the weights of their losses.
 _FOLLOWS: Final[dict[str, frozenset[str]]] = {
     SHARING: frozenset({"tasks", "sampling", "loss", "balance"}),
     ROUTING: frozenset({"experts"}),
@@ -28,61 +28,57 @@ _FOLLOWS: Final[dict[str, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class AblationPair:
-    """more: the run that has the thing: more tasks, experts, a teacher. less: the one without. beside: what else
-    differs: sections of their recipes, and the numbers and devices that they were trained with.
+    """more: the run that has the thing: more tasks, experts, a teacher. less: the one without it.
 
-    found: by fold, more less less in every score that both answer; p values corrected over both folds together.
+    also: what else differs: sections of the recipes, precision, device. found: per fold, score of `more` minus score
+    of `less`, for every metric that both have; p values corrected over both folds together.
     """
 
     about: str
     more: Run
     less: Run
-    beside: tuple[str, ...]
+    also: tuple[str, ...]
     found: dict[str, list[Difference]]
 
 
 def find_ablation_pairs(runs: Sequence[Run]) -> list[AblationPair]:
-    """Every pair of these runs, which are of one fold and budget, that differ in one thing alone."""
+    """Every pair of these runs, which have one fold and budget, that differ in one thing alone."""
     found = []
     for more, less in permutations(runs, 2):
         about = _about(more, less)
         if about is not None:
             sections = differing(more.recipe, less.recipe) - {{SHARING: "tasks", ROUTING: "experts"}.get(about)}
-            beside = (*sorted(sections), *_computed_otherwise(more, less))
-            found.append(AblationPair(about, more, less, beside, _differences(more, less)))
-    return sorted(found, key=lambda twins: list(_FOLLOWS).index(twins.about))
+            also = (*sorted(sections), *_environment_differs(more, less))
+            found.append(AblationPair(about, more, less, also, _differences(more, less)))
+    return sorted(found, key=lambda pair: list(_FOLLOWS).index(pair.about))
 
 
 def differing(a: Recipe, b: Recipe) -> set[str]:
-    """The sections in which two recipes differ; their names, words and what they select by are no difference."""
+    """The sections in which two recipes differ, apart from names, descriptions and the metric that selects epochs."""
     trees = [
         one.model_dump(mode="json", exclude={"name": True, "about": True, "training": {"select"}}) for one in (a, b)
     ]
     return {section for section in trees[0] if trees[0][section] != trees[1][section]}
 
 
-def _computed_otherwise(more: Run, less: Run) -> list[str]:
-    """Precision and kind of device, where both are known and are not the same: `auto` is not the same everywhere."""
-    told = []
-    for name, of in (
-        ("precision", lambda run: run.about.get("precision")),
-        ("device", lambda run: str(run.about.get("environment", {}).get("device", "")).split(" ")[0]),
-    ):
-        first, second = of(more), of(less)
-        if first and second and first != second:
-            told.append(f"{name} ({first} and {second})")
-    return told
+def _environment_differs(more: Run, less: Run) -> list[str]:
+    """Precision and kind of device, where both are known and differ: `auto` gives different ones on other machines."""
+    values = {
+        "precision": [run.about.get("precision") for run in (more, less)],
+        "device": [run.device for run in (more, less)],
+    }
+    return [f"{name} ({a} and {b})" for name, (a, b) in values.items() if a and b and a != b]
 
 
 def tasks_of(recipe: Recipe) -> set[str]:
-    """Everything the recipe answers, by name."""
+    """The names of everything that the recipe predicts."""
     tasks = recipe.tasks
     grades = {name for name in ("grade", "dme") if getattr(tasks, name)}
     return grades | set(tasks.structures) | set(tasks.landmarks)
 
 
 def _about(more: Run, less: Run) -> str | None:
-    """What the one has and the other lacks, where all else is equal."""
+    """What the one has and the other lacks, where everything else is equal; None otherwise."""
     sections = differing(more.recipe, less.recipe)
     if _sha256(more) != _sha256(less):
         return None
@@ -101,7 +97,7 @@ def _about(more: Run, less: Run) -> str | None:
 
 
 def _sha256(run: Run) -> str | None:
-    """Of the weights that it began with; None where those were the recipe's own."""
+    """Hash of the weights that the run started from; None where the recipe names them."""
     return (run.about.get("init") or {}).get("sha256")
 
 
@@ -110,8 +106,8 @@ def _differences(more: Run, less: Run) -> dict[str, list[Difference]]:
     found: list[tuple[str, Difference]] = []
     for part in FOLDS:
         for measure in measures:
-            if more.interval(part, measure) and less.interval(part, measure):
+            if more.interval(part, measure.key) and less.interval(part, measure.key):
                 one = difference(measure, (more.name, more.rows[part]), (less.name, less.rows[part]))
                 found += [(part, one)] if one is not None else []
     adjusted = corrected([one for _, one in found])
-    return {part: [one for (held, _), one in zip(found, adjusted, strict=True) if held == part] for part in FOLDS}
+    return {fold: [one for (part, _), one in zip(found, adjusted, strict=True) if part == fold] for fold in FOLDS}

@@ -1,6 +1,6 @@
 """The pictures of the page: a forest plot of the most important scores, and accuracy against cost.
 
-Needs matplotlib, which only the extra `train` installs. Colors are Okabe and Ito's (2008), and no picture rests on
+Needs matplotlib, which only the extra `train` installs. Colors are those of Okabe and Ito (2008); no picture relies on
 color alone.
 """
 
@@ -11,11 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from funduscope.compare.costs import GIGA, multiply_adds, predict_s
 from funduscope.compare.page_parts import Picture
 from funduscope.compare.run_folder import FOLDS, Run
 from funduscope.compare.score_kinds import AP, GRADING, Measure
 from funduscope.compare.sections import Comparison
+from funduscope.metrics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +36,7 @@ COLUMNS: Final = 4
 
 
 def draw_forest(comparison: Comparison) -> Figure | None:
-    """A panel for each key measure that two runs answer; a row for each run that stands with others."""
+    """A panel for each key measure that two runs answer; a row for each comparable run."""
     runs = comparison.side
     measures = [one for one in comparison.measures if one.kind.key and len(_answering(runs, one)) > 1]
     if not measures:
@@ -54,20 +57,19 @@ def draw_forest(comparison: Comparison) -> Figure | None:
 
 
 def _answering(runs: Sequence[Run], measure: Measure) -> list[Run]:
-    return [run for run in runs if any(run.interval(part, measure) for part in FOLDS)]
+    return [run for run in runs if any(run.interval(part, measure.key) for part in FOLDS)]
 
 
 def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure) -> None:
     for part, (color, marker, fill, offset) in _FOLD_STYLE.items():
-        held = [(place + offset, run.interval(part, measure)) for place, run in enumerate(runs)]
-        known = [(place, one) for place, one in held if one is not None]
+        known = [
+            (place + offset, one)
+            for place, run in enumerate(runs)
+            if (one := run.interval(part, measure.key)) is not None
+        ]
         places = [place for place, _ in known]
         values = [one.value for _, one in known]
-        # A score can lie outside its percentile interval by a hair; an arm cannot be shorter than nothing.
-        arms = [
-            [max(0.0, one.value - one.low) if one.low == one.low else 0.0 for _, one in known],
-            [max(0.0, one.high - one.value) if one.high == one.high else 0.0 for _, one in known],
-        ]
+        arms = np.array([_arms(one) for _, one in known]).reshape(-1, 2).T
         axes.errorbar(
             values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=part
         )
@@ -112,22 +114,30 @@ def draw_costs(comparison: Comparison) -> Figure | None:
 
 
 def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str) -> Measure | None:
-    """The key measure under a heading that most runs answer; of equals that with most photos."""
+    """The key measure under a heading that most runs answer; of equal ones that with most photos."""
     mine = [one for one in comparison.measures if one.kind.key and one.kind.table == heading]
-    count = {one: [run.photos("validation", one) for run in runs if run.interval("validation", one)] for one in mine}
+    count = {
+        one: [run.photos("validation", one.key) for run in runs if run.interval("validation", one.key)] for one in mine
+    }
     return max((one for one in mine if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None)
 
 
 def _cost_point(axes: Axes, run: Run, measure: Measure, cost: float | None, place: int) -> None:
-    interval = run.interval("validation", measure)
+    interval = run.interval("validation", measure.key)
     if interval is None or not cost:
         return
-    known = interval.low == interval.low
-    arms = [[max(0.0, interval.value - interval.low)], [max(0.0, interval.high - interval.value)]] if known else None
+    arms = np.array([_arms(interval)]).T
     marker, color = _MARKERS[place % len(_MARKERS)], _COLORS[place % len(_COLORS)]
     axes.errorbar(
         [cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1, label=run.name
     )
+
+
+def _arms(interval: Interval) -> tuple[float, float]:
+    """Lengths of the error bars. A score may lie just outside its percentile interval; a bar has no negative length."""
+    if math.isnan(interval.low):
+        return 0.0, 0.0
+    return max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
 
 
 def _plain(axes: Axes) -> None:
@@ -137,7 +147,7 @@ def _plain(axes: Axes) -> None:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """The picture as "svg" or "png": the same figures give the same bytes, without a date in them."""
+    """The picture as "svg" or "png", without a date in it: the same figures give the same bytes."""
     import matplotlib
 
     file = io.BytesIO()

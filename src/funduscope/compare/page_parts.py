@@ -1,4 +1,4 @@
-"""What a page is made of, whatever it is written in: sections of sentences, tables, pictures; and numbers as words."""
+"""The parts of the page, whatever its format: sections, tables, pictures; and numbers as text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from funduscope.compare.score_kinds import Kind
 from funduscope.metrics import Interval
 
 Mark = Literal["", "best", "leads"]
-"""best: its interval stands apart from the next one's. leads: the best value, but the intervals overlap."""
+"""best: its interval does not overlap any other. leads: the best value, but the intervals overlap."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a place of a table, and below it, smaller, how sure that is."""
+    """A cell of a table. small: a second, smaller line, such as the interval."""
 
     text: str
     small: str = ""
@@ -34,10 +34,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """heads: (words, smaller words below) of each column, that of the names first. folded: shown when asked for."""
+    """heads: (text, smaller text below it) of each column, that of the names first. folded: shown on demand."""
 
     title: str
-    says: str
+    caption: str
     heads: Sequence[tuple[str, str]]
     lines: Sequence[Line]
     folded: bool = False
@@ -45,29 +45,29 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """name: of its file, without suffix. says: what it shows, in words, for who cannot see it."""
+    """name: of its file, without suffix. caption: a description, also for those who cannot see it."""
 
     name: str
-    says: str
+    caption: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands under it."""
+    """A heading, paragraphs, then tables and pictures."""
 
     title: str
-    says: Sequence[str] = ()
+    paragraphs: Sequence[str] = ()
     blocks: Sequence[Table | Picture] = field(default_factory=tuple)
 
 
 MARKED = (
-    "Bold: the best value, whose interval ends before that of every other begins. Slanted: the best value, but its "
-    "interval overlaps another's, so it is no winner."
+    "Bold: the best value, and its interval does not overlap that of any other run. Italic: the best value, but its "
+    "interval overlaps another one, so it is no winner."
 )
 
 
 def number(value: float, digits: int = 3) -> str:
-    """So many digits behind the point, one from ten on; a dash where there is no number."""
+    """A number with so many digits behind the point, one from ten on; a dash for nan."""
     if value != value:
         return DASH
     shown = f"{value:.{1 if abs(value) >= 10 else digits}f}"
@@ -81,7 +81,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def between(interval: Interval, digits: int = 3, *, sign: bool = False) -> str:
-    """The two ends of an interval; nothing where they are not known."""
+    """The two ends of an interval; empty where they are not known."""
     words = signed if sign else number
     return "" if interval.low != interval.low else f"{words(interval.low, digits)} to {words(interval.high, digits)}"
 
@@ -91,10 +91,15 @@ def chance(p: float) -> str:
     return "not tested" if p != p else "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
-def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequence[bool]) -> list[Cell]:
-    """A column of scores, the best of the comparable ones marked; a dash where a run does not answer.
+def interval_cell(interval: Interval | None, digits: int = 3, mark: Mark = "") -> Cell:
+    """A score with its interval below; a dash where the run does not answer."""
+    return Cell(DASH) if interval is None else Cell(number(interval.value, digits), between(interval, digits), mark)
 
-    An interval of no width (every photo right, say) tells how few photos there are, and makes nobody a winner.
+
+def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequence[bool]) -> list[Cell]:
+    """A column of scores, the best of the comparable ones marked.
+
+    An interval without width (every photo right, say) shows how few photos there are, and makes no run a winner.
     """
     marks: list[Mark] = [""] * len(intervals)
     there = [(place, one) for place, one in enumerate(intervals) if one is not None and comparable[place]]
@@ -104,12 +109,9 @@ def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequenc
         others = [one for other, one in there if other != place]
         known = all(one.low < one.high for _, one in there)
         marks[place] = "best" if known and not any(overlap(best, one) for one in others) else "leads"
-    return [
-        Cell(DASH) if one is None else Cell(number(one.value, kind.digits), between(one, kind.digits), mark)
-        for one, mark in zip(intervals, marks, strict=True)
-    ]
+    return [interval_cell(one, kind.digits, mark) for one, mark in zip(intervals, marks, strict=True)]
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as people list them: one, two and three."""
+    """Names as a list in a sentence: one, two and three."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"

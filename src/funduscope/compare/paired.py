@@ -1,12 +1,11 @@
 """Whether two runs differ on the same photos, and how far a score falls from one set of photos to another.
 
-Interval of a difference: both runs' photos are drawn again by the same visits (docs/protocol.md). Its p value: for each
-visit a coin says which run's answers are called whose. The exchange is preferred to the bootstrap here because it knows
-how few visits there are: with four of them no p can be below 1/8, where a bootstrap's may be as small as one likes.
+Intervals and p values come from `metrics.paired_test`. Its permutation test respects how few visits there are: with
+four visits p cannot be below 1/8, while the p value of a bootstrap can be arbitrarily small.
 
 Many pairs at once: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics
 6, 1979. Between different photos: Zou and Donner, "Construction of confidence intervals about effect measures: a
-general approach", Statistics in Medicine 27, 2008, which makes the interval of a difference of the two scores' own.
+general approach", Statistics in Medicine 27, 2008: the interval of a difference from the intervals of the two scores.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ from typing import Final
 import numpy as np
 
 from funduscope.compare.run_folder import Run
-from funduscope.compare.score_kinds import Kind, Measure, Row, score_of, sums, truths
-from funduscope.metrics import Interval
+from funduscope.compare.score_kinds import Measure, Row, state_of, truths
+from funduscope.metrics import Interval, State, by_visit, paired_test
 
 REPEATS: Final = 5000
 FEWEST_VISITS: Final = 6
-"""With five visits even 2 / 2**5 is above 0.05: no test could find a difference, so none is made."""
+"""With five visits even the smallest p, 2 / 2**5, is above 0.05, so no test is made."""
 
 LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of run a less that of run b, and the two. p: two-sided; corrected: the same among all tested with it.
+    """Score of run a minus score of run b, and the two scores.
 
-    photos, visits: those that both runs answered with the same labels; p is nan where there are too few visits.
+    p: two-sided, nan where there are too few visits. corrected: p after Holm's correction for all pairs tested with
+    it. photos, visits: those that both runs answered, with the same labels.
     """
 
     measure: Measure
@@ -51,9 +51,9 @@ class Difference:
         return self.corrected < LEVEL
 
     def turned(self) -> Difference:
-        """The same as b less a."""
-        held = self.interval
-        turned = Interval(-held.high, -held.low, -held.value, held.units)
+        """The same as b minus a."""
+        own = self.interval
+        turned = Interval(-own.high, -own.low, -own.value, own.units)
         return replace(self, a=self.b, b=self.a, scores=self.scores[::-1], interval=turned)
 
 
@@ -61,41 +61,34 @@ def difference(
     measure: Measure,
     a: tuple[str, dict[str, Row]],
     b: tuple[str, dict[str, Row]],
-    redrawn: dict[bytes, np.ndarray] | None = None,
     *,
     tested: bool = True,
+    fewest: int = 1,
 ) -> Difference | None:
-    """Compares two runs, each its name and its rows by key, on the photos that both have; None where there are none.
+    """Compares two runs, each given as its name and its rows by key, on the photos that both have.
 
-    redrawn: scores of a run's redrawn visits that were taken before, kept for its other pairs; it is added to. tested:
-    whether a p value is asked for, too.
+    None where those have fewer visits than `fewest`, or no score. tested: compute a p value.
     """
     units_a, units_b, photos = _shared(measure, a[1], b[1])
-    if not photos:
+    visits = len(units_a)
+    if visits < fewest:
         return None
-    kind, visits = measure.kind, len(units_a)
-    held = {} if redrawn is None else redrawn
-    scores = tuple(float(score_of(kind, units.sum(0)[None])[0]) for units in (units_a, units_b))
-    value = scores[0] - scores[1]
-    if np.isnan(value):
+    of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
+    if np.isnan(of_a - of_b):
         return None
-    drawn = [_redrawn(kind, units, held) for units in (units_a, units_b)]
-    interval = _interval(value, drawn[0] - drawn[1], visits)
-    p = _exchanged(kind, units_a, units_b, value) if tested and visits >= FEWEST_VISITS else float("nan")
-    return Difference(measure, a[0], b[0], (scores[0], scores[1]), interval, p, p, photos, visits)
+    test = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
+    return Difference(measure, a[0], b[0], (of_a, of_b), test.difference, test.p, test.p, photos, visits)
 
 
 def every_pair(measure: Measure, runs: Sequence[Run], part: str) -> list[Difference]:
-    """Each pair of the runs that can be tested, a before b, with p values corrected for how many pairs there are."""
-    named = [(run.name, run.rows[part]) for run in runs if run.interval(part, measure)]
-    tested = [(a, b) for a, b in combinations(named, 2) if len(_shared(measure, a[1], b[1])[0]) >= FEWEST_VISITS]
-    redrawn: dict[bytes, np.ndarray] = {}
-    found = [difference(measure, a, b, redrawn) for a, b in tested]
+    """Each pair of the runs that can be tested, a before b, with p values corrected for the number of pairs."""
+    named = [(run.name, run.rows[part]) for run in runs if run.interval(part, measure.key)]
+    found = [difference(measure, a, b, fewest=FEWEST_VISITS) for a, b in combinations(named, 2)]
     return corrected([one for one in found if one is not None])
 
 
 def corrected(found: Sequence[Difference]) -> list[Difference]:
-    """The same with Holm's correction over all that have a p value: all of them together err once in twenty at most."""
+    """The same with Holm's correction over all that have a p value."""
     tested = sorted((one.p, place) for place, one in enumerate(found) if not np.isnan(one.p))
     adjusted = [one.p for one in found]
     largest = 0.0
@@ -106,12 +99,12 @@ def corrected(found: Sequence[Difference]) -> list[Difference]:
 
 
 def shift(measure: Measure, plain: dict[str, Row], shifted: dict[str, Row]) -> Difference | None:
-    """How a score changes from photos to the same photos shifted; interval by visits, nothing is tested."""
+    """The change of a score from photos to the same photos corrupted, with its interval; nothing is tested."""
     return difference(measure, ("shifted", shifted), ("plain", plain), tested=False)
 
 
 def gap(a: Interval, b: Interval) -> Interval:
-    """a less b where they are of different photos, with Zou and Donner's interval from the two scores' own."""
+    """a minus b, scores of different photos, with Zou and Donner's interval."""
     value = a.value - b.value
     low = value - float(np.hypot(a.value - a.low, b.high - b.value))
     high = value + float(np.hypot(a.high - a.value, b.value - b.low))
@@ -119,58 +112,25 @@ def gap(a: Interval, b: Interval) -> Interval:
 
 
 def overlap(a: Interval, b: Interval) -> bool:
-    """Whether two intervals share a value; where one is not known they might."""
+    """Whether two intervals overlap; True where one is not known."""
     return not (a.high < b.low or b.high < a.low)
 
 
-def _shared(measure: Measure, a: dict[str, Row], b: dict[str, Row]) -> tuple[np.ndarray, np.ndarray, int]:
-    """(V, F) sums of either run by visit, and how many photos: those with one truth that both runs' rows can add."""
-    visits: dict[str, list[np.ndarray]] = {}
-    photos = 0
+def _shared(measure: Measure, a: dict[str, Row], b: dict[str, Row]) -> tuple[list[State], list[State], int]:
+    """Each run's states by visit, and the number of photos: those with equal labels that both runs' rows can score."""
+    pairs: list[tuple[str, State, State]] = []
     for key in sorted(a.keys() & b.keys()):
         if a[key]["dataset"] != measure.dataset or not _agree(a[key], b[key]):
             continue
-        pair = [sums(measure.kind, rows[key]) for rows in (a, b)]
-        if pair[0] is None or pair[1] is None:
-            continue
-        photos += 1
-        added = np.stack([np.asarray(one, np.float64) for one in pair if one is not None])
-        visits.setdefault(a[key]["visit"], []).append(added)
-    if not visits:
-        return np.zeros((0, 1)), np.zeros((0, 1)), 0
-    units = np.stack([np.sum(parts, axis=0) for parts in visits.values()])
-    return units[:, 0], units[:, 1], photos
+        of_a, of_b = (state_of(measure.kind.question, rows[key]) for rows in (a, b))
+        if of_a is not None and of_b is not None:
+            pairs.append((a[key]["visit"], of_a, of_b))
+    units_a = by_visit((visit, state) for visit, state, _ in pairs)
+    units_b = by_visit((visit, state) for visit, _, state in pairs)
+    return list(units_a.values()), list(units_b.values()), len(pairs)
 
 
 def _agree(a: Row, b: Row) -> bool:
-    """Whether two rows say the same of a photo's labels, as far as both say anything."""
+    """Whether two rows have the same labels of a photo, as far as both have them."""
     of_a, of_b = truths(a), truths(b)
     return all(of_a[name] == of_b[name] for name in of_a.keys() & of_b.keys())
-
-
-def _redrawn(kind: Kind, units: np.ndarray, held: dict[bytes, np.ndarray]) -> np.ndarray:
-    """(R,) scores of a run's visits drawn with replacement; the same draws for every run of as many visits."""
-    key = units.tobytes()
-    if key not in held:
-        visits = len(units)
-        weights = np.random.default_rng(0).multinomial(visits, np.full(visits, 1 / visits), size=REPEATS)
-        held[key] = score_of(kind, weights.astype(np.float64) @ units)
-    return held[key]
-
-
-def _interval(value: float, drawn: np.ndarray, visits: int) -> Interval:
-    kept = drawn[~np.isnan(drawn)]
-    low = high = float("nan")
-    if visits > 1 and len(kept):
-        low, high = (float(q) for q in np.quantile(kept, [0.025, 0.975]))
-    return Interval(low, high, value, visits, len(drawn), len(drawn) - len(kept))
-
-
-def _exchanged(kind: Kind, units_a: np.ndarray, units_b: np.ndarray, value: float) -> float:
-    """The share of exchanges with a difference at least as large; the observed one is among them: it is never 0."""
-    swaps = np.random.default_rng(1).integers(0, 2, (REPEATS, len(units_a))).astype(np.float64)
-    as_a = units_a.sum(0) + swaps @ (units_b - units_a)
-    drawn = score_of(kind, as_a) - score_of(kind, units_a.sum(0) + units_b.sum(0) - as_a)
-    kept = np.abs(drawn[~np.isnan(drawn)])
-    # A hair of slack: the same sums in another order may differ in the last bit.
-    return float((np.count_nonzero(kept >= abs(value) - 1e-12) + 1) / (len(kept) + 1))

@@ -1,4 +1,4 @@
-"""Generalization: what a score loses on photos that were not learned from, and under another camera's look."""
+"""Generalization: the loss of a score on photos that were not learned from, and on corrupted photos."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from funduscope.metrics import Interval
 
 
 def robustness_section(comparison: Comparison) -> Section:
-    """How far scores fall from training photos to validation photos, and on the same photos with another look."""
-    says = [
+    """The loss from training to validation photos, and from photos to the same photos corrupted."""
+    method = (
         "Positive losses are worse, for every score; the interval of a loss is of 95 %. Training photos are a sample: "
-        "at most 100, and no more than the validation fold has; shifted photos are at most 100 of the validation fold. "
-        "Both are drawn by the photos' names, in turn one of each data set, before it is asked what a recipe answers."
-    ]
+        "at most 100, and no more than the validation fold has; corrupted photos are at most 100 of the validation "
+        "fold. Both samples depend on the photos' names alone, and take one photo of each data set in turn."
+    )
     tables = [table for table in (_fall_table(comparison), *(_shift_table(comparison, one) for one in SHIFTS)) if table]
     return Section(
-        "Generalization", says if tables else ["Nothing was scored on training or on shifted photos."], tables
+        "Generalization", [method if tables else "Nothing was scored on training or on corrupted photos."], tables
     )
 
 
@@ -29,24 +29,24 @@ def _fall_table(comparison: Comparison) -> Table | None:
         one
         for one in comparison.measures
         if one.kind.key
-        and any(run.interval(TRAINING, one) and run.interval("validation", one) for run in comparison.runs)
+        and any(run.interval(TRAINING, one.key) and run.interval("validation", one.key) for run in comparison.runs)
     ]
     if not measures:
         return None
 
     def cell(run: Run, one: Measure) -> Cell:
-        learned, new = run.interval(TRAINING, one), run.interval("validation", one)
+        learned, new = run.interval(TRAINING, one.key), run.interval("validation", one.key)
         if learned is None or new is None:
             return Cell(DASH)
         return _loss(one, learned.value, new.value, gap(new, learned))
 
-    says = (
-        "From photos it learned from to photos it did not: a small loss with a good score is what one wants. Different "
-        "photos, so the interval is made of the two scores' own."
+    caption = (
+        "From photos that the run learned from to other photos: best is a small loss with a good score. The photos "
+        "differ, so the interval combines those of the two scores."
     )
     heads = [("run", ""), *((one.kind.shown, one.dataset) for one in measures)]
     columns = [[cell(run, one) for run in comparison.runs] for one in measures]
-    return Table("From training to validation photos", says, heads, comparison.table_lines(columns))
+    return Table("From training to validation photos", caption, heads, comparison.table_lines(columns))
 
 
 def _shift_table(comparison: Comparison, part: str) -> Table | None:
@@ -60,12 +60,12 @@ def _shift_table(comparison: Comparison, part: str) -> Table | None:
         change = found[run.name, one]
         return Cell(DASH) if change is None else _loss(one, change.scores[1], change.scores[0], change.interval)
 
-    says = f"The same validation photos as they are and with another look: {IN_WORDS[part]}. A small loss is better."
+    caption = f"The same validation photos, unchanged and corrupted: {IN_WORDS[part]}. A small loss is better."
     photos = {one: {change.photos for (_, mine), change in found.items() if mine == one and change} for one in measures}
     heads = [("run", ""), *((one.kind.shown, f"{one.dataset}, {_range(photos[one])} photos") for one in measures)]
     columns = [[cell(run, one) for run in comparison.runs] for one in measures]
     title = {"color": "Under another lamp and sensor: strong color shift", "blur": "Out of focus: strong blur"}[part]
-    return Table(title, says, heads, comparison.table_lines(columns))
+    return Table(title, caption, heads, comparison.table_lines(columns))
 
 
 def _range(counts: set[int]) -> str:
@@ -73,36 +73,16 @@ def _range(counts: set[int]) -> str:
 
 
 def _loss(measure: Measure, before: float, after: float, change: Interval) -> Cell:
-    """Before and after, and how much worse that is."""
+    """Before and after, and the loss."""
     ends = sorted((measure.worse_by(change.low), measure.worse_by(change.high)))
     loss = Interval(ends[0], ends[1], measure.worse_by(change.value))
     digits = measure.kind.digits
-    sure = between(loss, digits, sign=True)
-    small = f"loses {signed(loss.value, digits)}" + (f" ({sure})" if sure else "")
+    ends_shown = between(loss, digits, sign=True)
+    small = f"loses {signed(loss.value, digits)}" + (f" ({ends_shown})" if ends_shown else "")
     return Cell(f"{number(before, digits)} → {number(after, digits)}", small)
 
 
-def robustness_summary(comparison: Comparison) -> list[str]:
-    """For each look and each kappa, the mean loss over the runs, and who loses least and most."""
-    words = []
-    for part, name in (("color", "a strong color shift"), ("blur", "strong blur")):
-        for one in comparison.measures:
-            found = [
-                (one.worse_by(change.interval.value), run.name)
-                for run in comparison.side
-                if one.kind.score == "kappa" and (change := _shifted(run, one, part))
-            ]
-            if len(found) > 1:
-                (least, steady), (most, moved) = min(found), max(found)
-                mean = sum(loss for loss, _ in found) / len(found)
-                words.append(
-                    f"Under {name} {one.title} loses {signed(mean)} in the mean of the runs; least {signed(least)} "
-                    f"({steady}), most {signed(most)} ({moved})."
-                )
-    return words
-
-
 def _shifted(run: Run, measure: Measure, part: str) -> Difference | None:
-    if not run.interval(part, measure):
+    if not run.interval(part, measure.key):
         return None
     return shift(measure, run.rows["validation"], run.rows[part])

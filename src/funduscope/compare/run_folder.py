@@ -1,7 +1,7 @@
-"""What is known of a run: its recipe, its diary, its scores and its cost, from a run folder or a bundle of one.
+"""A run as it is read from its folder or from a bundle: recipe, journal, scores and cost.
 
-A bundle has the same files as far as the page needs them: no weights, and no photo's or patient's name, for which a
-hash stands. It is small enough to be kept beside the page, so that the page can be made again where the runs are not.
+A bundle has the files that the page needs: no weights, and hashes in place of the names of photos and patients. It is
+small enough to be kept with the page, so that the page can be made again without the runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from statistics import median
 from typing import Any, Final
 
 from funduscope.atomic import replacing
-from funduscope.compare.score_kinds import FALSELY, KINDS, MASK, PIXELS, Measure, Row
+from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
+from funduscope.evaluation.score_key import DME, DR, ScoreKey
 from funduscope.metrics import Interval
 from funduscope.recipe import Recipe
 
@@ -57,37 +58,43 @@ class Run:
         return self.about.get("fold")
 
     @property
+    def device(self) -> str:
+        """The kind of device that it was trained on; empty where that is not known."""
+        return str(self.about.get("environment", {}).get("device", "")).split(" ")[0]
+
+    @property
+    def answers(self) -> list[str]:
+        """The names of everything that it predicts, for people."""
+        tasks = self.recipe.tasks
+        named = [word for word, wanted in ((DR, tasks.grade), (DME, tasks.dme)) if wanted]
+        return [*named, *tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
+
+    @property
     def samples(self) -> int | None:
-        """How many samples the recipe may draw in all; None where that depends on how many photos there are."""
+        """The number of samples that the recipe may draw; None where it depends on the number of photos."""
         planned = self.recipe.sampling.per_epoch * self.recipe.training.epochs
         return planned or None
 
     @property
     def drawn(self) -> int | None:
-        """How many samples were drawn: fewer than planned where training stopped early."""
+        """The number of samples that were drawn: fewer than planned where training stopped early."""
         counted = [line["samples"] for line in self.journal if isinstance(line.get("samples"), int)]
         return sum(counted) if counted else self.recipe.sampling.per_epoch * len(self.journal) or None
 
     @property
-    def seconds(self) -> float | None:
-        """Training with its validation after every epoch."""
-        known = [line["seconds"] for line in self.journal if "seconds" in line]
-        return float(sum(known)) if known else None
-
-    @property
     def seconds_an_epoch(self) -> float | None:
-        """The median, which one epoch that was paused or had to share the machine does not move."""
+        """The median, which one epoch that was paused or shared the machine does not move."""
         known = [line["seconds"] for line in self.journal if "seconds" in line]
         return median(known) if known else None
 
     @property
     def epochs(self) -> str:
-        """How many there were, in words."""
+        """The number of epochs, in words."""
         return _epochs(len(self.journal))
 
     @property
     def budget(self) -> str:
-        """Samples and epochs planned, and how wide the eye is; runs are comparable where these words are the same."""
+        """Samples and epochs planned, and the width of the eye; runs with equal budgets are comparable."""
         samples = "as many samples as its rates give" if self.samples is None else f"{self.samples:,} samples"
         planned, views = self.recipe.training.epochs, self.recipe.views
         close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
@@ -95,40 +102,34 @@ class Run:
 
     @property
     def unfinished(self) -> str:
-        """How far a training came that was neither at its end nor stopped for want of better scores; else nothing."""
+        """The progress of a training that neither ended nor stopped early; empty otherwise."""
         settings, done = self.recipe.training, len(self.journal)
-        planned = self.about.get("until", settings.epochs)  # a run that repeats another ends where that one was best
+        planned = self.about.get("until", settings.epochs)  # a refit ends at the best epoch of the run it repeats
         best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
         if done >= planned or (done and done - best >= settings.patience):
             return ""
         return f"not finished: {done} of {_epochs(planned)}"
 
-    def interval(self, part: str, measure: Measure) -> Interval | None:
+    def interval(self, part: str, key: ScoreKey) -> Interval | None:
         """A score with its interval; None where the run does not answer it or was not scored on it."""
-        kind = measure.kind
-        if kind.state == FALSELY and not {"HE", "EX", "SE"} <= set(self.recipe.tasks.structures):
-            return None  # who seeks fewer lesions marks fewer falsely: no merit
-        held = self.trees.get(part, {}).get("scores", {}).get(measure.dataset, {}).get(kind.state, {}).get(kind.score)
-        return None if held is None or held["value"] is None else interval_of(held)
+        found = key.find(self.trees.get(part, {}).get("scores", {}))
+        if found is None or found["value"] is None:
+            return None
+        low, high = (float("nan") if found[name] is None else float(found[name]) for name in ("low", "high"))
+        return Interval(low, high, float(found["value"]), found.get("visits", 0))
 
-    def photos(self, part: str, measure: Measure) -> int:
-        """How many photos a score is of."""
-        details = self.trees.get(part, {}).get("details", {}).get(measure.dataset, {}).get("states", {})
-        return details.get(measure.kind.state, {}).get("photos", 0)
+    def photos(self, part: str, key: ScoreKey) -> int:
+        """The number of photos of a score."""
+        details = self.trees.get(part, {}).get("details", {}).get(key.dataset, {}).get("states", {})
+        return details.get(key.question.name, {}).get("photos", 0)
 
 
 def _epochs(count: int) -> str:
     return f"{count} {'epoch' if count == 1 else 'epochs'}"
 
 
-def interval_of(held: dict[str, Any]) -> Interval:
-    """An interval as scores.json has it, null as nan."""
-    value, low, high = (float("nan") if held[name] is None else float(held[name]) for name in ("value", "low", "high"))
-    return Interval(low, high, value, held.get("visits", 0))
-
-
 def gather(folders: Sequence[Path]) -> list[Run]:
-    """The runs in the order given, each under a name of its own. Raises `CompareError`."""
+    """The runs in the order given, each with a unique name. Raises `CompareError`."""
     places = [folder.resolve() for folder in folders]
     if len(set(places)) < len(places):
         raise CompareError("A run was named twice: name each once.")
@@ -138,7 +139,7 @@ def gather(folders: Sequence[Path]) -> list[Run]:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """One run. Raises `CompareError` where the folder is none, or a file of it cannot be read."""
+    """One run. Raises `CompareError` where the folder is not one of a run, or a file in it cannot be read."""
     for needed in ("recipe.toml", "run.json"):
         if not (folder / needed).is_file():
             raise CompareError(f"{folder} has no {needed}: expected the folder of a run, or a bundle of one.")
@@ -148,24 +149,24 @@ def read_run(folder: Path, name: str) -> Run:
         rows = {part: _rows(folder / "scores" / part / "photos.jsonl") for part in PARTS}
         journal, cost = _lines(folder / "journal.jsonl"), _json(folder / "scores" / COST)
     except (ValueError, KeyError, TypeError) as error:
-        raise CompareError(f"{folder} holds a file that cannot be read as JSON: {error}.") from error
+        raise CompareError(f"{folder} has a file that cannot be read as JSON: {error}.") from error
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
     trees = {part: tree for part, tree in trees.items() if tree is not None}
     return Run(name, folder, recipe, about, journal, trees, rows, cost)
 
 
 def measures_of(runs: Sequence[Run], parts: Sequence[str] = FOLDS) -> list[Measure]:
-    """What any of the runs has a score in, in the order of the page."""
+    """The measures in which any of the runs has a score, in the order of the page."""
     datasets = sorted({name for run in runs for part in parts for name in run.trees.get(part, {}).get("scores", {})})
     every = [Measure(dataset, kind) for kind in KINDS for dataset in datasets]
-    return [one for one in every if any(run.interval(part, one) for run in runs for part in parts)]
+    return [one for one in every if any(run.interval(part, one.key) for run in runs for part in parts)]
 
 
 def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
-    """The runs that may stand side by side, and why each of the others may not, in words.
+    """The runs that can be compared, and by name the reason why each of the others cannot.
 
-    Alike are finished runs of one test fold and one budget; of several such groups the largest is meant, the first of
-    equals. Raises `CompareError` where no run is finished.
+    Comparable are finished runs with one test fold and one budget; of several such groups the largest is taken, of
+    equal ones the first. Raises `CompareError` where no run is finished.
     """
     groups = Counter((run.fold, run.budget) for run in runs if not run.unfinished)
     if not groups:
@@ -183,7 +184,7 @@ def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
 
 
 def learned_from(runs: Sequence[Run]) -> dict[str, str]:
-    """A letter a run: the same letter, the very same training photos and labels."""
+    """One letter for each run; runs with the same training photos and labels have the same letter."""
     letters: dict[str, str] = {}
     prints = [str(run.about.get("data_fingerprint", run.name)) for run in runs]
     for fingerprint in prints:
@@ -216,13 +217,13 @@ def bundle(run: Path, folder: Path) -> None:
 
 
 def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Scores and how many photos they are of, without curves; whole: every score, else those with a column."""
-    named = {(kind.state, kind.score) for kind in KINDS}
+    """Scores and their numbers of photos, without curves. whole: every score, otherwise those with a column."""
+    named = {(kind.question.name, kind.score) for kind in KINDS}
     scores = {
         dataset: {
             state: {
-                score: {name: held[name] for name in ("value", "low", "high")}
-                for score, held in table.items()
+                score: {name: interval[name] for name in ("value", "low", "high")}
+                for score, interval in table.items()
                 if whole or (state, score) in named
             }
             for state, table in states.items()
@@ -233,8 +234,8 @@ def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:
         dataset: {
             **{name: about[name] for name in ("photos", "refused")},
             "states": {
-                state: {name: beside[name] for name in ("photos", "refused", "visits") if name in beside}
-                for state, beside in about["states"].items()
+                state: {name: counts[name] for name in ("photos", "refused", "visits") if name in counts}
+                for state, counts in about["states"].items()
             },
         }
         for dataset, about in tree["details"].items()
@@ -243,12 +244,12 @@ def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 
 
 def _narrowed(row: Row) -> Row:
-    kept = {name: value for name, value in row.items() if name in _COLUMNS or name.endswith((MASK, PIXELS))}
+    kept = {name: value for name, value in row.items() if name in _COLUMNS or name in PACKED}
     return kept | {name: _hashed(row[name]) for name in ("key", "visit")}
 
 
 def _hashed(name: str) -> str:
-    """What stands for the name of a photo or a visit; of a hash, itself."""
+    """A hash in place of the name of a photo or a visit; a hash stays as it is."""
     return name if name.startswith("#") else "#" + hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
@@ -261,7 +262,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of JSON; not the half of one that a killed process left at the end."""
+    """Lines of JSON, without an incomplete last one that a killed process left."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]

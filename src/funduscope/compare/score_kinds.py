@@ -1,39 +1,36 @@
-"""Which scores stand on the page, which way is better, and how a score is taken again from what each photo adds to it.
+"""The scores of the page, which way is better, and how a photo's row in photos.jsonl becomes a state again.
 
-A photo's row (photos.jsonl) holds enough to add up the most important scores anew over any photos: the difference
-between two runs is drawn again by visits without predicting anything twice.
+A row has enough to add up the most important scores over any photos. So the difference between two runs is drawn again
+by visits without another prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
-from funduscope.evaluation.scores import FALSE_LESIONS, PhotoScore
-from funduscope.metrics import DenseState, GradingState, MaskState
-from funduscope.metrics.dense import BINS
+from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
+from funduscope.evaluation.scores import FALSE_LESIONS, FALSE_VISIBLE, PhotoScore, scores_of
+from funduscope.metrics import (
+    CoarseDenseState,
+    DenseState,
+    FalseLesionState,
+    GradingState,
+    MaskState,
+    MeanState,
+    State,
+)
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS
 
 Row = dict[str, Any]
 
-FALSELY: Final = "false HE, EX or SE"
-PIXELS, MASK = " pixels", " mask"
-
-# Probability bins of a row: evenly spaced in the logit, so that maps that never rise above a hundredth keep an order.
-_EDGES: Final = np.unique(
-    np.concatenate([[0], np.rint(BINS / (1 + np.exp(-np.linspace(-11, 11, 127)))).astype(np.int64)])
-)
-
 
 @dataclass(frozen=True)
 class Kind:
-    """A score by its names in scores.json. table: the heading it stands under. key: it is tested between runs."""
+    """A column of the page. table: its heading. key: the score is tested between runs."""
 
     table: str
-    state: str
+    question: Question
     score: str
     shown: str
     higher: bool = True
@@ -41,7 +38,7 @@ class Kind:
 
     @property
     def digits(self) -> int:
-        """Behind the point: pixels are told in tenths."""
+        """Digits behind the point; pixels have one."""
         return 1 if self.score.endswith("px") else 3
 
 
@@ -53,9 +50,17 @@ class Measure:
     kind: Kind
 
     @property
+    def key(self) -> ScoreKey:
+        return ScoreKey(self.dataset, self.kind.question, self.kind.score)
+
+    @property
     def title(self) -> str:
-        """In words: the score and its data set."""
+        """The score and its data set, for people."""
         return f"{self.kind.shown}, {self.dataset}"
+
+    def score(self, state: State) -> float:
+        """The score of a sum of `state_of`; of a batch of sums an array."""
+        return scores_of(self.kind.question, state)[self.kind.score](state)
 
     def worse_by(self, change: float) -> float:
         """A change of the score as a loss: positive is worse, whichever way the score runs."""
@@ -73,137 +78,60 @@ BETTER: Final[dict[str, str]] = {
 }
 """What better means, by table; in the order of the page."""
 
-
-def _shown(code: str) -> str:
-    return code.replace("|", " or ")
-
-
+DISC: Final = Question("OD", Aspect.MASK)
 _CODES: Final = (*LESIONS, EITHER_EXUDATE)
 KINDS: Final[tuple[Kind, ...]] = (
-    Kind(GRADING, "DR", "kappa", "DR kappa", key=True),
-    Kind(GRADING, "DR", "accuracy", "DR accuracy"),
-    Kind(GRADING, "DME", "accuracy", "DME accuracy", key=True),
-    Kind(GRADING, "DR and DME", "accuracy", "DR and DME right"),
-    Kind(GRADING, "referable DR", "AUROC", "referable DR, AUROC"),
-    Kind(GRADING, "maculopathy", "AUROC", "maculopathy, AUROC"),
-    *(Kind(AP, f"{code}{PIXELS}", "average precision", f"{_shown(code)} AP", key=True) for code in _CODES),
-    *(Kind(DICE, f"{code}{MASK}", "Dice", f"{_shown(code)} Dice") for code in _CODES),
-    Kind(REST, f"OD{MASK}", "IoU", "disc IoU", key=True),
-    Kind(REST, "disc center", "mean px", "disc center, px", higher=False, key=True),
-    Kind(REST, "fovea", "mean px", "fovea, px", higher=False, key=True),
-    Kind(REST, FALSELY, "photos with any", "healthy eyes marked", higher=False, key=True),
+    Kind(GRADING, Question(DR), "kappa", "DR kappa", key=True),
+    Kind(GRADING, Question(DR), "accuracy", "DR accuracy"),
+    Kind(GRADING, Question(DME), "accuracy", "DME accuracy", key=True),
+    Kind(GRADING, Question("DR and DME"), "accuracy", "DR and DME right"),
+    Kind(GRADING, Question("referable DR"), "AUROC", "referable DR, AUROC"),
+    Kind(GRADING, Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
+    *(
+        Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", key=True)
+        for code in _CODES
+    ),
+    *(Kind(DICE, Question(code, Aspect.MASK), "Dice", f"{Question(code).title} Dice") for code in _CODES),
+    Kind(REST, DISC, "IoU", "disc IoU", key=True),
+    Kind(REST, Question("disc center"), "mean px", "disc center, px", higher=False, key=True),
+    Kind(REST, Question("fovea"), "mean px", "fovea, px", higher=False, key=True),
+    Kind(REST, FALSE_VISIBLE, "photos with any", "healthy eyes marked", higher=False, key=True),
 )
+_MASKS: Final = frozenset(kind.question.name for kind in KINDS if kind.question.aspect == Aspect.MASK)
+PACKED: Final = _MASKS | {kind.question.name for kind in KINDS if kind.question.aspect == Aspect.PIXELS}
+"""The keys that `pack` puts into a row."""
+
+_GRADED: Final = {DR: ("grade", "predicted_grade", len(GRADES)), DME: ("dme", "predicted_dme", len(DME_RISKS))}
 
 
 def pack(photo: PhotoScore) -> None:
-    """Puts into the photo's row what its masks and maps add to the scores of `KINDS`.
+    """Puts what the photo's masks and probability maps add to the scores of `KINDS` into its row.
 
-    A mask: true, false and missed pixels. A map: the first bin that holds a pixel, and from there on the pixels inside
-    and outside the true mask.
+    A mask: true, false and missed pixels. A map: see `CoarseDenseState`.
     """
-    named = {kind.state for kind in KINDS}
-    for name, state in photo.states.items():
-        if name in named and isinstance(state, MaskState):
-            photo.row[name] = [int(state.tp), int(state.fp), int(state.fn)]
-        elif name in named and isinstance(state, DenseState):
-            inside, outside = (np.add.reduceat(part, _EDGES) for part in (state.positive, state.negative))
-            filled = np.flatnonzero(inside + outside)
-            kept = slice(filled[0], filled[-1] + 1)
-            photo.row[name] = [int(filled[0]), inside[kept].tolist(), outside[kept].tolist()]
+    for question, state in photo.states.items():
+        if question.name in PACKED and isinstance(state, MaskState):
+            photo.row[question.name] = [int(state.tp), int(state.fp), int(state.fn)]
+        elif question.name in PACKED and isinstance(state, DenseState):
+            photo.row[question.name] = CoarseDenseState.of(state).to_row()
+
+
+def state_of(question: Question, row: Row) -> State | None:
+    """What one photo adds to the tested scores of a question; None where the row does not have it."""
+    name = question.name
+    if name in _GRADED:
+        truth, said, classes = _GRADED[name]
+        return None if row.get(truth) is None else GradingState.of([row[truth]], [row[said]], classes)
+    if question in FALSE_LESIONS:
+        counts = row.get("false lesions")
+        return None if counts is None else FalseLesionState.of(counts, FALSE_LESIONS[question])
+    if name in PACKED and name in row:
+        return CoarseDenseState.from_row(row[name]) if question.aspect == Aspect.PIXELS else MaskState(*row[name], tn=0)
+    distance = row.get(f"{name} px")
+    return None if distance is None else MeanState(distance, 1)
 
 
 def truths(row: Row) -> dict[str, Any]:
-    """What the photo's labels said, as far as the row tells: two runs are compared on photos where they agree."""
-    masks = {name: value[0] + value[2] for name, value in row.items() if name.endswith(MASK)}
+    """The photo's labels as far as the row has them: two runs are compared on photos where these agree."""
+    masks = {name: row[name][0] + row[name][2] for name in _MASKS & row.keys()}
     return masks | {name: row[name] for name in ("grade", "dme", "maculopathy") if name in row}
-
-
-def sums(kind: Kind, row: Row) -> np.ndarray | None:
-    """(F,) what one photo adds to the score; None where it adds nothing, or the row does not hold it."""
-    taken = _FORMULAS.get(kind.score)
-    return taken[0](kind.state, row) if taken else None
-
-
-def score_of(kind: Kind, added: np.ndarray) -> np.ndarray:
-    """(R, F) sums over photos to (R,) scores, nan where a score does not exist. Equal to those of `metrics`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _FORMULAS[kind.score][1](np.asarray(added, np.float64))
-
-
-def _confusion(state: str, row: Row) -> np.ndarray | None:
-    fields = {"DR": ("grade", "predicted_grade", len(GRADES)), "DME": ("dme", "predicted_dme", len(DME_RISKS))}
-    if state not in fields or row.get(fields[state][0]) is None:
-        return None
-    truth, said, classes = fields[state]
-    return GradingState.of([row[truth]], [row[said]], classes).confusion.ravel()
-
-
-def _distance(state: str, row: Row) -> np.ndarray | None:
-    distance = row.get(f"{state} px")
-    return None if distance is None else np.array([distance, 1.0])
-
-
-def _counts(state: str, row: Row) -> np.ndarray | None:
-    return np.array(row[state], np.float64) if state in row else None
-
-
-def _bins(state: str, row: Row) -> np.ndarray | None:
-    if state not in row:
-        return None
-    first, inside, outside = row[state]
-    table = np.zeros((2, len(_EDGES)))
-    table[:, first : first + len(inside)] = inside, outside
-    return table.ravel()
-
-
-def _falsely(state: str, row: Row) -> np.ndarray | None:
-    counts = row.get("false lesions")
-    return None if counts is None else np.array([any(counts[code] for code in FALSE_LESIONS[state]), 1.0])
-
-
-def _kappa(added: np.ndarray) -> np.ndarray:
-    classes = round(added.shape[1] ** 0.5)
-    confusion = added.reshape(-1, classes, classes)
-    grade = np.arange(classes)
-    weights = (grade[:, None] - grade[None, :]) ** 2
-    chance = confusion.sum(axis=2)[:, :, None] * confusion.sum(axis=1)[:, None, :]
-    return 1 - (weights * confusion).sum(axis=(1, 2)) * confusion.sum(axis=(1, 2)) / (weights * chance).sum(axis=(1, 2))
-
-
-def _accuracy(added: np.ndarray) -> np.ndarray:
-    classes = round(added.shape[1] ** 0.5)
-    return added[:, :: classes + 1].sum(axis=1) / added.sum(axis=1)
-
-
-def _mean(added: np.ndarray) -> np.ndarray:
-    return added[:, 0] / added[:, 1]
-
-
-def _dice(added: np.ndarray) -> np.ndarray:
-    tp, fp, fn = added.T
-    return 2 * tp / (2 * tp + fp + fn)
-
-
-def _iou(added: np.ndarray) -> np.ndarray:
-    return added[:, 0] / added.sum(axis=1)
-
-
-def _average_precision(added: np.ndarray) -> np.ndarray:
-    """Over the bins of a row. A bin's pixels are taken as spread evenly in it, which comes within 0.005 of the score
-    over 65536 bins; both runs of a comparison are counted alike."""
-    positive, negative = np.split(added[:, ::-1], 2, axis=1)[::-1]
-    tp = np.cumsum(positive, axis=1) - positive / 2
-    marked = tp + np.cumsum(negative, axis=1) - negative / 2
-    precision = tp / np.maximum(marked, 0.5)  # an empty bin has no pixel whose precision would count
-    return (positive * precision).sum(axis=1) / positive.sum(axis=1)
-
-
-_FORMULAS: Final[dict[str, tuple[Callable[[str, Row], np.ndarray | None], Callable[[np.ndarray], np.ndarray]]]] = {
-    "kappa": (_confusion, _kappa),
-    "accuracy": (_confusion, _accuracy),
-    "mean px": (_distance, _mean),
-    "Dice": (_counts, _dice),
-    "IoU": (_counts, _iou),
-    "average precision": (_bins, _average_precision),
-    "photos with any": (_falsely, _mean),
-}

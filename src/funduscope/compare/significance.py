@@ -1,4 +1,4 @@
-"""What may be said of differences between the runs: tests of every pair, and twins that differ in one thing."""
+"""Significance of differences: tests of every pair of runs, and of the pairs that differ in one thing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Tests = dict[str, dict[Measure, list[Difference]]]
 
 _WHAT = {SHARING: "more tasks in one network", ROUTING: "experts behind a router", TEACHING: "a teacher"}
 _TITLE = {
-    SHARING: "Single-task beside multi-task",
+    SHARING: "Single-task and multi-task",
     ROUTING: "With and without routing",
     TEACHING: "With and without a teacher",
 }
 
 
 def run_tests(comparison: Comparison) -> Tests:
-    """Every pair of the runs that stand side by side, in every key measure."""
+    """Every pair of the comparable runs, in every key measure."""
     tests: Tests = {}
     for part in FOLDS:
         found = {one: every_pair(one, comparison.side, part) for one in comparison.measures if one.kind.key}
@@ -34,38 +34,35 @@ def run_tests(comparison: Comparison) -> Tests:
 
 
 def tests_section(comparison: Comparison, tests: Tests) -> Section:
-    """A table a fold: each run against the one with the best value, and how many pairs differ at all."""
-    says = [
-        f"Two runs are compared on the same photos. Beside each difference stand its 95 % interval (both runs drawn "
-        f"again by the same visits, {REPEATS:,} times) and a two-sided p (the runs' answers exchanged by visit, "
-        f"{REPEATS:,} times), corrected by Holm's method for the number of pairs in its column. Columns are not "
-        "corrected for one another. “No difference shown” is not “no difference”: few photos show large ones only."
-    ]
-    says.append(f"Scores of fewer than {FEWEST_VISITS} visits are not tested: nothing could come of it.")
-    tables: list[Table] = []
-    for part, found in tests.items():
-        if found:
-            tables.append(_against_best(comparison, part, found))
+    """A table for each fold: each run against the one with the best value, and how many pairs differ at all."""
+    tables = [_against_best(comparison, part, found) for part, found in tests.items() if found]
     if not tables:
-        says = ["No two runs here share enough visits to be tested."]
-    return Section("Paired tests", says, tables)
+        return Section("Paired tests", ["No two runs here share enough visits to be tested."])
+    paragraphs = [
+        "Two runs are compared on the same photos. Below each difference stand its 95 % interval (the same visits "
+        f"drawn again for both runs, {REPEATS:,} times) and a two-sided p (the runs' answers exchanged by visit, "
+        f"{REPEATS:,} times), corrected by Holm's method for the number of pairs in its column. Columns are not "
+        "corrected for one another. “No difference shown” is not “no difference”: few photos show large ones only.",
+        f"Scores of fewer than {FEWEST_VISITS} visits are not tested: no difference could become significant.",
+    ]
+    return Section("Paired tests", paragraphs, tables)
 
 
 def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[Difference]]) -> Table:
     columns = [_column(comparison.side, part, one, pairs) for one, pairs in found.items()]
-    heads = [("run less the best", ""), *((one.kind.shown, photo_words(comparison.side, part, one)) for one in found)]
+    heads = [("run minus the best", ""), *((one.kind.shown, photo_words(comparison.side, part, one)) for one in found)]
     lines = [Line(run.name, cells) for run, cells in zip(comparison.side, zip(*columns, strict=True), strict=True)]
     tally = [Cell(f"{sum(pair.differs for pair in pairs)} of {len(pairs)}") for pairs in found.values()]
     lines.append(Line("pairs that differ, of all", tally))
-    says = f"Each run less the one with the best value of the column; bold: differs (corrected p under {LEVEL})."
-    return Table(f"Against the best, {part} fold", says, heads, lines)
+    caption = f"Each run minus the one with the best value of the column; bold: differs (corrected p under {LEVEL})."
+    return Table(f"Against the best, {part} fold", caption, heads, lines)
 
 
 def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:
     by_names = {(one.a, one.b): one for one in pairs} | {(one.b, one.a): one.turned() for one in pairs}
     there = [run for run in runs if any(run.name in names for names in by_names)]
     sign, digits = 1 if measure.kind.higher else -1, measure.kind.digits
-    values = {run.name: interval.value for run in there if (interval := run.interval(part, measure))}
+    values = {run.name: interval.value for run in there if (interval := run.interval(part, measure.key))}
     best = max(values, key=lambda name: sign * values[name])
     cells = []
     for run in runs:
@@ -82,69 +79,47 @@ def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Di
 
 def ablation_section(pairs: Sequence[AblationPair]) -> Section:
     """A table for each pair of runs that differ in one thing."""
-    says = [
+    if not pairs:
+        return Section("Effect of one thing", ["No two of these runs differ in one thing alone."])
+    method = (
         "Pairs of runs with the same fold, budget and recipe but for one thing. p values are corrected by Holm's "
         "method over all scores of a pair, on both folds."
-    ]
-    if not pairs:
-        says = ["No two of these runs differ in one thing alone, so nothing is said of what sharing or routing does."]
-    return Section("What one thing does", says, [_twins_table(one) for one in pairs])
+    )
+    return Section("Effect of one thing", [method], [_pair_table(one) for one in pairs])
 
 
-def _twins_table(pairs: AblationPair) -> Table:
-    more, less = pairs.more.name, pairs.less.name
-    parts = [part for part, found in pairs.found.items() if found]
+def _pair_table(pair: AblationPair) -> Table:
+    more, less = pair.more.name, pair.less.name
+    parts = [part for part, found in pair.found.items() if found]
     rows: dict[Measure, dict[str, Difference]] = {}
     for part in parts:
-        for one in pairs.found[part]:
+        for one in pair.found[part]:
             rows.setdefault(one.measure, {})[part] = one
     lines = []
     for measure, by_part in rows.items():
-        cells = [cell for part in parts for cell in _twin_cells(by_part.get(part))]
+        cells = [cell for part in parts for cell in _difference_cells(by_part.get(part))]
         lines.append(Line(measure.kind.shown, [Cell(measure.dataset), *cells]))
-    beside = f" They also differ in: {listed(pairs.beside)}." if pairs.beside else ""
-    says = f"{more} has {_WHAT[pairs.about]}, {less} has not.{beside} The last column of a fold says what that does."
+    also = f" They also differ in: {listed(pair.also)}." if pair.also else ""
+    caption = f"{more} has {_WHAT[pair.about]}, {less} has not.{also} The last column of a fold is the effect."
     heads = [("score", ""), ("data set", "")]
     for part in parts:
-        heads += [(more, part), (less, part), ("difference", part), ("what it does", part)]
-    return Table(f"{_TITLE[pairs.about]}: {more} and {less}", says, heads, lines)
+        heads += [(more, part), (less, part), ("difference", part), ("effect", part)]
+    return Table(f"{_TITLE[pair.about]}: {more} and {less}", caption, heads, lines)
 
 
-def _twin_cells(one: Difference | None) -> list[Cell]:
+def _difference_cells(one: Difference | None) -> list[Cell]:
     if one is None:
         return [Cell(DASH)] * 4
     digits = one.measure.kind.digits
     values = [Cell(number(score, digits)) for score in one.scores]
     apart = Cell(signed(one.interval.value, digits), between(one.interval, digits, sign=True))
-    return [*values, apart, Cell(_verdict(one), "" if np.isnan(one.p) else chance(one.corrected))]
+    return [*values, apart, Cell(verdict(one), "" if np.isnan(one.p) else chance(one.corrected))]
 
 
-def _verdict(one: Difference) -> str:
+def verdict(one: Difference) -> str:
+    """The effect of the thing that run a has and run b lacks."""
     if np.isnan(one.p):
         return "too few visits to test"
     if not one.differs:
         return "no difference shown"
     return "harms" if one.measure.worse_by(one.interval.value) > 0 else "helps"
-
-
-def ablation_summary(pairs: AblationPair) -> str:
-    """What the pair shows, in a sentence that says no where the answer is no."""
-    said = [(one, part, _verdict(one)) for part, found in pairs.found.items() for one in found]
-    tested = sum(not np.isnan(one.p) for one, _, _ in said)
-    thing = {SHARING: "Sharing", ROUTING: "Routing", TEACHING: "The teacher"}[pairs.about]
-    pair = f"{thing} ({pairs.more.name} against {pairs.less.name})"
-    if not tested:
-        return f"{pair}: nothing could be tested, the photos are too few."
-    words = []
-    for verb in ("helps", "harms"):
-        titles = dict.fromkeys(one.measure.title for one, _, word in said if word == verb)
-        parts = {
-            title: [part for one, part, word in said if word == verb and one.measure.title == title] for title in titles
-        }
-        words += [f"{verb} {listed([f'{title} ({listed(folds)})' for title, folds in parts.items()])}"] if parts else []
-    shown = sum(word in ("helps", "harms") for _, _, word in said)
-    if not words:
-        return f"{pair}: no help is shown, and no harm: none of {tested} tests finds a difference."
-    rest = f"; {tested - shown} of {tested} tests find no difference" if shown < tested else ""
-    no = "" if words[0].startswith("helps") else " No help is shown anywhere."
-    return f"{pair}: {' and '.join(words)}{rest}.{no}"

@@ -1,13 +1,15 @@
-"""Predictor x cases -> Scores: the only path to a published number. The protocol is docs/protocol.md.
+"""A predictor and labeled photos in, `Scores` out: the only path to a published number. Protocol: docs/protocol.md.
 
-What is scored is what `predict` would have said, in the photo's own pixels. Every photo becomes a few states (sums);
-`summarize` adds them up over a data set and takes the scores with their intervals.
+The findings of `predict` are scored in the photo's own pixels. Each photo becomes a few states (sums); `summarize` adds
+them up over a data set and takes the scores with their intervals.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +18,8 @@ import numpy as np
 
 from funduscope.data.case import Case, LabelError, Mask
 from funduscope.data.masks import read_votes, size_of
-from funduscope.evaluation.scores import (
-    DECISION,
-    FALSE_LESIONS,
-    GRADABILITY,
-    ON_NEGATIVES,
-    PhotoScore,
-    Scores,
-    scores_of,
-    summarize,
-)
+from funduscope.evaluation.score_key import DME, DR, Aspect, Question
+from funduscope.evaluation.scores import FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore, Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.model import Model
@@ -42,44 +36,47 @@ from funduscope.metrics import (
     MaskState,
     PerPhotoState,
     ScoresState,
+    State,
     VotesState,
     froc_candidates,
 )
 from funduscope.metrics.per_photo import VOTE
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
 
-__all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "scores_of", "shrunk", "summarize"]
+__all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "shrunk", "summarize"]
 
 _log = logging.getLogger(__name__)
 
-HEAVY_PHOTO: Final = "IDRiD_17"
-"""It holds most of all haemorrhage pixels of IDRiD's masks: their scores are stated without it too."""
+REFERABLE: Final = Question("referable DR")
+BOTH: Final = Question("DR and DME")
 
-YES_OR_NO: Final = {
-    frozenset({0}): ("maculopathy", 1),
-    frozenset({1, 2}): ("maculopathy", 1),
-    frozenset({0, 1}): ("macular edema", 2),
-    frozenset({2}): ("macular edema", 2),
+HEAVY_PHOTO: Final = "IDRiD_17"
+"""It has most of the haemorrhage pixels of IDRiD's masks: haemorrhages are also scored without it."""
+
+YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
+    frozenset(risks): (name, lowest)
+    for name, lowest in (("maculopathy", 1), ("macular edema", len(DME_RISKS) - 1))
+    for risks in (range(lowest), range(lowest, len(DME_RISKS)))
 }
-"""What a yes or a no constrains the edema risk to: the question's name, and the lowest risk that is a yes (srahim's
+"""By the edema risks that a yes or a no leaves possible: the question, and the lowest risk that is a yes (srahim's
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
 
 SEEN_BY: Final = 2
-"""Of DIARETDB1's four experts, so many make a lesion present; none make it absent; one leaves it unknown."""
+"""DIARETDB1: a lesion is present where this many experts marked it, absent where none did, otherwise unknown."""
 
 DOUBTED: Final = ("eyepacs400",)
-"""Data sets whose grade 0 is one quick reader's word at 400 px: no proof that every lesion found there is false."""
+"""Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
 
 MARKS_PX: Final = 480
-"""How wide the small masks are that go with a photo's scores, at most."""
+"""Largest width of the reduced masks that are kept with a photo's scores."""
 
 
 def evaluate(
     predictor: Model, cases: Iterable[Case], *, repeats: int = 1000, photos: list[PhotoScore] | None = None
 ) -> Scores:
-    """Scores of every data set among the cases, each by itself; 95 % intervals over visits.
+    """Scores of every data set among the cases, each by itself, with 95 % intervals over visits.
 
-    photos: scores of photos that were made before (by other folds' models, say), to be counted with these.
+    photos: scores of photos that were made before (by the models of other folds, say), counted together with these.
     """
     return summarize([*(photos or []), *score_stream(predictor, cases)], repeats)
 
@@ -92,9 +89,9 @@ def score_stream(predictor: Model, cases: Iterable[Case]) -> Iterator[PhotoScore
 
 
 def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScore:
-    """Everything that the case's labels allow to be said of the answer. A photo that failed counts as refused.
+    """Scores the answer against every label of the case. A photo that failed counts as refused.
 
-    card: of the model that answered; what the model does not answer is not scored.
+    card: of the model that answered. Labels that the model does not predict are not scored.
     """
     found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     scored = PhotoScore(case, refused=found is None)
@@ -116,12 +113,12 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScor
     if case.labels.quality in ("good", "reject"):
         good = case.labels.quality == "good"
         scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer, found)])
-        scored.states[GRADABILITY + DECISION] = GradingState.of([int(good)], [int(found is not None)], 2)
+        scored.decisions[GRADABILITY] = _decision(good, found is not None)
     return scored
 
 
 def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
-    """How well the photo is said to be gradable; 0 where it could not be read or shows no eye."""
+    """The predicted gradability, 0 to 1; 0 where the photo could not be read or shows no eye."""
     if isinstance(answer, Findings) and answer.quality is not None:
         return answer.quality.score
     return float(found is not None)
@@ -134,18 +131,19 @@ def _score_grade(found: Findings | None, scored: PhotoScore, card: Card) -> None
     probs, refused = _probabilities(found and found.grade_probs, len(GRADES)), [found is None]
     table = ScoresState.of([truth], probs[None], refused)
     chance = found.referable_probability if found else None
-    called = None if chance is None else int(chance >= card.referable_threshold)
-    scored.states["DR"] = GradingState.of([truth], [found.grade if found else None], len(GRADES))
-    scored.states["DR probabilities"] = table
-    scored.states["referable DR"] = table.referable()
-    scored.states["referable DR" + DECISION] = GradingState.of([int(referable(truth))], [called], 2)
-    scored.states["DR calibration"] = CalibrationState.of([truth], probs[None], refused)
+    scored.states[Question(DR)] = GradingState.of([truth], [found.grade if found else None], len(GRADES))
+    scored.states[Question(DR, Aspect.PROBABILITIES)] = table
+    scored.states[REFERABLE] = table.referable()
+    scored.decisions[REFERABLE] = _decision(
+        referable(truth), None if chance is None else chance >= card.referable_threshold
+    )
+    scored.states[Question(DR, Aspect.CALIBRATION)] = CalibrationState.of([truth], probs[None], refused)
     scored.row.update(grade=truth, predicted_grade=found.grade if found else None, grade_probs=_plain(probs))
     if card.grade_quantile is not None:
-        held = (found and found.grade_set) or ()
-        sets = np.isin(np.arange(len(GRADES)), held)[None]
-        scored.states["DR grade sets"] = ConformalState.of([truth], sets, refused)
-        scored.row["grade_set"] = list(held) if found else None
+        grades = (found and found.grade_set) or ()
+        sets = np.isin(np.arange(len(GRADES)), grades)[None]
+        scored.states[Question(DR, Aspect.GRADE_SETS)] = ConformalState.of([truth], sets, refused)
+        scored.row["grade_set"] = list(grades) if found else None
 
 
 def _score_dme(found: Findings | None, scored: PhotoScore) -> None:
@@ -153,14 +151,14 @@ def _score_dme(found: Findings | None, scored: PhotoScore) -> None:
     probs, refused = _probabilities(found and found.dme_probs, len(DME_RISKS)), [found is None]
     risk = found.dme if found else None
     if truth is not None:
-        scored.states["DME"] = GradingState.of([truth], [risk], len(DME_RISKS))
-        scored.states["DME probabilities"] = ScoresState.of([truth], probs[None], refused)
-        scored.states["DME calibration"] = CalibrationState.of([truth], probs[None], refused)
+        scored.states[Question(DME)] = GradingState.of([truth], [risk], len(DME_RISKS))
+        scored.states[Question(DME, Aspect.PROBABILITIES)] = ScoresState.of([truth], probs[None], refused)
+        scored.states[Question(DME, Aspect.CALIBRATION)] = CalibrationState.of([truth], probs[None], refused)
     elif among in YES_OR_NO:
         name, lowest = YES_OR_NO[among]
-        ill, called = min(among) >= lowest, None if risk is None else int(risk >= lowest)
-        scored.states[name] = BinaryState.of([ill], [float(probs[lowest:].sum())], refused)
-        scored.states[name + DECISION] = GradingState.of([int(ill)], [called], 2)
+        ill = min(among) >= lowest
+        scored.states[Question(name)] = BinaryState.of([ill], [float(probs[lowest:].sum())], refused)
+        scored.decisions[Question(name)] = _decision(ill, None if risk is None else risk >= lowest)
         scored.row[name] = ill
     else:
         return
@@ -172,7 +170,7 @@ def _score_both(found: Findings | None, scored: PhotoScore) -> None:
     if grade is None or dme is None:
         return
     answer = (found.grade, found.dme) if found and found.grade is not None and found.dme is not None else None
-    scored.states["DR and DME"] = JointState.of([(grade, dme)], [answer])
+    scored.states[BOTH] = JointState.of([(grade, dme)], [answer])
 
 
 def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> None:
@@ -184,9 +182,9 @@ def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> 
         if truth is None or landmark not in card.landmarks:
             continue
         if found is None:
-            scored.states[name] = DistanceState.of_refused()
+            scored.states[Question(name)] = DistanceState.of_refused()
             continue
-        scored.states[name] = distance = DistanceState.of(xy or None, truth, found.photo.width)
+        scored.states[Question(name)] = distance = DistanceState.of(xy or None, truth, found.photo.width)
         scored.row[f"{name} px"] = round(distance.mean, 1)
 
 
@@ -196,40 +194,47 @@ def _score_masks(answer: Findings | Failure, found: Findings | None, scored: Pho
         size = _size(answer, mask, scored.case)
         if size is None or not set(codes) <= set(card.structures):
             continue
-        target = _loaded(mask, size, scored)
+        target = _load(mask, size, scored)
         if target is None:
             continue
-        marked = _larger(found.mask, codes) if found else np.zeros(size, bool)
-        _score_pixels(code, _larger(found.probability, codes) if found else np.zeros(size, np.float32), target, scored)
+        marked = _largest(found.mask, codes) if found else np.zeros(size, bool)
+        prob = _largest(found.probability, codes) if found else np.zeros(size, np.float32)
+        _score_pixels(code, prob, target, scored)
         _score_mask(code, marked, target, scored)
         if code == EITHER_EXUDATE:
-            _score_present(code, bool(target.any()), found and _larger(found.probability, codes), marked, scored)
+            _score_present(code, bool(target.any()), prob if found else None, marked, scored)
             negatives = scored.case.labels.negatives
-            bright = None if negatives is None else _loaded(negatives, size, scored)
+            bright = None if negatives is None else _load(negatives, size, scored)
             if bright is not None:
                 scored.states[ON_NEGATIVES] = MaskState.of(marked, bright)
 
 
 def _score_pixels(code: str, prob: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
-    scored.states[f"{code} pixels"] = pixels = DenseState.of(prob, target)
-    if code == "HE" and _is_idrid_but_heavy(scored.case):
-        scored.states[f"HE pixels without {HEAVY_PHOTO}"] = pixels
+    _put(Question(code, Aspect.PIXELS), DenseState.of(prob, target), scored)
     if code == "MA":
-        scored.states["MA lesions"] = FrocState.of(*froc_candidates(prob, target))
+        scored.states[Question(code, Aspect.LESIONS)] = FrocState.of(*froc_candidates(prob, target))
 
 
 def _score_mask(code: str, marked: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
-    scored.states[f"{code} mask"] = overlap = MaskState.of(marked, target)
-    if code == "HE" and _is_idrid_but_heavy(scored.case):
-        scored.states[f"HE mask without {HEAVY_PHOTO}"] = overlap
-    name, own = ("IoU", overlap.iou) if code == "OD" else ("Dice", overlap.dice)
-    scored.states[f"{code} {name} by photo"] = PerPhotoState.of(own)
+    overlap = MaskState.of(marked, target)
+    _put(Question(code, Aspect.MASK), overlap, scored)
+    name, own, aspect = (
+        ("IoU", overlap.iou, Aspect.IOU_BY_PHOTO) if code == "OD" else ("Dice", overlap.dice, Aspect.DICE_BY_PHOTO)
+    )
+    scored.states[Question(code, aspect)] = PerPhotoState.of(own)
     scored.row[f"{code} {name}"] = None if np.isnan(own) else round(own, 4)
     scored.marks[code] = shrunk(marked)
 
 
+def _put(question: Question, state: State, scored: PhotoScore) -> None:
+    """The state under its question; of IDRiD's haemorrhages also under the question without the heavy photo."""
+    scored.states[question] = state
+    if question.subject == "HE" and scored.case.dataset == "idrid-A" and scored.case.name != HEAVY_PHOTO:
+        scored.states[replace(question, without=HEAVY_PHOTO)] = state
+
+
 def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """DIARETDB1: seen by two experts or more against nobody, and how many votes the marked pixels have."""
+    """DIARETDB1: lesions that `SEEN_BY` experts saw against lesions that nobody saw; the votes of marked pixels."""
     labels = scored.case.labels
     for code in LESIONS:
         seen = labels.experts.get(code)
@@ -240,38 +245,43 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path, votes = labels.votes.get(code) if found else None, None
         if path is not None:
-            votes = _votes(path, marked.shape, scored)
+            votes = _load_votes(path, marked.shape, scored)
             if votes is None:
                 continue
-        scored.states[f"{code} votes"] = VotesState.of(marked, votes)
+        scored.states[Question(code, Aspect.VOTES)] = VotesState.of(marked, votes)
 
 
 def _score_present(code: str, there: bool, prob: np.ndarray | None, marked: np.ndarray, scored: PhotoScore) -> None:
-    """Whether the photo shows any of it: its highest probability ranks, its mask decides. prob: None where refused."""
-    refused = prob is None
+    """Whether the photo shows the structure: the highest probability ranks, the mask decides. prob: None if refused."""
+    question, refused = Question(code, Aspect.PRESENT), prob is None
     score = float("nan") if prob is None else float(prob.max())
-    scored.states[f"{code} present"] = BinaryState.of([there], [score], [refused])
-    called = None if refused else int(marked.any())
-    scored.states[f"{code} present" + DECISION] = GradingState.of([int(there)], [called], 2)
-    scored.row[f"{code} present"], scored.row[f"{code} named"] = there, called == 1
+    named = None if refused else bool(marked.any())
+    scored.states[question] = BinaryState.of([there], [score], [refused])
+    scored.decisions[question] = _decision(there, named)
+    scored.row[question.name], scored.row[f"{code} named"] = there, named is True
+
+
+def _decision(truth: bool, said: bool | None) -> GradingState:
+    """A yes or no as predicted and as true; None: refused."""
+    return GradingState.of([int(truth)], [None if said is None else int(said)], 2)
 
 
 def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """On a healthy eye all that is found is false. Grade 0 with a lesion's box drawn on it is no healthy eye."""
+    """On a healthy eye every lesion found is false. A grade-0 photo with a box around a lesion is not healthy."""
     labels, sought = scored.case.labels, [code for code in LESIONS if code in card.structures]
     boxed = any(labels.boxes.get(code) for code in LESIONS)
     if labels.grade != 0 or boxed or not sought or scored.case.dataset in DOUBTED:
         return
     counts = dict.fromkeys(LESIONS, 0) | {code: found.count(code) if found else 0 for code in sought}
-    for name, codes in FALSE_LESIONS.items():
-        if not set(codes) <= set(sought):  # who seeks fewer kinds marks fewer falsely: no merit
+    for question, codes in FALSE_LESIONS.items():
+        if not set(codes) <= set(sought):  # a model that predicts fewer lesion kinds would score better for it
             continue
-        scored.states[name] = FalseLesionState.of(counts, codes, refused=found is None)
+        scored.states[question] = FalseLesionState.of(counts, codes, refused=found is None)
     scored.row["false lesions"] = counts
 
 
-def _loaded(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray | None:
-    """The mask; None where its file cannot be used: one bad file must not cost the scores of all other photos."""
+def _load(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray | None:
+    """The mask; None where its file cannot be used, so that one bad file does not end the evaluation."""
     try:
         return mask.load(*size)
     except LabelError as error:
@@ -279,8 +289,8 @@ def _loaded(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray
         return None
 
 
-def _votes(path: Path, size: tuple[int, ...], scored: PhotoScore) -> np.ndarray | None:
-    """The votes of a file, 60 an expert, as `_loaded` loads a mask."""
+def _load_votes(path: Path, size: tuple[int, ...], scored: PhotoScore) -> np.ndarray | None:
+    """The votes of a file, 60 for each expert; None as in `_load`."""
     try:
         return read_votes(path, size[0], size[1]) * np.uint8(VOTE)
     except LabelError as error:
@@ -294,7 +304,7 @@ def _leave_out(error: LabelError, scored: PhotoScore) -> None:
 
 
 def _size(answer: Findings | Failure, mask: Mask, case: Case) -> tuple[int, int] | None:
-    """(height, width) of the photo, from its mask or its file's head where it could not be read; None where unknown."""
+    """(height, width) of the photo. Of a photo that failed, from the header of its mask or file; None if unknown."""
     if isinstance(answer, Findings):
         return answer.photo.height, answer.photo.width
     try:
@@ -303,21 +313,21 @@ def _size(answer: Findings | Failure, mask: Mask, case: Case) -> tuple[int, int]
         return None
 
 
-def _is_idrid_but_heavy(case: Case) -> bool:
-    return case.dataset == "idrid-A" and case.name != HEAVY_PHOTO
-
-
-def _larger(plane: Callable[[str], np.ndarray], codes: Sequence[str]) -> np.ndarray:
-    first = plane(codes[0])
-    return first if len(codes) == 1 else np.maximum(first, plane(codes[1]))
+def _largest(plane: Callable[[str], np.ndarray], codes: Sequence[str]) -> np.ndarray:
+    """The maximum of the structures' planes at every pixel."""
+    return reduce(np.maximum, map(plane, codes))
 
 
 def shrunk(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool at most `MARKS_PX` wide; a pixel that holds any of the mask is in it."""
-    height, width = mask.shape
-    shrink = min(1.0, MARKS_PX / width)
-    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    """(H, W) bool reduced to at most `MARKS_PX` wide; a pixel is True where any of the pixels it covers is."""
+    size = shrunk_size(*mask.shape)
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+
+
+def shrunk_size(height: int, width: int) -> tuple[int, int]:
+    """(width, height) of a picture of at most `MARKS_PX` wide."""
+    shrink = min(1.0, MARKS_PX / width)
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
 def _probabilities(probs: np.ndarray | None, classes: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Scores as pictures: curves, confusions, calibration and distances of each data set, and its best and worst photos.
+"""Plots of scores: curves, confusions, calibration and distances of each data set, and its best and worst photos.
 
-Needs matplotlib, which only the extra `train` installs. Colors are Okabe and Ito's (2008), and no picture rests on
+Needs matplotlib, which only the extra `train` installs. Colors are those of Okabe and Ito (2008); no plot relies on
 color alone.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,8 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import LabelError
-from funduscope.evaluation.evaluate import MARKS_PX, shrunk
+from funduscope.evaluation.evaluate import MARKS_PX, shrunk, shrunk_size
+from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
 from funduscope.evaluation.scores import PhotoScore, Scores
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.metrics.grading import furthest_grade
@@ -35,7 +37,7 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     EITHER_EXUDATE: ("#000000", "-"),
 }
 RIGHT, MISSED, FALSE = (86, 180, 233), (255, 255, 255), (0, 0, 0)
-"""RGB of what was found rightly, missed, and found falsely: apart in lightness too."""
+"""RGB of pixels found rightly, missed, and found falsely; they differ in lightness too."""
 
 LEGEND: Final = "above the truth (white: missed), below what was predicted (black: false); blue: both"
 
@@ -47,9 +49,9 @@ _GREY, _BLUE, _VERMILION = "#777777", "#0072b2", "#d55e00"
 
 
 def draw_all(scores: Scores, folder: Path) -> list[Path]:
-    """Draws everything that the scores hold into `folder` as PNG and returns the files.
+    """Draws every plot that the scores allow into `folder` as PNG and returns the files.
 
-    The contact sheets show the photos themselves: mind their licences before passing them on.
+    The contact sheets show the photos themselves: check their licenses before you share them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
@@ -74,19 +76,19 @@ def draw_all(scores: Scores, folder: Path) -> list[Path]:
 
 
 def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    codes = [code for code in (*CODES, EITHER_EXUDATE) if states.get(f"{code} pixels", {}).get("positives")]
-    if not codes:
+    questions = [Question(code, Aspect.PIXELS) for code in (*CODES, EITHER_EXUDATE)]
+    questions = [one for one in questions if states.get(one.name, {}).get("positives")]
+    if not questions:
         return None
     figure, (axes,) = _figure(1, 5.6, 5.0)
-    for code in codes:
-        curve = states[f"{code} pixels"]["curve"]
-        color, style = LINES[code]
-        value = scores.value(dataset, f"{code} pixels", "AUPR")
-        prevalence = 100 * scores.value(dataset, f"{code} pixels", "prevalence")
-        name = code.replace("|", " or ")
-        label = f"{name}: area {value:.2f} (prevalence {prevalence:.2g} %)"
+    for question in questions:
+        curve = states[question.name]["curve"]
+        color, style = LINES[question.subject]
+        value = scores.value(ScoreKey(dataset, question, "AUPR"))
+        prevalence = 100 * scores.value(ScoreKey(dataset, question, "prevalence"))
+        label = f"{Question(question.subject).title}: area {value:.2f} (prevalence {prevalence:.2g} %)"
         axes.plot(curve["recall"], curve["precision"], color=color, linestyle=style, linewidth=2, label=label)
-    photos = max(states[f"{code} pixels"]["photos"] for code in codes)
+    photos = max(states[question.name]["photos"] for question in questions)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{dataset}: pixels at 33 thresholds, up to {photos} photos")
     axes.set(xlabel="recall (share of true pixels found)", ylabel="precision (share of found pixels that are true)")
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=1)
@@ -94,7 +96,7 @@ def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> F
 
 
 def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    names = [name for name in ("DR", "DME") if name in states]
+    names = [name for name in (DR, DME) if name in states]
     if not names:
         return None
     figure, panels = _figure(len(names), 4.8, 4.9)
@@ -106,11 +108,11 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
             color = "white" if share[row, column] > 0.55 else "black"
             text = f"{count}\n{100 * share[row, column]:.0f} %" if count else "0"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=10)
-        what = "grade" if name == "DR" else "risk"
+        what = "grade" if name == DR else "risk"
         ticks = range(len(counts))
         axes.set(xticks=ticks, yticks=ticks, xlabel=f"predicted {what}", ylabel=f"true {what}")
         axes.grid(False)
-        kappa, accuracy = scores.value(dataset, name, "kappa"), scores.value(dataset, name, "accuracy")
+        kappa, accuracy = (scores.value(ScoreKey(dataset, Question(name), score)) for score in ("kappa", "accuracy"))
         refused = states[name]["refused"]
         refused = f"\n{refused} refused, counted as the furthest {what}" if refused else ""
         axes.set_title(f"{dataset}: {name}, {counts.sum()} photos\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}")
@@ -118,23 +120,24 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
 
 
 def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    names = [name for name in ("DR", "DME") if f"{name} calibration" in states]
+    names = [name for name in (DR, DME) if Question(name, Aspect.CALIBRATION).name in states]
     if not names:
         return None
     figure, panels = _figure(len(names), 4.8, 4.9)
     for name, axes in zip(names, panels, strict=True):
-        bins = [one for one in states[f"{name} calibration"]["bins"] if one["count"]]
+        calibration = Question(name, Aspect.CALIBRATION)
+        bins = [one for one in states[calibration.name]["bins"] if one["count"]]
         counts = np.array([one["count"] for one in bins])
         axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="as sure as right")
         sure, right = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         sizes = 20 + 300 * counts / max(1, counts.sum())
         axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="a bin (larger: more photos)")
-        ece = scores.value(dataset, f"{name} calibration", "ECE")
-        bias = states[f"{name} probabilities"]["ECE of a calibrated model"]
-        beside = "" if bias is None else f" ({bias:.3f} if calibrated)"
+        ece = scores.value(ScoreKey(dataset, calibration, "ECE"))
+        bias = states[Question(name, Aspect.PROBABILITIES).name]["ECE of a calibrated model"]
+        expected = "" if bias is None else f" ({bias:.3f} if calibrated)"
         axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean highest probability", ylabel="share of photos right")
         axes.set_aspect("equal")
-        axes.set_title(f"{dataset}: {name}, {counts.sum():.0f} photos\nECE {ece:.3f}{beside}")
+        axes.set_title(f"{dataset}: {name}, {counts.sum():.0f} photos\nECE {ece:.3f}{expected}")
         axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
 
@@ -153,7 +156,8 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
         axes.axvline(mean, color=_VERMILION, linewidth=2, label=f"mean {mean:.0f} px")
         axes.axvline(median, color="black", linewidth=2, linestyle="--", label=f"median {median:.0f} px")
         axes.set(xlim=(0, far), xlabel="distance, px of a 4288-wide photo (last bar: all beyond)", ylabel="photos")
-        above = axes.secondary_xaxis("top", functions=(_in_dd, _in_px))
+        scale = partial(np.multiply, 1 / DISC_DIAMETER_PX), partial(np.multiply, DISC_DIAMETER_PX)
+        above = axes.secondary_xaxis("top", functions=scale)
         above.set_xlabel("disc diameters", fontsize=9)
         missed = f", {states[name]['missed']} not found" if states[name]["missed"] else ""
         axes.set_title(f"{dataset}: {name}, {len(distances)} photos{missed}")
@@ -162,12 +166,12 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
 
 
 def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
-    """Photos by expert: a panel a router, a row a photo (by grade, where it is known), a column an expert.
+    """Experts by photo: one panel for each router, one row for each photo (by grade, if known), one column an expert.
 
-    White: not computed for that photo. Above each column: for which share of the photos it was computed.
+    White: not computed for that photo. The number above a column is the share of photos it was computed for.
     """
     routed = [photo for photo in photos if "gates" in photo.row]
-    unknown = len(GRADES)  # below all others
+    unknown = len(GRADES)  # photos without a grade come last
     routed.sort(key=lambda photo: unknown if photo.row.get("grade") is None else photo.row["grade"])
     routers = list(routed[0].row["gates"])
     figure, panels = _figure(len(routers), 1.9, 5.5)
@@ -189,16 +193,8 @@ def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
     return figure
 
 
-def _in_dd(distance_px: Any) -> Any:
-    return distance_px / DISC_DIAMETER_PX
-
-
-def _in_px(dd: Any) -> Any:
-    return dd * DISC_DIAMETER_PX
-
-
 def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tuple[list[PhotoScore], list[PhotoScore]]]]:
-    """What photos are ranked by: a file's word, a title, the structure to outline, the best and the worst photos."""
+    """Rankings of photos: word in the file name, title, structure to outline, best and worst photos."""
     rankings = []
     graded = [photo for photo in photos if photo.row.get("grade") is not None]
     if graded:
@@ -207,20 +203,20 @@ def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tupl
         key = f"{code} IoU" if code == "OD" else f"{code} Dice"
         known = [photo for photo in photos if photo.row.get(key) is not None]
         if known:
-            title = f"by {key.replace('|', ' or ')}; {LEGEND}"
+            title = f"by {Question(key).title}; {LEGEND}"
             rankings.append((code, title, code, _ends(known, lambda photo, key=key: photo.row[key])))
     return rankings
 
 
 def _ends(photos: list[PhotoScore], merit: Callable[[PhotoScore], Any]) -> tuple[list[PhotoScore], list[PhotoScore]]:
-    """The best, from the best on, and the worst, from the worst on; no photo is among both."""
+    """The best photos, best first, and the worst, worst first; no photo is among both."""
     ranked = sorted(photos, key=lambda photo: (merit(photo), photo.case.key), reverse=True)
     count = min(COLUMNS, (len(ranked) + 1) // 2)
     return ranked[:count], ranked[count:][::-1][:COLUMNS]
 
 
 def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
-    """The fewer grades off the better; then by how sure it was of the truth."""
+    """Fewer grades off is better; then a higher probability of the true grade."""
     truth, said, probs = photo.row["grade"], photo.row["predicted_grade"], photo.row["grade_probs"]
     if said is None:
         return -abs(truth - furthest_grade(truth, len(GRADES))), 0.0
@@ -254,17 +250,16 @@ def _caption(photo: PhotoScore, code: str | None) -> str:
 
 
 def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
-    """The photo, small; of a structure twice, the truth above what was predicted; grey where it cannot be opened.
+    """The photo, reduced; for a structure twice, the truth above the prediction. Gray where it cannot be opened.
 
-    What was missed is marked above alone and what is false below alone, so that each place is unmarked in the other.
+    Missed pixels are marked only above and false ones only below, so that the other picture shows the photo itself.
     """
     try:
         pixels = Photo.open(photo.case.path).pixels
     except PhotoError:
         return np.full((MARKS_PX * 2 // 3, MARKS_PX, 3), 128, np.uint8)
     height, width = pixels.shape[:2]
-    shrink = min(1.0, MARKS_PX / width)
-    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    size = shrunk_size(height, width)
     tile = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if code is None:
         return tile
@@ -281,7 +276,7 @@ def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
 
 
 def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of panels `width` inches wide each, `height` inches in all."""
+    """A figure of `columns` by `rows` panels, each `width` inches wide; `height` inches in all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height), layout="constrained")
@@ -295,7 +290,7 @@ def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[F
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    # No date or version of the drawing library inside: the same scores give the same file.
+    # Without the version of the drawing library in it, the same scores give the same file.
     figure.savefig(path, dpi=120, metadata={"Software": None})
     return path
 

@@ -1,12 +1,12 @@
-"""From photos' states to scores: which numbers are taken of what, with their intervals, and how they are written down.
+"""From photos' states to scores with intervals: which numbers are taken of which state, and how they are written.
 
-docs/protocol.md says what every number means. Data sets are never pooled: each has its own table.
+docs/protocol.md defines every number. Data sets are never pooled: each has its own table.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -17,9 +17,11 @@ import numpy as np
 
 from funduscope.atomic import write_atomically
 from funduscope.data.case import Case
+from funduscope.evaluation.score_key import Question, ScoreKey, nested
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
+    CoarseDenseState,
     ConformalState,
     DenseState,
     DistanceState,
@@ -29,6 +31,7 @@ from funduscope.metrics import (
     Interval,
     JointState,
     MaskState,
+    MeanState,
     PerPhotoState,
     ScoresState,
     State,
@@ -40,21 +43,22 @@ from funduscope.metrics import (
 )
 from funduscope.metrics.calibration import ReliabilityBin
 from funduscope.metrics.dense import FROC_RATES
+from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS
 
 Score = Callable[[Any], float]
+Intervals = dict[ScoreKey, Interval]
 Table = dict[str, dict[str, Interval]]
+"""One data set's scores as scores.json has them: question -> score -> interval."""
 
-DECISION: Final = " decision"
-"""A state of yes or no as predicted and as true (2 x 2); its scores stand with those of the state it is named after."""
-
-GRADABILITY: Final = "gradability"
-ON_NEGATIVES: Final = "exudates on drusen and reflections"
-FALSE_LESIONS: Final[dict[str, tuple[str, ...]]] = {
-    "false lesions": LESIONS,
-    "false HE, EX or SE": ("HE", "EX", "SE"),
+GRADABILITY: Final = Question("gradability")
+ON_NEGATIVES: Final = Question("exudates on drusen and reflections")
+FALSE_VISIBLE: Final = Question("false HE, EX or SE")
+FALSE_LESIONS: Final[dict[Question, tuple[str, ...]]] = {
+    Question("false lesions"): LESIONS,
+    FALSE_VISIBLE: ("HE", "EX", "SE"),
 }
-"""Which structures each state of false lesions counts, in order."""
+"""The structures that each question about false lesions counts, in order."""
 
 _SCORES: Final[dict[type[State], dict[str, Score]]] = {
     GradingState: {
@@ -82,6 +86,7 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
         "average precision": lambda s: s.average_precision,
         "prevalence": lambda s: s.prevalence,
     },
+    CoarseDenseState: {"average precision": lambda s: s.average_precision},
     MaskState: {
         "Dice": lambda s: s.dice,
         "IoU": lambda s: s.iou,
@@ -89,24 +94,35 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
         "recall": lambda s: s.recall,
     },
     PerPhotoState: {"median": lambda s: s.median},
+    MeanState: {"mean px": lambda s: s.mean},
     FrocState: {
         **{f"sensitivity at {Fraction(x)}": partial(FrocState.sensitivity_at, fp_per_photo=x) for x in FROC_RATES},
         "mean sensitivity": lambda s: s.mean_sensitivity,
     },
-    VotesState: {f"share with {n} votes": lambda s, n=n: _votes(s, n) for n in range(5)},
+    VotesState: {f"share with {n} votes": lambda s, n=n: s.share(n) for n in range(EXPERTS + 1)},
 }
+
+
+def _item(attribute: str, index: int) -> Score:
+    return lambda state: float(getattr(state, attribute)[index])
+
+
+_DECISION_SCORES: Final[dict[str, Score]] = {"sensitivity": _item("recalls", 1), "specificity": _item("recalls", 0)}
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoScore:
-    """One photo's states by name, and a row of plain facts for tables and pictures.
+    """What one photo adds to the scores.
 
-    marks: per structure with a mask, the predicted mask as a small picture (h, w) bool, for contact sheets.
+    states: by question. decisions: for yes-or-no questions that also have a state, predicted against true (2 x 2).
+    row: plain values for photos.jsonl and the plots. marks: by structure with a mask, the predicted mask, reduced,
+    (h, w) bool, for contact sheets.
     """
 
     case: Case
     refused: bool
-    states: dict[str, State] = field(default_factory=dict)
+    states: dict[Question, State] = field(default_factory=dict)
+    decisions: dict[Question, GradingState] = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
     marks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -115,53 +131,64 @@ class PhotoScore:
 class Scores:
     """Every score of every data set.
 
-    tables: data set -> state -> score -> interval. selective: the same without the refused photos, where there are any.
-    details: data set -> what has no interval: how many photos, how many refused, confusions, curves. photos: their
-    source.
+    intervals: each score with its 95 % interval. selective: the same without the refused photos, for data sets that
+    have some. details: by data set, what has no interval: counts of photos, confusions, curves. photos: their source.
     """
 
-    tables: dict[str, Table]
-    selective: dict[str, Table]
+    intervals: Intervals
+    selective: Intervals
     details: dict[str, dict[str, Any]]
     photos: list[PhotoScore] = field(repr=False)
 
-    def value(self, dataset: str, state: str, score: str) -> float:
+    @property
+    def tables(self) -> dict[str, Table]:
+        """`intervals` nested as in scores.json; every data set is there."""
+        return nested(self.intervals, self.details)
+
+    def value(self, key: ScoreKey) -> float:
         """One number; nan where there is none."""
-        interval = self.tables.get(dataset, {}).get(state, {}).get(score)
+        interval = self.intervals.get(key)
         return float("nan") if interval is None else interval.value
 
     def to_dict(self) -> dict[str, Any]:
         """As scores.json: every score with its interval, nan as null."""
+        partly = [name for name, about in self.details.items() if 0 < about["refused"] < about["photos"]]
         return {
             "schema": "funduscope-scores/1",
-            "scores": {dataset: _table_dict(table) for dataset, table in self.tables.items()},
-            "selective": {dataset: _table_dict(table) for dataset, table in self.selective.items()},
+            "scores": nested({key: one.to_dict() for key, one in self.intervals.items()}, self.details),
+            "selective": nested({key: one.to_dict() for key, one in self.selective.items()}, partly),
             "details": self.details,
         }
 
     def to_markdown(self) -> str:
         """A table a data set: score, value, 95 % interval, photos, refused ones, and the value without those."""
         lines: list[str] = []
-        for dataset, table in self.tables.items():
+        for dataset in self.details:
             lines += [f"## {dataset}", "", "| what | score | value | 95 % | photos | refused | without refused |"]
             lines += ["|---|---|---|---|---|---|---|"]
-            lines += ["| " + " | ".join(row) + " |" for row in self._rows(dataset, table)]
+            lines += ["| " + " | ".join(row) + " |" for row in self._rows(dataset)]
             lines.append("")
         return "\n".join(lines)
 
-    def _rows(self, dataset: str, table: Table) -> Iterator[tuple[str, ...]]:
-        counts = self.details[dataset]["states"]
-        for state, scores in table.items():
-            for score, interval in scores.items():
-                kept = self.selective.get(dataset, {}).get(state, {}).get(score)
-                beside = "" if kept is None else _words(kept.value)
-                photos, refused = counts[state]["photos"], counts[state]["refused"]
-                between = "" if np.isnan(interval.low) else f"{_words(interval.low)} to {_words(interval.high)}"
-                shown = state.replace("|", " or ")
-                yield shown, score, _words(interval.value), between, str(photos), str(refused), beside
+    def _rows(self, dataset: str) -> Iterator[tuple[str, ...]]:
+        for key, interval in self.intervals.items():
+            if key.dataset != dataset:
+                continue
+            kept = self.selective.get(key)
+            counts = self.details[dataset]["states"][key.question.name]
+            between = "" if np.isnan(interval.low) else f"{_in_words(interval.low)} to {_in_words(interval.high)}"
+            yield (
+                key.question.title,
+                key.score,
+                _in_words(interval.value),
+                between,
+                str(counts["photos"]),
+                str(counts["refused"]),
+                "" if kept is None else _in_words(kept.value),
+            )
 
     def write(self, folder: Path, about: dict[str, Any] | None = None) -> None:
-        """Writes photos.jsonl (a line a photo), scores.md and, last, scores.json, each whole or not at all.
+        """Writes photos.jsonl (one line for each photo), scores.md and, last, scores.json, each atomically.
 
         about: what made the scores, kept in scores.json.
         """
@@ -175,31 +202,30 @@ class Scores:
 
 def summarize(photos: list[PhotoScore], repeats: int = 1000) -> Scores:
     """Adds up photos by data set and visit, and takes the scores. repeats: draws of the bootstrap."""
-    tables: dict[str, Table] = {}
-    selective: dict[str, Table] = {}
+    intervals: Intervals = {}
+    selective: Intervals = {}
     details: dict[str, dict[str, Any]] = {}
     for dataset in sorted({photo.case.dataset for photo in photos}):
         mine = [photo for photo in photos if photo.case.dataset == dataset]
         answered = [photo for photo in mine if not photo.refused]
-        tables[dataset], states = _table(mine, repeats)
+        found, states = _score(dataset, mine, repeats)
+        intervals |= found
         details[dataset] = {"photos": len(mine), "refused": len(mine) - len(answered), "states": states}
         if answered and len(answered) < len(mine):
-            selective[dataset] = _table(answered, repeats)[0]
-            # Which photos are refused is this state's very question.
-            selective[dataset].pop(GRADABILITY, None)
-    return Scores(tables, selective, details, photos)
+            found, _ = _score(dataset, answered, repeats)
+            # Gradability asks which photos are refused: without the refused ones there is no question.
+            selective |= {key: one for key, one in found.items() if key.question != GRADABILITY}
+    return Scores(intervals, selective, details, photos)
 
 
-def scores_of(name: str, whole: State) -> dict[str, Score]:
-    """Which numbers are taken from a state of that name."""
-    if name.endswith(DECISION):
-        return {"sensitivity": _item("recalls", 1), "specificity": _item("recalls", 0)}
-    if name == ON_NEGATIVES:
+def scores_of(question: Question, whole: State) -> dict[str, Score]:
+    """The numbers that are taken of a state, which answers that question."""
+    if question == ON_NEGATIVES:
         return {"share of what was marked": lambda s: s.precision}
     if isinstance(whole, FalseLesionState):
         return {"photos with any": lambda s: s.rate} | {
             f"{what} {code}": _item(attribute, index)
-            for index, code in enumerate(FALSE_LESIONS[name])
+            for index, code in enumerate(FALSE_LESIONS[question])
             for what, attribute in (("photos with", "rates"), ("components a photo,", "per_photo"))
         }
     found = _SCORES[type(whole)]
@@ -212,23 +238,31 @@ def scores_of(name: str, whole: State) -> dict[str, Score]:
     return found
 
 
-def _table(photos: list[PhotoScore], repeats: int) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """One data set's scores, and what stands beside them without an interval."""
-    table: Table = {}
-    beside: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for photo in photos for name in photo.states):
-        known = [photo for photo in photos if name in photo.states]
-        units = list(by_visit((photo.case.visit, photo.states[name]) for photo in known).values())
+def _score(dataset: str, photos: list[PhotoScore], repeats: int) -> tuple[Intervals, dict[str, dict[str, Any]]]:
+    """One data set's scores, and by question what has no interval."""
+    intervals: Intervals = {}
+    details: dict[str, dict[str, Any]] = {}
+    for question in dict.fromkeys(question for photo in photos for question in photo.states):
+        known = [photo for photo in photos if question in photo.states]
+        decided = [(photo.case.visit, photo.decisions[question]) for photo in known if question in photo.decisions]
+        units = _units([(photo.case.visit, photo.states[question]) for photo in known])
         whole = type(units[0]).total(units)
-        shown = name.removesuffix(DECISION)
-        table.setdefault(shown, {}).update(bootstrap_all(units, scores_of(name, whole), repeats))
+        found = bootstrap_all(units, scores_of(question, whole), repeats)
         counts = {"photos": len(known), "refused": sum(photo.refused for photo in known), "visits": len(units)}
-        beside.setdefault(shown, counts).update(_detail(name, whole))
-    return table, beside
+        details[question.name] = counts | _detail(whole)
+        if decided:
+            found |= bootstrap_all(_units(decided), _DECISION_SCORES, repeats)
+            details[question.name] |= _detail(GradingState.total(state for _, state in decided))
+        intervals |= {ScoreKey(dataset, question, score): one for score, one in found.items()}
+    return intervals, details
 
 
-def _detail(name: str, whole: State) -> dict[str, Any]:
-    """Confusions, curves and counts: what a picture is drawn from."""
+def _units(states: Sequence[tuple[str, State]]) -> list[State]:
+    return list(by_visit(states).values())
+
+
+def _detail(whole: State) -> dict[str, Any]:
+    """Confusions, curves and counts, from which the plots are drawn."""
     if isinstance(whole, GradingState):
         return {"confusion": whole.confusion.tolist()}
     if isinstance(whole, ScoresState):
@@ -255,24 +289,12 @@ def _detail(name: str, whole: State) -> dict[str, Any]:
     return {}
 
 
-def _item(attribute: str, index: int) -> Score:
-    return lambda state: float(getattr(state, attribute)[index])
-
-
-def _votes(state: VotesState, votes: int) -> float:
-    return float(state.by_votes[votes] / state.marked) if state.marked else float("nan")
-
-
-def _table_dict(table: Table) -> dict[str, Any]:
-    return {state: {score: one.to_dict() for score, one in scores.items()} for state, scores in table.items()}
-
-
 def _number(value: Any) -> float | None:
     return None if np.isnan(value) else round(float(value), 5)
 
 
-def _words(value: float) -> str:
-    """A number for people: three digits behind the point; one from a hundred on, five below a hundredth."""
+def _in_words(value: float) -> str:
+    """Three digits behind the point; one from a hundred on, five below a hundredth."""
     if np.isnan(value):
         return "not known"
     digits = 1 if abs(value) >= 100 else 3 if abs(value) >= 0.01 or value == 0 else 5

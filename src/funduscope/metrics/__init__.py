@@ -1,18 +1,19 @@
-"""Scores by the field's protocol (docs/protocol.md): one photo makes a state, states add up, scores come last."""
+"""Scores by docs/protocol.md: one photo makes a state, states add up, and a score is taken of the sum."""
 
 from __future__ import annotations
 
 from funduscope.metrics.calibration import CalibrationState, ConformalState, ece_bias
-from funduscope.metrics.dense import DenseState, FrocState, MaskState, froc_candidates
+from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, MaskState, froc_candidates
 from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState, auroc
 from funduscope.metrics.intervals import Interval, PairedTest, bootstrap, bootstrap_all, by_visit, paired_test
 from funduscope.metrics.landmark_distance import DistanceState, in_dd
-from funduscope.metrics.per_photo import FalseLesionState, PerPhotoState, VotesState
+from funduscope.metrics.per_photo import FalseLesionState, MeanState, PerPhotoState, VotesState
 from funduscope.metrics.state import State
 
 __all__ = [
     "BinaryState",
     "CalibrationState",
+    "CoarseDenseState",
     "ConformalState",
     "DenseState",
     "DistanceState",
@@ -22,6 +23,7 @@ __all__ = [
     "Interval",
     "JointState",
     "MaskState",
+    "MeanState",
     "PairedTest",
     "PerPhotoState",
     "ScoresState",

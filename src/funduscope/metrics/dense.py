@@ -1,25 +1,28 @@
 """Scores of masks and probability maps, pooled over the pixels of a set: precision and recall, overlap, lesions found.
 
-Everything is counted at the photo's own size; pixels that are not known count nowhere. The curve over 33 thresholds is
-the one of the IDRiD challenge (Porwal et al., Medical Image Analysis 59, 2020).
+Pixels are counted at the photo's own size; unknown pixels are not counted. The curve over 33 thresholds is that of the
+IDRiD challenge (Porwal et al., Medical Image Analysis 59, 2020).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from funduscope.metrics.state import State, ratio
 
 BINS = 65536
-"""Probabilities are counted in 16 bits: bin b holds b / 65536 <= p < (b + 1) / 65536, the last one p = 1 too."""
+"""Probabilities are counted in 16 bits: bin b counts b / 65536 <= p < (b + 1) / 65536, the last one p = 1 too."""
+
+COARSE = np.unique(np.concatenate([[0], np.rint(BINS / (1 + np.exp(-np.linspace(-11, 11, 127)))).astype(np.int64)]))
+"""Lower edges of coarser bins, evenly spaced in the logit, so that maps below 0.01 everywhere keep their order."""
 
 THRESHOLDS = np.arange(33) / 32
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
-"""False positives a photo at which lesion-level sensitivity is stated."""
+"""False positives per photo at which lesion-level sensitivity is reported."""
 
 _BLOCK = 1 << 20
 
@@ -29,7 +32,7 @@ class DenseState(State):
     """One structure's probabilities against its true mask: pixels by probability bin.
 
     positive, negative: (65536,) pixels in the true mask and outside it. The bins' edges are multiples of 2**-16, so
-    that all 33 thresholds (multiples of 2**-5) are edges: what follows from the bins is exact, not an approximation.
+    all 33 thresholds (multiples of 2**-5) are edges, and scores from the bins are exact.
     """
 
     positive: np.ndarray
@@ -43,7 +46,7 @@ class DenseState(State):
         seen = None if known is None else known.reshape(-1)
         everything = np.zeros(BINS, np.int64)
         positive = np.zeros(BINS, np.int64)
-        # In blocks that stay in the processor's cache: half the time of one go over 12 megapixels.
+        # Blocks fit the processor's cache: half the time of one pass over 12 megapixels.
         for start in range(0, flat.size, _BLOCK):
             part = slice(start, start + _BLOCK)
             bins = _bins(flat[part])
@@ -57,7 +60,7 @@ class DenseState(State):
 
     @classmethod
     def refused(cls, target: np.ndarray, known: np.ndarray | None = None) -> Self:
-        """A photo the system would not read: counts as an empty mask, probability 0 everywhere."""
+        """A refused photo: counts as an empty mask, probability 0 everywhere."""
         return cls.of(np.zeros(target.shape, np.float32), target, known)
 
     @property
@@ -99,8 +102,49 @@ class DenseState(State):
 
 
 @dataclass(frozen=True, eq=False)
+class CoarseDenseState(State):
+    """A `DenseState` in the bins of `COARSE`, which is small enough for a row of photos.jsonl. Takes batches.
+
+    positive, negative: (118,) pixels in the true mask and outside it.
+    """
+
+    positive: np.ndarray
+    negative: np.ndarray
+
+    @classmethod
+    def of(cls, state: DenseState) -> Self:
+        return cls(np.add.reduceat(state.positive, COARSE), np.add.reduceat(state.negative, COARSE))
+
+    def to_row(self) -> list[Any]:
+        """The first bin that is not empty, then the counts inside and outside the mask up to the last such bin."""
+        filled = np.flatnonzero(self.positive + self.negative)
+        kept = slice(filled[0], filled[-1] + 1)
+        return [int(filled[0]), self.positive[kept].tolist(), self.negative[kept].tolist()]
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """The inverse of `to_row`."""
+        first, inside, outside = row
+        table = np.zeros((2, len(COARSE)))
+        table[:, first : first + len(inside)] = inside, outside
+        return cls(*table)
+
+    @property
+    def average_precision(self) -> float:
+        """That of `DenseState` within 0.005: the pixels of a bin are taken as spread evenly in it."""
+        positive, negative = self.positive[..., ::-1], self.negative[..., ::-1]
+        tp = np.cumsum(positive, axis=-1) - positive / 2
+        marked = tp + np.cumsum(negative, axis=-1) - negative / 2
+        precision = tp / np.maximum(marked, 0.5)  # an empty bin has no pixel whose precision would count
+        return ratio((positive * precision).sum(axis=-1), positive.sum(axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
 class MaskState(State):
-    """One structure's final mask (at the shipped threshold) against the true one: pixels of the four kinds."""
+    """One structure's final mask (at the shipped threshold) against the true one: pixels of the four kinds.
+
+    Takes batches.
+    """
 
     tp: float
     fp: float
@@ -136,16 +180,16 @@ class MaskState(State):
 
     @property
     def recall(self) -> float:
-        """nan where nothing is there to find."""
+        """nan where the true mask is empty."""
         return ratio(self.tp, self.tp + self.fn)
 
 
 @dataclass(frozen=True, eq=False)
 class FrocState(State):
-    """Lesions found against false alarms a photo (free-response ROC).
+    """Lesions found against false alarms per photo (free-response ROC).
 
-    found: (F,) for every lesion that some candidate touches, the best score among those. false: (A,) scores of
-    candidates that touch no lesion. lesions, photos: how many there are, found or not.
+    found: (F,) for every lesion that a candidate touches, the best score of those candidates. false: (A,) scores of
+    candidates that touch no lesion. lesions, photos: their numbers, found or not.
     """
 
     LISTED: ClassVar[frozenset[str]] = frozenset({"found", "false"})
@@ -159,7 +203,7 @@ class FrocState(State):
     def of(cls, candidates: Sequence[tuple[float, int]], lesions: int) -> Self:
         """One photo's candidates, each (score, number of the lesion it touches from 0, or -1 for none).
 
-        A candidate that touches several lesions comes once for each. A refused photo has no candidates.
+        A candidate that touches several lesions is listed once for each. A refused photo has no candidates.
         """
         best: dict[int, float] = {}
         for score, lesion in candidates:
@@ -173,9 +217,9 @@ class FrocState(State):
         return cls(np.array(list(best.values()), np.float64), np.array(false, np.float64), lesions, 1)
 
     def sensitivity_at(self, fp_per_photo: float) -> float:
-        """Share of lesions found at the lowest threshold with at most that many false alarms a photo; nan for none.
+        """Share of lesions found at the lowest threshold with at most that many false alarms per photo; nan for none.
 
-        Candidates of one score stand or fall together. With fewer false alarms than allowed, every candidate stands.
+        Candidates with equal scores are kept or dropped together. With fewer false alarms than allowed, all are kept.
         """
         allowed = int(np.floor(fp_per_photo * self.photos + 1e-9))
         above = -np.inf if len(self.false) <= allowed else np.sort(self.false)[::-1][allowed]
@@ -183,29 +227,29 @@ class FrocState(State):
 
     @property
     def mean_sensitivity(self) -> float:
-        """Mean over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false alarms a photo."""
+        """Mean over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false alarms per photo."""
         return float(np.mean([self.sensitivity_at(rate) for rate in FROC_RATES]))
 
 
 def froc_candidates(
     prob: np.ndarray, target: np.ndarray, known: np.ndarray | None = None, floor: float = 0.1
 ) -> tuple[list[tuple[float, int]], int]:
-    """A photo's candidates as `FrocState.of` takes them, and how many lesions are there.
+    """A photo's candidates as `FrocState.of` takes them, and the number of true lesions.
 
     A lesion is an 8-connected component of the true mask, a candidate one of prob >= floor (both where known). A
     candidate's score is the highest probability in it; it is a hit when it shares at least one pixel with a lesion.
     """
-    import cv2  # kept out of the module: everything else here needs numpy alone
+    import cv2  # the rest of this module needs numpy alone
 
     _same_shape(prob, target, known)
-    seen = np.ones(prob.shape, bool) if known is None else known
-    lesions, lesion_of = cv2.connectedComponents(((target > 0) & seen).astype(np.uint8), connectivity=8)
-    marked = (prob >= floor) & seen
+    known = np.ones(prob.shape, bool) if known is None else known
+    lesions, lesion_of = cv2.connectedComponents(((target > 0) & known).astype(np.uint8), connectivity=8)
+    marked = (prob >= floor) & known
     count, candidate_of = cv2.connectedComponents(marked.astype(np.uint8), connectivity=8)
     inside = candidate_of[marked].astype(np.int64)
     scores = np.zeros(count, np.float64)
     np.maximum.at(scores, inside, prob[marked].astype(np.float64))
-    # Pairs of candidate and lesion as one number each, so that a touch of many pixels is kept once.
+    # One number for each pair of candidate and lesion, so that a touch of many pixels counts once.
     touches = inside * lesions + lesion_of[marked]
     pairs = np.unique(touches[lesion_of[marked] > 0])
     hits = [(float(scores[pair // lesions]), int(pair % lesions) - 1) for pair in pairs]

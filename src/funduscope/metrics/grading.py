@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from funduscope.metrics.state import State, ratio
+from funduscope.vocabulary import GRADES, REFERABLE_FROM
 
 Refusals = Sequence[bool] | np.ndarray | None
 """(N,) which photos were refused; None says none was."""
@@ -34,7 +35,7 @@ class GradingState(State):
     refusals: np.ndarray
 
     @classmethod
-    def of(cls, truths: Sequence[int], predictions: Sequence[int | None], grades: int = 5) -> Self:
+    def of(cls, truths: Sequence[int], predictions: Sequence[int | None], grades: int = len(GRADES)) -> Self:
         """Photos with a known grade each; a prediction of None is a refusal. Raises `ValueError` for other grades."""
         answered = np.zeros((grades, grades), np.int64)
         refusals = np.zeros(grades, np.int64)
@@ -55,9 +56,9 @@ class GradingState(State):
     @property
     def confusion(self) -> np.ndarray:
         """(G, G), rows truth, columns prediction, the refused in the column of the furthest grade."""
-        confusion = self.answered.copy()
-        for truth, count in enumerate(self.refusals):
-            confusion[truth, furthest_grade(truth, len(self.refusals))] += count
+        confusion, grades = self.answered.copy(), self.answered.shape[-1]
+        for truth in range(grades):
+            confusion[..., truth, furthest_grade(truth, grades)] += self.refusals[..., truth]
         return confusion
 
     @property
@@ -71,19 +72,23 @@ class GradingState(State):
 
     @property
     def accuracy(self) -> float:
-        """Share graded exactly right; nan without photos."""
-        return ratio(np.trace(self.confusion), self.n)
+        """Share graded exactly right; nan without photos. Takes batches."""
+        confusion = self.confusion
+        return ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
     @property
     def kappa(self) -> float:
-        """Cohen's kappa with quadratic weights; nan where all labels and predictions are one grade (0 / 0)."""
+        """Cohen's kappa with quadratic weights; nan where all labels and predictions are one grade (0 / 0).
+
+        Takes batches.
+        """
         confusion = self.confusion.astype(np.float64)
-        grade = np.arange(len(confusion))
+        grade = np.arange(confusion.shape[-1])
         weights = (grade[:, None] - grade[None, :]) ** 2
-        chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0))
-        # chance is n times what it should be; n on the other side keeps whole numbers whole.
-        observed, expected = np.sum(weights * confusion) * confusion.sum(), np.sum(weights * chance)
-        return 1 - ratio(observed, expected)
+        chance = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
+        # `chance` is n times the expected counts; multiplying the observed ones by n keeps whole numbers whole.
+        observed = np.sum(weights * confusion, axis=(-2, -1)) * confusion.sum(axis=(-2, -1))
+        return 1 - ratio(observed, np.sum(weights * chance, axis=(-2, -1)))
 
     @property
     def recalls(self) -> np.ndarray:
@@ -243,7 +248,7 @@ class ScoresState(State):
         """One grade against the rest; nan where it does not occur, or nothing else does."""
         return BinaryState(self.truth == grade, self.probabilities[:, grade], self.refused).auroc
 
-    def referable(self, from_grade: int = 2) -> BinaryState:
+    def referable(self, from_grade: int = REFERABLE_FROM) -> BinaryState:
         """The question whether the grade is `from_grade` or above, scored by the sum of those grades' probabilities."""
         return BinaryState(self.truth >= from_grade, self.probabilities[:, from_grade:].sum(axis=1), self.refused)
 

@@ -1,7 +1,7 @@
-"""How sure a score is: 95 % intervals by bootstrap over visits, and paired tests between two models.
+"""Uncertainty of scores: 95 % intervals by bootstrap over visits, and paired tests between two models.
 
-Photos of one visit are alike, so visits are what is drawn again, never photos (Efron and Tibshirani, An Introduction to
-the Bootstrap, 1993: percentile intervals, chapter 13; permutation tests, chapter 15).
+Photos of one visit are alike, so visits are drawn again, never photos (Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993: percentile intervals, chapter 13; permutation tests, chapter 15).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ S = TypeVar("S", bound=State)
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and its 95 % interval; low and high are nan where nothing can be said (one visit, an undefined score).
+    """A score and its 95 % interval; low and high are nan where there is none (one visit, an undefined score).
 
-    dropped: repeats in which the score did not exist (say, no lesion was drawn); the interval is of the others.
+    units: visits. dropped: repeats in which the score did not exist (say, no lesion was drawn); the interval is of
+    the other repeats.
     """
 
     low: float
@@ -40,18 +41,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Model A's score less model B's, over the same visits.
-
-    p_value: two-sided, by the same bootstrap; p_permutation: two-sided, by exchanging the models within visits.
-    """
+    """Score of model A minus score of model B, over the same visits. p: two-sided; nan where it was not asked for."""
 
     difference: Interval
-    p_value: float
-    p_permutation: float
+    p: float
 
 
 def by_visit(photos: Iterable[tuple[str, S]]) -> dict[str, S]:
-    """Photos' states, each with its visit, as one state a visit; in order of the visits' first photos."""
+    """One state for each visit, from pairs of (visit, state of a photo), in the order of the visits' first photos."""
     grouped: dict[str, list[S]] = {}
     for visit, state in photos:
         grouped.setdefault(visit, []).append(state)
@@ -75,7 +72,7 @@ def bootstrap_all(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """`bootstrap` of several scores of the same states, all from the same draws: the sums are made once."""
+    """`bootstrap` of several scores of the same states, all from the same draws: the sums are computed once."""
     whole = type(units[0]).total(units) if units else None
     if whole is None:
         raise ValueError("There is no visit to draw from: at least one is needed.")
@@ -84,32 +81,46 @@ def bootstrap_all(
 
 
 def paired_test(
-    units_a: Sequence[S], units_b: Sequence[S], score: Callable[[S], float], repeats: int = 1000, seed: int = 0
+    units_a: Sequence[S],
+    units_b: Sequence[S],
+    score: Callable[[S], float],
+    repeats: int = 1000,
+    seed: int = 0,
+    *,
+    tested: bool = True,
 ) -> PairedTest:
     """Whether two models differ: unit n of both is the same visit. Raises `ValueError` for unlike numbers of units.
 
-    Bootstrap: both models are drawn by the same visits; p is twice the smaller share of differences on one side of 0.
-    Permutation: where the models are alike it is a coin's choice which one's answer to a visit is called A's; p is the
-    share of such exchanges with a difference at least as large. Both count the observed case once, so p is never 0.
+    score: of a state without lists it must also take `State.batches`. Interval: both models' visits are drawn again,
+    the same ones. p (where `tested`): the share of permutations, exchanging the models within random visits, with a
+    difference at least as large; the observed one counts too, so p is never 0.
     """
     if len(units_a) != len(units_b) or not units_a:
         raise ValueError(f"Two models on the same visits are compared; came {len(units_a)} and {len(units_b)} visits.")
-    count, named = len(units_a), {"score": score}
+    count, cls = len(units_a), type(units_a[0])
     weights = _draws(count, repeats, seed)
-    differences = _scores_of(units_a, named, weights)["score"] - _scores_of(units_b, named, weights)["score"]
-    cls = type(units_a[0])
+    drawn = _score_weighted(units_a, score, weights) - _score_weighted(units_b, score, weights)
     observed = score(cls.total(units_a)) - score(cls.total(units_b))
+    interval = _interval(observed, drawn, count, 0.95)
+    if not tested:
+        return PairedTest(interval, float("nan"))
     swaps = np.random.default_rng(seed + 1).integers(0, 2, (repeats, count))
     both = [*units_a, *units_b]
-    as_a = _scores_of(both, named, np.hstack([1 - swaps, swaps]))["score"]
-    as_b = _scores_of(both, named, np.hstack([swaps, 1 - swaps]))["score"]
-    return PairedTest(
-        _interval(observed, differences, count, 0.95), _bootstrap_p(differences), _permutation_p(observed, as_a - as_b)
-    )
+    as_a = _score_weighted(both, score, np.hstack([1 - swaps, swaps]))
+    as_b = _score_weighted(both, score, np.hstack([swaps, 1 - swaps]))
+    return PairedTest(interval, _permutation_p(observed, as_a - as_b))
+
+
+def _score_weighted(units: Sequence[S], score: Callable[[S], float], weights: np.ndarray) -> np.ndarray:
+    """(R,) the score of every weighted sum of the units."""
+    cls = type(units[0])
+    if cls.LISTED:
+        return np.array([score(state) for state in cls.weighted(units, weights)], np.float64)
+    return np.concatenate([np.asarray(score(batch)) for batch in cls.batches(units, weights)])
 
 
 def _draws(count: int, repeats: int, seed: int) -> np.ndarray:
-    """(repeats, count): how often each of `count` units comes up in `count` draws with replacement."""
+    """(repeats, count): how often each of `count` units occurs in `count` draws with replacement."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats)
 
 
@@ -125,23 +136,15 @@ def _scores_of(
 def _interval(value: float, drawn: np.ndarray, units: int, level: float) -> Interval:
     kept = drawn[~np.isnan(drawn)]
     low = high = float("nan")
-    # One visit drawn again is itself: an interval of no width would be a lie.
+    # One visit drawn again is the same visit: an interval without width would be false.
     if units > 1 and len(kept) and not np.isnan(value):
         low, high = (float(q) for q in np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]))
     return Interval(low, high, float(value), units, len(drawn), len(drawn) - len(kept))
-
-
-def _bootstrap_p(differences: np.ndarray) -> float:
-    kept = differences[~np.isnan(differences)]
-    if not len(kept):
-        return float("nan")
-    below, above = np.count_nonzero(kept <= 0), np.count_nonzero(kept >= 0)
-    return float(min(1.0, 2 * (min(below, above) + 1) / (len(kept) + 1)))
 
 
 def _permutation_p(observed: float, exchanged: np.ndarray) -> float:
     kept = np.abs(exchanged[~np.isnan(exchanged)])
     if np.isnan(observed) or not len(kept):
         return float("nan")
-    # A hair of slack: the same sums in another order may differ in the last bit.
+    # The slack allows for sums in another order, which may differ in the last bit.
     return float((np.count_nonzero(kept >= abs(observed) - 1e-12) + 1) / (len(kept) + 1))

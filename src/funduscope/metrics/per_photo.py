@@ -1,4 +1,4 @@
-"""What is counted photo by photo: medians over photos, lesions seen where there are none, experts' votes for pixels."""
+"""Scores counted by photo: medians and means over photos, false lesions on healthy eyes, experts' votes for pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from funduscope.metrics.state import State, ratio
 
 EXPERTS = 4
 VOTE = 60
-"""A DIARETDB1 vote file holds 60 for every expert who marked the pixel."""
+"""A DIARETDB1 vote file adds 60 for every expert who marked the pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,19 @@ class PerPhotoState(State):
 
 
 @dataclass(frozen=True, eq=False)
+class MeanState(State):
+    """A mean over photos whose values are not needed one by one. Takes batches."""
+
+    summed: float
+    photos: float
+
+    @property
+    def mean(self) -> float:
+        """nan without photos."""
+        return ratio(self.summed, self.photos)
+
+
+@dataclass(frozen=True, eq=False)
 class FalseLesionState(State):
     """Lesions marked in photos that are known to have none (grade 0), at the shipped threshold.
 
@@ -80,12 +93,12 @@ class FalseLesionState(State):
 
     @property
     def rate(self) -> float:
-        """Share of photos with at least one false lesion of any of the structures."""
+        """Share of photos with at least one false lesion of any of the structures. Takes batches."""
         return ratio(self.any_marked, self.photos)
 
     @property
     def per_photo(self) -> np.ndarray:
-        """(L,) false lesions a photo by structure; nan without photos."""
+        """(L,) false lesions per photo by structure; nan without photos."""
         return self.components / self.photos if self.photos else np.full(len(self.components), np.nan)
 
 
@@ -93,8 +106,8 @@ class FalseLesionState(State):
 class VotesState(State):
     """Marked pixels by how many of four experts marked the region (DIARETDB1; Kauppi et al., BMVC 2007).
 
-    The experts drew regions that *contain* lesions, so there is no true mask: what can be said is how much of what
-    the model marks lies where nobody saw anything. by_votes: (5,) marked pixels with 0..4 votes.
+    The experts drew regions that *contain* lesions, so there is no true mask. What can be measured is the share of the
+    model's marked pixels that no expert marked. by_votes: (5,) marked pixels with 0..4 votes.
     """
 
     by_votes: np.ndarray
@@ -115,11 +128,6 @@ class VotesState(State):
     def marked(self) -> int:
         return int(self.by_votes.sum())
 
-    def share_with_at_most(self, votes: int) -> float:
-        """Share of marked pixels that at most so many experts marked; nan where nothing is marked."""
-        return ratio(self.by_votes[: votes + 1].sum(), self.marked)
-
-    @property
-    def false_share(self) -> float:
-        """Share of marked pixels that no expert marked: marked falsely by everybody's word."""
-        return self.share_with_at_most(0)
+    def share(self, votes: int) -> float:
+        """Share of marked pixels that exactly so many experts marked; nan where nothing is marked."""
+        return ratio(self.by_votes[votes], self.marked)

@@ -1,7 +1,7 @@
-"""What every metric is made of: sums that add up, so that a score is exact over photos, processes and machines.
+"""The accumulator of every metric: sums that add up, so that a score is exact over photos, processes and machines.
 
-A `State` holds counts (added) and lists (joined). One photo makes one state, `a + b` is the state of both photos, and
-only then is a score taken from it. `State.weighted` adds many states many times over, which is what a bootstrap needs.
+A `State` has counts, which are added, and lists, which are joined. One photo makes one state; `a + b` is the state of
+both photos; a score is taken of the sum. `State.weighted` and `State.batches` make the weighted sums of a bootstrap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 CHUNK_BYTES = 64 * 2**20
-"""How much memory `State.weighted` spends on sums that are not yet handed out."""
+"""Largest size of the weighted sums that are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,14 @@ class State:
         return type(self).total((self, other))
 
     def __radd__(self, other: object) -> Self:
-        # Python's own sum() starts at 0.
+        # Python's `sum` starts at 0.
         if not (isinstance(other, int) and other == 0):
             return NotImplemented
         return self
 
     @classmethod
     def total(cls, states: Iterable[Self]) -> Self:
-        """The state of all photos of `states` together; raises `ValueError` for none, or of unlike sizes."""
+        """The state of all photos of `states` together. Raises `ValueError` for no state, or for unlike sizes."""
         states = tuple(states)
         values: dict[str, Any] = {}
         for name in _names(cls, states):
@@ -43,7 +43,7 @@ class State:
             if name in cls.LISTED:
                 values[name] = np.concatenate(parts)
             else:
-                # Adding one at a time keeps whole numbers whole, and makes no copy of all of them.
+                # One addition at a time keeps integers integers, and needs no stacked copy.
                 summed = parts[0]
                 for part in parts[1:]:
                     summed = summed + part
@@ -52,44 +52,64 @@ class State:
 
     @classmethod
     def weighted(cls, states: Sequence[Self], weights: np.ndarray) -> Iterator[Self]:
-        """Sums in which state n counts `weights[r, n]` times; one after another, for r = 0..R-1.
+        """The sums in which state n counts `weights[r, n]` times, one after another, for r = 0..R-1.
 
-        weights: (R, N), whole numbers from 0. Their sums are exact (float64 holds whole numbers up to 2**53).
+        weights: (R, N), whole numbers from 0. The sums are exact (float64 represents whole numbers up to 2**53).
         """
-        weights = np.asarray(weights)
-        if weights.ndim != 2 or weights.shape[1] != len(states):
-            raise ValueError(f"Weights came as {weights.shape} for {len(states)} states; (R, {len(states)}) fits.")
-        if np.any(weights < 0) or np.any(weights != np.floor(weights)):
-            raise ValueError("A state counts a whole number of times: the weights must be 0, 1, 2, ...")
-        names = _names(cls, states)
-        added = {n: np.stack([np.asarray(getattr(s, n), np.float64) for s in states]) for n in names - cls.LISTED}
-        joined = {n: np.concatenate([getattr(s, n) for s in states]) for n in names & cls.LISTED}
-        owners = {n: np.repeat(np.arange(len(states)), [len(getattr(s, n)) for s in states]) for n in joined}
-        row_bytes = 8 * sum(stack[0].size for stack in added.values())
-        chunk = max(1, CHUNK_BYTES // max(1, row_bytes))
-        for start in range(0, len(weights), chunk):
-            part = weights[start : start + chunk]
-            sums = {n: np.tensordot(part.astype(np.float64), stack, axes=1) for n, stack in added.items()}
+        names = _names(cls, states) & cls.LISTED
+        joined = {name: np.concatenate([getattr(state, name) for state in states]) for name in names}
+        owners = {
+            name: np.repeat(np.arange(len(states)), [len(getattr(state, name)) for state in states]) for name in names
+        }
+        for part, sums in _weighted_sums(cls, states, weights):
             for r, row in enumerate(part):
                 times = row.astype(np.int64)
-                values: dict[str, Any] = {n: np.repeat(rows, times[owners[n]], axis=0) for n, rows in joined.items()}
-                values.update({n: one[r] for n, one in sums.items()})
-                yield cls(**values)
+                lists = {name: np.repeat(rows, times[owners[name]], axis=0) for name, rows in joined.items()}
+                yield cls(**lists, **{name: one[r] for name, one in sums.items()})
+
+    @classmethod
+    def batches(cls, states: Sequence[Self], weights: np.ndarray) -> Iterator[Self]:
+        """The same sums in a few states whose fields have a leading axis; together R long. For classes without lists.
+
+        A score that is documented for batches is then an array along that axis.
+        """
+        for _, sums in _weighted_sums(cls, states, weights):
+            yield cls(**sums)
+
+
+def _weighted_sums(
+    cls: type[State], states: Sequence[State], weights: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Some rows of the weights, and by name of each added field their sums (r, ...); until all rows are done."""
+    weights = np.asarray(weights)
+    if weights.ndim != 2 or weights.shape[1] != len(states):
+        raise ValueError(f"Weights came as {weights.shape} for {len(states)} states; (R, {len(states)}) fits.")
+    if np.any(weights < 0) or np.any(weights != np.floor(weights)):
+        raise ValueError("A state counts a whole number of times: the weights must be 0, 1, 2, ...")
+    names = _names(cls, states) - cls.LISTED
+    added = {name: np.stack([np.asarray(getattr(s, name), np.float64) for s in states]) for name in names}
+    row_bytes = 8 * sum(stack[0].size for stack in added.values())
+    chunk = max(1, CHUNK_BYTES // max(1, row_bytes))
+    for start in range(0, len(weights), chunk):
+        part = weights[start : start + chunk]
+        yield part, {name: np.tensordot(part.astype(np.float64), stack, axes=1) for name, stack in added.items()}
 
 
 def _names(cls: type[State], states: Sequence[State]) -> set[str]:
-    """The fields of a class, once it is sure that these states can be added."""
+    """The names of the fields of a class, after a check that these states can be added."""
     if not states:
         raise ValueError(f"There is no {cls.__name__} to add: at least one photo is needed.")
     names = {item.name for item in fields(cls)}
     for name in names:
-        # Of lists only the width must agree; their length is the number of photos in them.
+        # The first axis of a list is its photos, whose number may differ.
         shapes = {np.shape(getattr(s, name))[1 if name in cls.LISTED else 0 :] for s in states}
         if len(shapes) > 1:
             raise ValueError(f"{cls.__name__}s of unlike sizes cannot be added: {name} is {sorted(shapes)}.")
     return names
 
 
-def ratio(part: float | np.number, whole: float | np.number) -> float:
-    """part / whole, and nan (not known) where there is nothing to divide by."""
-    return float(part) / float(whole) if whole else float("nan")
+def ratio(part: Any, whole: Any) -> Any:
+    """part / whole, and nan (not known) where `whole` is 0. Numbers give a float, arrays (batches) an array."""
+    if np.ndim(whole) == 0:
+        return float(part) / float(whole) if whole else float("nan")
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
