@@ -11,7 +11,7 @@ from funduscope.compare.published import published_section, read_published
 from funduscope.compare.report import compare
 from funduscope.compare.run_folder import CompareError, gather
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "published" / "three-trainings.toml"
+COMMITTED = Path(__file__).parents[2] / "results" / "three-trainings.toml"
 HEAD = 'source = "somebody"\nphotos = "Theirs were others."\n'
 
 

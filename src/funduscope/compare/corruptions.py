@@ -1,7 +1,7 @@
-"""Other cameras' look: one photo as another lamp and sensor would have colored it, or with another camera's blur.
+"""Corruptions of photos: a color shift, as from another lamp and sensor, and blur.
 
-Both are strong on purpose, stronger than what training draws by default, and fixed: the same photo is shifted in the
-same way for every model.
+Both are stronger than training's default augmentations. They depend on the photo's key alone: every model gets the same
+pixels.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BLUR_FRAC: Final = 0.004
 
 
 def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to the same, every color stronger or weaker by 20 to 40 %, and a gamma; black stays black.
+    """(H, W, 3) uint8 RGB with the gain of every color moved by 20 to 40 %, and a gamma; black stays black.
 
-    share: of that; 0 changes nothing.
+    share: scales the shift; 0 changes nothing.
     """
     rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
     gains = 1 + share * rng.choice([-1, 1], 3) * rng.uniform(*GAIN, 3)
@@ -43,7 +43,7 @@ def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
 
 
 def shift_blur(pixels: np.ndarray, key: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to the same, out of focus; key is not read, as every photo is blurred alike."""
+    """(H, W, 3) uint8 RGB, blurred. key is not used: every photo gets the same blur."""
     return cv2.GaussianBlur(pixels, (0, 0), BLUR_FRAC * pixels.shape[1])
 
 
@@ -57,14 +57,14 @@ IN_WORDS: Final[dict[str, str]] = {
 
 
 def shifted_stream(predictor: Model, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
-    """Predicts and scores one photo after another, each shifted before the model sees it."""
+    """Predicts and scores one photo after another, each corrupted before the prediction."""
     return changed_stream(predictor, cases, SHIFTED[shift])
 
 
 def changed_stream(
     predictor: Model, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
 ) -> Iterator[PhotoScore]:
-    """The same with any change of pixels (H, W, 3) uint8, which gets the case's key too; it keeps their shape."""
+    """The same with any function of pixels (H, W, 3) uint8 and the case's key that keeps the shape."""
     for case in cases:
         try:
             photo = Photo.open(case.path)

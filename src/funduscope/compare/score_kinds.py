@@ -120,8 +120,8 @@ def state_of(question: Question, row: Row) -> State | None:
     """What one photo adds to the tested scores of a question; None where the row does not have it."""
     name = question.name
     if name in _GRADED:
-        truth, said, classes = _GRADED[name]
-        return None if row.get(truth) is None else GradingState.of([row[truth]], [row[said]], classes)
+        truth, predicted, classes = _GRADED[name]
+        return None if row.get(truth) is None else GradingState.of([row[truth]], [row[predicted]], classes)
     if question in FALSE_LESIONS:
         counts = row.get("false lesions")
         return None if counts is None else FalseLesionState.of(counts, FALSE_LESIONS[question])

@@ -1,6 +1,6 @@
-"""Makes what a run's folder lacks: scores of the validation and the test fold, of samples, and what the model costs.
+"""Makes the scores that a run's folder lacks: of the validation and the test fold, of samples, and the model's cost.
 
-Each part is made whole or not at all, so that a stopped comparison goes on where it was.
+Each part is written atomically, so a comparison that was stopped continues where it was.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from funduscope.version import __version__
 Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
 
 SELDOM: Final = ("diaretdb1", "eyepacs400")
-"""Data sets that are scored only where every set is asked for: a photo costs a third of a second."""
+"""Data sets that are scored only with `every_set`: a photo takes a third of a second."""
 
 SAMPLE: Final = 100
-"""Photos of a sample, at most; of training photos no more than there are validation photos."""
+"""Largest number of photos in a sample; of training photos no more than there are validation photos."""
 
 REPEATS: Final[dict[str, int]] = {"validation": 1000, "test": 1000, TRAINING: 200, "color": 100, "blur": 100}
-"""Draws of the bootstrap, by part. Those of pixels take half a minute a thousand, and of shifted photos the page shows
-differences alone, which are drawn elsewhere."""
+"""Draws of the bootstrap, by part. A thousand draws of pixels take half a minute; of corrupted photos the page shows
+only differences, which have draws of their own."""
 
 SHOWN, TIMED = 8, 3
 """Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
 
 
 def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
-    """Scores the run's model on what is missing, or was made by other weights than the folder holds now.
+    """Scores the run's model on the parts that are missing, or that other weights than the folder's made.
 
-    A folder without weights is left as it is. Raises what loading models and reading photos raises.
+    A folder without weights is left as it is. Raises the errors of loading models and reading photos.
     """
     files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
     if not files:
@@ -57,9 +57,9 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     card = Card.of(recipe)
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
     labels = {part: labels_of(asked[part]) for part in PARTS}
-    held = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
-    wanted = [part for part in PARTS if asked[part] and not held[part]]
-    # Which photos are refused does not depend on the model, and would only hide what the models differ in.
+    present = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
+    wanted = [part for part in PARTS if asked[part] and not present[part]]
+    # Refusals do not depend on the model, and would hide differences between models.
     predictor = Predictor(load(folder).runtime, refuses=False) if wanted else None
     for part in wanted:
         assert predictor is not None
@@ -78,7 +78,7 @@ def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, lis
         for part in (plan.train, plan.validation, plan.test)
     )
     learned = share_of(train, recipe.sampling.photos)
-    drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as all else, and show little more
+    drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as everything else
     return {
         "validation": validation,
         "test": test,
@@ -88,7 +88,7 @@ def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, lis
 
 
 def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
-    """At most so many photos, always the same ones: in turn one of each data set, so that the small sets are whole."""
+    """At most so many photos, always the same: one of each data set in turn, so that small sets are complete."""
     waiting: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: hashlib.sha256(case.key.encode()).hexdigest()):
         waiting[case.dataset].append(case)
@@ -101,7 +101,7 @@ def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
 
 
 def _is_asked(case: Case, card: Card) -> bool:
-    """Whether a label of the photo is one that the model answers; others would cost time and score nothing."""
+    """Whether the model predicts any label of the photo; other photos would cost time without a score."""
     labels = case.labels
     asked = {code for codes in labels.masks for code in codes.split("|")}
     return bool(
@@ -114,7 +114,7 @@ def _is_asked(case: Case, card: Card) -> bool:
 
 
 def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
-    """As `funduscope evaluate` says what made its scores."""
+    """What made the scores, in the form of `funduscope evaluate`."""
     card = predictor.card
     model = {"name": card.name, "version": card.version, "sha256": predictor.sha256}
     shift = {"shift": IN_WORDS[part]} if part in SHIFTS else {}
@@ -122,25 +122,25 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
 
 
 def labels_of(cases: Sequence[Case]) -> str:
-    """A hash of everything that scores are held against: of labels that were corrected since, none is any more."""
+    """A hash of the labels: scores are made again after labels were corrected."""
     digest = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.key):
         one = case.labels
         masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
         files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
-        told = (one.grade, one.dme, sorted(one.dme_among or ()), one.quality, one.disc_xy, one.fovea_xy)
+        values = (one.grade, one.dme, sorted(one.dme_among or ()), one.quality, one.disc_xy, one.fovea_xy)
         drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
-        digest.update(repr((case.key, case.visit, told, drawn)).encode())
+        digest.update(repr((case.key, case.visit, values, drawn)).encode())
         for name, path in files:
             digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
     return digest.hexdigest()
 
 
 def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str) -> bool:
-    """Whether scores of these photos, by these weights and against these labels, are there, with rows that can be added
-    up again. Scores that do not say which labels they were held against are older than that, and are believed.
+    """Whether there are scores of these photos, by these weights and against these labels, with rows as of `pack`.
 
-    Training leaves validation scores too, of fewer data sets and without such rows: they are made anew.
+    Older scores without a hash of their labels count. The validation scores that training writes, of fewer data sets
+    and without such rows, do not.
     """
     path, rows = folder / "scores.json", folder / "photos.jsonl"
     if not path.is_file() or not rows.is_file():
@@ -163,7 +163,7 @@ def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> Non
 
 
 def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
-    """scores/cost.json, where there is a checkpoint to count in. Gates choose by photo: some of `cases` are shown."""
+    """Writes scores/cost.json where there is a checkpoint. With experts, counts are means over some of `cases`."""
     path, weights = folder / "scores" / COST, folder / "best.safetensors"
     if not weights.is_file():
         return
@@ -174,20 +174,20 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     from funduscope import checkpoint
     from funduscope.evaluation import cost
 
-    held = checkpoint.load(weights)
-    photos = list(_opened(sample(cases, SHOWN))) if held.recipe.experts.kind != "none" else []
-    work = cost.measure(held.network(), held.recipe, photos, [cost.PUBLISHED_PX])
+    loaded = checkpoint.load(weights)
+    photos = list(_opened(sample(cases, SHOWN))) if loaded.recipe.experts.kind != "none" else []
+    work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.PUBLISHED_PX])
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n", "utf-8")
 
 
 def time_together(folders: Sequence[Path]) -> None:
-    """Times a prediction by every folder that holds a model, in one sitting, unless that was done before.
+    """Times a prediction by every folder that has a model, in one sitting, unless that was done before.
 
-    Seconds of one sitting can be compared; those of different days cannot, on machines that do other things too.
+    Seconds of one sitting can be compared; those of different days cannot, since the load of a machine differs.
     """
-    held = {folder: _costs(folder) for folder in folders if any((folder / name).is_file() for name in RUN_FILES)}
-    known = {folder: tree for folder, tree in held.items() if tree is not None}
+    costs = {folder: _costs(folder) for folder in folders if any((folder / name).is_file() for name in RUN_FILES)}
+    known = {folder: tree for folder, tree in costs.items() if tree is not None}
     sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
     if all(tree.get("sitting") == sitting for tree in known.values()):
         return
@@ -199,9 +199,9 @@ def time_together(folders: Sequence[Path]) -> None:
 
 
 def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any], sitting: str) -> None:
-    """Writes what a prediction takes into the folder's cost. sitting: the same for all that were timed in turn."""
-    told = {**tree, "prediction": prediction, "sitting": sitting}
-    (folder / "scores" / COST).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    """Puts the cost of a prediction into the folder's cost.json. sitting: equal for all that were timed in turn."""
+    timed = {**tree, "prediction": prediction, "sitting": sitting}
+    (folder / "scores" / COST).write_text(json.dumps(timed, indent=1) + "\n", "utf-8")
 
 
 def _costs(folder: Path) -> dict[str, Any] | None:
@@ -210,7 +210,7 @@ def _costs(folder: Path) -> dict[str, Any] | None:
 
 
 def _opened(cases: Sequence[Case]) -> Iterator[Photo]:
-    """Those photos that can be read."""
+    """The photos that can be read."""
     for case in cases:
         with suppress(PhotoError):
             yield Photo.open(case.path)

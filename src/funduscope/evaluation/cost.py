@@ -1,9 +1,9 @@
-"""What an answer costs: parameters, multiply-adds, and the time and memory of a whole `funduscope predict`.
+"""Cost of a prediction: parameters, multiply-adds, and the time and memory of a whole `funduscope predict`.
 
-Multiply-adds are counted by torch's own counter while the network does what `predict` has it do: convolutions, matrix
-products and attention, a multiplication with its addition counting as one. Normalization, resizing and what else goes
-element by element is not counted, as is the custom. With experts the count depends on the photo: it is then a mean over
-photos, and the count with every expert computed stands beside it.
+Multiply-adds are counted by torch's counter during the forward passes of `predict`: convolutions, matrix products and
+attention; a multiplication with its addition counts as one. Elementwise operations, normalization and resizing are not
+counted, as is usual. With experts the count depends on the photo: it is then the mean over photos, and the count with
+every expert computed is reported too.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import GRADES
 
 PUBLISHED_PX: Final = (712, 1072)
-"""(H, W) at which S3's authors state the multiply-adds of their `moe_deeplab`."""
+"""(H, W) for which the authors of `moe_deeplab` report multiply-adds."""
 
 MULTIPLE: Final = 32
-"""Networks of this package take heights and widths that this divides."""
+"""Heights and widths of a network's input are multiples of this."""
 
 DEMO_PHOTO: Final = ("demo", "hrf_07_dr.jpg")
 DRAWN_PX: Final = 1440
@@ -48,12 +48,12 @@ DRAWN_PX: Final = 1440
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-adds: the mean over what was counted. Without experts total equals dense.
+    """Multiply-adds: the mean over the counted photos. Without experts total equals dense.
 
-    total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the experts'
-    own part of each. kept: share of the experts that were computed; 1 where there are none. in_proportion: what the
-    experts' part would be if every router's fell as the number of those that it chose; experts of a grade and of a
-    structure differ in size, so `kept` alone does not say it.
+    total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the part of
+    each that experts take. kept: share of the experts that were computed; 1 where there are none. in_proportion: the
+    experts' part if it fell, for each router, with the number of experts that it chose; it differs from `kept` because
+    the experts of a grade and of a structure differ in size.
     """
 
     total: float
@@ -71,10 +71,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Stated:
-    """One look at an image of a size that somebody stated, (H, W).
+    """The work on one image of a given size, (H, W).
 
-    counted_px: the nearest size that the network takes, where `counted` was counted. scaled: that times the ratio of
-    the two areas, an estimate for asked_px itself; a network's work grows with the area but for its pooled heads.
+    counted_px: the nearest size that the network takes, for which `counted` was counted. scaled: that times the ratio
+    of the two areas, an estimate for asked_px: work grows with the area, except for pooled heads.
     """
 
     asked_px: tuple[int, int]
@@ -87,7 +87,7 @@ class Stated:
 class Cost:
     """parameters: of the whole network. photo: the work on one photo, all of its views. views_px: the views' sides.
 
-    photos: how many the counts are means over; drawn: whether they were drawn eyes for want of others.
+    photos: the number of photos that the counts are means over. drawn: they were drawn eyes.
     """
 
     parameters: int
@@ -104,11 +104,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A whole `funduscope predict --json PHOTO` from nothing, beside a process that only loads libraries and decodes.
+    """A whole process `funduscope predict --json PHOTO`, and a baseline that only loads libraries and decodes.
 
-    Medians over `runs` fresh processes each, taken in turn after one that does not count. Seconds differ by machine
-    and day; `times_baseline` is what is compared. peak_mb: largest resident memory in 10**6 bytes; nan where the
-    system does not say. machine: its class.
+    Medians over `runs` fresh processes each, in turn, after one that is not counted. Seconds differ by machine and
+    day, so compare `times_baseline`. peak_mb: largest resident memory in 10**6 bytes; nan where it is not known.
+    machine: its class.
     """
 
     wall_s: float
@@ -139,8 +139,8 @@ def measure(
 ) -> Cost:
     """The cost of a network, in eval mode whatever mode it is in.
 
-    photos: with experts, what the counts are means over, (H, W, 3) uint8 RGB each; without any, a drawn eye of every
-    grade. Without experts no count depends on the photo, and one look is enough. sizes: (H, W) to count at besides.
+    photos: (H, W, 3) uint8 RGB each; with experts, counts are means over them; by default one drawn eye of every grade.
+    Without experts no count depends on the photo, and one image is enough. sizes: further (H, W) to count for.
     """
     routed = any(isinstance(module, Dispatch) for module in network.modules())
     side = recipe.views.close_px
@@ -150,18 +150,18 @@ def measure(
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
     card, both = Card.of(recipe), (network, build(_all_kept(recipe)) if routed else network)
     with _resting(both[0]), _resting(both[1]):
-        work, looks = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
+        work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
         stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(parameters, work, tuple(looks), stated, len(images) if routed else 0, drawn)
+    return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
 
 
 Both = tuple[Network, Network]
-"""The network itself, and one with every expert kept: its work is the same for every photo."""
+"""The network itself, and one with every expert kept, whose work is the same for every photo."""
 
 
 class _Counting:
-    """A `Runtime` that counts what its network multiplies, each router's experts apart, and how many were computed."""
+    """A `Runtime` that counts multiply-adds, those of each router's experts, and the experts that were computed."""
 
     def __init__(self, network: Network, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
@@ -179,7 +179,7 @@ class _Counting:
 
     @contextmanager
     def _watched(self, so_far: Callable[[], int]) -> Iterator[None]:
-        """Adds up what is counted between an expert's start and its end, each router's apart."""
+        """Adds up what is counted between the start and the end of an expert, for each router."""
         hooks: list[Any] = []
 
         def watch(place: int, dispatch: Dispatch) -> None:
@@ -207,32 +207,32 @@ class _Counting:
 
 
 def _work(
-    both: Both, card: Card, images: Sequence[np.ndarray], look: Callable[[_Counting, np.ndarray], Any]
+    both: Both, card: Card, images: Sequence[np.ndarray], forward: Callable[[_Counting, np.ndarray], Any]
 ) -> tuple[Work, list[int]]:
-    """The mean over the images, and how wide the views are that one of them becomes."""
+    """The mean over the images, and the widths of the views of one image."""
     own, dense = (_Counting(network, card) for network in both)
     for image in images:
-        look(own, image)
-    look(dense, images[0])
+        forward(own, image)
+    forward(dense, images[0])
     count = len(images)
     kept = sum(own.computed) / sum(own.asked) if any(own.asked) else 1.0
     routers = zip(dense.in_experts, own.computed, own.asked, strict=True)
     in_proportion = sum(every * chosen / asked for every, chosen, asked in routers if asked)
     experts = sum(own.in_experts) / count
     work = Work(own.total / count, dense.total, experts, sum(dense.in_experts), kept, in_proportion)
-    return work, list(dict.fromkeys(dense.sides))  # a mirrored view and bands of one count once
+    return work, list(dict.fromkeys(dense.sides))  # a mirrored view and strips of one count once
 
 
 def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
-    """The images stretched to the nearest size that the network takes, each seen once."""
+    """The images stretched to the nearest size that the network takes, with one forward pass each."""
     height, width = (nearest(side) for side in asked_px)
-    shown = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
-    work, _ = _work(both, card, shown, lambda runtime, image: runtime(image[None]))
+    resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    work, _ = _work(both, card, resized, lambda runtime, image: runtime(image[None]))
     return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
 
 
 def nearest(side_px: int) -> int:
-    """The nearest side that a network takes; of two as near, the larger."""
+    """The nearest side that a network takes; of two equally near, the larger."""
     return max(MULTIPLE, (side_px + MULTIPLE // 2) // MULTIPLE * MULTIPLE)
 
 
@@ -242,7 +242,7 @@ def _all_kept(recipe: Recipe) -> Recipe:
 
 @contextmanager
 def _resting(network: Network) -> Iterator[None]:
-    """The network in eval mode, and afterwards each of its parts as it was."""
+    """The network in eval mode; afterwards each of its modules is in its former mode."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -254,7 +254,7 @@ def _resting(network: Network) -> Iterator[None]:
 
 # ---- whole processes ----
 
-# Its own process, because a child's peak begins at that of the process that started it, and this one may hold a model.
+# A process of its own: a child's peak memory starts at that of its parent, and this process may have a model loaded.
 _WATCH: Final = """
 import json, subprocess, sys, time
 start = time.perf_counter()
@@ -282,11 +282,11 @@ def measure_prediction(model: Path | None = None, photo: Path | None = None, run
 
 
 def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:
-    """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute meets all.
+    """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute affects all.
 
-    models: what `predict --model` takes, None for the shipped one. Compare ONNX with ONNX: a run folder that holds only
-    a checkpoint has to load torch first. photo: a JPEG; None is the packaged photo of `funduscope demo`. Raises
-    `ModelError` where a process fails, with what it said.
+    models: as for `predict --model`, None for the shipped one. Compare ONNX with ONNX: a run folder with only a
+    checkpoint loads torch first. photo: a JPEG; None is the packaged photo of `funduscope demo`. Raises `ModelError`
+    where a process fails, with its error output.
     """
     with resources.as_file(resources.files("funduscope").joinpath(*DEMO_PHOTO)) as packaged:
         path = photo or packaged
@@ -301,10 +301,10 @@ def measure_predictions(models: Sequence[Path | None], photo: Path | None = None
 
 def watched(command: Sequence[str]) -> tuple[float, float]:
     """Seconds and largest resident memory (10**6 bytes; nan where unknown) of one process. Raises `ModelError`."""
-    said = subprocess.run([sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=True)
-    code, wall, peak, complaint = json.loads(said.stdout)
+    done = subprocess.run([sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=True)
+    code, wall, peak, errors = json.loads(done.stdout)
     if code != 0:
-        raise ModelError("E_MODEL", f"The process to be timed ended with {code}: {complaint.strip() or 'no word'}")
+        raise ModelError("E_MODEL", f"The timed process ended with {code}: {errors.strip() or 'no error output'}")
     return wall, peak
 
 
@@ -313,7 +313,7 @@ def _medians(taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def machine() -> str:
-    """The machine's class: processor, cores that may be used, system; nothing that names it."""
+    """The machine's class: processor, usable cores, system; nothing that identifies it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
 

@@ -261,9 +261,9 @@ def _score_present(code: str, there: bool, prob: np.ndarray | None, marked: np.n
     scored.row[question.name], scored.row[f"{code} named"] = there, named is True
 
 
-def _decision(truth: bool, said: bool | None) -> GradingState:
+def _decision(truth: bool, predicted: bool | None) -> GradingState:
     """A yes or no as predicted and as true; None: refused."""
-    return GradingState.of([int(truth)], [None if said is None else int(said)], 2)
+    return GradingState.of([int(truth)], [None if predicted is None else int(predicted)], 2)
 
 
 def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:

@@ -1,6 +1,6 @@
 """Which photos each model is scored on, so that no photo is scored by a model that learned from it.
 
-Where photos are asked for that the model's run learned from, or was chosen on, they are scored and counted as such.
+Given photos that the model's run learned from, or was chosen on, are scored too, and their number is reported.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> tuple[l
 
 @dataclass(frozen=True)
 class Seen:
-    """How many of some photos a run's model knows: learned from, or chosen on (its epoch, its thresholds)."""
+    """The number of given photos that a model learned from, or was chosen on (its epoch, its thresholds)."""
 
     learned: int
     chosen: int
     photos: int
 
     def warning(self, model: Path) -> str | None:
-        """What a person has to know before the scores are believed; None where there is nothing."""
+        """A warning about scores that are too good; None where no photo was seen."""
         if self.learned:
             more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
@@ -76,9 +76,9 @@ class Seen:
 
 
 def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
-    """What the model of a run knows of these photos; None where no run.json next to it says what it learned from.
+    """The given photos that the model of a run has seen; None without a run.json next to it.
 
-    A photo is known with its visit: by the run's folds.csv, and by which data sets the run learned from at all.
+    A photo counts as seen with its whole visit: by the run's folds.csv, and by the data sets that the run learned from.
     """
     run = _run_of(model)
     about, listed = read_run_json(run), run / "folds.csv"
@@ -98,7 +98,7 @@ def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
 
 
 def _run_of(model: Path) -> Path:
-    """The folder of the run that a model is, or lies in."""
+    """The run folder that a model is, or that its file is in."""
     return model if model.is_dir() else model.parent
 
 
@@ -115,7 +115,7 @@ def held_out_fold(run: Path) -> int:
 
 
 def score(parts: Sequence[Part], progress: Progress, repeats: int = 1000) -> tuple[Scores, dict[str, Any]]:
-    """The scores of all parts' photos together, and what made them; of a run's model, how many photos it knew."""
+    """The scores of the photos of all parts, and what made them: models, their folds, and the photos they had seen."""
     photos: list[PhotoScore] = []
     models: list[dict[str, Any]] = []
     for model, cases in parts:

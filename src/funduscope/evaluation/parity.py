@@ -1,4 +1,4 @@
-"""How far two forms of one model are apart on the same photos: torch and ONNX, float32 and INT8."""
+"""Differences between two forms of one model on the same photos: torch and ONNX, float32 and INT8."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from funduscope.inference.model import Model
 
 MOST_DIFFERENCE = 1e-3
-"""Of a probability, of a router's share, and of a landmark's place over the photo's width."""
+"""Of a probability, a router's share, a map, and the position of a landmark over the photo's width."""
 
 
 class ParityError(RuntimeError):
@@ -20,12 +20,12 @@ class ParityError(RuntimeError):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two forms of a model are apart.
+    """The largest differences between two forms of a model.
 
-    photos: how many both answered. most_difference: of any probability. labels_equal: share of those photos with the
-    same grade and DME risk. most_landmark: the largest distance of disc center or fovea over the photo's width,
-    infinite where only one form has it. most_gate: the largest difference of a router's share. most_cam: of a class
-    activation map at any place, over the map's largest value. All three are 0 where a model has none.
+    photos: the number that both answered. most_difference: of any probability. labels_equal: share of those photos
+    with the same grade and DME risk. most_landmark: distance of disc center or fovea over the photo's width, infinite
+    where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any pixel, over
+    the map's largest value. The last three are 0 where a model has none.
     """
 
     photos: int
@@ -37,15 +37,15 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the two may stand for each other: as far apart as float32 rounds, and no further."""
+        """Whether one may replace the other: the differences are those of float32 rounding."""
         worst = max(self.most_difference, self.most_landmark, self.most_gate, self.most_cam)
         return worst <= MOST_DIFFERENCE and self.labels_equal == 1
 
 
 def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
-    """Both predictors on the same photos: how far each kind of answer is apart at most, and equal labels.
+    """Runs both predictors on the same photos: the largest difference of each kind of answer, and equal labels.
 
-    A photo that is refused says nothing of either and is not counted. Raises `ParityError` where none is answered.
+    Refused photos are not counted. Raises `ParityError` where all are refused.
     """
     most, landmark, gate, cam, equal, answered = 0.0, 0.0, 0.0, 0.0, 0, 0
     for image in photos:
@@ -71,7 +71,7 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
 
 
 def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
-    """The distance of two points; 0 where neither is there."""
+    """The distance of two points; 0 where both are None, infinite where one is."""
     if one is None or other is None:
         return 0.0 if one is other else math.inf
     return math.dist(one, other)

@@ -217,10 +217,10 @@ def _ends(photos: list[PhotoScore], merit: Callable[[PhotoScore], Any]) -> tuple
 
 def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
     """Fewer grades off is better; then a higher probability of the true grade."""
-    truth, said, probs = photo.row["grade"], photo.row["predicted_grade"], photo.row["grade_probs"]
-    if said is None:
+    truth, predicted, probs = photo.row["grade"], photo.row["predicted_grade"], photo.row["grade_probs"]
+    if predicted is None:
         return -abs(truth - furthest_grade(truth, len(GRADES))), 0.0
-    return -abs(truth - said), probs[truth] if probs else 0.0
+    return -abs(truth - predicted), probs[truth] if probs else 0.0
 
 
 def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: str | None) -> Figure:
@@ -242,9 +242,9 @@ def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: st
 def _caption(photo: PhotoScore, code: str | None) -> str:
     row = photo.row
     if code is None:
-        said = "refused" if row["predicted_grade"] is None else f"predicted {row['predicted_grade']}"
+        answer = "refused" if row["predicted_grade"] is None else f"predicted {row['predicted_grade']}"
         sure = f" (p of true {row['grade_probs'][row['grade']]:.2f})" if row["grade_probs"] else ""
-        return f"true {row['grade']}, {said}{sure}"
+        return f"true {row['grade']}, {answer}{sure}"
     key = "IoU" if code == "OD" else "Dice"
     return f"{key} {row[f'{code} {key}']:.2f}" + (", refused" if photo.refused else "")
 
@@ -268,11 +268,11 @@ def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
     except LabelError:
         true = np.zeros(size[::-1], bool)
     found = photo.marks.get(code, np.zeros_like(true))
-    truth, said = tile.copy(), tile.copy()
+    truth, answer = tile.copy(), tile.copy()
     if found.shape == true.shape == tile.shape[:2]:
         truth[true & found], truth[true & ~found] = RIGHT, MISSED
-        said[true & found], said[found & ~true] = RIGHT, FALSE
-    return np.vstack([truth, np.full((GAP_PX, size[0], 3), 255, np.uint8), said])
+        answer[true & found], answer[found & ~true] = RIGHT, FALSE
+    return np.vstack([truth, np.full((GAP_PX, size[0], 3), 255, np.uint8), answer])
 
 
 def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:

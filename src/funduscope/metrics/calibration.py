@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say: calibration error, Brier score, conformal sets.
+"""Calibration of probabilities: calibration error, Brier score, conformal sets.
 
-Refused photos have no probabilities: calibration leaves them out and counts them beside, coverage counts them as not
-covered. The calibration error is that of Guo et al., "On calibration of modern neural networks", ICML 2017.
+Refused photos have no probabilities: calibration leaves them out and counts them, coverage counts them as not covered.
+The calibration error is that of Guo et al., "On calibration of modern neural networks", ICML 2017.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CalibrationState(State):
 
     @property
     def ece(self) -> float:
-        """Expected calibration error in 0..1, to be read beside `ece_bias`; nan without photos."""
+        """Expected calibration error in 0..1, to be compared with `ece_bias`; nan without photos."""
         return ratio(np.abs(self.confidence - self.correct).sum(), self.n)
 
     @property
@@ -88,10 +88,9 @@ class CalibrationState(State):
 
 
 def ece_bias(probabilities: np.ndarray, seed: int = 0, repeats: int = 1000) -> float:
-    """The mean ECE of a perfectly calibrated model with these very probabilities: what small numbers alone produce.
+    """The mean ECE of a perfectly calibrated model with these probabilities, which is above 0 for few photos.
 
-    probabilities: (N, G), of the photos that were not refused. Labels are drawn from them, so that the highest is
-    right as often as it says; nan without photos.
+    probabilities: (N, G), of the photos that were not refused. Labels are drawn from them; nan without photos.
     """
     table = np.atleast_2d(np.asarray(probabilities, np.float64))
     if not table.size:
@@ -99,7 +98,7 @@ def ece_bias(probabilities: np.ndarray, seed: int = 0, repeats: int = 1000) -> f
     top, bins = _top(table)
     random = np.random.default_rng(seed)
     confidence = np.bincount(bins, top, BINS)
-    # Only whether the top grade was drawn enters the ECE, and that is a coin of its own probability.
+    # The ECE depends only on whether the top grade was drawn, which has the probability of that grade.
     errors = [
         np.abs(confidence - np.bincount(bins, random.random(len(top)) < top, BINS)).sum() / len(top)
         for _ in range(repeats)
@@ -122,7 +121,7 @@ class ConformalState(State):
 
     @classmethod
     def of(cls, truth: Sequence[int] | np.ndarray, sets: np.ndarray, refused: Refusals = None) -> Self:
-        """(N,) grades, (N, G) bool of which grades the set holds, (N,) bool; a refused photo's row is not read."""
+        """(N,) grades, (N, G) bool, True for grades in the set, (N,) bool; the row of a refused photo is not read."""
         truths, table, left = matching_rows(truth, np.asarray(sets, bool), refused)
         grades = table.shape[1]
         hit = table[np.arange(len(truths)), truths] & ~left
@@ -144,7 +143,7 @@ class ConformalState(State):
 
     @property
     def coverage(self) -> float:
-        """Share of all photos whose set holds the true grade; nan without photos."""
+        """Share of all photos with the true grade in their set; nan without photos."""
         return ratio(self.covered.sum(), self.n)
 
     @property
@@ -159,7 +158,7 @@ class ConformalState(State):
 
     @property
     def mean_size(self) -> float:
-        """Grades in a set, on average over the photos that have one; nan without."""
+        """Mean number of grades in a set, over the photos that have one; nan without."""
         return ratio(np.sum(np.arange(len(self.sizes)) * self.sizes), self.sizes.sum())
 
 

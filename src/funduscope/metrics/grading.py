@@ -1,7 +1,6 @@
 """Scores of grades: agreement, areas under ROC curves, referral.
 
-A photo that the system refused is no photo the score may forget: it counts as the worst answer there is, and how many
-there were stands beside, with the `selective` figures over the rest.
+A refused photo is not left out: it counts as the worst possible answer. The number of refused photos is reported too.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from funduscope.metrics.state import State, ratio
 from funduscope.vocabulary import GRADES, REFERABLE_FROM
 
 Refusals = Sequence[bool] | np.ndarray | None
-"""(N,) which photos were refused; None says none was."""
+"""(N,) True for refused photos; None: none was refused."""
 
 
 def furthest_grade(truth: int, grades: int) -> int:
-    """The grade a refused photo counts as: the furthest from its label; of two as far, the lower (a missed disease)."""
+    """The grade a refused photo counts as: the furthest from its label, of two the lower (missed disease)."""
     return 0 if truth >= grades - 1 - truth else grades - 1
 
 
@@ -118,9 +117,9 @@ class GradingState(State):
 def _macro(confusion: np.ndarray, among: np.ndarray) -> float:
     """Mean of C[g, g] / among[g] over the grades that occur as a label or as a prediction; nan without photos.
 
-    A grade that is only ever a label has no precision, one that is only ever a prediction no recall: both count as 0,
-    since none of its photos was graded right. A grade that is neither is left out. This is scikit-learn's average
-    "macro" with zero_division=0 and its own choice of labels.
+    A grade that occurs only as a label has no precision, one that occurs only as a prediction no recall: both count as
+    0. A grade that does not occur is left out. This is scikit-learn's average "macro" with zero_division=0 and without
+    `labels`.
     """
     occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
     right, among = np.diag(confusion)[occurs], among[occurs]
@@ -129,7 +128,7 @@ def _macro(confusion: np.ndarray, among: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class JointState(State):
-    """Photos whose DR grade and DME risk are both known, and how many got both right. A refused one is wrong."""
+    """Photos with a known DR grade and DME risk, and the number with both right. A refused photo is wrong."""
 
     right: float
     photos: float
@@ -148,14 +147,14 @@ class JointState(State):
 
 
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive outscores a negative, ties counting half.
+    """Area under the ROC curve: the share of pairs in which a positive outscores a negative; ties count half.
 
     positive: (N,) bool. score: (N,), infinities allowed. nan where there are no positives or no negatives.
     """
     positive = np.asarray(positive, bool)
     values, inverse = np.unique(np.asarray(score, np.float64), return_inverse=True)
     if np.any(np.isnan(values)):
-        raise ValueError("A score is NaN: a photo without a score is a refused one, and must be said to be.")
+        raise ValueError("A score is NaN: a photo without a score must be marked as refused.")
     up = np.bincount(inverse[positive], minlength=len(values)).astype(np.float64)
     down = np.bincount(inverse[~positive], minlength=len(values)).astype(np.float64)
     below = np.cumsum(down) - down
@@ -164,9 +163,9 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class BinaryState(State):
-    """A yes-or-no question a photo: referral, gradability, a lesion's presence.
+    """A yes-or-no question about each photo: referral, gradability, presence of a lesion.
 
-    positive: (N,) bool, the truth. score: (N,), higher says yes. refused: (N,) bool; counts as the wrong extreme.
+    positive: (N,) bool, the truth. score: (N,), higher means yes. refused: (N,) bool; counts as the wrong extreme.
     """
 
     LISTED: ClassVar[frozenset[str]] = frozenset({"positive", "score", "refused"})
@@ -179,7 +178,7 @@ class BinaryState(State):
     def of(
         cls, positive: Sequence[bool] | np.ndarray, score: Sequence[float] | np.ndarray, refused: Refusals = None
     ) -> Self:
-        """(N,) each; `refused` left out says none. A refused photo's score is not read, and may be nan."""
+        """(N,) each; without `refused` none was. The score of a refused photo is not read and may be nan."""
         truth = np.asarray(positive, bool)
         scores = np.asarray(score, np.float64)
         left = np.zeros(truth.shape, bool) if refused is None else np.asarray(refused, bool)
@@ -233,7 +232,7 @@ class ScoresState(State):
 
     @classmethod
     def of(cls, truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, refused: Refusals = None) -> Self:
-        """(N,), (N, G), (N,) bool; a refused photo's probabilities are not read, and may be nan."""
+        """(N,), (N, G), (N,) bool; the probabilities of a refused photo are not read and may be nan."""
         truths, table, left = matching_rows(truth, np.asarray(probabilities, np.float64), refused)
         return cls(truths, table, left)
 
@@ -249,14 +248,14 @@ class ScoresState(State):
         return BinaryState(self.truth == grade, self.probabilities[:, grade], self.refused).auroc
 
     def referable(self, from_grade: int = REFERABLE_FROM) -> BinaryState:
-        """The question whether the grade is `from_grade` or above, scored by the sum of those grades' probabilities."""
+        """Whether the grade is `from_grade` or above; the score is the sum of the probabilities of those grades."""
         return BinaryState(self.truth >= from_grade, self.probabilities[:, from_grade:].sum(axis=1), self.refused)
 
 
 def matching_rows(
     truth: Sequence[int] | np.ndarray, table: np.ndarray, refused: Refusals
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) grades, (N, G) what was said of each photo, (N,) refusals, once they are sure to be of the same photos."""
+    """(N,) grades, (N, G) predictions, (N,) refusals, after a check that their lengths agree."""
     truths = np.asarray(truth, np.int64)
     left = np.zeros(len(truths), bool) if refused is None else np.asarray(refused, bool)
     if truths.ndim != 1 or table.ndim != 2 or not len(truths) == len(table) == len(left):

@@ -1,4 +1,4 @@
-"""How far the optic disc and the fovea were put from where they are."""
+"""Distances of the predicted optic disc and fovea from the true ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from funduscope.metrics.state import State
 
 STANDARD_WIDTH_PX = 4288
-"""Distances are stated in pixels of a photo this wide, IDRiD's as released."""
+"""Distances are reported in pixels of a photo this wide, the width of IDRiD's photos."""
 
 DISC_DIAMETER_PX = 550
-"""One disc diameter at that width: the protocol's unit, and what a missed landmark counts as."""
+"""One disc diameter at that width: the protocol's unit, and the distance that a missed landmark counts as."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class DistanceState(State):
 
     @classmethod
     def of_refused(cls) -> Self:
-        """A photo that was refused: counted beside, in no mean."""
+        """A refused photo: counted, but without a distance."""
         return cls(np.zeros(0), 0, 1)
 
     @property
@@ -52,7 +52,7 @@ class DistanceState(State):
 
     @property
     def mean(self) -> float:
-        """Pixels of a 4288-wide photo; nan without photos. Divide by 550 for disc diameters, or ask `in_dd`."""
+        """Pixels of a 4288-wide photo; nan without photos. `in_dd` converts to disc diameters."""
         return float(np.mean(self.distances)) if self.n else float("nan")
 
     @property
