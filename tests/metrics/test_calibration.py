@@ -94,7 +94,6 @@ def test_sets_cover_and_refused_photos_do_not() -> None:
     assert state.coverage_by_grade == pytest.approx([1, 0, 0.5])
     refused = ConformalState.of([0, 1, 2, 2], sets, [True, False, False, False])
     assert refused.coverage == 0.25
-    assert refused.selective_coverage == pytest.approx(1 / 3)
     assert refused.mean_size == pytest.approx(4 / 3)
     assert (state + refused).coverage == pytest.approx(3 / 8)
     assert (refused.refused, refused.n) == (1, 4)

@@ -68,16 +68,12 @@ def test_macro_precision_recall_and_f1_are_scikit_learns(grades: int, n: int, re
         ]
         expected = precision_recall_fscore_support(truth, worst, average="macro", zero_division=0)[:3]
         assert macro(state) == pytest.approx(expected, abs=1e-12)
-        if not left.all():
-            expected = precision_recall_fscore_support(truth[~left], said[~left], average="macro", zero_division=0)[:3]
-            assert macro(state.selective) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_grade_that_is_nowhere_is_left_out_of_the_macro_means_and_a_missed_one_counts_as_nothing() -> None:
     assert macro(GradingState.of([0, 0, 4], [0, 0, 4])) == [1, 1, 1]
     assert macro(GradingState.of([0, 4], [0, 0])) == pytest.approx([1 / 4, 1 / 2, 1 / 3])
     assert np.isnan(macro(GradingState.of([], []))).all()
-    assert np.isnan(macro(GradingState.of([2], [None]).selective)).all()
 
 
 def test_the_protocols_example_of_macro_means() -> None:
@@ -102,13 +98,6 @@ def test_refused_photo_counts_as_the_furthest_grade(grades: int, expected: list[
     assert np.array_equal(state.confusion, confusion_matrix(truths, expected, labels=truths))
     assert state.accuracy == 0
     assert (state.refused, state.n) == (grades, grades)
-
-
-def test_selective_figures_leave_the_refused_out() -> None:
-    state = GradingState.of([0, 1, 2, 3], [0, 1, None, 2])
-    assert state.accuracy == 0.5
-    assert state.selective.accuracy == pytest.approx(2 / 3)
-    assert (state.selective.n, state.selective.refused) == (3, 0)
 
 
 def test_no_photos_no_score() -> None:
@@ -166,21 +155,7 @@ def test_refused_photo_is_the_wrong_extreme_in_an_area() -> None:
     unread = np.where(refused[:, None], np.nan, probabilities)
     state = ScoresState.of(truth, unread, refused)
     assert state.referable().auroc == pytest.approx(expected)
-    assert state.referable().selective.auroc == pytest.approx(
-        roc_auc_score(truth[~refused] >= 2, probabilities[~refused, 2:].sum(axis=1))
-    )
     assert not np.isnan(state.macro_auroc)
-
-
-def test_referral_at_a_threshold() -> None:
-    state = BinaryState.of(
-        [True, True, True, False, False], [0.5, 0.4, np.nan, 0.5, 0.1], [False, False, True, False, False]
-    )
-    assert state.sensitivity(0.5) == pytest.approx(1 / 3)
-    assert state.specificity(0.5) == 0.5
-    assert state.selective.sensitivity(0.5) == 0.5
-    assert (state + BinaryState.of([False], [0.0], [True])).specificity(0.5) == pytest.approx(1 / 3)
-    assert np.isnan(BinaryState.of([True], [1.0]).specificity(0.5))
 
 
 def test_a_missing_score_must_be_called_a_refusal() -> None:

@@ -26,12 +26,11 @@ def test_missed_counts_as_a_disc_diameter_and_refused_stands_beside() -> None:
     assert state.mean == 280
     assert state.largest == 550
     assert in_dd(state.largest) == 1
-    assert (state.within(0.25), state.within(1), state.within(2)) == (0.5, 0.5, 0.5)
 
 
 def test_no_photo_no_distance() -> None:
     state = DistanceState.of_refused()
-    assert np.isnan([state.mean, state.median, state.largest, state.within(1)]).all()
+    assert np.isnan([state.mean, state.median, state.largest]).all()
 
 
 def test_a_point_that_is_none_is_refused() -> None:

@@ -147,11 +147,6 @@ class ConformalState(State):
         return ratio(self.covered.sum(), self.n)
 
     @property
-    def selective_coverage(self) -> float:
-        """The same over the photos that were not refused."""
-        return ratio(self.covered.sum(), self.answered.sum())
-
-    @property
     def coverage_by_grade(self) -> np.ndarray:
         """(G,), refused ones as not covered; nan for a grade that does not occur."""
         return np.array([ratio(c, a + r) for c, a, r in zip(self.covered, self.answered, self.refusals, strict=True)])

@@ -48,11 +48,6 @@ class GradingState(State):
         return cls(answered, refusals)
 
     @property
-    def selective(self) -> Self:
-        """The same without the refused photos."""
-        return type(self)(self.answered, np.zeros_like(self.refusals))
-
-    @property
     def confusion(self) -> np.ndarray:
         """(G, G), rows truth, columns prediction, the refused in the column of the furthest grade."""
         confusion, grades = self.answered.copy(), self.answered.shape[-1]
@@ -193,12 +188,6 @@ class BinaryState(State):
         return len(self.positive)
 
     @property
-    def selective(self) -> Self:
-        """The same without the refused photos."""
-        kept = ~self.refused
-        return type(self)(self.positive[kept], self.score[kept], self.refused[kept])
-
-    @property
     def worst_scores(self) -> np.ndarray:
         """(N,) scores, a refused photo's replaced by the wrong extreme: -inf if positive, else +inf."""
         return np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
@@ -207,14 +196,6 @@ class BinaryState(State):
     def auroc(self) -> float:
         """nan where all photos are of one kind."""
         return auroc(self.positive, self.worst_scores)
-
-    def sensitivity(self, threshold: float) -> float:
-        """Share of the positives with a score of at least `threshold`; nan without positives."""
-        return ratio(np.count_nonzero(self.worst_scores[self.positive] >= threshold), np.count_nonzero(self.positive))
-
-    def specificity(self, threshold: float) -> float:
-        """Share of the negatives with a score under `threshold`; nan without negatives."""
-        return ratio(np.count_nonzero(self.worst_scores[~self.positive] < threshold), np.count_nonzero(~self.positive))
 
 
 @dataclass(frozen=True, eq=False)

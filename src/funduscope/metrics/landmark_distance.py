@@ -63,14 +63,6 @@ class DistanceState(State):
     def largest(self) -> float:
         return float(np.max(self.distances)) if self.n else float("nan")
 
-    def within(self, dd: float) -> float:
-        """Share of photos with the landmark found at most so many disc diameters off; a missed one never is."""
-        if not self.n:
-            return float("nan")
-        near = np.count_nonzero(self.distances <= dd * DISC_DIAMETER_PX)
-        counted_misses = self.missed if dd >= 1 else 0
-        return float((near - counted_misses) / self.n)
-
 
 def in_dd(distance_px: float) -> float:
     """Disc diameters of a distance in pixels of a 4288-wide photo."""
