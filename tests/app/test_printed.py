@@ -15,7 +15,7 @@ from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.report.html import report
 from funduscope.report.patient_leaflet import compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
-from funduscope.report.photo_jpegs import alone_jpeg
+from funduscope.report.photo_jpegs import unmarked_jpeg
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
 NASTY = '"><img src=http://example.org/x onerror=document.title=1><script>document.title=1</script>.jpg'
@@ -84,7 +84,7 @@ def test_the_leaflet_prints_on_one_page_in_its_own_font(
     opened: Callable[..., Any], findings: Any, language: str
 ) -> None:
     words = Words(language)
-    page = opened(patient_leaflet_html(compose(findings.to_dict(), words), alone_jpeg(findings.photo)), 480)
+    page = opened(patient_leaflet_html(compose(findings.to_dict(), words), unmarked_jpeg(findings.photo)), 480)
     text = page.locator("body").inner_text()
     assert words("sheet.next.refer") in text
     assert NASTY not in text, "a file's name may be a person's, and is not on the leaflet"
@@ -102,5 +102,5 @@ def test_the_longest_leaflet_is_one_page(opened: Callable[..., Any], findings: A
     for lesion in found["lesions"].values():
         lesion["present"] = True
     for language in LANGUAGES:
-        page = opened(patient_leaflet_html(compose(found, Words(language)), alone_jpeg(findings.photo)))
+        page = opened(patient_leaflet_html(compose(found, Words(language)), unmarked_jpeg(findings.photo)))
         assert pages_of(page) == 1, language

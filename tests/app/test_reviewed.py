@@ -113,8 +113,8 @@ def test_the_pdf_states_all_corrections(monkeypatch: pytest.MonkeyPatch) -> None
     stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
     stated = replace(mark_complete(findings, stated, frozenset({"HE", "EX"})), fovea_xy=(150.0, 150.0), grade=2)
     on_paper: list[Any] = []
-    made = printing.OnPaper
-    monkeypatch.setattr(printing, "OnPaper", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
+    made = printing.PageContent
+    monkeypatch.setattr(printing, "PageContent", lambda *given: on_paper.append(made(*given)) or on_paper[-1])
     session = Session()
     session.history(_put(session, findings)).step(stated)
     for language in LANGUAGES:

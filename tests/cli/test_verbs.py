@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from funduscope.cli.main import app
+from funduscope.cli.main import RENAMED, command_line
 from funduscope.data.case import LabelError
 from funduscope.evaluation.out_of_fold import plan
 from funduscope.inference.runtime import ModelError
@@ -20,7 +20,7 @@ from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.version import __version__
 
 Command = Callable[..., tuple[int, str, str]]
-VERBS = [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
+VERBS = [str(command.name or command.callback.__name__) for command in command_line.registered_commands]  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["train", "spine", "--data", ".", "--run", "r", "--set", "training.epochs=-1"],
         ["train", "spine", "--data", ".", "--run", "r", "--set", "training.nothing=1"],
         ["train", "spine", "--run", "r"],
+        ["train", "spine", "--data", ".", "--run", "r", "--like", "other"],
         ["evaluate", "--data", "."],
         ["evaluate", ".", "..", "--data", ".", "--fold", "0"],
         ["export", "gone"],
@@ -88,6 +89,18 @@ def test_wrong_use_is_one_line_and_two(
     assert len(err.splitlines()) == 1
     assert err.startswith("funduscope: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_option_is_answered_with_its_new_name(command: Command, old: str, new: str):
+    for option in ([old, "run"], [f"{old}=run"]):
+        code, out, err = command("train", "spine", "--data", ".", "--run", "r", *option)
+        assert (code, out) == (2, "")
+        assert f"{old} is called {new} now" in err
+
+
+def test_no_verb_is_cut_short_in_the_help(command: Command):
+    assert "..." not in command("--help")[1].replace("[ARGS]...", "")
 
 
 def test_a_traceback_only_with_debug(command: Command, tmp_path: Path):

@@ -20,7 +20,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network
-from funduscope.report.checkpoint_maps import FromWeights
+from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.heatmap import pictured
 from funduscope.report.outline import trace_all
 from funduscope.testing.drawn_eyes import draw_eye
@@ -31,10 +31,10 @@ EYE = draw_eye(3, grade=3, width_px=480).pixels
 GRADER = ("tasks.structures=[]", "tasks.landmarks=[]")
 
 
-def _found(network: Network, card: Card, pixels: np.ndarray = EYE) -> tuple[Findings, FromWeights]:
+def _found(network: Network, card: Card, pixels: np.ndarray = EYE) -> tuple[Findings, CheckpointMaps]:
     found = Predictor(TorchRuntime(network, card))(pixels)
     assert found.gradable_ok
-    return found, FromWeights(network, card)
+    return found, CheckpointMaps(network, card)
 
 
 def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> None:
@@ -104,7 +104,7 @@ def test_a_model_that_looks_in_the_mirror_too_is_explained_by_both_looks(built: 
 
 def test_what_is_not_answered_is_not_explained(built: Built, tmp_path: Path) -> None:
     network = built(*GRADER, "heads.hidden=[8]", "decoder.kind=attention_unet", "tasks.structures=['EX']")
-    weights = FromWeights(network, replace(CARD, structures=("EX",)))
+    weights = CheckpointMaps(network, replace(CARD, structures=("EX",)))
     refused = Predictor(TorchRuntime(network, weights.card))(np.zeros((300, 300, 3), np.uint8))
     assert not refused.gradable_ok
     weights(refused, trace_all(refused), tmp_path)

@@ -18,8 +18,8 @@ from funduscope.report.patient_leaflet import Corrected, PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 from funduscope.report.pdf import Document
-from funduscope.report.pdf_page import OnPaper, foot, page, refused
-from funduscope.report.photo_jpegs import alone_jpeg, marked_jpeg
+from funduscope.report.pdf_page import PageContent, failure_page, foot, page
+from funduscope.report.photo_jpegs import marked_jpeg, unmarked_jpeg
 
 
 def show_printing(shown: Findings, now: Corrections, words: Words, palette: Palette) -> None:
@@ -52,13 +52,13 @@ def pages_pdf(session: Session, keys: Sequence[str], words: Words) -> bytes:
     for number, key in enumerate(keys, start=1):
         entry, found = session.entries[key], session.found(key)
         corrections = describe(session.history(key).now, words)
-        on_paper = OnPaper(found, session.picture(key), entry.palette, figures, corrections)
+        on_paper = PageContent(found, session.picture(key), entry.palette, figures, corrections)
         line = f"{foot(found, words)} {words('paper.page', {'number': number, 'count': count})}"
         document.add(page(on_paper, words), line)
     for number, one in enumerate(session.refused, start=len(keys) + 1):
         sentence = words.error(one.code, one.says, LIMITS.told)
         line = words("paper.page", {"number": number, "count": count})
-        document.add(refused(one.photo_name, sentence, one.code, words), line)
+        document.add(failure_page(one.photo_name, sentence, one.code, words), line)
     return document.finished()
 
 
@@ -67,19 +67,19 @@ def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) 
     found = with_advice(shown.to_dict(), now)
     figures = shown.card.about.get("figures", ())
     document = Document(words.language)
-    on_paper = OnPaper(found, marked_jpeg(shown, palette), palette, figures, describe(now, words))
+    on_paper = PageContent(found, marked_jpeg(shown, palette), palette, figures, describe(now, words))
     document.add(page(on_paper, words), foot(found, words))
     return document.finished()
 
 
 def leaflet_pdf(shown: Findings, now: Corrections, words: Words) -> bytes:
     """The patient leaflet as a PDF; a person's grade and risk replace the model's."""
-    return patient_leaflet_pdf(_leaflet(shown, now, words), alone_jpeg(shown.photo))
+    return patient_leaflet_pdf(_leaflet(shown, now, words), unmarked_jpeg(shown.photo))
 
 
 def leaflet_html(shown: Findings, now: Corrections, words: Words) -> bytes:
     """The same leaflet as a page for the browser."""
-    return patient_leaflet_html(_leaflet(shown, now, words), alone_jpeg(shown.photo)).encode()
+    return patient_leaflet_html(_leaflet(shown, now, words), unmarked_jpeg(shown.photo)).encode()
 
 
 def _leaflet(shown: Findings, now: Corrections, words: Words) -> PatientLeaflet:

@@ -1,1 +1,1 @@
-"""The command line: one file a verb, what they share, and exit codes."""
+"""The command line: one file per verb, shared options, terminal output and exit codes."""

@@ -1,4 +1,4 @@
-"""The verb `app`: the page in the browser."""
+"""The verb `app`: serves the page in the browser."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from funduscope.cli.options import ModelOption
 def app(
     port: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="The port; else 8501 or the next free one.", min=1, max=65535, metavar="N"),
+        typer.Option(help="The port. Default: 8501 or the next free one.", min=1, max=65535, metavar="N"),
     ] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
     model: ModelOption = None,
 ) -> int:
-    """Open a page in the browser: drop photos, see and correct what was found.
+    """Open the page in the browser: add photos, correct the findings.
 
-    The page is served to this machine alone, asks no other host for anything, and writes only what is saved in it.
+    The page is served to this machine only, loads nothing from any other host, and writes only what you save in it.
     """
     from funduscope.app.server import serve
 

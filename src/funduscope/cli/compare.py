@@ -1,15 +1,12 @@
-"""The verb `compare`: runs side by side on one page."""
+"""The verb `compare`: several runs on one page."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 
 def compare(
@@ -17,7 +14,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for the page.", file_okay=False, metavar="DIR")],
     data: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="Photos to make scores with that a run lacks; repeatable.", exists=True, metavar="PATH"),
+        typer.Option(help="Photos to compute missing scores from; repeatable.", exists=True, metavar="PATH"),
     ] = None,
     markdown: Annotated[
         Optional[Path],  # noqa: UP045
@@ -26,25 +23,27 @@ def compare(
     published: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="Published figures to put beside the runs', as TOML.", exists=True, dir_okay=False, metavar="FILE"
+            help="Published scores to show next to the runs', as TOML.", exists=True, dir_okay=False, metavar="FILE"
         ),
     ] = None,
-    every_set: Annotated[bool, typer.Option("--every-set", help="Also score the data sets that take long.")] = False,
+    every_set: Annotated[bool, typer.Option("--every-set", help="Also score data sets that take long.")] = False,
 ) -> int:
-    """Put runs beside each other: scores, costs, differences that are more than chance.
+    """Compare runs: scores, costs and significant differences.
 
-    What is missing is made with --data and kept in each run's folder; one page, compare.html, goes to --out.
+    Missing scores are computed from --data and kept in each run's folder. The page compare.html is written to --out.
     """
     from funduscope.cli.terminal import tracked
-    from funduscope.compare.report import compare as make
+    from funduscope.compare.report import compare as write_page
     from funduscope.data.sources import read_data
 
-    given = [part for path in data or [] for part in ("--data", path)]
-    given += [] if published is None else ["--published", published]
-    given += [] if markdown is None else ["--markdown", markdown]
-    given += ["--every-set"] if every_set else []
-    command = shlex.join(map(str, ("funduscope", "compare", *runs, *given, "--out", out)))
+    options = [part for path in data or [] for part in ("--data", path)]
+    options += [] if published is None else ["--published", published]
+    options += [] if markdown is None else ["--markdown", markdown]
+    options += ["--every-set"] if every_set else []
+    command = shlex.join(map(str, ("funduscope", "compare", *runs, *options, "--out", out)))
     cases = read_data(data) if data else []
-    asked = {"published": published, "every_set": every_set, "command": command, "progress": tracked}
-    print(make(runs, out, cases, markdown, **asked))
+    page = write_page(
+        runs, out, cases, markdown, published=published, every_set=every_set, command=command, progress=tracked
+    )
+    print(page)
     return 0

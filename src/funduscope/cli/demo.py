@@ -1,4 +1,4 @@
-"""The verb `demo`: the photo that is packaged, read."""
+"""The verb `demo`: reads the photo that comes with the package."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from pathlib import Path
 from funduscope.cli.options import ModelOption, OutFolder
 
 DEMO_PHOTO = "hrf_07_dr.jpg"
-
-
 DEMO_FOLDER = "funduscope-demo"
 
 
-def demo(
-    out: OutFolder = None,
-    model: ModelOption = None,
-) -> int:
-    """Read a photo that is packaged: what predict writes.
+def demo(out: OutFolder = None, model: ModelOption = None) -> int:
+    """Read the photo that comes with the package, as predict does.
 
-    Without --out the results go to funduscope-demo/.
+    Without --out the results are written to funduscope-demo/.
     """
     from importlib import resources
 
@@ -29,12 +24,12 @@ def demo(
     predictor = load(model or None)
     with (
         resources.as_file(resources.files("funduscope") / "demo" / DEMO_PHOTO) as photo,
-        open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as put,
+        open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as write,
     ):
-        found, place = next(put(path, answer) for path, answer in answers(predictor, [photo]))
-    if place is None:
+        found, folder = next(write(path, answer) for path, answer in answers(predictor, [photo]))
+    if folder is None:
         complain(f"{DEMO_PHOTO}: {found['error']['code']}: {found['error']['says']}")
         return 1
     print(sentence(found))
-    print(f"Open {place / 'report.html'}")
+    print(f"Open {folder / 'report.html'}")
     return 0

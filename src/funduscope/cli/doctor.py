@@ -1,4 +1,4 @@
-"""The verb `doctor`: what is wrong with a data set, before a model learns it."""
+"""The verb `doctor`: finds the errors of a data set before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def doctor(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="A data set's folder, a folder of several or of photos, or a table.", exists=True
+            metavar="DATA",
+            help="The folder of a data set, of several or of photos, or a table.",
+            exists=True,
         ),
     ],
     out: OutFolder = None,
@@ -34,10 +36,10 @@ def doctor(
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
-    """Find what is wrong with a data set, before a model learns it.
+    """Find errors in a data set before a model is trained on it.
 
-    --out gets doctor.html and doctor.json. The exit code is 1 where a training or a score would be spoiled. DATA is
-    only read. Scanned photos are stored: a run that was stopped goes on.
+    doctor.html and doctor.json are written to --out. The exit code is 1 if there is an error, which would spoil a
+    training or a score. DATA is only read. Examined photos are kept in a cache, so that a stopped run continues.
     """
     import json
 
@@ -60,7 +62,7 @@ def doctor(
         for line in doctor_lines(report.to_dict()):
             print(line)
         if out is not None:
-            print(f"Each with its pictures: {out / 'doctor.html'}")
+            print(f"Every finding with its pictures: {out / 'doctor.html'}")
     if fix is not None:
         changes = repair(report, fix)
         if not as_json:

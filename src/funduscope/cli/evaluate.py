@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a model scored, or several runs out of fold."""
+"""The verb `evaluate`: scores a model, or several runs out of fold."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def evaluate(
 ) -> int:
     """Score a model, or several runs out of fold.
 
-    One model is scored on the photos of --fold, or on every photo given; several runs each on its own test fold.
-    Photos that a run's model learned from are scored with a warning. --out takes scores and pictures.
+    One model is scored on the photos of --fold, or on all photos. Several runs are scored each on its own test fold.
+    Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
     from funduscope.cli.terminal import complain, score_table, tracked
     from funduscope.data.sources import read_data
@@ -64,7 +64,7 @@ def _draw(scores: Scores, out: Path) -> None:
     from funduscope.cli.terminal import complain
 
     if find_spec("matplotlib") is None:
-        complain("the scores were written without pictures, which need matplotlib: pip install 'funduscope[train]'")
+        complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
         return
     from funduscope.evaluation.plots import draw_all
 

@@ -1,4 +1,4 @@
-"""What went wrong, in one sentence for people, and the exit code that goes with it."""
+"""From an error to one sentence for people and the exit code of the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
-# What an extra brings that the package alone does not: `pip install 'funduscope[train]'`, `[app]`, `[report]`.
+# The packages that only an extra installs: `pip install 'funduscope[train]'`, `[app]`, `[report]`.
 _TRAINING: Final[tuple[str, ...]] = (
     "accelerate", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard", "timm", "torch"
 )  # fmt: skip
@@ -17,12 +17,12 @@ _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),
     "streamlit": "app",
 }
-# The command line's own errors: typer names only the most special of them itself.
+# The base class of the command line's errors, which typer does not export.
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """The sentence and the exit code. Every error class of this package holds a sentence for people already."""
+    """The sentence and the exit code. The text of this package's own errors is such a sentence already."""
     if isinstance(error, _USAGE_ERROR):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "funduscope"
@@ -37,12 +37,12 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return _of_system(error), NOTHING_DONE
     if isinstance(error, MemoryError):
-        return "the memory of this machine does not suffice", NOTHING_DONE
+        return "this machine has not enough memory", NOTHING_DONE
     return f"unexpected {type(error).__name__}: {error}. --debug shows where; please report it.", NOTHING_DONE
 
 
 def _of_system(error: OSError) -> str:
-    """Disk full, no permission and the like; this package's own carry a whole sentence and no number."""
+    """Disk full, no permission and the like. An `OSError` of this package has no number and is a sentence already."""
     if error.errno is None:
         return str(error)
     where = f" {error.filename}" if error.filename is not None else ""

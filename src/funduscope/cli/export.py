@@ -1,4 +1,4 @@
-"""The verb `export`: a run's model as ONNX."""
+"""The verb `export`: writes a run's model as ONNX."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", exists=True, file_okay=False)],
     data: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="Photos on which parity is measured; repeatable.", exists=True, metavar="PATH"),
+        typer.Option(help="Photos to measure the parity of the models on; repeatable.", exists=True, metavar="PATH"),
     ] = None,
 ) -> int:
     """Write a run's model as ONNX, in float32 and INT8.
 
-    It is refused where its answers differ from the run's.
+    A model whose outputs differ from the run's is refused.
     """
     from funduscope.data.sources import read_data
     from funduscope.export import export_run

@@ -1,7 +1,7 @@
-"""The command line. A verb (a file here) reads its options, asks the part that does the work, and says how it went.
+"""The command line. Each verb has a file here: it reads the options, calls the room that does the work, and prints.
 
-Exit codes: 0 done, 1 some photos failed or nothing could be done, 2 wrong use, 130 interrupted. Errors for people are
-one line on stderr; a traceback comes only with --debug. What is heavy is imported inside the verb that needs it.
+Exit codes: 0 done, 1 some photos failed or nothing could be done, 2 wrong use, 130 interrupted. An error is one line on
+stderr; a traceback is printed only with --debug. Heavy packages are imported inside the verb that needs them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Annotated
 
 import typer
 
-from funduscope.cli import app as serving
-from funduscope.cli import compare, demo, doctor, evaluate, export, folds, predict, recipes, train
+from funduscope.cli import app, compare, demo, doctor, evaluate, export, folds, predict, recipes, train
 from funduscope.version import __version__
 
 INTERRUPTED = 130
+RENAMED = {"--like": "--refit"}
+"""Options that have another name now."""
 
-app = typer.Typer(
+command_line = typer.Typer(
     name="funduscope",
     add_completion=False,
     rich_markup_mode=None,
@@ -30,13 +31,13 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@command_line.callback()
 def funduscope(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and the terms of the weights.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
 ) -> int:
-    """Reads photographs of the back of the eye: retinopathy grade, edema risk, lesions, disc and fovea.
+    """Read photos of the back of the eye: retinopathy grade, edema risk, lesions, disc and fovea.
 
     For research and education; not a medical device.
     """
@@ -61,24 +62,24 @@ VERBS = {
     recipes.recipes: "funduscope recipes --show spine > mine.toml",
     doctor.doctor: "funduscope doctor photos/ --out examined",
     folds.folds: "funduscope folds photos/ --out photos/folds.csv",
-    serving.app: "funduscope app --port 8600",
+    app.app: "funduscope app --port 8600",
 }
 """Every verb with its example, in the order of `--help`."""
 
 for verb, example in VERBS.items():
-    app.command(epilog=f"Example: {example}")(verb)
+    command_line.command(epilog=f"Example: {example}")(verb)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line (without arguments, the process's) and returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    end = given.index("--") if "--" in given else len(given)
-    options, rest = given[:end], given[end:]
-    for place in reversed([place for place, one in enumerate(options) if one == "--init"]):
-        if place + 1 == len(options) or options[place + 1].startswith("-"):
-            options.insert(place + 1, "shipped")  # without a value: the shipped weights
-    debug = "--debug" in options  # it may stand after the verb, too, and in both places
-    given = [one for one in options if one != "--debug"] + rest
+    """Runs the command line and returns the exit code. arguments: by default those of the process."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, rest = arguments[:end], arguments[end:]
+    for index in reversed([index for index, option in enumerate(options) if option == "--init"]):
+        if index + 1 == len(options) or options[index + 1].startswith("-"):
+            options.insert(index + 1, "shipped")  # --init without a value: the shipped weights
+    debug = "--debug" in options  # allowed before and after the verb
+    options = [option for option in options if option != "--debug"]
     if debug:
         logging.basicConfig()
         logging.getLogger("funduscope").setLevel(logging.DEBUG)
@@ -86,8 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        _check_none_empty(given)
-        code = int(app(given, standalone_mode=False, prog_name="funduscope") or 0)
+        _check_none_renamed(options)
+        _check_none_empty(options + rest)
+        code = int(command_line(options + rest, standalone_mode=False, prog_name="funduscope") or 0)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
@@ -96,18 +98,26 @@ def main(arguments: list[str] | None = None) -> int:
         from funduscope.cli.exit_codes import explain
         from funduscope.cli.terminal import complain
 
-        says, code = explain(error)
-        complain(says)
-    if code == INTERRUPTED:  # which typer makes an exit code of, or an exception, by its version
+        sentence, code = explain(error)
+        complain(sentence)
+    if code == INTERRUPTED:  # depending on its version, typer returns this code or raises
         print("funduscope: interrupted", file=sys.stderr)
     return code
 
 
-def _check_none_empty(given: list[str]) -> None:
-    """Refuses what a variable leaves that is not set: as a path it would mean the folder that one happens to be in."""
-    for one in given:
-        name, _, value = one.partition("=")
-        if not one or (name.startswith("--") and one != name and not value):
+def _check_none_renamed(options: list[str]) -> None:
+    """Answers an old option with its new name."""
+    for option in options:
+        name = option.partition("=")[0]
+        if name in RENAMED:
+            raise typer.BadParameter(f"{name} is called {RENAMED[name]} now: use that name.")
+
+
+def _check_none_empty(arguments: list[str]) -> None:
+    """Refuses an empty argument, as an unset shell variable gives: as a path it would be the current folder."""
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not argument or (name.startswith("--") and argument != name and not value):
             where = f"the value of {name}" if name else "an argument"
             raise typer.BadParameter(f"{where} is empty; expected a path or a value: name it, or leave the option out.")
 

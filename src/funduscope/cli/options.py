@@ -1,4 +1,4 @@
-"""The options that verbs of the command line share, said once."""
+"""The options that several verbs of the command line share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PaletteName(StrEnum):
 
 
 class LanguageName(StrEnum):
-    """What results on paper are written in."""
+    """The languages of the report, the PDF pages and the patient leaflet."""
 
     EN = "en"
     DE = "de"
@@ -34,23 +34,19 @@ Data = Annotated[
 ModelOption = Annotated[
     Optional[list[Path]],  # noqa: UP045 (typer before 0.17 reads no other spelling of it)
     typer.Option(
-        help="An ONNX file or a run folder; repeated, an ensemble. Default: the shipped model.",
+        help="An ONNX file or a run folder; repeat it for an ensemble. Default: the shipped model.",
         exists=True,
         metavar="MODEL",
     ),
 ]
 Threads = Annotated[
     int,
-    typer.Option(
-        help="Processor threads; 0 leaves it to the runtime.", min=0, max=256, metavar="N", show_default=False
-    ),
+    typer.Option(help="Processor threads; 0 lets the runtime choose.", min=0, max=256, metavar="N", show_default=False),
 ]
-Fold = Annotated[Optional[int], typer.Option(help="The fold that is the test.", min=0, metavar="K")]  # noqa: UP045
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Fold = Annotated[Optional[int], typer.Option(help="The test fold.", min=0, metavar="K")]  # noqa: UP045
+AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 OutFolder = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder for the results.", file_okay=False, metavar="DIR"),
 ]
-
-
-Workers = Annotated[int, typer.Option(help="Processes; 0 works in this one.", min=0, max=256, metavar="N")]
+Workers = Annotated[int, typer.Option(help="Worker processes; 0 uses none.", min=0, max=256, metavar="N")]

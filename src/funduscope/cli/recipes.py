@@ -1,4 +1,4 @@
-"""The verb `recipes`: the recipes that travel with the package."""
+"""The verb `recipes`: lists the recipes that come with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 def recipes(
     show: Annotated[Optional[str], typer.Option(help="Print this recipe's TOML.", metavar="NAME")] = None,  # noqa: UP045
 ) -> int:
-    """List the recipes that travel with the package."""
+    """List the recipes that come with the package."""
     import tomllib
 
     from funduscope.recipe import builtin_recipes
@@ -23,5 +23,5 @@ def recipes(
     elif show in known:
         print(known[show], end="")
     else:
-        raise typer.BadParameter(f"no recipe {show!r}; there are {', '.join(known)}", param_hint="--show")
+        raise typer.BadParameter(f"no recipe {show!r}; known: {', '.join(known)}", param_hint="--show")
     return 0

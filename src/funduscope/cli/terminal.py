@@ -1,4 +1,4 @@
-"""What people see on the terminal: progress, one line for an error, a sentence for a photo, a table of scores."""
+"""Output on the terminal: progress, one line per error, a sentence per photo, a table of scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from funduscope.vocabulary import CODES, GRADES, structure
+from funduscope.vocabulary import CODES, DME_RISKS, GRADES, structure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 def shown(text: str) -> str:
-    """The text on one line, with what a terminal could act on (control characters, turned directions) replaced."""
+    """The text on one line, with what a terminal could act on (control characters, text direction) replaced."""
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
+    """Prints one line on stderr."""
     print(f"funduscope: {shown(text)}", file=sys.stderr, flush=True)
 
 
 def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterator[T]:
-    """The items as they come, with a progress bar on stderr where that is a terminal."""
+    """Passes the items on, with a progress bar on stderr if that is a terminal. words: stand next to the bar."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -39,27 +39,27 @@ def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterato
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """What findings.json's content says of a photo, in one line."""
+    """One line that sums up findings. found: as in findings.json."""
     name = found["photo"]["name"]
     if not found["gradable"]["ok"]:
         return shown(f"{name}: not gradable. {' '.join(reason['says'] for reason in found['gradable']['reasons'])}")
     parts = []
     if found.get("predicted_grade") is not None:
-        sure = f", {found['confidence']:.0%} sure" if found.get("confidence") is not None else ""
-        parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{sure})")
+        confidence = f", {found['confidence']:.0%} sure" if found.get("confidence") is not None else ""
+        parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{confidence})")
     if found.get("dme") is not None:
-        parts.append(f"macular edema risk {found['dme']['risk']} of 2")
+        parts.append(f"macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}")
     if found.get("advice") is not None:
         parts.append("refer" if found["advice"]["refer"] else "no referral")
     lesions = found.get("lesions") or {}
     counts = [f"{structure(code).name.lower()} {lesions[code]['count']}" for code in CODES if code in lesions]
     if counts:
         parts.append(", ".join(counts))
-    return shown(f"{name}: {'; '.join(parts) or 'nothing was asked of it'}.")
+    return shown(f"{name}: {'; '.join(parts) or 'the model answers nothing about it'}.")
 
 
 def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: Mapping[str, Any]) -> Table:
-    """One data set's scores as a table; states: state -> score -> interval."""
+    """The scores of one data set as a table. states: state to score to interval. details: counts of photos."""
     from rich.table import Table
 
     refused = f", {details['refused']} refused" if details.get("refused") else ""
@@ -75,14 +75,14 @@ def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: 
 
 
 def doctor_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """What doctor.json's content says of a data set: a line a kind of finding, worst first, and how many there are."""
+    """A line per kind of finding, errors first, then the counts. report: as in doctor.json."""
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for one in report["findings"]:
-        kinds.setdefault((one["severity"], one["kind"]), []).append(one)
-    for (severity, kind), held in kinds.items():
-        more = f" And {len(held) - 1} more of this kind." if len(held) > 1 else ""
-        where = f" ({', '.join(held[0]['files'][:2])})" if held[0]["files"] else ""
-        yield shown(f"{severity}: {kind}: {held[0]['says']}{where}{more}")
+    for finding in report["findings"]:
+        kinds.setdefault((finding["severity"], finding["kind"]), []).append(finding)
+    for (severity, kind), (first, *others) in kinds.items():
+        more = f" And {len(others)} more of this kind." if others else ""
+        files = f" ({', '.join(first['files'][:2])})" if first["files"] else ""
+        yield shown(f"{severity}: {kind}: {first['says']}{files}{more}")
     counts = ", ".join(
         f"{count} {severity}{'' if severity == 'info' or count == 1 else 's'}"
         for severity, count in report["counts"].items()
@@ -91,6 +91,6 @@ def doctor_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    if value != value:  # nan: there is no such score
+    if value != value:  # NaN: the score is not defined
         return "-"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""The verb `train`: a model trained, or a training that goes on."""
+"""The verb `train`: trains a model, or continues a training."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ def train(
     ],
     data: Data,
     run: Annotated[
-        Path, typer.Option(help="The run's folder; one that was begun goes on.", file_okay=False, metavar="DIR")
+        Path, typer.Option(help="The run's folder; an unfinished run there continues.", file_okay=False, metavar="DIR")
     ],
     fold: Fold = None,
     init: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            help="Start from a run folder or a .safetensors file; no value: the shipped weights. Repeatable: the mean "
-            "of their weights.",
+            help="Start from the weights of a run folder or a .safetensors file; without a value, the shipped weights. "
+            "Repeated: from their mean.",
             metavar="MODEL",
         ),
     ] = None,
     teacher: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Learn from this run's answers, too; repeatable.", metavar="RUN"),
+        typer.Option(help="A run whose predictions are distilled into the model; repeatable.", metavar="RUN"),
     ] = None,
     change: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="A setting of the recipe to change; repeatable.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="Change a setting of the recipe; repeatable.", metavar="KEY=VALUE"),
     ] = None,
-    like: Annotated[
+    refit: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Repeat that run on every photo, none kept away, with its epochs and card.", metavar="RUN"),
+        typer.Option(
+            help="Repeat this run on all photos, without validation, with its epochs and card.", metavar="RUN"
+        ),
     ] = None,
 ) -> int:
-    """Train a model, or go on where a training stopped.
+    """Train a model, or continue a training that stopped.
 
-    Stopped in any way, the same command goes on from the last finished epoch.
+    However a training stopped, the same command continues after the last finished epoch.
     """
     from funduscope.recipe import load_recipe
 
-    settings = load_recipe(recipe, change)  # before torch, which takes seconds to come
+    settings = load_recipe(recipe, change)  # before torch, whose import takes seconds
     from funduscope.cli.terminal import tracked
     from funduscope.data.sources import read_data
     from funduscope.inference.loading import weights_of
@@ -58,13 +60,13 @@ def train(
     start = Start(
         tuple(weights_of(model) for model in init or []),
         tuple(weights_of(model) for model in teacher or []),
-        weights_of(like) if like else None,
+        weights_of(refit) if refit else None,
         _command(
-            recipe, data, run, fold, {"init": init, "like": [like] if like else None, "teacher": teacher}, change or []
+            recipe, data, run, fold, {"init": init, "refit": [refit] if refit else None, "teacher": teacher}, change
         ),
     )
     best = run_training(settings, read_data(data), run, fold, start, make_judge, tracked)
-    print(f"The best epoch's weights: {best}")
+    print(f"Weights of the best epoch: {best}")
     return 0
 
 
@@ -74,11 +76,11 @@ def _command(
     run: Path,
     fold: int | None,
     models: dict[str, list[str] | None],
-    changes: list[str],
+    changes: list[str] | None,
 ) -> str:
-    """The command as it was given, but names for paths: whose folders they lay in is nobody's concern."""
+    """The command as it was given, for the run's record. Paths are cut to their names, which keeps folders private."""
     words = ["funduscope", "train", Path(recipe).name]
     words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
     words += [] if fold is None else ["--fold", str(fold)]
     words += [part for name, paths in models.items() for path in paths or () for part in (f"--{name}", Path(path).name)]
-    return shlex.join([*words, *(part for change in changes for part in ("--set", change))])
+    return shlex.join([*words, *(part for change in changes or () for part in ("--set", change))])

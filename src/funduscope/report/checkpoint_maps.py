@@ -34,7 +34,7 @@ COLUMNS: Final = 2
 """Gates beside each other in their picture."""
 
 
-class FromWeights:
+class CheckpointMaps:
     """Maps of findings by the network that made them. card: its own."""
 
     def __init__(self, network: Network, card: Card) -> None:

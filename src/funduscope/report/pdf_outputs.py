@@ -1,9 +1,9 @@
-"""What `predict --pdf --sheet` leaves beside the findings: a page and a sheet in each photo's folder, and all pages.
+"""What `predict --pdf --sheet` adds: a PDF page and a patient leaflet per photo, and one file with all pages.
 
 results/eye/report.pdf     one page: see pdf_page.py
-results/eye/sheet.html     the sheet for the patient; with --pdf also sheet.pdf
-results/summary.pdf        of more than one photo: a page each, in the order of summary.csv, and one for every file
-                           that could not be read; at most 100 pages, then summary-2.pdf: memory stays flat
+results/eye/sheet.html     the patient leaflet; with --pdf also sheet.pdf
+results/summary.pdf        for more than one photo: their pages in the order of summary.csv, and a page for every file
+                           that could not be read; at most 100 pages, then summary-2.pdf, which bounds memory
 """
 
 from __future__ import annotations
@@ -24,106 +24,106 @@ if TYPE_CHECKING:
     from funduscope.report.pdf import Document
 
 MOST_PAGES: Final = 100
-PAGE, SHEET, STACK = "report.pdf", "sheet", "summary"
+PAGE, LEAFLET, ALL_PAGES = "report.pdf", "sheet", "summary"
 
 
 @dataclass(frozen=True)
 class PdfOptions:
-    """What is wanted on paper. language: one of `languages.LANGUAGES`."""
+    """Which PDF pages and leaflets are written. language: one of `languages.LANGUAGES`."""
 
     pdf: bool = False
-    sheet: bool = False
+    leaflet: bool = False
     language: str = "en"
     palette: Palette = "standard"
 
     @property
     def any(self) -> bool:
-        return self.pdf or self.sheet
+        return self.pdf or self.leaflet
 
     def check(self) -> None:
-        """Raises `ModuleNotFoundError` where PDF is wanted and the extra `report` is not there, before any work."""
+        """Raises `ModuleNotFoundError`, before any work, if PDF is wanted and the extra `report` is not installed."""
         if self.pdf:
             import funduscope.report.pdf_text  # noqa: F401
 
 
-class Papers:
-    """The papers of one run; a context, which ends the file of all pages whole, with what was read until then.
+class PdfOutputs:
+    """The PDF pages and leaflets of one run. A context: on exit the file of all pages is finished, also after an error.
 
-    folder: of the results; count: how many photos the run has, of which one alone needs no file of all pages.
+    folder: for the results; count: photos in the run; a single photo gets no file of all pages.
     """
 
     def __init__(self, options: PdfOptions, folder: Path, count: int) -> None:
-        self.asked, self.folder, self.count = options, folder, count
+        self.options, self.folder, self.count = options, folder, count
         self.words = Words(options.language)
         self._document: Document | None = None
         self._files = self._pages = 0
 
-    def __enter__(self) -> Papers:
-        """Raises `FileExistsError` where a file of somebody else has the name of one that will be written."""
-        if self.asked.pdf and self.count > 1:
+    def __enter__(self) -> PdfOutputs:
+        """Raises `FileExistsError` if a file that is not of this program has a name that will be written."""
+        if self.options.pdf and self.count > 1:
             from funduscope.report.pdf import check_place
 
             for number in range(1, -(-self.count // MOST_PAGES) + 1):
-                check_place(self.folder / _stack_name(number))
+                check_place(self.folder / _all_pages_name(number))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        # A broken pipe is that of who read our lines; any other such error is the disk's, which would refuse again.
+        # A broken pipe is of the reader of stdout; any other OSError is of the disk, which would refuse again.
         if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
             self._end()
         if error is None:
-            self._drop_older()
+            self._remove_later_files()
 
     @property
     def extra_outputs(self) -> Callable[[Findings, Traced, Path], None] | None:
-        """What `predict.write.write` calls with findings, outlines and the folder, where anything is asked for."""
-        return self._write if self.asked.any else None
+        """For `report.write.write`, which calls it with findings, outlines and folder; None if nothing is wanted."""
+        return self._write if self.options.any else None
 
-    def answered(self, findings: Findings, traced: Traced | None = None) -> bytes | None:
-        """Adds a photo's page to the file of all pages and returns it as a file of its own; None without PDF."""
-        if not self.asked.pdf:
+    def add_findings(self, findings: Findings, traced: Traced | None = None) -> bytes | None:
+        """Adds a photo's page to the file of all pages and returns it as a PDF file of its own; None without PDF."""
+        if not self.options.pdf:
             return None
         from funduscope.report.pdf import Document
-        from funduscope.report.pdf_page import OnPaper, foot, page
+        from funduscope.report.pdf_page import PageContent, foot, page
         from funduscope.report.photo_jpegs import marked_jpeg
 
         traced = traced or trace_all(findings)
-        picture = marked_jpeg(findings, self.asked.palette, traced)
+        picture = marked_jpeg(findings, self.options.palette, traced)
         figures = findings.card.about.get("figures", ())
-        shown = OnPaper(traced.found, picture, self.asked.palette, figures)
+        content = PageContent(traced.found, picture, self.options.palette, figures)
         line = foot(traced.found, self.words)
-        self._add(lambda: page(shown, self.words), line)
-        alone = Document(self.asked.language)
-        alone.add(page(shown, self.words), line)
+        self._add(lambda: page(content, self.words), line)
+        alone = Document(self.options.language)
+        alone.add(page(content, self.words), line)
         return alone.finished()
 
-    def refused(self, failure: Failure) -> None:
+    def add_failure(self, failure: Failure) -> None:
         """Adds the page that says why a file could not be read."""
-        if not self.asked.pdf:
+        if not self.options.pdf:
             return
-        from funduscope.report.pdf_page import refused
+        from funduscope.report.pdf_page import failure_page
 
-        says = self.words.error(failure.code, failure.says, LIMITS.told)
-        self._add(lambda: refused(failure.photo_name, says, failure.code, self.words), "")
+        reason = self.words.error(failure.code, failure.says, LIMITS.told)
+        self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words), "")
 
     def _write(self, findings: Findings, traced: Traced, folder: Path) -> None:
-        pdf = self.answered(findings, traced)
+        pdf = self.add_findings(findings, traced)
         if pdf is not None:
             (folder / PAGE).write_bytes(pdf)
-        if self.asked.sheet:
-            self._write_sheet(findings, traced, folder)
+        if self.options.leaflet:
+            self._write_leaflet(findings, traced, folder)
 
-    def _write_sheet(self, findings: Findings, traced: Traced, folder: Path) -> None:
+    def _write_leaflet(self, findings: Findings, traced: Traced, folder: Path) -> None:
         from funduscope.report.patient_leaflet import compose
         from funduscope.report.patient_leaflet_html import patient_leaflet_html
-        from funduscope.report.photo_jpegs import alone_jpeg
+        from funduscope.report.photo_jpegs import unmarked_jpeg
 
-        leaflet, picture = compose(traced.found, self.words), alone_jpeg(findings.photo)
-        (folder / f"{SHEET}.html").write_text(patient_leaflet_html(leaflet, picture), "utf-8")
-        if self.asked.pdf:
+        leaflet, picture = compose(traced.found, self.words), unmarked_jpeg(findings.photo)
+        (folder / f"{LEAFLET}.html").write_text(patient_leaflet_html(leaflet, picture), "utf-8")
+        if self.options.pdf:
             from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 
-            (folder / f"{SHEET}.pdf").write_bytes(patient_leaflet_pdf(leaflet, picture))
+            (folder / f"{LEAFLET}.pdf").write_bytes(patient_leaflet_pdf(leaflet, picture))
 
     def _add(self, column: Callable[[], list[Any]], line: str) -> None:
         if self.count < 2:
@@ -131,7 +131,7 @@ class Papers:
         from funduscope.report.pdf import Document
 
         self._pages += 1
-        self._document = self._document or Document(self.asked.language)
+        self._document = self._document or Document(self.options.language)
         number = self.words("paper.page", {"number": self._pages, "count": self.count})
         self._document.add(column(), f"{line} {number}".strip())
         if self._document.pages >= MOST_PAGES:
@@ -141,21 +141,21 @@ class Papers:
         if self._document is not None:
             self._files += 1
             document, self._document = self._document, None
-            document.write(self.folder / _stack_name(self._files))
+            document.write(self.folder / _all_pages_name(self._files))
 
-    def _drop_older(self) -> None:
-        """Removes what an earlier, longer run left behind the last file: it would be printed with this run's pages."""
-        if not self.asked.pdf or not self._files:
+    def _remove_later_files(self) -> None:
+        """Removes files of pages with higher numbers, which an earlier, longer run left: their photos are not this run's."""
+        if not self.options.pdf or not self._files:
             return
         from funduscope.report.pdf import check_place
 
         number = self._files + 1
-        while (path := self.folder / _stack_name(number)).exists():
+        while (path := self.folder / _all_pages_name(number)).exists():
             with suppress(FileExistsError):
                 check_place(path)
                 path.unlink()
             number += 1
 
 
-def _stack_name(number: int) -> str:
-    return f"{STACK}.pdf" if number == 1 else f"{STACK}-{number}.pdf"
+def _all_pages_name(number: int) -> str:
+    return f"{ALL_PAGES}.pdf" if number == 1 else f"{ALL_PAGES}-{number}.pdf"

@@ -31,7 +31,7 @@ LONGEST_NAME: Final = 120
 
 
 @dataclass(frozen=True)
-class OnPaper:
+class PageContent:
     """What a page is made of. found: as in findings.json. picture: a JPEG of the photo with its overlay.
 
     figures: the rows of `card.about["figures"]`, empty where the card has none. corrected: what a person said of it.
@@ -44,7 +44,7 @@ class OnPaper:
     corrected: str = ""
 
 
-def page(shown: OnPaper, words: Words) -> list[Flowable]:
+def page(shown: PageContent, words: Words) -> list[Flowable]:
     """The parts of the page, from top to bottom, made to fit."""
     column: list[Flowable] = []
     for size in SIZES:
@@ -56,7 +56,7 @@ def page(shown: OnPaper, words: Words) -> list[Flowable]:
     return column
 
 
-def refused(name: str, says: str, code: str, words: Words) -> list[Flowable]:
+def failure_page(name: str, says: str, code: str, words: Words) -> list[Flowable]:
     """The parts of the page of a file that could not be read. says: why, in the language of the page."""
     return [
         Said(shortened(name), style(13, bold=True)),
@@ -92,7 +92,7 @@ def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:
     return [Said(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
 
 
-def _rest(shown: OnPaper, words: Words, size: float) -> list[Flowable]:
+def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     found = shown.found
     parts = _answers(found, words, size) if found["gradable"]["ok"] else _not_gradable(found, words, size)
     if shown.corrected:

@@ -22,7 +22,7 @@ def marked_jpeg(findings: Findings, palette: Palette, traced: Traced | None = No
     return _jpeg(marked(findings, palette=palette, width_px=MARKED_WIDTH_PX, traced=traced))
 
 
-def alone_jpeg(photo: Photo) -> bytes:
+def unmarked_jpeg(photo: Photo) -> bytes:
     """The photo without any drawing, at most 700 px wide."""
     width = min(photo.width, ALONE_WIDTH_PX)
     size = width, max(1, round(photo.height * width / photo.width))

@@ -13,7 +13,7 @@ pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
 
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.report.pdf import EDGE, FOOT, HEIGHT, Document, room_left
-from funduscope.report.pdf_page import OnPaper, foot, page, refused
+from funduscope.report.pdf_page import PageContent, failure_page, foot, page
 from funduscope.report.pdf_text import Said, style
 
 from .conftest import healthy, not_gradable, told
@@ -26,7 +26,7 @@ FIGURES = [
 ]
 
 
-def made(shown: OnPaper, language: str = "en") -> bytes:
+def made(shown: PageContent, language: str = "en") -> bytes:
     words = Words(language)
     document = Document(language)
     document.add(page(shown, words), foot(shown.found, words))
@@ -36,7 +36,7 @@ def made(shown: OnPaper, language: str = "en") -> bytes:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_page_says_what_was_found(language: str, jpeg: bytes, pages: Pages) -> None:
     words, found = Words(language), told()
-    (text,) = pages(made(OnPaper(found, jpeg, figures=FIGURES), language))
+    (text,) = pages(made(PageContent(found, jpeg, figures=FIGURES), language))
     said = [words("grade.answer", {"grade": 2, "name": words("grade.2")}), words("grade.set", {"grades": "2, 3"})]
     said += [words("dme.answer", {"risk": 2, "most": 2}), words("advice.refer")]
     said += [words.message(one) for one in (*found["evidence"], *found["advice"]["because"], *found["warnings"])]
@@ -70,20 +70,20 @@ def test_hindi_letters_are_joined(ink: Callable[[bytes], np.ndarray]) -> None:
 
 
 def test_a_card_without_figures_says_so(jpeg: bytes, pages: Pages) -> None:
-    (text,) = pages(made(OnPaper(told(), jpeg)))
+    (text,) = pages(made(PageContent(told(), jpeg)))
     assert Words()("paper.figures_none") in text
 
 
 def test_findings_without_a_set_say_so(jpeg: bytes, pages: Pages) -> None:
     found = told()
     del found["grade_set"]
-    assert Words()("paper.set_unknown") in pages(made(OnPaper(found, jpeg)))[0]
+    assert Words()("paper.set_unknown") in pages(made(PageContent(found, jpeg)))[0]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_photo_that_cannot_be_graded_has_no_grade(language: str, jpeg: bytes, pages: Pages) -> None:
     words = Words(language)
-    (text,) = pages(made(OnPaper(not_gradable(), jpeg, figures=FIGURES), language))
+    (text,) = pages(made(PageContent(not_gradable(), jpeg, figures=FIGURES), language))
     assert words("gradable.no") in text
     assert words.message(not_gradable()["gradable"]["reasons"][0]) in text
     assert words("grade.title") not in text.replace(words("not_a_device"), "")
@@ -93,7 +93,7 @@ def test_a_photo_that_cannot_be_graded_has_no_grade(language: str, jpeg: bytes, 
 def test_a_file_that_was_refused_says_why(pages: Pages) -> None:
     words = Words("es")
     document = Document("es")
-    document.add(refused("torn.jpg", words.error("E_TRUNCATED", "?", {}), "E_TRUNCATED", words), "")
+    document.add(failure_page("torn.jpg", words.error("E_TRUNCATED", "?", {}), "E_TRUNCATED", words), "")
     (text,) = pages(document.finished())
     assert "torn.jpg" in text
     assert "El archivo termina antes de tiempo" in text
@@ -115,7 +115,7 @@ def test_a_file_that_was_refused_says_why(pages: Pages) -> None:
 def test_a_name_is_text_and_nothing_else(name: str, jpeg: bytes, pages: Pages) -> None:
     found = told()
     found["photo"]["name"] = name
-    (text,) = pages(made(OnPaper(found, jpeg)))
+    (text,) = pages(made(PageContent(found, jpeg)))
     assert "Moderate" in text
     shown = name.split(".")[0][:60].replace("\0", "\ufffd").replace("\n", "\ufffd").replace("\udcff", "\ufffd")
     assert shown.replace("\u202e", "\ufffd").split("\ufffd")[0] in text
@@ -135,25 +135,25 @@ def test_the_longest_page_is_one_page_with_its_photo(language: str, jpeg: bytes)
         for number in range(6)
         for state, score in (("DR", "kappa"), ("DR", "accuracy"), ("DME", "accuracy"), ("referable DR", "sensitivity"))
     ]
-    column = page(OnPaper(found, jpeg, figures=figures, corrected="Grade: 3 Severe"), Words(language))
+    column = page(PageContent(found, jpeg, figures=figures, corrected="Grade: 3 Severe"), Words(language))
     assert room_left(column) >= 0
     photo = max(part.wrap(500, 500)[1] for part in column if type(part).__name__ == "Picture")
     assert photo > (HEIGHT - EDGE - FOOT) / 7
 
 
 def test_the_same_findings_give_the_same_bytes(jpeg: bytes) -> None:
-    first = made(OnPaper(told(), jpeg), "hi")
-    made(OnPaper(healthy(), jpeg), "de")
-    assert made(OnPaper(told(), jpeg), "hi") == first
+    first = made(PageContent(told(), jpeg), "hi")
+    made(PageContent(healthy(), jpeg), "de")
+    assert made(PageContent(told(), jpeg), "hi") == first
 
 
 def test_what_a_person_said_stands_on_the_page(jpeg: bytes, pages: Pages) -> None:
-    assert "Your correction: Grade 3" in pages(made(OnPaper(told(), jpeg, corrected="Grade 3")))[0]
+    assert "Your correction: Grade 3" in pages(made(PageContent(told(), jpeg, corrected="Grade 3")))[0]
 
 
 def test_a_model_that_answers_little_gets_a_page_too(jpeg: bytes, pages: Pages) -> None:
     nothing: dict[str, Any] = dict.fromkeys(
         ("predicted_grade", "probabilities", "dme", "referable", "lesions", "rules")
     )
-    (text,) = pages(made(OnPaper(told(**nothing, advice=None, evidence=[]), jpeg)))
+    (text,) = pages(made(PageContent(told(**nothing, advice=None, evidence=[]), jpeg)))
     assert Words()("paper.no_lesion_sought") in text
