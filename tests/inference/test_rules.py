@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import string
 from itertools import product
 
 import numpy as np
 import pytest
 
-from funduscope.i18n.messages import ENGLISH, in_words, message
+from funduscope.i18n.languages import placeholders, string_table
+from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
 from funduscope.inference.objects import LesionObject, by_quadrant, find_objects
@@ -116,10 +116,9 @@ def test_advice_is_the_more_careful_of_the_two():
 
 
 def test_every_sentence_is_made_of_its_values():
-    for code, sentence in ENGLISH.items():
-        names = {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
-        values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in names}
-        assert re.fullmatch(r"[A-Z].*\.", in_words(code, values))
+    for code, row in string_table("findings").items():
+        values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in placeholders(row["en"])}
+        assert re.fullmatch(r"[A-Z].*\.", message(code, values).text)
     assert message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).text.startswith(
         "Haemorrhages, hard exudates and soft exudates beyond microaneurysms"
     )

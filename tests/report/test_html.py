@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.i18n.languages import LANGUAGES, Words, rows
+from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.inference.card import Card
 from funduscope.report.html import report, svg_path
 from funduscope.report.html_frame import printable
@@ -163,7 +163,9 @@ def test_the_report_speaks_every_language(drawn_eye, language):
     assert words("grade.answer", {"grade": 2, "name": words("grade.2")}) in page.text
     assert words.number(0.74, ".2f") in page.text
     if language != "en":
-        english = {row["en"] for row in rows("page").values()} - {row[language] for row in rows("page").values()}
+        english = {row["en"] for row in string_table("page").values()} - {
+            row[language] for row in string_table("page").values()
+        }
         assert not [text for text in english if len(text) > 25 and text in page.text]
 
 

@@ -98,7 +98,7 @@ def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) ->
 
 
 def _checkpoint_maps(answer: Callable[[Photo], Findings]) -> ExtraOutputs | None:
-    """What draws maps with the network itself, if the model is one checkpoint, in which case torch is loaded already."""
+    """What draws maps with the network itself, if the model is one checkpoint; torch is loaded already in that case."""
     if not isinstance(answer, Predictor) or not isinstance(answer.runtime, TorchRuntime):
         return None
     from funduscope.network.network import Network

@@ -14,8 +14,7 @@ from importlib import resources
 from typing import Any, Final
 
 from funduscope.explain.class_activation import Explanation, Target
-from funduscope.i18n.errors import Message
-from funduscope.i18n.messages import message
+from funduscope.i18n.messages import Message, message
 
 FILE: Final = "explanations.json"
 

@@ -1,12 +1,11 @@
-"""What can go wrong with what people bring, named once: stable codes, their HTTP status, and notes in words.
+"""Errors about files and settings that people bring: stable codes with their HTTP status.
 
 `docs/errors.md` lists the codes with what they mean and what to do; a test keeps the two equal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 CODES: Final[dict[str, int]] = {
     "E_NOT_FOUND": 404,
@@ -27,14 +26,14 @@ CODES: Final[dict[str, int]] = {
     "E_HASH": 500,
     "E_INTERNAL": 500,
 }
-"""Every error code with the HTTP status a service answers with. Codes are never renamed."""
+"""Every error code with the HTTP status that a service answers with. Codes are never renamed."""
 
 
 class PhotoError(Exception):
-    """A photo that cannot be read or breaks a limit.
+    """A photo that cannot be read or exceeds a limit.
 
-    `code` is one of `CODES`; `says` is one sentence: what came, what was expected, what to do. It never holds a file
-    name, so that it can be logged.
+    code: one of `CODES`. says: one English sentence that states what came, what was expected and what to do. It never
+    contains a file name, so that it can be logged.
     """
 
     def __init__(self, code: str, says: str) -> None:
@@ -44,15 +43,3 @@ class PhotoError(Exception):
 
     def __str__(self) -> str:
         return self.says
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something worth saying about a photo or an answer: a code, its values, and a sentence for people."""
-
-    code: str
-    text: str
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"code": self.code, "values": dict(self.values), "says": self.text}

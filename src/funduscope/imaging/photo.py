@@ -18,7 +18,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from funduscope.i18n.errors import CODES, Message, PhotoError
+from funduscope.i18n.errors import CODES, PhotoError
+from funduscope.i18n.messages import Message, message
 from funduscope.imaging.file_headers import Header, read_header
 
 __all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
@@ -273,8 +274,7 @@ def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
     """16-bit values as 8 bits: divided by 257, or by 4095/255 where none exceeds what 12 bits hold."""
     if values.max(initial=0) > 4095:
         return cv2.convertScaleAbs(values, alpha=1 / 257), ()
-    says = "the photo's 16-bit values stay below 4096 and were read as 12-bit"
-    return cv2.convertScaleAbs(values, alpha=255 / 4095), (Message("READ_AS_12_BIT", says, {"bits": 12}),)
+    return cv2.convertScaleAbs(values, alpha=255 / 4095), (message("READ_AS_12_BIT", {"bits": 12}),)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.i18n.errors import Message
-from funduscope.i18n.messages import message
+from funduscope.i18n.messages import Message, message
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 from funduscope.inference.objects import LesionObject, nearest_fovea_dd
 from funduscope.vocabulary import LESIONS, REFERABLE_FROM

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.i18n.errors import Message
-from funduscope.i18n.messages import message
+from funduscope.i18n.messages import Message, message
 from funduscope.quality.mlp import MLP, one_line
 
 FEATURES: Final = (

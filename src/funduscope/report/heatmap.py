@@ -13,7 +13,7 @@ import numpy as np
 
 from funduscope.explain.class_activation import SHOWN, Explanation, explanation
 from funduscope.explain.map_reliability import map_messages, may_be_shown
-from funduscope.i18n.errors import Message
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.report.overlay import Pen, Word, band

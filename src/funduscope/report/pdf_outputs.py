@@ -144,7 +144,7 @@ class PdfOutputs:
             document.write(self.folder / _all_pages_name(self._files))
 
     def _remove_later_files(self) -> None:
-        """Removes files of pages with higher numbers, which an earlier, longer run left: their photos are not this run's."""
+        """Removes the files with higher numbers that an earlier, longer run left."""
         if not self.options.pdf or not self._files:
             return
         from funduscope.report.pdf import check_place

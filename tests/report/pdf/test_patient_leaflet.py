@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from funduscope.i18n.languages import LANGUAGES, Words, rows
+from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
 from funduscope.report.patient_leaflet import FIELDS, Corrected, PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
@@ -107,7 +107,7 @@ def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_s
 
 
 def test_each_kind_of_lesion_has_plain_words() -> None:
-    assert {f"sheet.seen.{code}" for code in LESIONS} <= rows("paper").keys()
+    assert {f"sheet.seen.{code}" for code in LESIONS} <= string_table("paper").keys()
     text = said(compose(told(), Words()))
     assert all(Words()(f"sheet.seen.{code}") in text for code in ("MA", "HE", "EX"))
     assert Words()("sheet.seen.SE") not in text, "none was found"
@@ -120,7 +120,9 @@ def test_a_photo_that_was_not_read_says_nothing_of_the_eye() -> None:
         text = said(compose(not_gradable(), words))
         assert words("sheet.not.wrong") in text
         assert not [
-            key for key in rows("paper") if key.startswith("sheet.found.") and key[-1].isdigit() and words(key) in text
+            key
+            for key in string_table("paper")
+            if key.startswith("sheet.found.") and key[-1].isdigit() and words(key) in text
         ]
 
 
