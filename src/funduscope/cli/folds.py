@@ -30,7 +30,7 @@ def folds(
     from funduscope.data.splits import make_clean_folds
 
     if out.exists():
-        raise typer.BadParameter(f"{out} is there already, and models may depend on it: name another", param_hint="--out")
+        raise typer.BadParameter(f"{out} is there already, and models may depend on it", param_hint="--out")
     cases = make_clean_folds(read_data(data), count, seed, workers=workers, progress=tracked)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folds(cases, out)

@@ -1,1 +1,1 @@
-"""What is written for people: findings.json, overlay, report.html, PDF pages, the patient leaflet."""
+"""Results for people: findings.json, overlay, report.html, PDF pages, the patient leaflet, summary.csv."""

@@ -1,7 +1,7 @@
-"""What `predict --explain` adds where the model is a checkpoint: with weights at hand, maps that ONNX cannot give.
+"""What `predict --explain` adds for a checkpoint: maps that need the network itself, which ONNX cannot give.
 
-results/eye/explanation_referable.png, explanation_edema.png    by Grad-CAM, for heads that have no exact map
-results/eye/explanation_attention.png                           what attention gates let through, where there are some
+results/eye/explanation_referable.png, explanation_edema.png    by Grad-CAM, for heads without an exact map
+results/eye/explanation_attention.png                           what attention gates let through, if the network has any
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
 
 LEAST_SPAN: Final = 0.1
-"""A gate's darkest and brightest place are at least so far apart: one that lets everything through alike stays flat."""
+"""Least range of a gate's factors that is stretched to full contrast: a gate that is nearly uniform stays flat."""
 
 COLUMNS: Final = 2
-"""Gates beside each other in their picture."""
+"""Gates next to each other in their picture."""
 
 
 class CheckpointMaps:
-    """Maps of findings by the network that made them. card: its own."""
+    """Draws maps of findings with the network that made them. card: of that network."""
 
     def __init__(self, network: Network, card: Card) -> None:
         self.network, self.card = network, card
         self.gated = any(isinstance(module, AttentionGate) for module in network.modules())
 
     def __call__(self, findings: Findings, traced: Traced, folder: Path) -> None:
-        """Adds to a photo's folder what was not drawn there without weights; see `report.write.write`, beside."""
+        """Adds the maps that need the network to a photo's folder; an extra output of `report.write.write`."""
         for target in SHOWN:
-            asked = self.explanation(findings, target)
-            if asked is not None and not asked.exact:
-                _save(pictured(findings, asked), folder / f"explanation_{target}.png")
+            shown = self.explanation(findings, target)
+            if shown is not None and not shown.exact:
+                _save(pictured(findings, shown), folder / f"explanation_{target}.png")
         if self.gated and findings.gradable_ok:
             _save(self.attention_picture(findings), folder / "explanation_attention.png")
 
     def explanation(self, findings: Findings, target: Target) -> Explanation | None:
-        """Why the findings say so: by the exact map, else by Grad-CAM; None where there is no answer."""
+        """The explanation by the exact map, otherwise by Grad-CAM; None if there is no answer."""
         return explanation(findings, target, lambda task, classes: self._evidence(findings, task, classes))
 
     def _evidence(self, findings: Findings, task: str, classes: tuple[int, ...]) -> np.ndarray:
-        """Grad-CAM at what the head reads, (n, n) float32, 0 and more; the mean over
-        the looks that the card names.
+        """Grad-CAM at the head's input, (n, n) float32, 0 and more; the mean over the flips that the card names.
 
-        Times the number of places, it is in log odds, as the exact map is: of a linear head its positive part.
+        Multiplied by the number of cells, it is in log odds, as the exact map is; for a linear head it is that map's
+        positive part.
         """
         image, back = self._whole(findings), slice(None, None, -1)
-        looks = [(rows, columns) for rows in (slice(None), back) for columns in (slice(None), back)]
-        looks = [look for look in looks if self.card.upside_down or look[0] != back]
-        looks = [look for look in looks if self.card.mirrored or look[1] != back]
-        maps = [self._grad_cam(image[look], task, classes)[look] for look in looks]
+        flips = [(rows, columns) for rows in (slice(None), back) for columns in (slice(None), back)]
+        flips = [flip for flip in flips if self.card.upside_down or flip[0] != back]
+        flips = [flip for flip in flips if self.card.mirrored or flip[1] != back]
+        maps = [self._grad_cam(image[flip], task, classes)[flip] for flip in flips]
         return np.asarray(np.mean(maps, axis=0), np.float32)
 
     def _grad_cam(self, image: np.ndarray, task: str, classes: tuple[int, ...]) -> np.ndarray:
@@ -73,13 +73,15 @@ class CheckpointMaps:
         return plane * plane.size
 
     def _whole(self, findings: Findings) -> np.ndarray:
-        """The frame as the whole view shows it: what the grade is read from."""
+        """The frame at the size of the whole view, from which the grade is predicted."""
         image, side = findings.transform.image_to_frame(findings.photo.pixels), self.card.whole_px
         return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) if side < len(image) else image
 
     def attention(self, findings: Findings) -> list[np.ndarray]:
-        """Each gate's factors over the frame, (n, n) float32 in 0..1, deep to shallow, in the view that lesions are
-        read from; empty for a network without gates."""
+        """Each gate's factors over the frame, (n, n) float32 in 0..1, deep to shallow, in the view of the lesions.
+
+        Empty for a network without gates.
+        """
         card = self.card
         if not any(code in card.close for code in card.structures) or card.close_px == card.whole_px:
             return attention_maps(self.network, self._whole(findings))
@@ -92,26 +94,26 @@ class CheckpointMaps:
             level = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in maps]
             return Outputs(structures=np.stack(level)[None])
 
-        seen = run_in_strips(gates_of, findings.transform.image_to_frame(findings.photo.pixels)).structures
-        assert seen is not None
-        for plane in seen[0]:  # rows without an eye were not looked at: as dark as the darkest that was
+        factors = run_in_strips(gates_of, findings.transform.image_to_frame(findings.photo.pixels)).structures
+        assert factors is not None
+        for plane in factors[0]:  # rows outside the field of view were skipped: as dark as the darkest computed row
             plane[plane < 0] = plane[plane >= 0].min()
         return [
             cv2.resize(plane, (side, side), interpolation=cv2.INTER_NEAREST)
-            for plane, side in zip(seen[0], sides, strict=True)
+            for plane, side in zip(factors[0], sides, strict=True)
         ]
 
     def attention_picture(self, findings: Findings, width_px: int = WIDTH_PX) -> np.ndarray:
-        """The photo once for each gate, with what it let through and in what range, and words below: (h, w, 3)."""
+        """One picture of the photo per gate with the range of its factors, and messages below: (h, w, 3) uint8."""
         gray = in_gray(findings.photo, min(width_px, findings.photo.pixels.shape[1]) // COLUMNS)
         size = gray.shape[1], gray.shape[0]
         tiles = []
         for plane in self.attention(findings):
             low, high = float(plane.min()), float(plane.max())
             heat = resample((plane - low) / max(high - low, LEAST_SPAN), findings.transform, size)
-            says = [Word(f"{len(plane)} x {len(plane)}: {low:.2f} dark, {high:.2f} bright")]
+            caption = [Word(f"{len(plane)} x {len(plane)}: {low:.2f} dark, {high:.2f} bright")]
             tile = colorize(gray, np.clip(heat, 0, 1))
-            tiles.append(np.concatenate([tile, band([says], size[0], Pen.for_width(2 * size[0]))]))
+            tiles.append(np.concatenate([tile, band([caption], size[0], Pen.for_width(2 * size[0]))]))
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
         rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
         return with_words(np.vstack(rows), [message("EXPLAINS_ATTENTION"), message("MAP_NOT_MEASURED")])

@@ -1,4 +1,4 @@
-"""The letters of a language as a style, for pages that may be opened where no typeface has them."""
+"""The package's fonts, and the style that embeds one in a page for machines without a font for the language."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from importlib import resources
 from typing import Final
 
 FILES: Final = {"plain": "NotoSansDevanagari-Regular.ttf", "bold": "NotoSansDevanagari-Bold.ttf"}
-"""The typeface that travels with the package, for Latin and Devanagari (fonts/OFL.txt: SIL Open Font License 1.1)."""
+"""The font that comes with the package, for Latin and Devanagari (fonts/OFL.txt: SIL Open Font License 1.1)."""
 
 BRINGS: Final = frozenset({"hi"})
-"""Languages whose letters a page brings along."""
+"""Languages for which a page embeds the font."""
 
 
 @cache
@@ -22,10 +22,10 @@ def font_file(weight: str) -> bytes:
 
 @cache
 def font_face(language: str, family: str = "Letters", ranges: str = "") -> str:
-    """The style that brings a family into a page; empty where every machine has the language's letters.
+    """The CSS rule that embeds the font as a family; empty if every machine has a font for the language.
 
-    ranges: CSS's unicode-range, for a family that the page has already without these letters. The page's policy must
-    let it in: `font-src data:`.
+    ranges: CSS's unicode-range, for a family that the page has already without these letters. The page's content
+    security policy must allow `font-src data:`.
     """
     if language not in BRINGS:
         return ""

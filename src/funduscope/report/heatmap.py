@@ -1,4 +1,4 @@
-"""An explanation as a picture: the photo in gray, what speaks for the answer in color, and what to think of it below.
+"""An explanation as a picture: the photo in gray, the evidence for the answer in color, and its messages below.
 
 A map that failed the check against random weights is not drawn; the photo is crossed out instead.
 """
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 WIDTH_PX: Final = 1200
 LEAST_FULL: Final = 10.0
-"""Log odds at a place from which on it may be as bright as can be: an eye with nothing in it stays dark, instead of
-having its faintest place made bright."""
+"""Least evidence, in log odds, that is drawn at full brightness. A map whose maximum is lower stays darker, so that an
+eye without findings is not made bright."""
 
 COARSE: Final = 64
-"""Maps with fewer places on a side are made smoother between them than linear, which would show stars."""
+"""Maps with fewer cells per side are enlarged by cubic interpolation first: linear interpolation would show stars."""
 
 _MOST: Final = 0.75
 _CROSS: Final = (255, 176, 32)
 
 
-def blend(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+def blend(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
     """The photo with the map over it, or crossed out: (h, w, 3) uint8 RGB, at most `width_px` wide."""
     gray = in_gray(findings.photo, width_px)
     height, width = gray.shape[:2]
-    if asked.exact and not may_be_shown(findings.model_sha256, asked.target):
+    if shown.exact and not may_be_shown(findings.model_sha256, shown.target):
         for start, end in (((0, 0), (width, height)), ((0, height), (width, 0))):
             cv2.line(gray, start, end, _CROSS, max(2, width // 200), cv2.LINE_AA)
         return gray
-    return colorize(gray, strength(asked, (width, height)))
+    return colorize(gray, strength(shown, (width, height)))
 
 
 def in_gray(photo: Photo, width_px: int) -> np.ndarray:
@@ -54,54 +54,54 @@ def in_gray(photo: Photo, width_px: int) -> np.ndarray:
 
 
 def colorize(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A gray picture (h, w, 3) with heat (h, w) in 0..1 over it."""
-    # From purple on: the map's own black would darken a ring around every bright place.
+    """A gray picture (h, w, 3) uint8 with a heat map (h, w) in 0..1 drawn over it."""
+    # The color map starts at purple here: its black would draw a dark ring around every bright place.
     colors = cv2.applyColorMap(np.rint(80 + 175 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     share = (_MOST * heat**0.7)[..., None]
     return np.clip(np.rint(share * colors + (1 - share) * gray), 0, 255).astype(np.uint8)
 
 
-def strength(asked: Explanation, size: tuple[int, int]) -> np.ndarray:
-    """(h, w) float32 in 0..1 over the photo: how much each place speaks for the answer; what speaks against is 0.
+def strength(shown: Explanation, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32 in 0..1 over the photo: the evidence for the answer at each pixel; evidence against it is 0.
 
     size: (w, h) of the picture of the whole photo.
     """
-    full = max(LEAST_FULL, float(asked.evidence.max()))
-    return np.clip(resample(asked.evidence / full, asked.transform, size), 0, 1)
+    full = max(LEAST_FULL, float(shown.evidence.max()))
+    return np.clip(resample(shown.evidence / full, shown.transform, size), 0, 1)
 
 
 def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int]) -> np.ndarray:
-    """A map of the frame (n, n) where it belongs in a picture of the whole photo, (h, w) float32; 0 outside the frame.
+    """A map of the frame (n, n) resampled to a picture of the whole photo, (h, w) float32; 0 outside the frame.
 
     size: (w, h) of the picture.
     """
     smooth = np.ascontiguousarray(plane, np.float32)
     if len(plane) < COARSE:
         smooth = cv2.resize(smooth, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
-    shrunk = transform.width_px / size[0]
-    place = len(smooth) / transform.size_px  # of the map, a photo pixel
-    way = np.array([
-        [shrunk * place, 0, (0.5 * shrunk - transform.left_px) * place - 0.5],
-        [0, shrunk * place, (0.5 * shrunk - transform.top_px) * place - 0.5],
+    step = transform.width_px / size[0]  # photo pixels per pixel of the picture
+    cell = len(smooth) / transform.size_px  # map cells per photo pixel
+    to_map = np.array([
+        [step * cell, 0, (0.5 * step - transform.left_px) * cell - 0.5],
+        [0, step * cell, (0.5 * step - transform.top_px) * cell - 0.5],
     ])  # fmt: skip
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    there = cv2.warpAffine(smooth, way, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return there * cv2.warpAffine(np.ones_like(smooth), way, size, flags=flags)
+    resampled = cv2.warpAffine(smooth, to_map, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return resampled * cv2.warpAffine(np.ones_like(smooth), to_map, size, flags=flags)
 
 
 def pictures(findings: Findings, width_px: int = WIDTH_PX) -> dict[str, np.ndarray]:
-    """Every exact map that is shown to people, with its words in English below: target to (h, w, 3) uint8 RGB."""
+    """Every exact map with its English messages below: target to (h, w, 3) uint8 RGB."""
     known = {target: explanation(findings, target) for target in SHOWN}
-    return {target: pictured(findings, asked, width_px) for target, asked in known.items() if asked is not None}
+    return {target: pictured(findings, shown, width_px) for target, shown in known.items() if shown is not None}
 
 
-def pictured(findings: Findings, asked: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
-    """One map with its words in English below: (h, w, 3) uint8 RGB."""
-    return with_words(blend(findings, asked, width_px), map_messages(asked, findings.model_sha256))
+def pictured(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+    """One map with its English messages below: (h, w, 3) uint8 RGB."""
+    return with_words(blend(findings, shown, width_px), map_messages(shown, findings.model_sha256))
 
 
 def with_words(picture: np.ndarray, messages: Sequence[Message]) -> np.ndarray:
-    """A picture with what has to be said of it below."""
+    """A picture with messages below."""
     rows = [[Word(part) for part in message.text.split()] for message in messages]
     rows.append([Word("Research only, not a medical device", ink=(170, 170, 170))])
     return np.concatenate([picture, band(rows, picture.shape[1], Pen.for_width(picture.shape[1]))])

@@ -28,7 +28,7 @@ def report(
 ) -> str:
     """The page, as text of one self-contained HTML file.
 
-    `traced`: the findings' outlines where they are worked out already. `language`: one of `languages.LANGUAGES`. Raises
+    `traced`: the findings' outlines if they are computed already. `language`: one of `languages.LANGUAGES`. Raises
     `ValueError` for an unknown palette or language.
     """
     traced = traced or trace_all(findings)
@@ -59,7 +59,7 @@ def svg_path(outline: Outline) -> str:
     """The outline as an SVG path in the photo's pixels; a single pixel becomes a dot, which a round pen draws."""
     pieces = []
     for ring in outline.rings:
-        # Half a pixel of tolerance keeps the path a third as long and no edge moves that anyone could see.
+        # Half a pixel of tolerance makes the path a third as long and moves no edge visibly.
         points = cv2.approxPolyDP(ring, 0.5, True).reshape(-1, 2)
         steps = np.diff(points, axis=0).tolist()
         lines = "".join(f"l{x} {y}" for x, y in steps) if steps else "h0"
@@ -82,7 +82,7 @@ def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palet
 
 
 def _embedded(pixels: np.ndarray) -> str:
-    """The photo as a data address, at most 2048 px wide; pixels only, so nothing else of the file can come along."""
+    """The photo as a data URL, at most 2048 px wide; pixels only, without the file's metadata."""
     height, width = pixels.shape[:2]
     if width > PHOTO_WIDTH_PX:
         size = PHOTO_WIDTH_PX, max(1, round(height * PHOTO_WIDTH_PX / width))

@@ -1,4 +1,4 @@
-"""Names for results, made from names of photos, which are input from strangers like any other."""
+"""Safe names for results, made from the names of photos, which are untrusted input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edges of a mask as rings of points: traced once, then drawn by the overlay and by the report.
+"""The edges of a mask as rings of points: traced once, drawn by the overlay and by the report.
 
 Rings keep every component, however small, and can be drawn crisply at any zoom; a downscaled mask can do neither.
 """
@@ -48,7 +48,7 @@ def trace(mask: np.ndarray) -> Outline:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What findings say and where, worked out once for everything that shows it.
+    """The findings and their outlines, computed once for everything that shows them.
 
     `found`: as in findings.json; `outlines`: by code, empty where the photo could not be graded.
     """
@@ -58,7 +58,7 @@ class Traced:
 
 
 def trace_all(findings: Findings) -> Traced:
-    """What the findings say, and the outline of every structure that the model knows."""
+    """The findings as a dictionary, and the outline of every structure of the model."""
     codes = findings.codes if findings.gradable_ok else ()
     return Traced(findings.to_dict(), {code: trace(findings.mask(code)) for code in codes})
 

@@ -1,4 +1,4 @@
-"""The photo with what was found drawn on it, and a legend below: one picture that explains itself."""
+"""The photo with the findings drawn on it and a legend below: one picture that explains itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 WIDTH_PX: Final = 2048
-"""How wide an overlay is at most, unless the photo's full size is asked for."""
+"""Largest width of an overlay, unless the photo's full size is wanted."""
 
 _FILL_FRAC: Final = 0.30
 _INK, _DIM, _PAPER, _ALARM = (240, 240, 240), (170, 170, 170), (16, 18, 22), (255, 176, 32)
@@ -26,7 +26,7 @@ _SUBPIXEL_BITS: Final = 4
 
 @dataclass(frozen=True)
 class Pen:
-    """How thick and how large things are drawn, so that they survive in a thumbnail 400 px wide."""
+    """Thickness and size of what is drawn, chosen so that it stays visible in a thumbnail 400 px wide."""
 
     line_px: int
     smallest_px: float
@@ -52,9 +52,9 @@ def overlay(
 ) -> np.ndarray:
     """The photo with lesions, disc and fovea outlined and a legend below: (h, w, 3) uint8 RGB.
 
-    `width_px`: the picture's width at most; None keeps the photo's own. The photo stands at the top left, scaled
-    evenly; the legend is added below it. `traced`: the findings' outlines where they are worked out already.
-    Raises `ValueError` for a palette that does not exist.
+    `width_px`: the largest width; None keeps the photo's own. The photo is at the top left, scaled evenly; the legend
+    is below it. `traced`: the findings' outlines if they are computed already. Raises `ValueError` for an unknown
+    palette.
     """
     traced = traced or trace_all(findings)
     canvas = marked(findings, palette=palette, width_px=width_px, traced=traced)
@@ -108,7 +108,7 @@ def _draw_outlines(
 
 
 def _circle_around(canvas: np.ndarray, ring: np.ndarray, color: tuple[int, int, int], thick: int, pen: Pen) -> None:
-    """What is too small for a line along its edge gets a circle around it, large enough for a thumbnail."""
+    """Draws a circle, visible in a thumbnail, around a ring that is too small for a line along its edge."""
     points = ring.reshape(-1, 2)
     center = (points.min(axis=0) + points.max(axis=0)) // 2
     radius = round(pen.smallest_px * 0.65 * (1 << _SUBPIXEL_BITS))
@@ -134,7 +134,7 @@ def _draw_disc_mark(canvas: np.ndarray, xy: tuple[float, float], radius: float, 
 
 
 def _draw_fovea_mark(canvas: np.ndarray, xy: tuple[float, float], radius: float, line: int) -> None:
-    """A plus with an open middle, which leaves the fovea itself to be seen."""
+    """A plus with an open center, which leaves the fovea itself visible."""
     for color, extra in ((_PAPER, 2), (_INK, 0)):
         for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             inner, outer = radius * 0.35, radius * 1.25
@@ -150,12 +150,12 @@ def _point(xy: tuple[float, float]) -> tuple[int, int]:
     return round(xy[0]), round(xy[1])
 
 
-# ---- the band below ----
+# ---- the legend below ----
 
 
 @dataclass(frozen=True)
 class Word:
-    """A piece of the legend: text, and what is drawn before it (a structure's code, a landmark's name, or nothing)."""
+    """A piece of the legend: text, and the mark before it (of a structure's code, a landmark's name, or none)."""
 
     text: str
     mark: str = ""
@@ -173,7 +173,7 @@ def _legend(found: Mapping[str, Any], outlines: Mapping[str, Outline], palette: 
             text = f"{text} {(lesions.get(code) or {}).get('count', 0)}"
         rows[1].append(Word(text, code, swatch=color_of(code, palette)))
     rows[1] += [
-        Word(says, name) for name, says in (("optic_disc", "Disc center"), ("fovea", "Fovea")) if landmarks.get(name)
+        Word(text, name) for name, text in (("optic_disc", "Disc center"), ("fovea", "Fovea")) if landmarks.get(name)
     ]
     rows[1].append(Word("Research only, not a medical device", ink=_DIM))
     return rows
@@ -183,11 +183,11 @@ def _verdict(found: Mapping[str, Any]) -> list[Word]:
     words = []
     if found.get("predicted_grade") is not None:
         grade = found["predicted_grade"]
-        sure = f" ({found['confidence']:.0%})" if found.get("confidence") is not None else ""
-        words.append(Word(f"Grade {grade} of {len(GRADES) - 1}: {found['grade_name']}{sure}", size=1.25))
+        confidence = f" ({found['confidence']:.0%})" if found.get("confidence") is not None else ""
+        words.append(Word(f"Grade {grade} of {len(GRADES) - 1}: {found['grade_name']}{confidence}", size=1.25))
     if found.get("dme") is not None:
         words.append(Word(f"Macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}", size=1.25))
-    if found.get("advice") is not None:  # by grade, edema risk and lesions: the same word as in the reports
+    if found.get("advice") is not None:  # from grade, edema risk and lesions, with the report's words
         words.append(Word("Refer" if found["advice"]["refer"] else "No referral", size=1.25))
     return words
 
@@ -214,18 +214,18 @@ def band(rows: Iterable[list[Word]], width: int, pen: Pen) -> np.ndarray:
 
 
 def _wrap(row: list[Word], width: float, pen: Pen) -> list[list[tuple[float, Word]]]:
-    """The lines that a row needs: words with where each begins."""
-    # Sentences come as single words, which need a space only.
+    """The lines of a row: its words, each with the x where it starts."""
+    # Sentences are given as single words, which are one space apart.
     gap = pen.text_px * (0.9 if any(word.mark or " " in word.text for word in row) else 0.3)
     lines: list[list[tuple[float, Word]]] = []
     x = width + 1
     for word in row:
-        long = _length(word, pen)
-        if x + long > width:
+        length = _length(word, pen)
+        if x + length > width:
             lines.append([])
             x = 0.0
         lines[-1].append((x, word))
-        x += long + gap
+        x += length + gap
     return lines
 
 

@@ -1,18 +1,18 @@
-"""The sheet for the patient as one A4 page of PDF."""
+"""The patient leaflet as one A4 page of PDF."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Table, TableStyle
 
 from funduscope.report.patient_leaflet import Part, PatientLeaflet
 from funduscope.report.pdf import ACROSS, Document, Picture, room_left, space
-from funduscope.report.pdf_text import INK, Said, style
+from funduscope.report.pdf_text import INK, Text, style
 
 SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
-"""Of the text, in points; the first with which everything fits is taken."""
+"""Sizes of the text in points; the first with which everything fits is taken."""
 
 _PICTURE: Final = 42 * mm
 
@@ -37,62 +37,44 @@ def _column(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> list[Fl
 
 
 def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
-    """Title and eye beside the photo."""
+    """Title and eye next to the photo."""
     texts = [
-        Said(leaflet.title, style(size + 9, bold=True)),
-        Said(leaflet.subtitle, style(size, color="dim")),
-        Said(leaflet.eye, style(size, bold=True)),
+        Text(leaflet.title, style(size + 9, bold=True)),
+        Text(leaflet.subtitle, style(size, color="dim")),
+        Text(leaflet.eye, style(size, bold=True)),
     ]
-    beside = (
-        []
-        if jpeg is None
-        else [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Said(leaflet.picture, style(7.5, color="dim"))]
-    )
-    table = Table([[texts, beside]], [ACROSS - _PICTURE, _PICTURE])
-    table.setStyle(
-        TableStyle(
-            [
-                ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                *(
-                    (side, (0, 0), (-1, -1), 0)
-                    for side in ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-                ),
-            ]
-        )
-    )
-    return table
+    photo: list[Flowable] = []
+    if jpeg is not None:
+        photo = [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
+    return _row([texts, photo], [ACROSS - _PICTURE, _PICTURE])
 
 
 def _part(part: Part, size: float) -> list[Flowable]:
     text = style(size)
     return [
-        Said(part.title, style(size + 1.5, bold=True, before=size * 0.5)),
-        *(Said(says, text) for says in part.says),
+        Text(part.title, style(size + 1.5, bold=True, before=size * 0.5)),
+        *(Text(says, text) for says in part.says),
         *(_point(says, size) for says in part.points),
-        *(Said(says, text) for says in part.after),
+        *(Text(says, text) for says in part.after),
     ]
 
 
 def _point(says: str, size: float) -> Flowable:
-    table = Table([[Said("•", style(size)), Said(says, style(size))]], [size * 1.1, ACROSS - size * 1.1])
-    table.setStyle(
-        TableStyle(
-            [
-                ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                *(
-                    (side, (0, 0), (-1, -1), 0)
-                    for side in ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-                ),
-            ]
-        )
-    )
+    return _row([Text("•", style(size)), Text(says, style(size))], [size * 1.1, ACROSS - size * 1.1])
+
+
+def _row(cells: list[Any], widths: list[float]) -> Flowable:
+    """Cells next to each other, without padding."""
+    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
+    table = Table([cells], widths)
+    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]))
     return table
 
 
 def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:
-    """Lines to be filled in by hand, two beside each other."""
-    names = [Said(f"{name}:", style(size)) for name in leaflet.fields]
-    names += [Said("", style(size))] * (len(names) % 2)
+    """Lines to fill in by hand, in two columns."""
+    names = [Text(f"{name}:", style(size)) for name in leaflet.fields]
+    names += [Text("", style(size))] * (len(names) % 2)
     rows = [names[number : number + 2] for number in range(0, len(names), 2)]
     table = Table(rows, [ACROSS / 2] * 2, rowHeights=[size * 2.3] * len(rows))
     lines = [("LINEBELOW", (column, 0), (column, -1), 0.6, INK) for column in range(2)]

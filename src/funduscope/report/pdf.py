@@ -1,4 +1,4 @@
-"""A PDF of A4 pages that is finished page by page; the same pages give the same bytes."""
+"""A PDF of A4 pages, built page by page; the same pages give the same bytes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from funduscope.atomic import write_atomically
-from funduscope.report.pdf_text import Said, style
+from funduscope.report.pdf_text import Text, style
 
 WIDTH, HEIGHT = A4
 EDGE: Final = 15 * mm
 ACROSS: Final = WIDTH - 2 * EDGE
 FOOT: Final = 19 * mm
-"""Kept free at the bottom for what every page says there."""
+"""Space at the bottom for the footer of every page."""
 
 _CREATOR: Final = "funduscope"
 
 _ONE_AT_A_TIME: Final = threading.RLock()
-"""The typeface is shared by all documents of the process, and learns glyphs as they are drawn."""
+"""The font is shared by all documents of the process and changes while glyphs are drawn."""
 
 
 class Document:
-    """Pages one after another. language: for screen readers; title: in the reader's window, never a photo's name."""
+    """A document of pages. language: for screen readers; title: of the reader's window, never a photo's name."""
 
     def __init__(self, language: str, title: str = "funduscope") -> None:
         self._file = io.BytesIO()
@@ -40,14 +40,14 @@ class Document:
         self.pages = 0
 
     def add(self, column: Sequence[Flowable], foot: str, *, gap: float = 2.5) -> None:
-        """One page. column: its parts, which the caller made to fit (`room_left`), gap points apart; foot: small."""
+        """Adds a page. column: its parts, which fit (see `room_left`), `gap` points apart; foot: the small footer."""
         with _ONE_AT_A_TIME:
             y = HEIGHT - EDGE
             for part in column:
                 y -= _height(part)
                 part.drawOn(self._canvas, EDGE, y)
                 y -= gap
-            small = Said(foot, style(7, color="dim"))
+            small = Text(foot, style(7, color="dim"))
             small.wrapOn(self._canvas, ACROSS, FOOT)
             small.drawOn(self._canvas, EDGE, 9 * mm)
             self._canvas.showPage()
@@ -65,13 +65,13 @@ class Document:
 
 
 def check_place(path: Path) -> None:
-    """Raises `FileExistsError` where something stands that no `Document` wrote."""
+    """Raises `FileExistsError` if the path has a file that no `Document` wrote."""
     if path.exists() and not (path.is_file() and f"/Creator ({_CREATOR})".encode() in path.read_bytes()):
-        raise FileExistsError(f"{path} is no file that this program wrote and would be lost: choose another folder.")
+        raise FileExistsError(f"{path} is no file of this program and would be lost: choose another folder.")
 
 
 class Picture(Flowable):
-    """A JPEG in the middle of the column, as large as its room allows. jpeg: the file's bytes; room: height, points."""
+    """A JPEG centered in the column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
 
     def __init__(self, jpeg: bytes, room: float, across: float = ACROSS) -> None:
         super().__init__()
@@ -89,17 +89,17 @@ class Picture(Flowable):
 
 
 def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
-    """How much of a page, in points, is left beside these parts; below 0 where they do not fit."""
+    """The height in points that these parts leave free on a page; below 0 if they do not fit."""
     with _ONE_AT_A_TIME:
         taken = sum(_height(part) + gap for part in column)
     return HEIGHT - EDGE - FOOT - taken
 
 
 def space(height: float) -> Flowable:
-    """Room between parts, in points."""
+    """Vertical space between parts, in points."""
     return Spacer(1, height)
 
 
 def _height(part: Flowable) -> float:
-    """With the room above it that its style asks for."""
+    """Including the space above it that its style sets."""
     return part.wrap(ACROSS, HEIGHT)[1] + part.getSpaceBefore()

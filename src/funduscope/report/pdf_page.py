@@ -1,7 +1,7 @@
-"""One photo as a page: the photo with what was found, the answers, the evidence, and how far the model can be trusted.
+"""One photo as one PDF page: the photo with its findings, the answers, the evidence, and the model's scores.
 
-Everything is taken from findings by code and values. A page is one page: what does not fit in full size is set smaller,
-and the photo gets the room that is left.
+Everything is taken from findings by code and values. If the texts do not fit, they are set smaller; the photo gets the
+space that is left.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from funduscope.i18n.languages import Words
 from funduscope.report.outline import Palette
 from funduscope.report.pdf import ACROSS, Picture, room_left, space
 from funduscope.report.pdf_tables import Bars, compared, figures, headed, lesions
-from funduscope.report.pdf_text import LINE, Said, percent, style
+from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 MOST_PICTURE, GOOD_PICTURE, LEAST_PICTURE = 92 * mm, 78 * mm, 45 * mm
 SIZES: Final = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
-"""Of the text, in points: the first that leaves a good room for the photo or, from `SMALL` on, any."""
+"""Sizes of the text in points: the first that leaves good space for the photo or, from `SMALL` on, enough."""
 
 SMALL: Final = 7.5
 
@@ -32,9 +32,9 @@ LONGEST_NAME: Final = 120
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a page is made of. found: as in findings.json. picture: a JPEG of the photo with its overlay.
+    """What a page shows. found: as in findings.json. picture: a JPEG of the photo with its overlay.
 
-    figures: the rows of `card.about["figures"]`, empty where the card has none. corrected: what a person said of it.
+    figures: the rows of `card.about["figures"]`, empty if the card has none. corrected: a person's corrections.
     """
 
     found: Mapping[str, Any]
@@ -45,7 +45,7 @@ class PageContent:
 
 
 def page(shown: PageContent, words: Words) -> list[Flowable]:
-    """The parts of the page, from top to bottom, made to fit."""
+    """The parts of the page, from top to bottom, sized to fit."""
     column: list[Flowable] = []
     for size in SIZES:
         head, below = _head(shown.found, words), [*_marks(shown.found, words), *_rest(shown, words, size)]
@@ -59,23 +59,23 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
 def failure_page(name: str, says: str, code: str, words: Words) -> list[Flowable]:
     """The parts of the page of a file that could not be read. says: why, in the language of the page."""
     return [
-        Said(shortened(name), style(13, bold=True)),
-        Said(words("paper.refused"), style(12, bold=True, color="alert")),
-        Said(f"{says} ({code})", style(10)),
-        Said(words("paper.refused_note"), style(10)),
-        Said(words("not_a_device"), style(9, color="dim")),
+        Text(shortened(name), style(13, bold=True)),
+        Text(words("paper.refused"), style(12, bold=True, color="alert")),
+        Text(f"{says} ({code})", style(10)),
+        Text(words("paper.refused_note"), style(10)),
+        Text(words("not_a_device"), style(9, color="dim")),
     ]
 
 
 def foot(found: Mapping[str, Any], words: Words) -> str:
-    """Which model looked at which photo."""
+    """The footer: which model read which photo."""
     model, photo = found["model"], found["photo"]
     line = words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]})
     return f"{line} {words('paper.photo', {'sha': photo['sha256'][:12]})}"
 
 
 def shortened(name: str) -> str:
-    """A photo's name that leaves room for the rest of the page."""
+    """A photo's name, cut so that it leaves space for the rest of the page."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 12]}…{name[-10:]}"
 
 
@@ -85,18 +85,18 @@ def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
     eye = found["laterality"]
     if eye:
         about += f" {words(f'paper.eye.{eye}')}"
-    return [Said(shortened(photo["name"]), style(13, bold=True)), Said(about, style(8, color="dim")), space(2)]
+    return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), space(2)]
 
 
 def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:
-    return [Said(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
+    return [Text(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
 
 
 def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     found = shown.found
     parts = _answers(found, words, size) if found["gradable"]["ok"] else _not_gradable(found, words, size)
     if shown.corrected:
-        parts.append(Said(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
+        parts.append(Text(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
     if found["gradable"]["ok"]:
         parts += _evidence(found, words, size)
         parts += lesions(found["lesions"] or {}, shown.palette, words, size)
@@ -107,20 +107,20 @@ def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
 
 
 def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    reasons = [Said(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
-    answer = Said(words("gradable.no"), style(size + 4, bold=True, color="alert"))
-    return [answer, *reasons, Said(words("gradable.nothing_said"), style(size))]
+    reasons = [Text(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
+    answer = Text(words("gradable.no"), style(size + 4, bold=True, color="alert"))
+    return [answer, *reasons, Text(words("gradable.nothing_said"), style(size))]
 
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    """Grade, edema risk and referral beside each other."""
+    """Grade, edema risk and referral next to each other."""
     cells = [
         cell for cell in (_grade(found, words, size), _edema(found, words, size), _referral(found, words, size)) if cell
     ]
     score = found["gradable"].get("score")
     lines: list[Flowable] = []
     if score is not None:
-        lines.append(Said(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
+        lines.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
     if not cells:
         return lines
     table = Table([cells], [ACROSS / len(cells)] * len(cells))
@@ -138,11 +138,11 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     grades = found.get("grade_set")
     among = words("grade.set", {"grades": ", ".join(map(str, grades))}) if grades else words("paper.set_unknown")
     return [
-        Said(words("grade.title"), style(size, color="dim")),
-        Said(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}), style(size + 3, bold=True)),
+        Text(words("grade.title"), style(size, color="dim")),
+        Text(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}), style(size + 3, bold=True)),
         *(Bars(name, chance, chosen=number == grade, size=size)
           for number, (name, chance) in enumerate(zip(names, found["probabilities"], strict=True))),
-        Said(among, style(size - 0.5, color="dim")),
+        Text(among, style(size - 0.5, color="dim")),
     ]  # fmt: skip
 
 
@@ -151,11 +151,11 @@ def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
         return []
     risk, most = found["dme"]["risk"], len(DME_RISKS) - 1
     return [
-        Said(words("dme.title"), style(size, color="dim")),
-        Said(words("dme.answer", {"risk": risk, "most": most}), style(size + 3, bold=True)),
+        Text(words("dme.title"), style(size, color="dim")),
+        Text(words("dme.answer", {"risk": risk, "most": most}), style(size + 3, bold=True)),
         *(Bars(str(number), chance, chosen=number == risk, size=size)
           for number, chance in enumerate(found["dme"]["probabilities"])),
-        Said(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
+        Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
     ]  # fmt: skip
 
 
@@ -166,29 +166,29 @@ def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
         answer = words("advice.refer" if advice["refer"] else "advice.no_referral")
         color = "alert" if advice["refer"] else "ink"
         parts += [
-            Said(words("advice.title"), style(size, color="dim")),
-            Said(answer, style(size + 3, bold=True, color=color)),
+            Text(words("advice.title"), style(size, color="dim")),
+            Text(answer, style(size + 3, bold=True, color=color)),
         ]
-        parts += [Said(words.message(note), style(size)) for note in advice["because"]]
+        parts += [Text(words.message(note), style(size)) for note in advice["because"]]
     if referable is not None:
         values = {key: percent(referable[key]) for key in ("probability", "threshold")}
         says = words("referable.yes" if referable["value"] else "referable.no", values | {"grade": REFERABLE_FROM})
-        parts.append(Said(says, style(size - 0.5, color="dim")))
+        parts.append(Text(says, style(size - 0.5, color="dim")))
     return parts
 
 
 def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     if not found["evidence"]:
         return []
-    says = [Said(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
+    says = [Text(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
     left, right = ACROSS * 0.47, ACROSS * 0.53
-    beside = Table([[compared(found, words, size, left - 12), says]], [left, right])
-    beside.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))
-    return [headed(words("evidence.title"), size), beside]
+    table = Table([[compared(found, words, size, left - 12), says]], [left, right])
+    table.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))
+    return [headed(words("evidence.title"), size), table]
 
 
 def _titled(key: str, sentences: Sequence[str], words: Words, size: float) -> list[Flowable]:
-    return [headed(words(key), size), *(Said(says, style(size)) for says in sentences)]
+    return [headed(words(key), size), *(Text(says, style(size)) for says in sentences)]
 
 
 _TIGHT: Final = (

@@ -1,4 +1,4 @@
-"""The tables of a page: probabilities as bars, model beside lesions, each kind of lesion, the model's figures."""
+"""The tables of a PDF page: probabilities as bars, model against lesions, lesion kinds, the model's scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS
-from funduscope.report.pdf_text import LINE, Said, percent, style
+from funduscope.report.pdf_text import LINE, Text, percent, style
 
 _PLAIN: Final = (
     ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
@@ -31,8 +31,8 @@ class Bars(Flowable):
     def __init__(self, name: str, chance: float, *, chosen: bool, size: float) -> None:
         super().__init__()
         self.chance, self.chosen, self.size = min(1.0, max(0.0, chance)), chosen, size
-        self.name = Said(name, style(size, bold=chosen))
-        self.share = Said(percent(chance), style(size, bold=chosen))
+        self.name = Text(name, style(size, bold=chosen))
+        self.share = Text(percent(chance), style(size, bold=chosen))
 
     def wrap(self, aW: float, aH: float) -> tuple[float, float]:
         self.across = aW
@@ -51,28 +51,31 @@ class Bars(Flowable):
 
 
 def compared(found: Mapping[str, Any], words: Words, size: float, across: float) -> Flowable:
-    """What the model says beside what the outlined lesions support. across: how wide, in points."""
-    rules, said = found["rules"], {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
+    """The model's answers next to what the outlined lesions support. across: width in points."""
+    rules, verdicts = found["rules"], {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
     rows: list[list[str | Flowable]] = [["", words("evidence.model"), words("evidence.lesions"), ""]]
     if rules["grade_range"] is not None:
         low, high = rules["grade_range"]
         span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
-        rows.append([words("grade.title"), _shown(found["predicted_grade"]), span, words(said[rules["agrees"]])])
+        rows.append([words("grade.title"), _shown(found["predicted_grade"]), span, words(verdicts[rules["agrees"]])])
     if rules["dme_risk"] is not None:
         risk = (found["dme"] or {}).get("risk")
-        rows.append([words("dme.title"), _shown(risk), str(rules["dme_risk"]), words(said[rules["dme_agrees"]])])
+        rows.append([words("dme.title"), _shown(risk), str(rules["dme_risk"]), words(verdicts[rules["dme_agrees"]])])
     return _table(rows, [across * share for share in (0.44, 0.16, 0.18, 0.22)], size)
 
 
-def lesions(told: Mapping[str, Any], palette: Palette, words: Words, size: float) -> list[Flowable]:
-    """A line a kind of lesion: how many, how large, how near to the fovea; its color is that of its outlines."""
+def lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: float) -> list[Flowable]:
+    """A line per kind of lesion: count, area, distance to the fovea, with a swatch in the color of its outlines.
+
+    found: `lesions` of findings.json.
+    """
     title = headed(words("lesions.title"), size)
-    if not told:
-        return [title, Said(words("paper.no_lesion_sought"), style(size))]
+    if not found:
+        return [title, Text(words("paper.no_lesion_sought"), style(size))]
     heads = [words(f"lesions.{name}") for name in ("kind", "count", "area")]
     heads += [words("paper.area_dd2"), words("lesions.fovea"), words("paper.threshold")]
     rows: list[list[str | Flowable]] = [["", *heads]]
-    for code, one in told.items():
+    for code, one in found.items():
         area, away = one["area_dd2"], one["nearest_fovea_dd"]
         rows.append(
             [
@@ -86,16 +89,16 @@ def lesions(told: Mapping[str, Any], palette: Palette, words: Words, size: float
             ]
         )
     widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
-    return [title, _table(rows, widths, size), Said(words("paper.dd"), style(size - 1, color="dim"))]
+    return [title, _table(rows, widths, size), Text(words("paper.dd"), style(size - 1, color="dim"))]
 
 
-def headed(text: str, size: float) -> Said:
-    """The title of a part, with some room above it."""
-    return Said(text, style(size + 1, bold=True, before=size * 0.6))
+def headed(text: str, size: float) -> Text:
+    """The title of a part, with space above it."""
+    return Text(text, style(size + 1, bold=True, before=size * 0.6))
 
 
 class Swatch(Flowable):
-    """A small square in the color of an outline, with a dark edge: yellow on white paper is seen as well."""
+    """A small square in the color of an outline; its dark edge makes yellow visible on white paper."""
 
     def __init__(self, color: str, size: float) -> None:
         super().__init__()
@@ -111,21 +114,21 @@ class Swatch(Flowable):
         self.canv.rect(0, 0, self.side, self.side, fill=1)
 
 
-def figures(told: Sequence[Mapping[str, Any]], words: Words, size: float) -> list[Flowable]:
-    """How the model was measured, with intervals, as its card states it; that it states nothing, where it does not."""
-    title, rows = headed(words("paper.figures"), size), figures_table(told, words)
+def figures(stated: Sequence[Mapping[str, Any]], words: Words, size: float) -> list[Flowable]:
+    """The model's scores with intervals as its card states them; a sentence if it states none."""
+    title, rows = headed(words("paper.figures"), size), figures_table(stated, words)
     if not rows:
-        return [title, Said(words("paper.figures_none"), style(size))]
+        return [title, Text(words("paper.figures_none"), style(size))]
     sets = len(rows[0]) - 1
     table = _table(rows, [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets], size)
-    return [title, table, Said(figures_note(told, words), style(size - 1, color="dim"))]
+    return [title, table, Text(figures_note(stated, words), style(size - 1, color="dim"))]
 
 
 def _table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:
-    """Rows of texts and drawings; the first row holds the heads."""
+    """A table of texts and drawings; the first row is the header."""
     heads, others = style(size, color="dim"), style(size)
     cells = [
-        [Said(cell, others if number else heads) if isinstance(cell, str) else cell for cell in row]
+        [Text(cell, others if number else heads) if isinstance(cell, str) else cell for cell in row]
         for number, row in enumerate(rows)
     ]
     table = Table(cells, list(widths), hAlign="LEFT")

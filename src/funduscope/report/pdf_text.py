@@ -1,8 +1,8 @@
-"""Text on paper in every language that the tables speak: one typeface, shaped by HarfBuzz, and copied out as written.
+"""Text in a PDF in every language: one font, shaped by HarfBuzz, that can be searched and copied.
 
-Noto Sans Devanagari has Latin letters too. In a PDF a shaped word is a row
-of glyphs, from which no reader finds the letters again; so every paragraph carries its text beside them (ActualText),
-for searching, copying and screen readers.
+Noto Sans Devanagari has Latin letters too. A shaped word in a PDF is a sequence of glyphs from which a reader cannot
+recover the letters, so every paragraph has its text next to the glyphs (ActualText), for searching, copying and screen
+readers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Final, cast
 from xml.sax.saxutils import escape
 
-import uharfbuzz  # noqa: F401 (ReportLab would draw Hindi unshaped without a word where this is missing)
+import uharfbuzz  # noqa: F401 (without it ReportLab would draw Hindi unshaped and say nothing)
 from reportlab.lib.colors import HexColor
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.pdfbase import pdfmetrics
@@ -28,33 +28,33 @@ WEIGHTS: Final = {PLAIN: "plain", BOLD: "bold"}
 INK, DIM, LINE, ALERT = (HexColor(color) for color in ("#111111", "#555555", "#bbbbbb", "#8a4b00"))
 
 _FIRM: Final = "\u00a0"
-"""A space at which no line ends."""
+"""A space that does not end a line."""
 
 _LONGEST: Final = 2_000
-"""Characters in one paragraph: nothing that findings say comes near it."""
+"""Most characters in one paragraph; the texts of findings are far shorter."""
 
 
-class Said(Paragraph):
-    """A paragraph of plain text: no markup is read in it, and what a reader copies out is the text itself."""
+class Text(Paragraph):
+    """A paragraph of plain text: markup is not interpreted, and copying gives the text itself."""
 
     def __init__(self, text: str, style: ParagraphStyle) -> None:
-        self.said = printable(text[:_LONGEST])
-        super().__init__(escape(_drawable(self.said, style.fontName)), style)
+        self.plain = printable(text[:_LONGEST])
+        super().__init__(escape(_drawable(self.plain, style.fontName)), style)
 
     def split(self, aW: float, aH: float) -> list[Paragraph]:
-        """Never in two: half of it would carry the whole text."""
+        """Never split: each half would carry the whole text."""
         return []
 
     def draw(self) -> None:
-        said = self.said.encode("utf-16-be", "replace").hex().upper()
-        self.canv.addLiteral(f"/Span <</ActualText <FEFF{said}>>> BDC")
+        encoded = self.plain.encode("utf-16-be", "replace").hex().upper()
+        self.canv.addLiteral(f"/Span <</ActualText <FEFF{encoded}>>> BDC")
         super().draw()
         self.canv.addLiteral("EMC")
 
 
 @cache
 def style(size: float, *, bold: bool = False, color: str = "ink", before: float = 0.0) -> ParagraphStyle:
-    """A paragraph's look. size: in points; color: ink, dim or alert; before: room above it, in points."""
+    """A paragraph's style. size: in points; color: ink, dim or alert; before: space above it, in points."""
     _register()
     return ParagraphStyle(
         f"{size}{bold}{color}{before}",
@@ -69,7 +69,7 @@ def style(size: float, *, bold: bool = False, color: str = "ink", before: float 
 
 
 def percent(share: float) -> str:
-    """A share as whole percent, which no line parts."""
+    """A share in whole percent, not broken over lines."""
     return f"{100 * share:.0f}{_FIRM}%"
 
 
@@ -80,6 +80,6 @@ def _register() -> None:
 
 
 def _drawable(text: str, font: str) -> str:
-    """What the typeface has no glyph for (a name in another script) is shown as a question mark."""
+    """Characters without a glyph in the font (a name in another script) become question marks."""
     known = cast(TTFont, pdfmetrics.getFont(font)).face.charToGlyph
     return "".join(char if ord(char) in known else "?" for char in text)

@@ -1,4 +1,4 @@
-"""The pictures on paper: the photo with what was found, and the photo alone, as small JPEGs without metadata."""
+"""The photo with its outlines, and the photo alone, as small JPEGs without metadata for PDF and leaflet."""
 
 from __future__ import annotations
 

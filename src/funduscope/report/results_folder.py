@@ -1,4 +1,4 @@
-"""Many photos, one after the other, and the folder that their results go to: flat memory, nothing half written."""
+"""Reads many photos one by one and writes their results into a folder: flat memory, nothing half written."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 SUMMARY = "summary.csv"
 SUMMARY_PAGES = "summary.pdf"
 Written = tuple[dict[str, Any], Path | None]
-"""What was said of a photo, as one object of `predict --json`, and the folder that it was written to."""
+"""A photo's object of `predict --json`, and the folder of its results; None if none were written."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written of a photo beside its findings: see `predict.write.write`."""
+    """What is written for a photo in addition to its findings: see `report.write.write`."""
 
     palette: Palette = "standard"
     probabilities: bool = False
@@ -41,10 +41,10 @@ class OutputOptions:
 
 
 def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
-    """Each path with its answer, in order. The next photo is decoded while the model looks at this one.
+    """Each path with its findings, in order. The next photo is decoded while the model reads this one.
 
-    A photo that cannot be read gives a `Failure`. So does any other trouble with one photo, with the code E_INTERNAL:
-    one of a thousand must not end the run. A `ModelError` does end it: the model fails the next photo too.
+    A photo that cannot be read gives a `Failure`. So does any other error of one photo, with the code E_INTERNAL: one
+    of a thousand must not end the run. A `ModelError` ends it, since the model would fail the next photo too.
     """
     for path, opened in _opened_ahead(paths):
         if isinstance(opened, Failure):
@@ -72,33 +72,33 @@ def _opened_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Photo | Failure
 
 def _open(path: Path) -> Photo | Failure:
     try:
-        return _closed(path) if is_folder(path) else Photo.open(path)
+        return _unreadable(path) if is_folder(path) else Photo.open(path)
     except PhotoError as error:
         return Failure(path.name, error.code, error.says)
     except Exception as error:
         return internal(path, error)
 
 
-def _closed(folder: Path) -> Failure:
-    """Of a folder into which `gather` could not look."""
-    reason = "it changed meanwhile"
+def _unreadable(folder: Path) -> Failure:
+    """The failure of a folder that `gather` could not list."""
+    reason = "it has changed since"
     try:
         next(folder.iterdir(), None)
     except OSError as error:
         reason = error.strerror or reason
-    says = f"the folder cannot be looked into ({reason}); expected photos in it: check its permissions"
+    says = f"the folder cannot be read ({reason}); expected photos in it: check its permissions"
     return Failure(folder.name, "E_NOT_FOUND", says)
 
 
 def internal(path: Path, error: Exception) -> Failure:
-    """What one photo met that nobody foresaw. Nothing of the error's own text: it may hold the photo's metadata."""
-    _log.debug("one photo met an unexpected error", exc_info=error)
-    says = f"an unexpected error met this photo ({type(error).__name__}): --debug shows where, please report it"
+    """The failure of an unexpected error. It omits the error's own text, which may contain the photo's metadata."""
+    _log.debug("an unexpected error with one photo", exc_info=error)
+    says = f"an unexpected error with this photo ({type(error).__name__}): --debug shows where, please report it"
     return Failure(path.name, "E_INTERNAL", says)
 
 
 def new_folder(now: datetime, place: Path = Path()) -> Path:
-    """Makes a folder named after the time; one of the same second is left alone."""
+    """Makes a new folder named after the time, with a number if one of the same second exists."""
     name, number = f"funduscope-{now:%Y%m%d-%H%M%S}", 1
     while True:
         folder = place / (name if number == 1 else f"{name}-{number}")
@@ -119,12 +119,11 @@ def open_results(
 ) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
-    many: also write summary.csv, a row each; one that is there gets its row from a single photo too. extra_outputs: see
-    `predict.write.write`. An earlier result of the same photo is replaced; that of another photo of the same name
-    stays, and this one gets a name with a hash of its path. Where something of somebody else stands in the way of one
-    photo, nothing is written of it: what is said of it gets an `error` of the code E_CONFIG beside the findings. What
-    else goes wrong costs the one photo: it is said to have failed, with the code E_INTERNAL. The function raises
-    `OSError` where the disk refuses, after which going on is no use.
+    many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
+    see `report.write.write`. An earlier result of the same photo is replaced. That of another photo of the same name
+    stays, and this one gets a name with a hash of its path. If other files are in the way, nothing is written for the
+    photo, and its object has an `error` with the code E_CONFIG next to the findings. Any other error fails this photo
+    alone, with the code E_INTERNAL. The function raises `OSError` where the disk refuses.
     """
     from funduscope.report.summary_csv import SummaryRow, is_summary, open_summary
 
@@ -142,7 +141,7 @@ def open_results(
                     return found, place
                 except OSError:
                     raise
-                except Exception as error:  # its lesions are measured, and its masks made, only now
+                except Exception as error:  # lesions are measured and masks made only here
                     answer = internal(path, error)
             failed = answer.to_dict()
             add(SummaryRow.of_failure(failed))
@@ -157,7 +156,7 @@ def _written(
     options: OutputOptions,
     extra_outputs: Callable[[Findings, Traced, Path], None] | None,
 ) -> Written:
-    """Writes the results into the folder `place`; says the findings with an `error` where it is somebody else's."""
+    """Writes the results into the folder `place`; gives the findings an `error` if the folder has other files."""
     from funduscope.report.write import to_json, write
 
     try:
@@ -174,26 +173,26 @@ def _written(
     except FileExistsError as error:
         unwritten = {"error": {"code": "E_CONFIG", "says": str(error)}}
         return json.loads(to_json(answer.to_dict() | unwritten)), None
-    # Reading it back is quicker than to count components once more.
+    # Reading the file back is quicker than counting components once more.
     return json.loads((place / RESULT).read_bytes()), place
 
 
 def _own_stem(folder: Path, photo: Photo, path: Path, taken: set[str]) -> str:
-    """A stem that was not in `taken`, and now is, whose folder is free or holds this very photo's earlier result."""
-    passed: list[str] = []
+    """A stem whose folder is free or has this photo's earlier result; it is added to `taken`."""
+    skipped: list[str] = []
     stem = safe_stem(photo.name, taken, resolved(path))
-    while _is_anothers(folder / stem / RESULT, photo.sha256):
-        passed.append(stem.casefold())
+    while _is_of_another_photo(folder / stem / RESULT, photo.sha256):
+        skipped.append(stem.casefold())
         stem = safe_stem(photo.name, taken, resolved(path))
-    taken.difference_update(passed)  # they are that other photo's, which may be among the next
+    taken.difference_update(skipped)  # they belong to that other photo, which may come next
     return stem
 
 
-def _is_anothers(result: Path, sha256: str) -> bool:
-    """Whether a findings.json stands there that is not of the photo with this hash, or of which that is not known."""
+def _is_of_another_photo(result: Path, sha256: str) -> bool:
+    """Whether the findings.json exists and is not certainly of the photo with this hash."""
     try:
         return json.loads(result.read_bytes())["photo"]["sha256"] != sha256
-    except OSError:  # nothing there, or nothing that can be replaced, which the writer says
+    except OSError:  # it does not exist, or it cannot be replaced, which the writer reports
         return False
     except (ValueError, LookupError, TypeError):
         return True

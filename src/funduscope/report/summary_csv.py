@@ -1,7 +1,7 @@
-"""summary.csv: one row a photo, for spreadsheets; written row by row, so that a million photos need little memory.
+"""summary.csv: one row per photo, for spreadsheets. Rows are written one by one, so that memory stays flat.
 
-A run changes the rows of the photos that it reads; those of earlier runs stay, and what a person wrote to the right of
-this program's columns stays in its row.
+A run replaces the rows of the photos that it reads. Rows of earlier runs stay, and so does what a person wrote to the
+right of this program's columns.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from funduscope.atomic import replacing
+from funduscope.data.csv_cells import guarded
 from funduscope.vocabulary import GRADES, LESIONS
 
 Cell = str | int | float | bool | None
 
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """What one photo's row says; what is not known stays empty.
+    """One photo's row; unknown values are empty.
 
-    `found`: findings as `Findings.to_dict()` gives them, empty for a photo that failed. `folder`: where its results
-    lie, empty where none were written. `error`: why not.
+    found: as in findings.json; empty for a photo that failed. folder: of its results; empty if none were written.
+    error: the code that says why not.
     """
 
     photo: str
@@ -38,7 +37,7 @@ class SummaryRow:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], folder: str = "") -> SummaryRow:
-        """The row of findings.json's content, or of findings with the `error` that kept them from being written."""
+        """The row of findings, with the code of their `error` if they could not be written."""
         error = (found.get("error") or {}).get("code", "")
         return cls(photo=found["photo"]["name"], error=error, folder=folder, found=found)
 
@@ -79,13 +78,12 @@ _OWN: Final = len(COLUMNS)
 
 @contextmanager
 def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
-    """Gives the function that adds a row to the summary at `path`, which appears when the block is left.
+    """Gives the function that adds a row to the summary at `path`; the file appears when the block ends.
 
-    Into an earlier summary the rows go where the same folder has one, else where a photo of the same name has one
-    without a folder (it failed), else below; its other rows stay as they are. It also appears when the block is left by
-    an interruption or an error, with the rows added until then, each of them whole; where writing itself fails (a full
-    disk), it does not appear and an earlier one stays. Raises `FileExistsError` at once where something else than an
-    earlier summary stands there.
+    A row replaces the earlier row of the same folder; otherwise one of the same photo name without a folder (the photo
+    had failed); otherwise it is added below. Other earlier rows stay. If an error or interruption ends the block, the
+    rows added until then are kept. If writing itself fails (a full disk), the earlier summary stays as it is. Raises
+    `FileExistsError` at once if another file has this name.
     """
     path = Path(path)
     _check_place(path)
@@ -118,11 +116,11 @@ def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
 
 
 def is_summary(path: Path) -> bool:
-    """Whether a table stands there whose first columns are those of this program, and that can be read to its end."""
+    """Whether the file is a table that starts with this program's columns and can be read to its end."""
     try:
         with _opened(path) as file:
             rows = csv.reader(file)
-            # Some spreadsheets put a mark of byte order in front.
+            # Some spreadsheets start the file with a byte order mark.
             if tuple(cell.lstrip("\ufeff") for cell in next(rows, [])[:_OWN]) != COLUMNS:
                 return False
             for _ in rows:
@@ -133,14 +131,14 @@ def is_summary(path: Path) -> bool:
 
 
 def _opened(path: Path) -> io.TextIOWrapper:
-    """A table to read: bytes that are no UTF-8, as some spreadsheets write them, come through as they are."""
+    """The table, opened for reading. Bytes that are not UTF-8, as some spreadsheets write, are kept as they are."""
     return path.open(encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _check_place(path: Path) -> None:
-    """Raises `FileExistsError` unless nothing stands there, an empty file, or an earlier summary."""
+    """Raises `FileExistsError` unless the path is free, an empty file, or an earlier summary."""
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_summary(path))):
-        raise FileExistsError(f"{path} is no summary that this program wrote and would be lost: choose another folder.")
+        raise FileExistsError(f"{path} is no summary of this program and would be lost: choose another folder.")
 
 
 def _add_earlier_rows(earlier: Path, fresh: Path) -> None:
@@ -153,25 +151,25 @@ def _add_earlier_rows(earlier: Path, fresh: Path) -> None:
 
 
 def _merged(earlier: Path, fresh: Path) -> Iterator[list[str]]:
-    """The earlier table's rows in their order, those written anew in their new form; below them what is new."""
+    """The earlier rows in their order, each replaced by its fresh row if there is one; then the other fresh rows."""
     with fresh.open("rb") as table, _opened(earlier) as file:
-        new = _Anew(table, {_folder(row) for row in csv.reader(file)})
+        new = _FreshRows(table, {_folder(row) for row in csv.reader(file)})
         file.seek(0)
         rows = csv.reader(file)
         yield next(rows)
         for row in rows:
-            again = new.instead_of(row)
-            yield row if again is None else [*again, *row[_OWN:]]
-        yield from new.rest()
+            replacement = new.replacement_of(row)
+            yield row if replacement is None else [*replacement, *row[_OWN:]]
+        yield from new.others()
 
 
-class _Anew:
-    """The rows of a finished table, each given once; held are only their names and where they begin.
+class _FreshRows:
+    """The rows of a finished table, each given once. Only their names and offsets are kept in memory.
 
-    standing: the folders that have a row in the earlier table.
+    earlier_folders: the folders that have a row in the earlier table.
     """
 
-    def __init__(self, table: BinaryIO, standing: set[str]) -> None:
+    def __init__(self, table: BinaryIO, earlier_folders: set[str]) -> None:
         self._table = table
         self._left: dict[int, None] = {}
         self._by_folder: dict[str, int] = {}
@@ -184,29 +182,26 @@ class _Anew:
             if row is None:
                 break
             self._left[start] = None
-            if _folder(row) and _folder(row) in standing:
+            if _folder(row) and _folder(row) in earlier_folders:
                 self._by_folder[_folder(row)] = start
             else:
                 self._by_name.setdefault(row[0], deque()).append(start)
 
-    def instead_of(self, row: list[str]) -> list[str] | None:
-        """What takes the place of this row: that of the same folder, or where it has none that of its photo's name.
-
-        A row without a folder tells of a failure: it gives way to what came of the next photo of that name.
-        """
+    def replacement_of(self, row: list[str]) -> list[str] | None:
+        """The fresh row of the same folder; for a row without a folder (a failure) the next of that photo name."""
         if _folder(row):
             start = self._by_folder.pop(_folder(row), None)
         else:
-            alike = self._by_name.get(row[0]) if row else None
-            start = alike.popleft() if alike else None
-        return None if start is None else self._given(start)
+            same_name = self._by_name.get(row[0]) if row else None
+            start = same_name.popleft() if same_name else None
+        return None if start is None else self._take(start)
 
-    def rest(self) -> Iterator[list[str]]:
-        """The rows that took no other's place, in their order."""
+    def others(self) -> Iterator[list[str]]:
+        """The rows that replaced none, in their order."""
         for start in tuple(self._left):
-            yield self._given(start)
+            yield self._take(start)
 
-    def _given(self, start: int) -> list[str]:
+    def _take(self, start: int) -> list[str]:
         del self._left[start]
         return next(self._rows_from(start))
 
@@ -220,7 +215,7 @@ def _folder(row: Sequence[str]) -> str:
 
 
 def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:
-    """Writes the rows as they come, holding one at a time; returns `path`."""
+    """Writes the rows, keeping one in memory at a time; returns `path`."""
     with open_summary(path) as add:
         for row in rows:
             add(row)
@@ -228,17 +223,13 @@ def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:
 
 
 def spreadsheet_cells(row: SummaryRow) -> list[str | int | float]:
-    """The row's cells as they are written."""
-    return [_harmless(cell) for cell in row.cells().values()]
+    """The row's cells as they are written; texts are guarded against formulas."""
+    return [_spreadsheet_cell(cell) for cell in row.cells().values()]
 
 
-def _harmless(cell: Cell) -> str | int | float:
-    """A cell that no spreadsheet takes for a formula; numbers, which this program wrote itself, stay numbers."""
+def _spreadsheet_cell(cell: Cell) -> str | int | float:
     if cell is None:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    if isinstance(cell, str):
-        text = cell.replace("\0", "")
-        return f"'{text}" if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
-    return cell
+    return guarded(cell) if isinstance(cell, str) else cell

@@ -1,4 +1,4 @@
-"""Everything that is left on disk of one photo: findings.json, masks, overlay and report, all of it or nothing."""
+"""Writes the results of one photo: findings.json, masks, overlay and report, all of them or none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OURS = re.compile(
     r"findings\.json|overlay\.png|(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png|.+_[A-Z]{2,}(\.tif|_prob\.png)",
     re.DOTALL,
 )
-# What a computer's own desktop leaves in every folder that somebody looks into: nobody's work, and it comes again.
+# Files that desktops create in every folder that is opened; they are nobody's work and appear again.
 _DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.directory", re.IGNORECASE | re.DOTALL)
 
 
@@ -50,16 +50,15 @@ def write(
     """Writes the results of one photo into `folder` and returns it.
 
     findings.json, overlay.png and report.html always; `{photo}_{structure}.tif` (uint8, 0 or 255, the photo's own size)
-    for every structure where the photo could be graded, and with `probabilities` also `{photo}_{structure}_prob.png`
+    for every structure if the photo is gradable, and with `probabilities` also `{photo}_{structure}_prob.png`
     (probability times 255, rounded). `full_size`: the overlay as wide as the photo. `explain`: also
-    explanation_referable.png and explanation_edema.png, as far as the model has such maps. `language`: of the report,
-    one of `languages.LANGUAGES`. `extra_outputs`: is called with the findings, their outlines and the folder, to add
-    files of its own (`pdf_outputs.py`).
+    explanation_referable.png and explanation_edema.png, if the model has such maps. `language`: of the report, one of
+    `languages.LANGUAGES`. `extra_outputs`: called with the findings, their outlines and the folder to add more files
+    (`pdf_outputs.py`).
 
-    The folder appears complete or not at all, and takes the place of an earlier result of that name. Raises
-    `FileExistsError` where something stands there that this function did not write (but what a desktop leaves in any
-    folder, such as .DS_Store, which goes with the earlier result), `OSError` where the disk refuses,
-    `ValueError` for an unknown palette or for findings that hold NaN.
+    The folder appears complete or not at all, and replaces an earlier result of that name. Raises `FileExistsError` if
+    the folder has files that this function did not write (a desktop's own, such as .DS_Store, are removed with the
+    earlier result), `OSError` where the disk refuses, `ValueError` for an unknown palette or findings with NaN.
     """
     folder = Path(os.path.realpath(folder))
     _check_place(folder)
@@ -72,8 +71,8 @@ def write(
         traced = Traced(found, outlines)
         picture = overlay(findings, palette=palette, width_px=None if full_size else WIDTH_PX, traced=traced)
         Image.fromarray(picture).save(unfinished / "overlay.png", compress_level=1)
-        for target, drawn in pictures(findings).items() if explain else ():
-            Image.fromarray(drawn).save(unfinished / f"explanation_{target}.png", compress_level=1)
+        for target, picture in pictures(findings).items() if explain else ():
+            Image.fromarray(picture).save(unfinished / f"explanation_{target}.png", compress_level=1)
         page = report(findings, palette=palette, traced=traced, language=language)
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
         if extra_outputs is not None:
@@ -98,7 +97,7 @@ def findings_schema() -> dict[str, Any]:
 
 
 def _write_masks(findings: Findings, folder: Path, stem: str, probabilities: bool) -> dict[str, Outline]:
-    """Writes one structure after the other, so that one mask is held at a time, and returns their outlines."""
+    """Writes the structures one by one, with one mask in memory at a time, and returns their outlines."""
     outlines: dict[str, Outline] = {}
     for code in findings.codes if findings.gradable_ok else ():
         mask = np.ascontiguousarray(findings.mask(code), dtype=bool)
@@ -112,7 +111,7 @@ def _write_masks(findings: Findings, folder: Path, stem: str, probabilities: boo
 
 
 def _stem(findings: Findings, folder: Path) -> str:
-    """The masks' stem: the photo's, or the folder's where that is the photo's with a hash to tell it from its twin."""
+    """The masks' stem: the photo's, or the folder's if that ends with a hash because of a photo of the same name."""
     stem = safe_stem(findings.photo.name, set(), "")
     return folder.name if folder.name.startswith(f"{stem}-") else stem
 
@@ -122,12 +121,12 @@ def _check_place(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
-    held = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
-    foreign = [entry.name for entry in held if entry.is_dir() or not _OURS.fullmatch(entry.name)]
+    entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
+    foreign = [entry.name for entry in entries if entry.is_dir() or not _OURS.fullmatch(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
     if not foreign and not (folder / "findings.json").is_file():
-        foreign = [entry.name for entry in held]
+        foreign = [entry.name for entry in entries]
     if foreign:
         raise FileExistsError(
-            f"{folder} holds {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
+            f"{folder} contains {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
         )

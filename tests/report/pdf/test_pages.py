@@ -14,7 +14,7 @@ pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.report.pdf import EDGE, FOOT, HEIGHT, Document, room_left
 from funduscope.report.pdf_page import PageContent, failure_page, foot, page
-from funduscope.report.pdf_text import Said, style
+from funduscope.report.pdf_text import Text, style
 
 from .conftest import healthy, not_gradable, told
 
@@ -59,12 +59,12 @@ def test_hindi_letters_are_joined(ink: Callable[[bytes], np.ndarray]) -> None:
 
     def drawn(text: str) -> np.ndarray:
         document = Document("hi")
-        document.add([Said(text, style(40))], "")
+        document.add([Text(text, style(40))], "")
         columns = np.nonzero((ink(document.finished())[: int(EDGE) + 80] < 128).any(axis=0))[0]
         return columns[-1] - columns[0]
 
     assert drawn("क्ष") < 0.8 * drawn("कष")
-    shaped = Said("कि", style(40))
+    shaped = Text("कि", style(40))
     shaped.wrap(500, 100)
     assert drawn("कि") < drawn("क") + drawn("ि")
 
