@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from funduscope.i18n.errors import Message
-from funduscope.i18n.messages import message
+from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import Frame
 from funduscope.quality.fundus import measure_all, shipped
 from funduscope.quality.gradability import Quality, judge
