@@ -26,8 +26,7 @@ import funduscope
 from funduscope.imaging.framing import frame
 from funduscope.recipe import load_recipe
 from funduscope.settings import Augment
-from funduscope.training.augment import Warp, draw_warp, plain_warp
-from funduscope.training.photometric import recolor
+from funduscope.training.augment import Warp, draw_warp, plain_warp, recolor
 from funduscope.vocabulary import CODES, STRUCTURES, Structure
 
 DEMO: Final = Path(funduscope.__file__).parent / "demo" / "hrf_07_dr.jpg"

@@ -35,7 +35,7 @@ from funduscope.inference.runtime import TorchRuntime
 from funduscope.recipe import load_recipe
 from funduscope.training.initialization import first_network
 from funduscope.training.loop import Loop, bfloat16
-from funduscope.training.photo_split import prepared
+from funduscope.training.samples import prepared
 from funduscope.vocabulary import EITHER_EXUDATE
 
 ROOT: Final = Path(__file__).resolve().parents[1]

@@ -1,13 +1,16 @@
 """A model in one file: weights, recipe, vocabulary, card. safetensors, no pickle: reading one runs nothing.
 
-A file rebuilds its model alone. It is written beside its name, flushed to disk and renamed, so that a killed process or
-a full disk leaves the old file or the new one, never neither.
+A file is enough to rebuild its model. It is written under another name, flushed to disk and renamed, so that a killed
+process or a full disk leaves the old file or the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,12 @@ from funduscope.vocabulary import CODES, GRADES, LANDMARKS
 
 FORMAT = "funduscope-checkpoint/1"
 SCALES = "scales"
+LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
+"""In a run's folder: the checkpoint from which an interrupted training continues, and the one before it."""
 
 
 class CheckpointError(RuntimeError):
-    """A file that is no checkpoint of this package, or of another recipe; the message says which. code: E_WEIGHTS..."""
+    """A file that is no usable checkpoint; the message says why. code: E_WEIGHTS, E_HASH or E_CONFIG."""
 
     def __init__(self, code: str, says: str) -> None:
         super().__init__(says)
@@ -39,7 +44,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds. tensors: all of them by name; those of the model start with `weights/`."""
+    """The content of a file. tensors: by name; those of the model start with `weights/`."""
 
     recipe: Recipe
     card: dict[str, Any]
@@ -53,7 +58,7 @@ class Checkpoint:
         }
 
     def network(self) -> Network:
-        """The model, in evaluation mode; raises `CheckpointError` where recipe and weights do not make one."""
+        """The model in evaluation mode. Raises `CheckpointError` where recipe and weights do not fit."""
         try:
             network = build(self.recipe)
         except (WeightsError, ValueError) as error:
@@ -81,7 +86,7 @@ def fit(network: Network, state: dict[str, Tensor]) -> None:
 def save(
     path: Path, recipe: Recipe, groups: dict[str, dict[str, Tensor]], card: dict[str, Any], progress: dict[str, Any]
 ) -> None:
-    """Writes groups of tensors, `weights` among them, with everything that rebuilds the model."""
+    """Writes groups of tensors, one of them `weights`, with everything that rebuilding the model needs."""
     tensors = {
         f"{group}/{name}": value.detach().cpu().contiguous()
         for group, state in groups.items()
@@ -101,25 +106,25 @@ def save(
         save_file({name: value.clone() for name, value in tensors.items()}, unfinished, metadata)
 
 
-def save_small(path: Path, held: Checkpoint) -> None:
-    """Writes the model alone at 8 bits a weight with a scale an output channel: a quarter of the size.
+def save_small(path: Path, model: Checkpoint) -> None:
+    """Writes only the model, with 8 bits per weight and a scale per output channel: a quarter of the size.
 
-    Vectors stay in float32. `load` gives the weights back as float32, each within half a step of its channel's scale.
+    Vectors stay in float32. `load` returns float32 weights, each within half a step of its channel's scale.
     """
     small: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}
-    for name, value in held.group("weights").items():
+    for name, value in model.group("weights").items():
         if value.ndim < 2:
             small[name] = value
             continue
         scale = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
         small[name] = torch.round(value / scale).to(torch.int8)
         scales[f"weights/{name}"] = scale
-    save(path, held.recipe, {"weights": small, SCALES: scales}, held.card, held.progress)
+    save(path, model.recipe, {"weights": small, SCALES: scales}, model.card, model.progress)
 
 
 def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
-    """Reads a checkpoint, of its tensors only the groups named. Raises `CheckpointError`."""
+    """Reads a checkpoint; of its tensors only the named groups. Raises `CheckpointError`."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -127,11 +132,11 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 raise CheckpointError(
                     "E_WEIGHTS", f"{path.name} is no {FORMAT} file (its format: {metadata.get('format', 'none')})."
                 )
-            asked = {*groups, SCALES}
-            names = [name for name in file.keys() if name.split("/", 1)[0] in asked]  # noqa: SIM118 (no mapping)
+            wanted = {*groups, SCALES}
+            names = [name for name in file.keys() if name.split("/", 1)[0] in wanted]  # noqa: SIM118 (no mapping)
             tensors = {name: file.get_tensor(name) for name in names}
-            told = json.loads(metadata.get("digests", "{}"))  # none in files of before they were kept
-            if any(told.get(group, digest) != digest for group, digest in _digests(tensors).items()):
+            digests = json.loads(metadata.get("digests", "{}"))  # older files have none
+            if any(digests.get(group, digest) != digest for group, digest in _digests(tensors).items()):
                 raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
             for name in [name for name, value in tensors.items() if value.dtype == torch.int8]:
                 tensors[name] = tensors[name].float() * tensors.pop(f"{SCALES}/{name}")
@@ -145,8 +150,42 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
     return Checkpoint(recipe, card, progress, tensors)
 
 
+def keep_previous(folder: Path) -> None:
+    """Keeps a run's last checkpoint as the one before, since it is about to be replaced. A link, where possible."""
+    last, previous = folder / LAST, folder / PREVIOUS
+    if not last.is_file():
+        return
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(last, previous)
+    except OSError:
+        shutil.copyfile(last, previous)
+
+
+def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint | None:
+    """A run's newest checkpoint that can be read, or None where there is none yet. A warning where it is not the last.
+
+    Raises `CheckpointError` where none can be read.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if not last.is_file():
+        return None
+    try:
+        return load(last, groups)
+    except CheckpointError as error:
+        if not previous.is_file():
+            raise
+        found = load(previous, groups)
+        print(
+            f"warning: {error.says} The training goes on from the checkpoint before it, after epoch "
+            f"{found.progress['epoch']}.",
+            file=sys.stderr,
+        )
+        return found
+
+
 def _digests(tensors: dict[str, Tensor]) -> dict[str, str]:
-    """The SHA-256 of every group's bytes, its tensors by name."""
+    """By group the SHA-256 of its tensors' bytes, in order of their names."""
     digests: dict[str, Any] = {}
     for name in sorted(tensors):
         digest = digests.setdefault(name.split("/", 1)[0], hashlib.sha256())

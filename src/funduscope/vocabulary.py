@@ -52,6 +52,9 @@ DME_RISKS: Final[tuple[str, ...]] = (
     "a hard exudate within one disc diameter of the fovea",
 )
 
+CLASSES: Final[dict[str, tuple[str, ...]]] = {"grade": GRADES, "dme": DME_RISKS}
+"""The photo tasks: what a photo as a whole is classified for, and the classes."""
+
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 
 DISC_DIAMETER_FRAC: Final = 550 / 4288

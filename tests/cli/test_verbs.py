@@ -274,14 +274,14 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     start.write_bytes(b"")
     seen: list[tuple] = []
 
-    def run(recipe, cases, folder, fold, start, make_judge, progress):
+    def run(recipe, cases, folder, fold, start, make_validation, progress):
         photos = len(list(progress(cases, "Preparing", None)))
         seen.append((recipe.training.epochs, photos, folder, fold, start.init, start.teachers))
         return folder / "best.safetensors"
 
     # Stand-ins: what is tested is what they are given, and importing a training takes seconds.
     monkeypatch.setitem(sys.modules, "funduscope.training.run", SimpleNamespace(run=run))
-    monkeypatch.setitem(sys.modules, "funduscope.training.validation", SimpleNamespace(make_judge=None))
+    monkeypatch.setitem(sys.modules, "funduscope.training.validation", SimpleNamespace(make_validation=None))
     options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3", "--teacher", start)
     code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
     assert code == 0

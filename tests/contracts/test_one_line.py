@@ -36,7 +36,7 @@ from funduscope.data.prepare import CHANNELS, cached, prepare
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training.losses import dense_loss
-from funduscope.training.samples import Item, Samples
+from funduscope.training.batch import Item, Samples
 
 small = ["encoder.name=resnet18", "encoder.weights=none", "decoder.skip_channels=[8, 8, 8, 8, 8]",
          "decoder.channels=[8, 8, 8, 8]", "views.whole_px=64", "views.close_px=128", "sampling.lesion_centered=1"]

@@ -10,8 +10,9 @@ import torch
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import IMAGENET_MEAN, IMAGENET_STD, Network, build
 from funduscope.recipe import Recipe
+from funduscope.training.batch import Batch
 from funduscope.training.losses import task_losses
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES, LANDMARKS
+from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, GRADES, LANDMARKS
 
 RecipeOf = Callable[..., Recipe]
 ENCODERS = ("resnet18", "resnet50", "tf_efficientnet_lite0")
@@ -22,23 +23,23 @@ def _images(count: int, side: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
 
 
-def _batch(side: int) -> dict[str, torch.Tensor]:
+def _batch(side: int) -> Batch:
     """Every task has a target."""
-    return {
-        "image": _images(2, side),
-        "grade": torch.tensor([1, 3]),
-        "dme": torch.tensor([0, 2]),
-        "dme_among": torch.zeros(2, len(DME_RISKS), dtype=torch.bool),
-        "coverage": _images(2 * len(CHANNELS), side)[..., 0].view(2, len(CHANNELS), side, side),
-        "known": torch.ones(2, len(CHANNELS), side, side, dtype=torch.bool),
-        "landmarks": torch.tensor([[[10.0, 20.0], [40.0, 30.0]]] * 2),
-        "landmarks_known": torch.ones(2, 2, dtype=torch.bool),
-    }
+    labels = {"grade": torch.tensor([1, 3]), "dme": torch.tensor([0, 2])}
+    return Batch(
+        image=_images(2, side),
+        whole=torch.ones(2, dtype=torch.bool),
+        allowed={task: torch.arange(len(classes)) == labels[task][:, None] for task, classes in CLASSES.items()},
+        coverage=_images(2 * len(CHANNELS), side)[..., 0].view(2, len(CHANNELS), side, side),
+        known=torch.ones(2, len(CHANNELS), side, side, dtype=torch.bool),
+        landmarks=torch.tensor([[[10.0, 20.0], [40.0, 30.0]]] * 2),
+        landmarks_known=torch.ones(2, 2, dtype=torch.bool),
+    )
 
 
-def _loss(network: Network, recipe: Recipe, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    weights = {"grade": torch.ones(len(GRADES)), "dme": torch.ones(len(DME_RISKS))}
-    losses = task_losses(network(batch["image"]), batch, recipe.loss, recipe.tasks.structures, weights)
+def _loss(network: Network, recipe: Recipe, batch: Batch) -> torch.Tensor:
+    weights = {task: torch.ones(len(classes)) for task, classes in CLASSES.items()}
+    losses = task_losses(network(batch.image), batch, recipe.loss, recipe.tasks.structures, weights)
     return torch.stack(list(losses.values())).sum()
 
 

@@ -13,7 +13,7 @@ from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe, load_recipe
-from funduscope.training.loop import Judge, Loop
+from funduscope.training.loop import Loop, Validation
 from funduscope.training.run import run
 
 FAMILIES = {
@@ -32,13 +32,13 @@ class Killed(BaseException):
     """Nothing in the package catches it, as nothing catches a kill."""
 
 
-def make_judge(recipe: Recipe, cases: list[Any]) -> Judge:
+def make_validation(recipe: Recipe, cases: list[Any]) -> Validation:
     """A score that training moves up and down."""
 
-    def judge(network: Network) -> dict[str, float]:
+    def validate(network: Network) -> dict[str, float]:
         return {"selection": float(sum(p.detach().sum() for p in network.heads.parameters()) * 1e3 % 1)}
 
-    return judge
+    return validate
 
 
 def _tensors(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -69,7 +69,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     recipe = load_recipe(name, [*changes, *FAMILIES[name]])
     cases = [case for case in read_data([data]) if case.dataset == "idrid-A" or case.labels.grade is not None]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(recipe, cases, whole, fold=0, make_judge=make_judge)
+    run(recipe, cases, whole, fold=0, make_validation=make_validation)
 
     step = Loop._step
 
@@ -81,8 +81,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", dies)
         with pytest.raises(Killed):
-            run(recipe, cases, broken, fold=0, make_judge=make_judge)
+            run(recipe, cases, broken, fold=0, make_validation=make_validation)
     assert len((broken / "journal.jsonl").read_text().splitlines()) == 1
-    run(recipe, cases, broken, fold=0, make_judge=make_judge)
+    run(recipe, cases, broken, fold=0, make_validation=make_validation)
     for file in ("best.safetensors", "last.safetensors"):
         assert _tensors(broken / file) == _tensors(whole / file)

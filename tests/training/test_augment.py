@@ -15,7 +15,7 @@ from funduscope.data.prepare import CHANNELS, Prepared, prepare
 from funduscope.settings import Augment
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.augment import STEEPEST, Warp, draw_warp, happens, plain_warp
-from funduscope.training.samples import Item, sample_of
+from funduscope.training.batch import Item, sample_of
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 
 FRAME, SIZE = 320, 192
@@ -108,7 +108,7 @@ def test_what_comes_from_beyond_the_frame_is_unknown_and_nothing_else(name: str,
         pulled = base.matrix + [[0, 0, SIZE / 4]] * 2  # so that two sides of the frame are in sight
         warp = Warp(pulled, SIZE, base.displacement)
         sample = sample_of(warp.pixels(drawn.image), drawn, item, warp, (*LESIONS, EITHER_EXUDATE))
-        known = sample["known"][CHANNELS.index("OD")].numpy()
+        known = sample.known[CHANNELS.index("OD")].numpy()
         for out, expected in ((1.5, False), (-2.5, True)):
             low, high = np.full_like(edge, -out), np.full_like(edge, FRAME + out)
             along = np.clip(edge, -out, FRAME + out)
@@ -117,10 +117,10 @@ def test_what_comes_from_beyond_the_frame_is_unknown_and_nothing_else(name: str,
             seen = places[((places >= 0) & (places < SIZE)).all(axis=1)].astype(int)
             assert (known[seen[:, 1], seen[:, 0]] == expected).all()
             unknown += 0 if expected else len(seen)
-        assert not sample["image"].numpy()[cv2.erode((~known).astype(np.uint8), np.ones((3, 3))) > 0].any()
+        assert not sample.image.numpy()[cv2.erode((~known).astype(np.uint8), np.ones((3, 3))) > 0].any()
         assert known.any()
         assert not known.all()
-        assert not sample["coverage"].any()
+        assert not sample.coverage.any()
     assert unknown > 100
 
 

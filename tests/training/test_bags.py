@@ -16,8 +16,9 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.bags import BAGS, LEAST_PX, bag_losses
-from funduscope.training.samples import Item, Sample, Samples, View, serves
+from funduscope.training.batch import BAGS, Batch, Item, Samples, View
+from funduscope.training.losses import LEAST_PX, bag_losses
+from funduscope.training.samples import serves
 
 SIDE = 128
 STYLE = Style(aspect=1.0, radius_frac=0.48, center_frac=(0.5, 0.5), notch=False)
@@ -44,7 +45,7 @@ def _case(photo: Path, labels: Labels) -> Case:
     return Case("set/eye", "set", "eye", photo, "eye", labels)
 
 
-def _sample(case: Case, view: View, recipe: Recipe, cache: Path, seed: int = 1, **augment: float) -> Sample:
+def _sample(case: Case, view: View, recipe: Recipe, cache: Path, seed: int = 1, **augment: float) -> Batch:
     recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update=augment)})
     return Samples({case.key: cached(case, SIDE, cache)}, recipe)[Item(case, view, (seed,))]
 
@@ -101,16 +102,16 @@ def test_boxes_are_where_the_lesions_are_seen(photo: Path, tiny: Recipe, cache: 
     seen = 0
     for seed in range(8):
         sample = _sample(case, "close", _with_boxes(wide), cache, seed)
-        red, bright = sample["bags"][RED], sample["bags"][BRIGHT]
+        red, bright = sample.bags[RED], sample.bags[BRIGHT]
         assert not red.any()
         if bright.any():
             seen += 1
-            lesion = sample["coverage"][CHANNELS.index("EX")] > 200
+            lesion = sample.coverage[CHANNELS.index("EX")] > 200
             assert set(bright.unique().tolist()) == {0, 1}
             assert (bright[lesion] == 1).float().mean() > 0.97
     assert seen, "the box is wholly in none of eight crops as large as the eye"
-    assert not _sample(case, "whole", _with_boxes(wide), cache)["bags"].any()
-    assert "bags" not in _sample(case, "close", wide, cache)
+    assert not _sample(case, "whole", _with_boxes(wide), cache).bags.any()
+    assert _sample(case, "close", wide, cache).bags is None
 
 
 def test_a_photo_with_boxes_alone_serves_the_recipes_that_learn_from_them(tiny: Recipe) -> None:
@@ -126,7 +127,7 @@ def test_crops_are_cut_around_boxes(photo: Path, tiny: Recipe, cache: Path) -> N
     recipe = _with_boxes(tiny)
     sampling = recipe.sampling.model_copy(update={"lesion_centered": 1.0})
     recipe = recipe.model_copy(update={"sampling": sampling})
-    inside = [_sample(case, "close", recipe, cache, seed, **STILL)["bags"][RED].any().item() for seed in range(10)]
+    inside = [_sample(case, "close", recipe, cache, seed, **STILL).bags[RED].any().item() for seed in range(10)]
     assert all(inside)
 
 
@@ -144,14 +145,14 @@ def test_regions_that_experts_agree_on_are_where_the_lesions_are(photo: Path, ti
     seen = 0
     for seed in range(8):
         sample = _sample(case, "close", _with_boxes(wide), cache, seed, **STILL)
-        region = sample["bags"][VOTED].numpy() > 0
-        unknown = ~sample["known"][CHANNELS.index("HE")].numpy()
-        assert not sample["bags"][[BRIGHT, RED]].any()
+        region = sample.bags[VOTED].numpy() > 0
+        unknown = ~sample.known[CHANNELS.index("HE")].numpy()
+        assert not sample.bags[[BRIGHT, RED]].any()
         assert (region <= unknown).mean() > 0.99, "a region is no background"
         seen += region.sum() > 0
         assert region.sum() <= 1.5 * (lesions.coverage["HE"] > 100).sum()
     assert seen
-    assert not _sample(case, "whole", _with_boxes(wide), cache)["bags"].any()
+    assert not _sample(case, "whole", _with_boxes(wide), cache).bags.any()
 
 
 def _agreed(path: Path) -> np.ndarray:
@@ -172,7 +173,7 @@ def test_a_network_learns_from_a_region(photo: Path, tiny: Recipe, cache: Path) 
     bags = next(
         found[None]
         for seed in range(8)
-        if (found := _sample(_voted(photo), "close", _with_boxes(wide), cache, seed)["bags"])[VOTED].any()
+        if (found := _sample(_voted(photo), "close", _with_boxes(wide), cache, seed).bags)[VOTED].any()
     )
     codes = tuple(wide.tasks.structures)
     logits = torch.full((1, len(codes), SIDE, SIDE), -3.0, requires_grad=True)

@@ -246,10 +246,10 @@ def test_a_student_is_not_taught_what_its_photos_are_too_small_for(image: Tensor
     teachers = Teachers([held(recipe_of())], student)
     assert teachers(image).structures.keys() == {"OD"}
     assert teachers(image).grade is not None
-    assert teachers.unasked == (
+    assert teachers.unused == (
         "small does not teach EX, HE, MA, SE, which it reads at 128 px, more than 1.5 times the student's 64 px"
     )
-    assert Teachers([held(recipe_of())], recipe_of()).unasked == ""
+    assert Teachers([held(recipe_of())], recipe_of()).unused == ""
     only = recipe_of("tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]", "tasks.structures=['MA', 'HE']")
     with pytest.raises(ValueError, match="No teacher can be asked for anything: small does not teach HE, MA"):
         Teachers([held(only)], student)

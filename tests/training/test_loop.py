@@ -16,18 +16,19 @@ from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.prepare import cached
 from funduscope.network.network import Network, build
+from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.training import TrainingError
 from funduscope.training import loop as loop_module
-from funduscope.training.expert_usage import Usage
-from funduscope.training.loop import MOST_BAD_STEPS, Judge, Loop, TrainingError
+from funduscope.training.loop import MOST_BAD_STEPS, Loop, Validation
 from funduscope.training.samples import draw_epoch
 
 
-def _loop(recipe: Recipe, cases: list[Case], cache: Path, folder: Path, judge: Judge | None = None) -> Loop:
+def _loop(recipe: Recipe, cases: list[Case], cache: Path, folder: Path, validate: Validation | None = None) -> Loop:
     torch.manual_seed(0)
     files = {case.key: cached(case, recipe.views.close_px, cache) for case in cases}
     folder.mkdir(exist_ok=True)
-    return Loop(recipe, build(recipe), cases, files, folder, judge)
+    return Loop(recipe, build(recipe), cases, files, folder, validate)
 
 
 def _lines(folder: Path) -> list[dict[str, float]]:
@@ -112,11 +113,11 @@ def test_a_batch_of_which_nothing_is_known_makes_no_step(
 ) -> None:
     trained = _loop(quick, cases, cache, tmp_path)
     batch = next(iter(trained.loader))
-    batch["grade"][:], batch["dme"][:] = -1, -1
-    for name in ("dme_among", "known", "landmarks_known"):
-        batch[name][:] = False
+    for allowed in batch.allowed.values():
+        allowed[:] = True
+    batch.known[:], batch.landmarks_known[:] = False, False
     before = {name: value.clone() for name, value in trained.network.named_parameters()}
-    losses, _ = trained._step(batch, Usage())
+    losses, _ = trained._step(batch, ExpertUsage())
     assert losses == {}
     assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
     assert not trained.optimizer.state_dict()["state"], "nothing was stepped: not even the decay of weights"
@@ -137,32 +138,32 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
 ) -> None:
     settings = quick.training.model_copy(update={"epochs": 6, "patience": 2, "batch": 5})
     recipe = quick.model_copy(update={"training": settings})
-    judged: list[torch.Tensor] = []
+    scored: list[torch.Tensor] = []
 
-    def judge(network: Network) -> dict[str, float]:
+    def validate(network: Network) -> dict[str, float]:
         assert not network.training
-        judged.append(network.heads["grade"].linear.bias.detach().clone())  # pyright: ignore
-        return {"selection": scores[len(judged) - 1], "kappa": math.nan}
+        scored.append(network.heads["grade"].linear.bias.detach().clone())  # pyright: ignore
+        return {"selection": scores[len(scored) - 1], "kappa": math.nan}
 
-    trained = _loop(recipe, cases[5:], cache, tmp_path, judge)
+    trained = _loop(recipe, cases[5:], cache, tmp_path, validate)
     state = trained.run(lambda _: None)
-    assert (state.epoch, state.best_epoch, len(judged)) == (epochs, best, epochs)
+    assert (state.epoch, state.best_epoch, len(scored)) == (epochs, best, epochs)
     held = checkpoint.load(tmp_path / "best.safetensors")
-    assert torch.equal(held.group("weights")["heads.grade.linear.bias"], judged[best - 1]), "what was judged is kept"
+    assert torch.equal(held.group("weights")["heads.grade.linear.bias"], scored[best - 1]), "what was scored is kept"
     assert all("validation kappa" not in line for line in _lines(tmp_path))
 
 
 def test_judging_gives_the_raw_weights_back(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
-    def judge(network: Network) -> dict[str, float]:
-        raise RuntimeError("the judge fell ill")
+    def validate(network: Network) -> dict[str, float]:
+        raise RuntimeError("the validation failed")
 
-    trained = _loop(quick, cases, cache, tmp_path, judge)
+    trained = _loop(quick, cases, cache, tmp_path, validate)
     with torch.no_grad():
         for value in trained.average.state.values():
             value.zero_()
     before = {name: value.clone() for name, value in trained.network.state_dict().items()}
-    with pytest.raises(RuntimeError, match="fell ill"):
-        trained._judge()
+    with pytest.raises(RuntimeError, match="the validation failed"):
+        trained._validate()
     assert all(torch.equal(value, before[name]) for name, value in trained.network.state_dict().items())
 
 

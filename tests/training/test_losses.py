@@ -13,9 +13,9 @@ from funduscope.settings import Loss
 from funduscope.training import losses
 from funduscope.training.losses import (
     LANDMARK_SIGMA_CELLS,
+    class_loss,
     class_weights,
     dense_loss,
-    grade_loss,
     landmark_loss,
 )
 from funduscope.vocabulary import EITHER_EXUDATE
@@ -29,26 +29,19 @@ def _log_softmax(row: np.ndarray) -> np.ndarray:
 def test_grades_against_a_loop(smoothing: float) -> None:
     rng = np.random.default_rng(5)
     logits, weights = rng.normal(0, 2, (7, 5)), rng.uniform(0.5, 2, 5)
-    target = [3, -1, 0, 4, -1, 1, -1]
-    among = np.zeros((7, 5), bool)
-    among[4, [1, 2]] = True
-    among[5, 3] = True  # labelled: the constraint does not count
+    possible = ([3], range(5), [0], [4], [1, 2], [1], range(5))
     expected = []
-    for row, label, allowed in zip(logits, target, among, strict=True):
+    for row, classes in zip(logits, possible, strict=True):
         log_probs = _log_softmax(row)
-        if label >= 0:
+        if len(classes) == 1:
             wanted = np.full(5, smoothing / 5)
-            wanted[label] += 1 - smoothing
+            wanted[classes[0]] += 1 - smoothing
             expected.append(-sum(w * t * p for w, t, p in zip(weights, wanted, log_probs, strict=True)))
-        elif allowed.any():
-            expected.append(-math.log(sum(math.exp(p) for p in log_probs[allowed])))
-    loss = grade_loss(
-        torch.tensor(logits),
-        torch.tensor(target),
-        torch.tensor(among),
-        torch.tensor(weights).float(),
-        Loss(label_smoothing=smoothing),
-    )
+        elif len(classes) < 5:
+            expected.append(-math.log(sum(math.exp(log_probs[index]) for index in classes)))
+    allowed = torch.tensor([[index in classes for index in range(5)] for classes in possible])
+    settings = Loss(label_smoothing=smoothing)
+    loss = class_loss(torch.tensor(logits), allowed, torch.tensor(weights).float(), settings)
     assert loss is not None
     assert len(expected) == 5
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
@@ -56,12 +49,12 @@ def test_grades_against_a_loop(smoothing: float) -> None:
 
 def test_the_further_off_the_dearer() -> None:
     """With an ordinal term a grade that is missed by three costs more than one missed by one, as surely answered."""
-    target, among, weights = torch.tensor([1]), None, torch.ones(5)
+    allowed, weights = torch.arange(5)[None] == 1, torch.ones(5)
 
     def cost(answer: int, ordinal: float) -> float:
         logits = torch.full((1, 5), -4.0)
         logits[0, answer] = 4
-        loss = grade_loss(logits, target, among, weights, Loss(label_smoothing=0, ordinal=ordinal))
+        loss = class_loss(logits, allowed, weights, Loss(label_smoothing=0, ordinal=ordinal))
         assert loss is not None
         return loss.item()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from funduscope.settings import Augment
-from funduscope.training.photometric import recolor
+from funduscope.training.augment import recolor
 
 CALM = Augment(brightness=0, contrast=0, gamma=0, color=0, blur=0, noise=0, jpeg=0)
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -16,8 +16,9 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.training import TrainingError
 from funduscope.training.initialization import Start
-from funduscope.training.loop import Judge, TrainingError
+from funduscope.training.loop import Validation
 from funduscope.training.run import run
 from funduscope.training.samples import draw_epoch
 
@@ -36,19 +37,19 @@ def _step(self, batch, usage):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, usage)
 loop.Loop._step = _step
-def make_judge(recipe, cases):
+def make(recipe, cases):
     return lambda network: {"selection": network.heads["grade"].linear.bias.sum().item()}
-run.run(Recipe.from_toml(Path(toml).read_text()), read_data([Path(data)]), Path(folder), fold=0, make_judge=make_judge)
+run.run(Recipe.from_toml(Path(toml).read_text()), read_data([Path(data)]), Path(folder), fold=0, make_validation=make)
 """
 
 
-def make_judge(recipe: Recipe, cases: list[Case]) -> Judge:
+def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     """Scores by something that training moves up and down, so that best and last may differ."""
 
-    def judge(network: Network) -> dict[str, float]:
+    def validate(network: Network) -> dict[str, float]:
         return {"selection": network.heads["grade"].linear.bias.sum().item()}  # pyright: ignore
 
-    return judge
+    return validate
 
 
 def _content(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -73,7 +74,7 @@ def unbroken(tiny: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
-        run(tiny, cases, folder, fold=0, make_judge=make_judge)
+        run(tiny, cases, folder, fold=0, make_validation=make_validation)
     return folder
 
 
@@ -90,7 +91,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_unbroken(
     died = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert [line["epoch"] for line in _epochs(folder)] == [1], "killed in the second epoch"
-    run(tiny, cases, folder, fold=0, make_judge=make_judge)
+    run(tiny, cases, folder, fold=0, make_validation=make_validation)
     assert _epochs(folder) == _epochs(unbroken)
     assert [line["epoch"] for line in _epochs(folder)] == [1, 2, 3]
     assert _bytes(folder) == _bytes(unbroken)
@@ -99,7 +100,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_unbroken(
 @pytest.mark.usefixtures("use_cache")
 def test_a_finished_run_is_left_as_it_is(tiny: Recipe, cases: list[Case], unbroken: Path) -> None:
     before = _bytes(unbroken)
-    assert run(tiny, cases, unbroken, fold=0, make_judge=make_judge) == unbroken / "best.safetensors"
+    assert run(tiny, cases, unbroken, fold=0, make_validation=make_validation) == unbroken / "best.safetensors"
     assert _bytes(unbroken) == before
 
 

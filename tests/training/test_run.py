@@ -19,10 +19,10 @@ from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.training import TrainingError
 from funduscope.training.initialization import START, Start, check_unseen, first_network, warn_of_learned
-from funduscope.training.loop import TrainingError
-from funduscope.training.photo_split import drawn, prepared, readable
 from funduscope.training.run import run
+from funduscope.training.samples import drawn, prepared, readable
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_settings_that_contradict_each_other_are_refused(change: list[str], says
 def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     """What ships learns from all photos, as long as the measured run did, and takes over what that run had fixed."""
     like = done / "best.safetensors"
-    run(short, cases, tmp_path / "all", start=Start(like=like))
+    run(short, cases, tmp_path / "all", start=Start(refit=like))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     measured = json.loads((done / "run.json").read_text("utf-8"))
     assert about["photos"].keys() == {"train"}
@@ -258,11 +258,11 @@ def test_a_stage_without_thresholds_is_repeated_but_gets_none(
     stage = tmp_path / "stage" / "best.safetensors"
     stage.parent.mkdir()
     checkpoint.save(stage, held.recipe, {"weights": held.group("weights")}, {}, held.progress)
-    best = run(short, cases, tmp_path / "all", start=Start(like=stage))
+    best = run(short, cases, tmp_path / "all", start=Start(refit=stage))
     assert "has no thresholds yet, so this run gets none" in capsys.readouterr().err
     assert best.is_file()
     assert not (tmp_path / "all" / "card.json").exists()
-    run(short, cases, tmp_path / "next", start=Start((best,), like=done / "best.safetensors"))
+    run(short, cases, tmp_path / "next", start=Start((best,), refit=done / "best.safetensors"))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
 
 
@@ -285,7 +285,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     about = json.loads((tmp_path / "mean" / "run.json").read_text("utf-8"))
     assert about["init"]["name"] == f"{done.name} + more"
     assert about["samples"] == 0
-    run(still, cases, tmp_path / "all", start=Start(both, like=best))
+    run(still, cases, tmp_path / "all", start=Start(both, refit=best))
     assert (
         checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
         == checkpoint.load(best).card["thresholds"]
@@ -294,7 +294,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
         run(still, cases, tmp_path / "none", fold=0)
     other = load_recipe("edge", ["training.epochs=0"])
     checkpoint.save(tmp_path / "edge.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
-    with pytest.raises(TrainingError, match="is built otherwise than"):
+    with pytest.raises(TrainingError, match="has another network than"):
         run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "edge.safetensors")))
 
 
@@ -318,7 +318,7 @@ def test_an_official_test_photo_is_never_learned_from(
     graded = next(case for case in cases if case.dataset == "idrid-B")
     place = {"key": "idrid-B/test/IDRiD_900", "name": "IDRiD_900", "visit": "official", "fold": None, "split": "test"}
     official = replace(graded, **place)
-    run(short, [*cases, official], tmp_path / "all", start=Start(like=done / "best.safetensors"))
+    run(short, [*cases, official], tmp_path / "all", start=Start(refit=done / "best.safetensors"))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)
     assert about["until"] == 1
@@ -380,10 +380,10 @@ def test_a_damaged_last_checkpoint_costs_one_epoch(
 def test_another_procedure_is_not_repeated(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     like = done / "best.safetensors"
     with pytest.raises(TrainingError, match="leave the fold out"):
-        run(short, cases, tmp_path / "fold", fold=0, start=Start(like=like))
+        run(short, cases, tmp_path / "fold", fold=0, start=Start(refit=like))
     other = short.model_copy(update={"training": short.training.model_copy(update={"batch": 3})})
     with pytest.raises(TrainingError, match="other settings"):
-        run(other, cases, tmp_path / "other", start=Start(like=like))
+        run(other, cases, tmp_path / "other", start=Start(refit=like))
 
 
 def test_a_share_of_the_photos_is_whole_visits_of_every_set_and_holds_the_smaller_share(cases: list[Case]) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS, cached
 from funduscope.recipe import Recipe
+from funduscope.training.batch import Batch, Item, Samples
 from funduscope.training.sample_sheet import draw_samples
-from funduscope.training.samples import Item, Sample, Samples, draw_epoch
+from funduscope.training.samples import draw_epoch
 from funduscope.vocabulary import structure
 
 SIDE, CAPTION = 320, 44
@@ -30,7 +31,7 @@ def _sheet(recipe: Recipe, cases: list[Case], files: dict[str, Path], path: Path
         return np.asarray(picture.convert("RGB"))
 
 
-def _first(recipe: Recipe, cases: list[Case], files: dict[str, Path]) -> tuple[Item, Sample]:
+def _first(recipe: Recipe, cases: list[Case], files: dict[str, Path]) -> tuple[Item, Batch]:
     """The sample that the sheet begins with."""
     item = next(item for item in draw_epoch(cases, recipe, 0) if item.case.labels.masks)
     return item, Samples(files, recipe)[item]
@@ -45,10 +46,10 @@ def test_known_masks_stand_beside_the_photo_soft_and_binary(
     sheet = _sheet(recipe, masked, files, tmp_path / "samples.png")
     assert sheet.shape[1] == 6 * SIDE, "two samples beside each other, three tiles each"
     _, sample = _first(recipe, masked, files)
-    size = sample["image"].shape[0]
+    size = sample.image.shape[0]
     middles = ((np.arange(size) + 0.5) * SIDE / size).astype(int)
     at = np.ix_(middles, middles[:-1])  # a sample ends in a white line
-    coverage, known = sample["coverage"].numpy()[..., :-1], sample["known"].numpy().any(axis=0)[:, :-1]
+    coverage, known = sample.coverage.numpy()[..., :-1], sample.known.numpy().any(axis=0)[:, :-1]
     soft, hard = (sheet[:SIDE, number * SIDE : (number + 1) * SIDE][at] for number in (1, 2))
     seen = 0
     for index, code in enumerate(CHANNELS):

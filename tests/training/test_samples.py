@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
@@ -16,7 +17,8 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.samples import Item, Sample, Samples, View, draw_epoch, serves
+from funduscope.training.batch import Batch, Item, Samples, View
+from funduscope.training.samples import draw_epoch, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 
 SIDE, CROP = 128, 64
@@ -42,7 +44,7 @@ def _case(photo: Path, labels: Labels, name: str = "eye", dataset: str = "set") 
     return Case(f"{dataset}/{name}", dataset, name, photo, name, labels)
 
 
-def _sample(case: Case, view: View, tiny: Recipe, cache: Path, *seed: int, **augment: float) -> Sample:
+def _sample(case: Case, view: View, tiny: Recipe, cache: Path, *seed: int, **augment: float) -> Batch:
     recipe = tiny.model_copy(update={"augment": tiny.augment.model_copy(update=augment)})
     return Samples({case.key: cached(case, SIDE, cache)}, recipe)[Item(case, view, seed or (1, 1, 1))]
 
@@ -51,36 +53,39 @@ STILL = {"mirror": 0.0, "rotate_deg": 0.0, "scale_frac": 0.0, "shift_frac": 0.0,
 STILL |= {"gamma": 0.0, "color": 0.0, "blur": 0.0, "noise": 0.0, "jpeg": 0.0}
 
 
-def _known(sample: Sample) -> set[str]:
-    return {code for index, code in enumerate(CHANNELS) if sample["known"][index].any()}
+def _known(sample: Batch) -> set[str]:
+    return {code for index, code in enumerate(CHANNELS) if sample.known[index].any()}
+
+
+def _allowed(sample: Batch) -> dict[str, list[int]]:
+    """The classes that are possible, by task."""
+    return {task: allowed.nonzero().flatten().tolist() for task, allowed in sample.allowed.items()}
 
 
 @pytest.mark.parametrize("view", ["whole", "close"])
 def test_of_an_unlabelled_photo_nothing_is_known(view: View, photo: Path, tiny: Recipe, cache: Path) -> None:
     sample = _sample(_case(photo, Labels()), view, tiny, cache)
-    assert sample["image"].shape == (CROP, CROP, 3)
-    assert (sample["grade"], sample["dme"]) == (-1, -1)
-    assert not sample["dme_among"].any()
-    assert not sample["known"].any()
-    assert not sample["landmarks_known"].any()
+    assert sample.image.shape == (CROP, CROP, 3)
+    assert all(allowed.all() for allowed in sample.allowed.values())
+    assert not sample.known.any()
+    assert not sample.landmarks_known.any()
 
 
 def test_the_whole_view_has_the_photos_labels_and_no_lesions(photo: Path, tiny: Recipe, cache: Path) -> None:
     masks = {code: _mask(photo, code) for code in ("MA", "EX", "OD")}
     labels = Labels(grade=3, dme=2, disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks=masks)
     sample = _sample(_case(photo, labels), "whole", tiny, cache)
-    assert (sample["grade"], sample["dme"]) == (3, 2)
-    assert sample["landmarks_known"].all()
+    assert _allowed(sample) == {"grade": [3], "dme": [2]}
+    assert sample.landmarks_known.all()
     assert _known(sample) == {"OD"}
-    assert not sample["dme_among"].any(), "a label leaves nothing to a constraint"
 
 
 def test_the_close_view_has_lesions_alone(photo: Path, tiny: Recipe, cache: Path) -> None:
     masks = {code: _mask(photo, code) for code in ("MA", "EX", "OD")}
     labels = Labels(grade=3, dme=2, disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks=masks)
     sample = _sample(_case(photo, labels), "close", tiny, cache)
-    assert (sample["grade"], sample["dme"]) == (-1, -1)
-    assert not sample["landmarks_known"].any()
+    assert _allowed(sample) == {"grade": [0, 1, 2, 3, 4], "dme": [0, 1, 2]}
+    assert not sample.landmarks_known.any()
     assert _known(sample) == {"MA", "EX"}
 
 
@@ -99,7 +104,7 @@ def test_what_a_grade_rules_out_is_known_to_be_absent(
 ) -> None:
     sample = _sample(_case(photo, labels), "close", tiny, cache, **STILL)
     assert _known(sample) == absent
-    assert not sample["coverage"].any()
+    assert not sample.coverage.any()
     assert not _known(_sample(_case(photo, labels), "whole", tiny, cache))
 
 
@@ -109,10 +114,10 @@ def test_exudates_of_either_kind(photo: Path, tiny: Recipe, cache: Path) -> None
     for seed in range(5):
         sample = _sample(case, "close", tiny, cache, seed)
         both, ex, se = (CHANNELS.index(code) for code in (EITHER_EXUDATE, "EX", "SE"))
-        known = sample["known"]
+        known = sample.known
         assert _known(sample) <= {EITHER_EXUDATE, "EX", "SE"}
-        assert not sample["coverage"][[ex, se]].any()
-        assert not known[[ex, se]][:, sample["coverage"][both] > 127].any()
+        assert not sample.coverage[[ex, se]].any()
+        assert not known[[ex, se]][:, sample.coverage[both] > 127].any()
         assert (known[ex] == known[se]).all()
         assert not (known[ex] & ~known[both]).any()
     framed = prepare(case, SIDE)
@@ -135,7 +140,7 @@ def test_regions_of_experts_are_certain_only_where_nobody_marked(
     assert framed.known["HE"][~marked].all()
     samples = [_sample(case, "close", tiny, cache, seed) for seed in range(4)]
     assert all(_known(sample) <= {"HE", "SE"} for sample in samples)
-    assert not any(sample["coverage"].any() for sample in samples)
+    assert not any(sample.coverage.any() for sample in samples)
 
 
 def test_a_box_around_the_disc_is_its_ellipse(photo: Path, tiny: Recipe, cache: Path) -> None:
@@ -154,11 +159,11 @@ def test_image_masks_and_points_of_a_sample_agree(photo: Path, tiny: Recipe, cac
     labels = Labels(disc_xy=EYE.disc_xy, fovea_xy=EYE.fovea_xy, masks={"OD": _mask(photo, "OD")})
     for seed in range(12):
         sample = _sample(_case(photo, labels), "whole", tiny, cache, seed)
-        plane = sample["coverage"][CHANNELS.index("OD")].numpy().astype(float)
+        plane = sample.coverage[CHANNELS.index("OD")].numpy().astype(float)
         y, x = np.mgrid[:CROP, :CROP] + 0.5
         center = np.array([(x * plane).sum(), (y * plane).sum()]) / plane.sum()
-        if sample["landmarks_known"][0] and not plane[[0, -1]].any() and not plane[:, [0, -1]].any():
-            assert np.abs(center - sample["landmarks"][0].numpy()).max() < 0.7
+        if sample.landmarks_known[0] and not plane[[0, -1]].any() and not plane[:, [0, -1]].any():
+            assert np.abs(center - sample.landmarks[0].numpy()).max() < 0.7
 
 
 def test_what_comes_from_beyond_the_frame_is_unknown(photo: Path, tiny: Recipe, cache: Path) -> None:
@@ -168,29 +173,30 @@ def test_what_comes_from_beyond_the_frame_is_unknown(photo: Path, tiny: Recipe, 
     for seed in range(8):
         for view, code in (("whole", "OD"), ("close", "MA")):
             sample = _sample(case, view, tiny, cache, seed, **moved)
-            known = sample["known"][CHANNELS.index(code)].numpy()
+            known = sample.known[CHANNELS.index(code)].numpy()
             partly += not known.all()
-            assert not sample["image"].numpy()[cv2.erode((~known).astype(np.uint8), np.ones((3, 3))) > 0].any()
+            assert not sample.image.numpy()[cv2.erode((~known).astype(np.uint8), np.ones((3, 3))) > 0].any()
     assert partly >= 8
 
 
 def test_a_landmark_that_left_the_sample_is_unknown(photo: Path, tiny: Recipe, cache: Path) -> None:
     labels = Labels(disc_xy=(-50.0, 100.0), fovea_xy=EYE.fovea_xy)
-    assert _sample(_case(photo, labels), "whole", tiny, cache, **STILL)["landmarks_known"].tolist() == [False, True]
+    assert _sample(_case(photo, labels), "whole", tiny, cache, **STILL).landmarks_known.tolist() == [False, True]
 
 
 def test_a_constraint_is_handed_on_where_there_is_no_label(photo: Path, tiny: Recipe, cache: Path) -> None:
     labels = Labels(dme_among=frozenset({1, 2}))
-    assert _sample(_case(photo, labels), "whole", tiny, cache)["dme_among"].tolist() == [False, True, True]
-    assert not _sample(_case(photo, labels), "close", tiny, cache)["dme_among"].any()
+    assert _allowed(_sample(_case(photo, labels), "whole", tiny, cache))["dme"] == [1, 2]
+    assert _allowed(_sample(_case(photo, labels), "close", tiny, cache))["dme"] == [0, 1, 2]
 
 
 def test_a_sample_is_the_same_whenever_it_is_made(photo: Path, tiny: Recipe, cache: Path) -> None:
     case = _case(photo, Labels(grade=3, masks={"MA": _mask(photo, "MA"), "OD": _mask(photo, "OD")}))
     for view in ("whole", "close"):
         one, again, other = (_sample(case, view, tiny, cache, 5, 1, place) for place in (1, 1, 2))
-        assert all(np.array_equal(one[name], again[name]) for name in one)
-        assert not np.array_equal(one["image"], other["image"])
+        for field in ("image", "coverage", "known", "landmarks", "landmarks_known"):
+            assert torch.equal(getattr(one, field), getattr(again, field))
+        assert not np.array_equal(one.image, other.image)
 
 
 def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe, cache: Path) -> None:
@@ -202,7 +208,7 @@ def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe, cache: Path) -> N
     def share(lesion_centered: float) -> float:
         sampling = tiny.sampling.model_copy(update={"lesion_centered": lesion_centered})
         samples.recipe = tiny.model_copy(update={"sampling": sampling})
-        return float(np.mean([bool(samples[Item(case, "close", (0, 0, n))]["coverage"].any()) for n in range(40)]))
+        return float(np.mean([bool(samples[Item(case, "close", (0, 0, n))].coverage.any()) for n in range(40)]))
 
     assert share(1.0) >= 0.95
     assert share(1.0) >= share(0.0)
@@ -304,9 +310,9 @@ def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path,
     large = Samples({case.key: cached(case, 5 * CROP, cache)}, recipe)[Item(case, "whole", (1,))]
     framed = prepare(case, 5 * CROP)
     seen = cv2.resize(framed.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
-    assert np.abs(large["image"].numpy().astype(int) - seen).mean() < 1.0
+    assert np.abs(large.image.numpy().astype(int) - seen).mean() < 1.0
     fovea = framed.transform.to_frame(np.array([EYE.fovea_xy])) / 5
-    assert large["landmarks"][1].numpy() == pytest.approx(fovea[0], abs=1e-3)
+    assert large.landmarks[1].numpy() == pytest.approx(fovea[0], abs=1e-3)
 
 
 def test_crops_are_centered_on_what_the_recipe_seeks_alone(photo: Path, tiny: Recipe, cache: Path) -> None:
@@ -320,5 +326,5 @@ def test_crops_are_centered_on_what_the_recipe_seeks_alone(photo: Path, tiny: Re
     both = Labels(masks={code: _mask(photo, code) for code in ("MA", "EX")})
     alone = Labels(masks={"MA": _mask(photo, "MA"), "EX": ABSENT})
     for seed in range(4):
-        crops = [_sample(_case(photo, labels), "close", only, cache, 1, 1, seed)["image"] for labels in (both, alone)]
+        crops = [_sample(_case(photo, labels), "close", only, cache, 1, 1, seed).image for labels in (both, alone)]
         assert bool((crops[0] == crops[1]).all())

@@ -11,7 +11,8 @@ WRONG_USE: Final = 2
 
 # The packages that only an extra installs: `pip install 'funduscope[train]'`, `[app]`, `[report]`.
 _TRAINING: Final[tuple[str, ...]] = (
-    "accelerate", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard", "timm", "torch"
+    "accelerate", "jaxtyping", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard",
+    "timm", "torch",
 )  # fmt: skip
 _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),

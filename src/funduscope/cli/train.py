@@ -55,17 +55,16 @@ def train(
     from funduscope.inference.loading import weights_of
     from funduscope.training.initialization import Start
     from funduscope.training.run import run as run_training
-    from funduscope.training.validation import make_judge
+    from funduscope.training.validation import make_validation
 
+    models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     start = Start(
         tuple(weights_of(model) for model in init or []),
         tuple(weights_of(model) for model in teacher or []),
         weights_of(refit) if refit else None,
-        _command(
-            recipe, data, run, fold, {"init": init, "refit": [refit] if refit else None, "teacher": teacher}, change
-        ),
+        _command(recipe, data, run, fold, models, change),
     )
-    best = run_training(settings, read_data(data), run, fold, start, make_judge, tracked)
+    best = run_training(settings, read_data(data), run, fold, start, make_validation, tracked)
     print(f"Weights of the best epoch: {best}")
     return 0
 

@@ -13,6 +13,7 @@ B photos, C channels, E experts, T mixes of one input (tasks), R routers.
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -227,6 +228,38 @@ def balance_loss(routed: Routed, every: bool) -> Tensor:
 def z_loss(logits: Tensor) -> Tensor:
     """Mean over photos of the squared logarithm of the sum of exponentials (ST-MoE, equation 5)."""
     return logits.logsumexp(1).square().mean()
+
+
+class ExpertUsage:
+    """Which expert computed which share of the photos: sums over an epoch, by router."""
+
+    def __init__(self) -> None:
+        self.photos: dict[str, int] = defaultdict(int)
+        self.shares: dict[str, Tensor] = {}
+        self.computed: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, routing: dict[str, Routed]) -> None:
+        """Adds a batch."""
+        for name, routed in routing.items():
+            gates = routed.gates.detach().float()
+            self.photos[name] += len(gates)
+            for sums, value in ((self.shares, gates.sum(0)), (self.computed, (gates > 0).float().sum(0))):
+                sums[name] = value + sums[name] if name in sums else value
+
+    def numbers(self) -> dict[str, float]:
+        """For each router NAME, `experts NAME i`: the share of photos for which expert i was computed.
+
+        `experts NAME entropy`: of the mean gates, 1 where all experts carry the same. `experts NAME chosen`: experts
+        computed per photo.
+        """
+        numbers: dict[str, float] = {}
+        for name, count in self.photos.items():
+            mean, computed = self.shares[name] / count, self.computed[name] / count
+            numbers |= {f"experts {name} {index}": float(share) for index, share in enumerate(computed)}
+            entropy = -(mean * mean.clamp(min=1e-12).log()).sum() / torch.log(torch.tensor(float(len(mean))))
+            numbers |= {f"experts {name} entropy": float(entropy), f"experts {name} chosen": float(computed.sum())}
+        return numbers
 
 
 class _Branch(nn.Module):

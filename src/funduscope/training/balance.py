@@ -1,33 +1,32 @@
-"""How the tasks' losses become one: who weighs how much, and what happens where their gradients disagree.
+"""How the tasks' losses become one: their weights, and what happens where their gradients disagree.
 
-One interface, `Balance`; a recipe names the kind, and every kind starts from the recipe's own weights.
+One interface, `Balance`; a recipe names the kind, and every kind starts from the recipe's weights.
 
-fixed: the recipe's weights, as they are.
+fixed: the recipe's weights, unchanged.
 
 uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
-Semantics", CVPR 2018. What differs: all losses here are cross-entropies or of their kind, so all take the form for
-classification, and the log-variance is bounded, so that a task which is almost perfectly learned stays finite.
+Semantics", CVPR 2018. Differs: all losses here are cross-entropies or similar, so all take the form for classification;
+the log-variance is bounded, so that the weight of an almost perfectly learned task stays finite.
 
 gradnorm: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in
-Deep Multitask Networks", ICML 2018. What differs: the weights are a softmax, which keeps them positive and their sum
-constant without a second step, and norms are compared as shares of their mean, so that their scale does not matter.
+Deep Multitask Networks", ICML 2018. Differs: the weights are a softmax, which keeps them positive and their sum
+constant without a second step; norms are compared as shares of their mean, so that their scale does not matter.
 
-pcgrad: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020. What
-differs: only parameters that tasks share are operated on.
+pcgrad: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020. Differs:
+only the gradients of shared parameters are changed.
 
-What counts as shared, for GradNorm and PCGrad, is the encoder alone: the loop hands over its parameters. A decoder that
-structures and landmarks share, and experts that all tasks share, take the plain sum of the weighted gradients.
+For GradNorm and PCGrad only the encoder is shared: the loop passes its parameters. A decoder that structures and
+landmarks share, and experts that all tasks share, take the plain sum of the weighted gradients.
 
-routed: a small network looks at the losses and gives each task a weight, trained by the loss that it weighs: the
-dynamic routing of the soft-sharing system that this package contains. What differs: as published, nothing keeps it from
-weighing every task with nothing, which is the least loss there is; and where the weights' sum is kept, all on the
-smallest loss is the least. Here the network sees and minimizes each loss relative to its own running mean, so that no
-task is small by its scale, and the divergence of its shares from the recipe's is added (`anchor`): least is then the
-recipe's share times exp(-relative loss / anchor), a task that does worse than of late weighing less. The weights of a
-batch keep the sum of the recipe's, and none falls below a share (`floor`) of its own.
+routed: a small network turns the losses into task weights and is trained by the weighted loss: the dynamic routing of
+the soft-sharing system that this package contains. Differs: as published, nothing keeps it from giving every task a
+weight of 0, which minimizes the loss; with a constant sum of weights, all weight on the smallest loss would. Here the
+network sees and minimizes each loss relative to its own running mean, so that no task is small by its scale, and the
+divergence of its shares from the recipe's is added (`anchor`). The minimum is then the recipe's share times
+exp(-relative loss / anchor): a task that does worse than recently weighs less. The weights of a batch keep the sum of
+the recipe's, and none falls below a share (`floor`) of its own.
 
-Wherever a sum is kept constant, it is kept over the tasks that a batch has: a task that is absent gets and takes
-nothing.
+Constant sums are over the tasks that a batch has: an absent task has no weight.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ LARGEST_LOG_VARIANCE = 4.0
 """Uncertainty changes a weight by a factor of exp(4), about 55, at most."""
 _ROUTER_WIDTH = 16
 _MEAN_KEPT = 0.98
-"""Of the running mean of a task's loss, at each batch that has the task: it looks back over about 50 of them."""
+"""Decay of the running mean of a task's loss, per batch that has the task: a mean over about 50 of them."""
 _TINY = 1e-8
 
 
 class Balance(nn.Module, ABC):
-    """Makes one loss of several and leaves its gradients.
+    """Makes one loss of several and adds its gradients.
 
-    What is learned is a parameter of this module, with a learning rate of its own; what else a run needs to go on is a
-    buffer. start: the weights by task to begin with; a task of weight 0 has no part in anything.
+    Learned weights are parameters of this module, with a learning rate of their own; other state that a resumed run
+    needs is a buffer. start: the first weights by task; a task of weight 0 is ignored.
     """
 
     def __init__(self, start: dict[str, float]) -> None:
@@ -61,17 +60,17 @@ class Balance(nn.Module, ABC):
         self.start = dict(start)
         self.tasks = tuple(task for task, weight in start.items() if weight > 0)
         self.applied: dict[str, float] = {}
-        """The weights by task that the last batch's losses had; tasks that it lacked are not there."""
+        """The weights by task of the last batch, without the tasks that it lacked."""
 
     @abstractmethod
     def weights(self) -> dict[str, float]:
-        """The weights by task as they are now."""
+        """The present weights by task."""
 
     @abstractmethod
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        """The weighted total of at least one finite loss, and what is to be minimized beside it but is no part of it.
+        """The weighted total of at least one finite loss, and a further term to minimize that is not part of it.
 
-        Only gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0. Sets
+        Only the gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0. Sets
         `applied`.
         """
 
@@ -82,12 +81,11 @@ class Balance(nn.Module, ABC):
         shared: Sequence[nn.Parameter],
         backward: Callable[[Tensor], None],
     ) -> Tensor | None:
-        """Adds the gradients of everything to `.grad` and returns the detached weighted total, with `extra` in it.
+        """Adds all gradients to `.grad`. Returns the detached weighted total, including `extra`.
 
-        losses: by task, those that the batch has. extra: added as it is. shared: parameters that count as shared by the
-        tasks, in the network's order: the encoder's. backward: what turns a scalar into gradients (accelerate's, or
-        `Tensor.backward`), once a call.
-        None where no task has a loss. A total that is not finite is returned without any gradient or change.
+        losses: by task, those that the batch has. extra: added without a weight. shared: the parameters that the tasks
+        share, in the network's order. backward: turns a scalar into gradients (accelerate's, or `Tensor.backward`);
+        called once. None where no task has a loss. A total that is not finite is returned without any gradient.
         """
         counted = {task: loss.float() for task, loss in losses.items() if self.start[task] > 0}
         if not counted:
@@ -95,21 +93,21 @@ class Balance(nn.Module, ABC):
         every = torch.stack([*counted.values(), *([] if extra is None else [extra.float()])])
         if not bool(torch.isfinite(every).all()):
             return every.detach().sum()
-        total, beside = self.combine(counted, [parameter for parameter in shared if parameter.requires_grad])
+        total, further = self.combine(counted, [parameter for parameter in shared if parameter.requires_grad])
         total = total if extra is None else total + extra
-        backward(total if beside is None else total + beside)
+        backward(total if further is None else total + further)
         return total.detach()
 
     def places(self, tasks: Sequence[str]) -> list[int]:
-        """Where the tasks stand among those that count."""
+        """The indices of the tasks in `self.tasks`."""
         return [self.tasks.index(task) for task in tasks]
 
     def starts(self, tasks: Sequence[str], like: Tensor) -> Tensor:
-        """(T,) their start weights, on the device of `like`."""
+        """(T,) the tasks' start weights, on the device of `like`."""
         return torch.tensor([self.start[task] for task in tasks], device=like.device)
 
     def weighed(self, losses: dict[str, Tensor], weights: Tensor) -> Tensor:
-        """The sum of the losses times (T,) weights in the same order, of which it takes note."""
+        """The sum of the losses times (T,) weights in the same order. Sets `applied`."""
         self.applied = dict(zip(losses, weights.tolist(), strict=True))
         return (weights * torch.stack(list(losses.values()))).sum()
 
@@ -126,7 +124,7 @@ class Fixed(Balance):
 
 
 class Uncertainty(Balance):
-    """Learns the variance of each task: a noisier one weighs less. Of a steady loss L the weight goes to start / 2L."""
+    """Learns the variance of each task: a noisier one weighs less. With a constant loss L it tends to start / 2L."""
 
     def __init__(self, start: dict[str, float]) -> None:
         super().__init__(start)
@@ -143,21 +141,21 @@ class Uncertainty(Balance):
         return self.weighed(losses, starts * torch.exp(-logs)), (starts * logs).sum() / 2
 
     def _bounded(self, task: str) -> Tensor:
-        """Almost the parameter itself near zero; a clamp would let no gradient bring it back."""
+        """About the parameter itself near zero. A clamp would have no gradient beyond its bounds."""
         return LARGEST_LOG_VARIANCE * torch.tanh(self.log_variance[task] / LARGEST_LOG_VARIANCE)
 
 
 class GradNorm(Balance):
-    """Learns weights with which all tasks pull alike on the shared features, those that lag behind a little more.
+    """Learns weights that give all tasks equal gradient norms on shared features, slower tasks somewhat larger ones.
 
-    The pull is the gradient's norm on the last shared parameter that is a matrix. alpha: how much more.
+    The norm is taken on the last shared parameter that is a matrix. alpha: the effect of a task's pace.
     """
 
     def __init__(self, start: dict[str, float], alpha: float) -> None:
         super().__init__(start)
         self.alpha = alpha
         self.logits = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in self.tasks})
-        self.register_buffer("first", torch.zeros(len(self.tasks)))  # each task's first loss; 0: not seen yet
+        self.register_buffer("first", torch.zeros(len(self.tasks)))  # each task's first loss; 0 before it
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
@@ -173,8 +171,8 @@ class GradNorm(Balance):
         if len(tasks) < 2 or not matrices:
             return total, None
         gradients = [_gradients(loss, matrices[-1:])[0] for loss in losses.values()]
-        pulls = weights * torch.stack([gradient.norm() for gradient in gradients])
-        shares = pulls / pulls.detach().mean().clamp(min=_TINY)
+        norms = weights * torch.stack([gradient.norm() for gradient in gradients])
+        shares = norms / norms.detach().mean().clamp(min=_TINY)
         return total, (shares - pace**self.alpha).abs().sum()
 
     def _weigh(self, tasks: Sequence[str]) -> Tensor:
@@ -182,7 +180,7 @@ class GradNorm(Balance):
         return _shares(logits, self.starts(tasks, logits))
 
     def _pace(self, tasks: Sequence[str], values: Tensor) -> Tensor:
-        """(T,) how much of its first loss each task still has, over the mean of that."""
+        """(T,) each task's loss over its first one, divided by the mean over the tasks."""
         first, places = cast(Tensor, self.first), self.places(tasks)
         first[places] = torch.where(first[places] > 0, first[places], values.clamp(min=_TINY))
         left = values.clamp(min=_TINY) / first[places]
@@ -190,9 +188,9 @@ class GradNorm(Balance):
 
 
 class PCGrad(Balance):
-    """Takes out of each task's gradient what works against another's.
+    """Removes from each task's gradient the component that opposes another's.
 
-    Of two tasks the sum then works against neither; of more it is as the paper has it, in an order drawn at each step.
+    With two tasks the sum then opposes neither. With more it follows the paper, in a random order at each step.
     """
 
     def __init__(self, start: dict[str, float]) -> None:
@@ -203,10 +201,10 @@ class PCGrad(Balance):
         return dict(self.start)
 
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        """The surgery is linear in the tasks' gradients, so it is done on their inner products.
+        """The projections are linear in the tasks' gradients, so they are computed from inner products.
 
-        What it changes is given back as a product with the parameters, whose gradient is just that: so it goes the way
-        of every other gradient, whatever `backward` does to it.
+        The change is returned as a product with the parameters, whose gradient is the change itself. So it takes the
+        same path as every other gradient, whatever `backward` does to it.
         """
         starts = self.starts(list(losses), next(iter(losses.values())))
         total = self.weighed(losses, starts)
@@ -223,17 +221,17 @@ class PCGrad(Balance):
         change = (operate(products.cpu(), int(steps)) - 1).to(total)
         if not change.any():
             return total, None
-        pulls = [
+        changes = [
             (torch.tensordot(change, torch.stack(of_tasks), 1) * own).sum()
             for own, of_tasks in zip(shared, zip(*gradients, strict=True), strict=True)
         ]
-        return total, torch.stack(pulls).sum()
+        return total, torch.stack(changes).sum()
 
 
 class LossRouter(Balance):
     """A network from the logarithms of the losses, relative to their running means, to the weights.
 
-    floor: the least share of its start a task keeps. anchor: how strongly the weights are drawn to the start weights.
+    floor: the share of its start weight that a task keeps at least. anchor: strength of the pull to the start weights.
     """
 
     def __init__(self, start: dict[str, float], floor: float, anchor: float) -> None:
@@ -244,12 +242,12 @@ class LossRouter(Balance):
         nn.init.zeros_(last.weight)  # so that it starts from the recipe's weights
         nn.init.zeros_(last.bias)
         self.router = nn.Sequential(nn.Linear(2 * count, _ROUTER_WIDTH), nn.Tanh(), last)
-        self.register_buffer("last", torch.zeros(count))  # each task's last loss; 0: not seen yet
+        self.register_buffer("last", torch.zeros(count))  # each task's last loss; 0 before it
         self.register_buffer("mean", torch.zeros(count))  # and its running mean
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
-        """As the router would weigh the last losses, had they come together."""
+        """The router's weights for the last losses of all tasks, as if of one batch."""
         seen = [task for task, last in zip(self.tasks, cast(Tensor, self.last).tolist(), strict=True) if last]
         if not seen:
             return dict(self.start)
@@ -258,15 +256,15 @@ class LossRouter(Balance):
 
     def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
         tasks = list(losses)
-        self._look(tasks, torch.stack(list(losses.values())).detach())
+        self._remember(tasks, torch.stack(list(losses.values())).detach())
         shares = self._shares(tasks)
         starts = self.starts(tasks, shares)
         total = self.weighed(losses, self._weigh(shares, starts).detach())
         away = (shares * (shares.clamp(min=_TINY) * starts.sum() / starts).log()).sum()
         return total, (shares * self._relative(tasks)).sum() + self.anchor * away
 
-    def _look(self, tasks: Sequence[str], values: Tensor) -> None:
-        """Takes in the losses of a batch."""
+    def _remember(self, tasks: Sequence[str], values: Tensor) -> None:
+        """Updates last losses and running means."""
         last, mean, places = cast(Tensor, self.last), cast(Tensor, self.mean), self.places(tasks)
         last[places] = values.clamp(min=_TINY)
         moved = _MEAN_KEPT * mean[places] + (1 - _MEAN_KEPT) * last[places]
@@ -278,7 +276,7 @@ class LossRouter(Balance):
         return cast(Tensor, self.last)[places] / cast(Tensor, self.mean)[places]
 
     def _shares(self, tasks: Sequence[str]) -> Tensor:
-        """(T,) shares of those tasks, which sum to 1, by their last losses; the router sees which there are."""
+        """(T,) shares of those tasks by their last losses, summing to 1. The router sees which tasks are there."""
         last, places = cast(Tensor, self.last), self.places(tasks)
         there, logs = torch.zeros_like(last), torch.zeros_like(last)
         there[places], logs[places] = 1.0, self._relative(tasks).log()
@@ -302,7 +300,7 @@ def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
 
 
 def operate(products: Tensor, seed: int) -> Tensor:
-    """(T,) how often each task's gradient is in the sum after PCGrad's projections. products: (T, T) inner products."""
+    """(T,) the factor of each task's gradient in the sum after PCGrad. products: (T, T) inner products."""
     order = torch.Generator().manual_seed(seed)
     count = len(products)
     mixed = torch.eye(count, dtype=products.dtype)
@@ -315,12 +313,12 @@ def operate(products: Tensor, seed: int) -> Tensor:
 
 
 def _shares(logits: Tensor, starts: Tensor) -> Tensor:
-    """(T,) positive weights with the sum of `starts`, which they are where all logits are equal."""
+    """(T,) positive weights with the sum of `starts`; equal to `starts` where all logits are equal."""
     return starts.sum() * torch.softmax(logits + starts.log(), 0)
 
 
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Of one loss, detached, zero where it does not depend on a parameter; the graph stays for the others."""
+    """Detached gradients of one loss, zero where it does not depend on a parameter. Keeps the graph for the others."""
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     return [
         torch.zeros_like(own) if gradient is None else gradient.detach()

@@ -1,9 +1,9 @@
-"""Learning from teachers: the answers of trained models as targets beside the labels.
+"""Learning from teachers: the outputs of trained models as targets next to the labels.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531): a student meets the
-teachers' softened grades. What differs: several teachers are one, by the mean of their calibrated probabilities;
-structures are met pixel by pixel and landmarks as heat maps; each teacher is asked at the magnification at which it
-learned the answer, and not asked where the student's photos hold too little for that.
+teachers' softened grades. Differs: of several teachers the mean of their calibrated probabilities is taken; structures
+are compared pixel by pixel and landmarks as heat maps; each teacher predicts an output at the magnification at which it
+learned it, and not at all where the student's images are too small for that.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss, Tasks, Views
-from funduscope.vocabulary import CODES, LANDMARKS
+from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 STRUCTURE_STRIDE, LANDMARK_STRIDE = 2, 4
-"""Of the teachers' maps, over the side of the batch that the student sees."""
+"""Side of the batch over the side of the teachers' maps."""
 MOST_ENLARGED = 1.5
-"""A photo enlarged further is none that a teacher knows: lesions of a few pixels are no longer in it."""
+"""An image is enlarged for a teacher by this much at most: beyond it, lesions of a few pixels are already lost."""
 _MULTIPLE_PX = 32
 _TINY = 1e-8
 
 
 @dataclass(frozen=True)
 class Taught:
-    """The teachers' mean answers in probabilities; what no teacher answers is None or not there.
+    """The teachers' mean probabilities; an output that no teacher has is None or absent.
 
     grade (B, 5), dme (B, 3); structures by code, each (B, H/2, W/2); landmarks by name, each (B, H/4, W/4), summing to
-    1. rows: for each of these names the photos of the batch that the answer is about, (batch,) bool with B of them
-    True; a name that is not there is answered for all.
+    1. rows: for each of these names the photos of the batch that its probabilities belong to, (batch,) bool with B of
+    them True; a name that is absent there has probabilities for all.
     """
 
     grade: Tensor | None = None
@@ -45,64 +45,63 @@ class Taught:
     rows: dict[str, Tensor] = field(default_factory=dict)
 
     def of(self, name: str, values: Tensor) -> Tensor:
-        """The rows of a (batch, ...) tensor that the answer of that name is about."""
+        """The rows of a (batch, ...) tensor that have probabilities of that name."""
         return values[self.rows[name]] if name in self.rows else values
 
 
 class Teachers:
-    """Trained models that answer for a student's batches.
+    """Trained models that predict a student's batches.
 
-    checkpoints: what is learned from, at least one. student: decides which answers are asked for, in which order, and
-    at which magnification a batch comes. Raises `CheckpointError` where recipe and weights do not make a network,
-    `ValueError` where no teacher can be asked for anything.
+    checkpoints: at least one. student: its tasks are predicted, in the magnification of its views. Raises
+    `CheckpointError` where recipe and weights do not make a network, `ValueError` where no teacher can teach anything.
     """
 
     def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
         self.student = student
-        self.teachers = [(held.network(), held.recipe, held.card.get("temperatures", {})) for held in checkpoints]
-        asked = _answers(student.tasks)
-        left = [(recipe, sorted((asked & _answers(recipe.tasks)) - self._ratios(recipe, asked).keys()))
+        self.teachers = [(one.network(), one.recipe, one.card.get("temperatures", {})) for one in checkpoints]
+        wanted = _outputs_of(student.tasks)
+        left = [(recipe, sorted((wanted & _outputs_of(recipe.tasks)) - self._ratios(recipe, wanted).keys()))
                 for _, recipe, _ in self.teachers]  # fmt: skip
-        self.unasked = "; ".join(
+        self.unused = "; ".join(
             f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
             f"px, more than {MOST_ENLARGED} times the student's {_side_px(student.views, names[0])} px"
             for recipe, names in left
             if names
         )
-        """In words, what teachers know but cannot be asked for; empty where there is nothing of the kind."""
-        if not any(self._ratios(recipe, asked) for _, recipe, _ in self.teachers):
-            raise ValueError(f"No teacher can be asked for anything: {self.unasked or 'they answer other tasks'}.")
+        """In words, what teachers know but cannot teach this student; empty if there is no such thing."""
+        if not any(self._ratios(recipe, wanted) for _, recipe, _ in self.teachers):
+            raise ValueError(f"No teacher can teach anything: {self.unused or 'they have other tasks'}.")
 
     def __call__(self, image: Tensor, whole: Tensor | None = None) -> Taught:
-        """(B, H, W, 3) uint8 photos as the student sees them to what it should answer.
+        """The probabilities that the student should have for its images (B, H, W, 3) uint8.
 
-        whole: (B,) bool, which of them show the whole eye, the others being close crops: each view is then asked only
-        for what the student reads from it. Without it every photo is asked for everything.
+        whole: (B,) bool, True for the whole eye, False for a close crop: in each view only those outputs are predicted
+        that the student reads from it. Without it, all outputs of every image.
         """
-        asked, close = _answers(self.student.tasks), set(self.student.views.close)
+        wanted, close = _outputs_of(self.student.tasks), set(self.student.views.close)
         if whole is None:
-            return _taught(self._means(image, asked), {})
+            return _taught(self._means(image, wanted), {})
         found: dict[str, Tensor] = {}
         rows: dict[str, Tensor] = {}
-        for seen, names in ((whole, asked - close), (~whole, asked & close)):
-            if bool(seen.any()):
-                means = self._means(image[seen], names)
+        for of_view, names in ((whole, wanted - close), (~whole, wanted & close)):
+            if bool(of_view.any()):
+                means = self._means(image[of_view], names)
                 found |= means
-                rows |= dict.fromkeys(means, seen)
+                rows |= dict.fromkeys(means, of_view)
         return _taught(found, rows)
 
-    def _ratios(self, recipe: Recipe, asked: set[str]) -> dict[str, float]:
-        """By what a teacher can be asked for: how much larger than the student it has to see the eye for it."""
-        known = asked & _answers(recipe.tasks)
+    def _ratios(self, recipe: Recipe, wanted: set[str]) -> dict[str, float]:
+        """For each wanted output that a teacher can teach: its view's side over the side of the student's."""
+        known = wanted & _outputs_of(recipe.tasks)
         ratios = {name: _side_px(recipe.views, name) / _side_px(self.student.views, name) for name in known}
         return {name: ratio for name, ratio in ratios.items() if ratio <= MOST_ENLARGED}
 
-    def _means(self, image: Tensor, asked: set[str]) -> dict[str, Tensor]:
-        """The mean of the teachers' probabilities by name, over those that answer it."""
+    def _means(self, image: Tensor, wanted: set[str]) -> dict[str, Tensor]:
+        """By output the mean probabilities of the teachers that have it."""
         answers: dict[str, list[Tensor]] = {}
         for network, recipe, temperatures in self.teachers:
             network.to(image.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            ratios = self._ratios(recipe, asked)
+            ratios = self._ratios(recipe, wanted)
             for ratio in sorted({*ratios.values()}):
                 with torch.inference_mode():
                     outputs = network(_resized(image, ratio))
@@ -115,11 +114,12 @@ class Teachers:
 def distill_loss(
     outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
 ) -> Tensor | None:
-    """How far the student's answers are from the teachers', each task with its weight in the recipe; None: none taught.
+    """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
 
     Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
     Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
-    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order.
+    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order. None where
+    nothing is taught.
     """
     parts = []
     for task, weight in (("grade", settings.grade), ("dme", settings.dme)):
@@ -144,7 +144,7 @@ def distill_loss(
 
 
 def softened(logits: Tensor, probs: Tensor, temperature: float) -> Tensor:
-    """T^2 times the divergence of the student (B, G) logits from the teachers' (B, G) probabilities, both at T."""
+    """T^2 times the divergence of the student's (B, G) logits from the teachers' (B, G) probabilities, both at T."""
     target = torch.log_softmax(probs.clamp(min=_TINY).log() / temperature, 1)
     answer = torch.log_softmax(logits.float() / temperature, 1)
     return temperature**2 * F.kl_div(answer, target, reduction="batchmean", log_target=True)
@@ -169,9 +169,9 @@ def _heat(logits: Tensor, heat: Tensor) -> Tensor:
 def _probabilities(
     outputs: Outputs, recipe: Recipe, temperatures: dict[str, float], size: Sequence[int]
 ) -> dict[str, Tensor]:
-    """A teacher's answers by name, brought to the maps of a batch of that height and width."""
+    """A teacher's probabilities by name, resized for a batch of that height and width."""
     found: dict[str, Tensor] = {}
-    for task in ("grade", "dme"):
+    for task in CLASSES:
         logits = getattr(outputs, task)
         if logits is not None:
             found[task] = torch.softmax(logits.float() / temperatures.get(task, 1.0), 1)
@@ -187,24 +187,24 @@ def _probabilities(
 
 
 def _taught(found: dict[str, Tensor], rows: dict[str, Tensor]) -> Taught:
-    """Sorts answers by name into what they are about."""
+    """`Taught` from probabilities by name."""
     structures = {name: probs for name, probs in found.items() if name in CODES}
     landmarks = {name: heat for name, heat in found.items() if name in LANDMARKS}
     return Taught(found.get("grade"), found.get("dme"), structures, landmarks, rows)
 
 
-def _answers(tasks: Tasks) -> set[str]:
-    """The names of everything that a network with these tasks answers."""
-    return {*(task for task in ("grade", "dme") if getattr(tasks, task)), *tasks.structures, *tasks.landmarks}
+def _outputs_of(tasks: Tasks) -> set[str]:
+    """The names of all outputs of a network with these tasks."""
+    return {*(task for task in CLASSES if getattr(tasks, task)), *tasks.structures, *tasks.landmarks}
 
 
 def _side_px(views: Views, name: str) -> int:
-    """The side of the frame from which that answer is read."""
+    """The side of the frame from which that output is predicted."""
     return views.close_px if name in views.close else views.whole_px
 
 
 def _resized(image: Tensor, ratio: float) -> Tensor:
-    """(B, H, W, 3) uint8 at so many times its side, in the nearest multiples of 32 that a network takes."""
+    """(B, H, W, 3) uint8 scaled by that ratio, to the nearest multiples of 32, which a network takes."""
     size = [max(round(side * ratio / _MULTIPLE_PX), 1) * _MULTIPLE_PX for side in image.shape[1:3]]
     if size == list(image.shape[1:3]):
         return image
@@ -213,7 +213,7 @@ def _resized(image: Tensor, ratio: float) -> Tensor:
 
 
 def _scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, h, w) or (B, C, h, w) maps at another size, means of areas where it is smaller."""
+    """(B, h, w) or (B, C, h, w) maps resized; area means where they become smaller."""
     if list(maps.shape[-2:]) == list(size):
         return maps
     planes = maps if maps.ndim == 4 else maps[:, None]

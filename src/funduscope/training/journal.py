@@ -1,4 +1,4 @@
-"""The run folder's diary: a line an epoch in JSONL and TensorBoard, curves as a picture, and what the run was."""
+"""What a run writes down: a line per epoch in JSONL and TensorBoard, curves, software, machine and data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from funduscope.data.case import Case
 from funduscope.version import __version__
@@ -24,11 +27,11 @@ _PACKAGES = (
 )
 
 FAMILIES = ("loss", "validation", "lesions", "distance", "weight", "experts")
-"""What an epoch's numbers are drawn with, a panel each: the first word of their name, lesions and pixels apart."""
+"""The panels of the curves: the first word of a number's name, but lesions and pixels have panels of their own."""
 
 
 class Journal:
-    """Writes the epochs of one run; lines of epochs that a resumed run does again are dropped first."""
+    """Writes the epochs of one run. Lines of epochs that a resumed run repeats are dropped first."""
 
     def __init__(self, folder: Path, done_epochs: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -39,13 +42,13 @@ class Journal:
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Every epoch's line so far; not the half of one that a killed process left at the end."""
+        """Every epoch's line so far, without the half line that a killed process left at the end."""
         if not self.path.is_file():
             return []
         return [json.loads(line) for line in self.path.read_text("utf-8").split("\n")[:-1] if line]
 
     def write(self, line: dict[str, Any]) -> None:
-        """Appends one epoch: `epoch` and numbers by name; draws the curves anew."""
+        """Appends one epoch, `epoch` and numbers by name, and redraws the curves."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
@@ -56,9 +59,7 @@ class Journal:
 
 
 def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
-    """A panel for every family of numbers, a curve for every member: losses, grades, lesions, distances in pixels,
-    weights of the tasks, experts.
-    """
+    """A panel for each of `FAMILIES`, a curve for each of its numbers."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -78,8 +79,8 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
     for axis, (family, members) in zip(axes, families.items(), strict=False):
         for place, name in enumerate(members):
             points = [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
-            look = {"color": colormaps["tab10"](place % 10), "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[1], **look)
+            style = {"color": colormaps["tab10"](place % 10), "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[1], **style)
         axis.set(title=family, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
@@ -88,7 +89,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
 
 
 def _family(name: str) -> str:
-    """The panel of a number: a share of 1 could not be seen beside pixels, nor grades among twenty lesions."""
+    """The panel of a number: shares of 1 would be invisible next to pixels, grades among twenty lesions."""
     first, last = name.split(" ", 1)[0], name.rsplit(" ", 1)[-1]
     if first == "validation":
         return {"px": "distance", "AP": "lesions", "IoU": "lesions", "Dice": "lesions"}.get(last, first)
@@ -96,7 +97,7 @@ def _family(name: str) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """The software and the machine's class; nothing that names a machine or a person."""
+    """Versions of the software, and the kind of machine; nothing that identifies a machine or a person."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -115,14 +116,27 @@ def environment() -> dict[str, Any]:
 
 
 def device() -> str:
-    """What a training here computes on: cpu, or cuda with the accelerator's product name."""
-    import torch
-
+    """The device of a training here: cpu, or cuda with the product's name."""
     return f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
 
 
+def peak_mb(device: torch.device) -> float | None:
+    """Peak memory of this process in 10**6 bytes: of the accelerator where the device is one, otherwise resident.
+
+    Without the loader's workers. None where the system does not report it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def fingerprint(cases: list[Case]) -> str:
-    """A hash of every photo's bytes and every label, in order of key: the same data has the same fingerprint."""
+    """A hash of every photo's bytes and every label, in order of key. The same data has the same fingerprint."""
     digest = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.key):
         labels = case.labels

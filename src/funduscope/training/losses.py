@@ -1,16 +1,19 @@
 """Losses of the tasks. Each is a mean over what is known, and is absent where nothing is.
 
-An unknown label gives no gradient: it is selected away before anything is computed from it, so that not even a NaN can
-come back from there.
+An unknown label gives no gradient: it is selected away before anything is computed from it, so that not even a NaN in
+its place has an effect.
 
 Terms of a structure's loss, each over its known pixels: cross-entropy, in which a lesion's pixel weighs more; Dice,
-Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums below; focal, Lin, Goyal, Girshick,
-He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight; Tversky, Salehi,
-Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI
-2017. A pixel that is partly covered counts as so much lesion and so much none.
+Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums in the denominator; focal, Lin,
+Goyal, Girshick, He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight;
+Tversky, Salehi, Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep
+networks", MLMI 2017. A partly covered pixel counts as lesion by its covered share, as background by the rest.
 
-Grades have an order: beside the cross-entropy stands, where a recipe wants it, the squared earth mover's distance of
-Hou, Yu and Samaras, "Squared Earth Mover's Distance-based Loss for Training Deep Neural Networks", arXiv:1611.05916.
+Bags: multiple instances, Maron and Lozano-Pérez, "A Framework for Multiple-Instance Learning", NIPS 1997. Differs: the
+mean of the highest logits instead of the maximum, so that one pixel is not the whole answer.
+
+Grades have an order. A recipe may add to the cross-entropy the squared earth mover's distance of Hou, Yu and Samaras,
+"Squared Earth Mover's Distance-based Loss for Training Deep Neural Networks", arXiv:1611.05916.
 """
 
 from __future__ import annotations
@@ -19,51 +22,54 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
 from funduscope.settings import Loss
-from funduscope.training.bags import bag_losses
-from funduscope.vocabulary import EITHER_EXUDATE, LANDMARKS
+from funduscope.training.batch import BAGS, Batch
+from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS
 
 LANDMARK_SIGMA_CELLS = 2.0
+
+LEAST_SHARE, LEAST_PX = 0.05, 4
+"""The part of a bag's pixels that must be lesion: a small one, since boxes and regions are drawn wide."""
 
 
 def task_losses(
     outputs: Outputs,
-    batch: dict[str, Tensor],
+    batch: Batch,
     settings: Loss,
     structures: Sequence[str],
-    class_weights: dict[str, Tensor],
+    class_weights: dict[str, Float[Tensor, "_"]],
     landmarks: Sequence[str] = LANDMARKS,
-    told: dict[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """Unweighted losses by task: grade, dme, dense, landmarks; a task with nothing known in the batch is left out.
+    by_structure: dict[str, Float[Tensor, ""]] | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """Unweighted losses by task: grade, dme, dense, landmarks. A task of which the batch knows nothing is left out.
 
-    class_weights: per task (classes,) float; `structures` and `landmarks` name the planes of the outputs in order.
-    told: takes in the loss of each structure by its code, which dense is the mean of.
+    class_weights: per photo task (classes,). structures, landmarks: the planes of the outputs in order. by_structure:
+    receives each structure's loss by its code; dense is their mean.
     """
     losses: dict[str, Tensor] = {}
-    for task in ("grade", "dme"):
+    for task in CLASSES:
         logits = getattr(outputs, task)
         if logits is not None:
-            among = batch["dme_among"] if task == "dme" else None
-            add(losses, task, grade_loss(logits, batch[task], among, class_weights[task], settings))
+            add(losses, task, class_loss(logits, batch.allowed[task], class_weights[task], settings))
     if outputs.structures is not None:
-        each = structure_losses(outputs.structures, batch["coverage"], batch["known"], structures, settings)
-        bagged = bag_losses(outputs.structures, batch["bags"], structures) if settings.boxes else {}
-        outlined, inside = _mean(each), _mean(bagged)
+        each = structure_losses(outputs.structures, batch.coverage, batch.known, structures, settings)
+        of_bags = {} if batch.bags is None else bag_losses(outputs.structures, batch.bags, structures)
+        outlined, inside = _mean(each), _mean(of_bags)
         if inside is not None:
             outlined = settings.boxes * inside + (0 if outlined is None else outlined)
-            each |= bagged
+            each |= of_bags
         add(losses, "dense", outlined)
-        if told is not None:
-            told |= each
+        if by_structure is not None:
+            by_structure |= each
     if outputs.landmarks is not None:
         order = [LANDMARKS.index(name) for name in landmarks]
-        points, known = batch["landmarks"][:, order], batch["landmarks_known"][:, order]
-        scale = outputs.landmarks.shape[-1] / batch["image"].shape[2]
+        points, known = batch.landmarks[:, order], batch.landmarks_known[:, order]
+        scale = outputs.landmarks.shape[-1] / batch.image.shape[2]
         add(losses, "landmarks", landmark_loss(outputs.landmarks, points * scale, known))
     return losses
 
@@ -74,44 +80,46 @@ def add(losses: dict[str, Tensor], name: str, loss: Tensor | None) -> None:
         losses[name] = loss
 
 
-def grade_loss(logits: Tensor, target: Tensor, among: Tensor | None, weights: Tensor, settings: Loss) -> Tensor | None:
-    """Cross-entropy over labelled photos, and what misses by how many grades; for a photo with only a constraint, -log
-    of the allowed grades' sum.
+def class_loss(
+    logits: Float[Tensor, "B G"], allowed: Bool[Tensor, "B G"], weights: Float[Tensor, "G"], settings: Loss
+) -> Float[Tensor, ""] | None:
+    """The mean over the photos of which anything is known. See `Batch.allowed`.
 
-    logits (B, G); target (B,) with -1 unknown; among (B, G) bool, all False where there is no constraint.
+    A photo with one allowed class: cross-entropy, and the recipe's term for the distance in grades. With several: -log
+    of their summed probability. With all: nothing.
     """
     logits = logits.float()
-    labelled = target >= 0
+    count = allowed.sum(1)
+    labelled, constrained = count == 1, (count > 1) & (count < logits.shape[1])
     parts = []
     if labelled.any():
+        target = allowed[labelled].int().argmax(1)
         each = F.cross_entropy(
-            logits[labelled],
-            target[labelled],
-            weight=weights,
-            label_smoothing=settings.label_smoothing,
-            reduction="none",
+            logits[labelled], target, weight=weights, label_smoothing=settings.label_smoothing, reduction="none"
         )
         if settings.ordinal:
-            each = each + settings.ordinal * _squared_distance(logits[labelled], target[labelled])
+            each = each + settings.ordinal * _squared_distance(logits[labelled], target)
         parts.append(each)
-    if among is not None:
-        constrained = among.any(1) & ~labelled
-        if constrained.any():
-            log_probs = logits[constrained].log_softmax(1)
-            parts.append(-log_probs.masked_fill(~among[constrained], -torch.inf).logsumexp(1))
+    if constrained.any():
+        log_probs = logits[constrained].log_softmax(1)
+        parts.append(-log_probs.masked_fill(~allowed[constrained], -torch.inf).logsumexp(1))
     return torch.cat(parts).mean() if parts else None
 
 
-def _squared_distance(logits: Tensor, target: Tensor) -> Tensor:
-    """(N,): the squared earth mover's distance between the answer and all on the label, in squared grades."""
+def _squared_distance(logits: Float[Tensor, "N G"], target: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """The squared earth mover's distance between the answer and the label, in squared grades."""
     truth = F.one_hot(target, logits.shape[1]).cumsum(1)
     return (logits.softmax(1).cumsum(1) - truth).square().sum(1)
 
 
 def dense_loss(
-    logits: Tensor, coverage: Tensor, known: Tensor, structures: Sequence[str], settings: Loss
-) -> Tensor | None:
-    """The mean of `structure_losses` over the structures that have any to learn from."""
+    logits: Float[Tensor, "B L h w"],
+    coverage: UInt8[Tensor, "B channels H W"],
+    known: Bool[Tensor, "B channels H W"],
+    structures: Sequence[str],
+    settings: Loss,
+) -> Float[Tensor, ""] | None:
+    """The mean of `structure_losses`; None where there are none."""
     return _mean(structure_losses(logits, coverage, known, structures, settings))
 
 
@@ -120,12 +128,15 @@ def _mean(losses: dict[str, Tensor]) -> Tensor | None:
 
 
 def structure_losses(
-    logits: Tensor, coverage: Tensor, known: Tensor, structures: Sequence[str], settings: Loss
-) -> dict[str, Tensor]:
-    """The recipe's terms over the known pixels of each structure that has any to learn from, by its code.
+    logits: Float[Tensor, "B L h w"],
+    coverage: UInt8[Tensor, "B channels H W"],
+    known: Bool[Tensor, "B channels H W"],
+    structures: Sequence[str],
+    settings: Loss,
+) -> dict[str, Float[Tensor, ""]]:
+    """By code the recipe's terms over the known pixels of each structure; without known pixels it is left out.
 
-    logits (B, L, h, w), resized to the targets; coverage (B, channels, H, W) uint8; known alike, bool. The channel of
-    either exudate is met by the larger of the two logits.
+    The logits are resized to the targets. The channel of either exudate is compared with the larger of the two logits.
     """
     logits = F.interpolate(logits.float(), size=coverage.shape[-2:], mode="bilinear", align_corners=False)
     planes = {code: logits[:, index] for index, code in enumerate(structures)}
@@ -141,10 +152,37 @@ def structure_losses(
     return losses
 
 
-def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, settings: Loss) -> Tensor | None:
-    """(N,) each: the sum of the weighted terms; Dice and Tversky only where there is something to find.
+def bag_losses(
+    logits: Float[Tensor, "B L h w"], bags: UInt8[Tensor, "B kinds H W"], structures: Sequence[str]
+) -> dict[str, Float[Tensor, ""]]:
+    """By kind: -log of the probability that a bag holds its kind of lesion, the mean over the bags. See `Batch.bags`.
 
-    target: the covered share of each pixel. None where no term that has a weight has anything to say.
+    The logits are resized to the bags. A box of red lesions is compared with the larger of the two logits.
+    """
+    logits = F.interpolate(logits.float(), size=bags.shape[-2:], mode="bilinear", align_corners=False)
+    losses: dict[str, Tensor] = {}
+    for index, (kind, codes) in enumerate(BAGS.items()):
+        planes = [logits[:, structures.index(code)] for code in codes if code in structures]
+        if len(planes) < len(codes):
+            continue
+        plane = torch.stack(planes).amax(0)
+        found = [
+            F.softplus(-inside.topk(max(LEAST_PX, round(LEAST_SHARE * len(inside)))).values.mean())
+            for one, numbers in zip(plane, bags[:, index], strict=True)
+            for number in numbers.unique().tolist()
+            if number and len(inside := one[numbers == number]) >= LEAST_PX
+        ]
+        if found:
+            losses[kind] = torch.stack(found).mean()
+    return losses
+
+
+def _pixel_loss(
+    logits: Float[Tensor, "N"], target: Float[Tensor, "N"], positive_weight: float, settings: Loss
+) -> Float[Tensor, ""] | None:
+    """The sum of the weighted terms; Dice and Tversky only where there is something to find.
+
+    target: the covered share of each pixel. None where no term with a weight applies.
     """
     overlaps = bool(settings.dice or settings.tversky) and bool(target.any())
     if not (settings.cross_entropy or settings.focal or overlaps):
@@ -168,17 +206,19 @@ def _pixel_loss(logits: Tensor, target: Tensor, positive_weight: float, settings
     return loss
 
 
-def _focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """(N,) -(1 - p)^gamma log p, p being the probability of what the pixel is; finite for any logit and gamma."""
+def _focal(logits: Float[Tensor, "N"], target: Float[Tensor, "N"], gamma: float) -> Float[Tensor, "N"]:
+    """-(1 - p)^gamma log p, where p is the probability of the pixel's true class; finite for any logit and gamma."""
     if_lesion = F.softplus(-logits) * torch.exp(-gamma * F.softplus(logits))
     if_none = F.softplus(logits) * torch.exp(-gamma * F.softplus(-logits))
     return target * if_lesion + (1 - target) * if_none
 
 
-def landmark_loss(logits: Tensor, points: Tensor, known: Tensor) -> Tensor | None:
-    """Cross-entropy between the map's softmax and a Gaussian, plus the distance of its mean point.
+def landmark_loss(
+    logits: Float[Tensor, "B P h w"], points: Float[Tensor, "B P 2"], known: Bool[Tensor, "B P"]
+) -> Float[Tensor, ""] | None:
+    """Cross-entropy between the map's softmax and a Gaussian, plus the distance of its mean point in widths of the map.
 
-    logits (B, P, h, w); points (B, P, 2) in cells with centers at +0.5; known (B, P).
+    points: x, y in cells of the map, with centers at +0.5. None where no point is known.
     """
     if not known.any():
         return None
@@ -196,8 +236,8 @@ def landmark_loss(logits: Tensor, points: Tensor, known: Tensor) -> Tensor | Non
     return (cross + distance).mean()
 
 
-def class_weights(labels: Sequence[int | None], classes: int, power: float) -> Tensor:
-    """(1 / frequency) ** power per class, scaled to a mean of 1 over the labelled photos; 1 for a class never seen."""
+def class_weights(labels: Sequence[int | None], classes: int, power: float) -> Float[Tensor, "classes"]:
+    """(1 / frequency) ** power per class, scaled to a mean of 1 over the labelled photos; 1 for a class without any."""
     counts = torch.bincount(
         torch.tensor([label for label in labels if label is not None], dtype=torch.long), minlength=classes
     )

@@ -1,9 +1,9 @@
-"""The optimizer, the schedule of its rate, and the average of the weights.
+"""The optimizer, the schedule of its learning rate, and the average of the weights.
 
 AdamW: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. Adam: Kingma and Ba, "Adam: A Method
-for Stochastic Optimization", ICLR 2015, with the decay added to the gradient, as published designs use it. In either,
-vectors are not decayed. The average is the exponential one of Polyak averaging's family; batch-norm statistics are
-averaged with the weights, so the average needs no second pass.
+for Stochastic Optimization", ICLR 2015, with the decay added to the gradient, as published designs use it. Neither
+decays vectors. The average is exponential, of the family of Polyak averaging; batch-norm statistics are averaged with
+the weights, so that no second pass is needed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from funduscope.settings import Training
 def make_optimizer(
     network: nn.Module, settings: Training, extra: Sequence[nn.Parameter] = (), extra_rate: float = 0.0
 ) -> torch.optim.Optimizer:
-    """The recipe's; vectors (biases and norms) are not decayed, the encoder may have a rate of its own.
+    """The recipe's optimizer. Vectors (biases and norms) are not decayed; the encoder may have a rate of its own.
 
-    extra: parameters beside the network's, such as the balance's, at a rate of their own and not decayed; they come
+    extra: further parameters, such as the balance's, with the learning rate `extra_rate` and without decay; they come
     last.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -43,9 +43,9 @@ def make_optimizer(
 
 
 def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> float:
-    """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine to nothing.
+    """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine down to 0.
 
-    With schedule constant or plateau it stays full after the rise; a `Plateau` then lowers it.
+    With schedule constant or plateau it stays full after the rise; a `Plateau` may lower it.
     """
     if progress < warm_up_frac:
         return max(progress / warm_up_frac, 0.01)
@@ -56,10 +56,10 @@ def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> f
 
 
 class Plateau:
-    """Lowers the rate where the validation score stands still.
+    """Lowers the learning rate while the validation score does not improve.
 
-    scale: what the rate is multiplied by, 1 at first, and `factor` times that whenever `patience` epochs in a row (at
-    least one) brought no better score; the count then begins anew.
+    scale: factor of the rate, 1 at first. After `patience` epochs in a row (at least one) without a better score it is
+    multiplied by `factor`, and the count starts again.
     """
 
     def __init__(self, factor: float, patience: int) -> None:
@@ -68,9 +68,9 @@ class Plateau:
         self.best = -math.inf
 
     def step(self, score: float, *, warming_up: bool = False) -> None:
-        """Takes note of an epoch's score, higher being better; NaN is never better.
+        """Takes an epoch's score; higher is better, NaN never is.
 
-        warming_up: the rate is still rising, so that the epoch does not count as one that brought nothing.
+        warming_up: the rate is still rising, so that the epoch does not count as one without improvement.
         """
         if score > self.best:
             self.best, self.waited = score, 0
@@ -80,12 +80,12 @@ class Plateau:
             self.scale, self.waited = self.scale * self.factor, 0
 
     def state(self) -> dict[str, float]:
-        """Plain finite numbers, for JSON; `load` goes on from them."""
+        """Finite numbers for JSON; `load` restores them."""
         known = {"best": self.best} if math.isfinite(self.best) else {}
         return {"scale": self.scale, "waited": self.waited} | known
 
     def load(self, state: dict[str, float]) -> None:
-        """Goes on from a stored state."""
+        """Restores a stored state."""
         self.scale, self.waited = state["scale"], int(state["waited"])
         self.best = state.get("best", -math.inf)
 
@@ -93,7 +93,7 @@ class Plateau:
 class Average:
     """The exponential moving average of a network's weights and statistics.
 
-    The decay starts low and rises to `decay`, so that the random start is soon forgotten.
+    The decay starts low and rises to `decay`, so that random first weights are soon forgotten.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -103,17 +103,17 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Takes in the network as it is now."""
+        """Adds the present state of the network."""
         self.steps += 1
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, value in network.state_dict().items():
-            held = self.state[name]
-            if held.is_floating_point():
-                held.lerp_(value.detach().to(held.dtype), 1 - keep)
+            average = self.state[name]
+            if average.is_floating_point():
+                average.lerp_(value.detach().to(average.dtype), 1 - keep)
             else:
-                held.copy_(value)
+                average.copy_(value)
 
     def load(self, state: dict[str, Tensor], steps: int) -> None:
-        """Goes on from a stored average."""
+        """Restores a stored average."""
         self.steps = steps
         self.state = {name: value.to(self.state[name].device, copy=True) for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""What a training sees, as a picture: samples as the network gets them, with what is known of each drawn on."""
+"""A picture of what a training sees: samples as the network gets them, with their known targets drawn on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
-from funduscope.training.samples import Item, Sample, Samples, draw_epoch
+from funduscope.training.batch import Batch, Item, Samples
+from funduscope.training.samples import draw_epoch
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, STRUCTURES
 
 _COLORS = {item.code: item.color for item in STRUCTURES} | {EITHER_EXUDATE: (255, 160, 60)}
@@ -21,11 +23,11 @@ _SIDE_PX, _CAPTION_PX = 320, 44
 
 
 def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path: Path) -> None:
-    """The first samples of the first epoch that carry masks or points, then others, as one PNG.
+    """Writes the first samples of the first epoch as one PNG, those with masks first.
 
-    Outlines: structures in their colors; a cross: disc center and fovea; below: grade and risk, what is not known as a
-    dash. Where masks are known, two tiles follow: each structure's coverage, as soft as it is learned, and the binary
-    mask, which is the coverage from a half on; black where nothing is, gray where nobody knows.
+    Outlines: structures in their colors; crosses: disc center and fovea; below: grade and edema risk, a dash where
+    unknown. Where masks are known, two tiles follow: the coverage of each structure, and its binary mask, the coverage
+    from a half on. Black is known background, gray is unknown.
     """
     items = draw_epoch(cases, recipe, 0)
     if not items:
@@ -37,7 +39,7 @@ def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path
     plain: list[np.ndarray] = []
     for item in chosen:
         sample = samples[item]
-        if bool(sample["known"].any()):
+        if bool(sample.known.any()):
             tiles = [_tile(sample, item), *_truth(sample)]
             for tile in tiles:
                 tile[:, -1] = _PAPER  # black would meet black
@@ -59,31 +61,36 @@ def _rows(blocks: list[np.ndarray]) -> list[np.ndarray]:
     return [np.hstack(blocks[start : start + many]) for start in range(0, len(blocks), many)]
 
 
-def _tile(sample: Sample, item: Item) -> np.ndarray:
+def _tile(sample: Batch, item: Item) -> np.ndarray:
     """(side + caption, side, 3) uint8 RGB of one sample."""
-    image = cv2.resize(sample["image"].numpy(), (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)
-    scale = _SIDE_PX / sample["image"].shape[1]
+    image = cv2.resize(sample.image.numpy(), (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)
+    scale = _SIDE_PX / sample.image.shape[1]
     for index, code in enumerate(CHANNELS):
-        mask = (sample["coverage"][index].numpy() >= _HALF).astype(np.uint8)
+        mask = (sample.coverage[index].numpy() >= _HALF).astype(np.uint8)
         if mask.any():
             lines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
             scaled = [np.rint((line + 0.5) * scale).astype(np.int32) for line in lines]
             cv2.drawContours(image, scaled, -1, _COLORS[code], 1, cv2.LINE_AA)
-    for (x, y), known in zip(sample["landmarks"].numpy() * scale, sample["landmarks_known"].numpy(), strict=True):
+    for (x, y), known in zip(sample.landmarks.numpy() * scale, sample.landmarks_known.numpy(), strict=True):
         if known:
             cv2.drawMarker(image, (round(float(x)), round(float(y))), (255, 255, 255), cv2.MARKER_CROSS, 14, 1)
-    known = [code for code, seen in zip(CHANNELS, sample["known"].flatten(1).any(1).tolist(), strict=True) if seen]
+    known = [code for code, seen in zip(CHANNELS, sample.known.flatten(1).any(1).tolist(), strict=True) if seen]
     words = ["masks known: " + (" ".join(code for code in known if code in CODES) or "none")]
-    grade, dme = (int(sample[name]) for name in ("grade", "dme"))
-    words.insert(0, f"{item.view}  grade {grade if grade >= 0 else '-'}  DME {dme if dme >= 0 else '-'}")
+    grade, dme = (_label(sample.allowed[task]) for task in ("grade", "dme"))
+    words.insert(0, f"{item.view}  grade {grade}  DME {dme}")
     return np.vstack([image, _caption(words)])
 
 
-def _truth(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Coverage and binary masks of a sample, each a tile as large as its photo's."""
-    coverage, known = sample["coverage"].numpy(), sample["known"].any(dim=0).numpy()
+def _label(allowed: Tensor) -> str:
+    """A photo's label, or a dash where it has none."""
+    return str(int(allowed.int().argmax())) if int(allowed.sum()) == 1 else "-"
+
+
+def _truth(sample: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The tiles of a sample's coverage and of its binary masks."""
+    coverage, known = sample.coverage.numpy(), sample.known.any(dim=0).numpy()
     soft = [_small(plane / 255) for plane in coverage]
-    # A pixel that holds any of a mask shows it: a microaneurysm is lost otherwise.
+    # A pixel with any part of a mask shows it: otherwise a microaneurysm would be lost.
     hard = [(_small(plane >= _HALF) > 0).astype(np.float32) for plane in coverage]
     there = [code for code, plane in zip(CHANNELS, coverage, strict=True) if plane.any()]
     captions = (
@@ -101,12 +108,12 @@ def _truth(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 def _small(plane: np.ndarray) -> np.ndarray:
     """(S, S) as a tile's (side, side) float32."""
-    way = cv2.INTER_AREA if len(plane) > _SIDE_PX else cv2.INTER_NEAREST
-    return cv2.resize(plane.astype(np.float32), (_SIDE_PX, _SIDE_PX), interpolation=way)
+    mode = cv2.INTER_AREA if len(plane) > _SIDE_PX else cv2.INTER_NEAREST
+    return cv2.resize(plane.astype(np.float32), (_SIDE_PX, _SIDE_PX), interpolation=mode)
 
 
 def _painted(shares: list[np.ndarray], known: np.ndarray) -> np.ndarray:
-    """Structures in their colors, (side, side, 3) uint8, the smallest kinds on top. shares: in 0..1, one a channel."""
+    """Structures in their colors, (side, side, 3) uint8, the smallest on top. shares: in 0..1, one per channel."""
     canvas = np.where(known[..., None], np.float32(0), np.array(_UNKNOWN, np.float32))
     for code, share in reversed(list(zip(CHANNELS, shares, strict=True))):
         canvas += share[..., None] * (np.array(_COLORS[code], np.float32) - canvas)
@@ -122,6 +129,6 @@ def _caption(words: list[str]) -> np.ndarray:
 
 
 def _write(caption: np.ndarray, text: str, left: int, bottom: int) -> int:
-    """Writes into the caption and returns where the text ends."""
+    """Writes into the caption. Returns the x at which the text ends."""
     cv2.putText(caption, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
     return left + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]

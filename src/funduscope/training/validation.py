@@ -1,4 +1,4 @@
-"""The judge of a training: scores the validation photos through the using side, and says which epoch is kept."""
+"""Validation: scores of an epoch's weights on the validation photos, through the same code that predicts."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
-from funduscope.training.loop import Judge, bfloat16
+from funduscope.training.loop import Validation, bfloat16
 from funduscope.training.samples import serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 
-# A landmark this far off, in pixels of a 4288-wide photo, earns nothing (half a disc diameter).
 WORTHLESS_PX = 275.0
+"""From this distance on a landmark scores 0: half a disc diameter, in pixels of a photo 4288 wide."""
 
 
-def make_judge(recipe: Recipe, cases: list[Case]) -> Judge:
-    """A judge on those validation cases whose data sets the recipe trains on.
+def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
+    """Validation on those cases whose data sets the recipe trains on.
 
-    Photos without lesion masks are looked at whole only, which is five times quicker and all that their labels need.
+    Photos without lesion masks are predicted from the whole view alone: five times as fast, and all their labels need.
     """
     card = Card.of(recipe)
-    sought = set(card.structures) - {"OD"} or set(card.structures)
-    sought |= {EITHER_EXUDATE} if {"EX", "SE"} <= sought else set()
-    asked = [case for case in cases if case.dataset in recipe.sampling.datasets()]
-    masked = [case for case in asked if sought & set(case.labels.masks)]
-    # What a grade implies of masks is no mask to look for.
+    structures = set(card.structures) - {"OD"} or set(card.structures)
+    structures |= {EITHER_EXUDATE} if {"EX", "SE"} <= structures else set()
+    cases = [case for case in cases if case.dataset in recipe.sampling.datasets()]
+    masked = [case for case in cases if structures & set(case.labels.masks)]
+    # Without the structures: a grade that implies absent lesions is no mask to compare with.
     plain = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"structures": ()})})
-    graded = [case for case in asked if serves(case.labels, "whole", plain)]
+    graded = [case for case in cases if serves(case.labels, "whole", plain)]
 
-    def judge(network: Network) -> dict[str, float]:
-        speed = bfloat16(recipe.training.precision)
-        whole = Predictor(TorchRuntime(network, replace(card, close=(), structures=()), bfloat16=speed))
-        both = Predictor(TorchRuntime(network, card, bfloat16=speed))
+    def validate(network: Network) -> dict[str, float]:
+        fast = bfloat16(recipe.training.precision)
+        whole = Predictor(TorchRuntime(network, replace(card, close=(), structures=()), bfloat16=fast))
+        both = Predictor(TorchRuntime(network, card, bfloat16=fast))
         of_graded = evaluate(whole, graded, repeats=1) if graded else None
         of_masked = evaluate(both, masked, repeats=1) if masked and card.structures else None
         return selection(of_graded, of_masked, recipe.training.select)
 
-    return judge
+    return validate
 
 
 def selection(graded: Scores | None, masked: Scores | None, select: str = "mean") -> dict[str, float]:
     """Scores by name, and `selection`, by which epochs are compared.
 
-    select mean: the mean of what there is of grades, DME, lesions and landmarks, each in 0..1. Grades: the mean kappa
-    over the data sets. Lesions: the mean average precision over data sets and kinds (not the 33-threshold area, which
-    an empty map also earns), or the disc's IoU where no lesion is sought. Landmarks: 1 at no distance, 0 at half a disc
-    diameter. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at 0.5.
+    select mean: the mean of grades, DME, lesions and landmarks, each in 0..1, as far as they are scored. Grades: the
+    mean kappa over the data sets. Lesions: the mean average precision over data sets and kinds (not the area over 33
+    thresholds, which an empty map also earns), or the disc's IoU where no lesion is predicted. Landmarks: 1 at no
+    distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at 0.5.
     """
     scores, parts = _of_graded(graded)
     of_masked, lesions, overlaps = _of_masked(masked)
@@ -66,7 +66,7 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
 
 
 def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float]]]:
-    """Scores of grades and landmarks by name, and the parts of a selection: kappa, DME, landmarks, accuracy."""
+    """Scores of grades and landmarks by name; and by data set kappa, DME accuracy, landmarks, accuracy."""
     scores: dict[str, float] = {}
     parts: list[list[float]] = [[], [], [], []]
     for dataset in graded.tables if graded else ():
@@ -85,7 +85,7 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
 
 
 def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], list[float]]:
-    """Scores of masks by name; average precisions and IoUs of lesions, or the disc's IoU where there are none."""
+    """Scores of masks by name; average precisions and IoUs of lesions, or the disc's IoU instead of both."""
     scores: dict[str, float] = {}
     found: dict[str, list[float]] = {"AP": [], "IoU": [], "disc": []}
     for dataset in masked.tables if masked else ():
