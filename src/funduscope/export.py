@@ -1,7 +1,7 @@
-"""ONNX, accepted only after parity is measured: float32 against torch, INT8 against float32.
+"""ONNX export. A model is accepted only after its parity is measured: float32 against torch, INT8 against float32.
 
 INT8: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
-2018; static, per channel, by ONNX Runtime's own quantizer. What stays in float32: see `quantize`.
+2018; static, per channel, by ONNX Runtime's own quantizer. For what stays in float32 see `quantize`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -47,7 +47,7 @@ LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
 FEWEST_GRADED = 30
 FEWEST_POSITIVE = 3
-"""Of fewer graded photos, or fewer that show a structure, no score could be compared: one photo would decide."""
+"""Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
 CALIBRATION_PHOTOS = 40
@@ -57,12 +57,14 @@ FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetens
 
 
 class ExportError(RuntimeError):
-    """A model that came out other than it went in, or that could not be checked; the message says by how much, or why.
-    Nothing is left of it."""
+    """A model that differs from its source too much, or could not be checked; the message says by how much, or why.
+
+    Nothing of the refused model is kept.
+    """
 
 
 class _Flat(nn.Module):
-    """The network with a tuple for an answer, as ONNX wants it."""
+    """The network with a tuple as its output, as ONNX needs it."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -73,27 +75,27 @@ class _Flat(nn.Module):
 
 
 def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
-    """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder, and
-    export.json: what was measured, and the files' SHA-256.
+    """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder.
 
-    cases: with them INT8 is calibrated on the run's training photos and checked on its validation photos, scores
-    included; without them both on drawn eyes. Photos that cannot be read are named on stderr, and others take their
-    place. Raises `ExportError` where parity fails, `ParityError` where no photo shows an eye: what an earlier export
-    wrote then stays as it was. A float32 model that was accepted is written where only INT8 was refused.
+    export.json gets the measured parity and the files' SHA-256. cases: with them INT8 is calibrated on the run's
+    training photos and checked on its validation photos, scores included; without them both on drawn eyes. Unreadable
+    photos are named on stderr and replaced by others. Raises `ExportError` where parity fails, `ParityError` where no
+    photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
+    written before the error.
     """
-    held = checkpoint.load(run / "best.safetensors")
-    network, card = held.network(), Card.from_dict(held.card) if held.card else Card.of(held.recipe)
-    training, checking = _chosen(run, held.recipe.sampling, cases)
+    best = checkpoint.load(run / "best.safetensors")
+    network, card = best.network(), Card.from_dict(best.card) if best.card else Card.of(best.recipe)
+    training, checking = _chosen(run, best.recipe.sampling, cases)
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
     report["calibration photos"] = ", ".join(sorted({case.dataset for case in training})) or "drawn eyes"
-    check = list(_images(checking, CHECK_PHOTOS, card, seed=1))
-    images = list(_images(training, CALIBRATION_PHOTOS, card, seed=2))
+    check = list(_photos(checking, CHECK_PHOTOS, seed=1))
+    images = list(_views(_photos(training, CALIBRATION_PHOTOS, seed=2), card))
     if not check or not images:
         raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
-    # Until it is accepted a model lies where nobody takes it for the run's.
+    # A model that is not accepted yet must not pass for the run's.
     with tempfile.TemporaryDirectory(prefix=".export-", dir=run) as place:
         folder = Path(place)
-        # Whether a photo is refused is judged without the model: of refused ones, any two models would be equal.
+        # Photos are refused without the model, so on refused ones any two models would agree.
         plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT)), refuses=False)
         parity = compare(Predictor(TorchRuntime(network, card), refuses=False), plain, check)
         report["float32 against torch"] = vars(parity)
@@ -104,13 +106,13 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
         try:
             small = Predictor(OnnxRuntime(small_path), refuses=False)
             report["int8 against float32"] = _accept(small, plain, checking, check)
-            # The file's own card says it, too; here it is read by whoever asks why so little became of the experts.
+            # The card in the file says this too; here it explains why the file is hardly smaller.
             if "int8" in small.card.about:
                 report["int8 note"] = small.card.about["int8"]
         except ExportError as error:
             refused = report["int8 refused"] = str(error)
             small_path.unlink()
-        checkpoint.save_small(folder / WEIGHTS, held)
+        checkpoint.save_small(folder / WEIGHTS, best)
         paths = _published(folder, run, report)
     if refused:
         raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
@@ -118,32 +120,31 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
 
 
 def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
-    """Photos to calibrate INT8 on, and to check on; none where there are no cases."""
+    """The photos to calibrate INT8 on and those to check on; none without cases."""
     plan = SplitPlan.of_run(run, cases or ())
-    if plan.validation_fold is None:  # it learned from every photo: parity is measured on some of those
+    if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
         plan = SplitPlan.of(cases or (), plan.fold, run)
-    # Ranges are taken from photos like those that most is learned from, not from every camera there is: ranges wide
-    # enough for all of them round the many coarsely for the sake of the few.
+    # Ranges come from the data sets that most samples are of: ranges wide enough for every camera would round most
+    # photos too coarsely.
     rates = sampling.whole or sampling.close
     drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in plan.train).items()}
     return [case for case in plan.train if drawn[case.dataset] >= max(drawn.values()) / 2], plan.validation
 
 
 def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
-    """Moves what was accepted into the run folder, the report with the files' SHA-256 last; the paths there."""
+    """Moves the accepted files into the run folder, last the report with their SHA-256. Returns the new paths."""
     made = [folder / name for name in (FLOAT, SMALL, WEIGHTS) if (folder / name).is_file()]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
     report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in made}
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    # The files of an earlier report would count as damaged once they are replaced; and its INT8 file, which is of other
-    # weights, must not stay where none was accepted in its place.
+    # An earlier report would not match the new files, and an earlier INT8 file has other weights.
     for name in (REPORT, SMALL):
         (run / name).unlink(missing_ok=True)
     return [path.replace(run / path.name) for path in (*made, folder / REPORT)]
 
 
 def write_onnx(network: Network, card: Card, path: Path) -> Path:
-    """The network as ONNX: image (B, H, W, 3) uint8 of any H and W that 32 divides; the card in its metadata."""
+    """The network as ONNX: image (B, H, W, 3) uint8, H and W multiples of 32; the card is in the metadata."""
     import onnx
 
     network = network.eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -155,7 +156,7 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
     with replacing(path) as unfinished, warnings.catch_warnings():
-        # Said of the conditions before experts, of sizes read while tracing, and of the exporter as a whole.
+        # About the conditions around experts, sizes read while tracing, and the exporter in general.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx.*")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
@@ -177,23 +178,23 @@ def _sign(model: Any, card: Card) -> None:
 
 
 def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
-    """An INT8 copy of a float32 model. images: batches of one, in both views, from which ranges are taken.
+    """Writes an INT8 copy of a float32 model. images: batches of one in both views, from which ranges are taken.
 
-    Kept in float32: the first sixth of the convolutions, where rounding does most harm, and what makes the logits. The
-    grades' biases are shifted by what the rounding moves them on those images.
+    The first sixth of the convolutions, where rounding does most harm, and the nodes that make the logits stay in
+    float32. The grades' biases are corrected by the mean error of their logits on those images.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
-        """Hands the images over one by one."""
+        """Yields the images one by one."""
 
         def __init__(self) -> None:
-            self.left = iter(images)
+            self.rest = iter(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-            image = next(self.left, None)
+            image = next(self.rest, None)
             return None if image is None else {"image": image}
 
     with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
@@ -203,7 +204,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             str(ready), str(unfinished), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_exclude=_kept_in_float(onnx.load(str(ready)).graph),
-            # The mean of the images' extremes: one glaring photo must not coarsen all others.
+            # The mean of the images' extremes: a single very bright photo must not make all others coarse.
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
         whole, small = onnx.load(str(float_path)), onnx.load(str(unfinished))
@@ -217,7 +218,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
 
 
 def _kept_in_float(graph: Any) -> list[str]:
-    """Names of the nodes before the convolution that ends the first sixth, and of those that make the outputs."""
+    """Names of the nodes before the end of the first sixth of the convolutions, and of those that make the outputs."""
     places = [place for place, node in enumerate(graph.node) if node.op_type == "Conv"]
     first = places[len(places) // 6]
     outputs = {output.name for output in graph.output}
@@ -225,7 +226,7 @@ def _kept_in_float(graph: Any) -> list[str]:
 
 
 def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean logits of grade and DME, as far as the model has them, over the smallest images: the whole views."""
+    """Mean logits of grade and DME, if the model has them, over the smallest images: the whole views."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -236,46 +237,46 @@ def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.mean([row[index][0] for row in rows], axis=0) for index, name in enumerate(names)}
 
 
-def _shift_biases(model: Any, wanted: dict[str, np.ndarray], came: dict[str, np.ndarray]) -> None:
-    """Adds to the bias of each grade's last layer what its mean logits lack."""
+def _shift_biases(model: Any, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    """Adds to the bias of each photo task's last layer the difference of its mean logits."""
     from onnx import numpy_helper
 
     biases = {node.output[0]: node.input[2] for node in model.graph.node if node.op_type == "Gemm"}
     for name, mean in wanted.items():
-        held = next(item for item in model.graph.initializer if item.name == biases[name])
-        shifted = numpy_helper.to_array(held) + (mean - came[name]).astype(np.float32)
-        held.CopyFrom(numpy_helper.from_array(shifted, held.name))
+        bias = next(item for item in model.graph.initializer if item.name == biases[name])
+        shifted = numpy_helper.to_array(bias) + (mean - found[name]).astype(np.float32)
+        bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))
 
 
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
-    """What INT8 loses; raises `ExportError` where it is too much. Scores where there are labels, else drawn eyes."""
+    """What INT8 loses: scores where there are labels, otherwise parity. Raises `ExportError` where it is too much."""
     if not checking:
         parity = compare(small, plain, check)
         if parity.labels_equal < LEAST_EQUAL:
             raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
         return vars(parity)
-    # Judged by photos with a grade, an edema risk or outlines of one kind, but not by grades that are doubted.
+    # Photos with a grade, an edema risk or outlined structures, but not of data sets whose grades are doubtful.
     firm = [case for case in checking if case.dataset not in DOUBTED]
     chosen = [c for c in firm if {c.labels.grade, c.labels.dme} != {None} or {*CODES} & {*c.labels.masks}] or checking
     scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
-    equal, graded = _labels_told(*scores)
+    equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].value(key) - scores[1].value(key) for key in _compared(scores[0])}
     worst = {str(key): round(loss, 4) for key, loss in losses.items()}
     if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
         return _accept(small, plain, [], check)
-    # Of fewer than 50 photos one alone is more than the share: one may differ.
+    # One photo may always differ: of fewer than 50 it is already more than the allowed share.
     too_many = round((1 - equal) * graded) > max(1, (1 - LEAST_EQUAL) * graded)
     if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
     return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
 
 
-def _labels_told(first: Scores, second: Scores) -> tuple[float, int]:
-    """The share of graded photos with equal labels, and how many were answered: two refusals are no equal labels."""
+def _equal_labels(first: Scores, second: Scores) -> tuple[float, int]:
+    """The share of graded photos with equal labels, and their number, without photos that both models refused."""
     names = ("predicted_grade", "predicted_dme")
     rows = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if "grade" in a.row]
-    told = [[(a.get(name), b.get(name)) for name in names] for a, b in rows if not (a["refused"] and b["refused"])]
-    return (float(np.mean([all(a == b for a, b in pairs) for pairs in told])) if told else 1.0), len(told)
+    labels = [[(a.get(name), b.get(name)) for name in names] for a, b in rows if not (a["refused"] and b["refused"])]
+    return (float(np.mean([all(a == b for a, b in pairs) for pairs in labels])) if labels else 1.0), len(labels)
 
 
 def _compared(scores: Scores) -> Iterator[ScoreKey]:
@@ -293,27 +294,24 @@ def _compared(scores: Scores) -> Iterator[ScoreKey]:
             yield key
 
 
-def _images(cases: list[Case], count: int, card: Card, seed: int) -> Iterator[np.ndarray]:
-    """Pictures for checking and calibrating: photos spread over the data sets, or drawn eyes.
-
-    seed 2 (calibration) yields batches of one in both views, ready for the model; seed 1 the pictures themselves.
-    """
+def _photos(cases: list[Case], count: int, seed: int) -> Iterator[np.ndarray]:
+    """At most `count` photos in random order, (H, W, 3) uint8; drawn eyes where there are no cases."""
     rng = np.random.default_rng(seed)
     if cases:
-        photos = islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)
-    else:
-        photos = (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
+        return islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)
+    return (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
+
+
+def _views(photos: Iterable[np.ndarray], card: Card) -> Iterator[np.ndarray]:
+    """Both views of each photo as the model takes them: (1, S, S, 3) uint8, first the whole eye, then close."""
     for pixels in photos:
-        if seed == 1:
-            yield pixels
-            continue
         close = frame(pixels, card.close_px).image
         yield cv2.resize(close, (card.whole_px, card.whole_px), interpolation=cv2.INTER_AREA)[None]
         yield close[None]
 
 
 def _readable(cases: list[Case]) -> Iterator[np.ndarray]:
-    """The photos that can be read; the others are named on stderr."""
+    """The readable photos; the others are named on stderr."""
     for case in cases:
         try:
             yield Photo.open(case.path).pixels
