@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy are imported: each process has a core to itself
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+# Shapes and types of the tensors that training and network exchange are checked in tests alone, since it costs time.
+CHECKED = ("funduscope.network.network", "funduscope.training.batch", "funduscope.training.losses")
+install_import_hook(CHECKED, "beartype.beartype")
 
 OWN_MAIN = sys.modules["__main__"]
 TESTS = Path(__file__).resolve().parent

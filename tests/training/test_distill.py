@@ -251,7 +251,7 @@ def test_a_student_is_not_taught_what_its_photos_are_too_small_for(image: Tensor
     )
     assert Teachers([held(recipe_of())], recipe_of()).unused == ""
     only = recipe_of("tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]", "tasks.structures=['MA', 'HE']")
-    with pytest.raises(ValueError, match="No teacher can be asked for anything: small does not teach HE, MA"):
+    with pytest.raises(ValueError, match="No teacher can teach anything: small does not teach HE, MA"):
         Teachers([held(only)], student)
 
 

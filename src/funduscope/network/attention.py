@@ -1,9 +1,9 @@
-"""Attention gates: what of a skip is let through, decided by the deeper feature that meets it.
+"""Attention gates: the deeper feature decides how much of each pixel of a skip passes.
 
 Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018: additive attention,
-sigmoid(psi(relu(Wx skip + Wg gating))), a factor a pixel. Differs: the gating feature is brought up to the skip's size
-instead of the skip down to the gating feature's, so that a lesion of two pixels is kept or dropped by itself; and the
-gates start nearly open (0.88) rather than wholly, where the sigmoid has no slope to learn by.
+sigmoid(psi(relu(Wx skip + Wg gating))), a factor per pixel. Differs: the gating feature is enlarged to the skip's size
+instead of the skip reduced, so that a lesion of two pixels has factors of its own; and the gates start nearly open
+(0.88), since the sigmoid of a wholly open gate has no gradient.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 START = 2.0
-"""The logit that every pixel's gate begins near."""
+"""About the first logit of every pixel's gate."""
 
 
 class AttentionGate(nn.Module):
-    """skip, gating: channels of the two maps. inner: channels in which they are compared."""
+    """skip, gating: channels of the two maps. inner: channels of the map in which they are added."""
 
     def __init__(self, skip: int, gating: int, inner: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class AttentionGate(nn.Module):
         return skip * self.factors(skip, gating)
 
     def factors(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """(B, 1, h, w) in 0 to 1: how much of each pixel of the skip is let through."""
-        # Compared first and resized afterwards: a 1x1 convolution of the small map costs a quarter.
+        """(B, 1, h, w) in 0..1: the share of each pixel of the skip that passes."""
+        # Convolved before resizing: a 1x1 convolution of the small map costs a quarter.
         deeper = F.interpolate(self.gating(gating), size=skip.shape[-2:], mode="bilinear", align_corners=False)
         return torch.sigmoid(self.psi(F.relu(self.skip(skip) + deeper)))

@@ -1,19 +1,19 @@
-"""Decoders: from the encoder's pyramid to maps for the dense heads; `make_decoder` makes the one that a recipe names.
+"""Decoders: from the encoder's pyramid to maps for the dense heads. `make_decoder` makes the one that a recipe names.
 
-unet, attention_unet: here. transposed_unet, unetplusplus, deeplab: files of their own. Each has `channels`, the widths
-of what it returns, and takes a pyramid, shallow to deep, to a list of maps, deep to shallow: structures are read from
-the last, landmarks from the one before. A U-Net's last map is as large as the encoder's shallowest level: half the
-input's size, or a quarter with an encoder that has nothing finer (ConvNeXt). DeepLab's stands at a quarter.
+unet and attention_unet are here; transposed_unet, unetplusplus and deeplab have files of their own. Each turns a
+pyramid, shallow to deep, into a list of maps, deep to shallow, whose widths are its `channels`. Structures are read
+from the last map, landmarks from the one before. A U-Net's last map is as large as the encoder's shallowest level: half
+the input's size, or a quarter with ConvNeXt, which has nothing finer. DeepLab's is a quarter.
 
-Widths follow the levels: an encoder of n levels takes n - 1 entries in `decoder.channels` and n in
-`decoder.skip_channels`, or none there for skips as wide as the encoder's own. A recipe for ConvNeXt's four levels says
+An encoder of n levels needs n - 1 entries in `decoder.channels` and n in `decoder.skip_channels`, or none there for
+skips as wide as the encoder's levels. A recipe for ConvNeXt's four levels has
 
     [decoder]
     skip_channels = [64, 96, 128, 256]
     channels = [128, 64, 32]
 
 Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015. Differs: levels may
-first be projected by a 1x1 convolution, which makes the decoder three times cheaper; and the last doubling is left to a
+first be projected by a 1x1 convolution, which makes the decoder three times cheaper; and the last doubling is a
 bilinear resize, since the encoder has nothing finer to add. Blocks are segmentation-models-pytorch's.
 """
 
@@ -33,10 +33,11 @@ from funduscope.settings import Decoder as Settings
 
 
 class Decoder(nn.Module):
-    """The U-Net. levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1, or none.
+    """The U-Net.
 
-    channels: of the blocks, from the deepest up. attention: each skip passes an attention gate, steered by the map that
-    it is about to meet. Raises `ValueError` where widths and levels do not match.
+    levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1 convolutions, or none for no
+    projection. channels: of the blocks, from the deepest up. attention: each skip passes an attention gate, which the
+    deeper map controls. Raises `ValueError` where widths and levels do not match.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class Decoder(nn.Module):
         self.project = Projection(levels, projected)
         check_blocks(levels, channels)
         deepest, *skips = self.project.channels[::-1]
-        arriving = [deepest, *channels[:-1]]
+        deeper = [deepest, *channels[:-1]]
         self.blocks = nn.ModuleList(
             UnetDecoderBlock(into, skip, out, use_norm="batchnorm", attention_type=None, interpolation_mode="nearest")
-            for into, skip, out in zip(arriving, skips, channels, strict=True)
+            for into, skip, out in zip(deeper, skips, channels, strict=True)
         )
         self.gates = nn.ModuleList(
             AttentionGate(skip, into, max(skip // 2, 1)) if attention else nn.Identity()
-            for into, skip in zip(arriving, skips, strict=True)
+            for into, skip in zip(deeper, skips, strict=True)
         )
         self.attention = attention
         self.channels = list(channels)
@@ -63,14 +64,14 @@ class Decoder(nn.Module):
         feature, *skips = self.project(pyramid)[::-1]
         outputs = []
         for block, gate, skip in zip(self.blocks, self.gates, skips, strict=True):
-            kept = gate(skip, feature) if self.attention else skip
-            feature = block(feature, skip.shape[2], skip.shape[3], kept)
+            passed = gate(skip, feature) if self.attention else skip
+            feature = block(feature, skip.shape[2], skip.shape[3], passed)
             outputs.append(feature)
         return outputs
 
 
 def make_decoder(levels: Sequence[int], settings: Settings, output_stride: int) -> nn.Module:
-    """The decoder of a recipe for an encoder of these levels. Raises `ValueError` where its widths do not match."""
+    """A recipe's decoder for an encoder of these levels. Raises `ValueError` where its widths do not match."""
     widths = (levels, settings.skip_channels, settings.channels)
     kinds: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: Decoder(*widths),

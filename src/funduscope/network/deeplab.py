@@ -1,12 +1,12 @@
-"""DeepLabV3+: context at several reaches from the deepest level, edges from the level at stride 4; and one of experts.
+"""DeepLabV3+: context at several distances from the deepest level, edges from the level at stride 4; also with experts.
 
 Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV 2018; atrous
 spatial pyramid pooling (ASPP) and its image pooling are Chen et al., "Rethinking Atrous Convolution for Semantic Image
 Segmentation", 2017. Differs: the pooled branch is normalized over its channels (Ba et al., "Layer Normalization",
-2016), because a batch of one photo has a single value a channel to take statistics of; of the paper's two 3x3
-convolutions after the fusion the second is the dense head, which makes the logits; separable or not is the recipe's
-choice. The convolutions are segmentation-models-pytorch's; its decoder is not taken: it is separable in any case, keeps
-its rates at output stride 8 and breaks on a batch of one in training.
+2016), since a batch of one photo has a single value per channel to take statistics of; of the paper's two 3x3
+convolutions after the fusion the second is the dense head, which makes the logits; the recipe chooses whether they are
+separable. The convolutions are segmentation-models-pytorch's. Its decoder is not used: it is always separable, keeps
+its rates at output stride 8 and fails on a batch of one in training.
 
 `TaskDeepLab` is the multi-task design of the recipe moe_deeplab: each task has atrous branches of its own as experts,
 and a gate that chooses among them for each photo. Only the chosen ones are computed; the published system computed all
@@ -29,7 +29,7 @@ from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
 
 LOW_CHANNELS = 48
-"""Width of the stride-4 level beside the context: as few as the paper's, or edges drown what was pooled."""
+"""Width of the stride-4 level next to the context, as in the paper: with more, edges outweigh the context."""
 
 DROPOUT = 0.1
 RATES_STRIDE = 16
@@ -39,7 +39,7 @@ class DeepLab(nn.Module):
     """ASPP on the deepest level, joined with the level at stride 4.
 
     levels: channels of the pyramid, shallow to deep, the deepest four at strides 4 to 32 or dilated. settings.channels:
-    one width. settings.rates: at output stride 16; see `atrous_rates`. settings.skip_channels says nothing here.
+    one width. settings.rates: at output stride 16, see `atrous_rates`. settings.skip_channels is not used.
     """
 
     def __init__(self, levels: Sequence[int], settings: Decoder, output_stride: int) -> None:
@@ -56,17 +56,17 @@ class DeepLab(nn.Module):
         self.channels = [width, width]
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
-        """The fused map (B, width, H/4, W/4), twice: all dense heads read the same one."""
+        """The fused map (B, width, H/4, W/4), twice, since all dense heads read the same map."""
         context = self.project(torch.cat([branch(pyramid[-1]) for branch in self.branches], dim=1))
-        fused = self.fuse(beside(context, self.low(pyramid[-4])))
+        fused = self.fuse(joined(context, self.low(pyramid[-4])))
         return [fused, fused]
 
 
 class TaskDeepLab(nn.Module):
     """DeepLabV3+ with experts and a gate of its own for each task; the 1x1, pooled and stride-4 branches are shared.
 
-    tasks: the number of maps of each task, by its name. decoder, experts: of the recipe; an expert is an atrous
-    convolution (depthwise separable where decoder.separable) at one of the decoder's rates, in turn.
+    tasks: the number of maps by task. decoder, experts: of the recipe. An expert is an atrous convolution (depthwise
+    separable where decoder.separable is set) at one of the decoder's rates, in turn.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TaskDeepLab(nn.Module):
         )
 
     def forward(self, pyramid: list[Tensor]) -> tuple[dict[str, Tensor], dict[str, Routed]]:
-        """Logits (B, maps, H/4, W/4) of every task, and how each of them was routed."""
+        """Logits (B, maps, H/4, W/4) and the routing of every task."""
         deepest = pyramid[-1]
         point, pooled, low = self.point(deepest), self.pooling(deepest), self.low(pyramid[-4])
         logits: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class TaskDeepLab(nn.Module):
 
 
 class TaskPath(nn.Module):
-    """One task's way through `TaskDeepLab`: its experts, its gate, and what makes its maps of them."""
+    """One task of `TaskDeepLab`: its experts, its gate, its layers from them to its maps."""
 
     def __init__(self, deepest: int, maps: int, decoder: Decoder, output_stride: int, experts: Experts) -> None:
         super().__init__()
@@ -113,15 +113,15 @@ class TaskPath(nn.Module):
         self.maps = DenseHead(width, maps, RARE, side_px=1)
 
     def forward(self, deepest: Tensor, shared: list[Tensor], low: Tensor) -> tuple[Tensor, Routed]:
-        """shared: the branches that all tasks have, (B, width, h, w) each. Returns logits and the routing."""
+        """Logits and routing. shared: outputs of the branches that all tasks share, (B, width, h, w) each."""
         routed = self.gate(deepest.mean(dim=(2, 3)))
         mixture = self.dispatch(deepest, routed.gates)
         context = self.project(torch.cat([mixture, *shared], dim=1))
-        return self.maps(self.fuse(beside(context, low))), routed
+        return self.maps(self.fuse(joined(context, low))), routed
 
 
 class ImagePooling(nn.Module):
-    """What the whole map says on average, at each of its pixels: (B, C, h, w) to (B, width, h, w)."""
+    """The mean over the map, projected and repeated at each pixel: (B, C, h, w) to (B, width, h, w)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -134,20 +134,20 @@ class ImagePooling(nn.Module):
 
 
 def conv3x3(into: int, out: int, separable: bool, rate: int = 1) -> nn.Module:
-    """A 3x3 convolution, whole or depthwise separable, its taps `rate` pixels apart; BatchNorm, ReLU."""
+    """A 3x3 convolution, full or depthwise separable, dilated by `rate`; BatchNorm, ReLU."""
     block = (ASPPSeparableConv if separable else ASPPConv)(into, out, rate)
     use_fast_backward(block)
     return block
 
 
-def beside(context: Tensor, low: Tensor) -> Tensor:
-    """The context brought to the size of the low level, and both in one map."""
+def joined(context: Tensor, low: Tensor) -> Tensor:
+    """The context enlarged to the size of the low level, concatenated with it."""
     raised = F.interpolate(context, size=low.shape[-2:], mode="bilinear", align_corners=False)
     return torch.cat([raised, low], dim=1)
 
 
 def atrous_rates(rates: Sequence[int], output_stride: int) -> list[int]:
-    """The rates, stated for output stride 16, at another: as far in the photo, so twice as many pixels at 8."""
+    """Rates for output stride 16 at another one: the same distance in the photo, so twice as many pixels at 8."""
     return [max(1, rate * RATES_STRIDE // output_stride) for rate in rates]
 
 

@@ -1,10 +1,11 @@
-"""Dilated 3x3 convolutions that learn quickly on a processor; the same numbers, weights and ONNX as plain ones.
+"""Dilated 3x3 convolutions with a fast backward pass on a CPU; numbers, weights and ONNX are those of plain ones.
 
-On a processor torch has no quick gradient of a dilated convolution's weights in bfloat16: of one layer from 2048 to 256
-channels at 48 x 48 and rate 12 it took 9 to 21 s for four photos, where the nine matrix products that it is take 0.6 s.
-Forward such a layer is quicker in float32, so it is computed there. A depthwise one is dear, too. With taps `rate`
-pixels apart, the pixels whose places agree modulo `rate` see only each other: so it is an undilated convolution of each
-of these rate x rate phases, as Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, say.
+On a CPU torch is slow at the weight gradient of a dilated convolution in bfloat16: of one layer from 2048 to 256
+channels at 48 x 48 and rate 12 it took 9 to 21 s for four photos, while the nine matrix products that it consists of
+take 0.6 s. The forward pass of such a layer is faster in float32, so it is computed there. A depthwise one is slow as
+well. With taps `rate` pixels apart, pixels interact only if their coordinates agree modulo `rate`: so it is an
+undilated convolution of each of rate x rate phases, as in Chen et al., "Rethinking Atrous Convolution for Semantic
+Image Segmentation", 2017.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 
 
 class Dilated(nn.Conv2d):
-    """A dilated 3x3 convolution of one stride, depthwise or whole, that keeps size; made by `use_fast_backward`."""
+    """A dilated 3x3 convolution of stride 1, depthwise or full, that keeps the size; made by `use_fast_backward`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, out, H, W). Plain wherever nothing is learned on a processor, so in ONNX too."""
-        # Scripted it is the branch of an expert in ONNX; what follows is not compiled there.
+        """(B, C, H, W) to (B, out, H, W). A plain convolution except in training on a CPU, so in ONNX too."""
+        # Scripted as the branch of an expert in ONNX, where the rest of this method does not compile.
         if torch.jit.is_scripting():  # pyright: ignore[reportPrivateImportUsage]
             return self._conv_forward(input, self.weight, self.bias)
         else:  # noqa: RET505 (how torch.jit knows that this is the other case)
@@ -39,10 +40,10 @@ class Dilated(nn.Conv2d):
 
 
 def use_fast_backward(network: nn.Module) -> None:
-    """Makes a `Dilated` of every convolution in it that can be one; weights and their names stay."""
+    """Makes every suitable convolution in the network a `Dilated`; weights and their names stay."""
     for module in network.modules():
         if type(module) is nn.Conv2d and _fits(module):
-            module.__class__ = Dilated  # as torch's own parametrizations do: nothing of the module but its way changes
+            module.__class__ = Dilated  # as torch's own parametrizations do; only `forward` changes
 
 
 def _fits(conv: nn.Conv2d) -> bool:
@@ -53,7 +54,7 @@ def _fits(conv: nn.Conv2d) -> bool:
 
 
 class _Function(torch.autograd.Function):
-    """The convolution with gradients of its own. x (B, C, H, W); weight (out, C, 3, 3), or (C, 1, 3, 3) depthwise."""
+    """The convolution and its gradients. x (B, C, H, W); weight (out, C, 3, 3), or (C, 1, 3, 3) depthwise."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, rate: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -81,7 +82,7 @@ def _depthwise(x: Tensor, weight: Tensor) -> bool:
 
 
 def _forward(x: Tensor, weight: Tensor, rate: int) -> Tensor:
-    if x.dtype == torch.float32:  # quick enough as it is
+    if x.dtype == torch.float32:  # torch is fast enough
         groups = x.shape[1] if _depthwise(x, weight) else 1
         return F.conv2d(x, weight, padding=rate, dilation=rate, groups=groups)
     if _depthwise(x, weight):
@@ -91,9 +92,9 @@ def _forward(x: Tensor, weight: Tensor, rate: int) -> Tensor:
 
 
 def by_phases(x: Tensor, weight: Tensor, rate: int) -> Tensor:
-    """A depthwise 3x3 convolution at that rate as an undilated one of each of rate x rate phases: (B, C, H, W) alike.
+    """A depthwise 3x3 convolution at that rate, as an undilated one of each of rate x rate phases.
 
-    weight: (C, 1, 3, 3).
+    x, result: (B, C, H, W). weight: (C, 1, 3, 3).
     """
     batch, channels, height, width = x.shape
     rows, columns = -(-height // rate), -(-width // rate)
@@ -107,22 +108,22 @@ def by_phases(x: Tensor, weight: Tensor, rate: int) -> Tensor:
 
 
 def _of_weights(x: Tensor, above: Tensor, weight: Tensor, rate: int) -> Tensor:
-    """The gradient of the weights: for each tap, where it lies within the map, what it saw times what came back."""
-    seen, back = x.permute(0, 2, 3, 1), above.permute(0, 2, 3, 1)
+    """The gradient of the weights: for each tap the products of its inputs with the incoming gradient."""
+    inputs, gradients = x.permute(0, 2, 3, 1), above.permute(0, 2, 3, 1)
     gradient = torch.zeros_like(weight)
     depthwise = _depthwise(x, weight)
     for row, (rows, from_rows) in _taps(x.shape[2], rate):
         for column, (columns, from_columns) in _taps(x.shape[3], rate):
-            saw, came = seen[:, from_rows, from_columns], back[:, rows, columns]
+            source, incoming = inputs[:, from_rows, from_columns], gradients[:, rows, columns]
             if depthwise:
-                gradient[:, 0, row, column] = (saw * came).sum((0, 1, 2), dtype=torch.float32).to(weight.dtype)
+                gradient[:, 0, row, column] = (source * incoming).sum((0, 1, 2), dtype=torch.float32).to(weight.dtype)
             else:
-                gradient[:, :, row, column] = came.flatten(0, 2).T @ saw.flatten(0, 2)
+                gradient[:, :, row, column] = incoming.flatten(0, 2).T @ source.flatten(0, 2)
     return gradient
 
 
 def _taps(side: int, rate: int) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """The taps along one axis that meet a map of that side: its number, and where what it makes and sees lies."""
+    """The taps along one axis that overlap a map of that side: number, slice of the output, slice of the input."""
     for tap, shift in enumerate((-rate, 0, rate)):
         if abs(shift) < side:
             low, high = max(0, -shift), min(side, side - shift)

@@ -1,7 +1,7 @@
-"""The encoder: any timm backbone that returns a pyramid of features, with weights resolved without a hub first.
+"""The encoder: any timm backbone that returns a pyramid of features. Weights come from a file first, then from a hub.
 
-ResNet: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Some public ImageNet weights are those of
-the authors' original ("v1"), whose stride sits in the first 1x1 convolution of a block; timm's sits in the 3x3.
+ResNet: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Some public ImageNet weights are for the
+authors' original ("v1"), which has its stride in the first 1x1 convolution of a block; timm's has it in the 3x3.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from torch import Tensor, nn
 from funduscope.network.pyramid import strides
 
 WEIGHTS_VARIABLE = "FUNDUSCOPE_WEIGHTS"
-_LOOK_PX = 64
+_CHECK_PX = 64
 _PYRAMIDS = "Choose an encoder with a pyramid for photos of any size, such as resnet50, convnext_tiny or pvt_v2_b0."
 
 
 class WeightsError(RuntimeError):
-    """Weights that are not to be had or do not fit; the message says where they were sought and what to do."""
+    """Weights that cannot be found or do not fit; the message says where they were searched and what to do."""
 
 
 class Encoder(nn.Module):
     """A pyramid of features: five levels at strides 2 to 32 for most backbones, four at 4 to 32 for ConvNeXt.
 
-    name: a timm name. variant: "v1" moves the strides of a bottleneck ResNet to where the original has them.
-    output_stride: the largest stride there is, 8, 16 or 32; levels beyond it are dilated instead. Raises `WeightsError`
-    where timm has no such backbone, or its features are not the pyramid that decoders and heads count on.
+    name: a timm name. variant: "v1" has the strides of a bottleneck ResNet where the original has them. output_stride:
+    the largest stride, 8, 16 or 32; further levels are dilated instead. Raises `WeightsError` where timm has no such
+    backbone, or its features are not the pyramid that decoders and heads need.
     """
 
     def __init__(self, name: str, variant: str = "timm", output_stride: int = 32) -> None:
         super().__init__()
-        # timm would also take addresses of a hub and of folders: a checkpoint's recipe is a stranger's text.
+        # timm would also take addresses of a hub and folders, but a checkpoint's recipe is untrusted text.
         if not timm.is_model(name):
             raise WeightsError(f"timm has no model {name!r}; `timm.list_models()` names them.")
-        # Many backbones do not know the setting; timm passes none on where it is None.
+        # Many backbones do not know the setting; timm does not pass on None.
         dilated = None if output_stride == 32 else output_stride
         try:
             self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated)
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         self.strides: list[int] = info.reduction()
         if dilated and self.strides[-1] != output_stride:
             raise WeightsError(_no_stride(name, output_stride))
-        # Some backbones keep their channels last.
+        # Some backbones have their channels last.
         self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
         self._check_pyramid(name, output_stride)
         self.name = name
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         return [level.permute(0, 3, 1, 2) for level in pyramid] if self.nhwc else pyramid
 
     def _check_pyramid(self, name: str, output_stride: int) -> None:
-        """Strides as timm tells them, then one look at nothing, as small as that by which a model is exported."""
+        """Checks the strides that timm reports, and the shapes of a black image as small as the one for the export."""
         if self.strides != strides(len(self.strides), output_stride):
             raise WeightsError(
                 f"timm's {name!r} has its maps at strides {self.strides}; expected are strides that double from map to "
@@ -74,19 +74,19 @@ class Encoder(nn.Module):
         training = self.training
         try:
             with torch.no_grad():
-                pyramid = self.eval()(torch.zeros(1, 3, _LOOK_PX, _LOOK_PX))
+                pyramid = self.eval()(torch.zeros(1, 3, _CHECK_PX, _CHECK_PX))
         except Exception as error:
             raise WeightsError(
-                f"timm's {name!r} does not take {_LOOK_PX} x {_LOOK_PX} px ({error}); expected is one that takes every "
-                f"photo whose sides 32 divides. {_PYRAMIDS}"
+                f"timm's {name!r} does not take {_CHECK_PX} x {_CHECK_PX} px ({error}); expected is one that takes "
+                f"every photo whose sides 32 divides. {_PYRAMIDS}"
             ) from error
         self.train(training)
-        came = [tuple(level.shape[1:]) for level in pyramid]
-        sides = [_LOOK_PX // stride for stride in self.strides]
+        found = [tuple(level.shape[1:]) for level in pyramid]
+        sides = [_CHECK_PX // stride for stride in self.strides]
         wanted = [(width, side, side) for width, side in zip(self.channels, sides, strict=True)]
-        if came != wanted:
+        if found != wanted:
             raise WeightsError(
-                f"timm's {name!r} makes maps of {came} from {_LOOK_PX} x {_LOOK_PX} px; expected are {wanted}: "
+                f"timm's {name!r} makes maps of {found} from {_CHECK_PX} x {_CHECK_PX} px; expected are {wanted}: "
                 f"channels, height, width. {_PYRAMIDS}"
             )
 
@@ -99,17 +99,17 @@ def _no_stride(name: str, output_stride: int) -> str:
 
 
 def move_strides(body: nn.Module) -> None:
-    """Puts the stride of ResNet's layers 2-4 into the first 1x1 convolution of their first block.
+    """Moves the stride of ResNet's layers 2-4 into the first 1x1 convolution of their first block.
 
     A layer that is dilated instead of strided has no stride to move. There the first block's 3x3 is dilated like those
-    of the blocks after it: in the original it already sees the coarser grid.
+    of the following blocks: in the original it already works on the coarser grid.
     """
     if not hasattr(body, "layer4"):
         raise WeightsError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
     for layer in ("layer2", "layer3", "layer4"):
         block = cast("nn.Sequential", body.get_submodule(layer))[0]
         if not hasattr(block, "conv3"):
-            continue  # the small ResNets' blocks have their stride in the first convolution anyway
+            continue  # blocks of small ResNets always have their stride in the first convolution
         first, second = cast("nn.Conv2d", block.conv1), cast("nn.Conv2d", block.conv2)
         if second.stride == (2, 2):
             first.stride, second.stride = second.stride, first.stride
@@ -130,9 +130,9 @@ def find_weights(name: str) -> Path | None:
 
 
 def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
-    """ImageNet weights for that name and the variant they are for. From a file first, then from timm's own source.
+    """ImageNet weights for that name, and their variant. From a file first, then from timm's own source.
 
-    Raises `WeightsError` at once where neither is to be had.
+    Raises `WeightsError` without a long wait where neither has them.
     """
     path = find_weights(name)
     if path is not None:
@@ -162,7 +162,7 @@ def _no_weights(name: str) -> str:
 
 
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
-    """Copies the weights that the pyramid uses; raises `WeightsError` where one of its own is missing."""
+    """Copies the weights that the pyramid uses. Raises `WeightsError` where one of them is missing."""
     own = encoder.body.state_dict()
     named = {key: key if key in state else _whole_name(key) for key in own}
     missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]
@@ -173,7 +173,7 @@ def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
 
 
 def _whole_name(key: str) -> str:
-    """What the whole model calls a tensor of its pyramid: where timm takes stages apart, stages_0 was stages.0."""
+    """The name of a pyramid's tensor in the whole model: timm makes stages_0 of stages.0."""
     stage, dot, rest = key.partition(".")
     parent, _, number = stage.rpartition("_")
     return f"{parent}.{number}{dot}{rest}" if parent else key

@@ -1,4 +1,4 @@
-"""The heads: what turns features into logits, a small module a task."""
+"""The heads: small modules, one per task, that turn features into logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Experts
 
 RARE = -4.0
-"""Logit that a structure's maps begin with: before anything is learned, a pixel is rarely a lesion."""
+"""First logit of a structure's maps: before anything is learned, a pixel is rarely a lesion."""
 
 
 class GradeHead(nn.Module):
@@ -31,10 +31,10 @@ class GradeHead(nn.Module):
         return self.linear(self.before(deepest.mean(dim=(2, 3))))
 
     def activation_map(self, deepest: Tensor) -> Tensor | None:
-        """(B, classes, h, w): what each place adds to each logit, times h w; its mean over the map is the logits.
+        """(B, classes, h, w): what each cell contributes to each logit, times h w; the mean over the map is the logits.
 
-        Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, with the bias shared out
-        evenly, so that nothing of a logit is left over. None with hidden layers. Without dropout.
+        Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. Differs: the bias is spread
+        evenly, so that the map accounts for the whole logit. None with hidden layers. Without dropout.
         """
         if not isinstance(self.before, nn.Dropout):
             return None
@@ -42,11 +42,11 @@ class GradeHead(nn.Module):
 
 
 class ExpertGradeHead(nn.Module):
-    """A grade's own experts on pooled features, mixed for each photo by its own gate, then as `GradeHead`.
+    """Experts of one task on pooled features, mixed for each photo by the task's gate, then as `GradeHead`.
 
-    Experts: one linear layer and ReLU each, hidden[0] wide; further widths follow the mixture.
-    A task's gate over experts is that of Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
-    Mixture-of-Experts", KDD 2018. Differs: the experts are this task's alone, and only those kept are computed.
+    Experts: one linear layer and ReLU each, hidden[0] wide; further widths follow the mixture. A task's gate over
+    experts: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD
+    2018. Differs: the experts belong to this task alone, and only those that the gate keeps are computed.
     """
 
     def __init__(self, channels: int, classes: int, dropout: float, hidden: Sequence[int], settings: Experts) -> None:
@@ -63,7 +63,7 @@ class ExpertGradeHead(nn.Module):
         self.linear = nn.Linear(hidden[-1], classes)
 
     def forward(self, deepest: Tensor) -> tuple[Tensor, Routed]:
-        """(B, C, h, w) to logits (B, classes), and how the photos were routed."""
+        """(B, C, h, w) to logits (B, classes), and the routing."""
         pooled = deepest.mean(dim=(2, 3))
         routed = self.gate(pooled)
         mixture = self.dropout(self.dispatch(pooled, routed.gates))
@@ -73,7 +73,7 @@ class ExpertGradeHead(nn.Module):
 class DenseHead(nn.Module):
     """One convolution, 3x3 unless side_px is 1: (B, C, h, w) to (B, maps, h, w).
 
-    start: the bias that the maps begin with, `RARE` for structures.
+    start: the first bias of the maps, `RARE` for structures.
     """
 
     def __init__(self, channels: int, maps: int, start: float, side_px: int = 3) -> None:
@@ -86,7 +86,7 @@ class DenseHead(nn.Module):
 
 
 def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear, ReLU and dropout between each two of the widths."""
+    """Linear, ReLU and dropout from each width to the next."""
     steps: list[nn.Module] = []
     for into, out in pairwise(widths):
         steps += [nn.Linear(into, out), nn.ReLU(), nn.Dropout(dropout)]

@@ -1,4 +1,4 @@
-"""The network: the figure of docs/architecture.md in code. One encoder, experts if wanted, one decoder, heads."""
+"""The network, as docs/architecture.md draws it: an encoder, optional experts, a decoder, heads."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
 from funduscope.network.encoder import Encoder, fill, load_imagenet
-from funduscope.network.heads import DenseHead, ExpertGradeHead, GradeHead
+from funduscope.network.heads import RARE, DenseHead, ExpertGradeHead, GradeHead
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.recipe import Recipe
-from funduscope.vocabulary import DME_RISKS, GRADES
+from funduscope.vocabulary import CLASSES
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,33 +25,32 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Outputs:
     """Logits only; a task that the recipe leaves out is None.
 
-    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share that each
-    router gives each expert, 0 where it was not computed. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact class
-    activation maps, whose means over the map are grade and dme; not made while training, None for a head with hidden
-    layers or experts of its own. features (B, C): means over the encoder's deepest map, by which photos are told to be
-    unlike the training's; not made while training. routing: the gates by router, with what its losses need.
+    gates: the share that each router R gives each expert E, 0 where it was not computed. grade_cam, dme_cam: exact
+    class activation maps, whose means over the map are grade and dme; None in training, and for a head with hidden
+    layers or experts of its own. features: means over the encoder's deepest map, for out-of-distribution detection;
+    None in training. routing: by router its gates and logits, for the routing losses.
     """
 
-    grade: Tensor | None = None
-    dme: Tensor | None = None
-    structures: Tensor | None = None
-    landmarks: Tensor | None = None
-    gates: Tensor | None = None
-    grade_cam: Tensor | None = None
-    dme_cam: Tensor | None = None
-    features: Tensor | None = None
+    grade: Float[Tensor, "B grades"] | None = None
+    dme: Float[Tensor, "B risks"] | None = None
+    structures: Float[Tensor, "B L h w"] | None = None
+    landmarks: Float[Tensor, "B P h_landmarks w_landmarks"] | None = None
+    gates: Float[Tensor, "B R E"] | None = None
+    grade_cam: Float[Tensor, "B grades h_deepest w_deepest"] | None = None
+    dme_cam: Float[Tensor, "B risks h_deepest w_deepest"] | None = None
+    features: Float[Tensor, "B C"] | None = None
     routing: dict[str, Routed] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """The answers that are there, in a fixed order: what an exported model has as outputs."""
+        """The outputs that are not None, in a fixed order: those of an exported model."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 class Network(nn.Module):
-    """Takes photographs as they are, (B, H, W, 3) uint8 RGB with H and W multiples of 32, and returns `Outputs`.
+    """Takes RGB images with H and W multiples of 32, unnormalized, and returns `Outputs`.
 
-    shared: experts on the deepest level, each task then has a map of its own there. decoder: one for all dense tasks,
-    whose maps the heads read, or a `TaskDeepLab`, which answers by itself.
+    shared: experts on the deepest level, which give each task a map of its own there. decoder: one for all dense tasks,
+    whose maps the heads read, or a `TaskDeepLab`, which has the heads in it.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
-    def forward(self, image: Tensor) -> Outputs:
+    def forward(self, image: UInt8[Tensor, "B H W 3"]) -> Outputs:
         pyramid = self.encoder((image.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(Tensor, self.std))
         routing: dict[str, Routed] = {}
-        deepest: dict[str, Tensor] = dict.fromkeys(("grade", "dme", "dense"), pyramid[-1])  # pyright: ignore
+        deepest: dict[str, Tensor] = dict.fromkeys((*CLASSES, "dense"), pyramid[-1])  # pyright: ignore
         if self.shared is not None:
             mixed, routing = self.shared(pyramid[-1])
             deepest |= mixed
         logits: dict[str, Tensor] = {}
-        for task in ("grade", "dme"):
+        for task in CLASSES:
             if task in self.heads:
-                answer = self.heads[task](deepest[task])
-                if isinstance(answer, tuple):
-                    answer, routing[task] = answer
-                logits[task] = answer
+                found = self.heads[task](deepest[task])
+                if isinstance(found, tuple):
+                    found, routing[task] = found
+                logits[task] = found
         maps = {} if self.training else self._activation_maps(deepest)
         if self.decoder is not None:
             logits |= self._dense([*pyramid[:-1], deepest["dense"]], routing)
@@ -86,13 +86,13 @@ class Network(nn.Module):
         return Outputs(**logits, **maps, gates=gates, features=features, routing=routing)
 
     def _activation_maps(self, deepest: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The class activation maps of the heads that have exact ones."""
+        """Class activation maps of the heads that have exact ones."""
         linear = {name: head for name, head in self.heads.items() if isinstance(head, GradeHead)}
         maps = {f"{name}_cam": head.activation_map(deepest[name]) for name, head in linear.items()}
         return {name: value for name, value in maps.items() if value is not None}
 
     def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
-        """Logits of structures and landmarks; gates of a decoder that has some are entered into `routing`."""
+        """Logits of structures and landmarks. Adds the gates of a decoder with experts to `routing`."""
         assert self.decoder is not None
         if isinstance(self.decoder, TaskDeepLab):
             maps, routed = self.decoder(pyramid)
@@ -106,22 +106,22 @@ class Network(nn.Module):
 
 
 def build(recipe: Recipe) -> Network:
-    """The untrained network of a recipe: the only function of this package that reads one."""
+    """The untrained network of a recipe. The only function of this package that reads a whole recipe."""
     encoder = Encoder(recipe.encoder.name, recipe.encoder.variant, recipe.encoder.output_stride)
     tasks, experts, deepest = recipe.tasks, recipe.experts, encoder.channels[-1]
     hidden, dropout = recipe.heads.hidden, recipe.training.dropout
     by_task = experts.kind == "per_task"
     heads = nn.ModuleDict()
-    for task, classes in (("grade", len(GRADES)), ("dme", len(DME_RISKS))):
+    for task, classes in CLASSES.items():
         if getattr(tasks, task):
             heads[task] = (
-                ExpertGradeHead(deepest, classes, dropout, hidden, experts)
+                ExpertGradeHead(deepest, len(classes), dropout, hidden, experts)
                 if by_task
-                else GradeHead(deepest, classes, dropout, hidden)
+                else GradeHead(deepest, len(classes), dropout, hidden)
             )
     shared = None
     if experts.kind in ("mixture", "soft"):
-        names = recipe.routers if experts.kind == "soft" else ("grade", "dme", "dense")
+        names = recipe.routers if experts.kind == "soft" else (*CLASSES, "dense")
         shared = SharedExperts(deepest, names, experts)
     maps = dict.fromkeys(tasks.structures, 1) | ({"landmarks": len(tasks.landmarks)} if tasks.landmarks else {})
     decoder = None
@@ -131,14 +131,14 @@ def build(recipe: Recipe) -> Network:
         decoder = make_decoder(encoder.channels, recipe.decoder, recipe.encoder.output_stride)
         channels = cast("list[int]", decoder.channels)
         if tasks.structures:
-            heads["structures"] = DenseHead(channels[-1], len(tasks.structures), start=-4.0)
+            heads["structures"] = DenseHead(channels[-1], len(tasks.structures), RARE)
         if tasks.landmarks:
-            heads["landmarks"] = DenseHead(channels[-2], len(tasks.landmarks), start=0.0)
+            heads["landmarks"] = DenseHead(channels[-2], len(tasks.landmarks), 0.0)
     return Network(encoder, shared, decoder, heads)
 
 
 def with_imagenet(recipe: Recipe) -> tuple[Recipe, Network]:
-    """The network with its encoder's ImageNet weights, and the recipe with the variant that those weights are for."""
+    """The network with ImageNet weights in its encoder, and the recipe with those weights' variant."""
     if recipe.encoder.weights == "none":
         return recipe, build(recipe)
     state, variant = load_imagenet(recipe.encoder.name)

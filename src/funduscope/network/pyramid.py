@@ -1,4 +1,4 @@
-"""The encoder's pyramid as decoders take it: its levels at widths of their own, and how far apart two levels are."""
+"""The encoder's pyramid as decoders take it: widths and strides of its levels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Projection(nn.ModuleList):
-    """A 1x1 convolution a level, from the encoder's width to one that the recipe names; without names, nothing.
+    """A 1x1 convolution per level, from the encoder's width to the recipe's; the identity without widths.
 
-    levels: channels of the pyramid, shallow to deep. widths: the same after the projection, or none. channels: what
-    `forward` returns. Raises `ValueError` where there are not as many widths as levels.
+    levels: channels of the pyramid, shallow to deep. widths: the same after the projection, or none. channels: of the
+    result. Raises `ValueError` unless there are none or as many widths as levels.
     """
 
     def __init__(self, levels: Sequence[int], widths: Sequence[int]) -> None:
@@ -26,7 +26,7 @@ class Projection(nn.ModuleList):
         self.channels = list(widths or levels)
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
-        """Levels of (B, C, h, w), shallow to deep, at the widths of `channels`."""
+        """Levels (B, C, h, w), shallow to deep, with `channels`."""
         return [project(level) for project, level in zip(self, pyramid, strict=True)] if len(self) else list(pyramid)
 
 
@@ -42,7 +42,7 @@ def check_blocks(levels: Sequence[int], channels: Sequence[int]) -> None:
 
 
 def strides(levels: int, output_stride: int) -> list[int]:
-    """Strides of the levels, shallow to deep: halves of 32, none beyond the output stride.
+    """Strides of the levels, shallow to deep: doubling up to 32, limited to the output stride.
 
     Five levels at 32: 2, 4, 8, 16, 32. Four: 4, 8, 16, 32. Five at output stride 8: 2, 4, 8, 8, 8.
     """

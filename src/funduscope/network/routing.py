@@ -1,11 +1,11 @@
-"""Experts that a photo's content chooses, of which only the chosen are computed: gate, dispatch, losses, ONNX.
+"""Experts chosen by a photo's content, of which only the chosen are computed: gate, dispatch, losses, ONNX.
 
 Gate and balance: Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer",
 ICLR 2017; Fedus et al., "Switch Transformers", JMLR 23(120), 2022. Router z-loss: Zoph et al., "ST-MoE", 2022. A gate a
 task over shared experts: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
-Mixture-of-Experts", KDD 2018. Differs: a gate sees a whole photo, not a token, by the mean over its deepest map; an
-expert has no capacity beyond which it drops photos; experts may be kept by their mass (top_p); kept gates always sum
-to 1, so that a mix keeps its scale however many are kept.
+Mixture-of-Experts", KDD 2018. Differs: a gate sees the mean of a photo's deepest map instead of a token; an expert has
+no capacity beyond which it drops photos; experts may be kept by their mass (top_p); kept gates always sum to 1, so that
+a mix has the same scale with any number of experts.
 
 B photos, C channels, E experts, T mixes of one input (tasks), R routers.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,18 +28,18 @@ from funduscope.settings import Experts
 
 @dataclass(frozen=True)
 class Routed:
-    """What a gate decided.
+    """The output of a gate.
 
-    gates (B, E): shares of the kept experts, which sum to 1 a photo; 0 says that the expert is not computed for it.
-    logits (B, E): what the shares were taken from, noise included.
+    gates: shares of the kept experts, summing to 1 per photo; 0 for an expert that is not computed. logits: from which
+    the shares come, noise included.
     """
 
-    gates: Tensor
-    logits: Tensor
+    gates: Float[Tensor, "B E"]
+    logits: Float[Tensor, "B E"]
 
 
 class Gate(nn.Module):
-    """One linear layer from a photo's pooled features to its experts, and which of them are kept.
+    """One linear layer from a photo's pooled features to shares of the experts, of which some are kept.
 
     settings.keep: all; top_k, the k with the largest shares; top_p, the fewest whose shares sum to at least
     settings.top_p while training, settings.top_p_predict otherwise. Logits are float32 under mixed precision too, as in
@@ -51,11 +52,11 @@ class Gate(nn.Module):
         self.settings = settings
 
     def forward(self, pooled: Tensor) -> Routed:
-        """(B, C) to shares of every expert.
+        """(B, C) to gates.
 
-        A photo's only expert has gate 1 whatever its logit, so that gate's true gradient is zero and nothing but the
-        balance loss would teach it. Its gradient is taken as that of the logarithm of the share instead: Switch's,
-        which multiplies by the share, on a scale that does not depend on it.
+        A photo's only expert has gate 1 whatever its logit. The true gradient of this gate is zero, so that only the
+        balance loss would train it. Instead the gradient of the logarithm of the share is used: Switch's, which
+        multiplies by the share, on a scale that does not depend on it.
         """
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.linear(pooled.float())
@@ -68,7 +69,7 @@ class Gate(nn.Module):
         return Routed(kept / torch.where(alone, total.detach(), total), logits)
 
     def _kept(self, shares: Tensor) -> Tensor:
-        """1 where an expert is kept, else 0: (B, E)."""
+        """(B, E): 1 where an expert is kept, 0 otherwise."""
         settings = self.settings
         if settings.keep == "all":
             return torch.ones_like(shares)
@@ -76,18 +77,18 @@ class Gate(nn.Module):
         if settings.keep == "top_k":
             first = torch.arange(settings.count, device=shares.device).expand_as(shares) < settings.top_k
         else:
-            # Those before it fall short: then it is one of the fewest that do not.
+            # Kept while the shares before it sum to less than top_p.
             first = ranked.cumsum(1) - ranked < (settings.top_p if self.training else settings.top_p_predict)
         return torch.zeros_like(shares).scatter(1, order, first.to(shares.dtype))
 
 
 class Dispatch(nn.Module):
-    """Sums of gate times expert, where an expert is computed for the photos alone that keep it.
+    """Sums of gate times expert; an expert is computed only for the photos that keep it.
 
-    experts: modules from (B, ...) to (B, ...) with as many axes; all return the same shape. Their BatchNorm sees the
-    photos that came to them, not the batch, and its running statistics where one photo with a single value a channel
-    came, which has no variance. For ONNX see `traced`: there an expert is computed for the batch if any photo keeps it.
-    every: the gates keep all experts of every photo, so that in ONNX none needs a condition.
+    experts: modules from (B, ...) to (B, ...) with as many axes; all return the same shape. Their BatchNorm sees only
+    the photos that keep them; a single photo with a single value per channel has no variance, so it takes the running
+    statistics. In ONNX, see `traced`, an expert is computed for the whole batch if any photo keeps it. every: the gates
+    keep all experts of every photo, so that in ONNX none needs a condition.
     """
 
     def __init__(self, experts: Sequence[nn.Module], every: bool = False) -> None:
@@ -99,13 +100,13 @@ class Dispatch(nn.Module):
     def forward(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
         """x (B, ...). gates (B, E) for one mix, (B, T, E) for a list of T mixes of the same experts.
 
-        Raises `ValueError` where no photo keeps any expert: then not even the shape is known.
+        Raises `ValueError` where no photo keeps any expert, since the output's shape is then unknown.
         """
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             return self._traced(x, gates) if len(self.branches) else self.dense(x, gates)
         each = gates if gates.dim() == 3 else gates[:, None]
         mixes: list[Tensor] = []
-        # Not `> 0`: what is not a number must come out as such.
+        # Not `> 0`: NaN must propagate.
         kept = (each.detach() != 0).any(1)
         for index, expert in enumerate(self.experts):
             photos = kept[:, index].nonzero().squeeze(1)
@@ -121,53 +122,53 @@ class Dispatch(nn.Module):
         return mixes if gates.dim() == 3 else mixes[0]
 
     def dense(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
-        """The same sums with every expert computed for every photo: the reference that `forward` must agree with."""
+        """The same sums with every expert computed for every photo: the reference for `forward`."""
         return _mixed([expert(x) for expert in self.experts], gates)
 
     def _traced(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
-        """The same sums with each expert behind a condition that stays one in the graph."""
+        """The same sums with each expert behind a condition that stays in the graph."""
         nothing = x.new_zeros([1] * x.dim())
         kept = gates != 0
         return _mixed([branch(x, kept[..., i].any(), nothing) for i, branch in enumerate(self.branches)], gates)
 
 
 def _mixed(parts: list[Tensor], gates: Tensor) -> Tensor | list[Tensor]:
-    """Sums over experts of gate times part, each (B, ...) or something that spreads to it."""
+    """Sums over experts of gate times part, each (B, ...) or broadcastable to it."""
     each = gates.unbind(1) if gates.dim() == 3 else (gates,)
     mixes = [reduce(torch.add, [_like(one[:, i], part) * part for i, part in enumerate(parts)]) for one in each]
     return mixes if gates.dim() == 3 else mixes[0]
 
 
 def _like(share: Tensor, part: Tensor) -> Tensor:
-    """(B,) with as many axes as a part has."""
+    """(B,) with as many axes as the part."""
     return share.view(-1, *[1] * (part.dim() - 1))
 
 
 def _computed(expert: nn.Module, photos: Tensor) -> Tensor:
-    """The expert's answer, its BatchNorms at rest where each channel has one value only: it has no variance."""
+    """The expert's output. Where a channel has a single value, BatchNorms use their running statistics."""
     if photos[:, 0].numel() > 1:
         return expert(photos)
-    awake = [norm for norm in expert.modules() if isinstance(norm, _BatchNorm) and norm.training]
-    for norm in awake:
+    training = [norm for norm in expert.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    for norm in training:
         norm.eval()
     try:
         return expert(photos)
     finally:
-        for norm in awake:
+        for norm in training:
             norm.train()
 
 
 class SharedExperts(nn.Module):
-    """Experts on the deepest map, shared by the tasks: by one router for all of them, or softly by a gate a task.
+    """Experts on the deepest map that the tasks share: one router for all tasks, or a gate per task.
 
-    An expert is a bottleneck of `settings.width` channels; what a task gets is the map plus its mix of experts, ReLU.
-    tasks: names. settings.kind: mixture (one router, "all") or soft (one a task); else `ValueError`.
+    An expert is a bottleneck of `settings.width` channels. A task's map is the ReLU of the map plus its mix of experts.
+    tasks: names. settings.kind: mixture (one router, "all") or soft (one per task), otherwise `ValueError`.
     """
 
     def __init__(self, channels: int, tasks: Sequence[str], settings: Experts) -> None:
         super().__init__()
         if settings.kind not in ("mixture", "soft"):
-            raise ValueError(f"experts.kind {settings.kind!r} has none on the shared map; mixture and soft have.")
+            raise ValueError(f"experts.kind {settings.kind!r} has no experts on the shared map; mixture and soft have.")
         self.tasks = list(tasks)
         routers = ["all"] if settings.kind == "mixture" else self.tasks
         self.gates = nn.ModuleDict({name: Gate(channels, settings) for name in routers})
@@ -176,7 +177,7 @@ class SharedExperts(nn.Module):
         )
 
     def forward(self, deepest: Tensor) -> tuple[dict[str, Tensor], dict[str, Routed]]:
-        """(B, C, h, w) to a map of that shape for every task, and what every router decided."""
+        """(B, C, h, w) to a map of that shape for every task, and the output of every router."""
         pooled = deepest.mean(dim=(2, 3))
         routed: dict[str, Routed] = {name: gate(pooled) for name, gate in self.gates.items()}
         mixes = self.dispatch(deepest, torch.stack([one.gates for one in routed.values()], 1))
@@ -185,7 +186,7 @@ class SharedExperts(nn.Module):
 
 
 def _expert(channels: int, width: int) -> nn.Sequential:
-    """A bottleneck as in ResNet (He et al. 2016), its sum and last ReLU left to the mix."""
+    """A bottleneck as in ResNet (He et al. 2016), without its sum and last ReLU, which the mix has."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -199,9 +200,9 @@ def _expert(channels: int, width: int) -> nn.Sequential:
 
 
 def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
-    """settings.balance times the load-balancing loss plus settings.z times the router z-loss, means over routers.
+    """settings.balance times the load-balancing loss plus settings.z times the router z-loss, averaged over routers.
 
-    None where there is no router.
+    None without routers.
     """
     if not routed:
         return None
@@ -215,10 +216,10 @@ def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
 def balance_loss(routed: Routed, every: bool) -> Tensor:
     """E times the sum over experts of load times mean share: 1 where both are uniform, E where one expert takes all.
 
-    Load: the expert's part of all assignments of photos to experts, a count without gradient; the share's softmax over
-    all experts carries it (Switch, equation 4, for any number kept). every: where every expert is kept the load says
-    nothing and the mean share stands for it too: 1 plus the squared coefficient of variation, Shazeer's importance
-    loss.
+    Load: the expert's part of all assignments of photos to experts, a count without gradient; the gradient flows
+    through the shares, a softmax over all experts (Switch, equation 4, for any number kept). every: where every expert
+    is kept the load is uniform, so the mean share replaces it: 1 plus the squared coefficient of variation, Shazeer's
+    importance loss.
     """
     mean = routed.logits.softmax(1).mean(0)
     taken = (routed.gates.detach() != 0).float().sum(0)
@@ -263,23 +264,23 @@ class ExpertUsage:
 
 
 class _Branch(nn.Module):
-    """An expert behind a condition; scripted, so that tracing keeps the condition instead of what it was once."""
+    """An expert behind a condition. Scripted, so that tracing keeps the condition instead of its present value."""
 
     def __init__(self, expert: nn.Module) -> None:
         super().__init__()
         self.expert = expert
 
     def forward(self, x: Tensor, wanted: Tensor, nothing: Tensor) -> Tensor:
-        # A copy: tracing knows a tensor by its identity, and would take what one branch returns for another's.
+        # A copy: tracing identifies tensors by identity, and would confuse the outputs of two branches.
         return self.expert(x) if bool(wanted) else nothing.clone()
 
 
 def traced(network: nn.Module, example: Tensor) -> nn.Module:
     """What `torch.onnx.export` (TorchScript exporter) takes so that experts become the branches of `If` nodes.
 
-    network: in eval mode, taking one tensor, `example`. Without any `Dispatch` it comes back as it is; one that always
-    computes every expert stays without conditions. The exporter's
-    own tracing refuses scripted parts inside a module; `torch.jit.trace` does not, and its result is exported as it is.
+    network: in eval mode, taking one tensor, `example`. Without any `Dispatch` it is returned unchanged; one that
+    always computes every expert gets no conditions. The exporter's own tracing refuses scripted parts inside a module;
+    `torch.jit.trace` does not, and its result is exported as it is.
     """
     dispatches = [module for module in network.modules() if isinstance(module, Dispatch) and not module.every]
     if not dispatches:

@@ -1,8 +1,8 @@
-"""A U-Net whose steps up are learned: transposed convolutions and double convolutions.
+"""A U-Net with learned upsampling: transposed convolutions and double convolutions.
 
-Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015, whose steps
-up are such convolutions of 2x2. Differs: the way down is a backbone's, convolutions are padded and followed by
-BatchNorm, and the last doubling is left to a bilinear resize.
+Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015, which upsamples by
+2x2 transposed convolutions. Differs: the encoder is a backbone, convolutions are padded and followed by BatchNorm, and
+the last doubling is a bilinear resize.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from funduscope.network.pyramid import Projection, check_blocks, strides
 
 
 class TransposedBlock(nn.Module):
-    """One step up by `ratio` (1 between two levels of one stride), the skip beside it, and two 3x3 convolutions."""
+    """Upsampling by `ratio` (1 between levels of equal stride), concatenation of the skip, two 3x3 convolutions."""
 
     def __init__(self, into: int, skip: int, out: int, ratio: int) -> None:
         super().__init__()
-        # Kernel and stride are equal: no pixel is written twice, which is where checkerboards would come from.
+        # Kernel and stride are equal, so no pixel is written twice, which would cause checkerboard patterns.
         self.up = nn.ConvTranspose2d(into, out, ratio, stride=ratio)
         self.convs = nn.Sequential(Conv2dReLU(out + skip, out, 3, padding=1), Conv2dReLU(out, out, 3, padding=1))
 

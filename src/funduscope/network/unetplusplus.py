@@ -1,10 +1,10 @@
-"""UNet++: skips that are themselves small U-Nets, so that what meets in a block is alike in meaning.
+"""UNet++: skips that are themselves small U-Nets, so that the maps joined in a block are semantically alike.
 
 Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018. Node (i, j) stands at
-level i, j steps from the encoder; it sees all nodes before it at its level, and node (i + 1, j - 1) brought up to its
-size. Differs: no deep supervision; inner nodes are as wide as their level's skip, the last node of a level as the
-recipe says; the last doubling is left to a bilinear resize. Blocks are segmentation-models-pytorch's; its decoder is
-not taken: it returns one map only, doubles between any two levels, dilated ones too, and ends at the input's full size.
+level i, j steps from the encoder; its inputs are all nodes before it at its level, and node (i + 1, j - 1) enlarged to
+its size. Differs: no deep supervision; inner nodes are as wide as their level's skip, the last node of a level as the
+recipe says; the last doubling is a bilinear resize. Blocks are segmentation-models-pytorch's. Its decoder is not used:
+it returns one map only, doubles between any two levels, dilated ones too, and ends at the input's full size.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class UnetPlusPlus(nn.Module):
         self.channels = list(channels)
 
     def _nodes(self) -> Iterator[tuple[int, int]]:
-        """Level and step of every node after the encoder's, each after those that it sees."""
+        """Level and step of every node after the encoder's, each after its inputs."""
         for step in range(1, self.depth + 1):
             for level in range(self.depth + 1 - step):
                 yield level, step

@@ -1,0 +1,60 @@
+"""How many files a newcomer reads to follow a set of cases from `training.run` to the saved run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+
+from funduscope import training
+from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.data.sources import read_data
+from funduscope.recipe import load_recipe
+from funduscope.testing.drawn_eyes import write_idrid
+from funduscope.training.initialization import START
+from funduscope.training.run import run
+from funduscope.training.validation import make_validation
+
+ROOM = Path(training.__file__).parent
+WALK = {
+    "run", "photo_split", "initialization", "samples", "batch", "augment",
+    "loop", "losses", "balance", "optimise", "validation",
+    "journal", "sample_sheet", "calibrate", "ood_reference",
+}  # fmt: skip
+"""Fifteen, of eighteen before: each of the rest is one idea of its own. The folds of `photo_split` belong to data, and
+`ood_reference` is a part of `calibrate`; loop and optimizer, or initialization and run, are too long for one file."""
+
+TINY = (
+    "encoder.name=test_resnet",
+    "encoder.weights=none",
+    "decoder.skip_channels=[8, 8, 8, 8, 16]",
+    "decoder.channels=[16, 16, 8, 8]",
+    "views.whole_px=64",
+    "views.close_px=128",
+    "sampling.whole={idrid-B = 1, idrid-A = 0.5}",
+    "sampling.close={idrid-A = 1}",
+    "training.epochs=1",
+    "training.batch=2",
+    "training.workers=0",
+    "training.precision=float32",
+)
+
+
+def test_a_set_of_cases_passes_through_few_files_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
+    cases, recipe = read_data([tmp_path / "idrid"]), load_recipe("spine", list(TINY))
+    called: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        called.add(frame.f_code)
+
+    sys.settrace(note)  # unlike a profile it is not called for every function of C
+    try:
+        run(recipe, cases, tmp_path / "run", 0, START, make_validation)
+    finally:
+        sys.settrace(None)
+    files = {Path(code.co_filename) for code in called if code.co_name != "<module>"}
+    assert {file.stem for file in files if file.parent == ROOM} <= WALK
