@@ -173,7 +173,7 @@ def test_a_set_of_grades_is_told(drawn_eye):
     found = drawn_eye()
     said = found.to_dict() | {"grade_set": [2, 3]}
     found.to_dict = lambda: said
-    assert "(nine in ten such sets hold the true one): 2, 3." in Page(report(found)).text
+    assert "(nine in ten such sets contain the true one): 2, 3." in Page(report(found)).text
 
 
 def test_a_path_redraws_its_mask():
@@ -206,4 +206,4 @@ def test_grades_that_cannot_be_excluded_are_shown_beside_the_grade(drawn_eye):
     assert "cannot be excluded" not in report(eye)
     told = eye.to_dict() | {"grade_set": [1, 2, 3]}
     eye.to_dict = lambda: told
-    assert "hold the true one): 1, 2, 3." in Page(report(eye)).text
+    assert "contain the true one): 1, 2, 3." in Page(report(eye)).text
