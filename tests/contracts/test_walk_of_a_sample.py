@@ -19,12 +19,12 @@ from funduscope.training.validation import make_validation
 
 ROOM = Path(training.__file__).parent
 WALK = {
-    "run", "photo_split", "initialization", "samples", "batch", "augment",
+    "run", "initialization", "samples", "batch", "augment",
     "loop", "losses", "balance", "optimise", "validation",
     "journal", "sample_sheet", "calibrate", "ood_reference",
 }  # fmt: skip
-"""Fifteen, of eighteen before: each of the rest is one idea of its own. The folds of `photo_split` belong to data, and
-`ood_reference` is a part of `calibrate`; loop and optimizer, or initialization and run, are too long for one file."""
+"""Fourteen, of eighteen before: each is one idea of its own, and those that could be joined to one, such as loop and
+optimizer or run and initialization, would be too long for one file."""
 
 TINY = (
     "encoder.name=test_resnet",
