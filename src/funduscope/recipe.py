@@ -1,8 +1,7 @@
-"""Every setting of a design, typed, with its unit and bound: TOML in, TOML out.
+"""A recipe: all settings of a model and its training, read from and written to TOML.
 
-A recipe is the whole difference between two models of this package. It is strict: an unknown key, a wrong type or a
-value out of bounds is an error that names the key. A task is switched off by leaving it out (an empty list or false).
-The sections themselves are in settings.py.
+Two models of this package differ in nothing else. An unknown key, a wrong type or a value out of bounds is an error
+that names the key. A task is switched off by an empty list or false. The sections are in settings.py.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from funduscope.settings import (
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be used; the message names each key, what came and what was expected."""
+    """A recipe that cannot be used; the message names each key, what was given and what was expected."""
 
 
 class Recipe(Strict):
-    """A whole design: what is trained, on what, how."""
+    """What is trained, on what, and how."""
 
     name: str
     about: str = ""
@@ -62,7 +61,7 @@ class Recipe(Strict):
 
     @property
     def routers(self) -> tuple[str, ...]:
-        """The names of the network's routers in their order: what `Outputs.gates` has a row for."""
+        """The names of the network's routers, in the order of the rows of `Outputs.gates`."""
         kind, tasks = self.experts.kind, self.tasks
         if kind == "none":
             return ()
@@ -75,7 +74,7 @@ class Recipe(Strict):
         return (*grades, *dense)
 
     def to_toml(self) -> str:
-        """The recipe with every default spelled out; `Recipe.from_toml` reads it back equal."""
+        """The recipe as TOML, defaults included. `Recipe.from_toml` reads it back equal."""
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json"))
@@ -113,7 +112,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _say(error: ValidationError) -> str:
-    """One line for each wrong key: where, what was expected, what came."""
+    """One sentence with every wrong key: where, what was expected, what was given."""
     lines = [
         f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']} (came: {item['input']!r:.80})"
         for item in error.errors()
@@ -132,7 +131,7 @@ def builtin_recipes() -> dict[str, str]:
 
 
 def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
-    """A recipe by its name in the package or by a TOML file's path. Raises `RecipeError` naming what there is."""
+    """A recipe by its name in the package or by a TOML file's path. Raises `RecipeError` with the known names."""
     known = builtin_recipes()
     if name_or_path in known:
         return Recipe.from_toml(known[name_or_path], changes)

@@ -1,4 +1,4 @@
-"""The sections of a recipe, in the order of the data: what is built, what is seen, how it is learned."""
+"""The sections of a recipe: network, views and samples, losses and training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """A section: unknown keys are errors, values cannot change."""
+    """A section. Unknown keys are errors; values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class Encoder(Strict):
-    """The backbone, any timm name. `variant` v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
+    """The backbone, any timm name. variant v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
 
-    output_stride: of the deepest level; below 32 the last stages are dilated instead of strided.
+    output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided.
     """
 
     name: str = "resnet50"
@@ -32,11 +32,11 @@ class Encoder(Strict):
 
 
 class Decoder(Strict):
-    """From the encoder's pyramid to a map for the dense heads (network/decoders.py says what each kind is).
+    """From the encoder's pyramid to maps for the dense heads; network/decoders.py describes the kinds.
 
-    skip_channels: width to which each level is projected, shallow to deep; empty: as the encoder has them. channels: of
-    the blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates, separable: deeplab's
-    atrous rates at output stride 16 (doubled at 8), and whether convolutions larger than 1x1 are depthwise separable.
+    skip_channels: width to which each level is projected, shallow to deep; empty: no projection. channels: of the
+    blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates: deeplab's atrous rates at
+    output stride 16, doubled at 8. separable: deeplab's convolutions larger than 1x1 are depthwise separable.
     """
 
     kind: Literal["unet", "attention_unet", "transposed_unet", "unetplusplus", "deeplab"] = "unet"
@@ -61,8 +61,8 @@ class Decoder(Strict):
 
 
 class Heads(Strict):
-    """hidden: widths of the layers between the pooled features and the grades; none: one linear layer, whose class
-    activation map is exact."""
+    """hidden: widths of the layers between the pooled features and the grades. Without any there is one linear layer,
+    whose class activation map is exact."""
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
@@ -70,11 +70,11 @@ class Heads(Strict):
 class Experts(Strict):
     """Experts between the shared features and the tasks (network/routing.py).
 
-    kind mixture: one router mixes them for all tasks; soft: one gate a task over shared experts; per_task: every task
-    has experts and a gate of its own. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
-    gates sum to top_p (while training) or top_p_predict. balance, z: weights of the losses that spread the photos over
-    the experts and keep the gates' logits small. noise: standard deviation of what is added to the logits in training.
-    width: channels inside a mixture's or soft expert.
+    kind mixture: one router for all tasks; soft: one gate per task over shared experts; per_task: every task has
+    experts and a gate of its own. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
+    gates sum to top_p (in training) or top_p_predict. balance, z: weights of the losses that spread the photos over the
+    experts and keep the gates' logits small. noise: standard deviation of noise on the logits in training. width:
+    channels inside an expert of a mixture or of soft sharing.
     """
 
     kind: Literal["none", "mixture", "soft", "per_task"] = "none"
@@ -96,7 +96,7 @@ class Experts(Strict):
 
 
 class Tasks(Strict):
-    """What the network answers."""
+    """What the network predicts."""
 
     grade: bool = True
     dme: bool = True
@@ -115,13 +115,13 @@ class Tasks(Strict):
 
 
 class Views(Strict):
-    """The eye is seen twice by one network: whole, for grade, landmarks and disc; close, for what is small.
+    """One network takes two views of the eye: whole, for grade, landmarks and disc; close, for small structures.
 
-    whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in either view: the
-    eye shrunk to it, or a crop of the close frame. close: the structures whose masks are read from the close view; with
-    none the eye is seen once. mirrored: predict by the mean over the whole view and its mirror image.
-    upside_down: grade and edema risk are the mean over these and the same turned upside down; structures and
-    landmarks, which are sought where they lie in an upright eye, are not.
+    whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in both views: the
+    eye reduced to it, or a crop of the close frame. close: the structures that are predicted from the close view;
+    without any there is only the whole view. mirrored: predictions are means over the view and its mirror image.
+    upside_down: grade and edema risk are means over these and the same turned upside down; structures and landmarks are
+    not, since their places are those in an upright eye.
     """
 
     whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
@@ -137,7 +137,7 @@ class Views(Strict):
                 raise ValueError(f"views.close has {code!r}; known are {', '.join(CODES)}")
         if not self.close and self.close_px != self.whole_px:
             raise ValueError(
-                f"views.close is empty, so the eye is seen once: close_px ({self.close_px}) must be whole_px "
+                f"views.close is empty, so there is one view: close_px ({self.close_px}) must be whole_px "
                 f"({self.whole_px})"
             )
         if self.whole_px > self.close_px:
@@ -146,15 +146,14 @@ class Views(Strict):
 
 
 class Sampling(Strict):
-    """How often an epoch sees a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
+    """How often an epoch shows a photo of each data set in each view: 8 is eight crops, 0.5 is every second epoch.
 
-    A data set that is not named is not trained on. Cases without any label that the view can use are left out.
-    lesion_centered: share of the close crops that are cut around a lesion, where any is outlined or boxed. grade_power:
-    in the whole view a photo comes (1 / how many of its data set have its grade) ** power as often, the set as often as
-    its rate says. photos: share of the training photos that is learned from, whole visits of each data set, for
-    learning curves; a larger share holds a smaller one. per_epoch: so many samples an epoch, the rates then being
-    proportions; 0: as the rates say. order: samples mixed, or batches that alternate between photos with masks and
-    photos with grades alone.
+    A data set that is not named is not trained on. Cases without any label for the view are left out. lesion_centered:
+    share of the close crops around a lesion, where one is outlined or boxed. grade_power: in the whole view a photo is
+    drawn in proportion to (1 / number of photos of its data set with its grade) ** power; the rate of the set stays.
+    photos: share of the training photos, in whole visits of each data set, for learning curves; a larger share contains
+    the smaller ones. per_epoch: the number of samples of an epoch, with the rates as proportions; 0: as the rates say.
+    order: mixed samples, or batches that alternate between photos with masks and photos with grades alone.
     """
 
     whole: dict[str, Weight] = {}
@@ -166,16 +165,17 @@ class Sampling(Strict):
     order: Literal["mixed", "alternate"] = "mixed"
 
     def datasets(self) -> set[str]:
-        """Those that are learned from: a rate of 0 leaves one out, as not naming it does."""
+        """The data sets that are learned from. A rate of 0 leaves one out, as not naming it does."""
         return {name for rates in (self.whole, self.close) for name, rate in rates.items() if rate}
 
 
 class Augment(Strict):
-    """One joint warp and one color pass. Bounds of uniform draws; probabilities where it says so.
+    """One joint warp and one pass of color. Probabilities, and bounds of uniform random numbers.
 
     Probabilities: mirror (left-right), flip (upside down), transpose, quarter_turns (a whole eye by 90 degrees), warp
     (rotation, scale and shift), elastic, grid, tone (brightness, contrast, gamma, color, saturation), blur, noise,
-    sensor_noise, multiplicative_noise, jpeg. elastic_frac, grid_frac: bound of the largest displacement, over the side.
+    sensor_noise, multiplicative_noise, jpeg. elastic_frac, grid_frac: bound of the largest displacement, as a
+    share of the side.
     """
 
     mirror: Share = 0.5
@@ -204,17 +204,17 @@ class Augment(Strict):
 
 
 class Loss(Strict):
-    """Weights of the tasks and how imbalance is met.
+    """Weights of the tasks, and measures against imbalance.
 
-    ordinal: weight of the distance, in grades, between answer and label, beside the cross-entropy of grade and DME.
-    boxes: weight, within dense, of what is learned from boxes around lesions and regions that experts marked: that
-    something of the kind is inside.
-    class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean of 1 over the photos.
-    cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only cross-entropy and focal learn
-    from a photo where there is nothing to find. positive_weight: of a lesion's pixel in the cross-entropy. focus: other
-    such weights for single structures, for those so rare that they are otherwise never learned. focal_gamma: how much
-    easy pixels count less. tversky_false: of false pixels; missed ones count 1 minus that. smooth_px: added to both
-    sides of Dice and Tversky. distill: weight of a teacher's answers, distill_temperature softens its grades.
+    ordinal: weight of the distance in grades between prediction and label, added to the cross-entropy of grade and DME.
+    boxes: weight, within dense, of bags: boxes around lesions and regions that experts marked, which have a lesion of
+    their kind somewhere inside. class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean
+    of 1 over the photos. cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only
+    cross-entropy and focal learn from a photo without the structure. positive_weight: of a lesion's pixel in the
+    cross-entropy. focus: the same for single structures that are so rare that they are otherwise never learned.
+    focal_gamma: how much less easy pixels count. tversky_false: weight of false pixels; missed ones have 1 minus it.
+    smooth_px: added to numerator and denominator of Dice and Tversky. distill: weight of the teachers' predictions;
+    distill_temperature softens their grades.
     """
 
     grade: Weight = 1.0
@@ -246,11 +246,10 @@ class Loss(Strict):
 
 
 class Balance(Strict):
-    """How the tasks' losses become one; each kind starts from the weights of `loss` (training/balance.py).
+    """How the tasks' losses become one. Each kind starts from the weights of `loss`; see training/balance.py.
 
-    floor: for routed, the least share of its start weight that a task keeps; anchor: the strength with which its
-    weights are drawn to the start weights, 0 not at all. alpha: GradNorm's. rate: learning rate of weights that are
-    learned.
+    floor: for routed, the share of its start weight that a task keeps at least. anchor: for routed, the strength of the
+    pull to the start weights. alpha: GradNorm's. rate: learning rate of learned weights.
     """
 
     kind: Literal["fixed", "uncertainty", "gradnorm", "pcgrad", "routed"] = "fixed"
@@ -261,15 +260,16 @@ class Balance(Strict):
 
 
 class Training(Strict):
-    """The loop. epochs: 0 learns nothing: the weights that it begins with (`train --init`, of several their mean) are
-    judged, and their card is fixed. warm_up_frac: part of all steps in which the rate rises; then it falls as a cosine.
+    """The loop.
 
-    schedule plateau: after the rise the rate stays, and is multiplied by plateau_factor where plateau_patience epochs
-    brought no better validation score. average_decay: of the exponential moving average of the weights, which is what
-    is judged and kept; 0 keeps the weights themselves. patience: epochs without a better validation score after which
-    training stops. select: what is better: the mean of all tasks (training/validation.py), or the mean of accuracy and
-    IoU (at a probability of 0.5, since thresholds are fixed when training is done). precision auto: bfloat16 where the
-    machine computes in it, else float32.
+    epochs: with 0 nothing is learned; the first weights (`train --init`, or their mean) are scored and get a card.
+    warm_up_frac: part of all steps in which the learning rate rises; then it falls as a cosine. schedule plateau: after
+    the rise the rate stays, and is multiplied by plateau_factor after plateau_patience epochs without a better
+    validation score. average_decay: of the exponential moving average of the weights, which is what is scored and kept;
+    0 keeps the weights themselves. patience: training stops after so many epochs without a better validation score.
+    select: the validation score: the mean of all tasks (training/validation.py), or the mean of accuracy and IoU (at a
+    probability of 0.5, since thresholds are fixed after training). precision auto: bfloat16 where the machine has
+    instructions for it, otherwise float32.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 9

@@ -1,7 +1,7 @@
-"""The words of the field, in one place: structures, grades, landmarks; their order, colors and clinical meaning.
+"""The vocabulary: structures, grades and landmarks, with their order, colors and clinical meaning.
 
-Everything that has an order (channels of a network, rows of a table, layers of a report) takes it from here.
-Adding a lesion is one line of `STRUCTURES` and a reader that delivers its masks.
+Every order (channels of a network, rows of a table, layers of a report) is the one here. Adding a lesion takes one line
+of `STRUCTURES` and a reader that provides its masks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 class Structure:
     """Something that a mask can outline.
 
-    `color` and `safe_color` are RGB 0-255; the safe palette (Okabe and Ito, 2008) stays apart for color-blind eyes.
-    lowest_grade: the ICDR grade that one such lesion already makes; below it there is none, by the scale's definition.
+    color, safe_color: RGB 0-255; the safe palette (Okabe and Ito, 2008) is distinct for color-blind readers.
+    lowest_grade: the lowest ICDR grade with such a lesion, by the scale's definition.
     """
 
     code: str
@@ -38,7 +38,7 @@ CODES: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES)
 LESIONS: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES if s.is_lesion)
 
 EITHER_EXUDATE: Final = "EX|SE"
-"""A label that says exudate without telling hard from soft (HEI-MED's)."""
+"""A label for exudates that does not distinguish hard from soft ones (HEI-MED's)."""
 
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 110(9), 2003).
 GRADES: Final[tuple[str, ...]] = ("No DR", "Mild", "Moderate", "Severe", "Proliferative")
