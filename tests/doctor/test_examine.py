@@ -142,7 +142,7 @@ def test_a_table_by_a_relative_path_is_checked_against_its_folds(
     assert reported == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
 
 
-def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scan_of(data: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scanned(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match="names no test fold"):
         examine(data, models=[tmp_path], cache=tmp_path / "cache", workers=0)

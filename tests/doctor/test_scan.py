@@ -47,7 +47,7 @@ def _taken(folder: Path, cache: Path) -> tuple[Scan, list[str]]:
     return take_scan(take_inventory(folder), cache, workers=0, progress=watched), opened
 
 
-def test_everything_is_scan_of_once(folder: Path, tmp_path: Path) -> None:
+def test_everything_is_scanned_once(folder: Path, tmp_path: Path) -> None:
     first, opened = _taken(folder, tmp_path)
     assert len(opened) == len(first) == PHOTOS + 1
     assert [record.path for record in first] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "broken.jpg"]
@@ -59,7 +59,7 @@ def test_everything_is_scan_of_once(folder: Path, tmp_path: Path) -> None:
     assert again.descriptors()["3.jpg"].side > 0
 
 
-def test_what_changed_is_scan_of_again(folder: Path, tmp_path: Path) -> None:
+def test_what_changed_is_scanned_again(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "photos"
     place.mkdir()
     for name in ("0.jpg", "1.jpg"):
@@ -101,7 +101,7 @@ def test_a_scan_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
     assert len(list(scan)) == PHOTOS + 1
 
 
-def test_what_older_code_saw_is_scan_of_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_older_code_saw_is_scanned_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _taken(folder, tmp_path)
     monkeypatch.setattr("funduscope.duplicates.store._version", lambda files: "of other code")
     assert len(_taken(folder, tmp_path)[1]) == PHOTOS + 1
