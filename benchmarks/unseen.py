@@ -38,7 +38,7 @@ def must_have_kept(card: Card, fold: int | None = None) -> None:
 
 
 def measured(run: Path | None, shipped: Path = SHIPPED) -> Measured:
-    """The shipped model, or the run that it repeats (`train --like`), exported; ends the program where neither can be
+    """The shipped model, or the run that it repeats (`train --refit`), exported; ends the program where neither can be
     measured."""
     digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
     card = OnnxRuntime(shipped).card

@@ -1,11 +1,12 @@
 """A table of runs in one file, and the folders of them that `funduscope compare` reads.
 
-`results/NAME.jsonl` has a line a run: its name, and each file of its bundle (compare/run_folder.py) by path. JSON is
+`results/NAME.jsonl.gz` has a line a run: its name, and each file of its bundle (compare/run_folder.py) by path. JSON is
 kept parsed; lines of JSON as blocks of rows under their keys, which are then written once. Nothing is lost on the way.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,7 @@ def read_table(table: Path) -> dict[str, dict[str, Any]]:
     """The files of every run of a table, by name and path; nothing where there is no table yet."""
     if not table.is_file():
         return {}
-    lines = [json.loads(line) for line in table.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
     return {line["run"]: line["files"] for line in lines}
 
 
@@ -26,7 +27,8 @@ def add(table: Path, folder: Path) -> None:
     runs = read_table(table) | {folder.name: {path.relative_to(folder).as_posix(): _packed(path) for path in files}}
     table.parent.mkdir(exist_ok=True)
     lines = [json.dumps({"run": name, "files": runs[name]}, separators=(",", ":")) for name in sorted(runs)]
-    table.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    text = "".join(f"{line}\n" for line in lines)
+    table.write_bytes(gzip.compress(text.encode(), mtime=0))  # without a time the bytes depend on the content alone
 
 
 def unpack(table: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@
                                             and the scores that lie next to the shipped model, for its reports
 
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
-every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --like`).
+every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --refit`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 leaderboard: every recipe. leaderboard-larger: the three systems whose authors saw larger photos, and `edge` with and
 without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
-A row that was begun goes on. Its scores are put into results/TABLE.jsonl. The page itself is written by
+A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz. The page itself is written by
 `funduscope compare FOLDER/*` from the folders that --unpack writes.
 """
 
@@ -161,7 +161,7 @@ def main() -> int:
     """Trains and scores the rows that were asked for, in order; returns the exit code of the first that failed."""
     given = asked()
     table: Table = given.table
-    results, runs = RESULTS / f"{given.name}.jsonl", given.runs / given.name
+    results, runs = RESULTS / f"{given.name}.jsonl.gz", given.runs / given.name
     if given.unpack:
         unpack(results, given.unpack)
     for folder in sorted(given.pack.iterdir()) if given.pack else ():

@@ -74,7 +74,7 @@ def test_one_photo_needs_no_file_of_all_pages(command: Command, tiny: Path, save
 def test_many_pages_are_parted_into_files(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that memory does not grow with the photos: never more pages are held than one file has."""
+    """So that memory does not grow with the photos: never more pages are kept than one file has."""
     from funduscope.report import pdf_outputs
     from funduscope.report.pdf import Document
 

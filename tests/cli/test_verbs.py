@@ -128,7 +128,7 @@ def test_folds_are_written_once_and_read_back(command: Command, table: Path, tmp
     assert code == 0
     assert "6 photos in folds of " in out
     again = tmp_path / "again.csv"
-    # the second time the folds come from the file that is beside the table by now, and are drawn anew all the same
+    # the second time the folds come from the file that is next to the table by now, and are drawn anew all the same
     assert command("folds", table, "--out", again, "--count", 3)[0] == 0
     assert again.read_bytes() == file.read_bytes()
     code, _, err = command("folds", table, "--out", file)

@@ -1,4 +1,4 @@
-"""Other looks are strong, the same for every model, and leave the photo's size and its black border as they are."""
+"""Corruptions are strong, the same for every model, and keep the photo's size and its black border."""
 
 from __future__ import annotations
 

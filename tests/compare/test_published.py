@@ -1,4 +1,4 @@
-"""Published figures stand beside the runs of their designs, marked as scored on other photos."""
+"""Published figures stand next to the runs of their designs, marked as scored on other photos."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_folds_keep_twins_together_over_data_sets(tmp_path: Path) -> None:
 
 def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
     """Six placed photos, and a bare set of as many visits as are named: a cropped copy of each of those photos. The
-    last bare visit has two photos, of which the other one is nobody's twin."""
+    last bare visit has two photos, of which the other one has no duplicate."""
     cases = []
     for seed in range(6):
         _photo(folder / f"{seed}.jpg", draw_eye(seed, width_px=400).pixels)
@@ -62,7 +62,7 @@ def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
 
 
 def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
-    """A copy of a public photo must not be learned beside the test photo that it is."""
+    """A copy of a public photo must not be in a training whose test holds that photo."""
     cases = _placed_and_bare(tmp_path, (1, 2))
     found = {
         case.key: case

@@ -19,7 +19,7 @@ def _photo(path: Path) -> None:
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """EyePACS and IDRiD's B beside a folder that is no data set, and folds for two of the three photos."""
+    """EyePACS and IDRiD's B next to a folder that is no data set, and folds for two of the three photos."""
     root = tmp_path / "data"
     _photo(root / "eyes/images/10_left.jpg")
     (root / "eyes/labels.csv").write_text("image,patient,eye,dr,quality\n10_left,10,L,2,good\n")

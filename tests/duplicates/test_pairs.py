@@ -1,4 +1,4 @@
-"""Twins are found whatever was done to the copy, and nothing else is called one."""
+"""Duplicates are found whatever was done to the copy, and nothing else is called one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work shared out to processes: a script that cannot start any is told so, instead of blaming its jobs."""
+"""Work shared out to processes: a script that cannot start any gets that as its error, instead of blaming its jobs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_a_set_stops_as_soon_as_it_holds_enough(probs: np.ndarray, quantile: flo
     held = list(grade_set(probs, quantile))
     if len(held) < GRADES:
         assert probs[held].sum() + PENALTY * len(held) > quantile - 1e-9
-    # Without the end that was taken in last it held too little.
+    # Without the end that was added last it contained too little.
     ends = [probs[held[1:]].sum(), probs[held[:-1]].sum()] if len(held) > 1 else [-1.0]
     assert min(ends) + PENALTY * (len(held) - 1) <= quantile + 1e-9
 

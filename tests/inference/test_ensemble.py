@@ -256,7 +256,7 @@ def test_a_picture_of_nothing_is_refused_before_any_member_looks():
 
 
 def test_where_the_fovea_usually_lies_is_known_of_the_member_that_seeks_it():
-    """By it a photo that is upside down is told, whichever member stands first."""
+    """It says that a photo is upside down, whichever member stands first."""
     usual = (0.3, 0.02, 0.04, 0.03)
     seeking = replace(BOTH, fovea_from_disc=usual)
     for cards in ((GRADER, seeking), (seeking, GRADER)):

@@ -73,7 +73,7 @@ def test_masks_and_probabilities_have_the_photos_size(size):
 
 
 def test_what_was_found_cannot_be_written_into():
-    """Two kinds of lesion joined in place, as people do: the mask that is told and written stays what was found."""
+    """Two kinds of lesion joined in place, as people do: the mask that is returned and written stays what was found."""
     found = found_in(photo(), outputs(MA=blob(128, (40, 64, 4)), HE=blob(128, (80, 64, 6))))
     joined, before = found.mask("MA"), found.to_dict()
     for written in (joined, found.frame_probs["MA"], found.grade_probs):

@@ -131,7 +131,7 @@ class Sighted:
     ((0.7, 0.5), (0.32, 0.55), "right"), ((0.3, 0.5), (0.68, 0.55), "left"),
 ])  # fmt: skip
 def test_a_photo_that_is_upside_down_is_said_to_be(disc, fovea, eye: str) -> None:
-    """As taken through a lens held in the hand: the disc lies on the other side, and is not told as the other eye."""
+    """As taken through a hand lens: the disc lies on the other side, and is not reported as the other eye."""
     pixels = draw_eye(3, width_px=500).pixels
     upright = Predictor(Sighted(disc, fovea, is_turned=False))(pixels).to_dict()
     assert upright["laterality"] == eye

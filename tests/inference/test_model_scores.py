@@ -1,4 +1,4 @@
-"""Scores that lie beside a model come with its card, and with no other model's."""
+"""Scores next to a model come with its card, and with no other model's."""
 
 from __future__ import annotations
 

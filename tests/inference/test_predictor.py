@@ -271,7 +271,7 @@ class Lopsided(SeesPaint):
 
 
 def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
-    """The grade is that of both looks, the disc that of the upright one alone."""
+    """The grade is that of both views, the disc that of the upright one alone."""
 
     class Heavy(SeesPaint):
         """What lies above counts for the grade; the disc is where an upright eye has it, in any picture."""

@@ -23,7 +23,7 @@ def maps(kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     prob = np.clip(0.4 * target + 0.6 * random.random(SHAPE), 0, 1)
     if kind == "ties":
         prob = np.round(prob * 4) / 4
-    if kind == "edges":  # every threshold itself, and the floats just beside
+    if kind == "edges":  # every threshold itself, and the nearest floats
         steps = (random.integers(0, 33, SHAPE) / 32).astype(np.float32)
         prob = np.nextafter(steps, random.choice([-1, 0.5, 2], SHAPE).astype(np.float32)).clip(0, 1)
     if kind == "zero":

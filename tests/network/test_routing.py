@@ -231,8 +231,8 @@ def _learn(eyes: tuple[Tensor, Tensor], balance: float, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_balance_loss_keeps_both_experts_at_work(eyes: tuple[Tensor, Tensor], seed: int) -> None:
-    """Told apart they must be by content: the cameras go to different experts. Without the loss, from the same start,
-    one expert soon takes every eye, since it can do this small task alone and the other is never tried again.
+    """Content distinguishes the eyes: the cameras go to different experts. Without the loss, from the same start, one
+    expert soon takes every eye, since it can do this small task alone and the other is never tried again.
 
     A fair case of collapse, not of what sharing is worth: the gate starts even, but the task needs no second expert.
     """

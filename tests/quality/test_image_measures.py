@@ -1,4 +1,4 @@
-"""Measures of a photo that could be taken quicker, beside the plain way of taking them."""
+"""Measures of a photo taken in a faster way, compared with the plain way of taking them."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_the_legend_tells_counts(drawn_eye):
 
 
 def test_the_verdict_is_that_of_the_advice(drawn_eye):
-    """Grade 1 is not referable; a macular edema risk beside it is, and whoever sees the overlay alone must know."""
+    """Grade 1 is not referable; a macular edema risk next to it is, and whoever sees the overlay alone must know."""
     found = drawn_eye().to_dict() | {"predicted_grade": 1}
     said = [word.text for word in _verdict(found | {"advice": {"refer": True, "because": []}})]
     assert said[-1] == "Refer"

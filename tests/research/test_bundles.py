@@ -15,7 +15,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 @pytest.mark.parametrize("name", ["leaderboard", "leaderboard-larger"])
 def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(name: str, tmp_path: Path) -> None:
-    table, again = RESULTS / f"{name}.jsonl", tmp_path / "again.jsonl"
+    table, again = RESULTS / f"{name}.jsonl.gz", tmp_path / "again.jsonl.gz"
     unpack(table, tmp_path / "runs")
     folders = sorted((tmp_path / "runs").iterdir())
     runs = gather(folders)
@@ -27,12 +27,12 @@ def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(name: str, tm
 
 
 def test_a_run_that_is_put_in_again_takes_its_own_place(tmp_path: Path) -> None:
-    table, folder = tmp_path / "table.jsonl", tmp_path / "runs"
-    unpack(RESULTS / "leaderboard-larger.jsonl", folder)
+    table, folder = tmp_path / "table.jsonl.gz", tmp_path / "runs"
+    unpack(RESULTS / "leaderboard-larger.jsonl.gz", folder)
     add(table, folder / "edge")
     (folder / "edge" / "journal.jsonl").write_text('{"epoch": 1, "seconds": 2}\n{"epoch": 2}\n', "utf-8")
     add(table, folder / "edge")
     unpack(table, tmp_path / "out")
-    assert len(table.read_text("utf-8").splitlines()) == 1
+    assert list(read_table(table)) == ["edge"]
     assert read_run(tmp_path / "out" / "edge", "edge").journal == [{"epoch": 1, "seconds": 2}, {"epoch": 2}]
     assert json.loads((tmp_path / "out" / "edge" / "run.json").read_text("utf-8"))["fold"] == 0

@@ -256,7 +256,7 @@ def test_half_a_line_in_the_journal_does_not_lock_the_run_out(
 
 
 class Recording:
-    """What a progress bar is told: for each pass the words, the number that was promised, and how many came."""
+    """What a progress bar gets: for each pass the words, the number that was promised, and how many came."""
 
     def __init__(self) -> None:
         self.passes: list[list[Any]] = []

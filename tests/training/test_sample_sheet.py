@@ -1,4 +1,4 @@
-"""The picture of what a training sees: masks as they are learned, in their colors, beside the photo."""
+"""The picture of what a training sees: masks as they are learned, in their colors, next to the photo."""
 
 from __future__ import annotations
 

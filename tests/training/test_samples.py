@@ -28,7 +28,7 @@ EYE = draw_eye(11, grade=3, dme=2, width_px=320, style=STYLE)
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One drawn photo with a mask of each of its structures beside it."""
+    """One drawn photo with a mask of each of its structures."""
     folder = tmp_path_factory.mktemp("photo")
     Image.fromarray(EYE.pixels).save(folder / "eye.png")
     for code, mask in EYE.masks.items():

@@ -81,7 +81,7 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
     """The reference from features (N, C) of training photos and (M, C) of held-out photos of the same clinics.
 
     like: the reference of a run by the same procedure. Its percentiles are used where a model learned from every photo
-    and none is held out. None where there are too few photos.
+    and none were held out. None where there are too few photos.
     """
     if len(training) < FEWEST or (like is None and (held_out is None or len(held_out) < FEWEST)):
         return None

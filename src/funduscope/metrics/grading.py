@@ -189,7 +189,7 @@ class BinaryState(State):
 
     @property
     def worst_scores(self) -> np.ndarray:
-        """(N,) scores, a refused photo's replaced by the wrong extreme: -inf if positive, else +inf."""
+        """(N,) scores, a refused photo's replaced by the wrong extreme: -inf if positive, otherwise +inf."""
         return np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
 
     @property

@@ -1,7 +1,7 @@
-"""What tells a photo's distance from the training's: features of the training photos, percentiles by held-out ones.
+"""The reference for out-of-distribution scores: features of the training photos, percentiles by held-out photos.
 
-See `predict.distance`. A model that is one of several trained alike on every photo has none to hold out: it takes the
-percentiles of the run that its card came from.
+See `inference/ood.py`. A refit on every photo has none to hold out: it takes the percentiles of the run that its card
+came from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fit_distance(
     """The card's `distance`; None where the model gives no features or there are too few photos.
 
     training, held_out: cases of the same clinics. predictor: its card may have the `distance` of a run by the same
-    procedure, whose percentiles are kept where nothing is held out.
+    procedure, whose percentiles are kept where no photos were held out.
     """
     chosen = training[:: max(1, -(-len(training) // MOST_PHOTOS))]
     words, count = "Measuring distances", len(chosen) + len(held_out)

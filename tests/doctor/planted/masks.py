@@ -13,7 +13,7 @@ from PIL import Image
 from .truth import Plot
 
 MASKED: Final = 7
-"""Tens of photos of A in each of two data sets; fewer than a hundred, as in the release, so that no number of A looks
+"""Tens of photos of A in each of two data sets; fewer than a hundred, as in the release, so that no number of A seems
 like one of B."""
 
 PHOTOS_A: Final = "A. Segmentation/1. Original Images/a. Training Set"

@@ -55,7 +55,7 @@ def test_a_page_says_what_was_found(language: str, jpeg: bytes, pages: Pages) ->
 
 
 def test_hindi_letters_are_joined(ink: Callable[[bytes], np.ndarray]) -> None:
-    """A conjunct is narrower than its letters in a row, and a sign takes less room beside its letter than alone."""
+    """A conjunct is narrower than its letters in a row, and a sign takes less room next to its letter than alone."""
 
     def drawn(text: str) -> np.ndarray:
         document = Document("hi")
