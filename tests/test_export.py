@@ -223,7 +223,7 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
         return SimpleNamespace(photos=[SimpleNamespace(row={"refused": False}, refused=False)], intervals={})
 
     monkeypatch.setattr(export, "evaluate", scored)
-    monkeypatch.setattr(export, "_labels_told", lambda *_: (1.0, 1))
+    monkeypatch.setattr(export, "_equal_labels", lambda *_: (1.0, 1))
     export._accept(None, None, list(cases.values()), [])  # pyright: ignore
     assert judged == ["table", "idrid-B", "idrid-A"]
     export._accept(None, None, [cases["heimed"], cases["eyepacs400"]], [])  # pyright: ignore

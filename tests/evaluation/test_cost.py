@@ -15,6 +15,7 @@ from funduscope.evaluation.cost import PUBLISHED_PX, Cost, measure, measure_pred
 from funduscope.export import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
+from funduscope.network.encoder import Encoder
 from funduscope.network.heads import DenseHead, GradeHead
 from funduscope.network.network import Network, build
 from funduscope.network.routing import Routed, SharedExperts
@@ -46,11 +47,11 @@ def recipe_of(*changes: str) -> Recipe:
     return Recipe.from_toml('name = "small"\n', [*SMALL, *changes])
 
 
-class OneLayer(nn.Module):
+class OneLayer(Encoder):
     """An encoder of a single convolution: 3 to 4 channels, 3x3, stride 2."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:

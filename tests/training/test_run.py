@@ -218,7 +218,7 @@ def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (["views.close=[]"], "seen once"),
+        (["views.close=[]"], "there is one view"),
         (["views.whole_px=2048"], "more than close_px"),
         (["experts.kind=per_task", "heads.hidden=[8]", "tasks.structures=[]"], "atrous branches"),
         (["experts.kind=per_task", "decoder.kind=deeplab", "decoder.channels=[8]"], "heads.hidden"),
