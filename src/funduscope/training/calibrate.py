@@ -1,7 +1,7 @@
-"""What a model's card fixes: temperatures, thresholds, smallest areas. All of it on validation photos, none elsewhere.
+"""Fixes a model's card on validation photos: temperatures, thresholds, smallest areas.
 
 Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Grade sets: `conformal`; their
-quantile is taken on the photos that fixed the one temperature, too.
+quantile is fitted on the same photos as the temperature.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ FEWEST_POSITIVE = 3
 """Structures with fewer positive validation photos keep a threshold of 0.5."""
 
 MOST_FALSE = 0.06
-"""Share of healthy validation photos, in the worst data set, that may show one kind of lesion falsely."""
+"""Largest share of healthy validation photos, in the worst data set, with a false lesion of one kind."""
 
 MOST_FALSE_DOTS = 0.2
-"""The same for microaneurysms: dots of their look are common, the strict share would leave none of the true ones."""
+"""The same for microaneurysms: similar dots are common, and the strict share would remove all true ones."""
 
 FEWEST_OF_RISK = 5
-"""Edema is weighed by the model's answer alone where fewer photos than that have one of the risks."""
+"""With fewer photos of any risk, edema is predicted from the model's output alone, without the exudates."""
 
 RIDGE = 3.3
-"""Of the layer that weighs edema: by cross-validation within the validation photos of the first shipped model."""
+"""Ridge penalty of the edema layer, by cross-validation within the first shipped model's validation photos."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What is kept of one validation photo: probabilities, and small planes (close frame) where they decide something.
+    """The predictions and labels of one validation photo that calibration needs.
 
-    exudates: as measured around the fovea that the predictor's own card finds. probs: uint8 (S, S) per structure, 255
-    is 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions that a photo of grade 0 is known to
-    lack. maps: what the exudates are measured on, where the edema risk is known: the landmarks' maps, and the logits
-    (h, w) of hard exudates.
+    exudates: measured around the fovea that the predictor's own card finds. probs: uint8 (S, S) in the close frame, per
+    structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions that a photo of
+    grade 0 is known to lack. maps: where the edema risk is known, what the exudates are measured on: the landmarks'
+    maps, and the logits (h, w) of hard exudates.
     """
 
     case: Case
@@ -69,14 +69,14 @@ class Seen:
 
 
 def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
-    """The predictor's card with everything fixed on those validation cases; `about` says on how many, and what was not.
+    """The predictor's card, fixed on those validation cases. `about` has their number and what could not be fixed.
 
     The predictor's own card must be neutral: temperatures of 1.
     """
-    # Many graded photos say nothing of lesions or edema: the close view, most of the work, is spared them.
+    # Many graded photos have no label of lesions or edema: they do without the close view, which is most of the work.
     plain = predictor.without_structures()
-    looked = (_see(predictor if _needs_lesions(case) else plain, case) for case in cases)
-    seen = [photo for photo in looked if photo is not None]
+    found = (_see(predictor if _needs_lesions(case) else plain, case) for case in cases)
+    seen = [photo for photo in found if photo is not None]
     card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
     temperatures = {}
     for task in ("grade", "dme"):
@@ -106,7 +106,7 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
 
 
 def _needs_lesions(case: Case) -> bool:
-    """Whether anything that is fixed here asks for the photo's lesion maps: outlined or absent lesions, edema risk."""
+    """Whether calibration needs the photo's lesion maps: for outlined or absent lesions, or an edema risk."""
     labels = derive_labels(case.labels)
     outlined = any(not mask.is_absent for mask in labels.masks.values())
     return labels.dme is not None or outlined or bool(case.labels.masks) or _healthy(case)
@@ -145,8 +145,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
 
 
 def _measured_again(photo: Seen, card: Card) -> Seen:
-    """The photo with its exudates measured around the fovea that this card finds: the finished one seeks it where the
-    disc says, too."""
+    """The photo with its exudates measured around the fovea that this card finds, which also uses the disc."""
     if photo.maps is None:
         return photo
     spot = find_landmarks(photo.maps[0], card, photo.transform).get("fovea")
@@ -154,7 +153,7 @@ def _measured_again(photo: Seen, card: Card) -> Seen:
 
 
 def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
-    """How far the fovea lies from the disc in these frames, where both are marked."""
+    """The usual distance of the fovea from the disc in the frames of photos in which both are marked."""
     discs, foveas = [], []
     for photo in seen:
         disc, fovea = photo.case.labels.disc_xy, photo.case.labels.fovea_xy
@@ -166,7 +165,7 @@ def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
 
 
 def _fit_evidence(seen: list[Seen]) -> dict[str, Any] | None:
-    """What the model's answer and its exudates are worth for the edema risk; None where too few photos could tell."""
+    """Weights of the model's output and its exudates for the edema risk; None with too few photos of a risk."""
     rows = [
         (np.concatenate([photo.dme_logits, photo.exudates]), photo.case.labels.dme)
         for photo in seen
@@ -182,7 +181,7 @@ def _fit_evidence(seen: list[Seen]) -> dict[str, Any] | None:
 def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights (classes, F) and bias (classes,) of a multinomial logistic regression of labels (N,) on features (N, F).
 
-    Each feature is brought to a spread of 1; `RIDGE` times half the squared weights is added to the summed loss.
+    Features are scaled to a standard deviation of 1. The summed loss includes `RIDGE` times half the squared weights.
     """
     import torch
 
@@ -210,7 +209,7 @@ def _plane(found: Findings, code: str, side: int) -> np.ndarray:
 
 
 def _gated(photo: Seen, lowest: dict[str, int], temperature: float) -> Seen:
-    """The photo with its planes as the finished card will make them: see `Card.lowest_grades`."""
+    """The photo with its planes as the finished card makes them: see `Card.lowest_grades`."""
     if photo.grade_logits is None:
         return photo
     grade_probs = softmax(photo.grade_logits / temperature)
@@ -233,11 +232,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
-    """The threshold and smallest area of a structure, and a sentence on how they came about.
+    """The threshold and smallest area of a structure, and a sentence on how they were chosen.
 
-    Among all pairs under which at most `MOST_FALSE` of the healthy photos of each data set show the structure (where
-    there is no such pair: as few as possible), the one of the highest Dice over the photos with true masks; 0.5 where
-    there are too few of those.
+    Of all pairs with which at most `MOST_FALSE` of the healthy photos of each data set show the structure (without such
+    a pair, as few as possible), the one with the highest Dice over the photos with true masks; 0.5 where these are too
+    few.
     """
     with_truth = [photo for photo in seen if code in photo.truths]
     positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
@@ -256,8 +255,8 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     if positive < FEWEST_POSITIVE:
         return 0.5, 0.0, f"{positive} positive validation photos: 0.5"
     best = max(clean, key=lambda pair: dice(with_truth, code, *pair))
-    said = f"{shares[best]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
-    return best[0], best[1], f"best Dice over {positive} positive validation photos; {said}"
+    share = f"{shares[best]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
+    return best[0], best[1], f"best Dice over {positive} positive validation photos; {share}"
 
 
 def largest_area(photo: Seen, code: str, threshold: float) -> int:
@@ -270,7 +269,7 @@ def largest_area(photo: Seen, code: str, threshold: float) -> int:
 
 
 def false_share(largest: list[int], datasets: list[str], smallest_px2: float) -> float:
-    """Share of photos whose largest component is kept at that smallest area, in the worst data set; 0 of none."""
+    """Share of photos with a component of at least that area, in the worst data set; 0 without photos."""
     marked: dict[str, list[bool]] = {}
     for area, dataset in zip(largest, datasets, strict=True):
         marked.setdefault(dataset, []).append(area > 0 and area >= smallest_px2)
@@ -278,7 +277,7 @@ def false_share(largest: list[int], datasets: list[str], smallest_px2: float) ->
 
 
 def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -> float:
-    """Dice of the pixels of all photos together, components below the area taken out."""
+    """Dice over the pixels of all photos, without components below the area."""
     overlap = marked = true = 0
     for photo in photos:
         parts = Components.of(photo.probs[code] >= threshold * 255)
@@ -291,7 +290,7 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
 
 
 def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, G) and true grades (N,) of the photos whose grade is known and answered; N may be 0."""
+    """Probabilities (N, G) and true grades (N,) of the photos with a known and a predicted grade; N may be 0."""
     known = [photo for photo in seen if photo.grade_logits is not None and photo.case.labels.grade is not None]
     scaled = np.array([photo.grade_logits for photo in known]).reshape(len(known), len(GRADES)) / temperature
     grades = np.array([photo.case.labels.grade for photo in known], int)
@@ -301,12 +300,12 @@ def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarra
 def fit_sets(seen: list[Seen], temperature: float) -> float | None:
     """The quantile of conformal grade sets, one for all data sets; None where no grade is known."""
     probs, grades = _graded(seen, temperature)
-    # Rounded up: the photo whose score this is stays in its own set.
+    # Rounded up, so that the photo with this score stays in its own set.
     return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
 
 
 def _fit_referable(seen: list[Seen], temperature: float) -> float:
-    """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 where one class lacks."""
+    """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 with a single class."""
     probs, grades = _graded(seen, temperature)
     score, truth = probs[:, REFERABLE_FROM:].sum(1), grades >= REFERABLE_FROM
     if truth.all() or not truth.any():
