@@ -36,7 +36,7 @@ from funduscope.data.prepare import CHANNELS, cached, prepare
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training.losses import dense_loss
-from funduscope.training.batch import Item, Samples
+from funduscope.training.batch import Item, Samples, collate
 
 small = ["encoder.name=resnet18", "encoder.weights=none", "decoder.skip_channels=[8, 8, 8, 8, 8]",
          "decoder.channels=[8, 8, 8, 8]", "views.whole_px=64", "views.close_px=128", "sampling.lesion_centered=1"]
@@ -58,11 +58,11 @@ assert "NV" in prepare(case, 128).coverage
 
 item = Item(case, "close", (0, 0, 0))
 sample = Samples({case.key: cached(case, 128, folder / "cache")}, recipe)[item]
-batch = {name: torch.stack([value, value]) for name, value in sample.items()}
+batch = collate([sample, sample])
 network = build(recipe)
-outputs = network(batch["image"])
+outputs = network(batch.image)
 assert outputs.structures.shape[1] == 6
-loss = dense_loss(outputs.structures, batch["coverage"], batch["known"], recipe.tasks.structures, recipe.loss)
+loss = dense_loss(outputs.structures, batch.coverage, batch.known, recipe.tasks.structures, recipe.loss)
 outputs.structures.retain_grad()
 loss.backward()
 plane = recipe.tasks.structures.index("NV")
