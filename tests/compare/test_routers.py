@@ -12,7 +12,7 @@ from funduscope.compare.page_parts import Table
 from funduscope.compare.routers import routers_section
 from funduscope.compare.run_folder import Run, bundle, gather
 
-TABLE = Path(__file__).parents[2] / "results" / "leaderboard.jsonl"
+TABLE = Path(__file__).parents[2] / "results" / "leaderboard.jsonl.gz"
 
 
 def routed(fabricate, recipe_of, folder: Path, *changes: str, lines: list[dict], **work: float) -> Run:
