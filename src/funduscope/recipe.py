@@ -33,6 +33,10 @@ class RecipeError(ValueError):
     """A recipe that cannot be used; the message names each key, what was given and what was expected."""
 
 
+RETIRED = {"balance": {"alpha"}}
+"""Settings without any effect today that recipes of saved models may have."""
+
+
 class Recipe(Strict):
     """What is trained, on what, and how."""
 
@@ -88,6 +92,9 @@ class Recipe(Strict):
             raise RecipeError(f"The recipe is no valid TOML: {error}.") from error
         for change in changes or []:
             _apply(tree, change)
+        for section, names in RETIRED.items():
+            if isinstance(tree.get(section), dict):
+                tree[section] = {name: value for name, value in tree[section].items() if name not in names}
         try:
             return cls.model_validate(tree)
         except ValidationError as error:

@@ -249,13 +249,12 @@ class Balance(Strict):
     """How the tasks' losses become one. Each kind starts from the weights of `loss`; see training/balance.py.
 
     floor: for routed, the share of its start weight that a task keeps at least. anchor: for routed, the strength of the
-    pull to the start weights. alpha: GradNorm's. rate: learning rate of learned weights.
+    pull to the start weights. rate: learning rate of learned weights.
     """
 
-    kind: Literal["fixed", "uncertainty", "gradnorm", "pcgrad", "routed"] = "fixed"
+    kind: Literal["fixed", "uncertainty", "routed"] = "fixed"
     floor: Share = 0.2
     anchor: Weight = 1.0
-    alpha: Weight = 1.5
     rate: Positive = 0.01
 
 
@@ -268,8 +267,11 @@ class Training(Strict):
     validation score. average_decay: of the exponential moving average of the weights, which is what is scored and kept;
     0 keeps the weights themselves. patience: training stops after so many epochs without a better validation score.
     select: the validation score: the mean of all tasks (training/validation.py), or the mean of accuracy and IoU (at a
-    probability of 0.5, since thresholds are fixed after training). precision auto: bfloat16 where the machine has
-    instructions for it, otherwise float32.
+    probability of 0.5, since thresholds are fixed after training). judge_every: validate every so many epochs, and
+    after the last. precision auto: bfloat16 where the machine has instructions for it, otherwise float16 with loss
+    scaling on a card, float32 on a processor. batch: of all processes together. batch_norm: statistics of each
+    process's own share of a batch; synchronized over the processes, where the device can (cards; otherwise its own
+    share); or frozen, those of the first weights. compile: the network by torch.compile.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 9
@@ -288,6 +290,9 @@ class Training(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     patience: Annotated[int, Field(ge=1)] = 4
     select: Literal["mean", "accuracy_iou"] = "mean"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    judge_every: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_norm: Literal["own", "synchronized", "frozen"] = "own"
+    compile: bool = False
     workers: Annotated[int, Field(ge=0)] = 2
     seed: Annotated[int, Field(ge=0)] = 42

@@ -37,10 +37,10 @@ BALANCE = '''class Halved(Balance):
 '''
 CHANGES = {
     "vocabulary.py": ('    Structure("OD"', STRUCTURE + '    Structure("OD"'),
-    "settings.py": ('"pcgrad", "routed"]', '"pcgrad", "routed", "halved"]'),
+    "settings.py": ('"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
     "training/balance.py": ("def make_balance(", BALANCE + "def make_balance("),
 }
-LINE = '        "pcgrad": lambda: PCGrad(start),\n'
+LINE = '        "uncertainty": lambda: Uncertainty(start),\n'
 
 RECIPE = """
 name = "sixth"

@@ -19,9 +19,9 @@ from funduscope.training.run import run
 FAMILIES = {
     "attention_moe": [],  # one router, attention gates, Adam, plateau
     "soft_sharing": [],  # a gate a task, losses weighed by a network, batches by turns
-    "moe_deeplab": ["balance.kind=gradnorm"],
+    "moe_deeplab": ["balance.kind=uncertainty"],
     "unet34": ["balance.kind=uncertainty"],
-    "unetplusplus_lesions": ["balance.kind=pcgrad"],
+    "unetplusplus_lesions": ["balance.kind=routed"],
     "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
 }
 FAST = ("convnext_grader", "attention_moe")

@@ -17,10 +17,10 @@ from funduscope.network.network import build
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.settings import Balance as Settings
 from funduscope.training import loop
-from funduscope.training.balance import Balance, GradNorm, PCGrad, make_balance, operate
+from funduscope.training.balance import Balance, make_balance
 from funduscope.training.loop import Loop
 
-KINDS = ("fixed", "uncertainty", "gradnorm", "pcgrad", "routed")
+KINDS = ("fixed", "uncertainty", "routed")
 START = {"grade": 1.0, "dense": 2.0, "landmarks": 0.5}
 UNLIKE = {"grade": 1.0, "dense": 30.0, "landmarks": 0.1}
 FLOOR = 0.2
@@ -44,9 +44,6 @@ class Tasks(nn.Module):
             for task, scale in UNLIKE.items()
         }
 
-    def common(self) -> list[nn.Parameter]:
-        return list(self.shared.parameters())
-
 
 def made(kind: str, start: dict[str, float] = START, **settings: float) -> Balance:
     torch.manual_seed(1)
@@ -59,7 +56,7 @@ def trained(balance: Balance, tasks: Tasks, steps: int) -> list[dict[str, float]
     weights = []
     for _ in range(steps):
         optimizer.zero_grad()
-        assert balance.backward(tasks(), None, tasks.common(), Tensor.backward) is not None
+        assert balance.backward(tasks(), None, Tensor.backward) is not None
         optimizer.step()
         weights.append(balance.weights())
     return weights
@@ -74,7 +71,7 @@ def test_every_kind_starts_from_the_weights_of_the_recipe(kind: str) -> None:
     tasks, balance = Tasks(), made(kind)
     assert balance.weights() == pytest.approx(START)
     losses, extra = tasks(), torch.tensor(0.25, requires_grad=True)
-    total = balance.backward(losses, extra, tasks.common(), Tensor.backward)
+    total = balance.backward(losses, extra, Tensor.backward)
     assert total is not None
     assert not total.requires_grad
     expected = sum(START[task] * loss.item() for task, loss in losses.items()) + 0.25
@@ -93,22 +90,22 @@ def test_an_absent_task_is_left_alone(kind: str) -> None:
     tasks, balance = Tasks(), made(kind)
     losses = tasks()
     del losses["dense"]
-    balance.backward(losses, None, tasks.common(), Tensor.backward)
+    balance.backward(losses, None, Tensor.backward)
     for name, grad in (gradients(tasks) | gradients(balance)).items():
         if "dense" in name:
             assert grad is None, name
     alone = Tasks()
-    total = made(kind).backward({"dense": alone()["dense"]}, None, alone.common(), Tensor.backward)
+    total = made(kind).backward({"dense": alone()["dense"]}, None, Tensor.backward)
     assert total is not None
     assert total.item() == pytest.approx(START["dense"] * alone()["dense"].item()), "alone it weighs what it weighs"
-    assert balance.backward({}, torch.tensor(1.0), tasks.common(), Tensor.backward) is None
+    assert balance.backward({}, torch.tensor(1.0), Tensor.backward) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_without_weight_has_no_part_in_anything(kind: str) -> None:
     tasks, balance = Tasks(), made(kind, START | {"dense": 0.0})
     losses = tasks()
-    total = balance.backward(losses, None, tasks.common(), Tensor.backward)
+    total = balance.backward(losses, None, Tensor.backward)
     assert total is not None
     assert total.item() == pytest.approx(losses["grade"].item() + 0.5 * losses["landmarks"].item(), rel=1e-5)
     assert tasks.heads["dense"].weight.grad is None
@@ -122,7 +119,7 @@ def test_a_loss_that_is_not_finite_leaves_nothing_behind(kind: str, value: float
     before = copy.deepcopy(balance.state_dict())
     losses = tasks()
     losses["grade"] = losses["grade"] * value
-    total = balance.backward(losses, None, tasks.common(), Tensor.backward)
+    total = balance.backward(losses, None, Tensor.backward)
     assert total is not None
     assert not torch.isfinite(total)
     assert all(grad is None for grad in (gradients(tasks) | gradients(balance)).values())
@@ -135,7 +132,7 @@ def test_a_loss_of_zero_and_a_constant_one_are_finite(kind: str) -> None:
     for _ in range(2):
         losses = tasks()
         losses["grade"] = losses["grade"] * 0
-        balance.backward(losses, None, tasks.common(), Tensor.backward)
+        balance.backward(losses, None, Tensor.backward)
     every = [grad for grad in (gradients(tasks) | gradients(balance)).values() if grad is not None]
     assert len(every) >= 6
     assert all(torch.isfinite(grad).all() for grad in every)
@@ -153,9 +150,9 @@ def test_gradients_add_up_over_the_parts_of_a_step(kind: str) -> None:
     other = copy.deepcopy(tasks)
     for own in other.parameters():
         own.grad = torch.full_like(own, 7.0)
-    balance.backward(tasks(), None, tasks.common(), Tensor.backward)
+    balance.backward(tasks(), None, Tensor.backward)
     again = made(kind)
-    again.backward(other(), None, other.common(), half)
+    again.backward(other(), None, half)
     for name, grad in gradients(other).items():
         expected = gradients(tasks)[name]
         assert grad is not None
@@ -181,7 +178,7 @@ def test_uncertainty_gives_a_noisy_task_less_weight_down_to_half_its_inverse() -
     for _ in range(400):
         optimizer.zero_grad()
         losses = {"quiet": torch.tensor(0.2), "noisy": torch.tensor(4.0)}
-        balance.backward(losses, None, [], Tensor.backward)
+        balance.backward(losses, None, Tensor.backward)
         optimizer.step()
     assert balance.weights() == pytest.approx({"quiet": 1 / 0.4, "noisy": 1 / 8}, rel=0.01)
 
@@ -191,104 +188,9 @@ def test_uncertainty_stays_finite_for_a_task_that_is_learned() -> None:
     optimizer = torch.optim.Adam(balance.parameters(), 1.0)
     for _ in range(200):
         optimizer.zero_grad()
-        balance.backward({"learned": torch.tensor(0.0, requires_grad=True)}, None, [], Tensor.backward)
+        balance.backward({"learned": torch.tensor(0.0, requires_grad=True)}, None, Tensor.backward)
         optimizer.step()
     assert 1 < balance.weights()["learned"] < 55
-
-
-def pulls(tasks: Tasks, weights: dict[str, float]) -> dict[str, float]:
-    """The norm of each weighted loss's gradient on the shared matrix."""
-    return {
-        task: torch.autograd.grad(weights[task] * loss, tasks.shared.weight, retain_graph=True)[0].norm().item()
-        for task, loss in tasks().items()
-    }
-
-
-def test_gradnorm_brings_the_pulls_together() -> None:
-    """Of tasks that stand still, so that nothing but the weights can do it; their sum stays."""
-    tasks, balance = Tasks(), GradNorm(START, alpha=0.0)
-    before = pulls(tasks, balance.weights())
-    optimizer = torch.optim.Adam(balance.parameters(), 0.05)
-    for _ in range(250):
-        optimizer.zero_grad()
-        balance.backward(tasks(), None, tasks.common(), Tensor.backward)
-        optimizer.step()
-    after = pulls(tasks, balance.weights())
-    assert max(before.values()) / min(before.values()) > 100
-    assert max(after.values()) / min(after.values()) < 1.3
-    assert sum(balance.weights().values()) == pytest.approx(sum(START.values()), rel=1e-5)
-
-
-def test_gradnorm_lets_the_task_that_lags_behind_pull_more() -> None:
-    """Two tasks of equal gradients; one has half its first loss left, one all: their pulls go to 2/3 and 4/3."""
-    balance = GradNorm({"ahead": 1.0, "behind": 1.0}, alpha=1.0)
-    shared = nn.Parameter(torch.ones(1, 1))
-    optimizer = torch.optim.Adam(balance.parameters(), 0.01)
-    for step in range(200):
-        optimizer.zero_grad()
-        constant = 1.0 if step == 0 else 0.0
-        losses = {"ahead": shared.sum() + constant, "behind": shared.sum() * 1.0}
-        balance.backward(losses, None, [shared], Tensor.backward)
-        optimizer.step()
-    assert balance.weights() == pytest.approx({"ahead": 2 / 3, "behind": 4 / 3}, rel=0.03)
-
-
-def surgery(first: list[float], second: list[float]) -> Tensor:
-    """The gradient that PCGrad leaves on a shared parameter of two linear losses with these gradients."""
-    shared = nn.Parameter(torch.zeros(1, len(first)))
-    losses = {"a": (shared * torch.tensor(first)).sum(), "b": (shared * torch.tensor(second)).sum()}
-    PCGrad({"a": 1.0, "b": 1.0}).backward(losses, None, [shared], Tensor.backward)
-    assert shared.grad is not None
-    return shared.grad[0]
-
-
-def test_pcgrad_by_hand() -> None:
-    """(1, 0) against (-1, 1): each loses its part along the other, (1/2, 1/2) and (0, 1) are left."""
-    torch.testing.assert_close(surgery([1.0, 0.0], [-1.0, 1.0]), torch.tensor([0.5, 1.5]))
-
-
-def test_pcgrad_works_against_neither_of_two_conflicting_tasks() -> None:
-    generator = torch.Generator().manual_seed(0)
-    conflicts = 0
-    for _ in range(50):
-        first, second = torch.randn(2, 3, generator=generator)
-        conflicts += bool(first @ second < 0)
-        result = surgery(first.tolist(), second.tolist())
-        if first @ second < 0:
-            assert result @ first > -1e-5
-            assert result @ second > -1e-5
-        else:
-            torch.testing.assert_close(result, first + second)
-    assert 10 < conflicts < 40
-
-
-def test_pcgrad_of_three_is_the_papers_loop() -> None:
-    """On the gradients themselves, in the order that the same seed draws."""
-    generator = torch.Generator().manual_seed(3)
-    for seed in range(20):
-        vectors = torch.randn(3, 2, generator=generator, dtype=torch.float64)
-        order, expected = torch.Generator().manual_seed(seed), torch.zeros(2, dtype=torch.float64)
-        for task in range(3):
-            mine = vectors[task].clone()
-            for other in torch.randperm(3, generator=order).tolist():
-                if other != task and mine @ vectors[other] < 0:
-                    mine -= (mine @ vectors[other]) / vectors[other].square().sum() * vectors[other]
-            expected += mine
-        torch.testing.assert_close(operate(vectors @ vectors.T, seed) @ vectors, expected)
-
-
-def test_pcgrad_leaves_alone_what_belongs_to_one_task() -> None:
-    tasks, other, balance = Tasks(), Tasks(), made("pcgrad")
-    balance.backward(tasks(), None, tasks.common(), Tensor.backward)
-    assert balance.steps == 1, "the next step draws another order"
-    made("fixed").backward(other(), None, other.common(), Tensor.backward)
-    operated, plain = gradients(tasks), gradients(other)
-    for name, grad in plain.items():
-        assert grad is not None
-        assert operated[name] is not None
-        if name.startswith("heads."):
-            torch.testing.assert_close(operated[name], grad)
-    assert not torch.allclose(operated["shared.weight"], plain["shared.weight"])  # pyright: ignore
 
 
 class Naive(Balance):
@@ -303,7 +205,7 @@ class Naive(Balance):
     def weights(self) -> dict[str, float]:
         return dict(self.applied)
 
-    def combine(self, losses: dict[str, Tensor], shared: object) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         logs = torch.zeros(len(self.tasks))
         logs[self.places(list(losses))] = torch.stack(list(losses.values())).detach().log()
         return self.weighed(losses, self.router(logs)[self.places(list(losses))]), None
@@ -338,7 +240,7 @@ def test_the_router_comes_to_rest_where_its_loss_is_least(anchor: float) -> None
     for step in range(900):
         optimizer.zero_grad()
         losses = {"still": torch.tensor(0.01), "falling": torch.tensor(50.0 * 0.99**step)}
-        balance.backward(losses, None, [], Tensor.backward)
+        balance.backward(losses, None, Tensor.backward)
         optimizer.step()
     drawn = {"still": math.exp(-1 / anchor), "falling": 2 * math.exp(-(1 - 0.98 / 0.99) / 0.02 / anchor)}
     expected = {task: 3 * weight / sum(drawn.values()) for task, weight in drawn.items()}
@@ -352,7 +254,7 @@ def test_without_floor_and_anchor_the_router_gives_up_a_task() -> None:
     for step in range(900):
         optimizer.zero_grad()
         losses = {"still": torch.tensor(0.01), "falling": torch.tensor(50.0 * 0.99**step)}
-        balance.backward(losses, None, [], Tensor.backward)
+        balance.backward(losses, None, Tensor.backward)
         optimizer.step()
     assert balance.weights()["still"] < 0.01
 

@@ -44,14 +44,14 @@ def quick(changes: list[str]) -> Recipe:
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], how: float = math.nan) -> None:
     """Makes the loss of those steps (counted from 1) something that is no number."""
-    honest, calls = loop_module.task_losses, [0]
+    honest, calls = loop_module.losses_of, [0]
 
-    def task_losses(*arguments):
+    def losses_of(*arguments):
         calls[0] += 1
         losses = honest(*arguments)
         return {name: loss * how for name, loss in losses.items()} if calls[0] in steps else losses
 
-    monkeypatch.setattr(loop_module, "task_losses", task_losses)
+    monkeypatch.setattr(loop_module, "losses_of", losses_of)
 
 
 @pytest.mark.parametrize("how", [math.nan, math.inf])
@@ -60,7 +60,7 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(
 ) -> None:
     _spoil(monkeypatch, [2, 4], how)
     trained = _loop(quick, cases, cache, tmp_path)
-    trained.run(lambda _: None)
+    trained.run()
     line = _lines(tmp_path)[0]
     assert line["skipped"] == 2
     assert math.isfinite(line["loss total"])
@@ -73,7 +73,7 @@ def test_a_skipped_step_leaves_every_weight_as_it_was(
     _spoil(monkeypatch, range(1, 100))
     trained = _loop(quick, cases, cache, tmp_path)
     before = {name: value.clone() for name, value in trained.network.named_parameters()}
-    trained.run(lambda _: None)
+    trained.run()
     assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
     assert all(torch.equal(trained.average.state[name], value) for name, value in before.items())
 
@@ -91,7 +91,7 @@ def test_a_gradient_that_is_no_number_is_skipped_too(
         return grad * math.nan if calls[0] == 2 else grad
 
     bias.register_hook(spoil)
-    trained.run(lambda _: None)
+    trained.run()
     assert _lines(tmp_path)[0]["skipped"] == 1
     assert all(torch.isfinite(value).all() for value in trained.network.parameters())
 
@@ -104,7 +104,7 @@ def test_too_many_bad_steps_end_the_run_and_say_what_to_do(
         update={"sampling": quick.sampling.model_copy(update={"whole": {"idrid-B": 2.0 * (MOST_BAD_STEPS + 2) / 10}})}
     )
     with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
-        _loop(many, cases, cache, tmp_path).run(lambda _: None)
+        _loop(many, cases, cache, tmp_path).run()
     assert not (tmp_path / "last.safetensors").exists(), "what is broken is not kept"
 
 
@@ -117,7 +117,7 @@ def test_a_batch_of_which_nothing_is_known_makes_no_step(
         allowed[:] = True
     batch.known[:], batch.landmarks_known[:] = False, False
     before = {name: value.clone() for name, value in trained.network.named_parameters()}
-    losses, _ = trained._step(batch, ExpertUsage())
+    losses, _ = trained._step(batch, ExpertUsage(), update=True)
     assert losses == {}
     assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
     assert not trained.optimizer.state_dict()["state"], "nothing was stepped: not even the decay of weights"
@@ -146,7 +146,7 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
         return {"selection": scores[len(scored) - 1], "kappa": math.nan}
 
     trained = _loop(recipe, cases[5:], cache, tmp_path, validate)
-    state = trained.run(lambda _: None)
+    state = trained.run()
     assert (state.epoch, state.best_epoch, len(scored)) == (epochs, best, epochs)
     held = checkpoint.load(tmp_path / "best.safetensors")
     assert torch.equal(held.group("weights")["heads.grade.linear.bias"], scored[best - 1]), "what was scored is kept"
@@ -172,7 +172,7 @@ def test_gradients_of_several_batches_make_one_step(
 ) -> None:
     settings = quick.training.model_copy(update={"accumulate": 2})
     trained = _loop(quick.model_copy(update={"training": settings}), cases, cache, tmp_path)
-    trained.run(lambda _: None)
+    trained.run()
     steps = {int(held["step"]) for held in trained.optimizer.state_dict()["state"].values()}
     assert steps == {math.ceil(trained.steps_each[0] / 2)}
     assert trained.average.steps == max(steps)
@@ -194,7 +194,7 @@ def test_what_is_left_of_an_epoch_makes_a_whole_step(
             return clip(parameters, norm)
 
         monkeypatch.setattr(trained.accelerator, "clip_grad_norm_", noted)
-        trained.run(lambda _: None)
+        trained.run()
     assert len(gradients) == 2
     torch.testing.assert_close(gradients[0], gradients[1])
 
@@ -222,7 +222,7 @@ def test_each_epoch_shows_its_own_draw(quick: Recipe, cases: list[Case], cache: 
             return epoch(number)
 
         trained._epoch = _epoch
-        trained.run(lambda _: None)
+        trained.run()
         return seen
 
     unbroken = shown(_loop(recipe, graded, cache, tmp_path / "unbroken"))
@@ -232,7 +232,7 @@ def test_each_epoch_shows_its_own_draw(quick: Recipe, cases: list[Case], cache: 
     first = _loop(short, graded, cache, tmp_path / "broken")
     honest, first._epoch = first._epoch, lambda number: honest(number) if number < 2 else _interrupt()
     with pytest.raises(KeyboardInterrupt):
-        first.run(lambda _: None)
+        first.run()
     assert shown(_loop(recipe, graded, cache, tmp_path / "broken")) == unbroken[1:]
 
 
@@ -248,10 +248,10 @@ def test_half_a_line_in_the_journal_does_not_lock_the_run_out(
     first = _loop(recipe, cases, cache, tmp_path)
     honest, first._epoch = first._epoch, lambda number: honest(number) if number < 2 else _interrupt()
     with pytest.raises(KeyboardInterrupt):
-        first.run(lambda _: None)
+        first.run()
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('{"epoch": 2, "loss tot')
-    _loop(recipe, cases, cache, tmp_path).run(lambda _: None)
+    _loop(recipe, cases, cache, tmp_path).run()
     assert [line["epoch"] for line in _lines(tmp_path)] == [1, 2]
 
 
@@ -276,13 +276,14 @@ def test_each_epoch_shows_its_progress_and_learns_the_same(
     recipe = quick.model_copy(update={"training": settings})
     recording = Recording()
     shown = _loop(recipe, cases, cache, tmp_path / "shown")
-    shown.run(lambda _: None, progress=recording)
+    shown.run(progress=recording)
     silent = _loop(recipe, cases, cache, tmp_path / "silent")
-    silent.run(lambda _: None)
+    silent.run()
     first, second = shown.steps_each
     assert recording.passes == [["Epoch 1 of 2", first, first], ["Epoch 2 of 2", second, second]]
     for one, other in zip(_lines(tmp_path / "shown"), _lines(tmp_path / "silent"), strict=True):
-        assert one | {"seconds": 0} == other | {"seconds": 0}
+        times = {"seconds": 0, "waiting_frac": 0}
+        assert one | times == other | times
     weights = [checkpoint.load(tmp_path / name / "last.safetensors").group("weights") for name in ("shown", "silent")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
@@ -296,7 +297,7 @@ def test_too_few_photos_for_a_batch_are_said(quick: Recipe, cases: list[Case], c
 
 def test_figures_and_arrays_are_numbers(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
     """Every epoch's line is plain JSON: no NaN, which other readers refuse."""
-    _loop(quick, cases, cache, tmp_path, lambda _: {"selection": 0.5, "disc": math.nan}).run(lambda _: None)
+    _loop(quick, cases, cache, tmp_path, lambda _: {"selection": 0.5, "disc": math.nan}).run()
     text = (tmp_path / "journal.jsonl").read_text()
     assert "NaN" not in text
     assert np.isfinite([value for value in json.loads(text).values() if isinstance(value, float)]).all()

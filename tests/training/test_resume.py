@@ -32,10 +32,10 @@ from funduscope.recipe import Recipe
 from funduscope.training import loop, run
 data, folder, toml, dies_at = sys.argv[1:]
 step = loop.Loop._step
-def _step(self, batch, usage):
+def _step(self, batch, usage, *, update):
     if self.state.step + 1 == int(dies_at):
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, usage)
+    return step(self, batch, usage, update=update)
 loop.Loop._step = _step
 def make(recipe, cases):
     return lambda network: {"selection": network.heads["grade"].linear.bias.sum().item()}
@@ -65,7 +65,7 @@ def _bytes(folder: Path) -> tuple[Any, Any]:
 
 def _epochs(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "waiting_frac")} for line in lines]
 
 
 @pytest.fixture(scope="module")

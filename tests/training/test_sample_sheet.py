@@ -12,7 +12,7 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS, cached
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch, Item, Samples
-from funduscope.training.sample_sheet import draw_samples
+from funduscope.training.journal import draw_samples
 from funduscope.training.samples import draw_epoch
 from funduscope.vocabulary import structure
 

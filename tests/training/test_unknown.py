@@ -63,7 +63,7 @@ def losses_of(leaves: dict[str, Tensor], batch: Batch, settings: Loss = EVERY_TE
 def total_of(losses: dict[str, Tensor], settings: Loss) -> Tensor | None:
     """Leaves the gradients of all tasks and returns their weighted sum."""
     balance = make_balance(Balance(), {task: getattr(settings, task) for task in TASKS})
-    return balance.backward(losses, None, [], Tensor.backward)
+    return balance.backward(losses, None, Tensor.backward)
 
 
 def gradients(leaves: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -36,6 +36,14 @@ def train(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="Change a setting of the recipe; repeatable.", metavar="KEY=VALUE"),
     ] = None,
+    processes: Annotated[
+        str,
+        typer.Option(
+            help="Processes of this machine that share each batch; auto: the number of cards, or what a short timing "
+            "finds fastest on the processor. Several machines: `accelerate launch -m funduscope.cli.main train ...`.",
+            metavar="auto|N",
+        ),
+    ] = "auto",
     refit: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -49,6 +57,8 @@ def train(
     """
     from funduscope.recipe import load_recipe
 
+    if processes != "auto" and not (processes.isdecimal() and int(processes)):
+        raise typer.BadParameter(f"--processes got {processes!r}; expected auto or a number from 1 on.")
     settings = load_recipe(recipe, change)  # before torch, whose import takes seconds
     from funduscope.cli.terminal import tracked
     from funduscope.data.sources import read_data
@@ -64,7 +74,8 @@ def train(
         weights_of(refit) if refit else None,
         _command(recipe, data, run, fold, models, change),
     )
-    best = run_training(settings, read_data(data), run, fold, start, make_validation, tracked)
+    count = "auto" if processes == "auto" else int(processes)
+    best = run_training(settings, read_data(data), run, fold, start, make_validation, tracked, count=count)
     print(f"Weights of the best epoch: {best}")
     return 0
 

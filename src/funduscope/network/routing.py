@@ -13,7 +13,6 @@ B photos, C channels, E experts, T mixes of one input (tasks), R routers.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -204,49 +203,65 @@ def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
 
     None without routers.
     """
-    if not routed:
-        return None
-    terms = [
-        settings.balance * balance_loss(one, settings.keep == "all") + settings.z * z_loss(one.logits)
-        for one in routed.values()
-    ]
-    return torch.stack(terms).mean()
+    return routing_loss_of(routing_sums(routed), settings)
 
 
-def balance_loss(routed: Routed, every: bool) -> Tensor:
+def routing_sums(routed: dict[str, Routed]) -> dict[str, Tensor]:
+    """By router, `routing NAME`: sums over photos that add up over the processes which share a batch.
+
+    (3 E + 2,): of the softmax over all experts, of the photos that keep each, of its gates, of the squared logarithm of
+    the sum of exponentials; and the number of photos.
+    """
+    sums = {}
+    for name, one in routed.items():
+        logits, gates = one.logits.float(), one.gates.detach().float()
+        squared = logits.logsumexp(1).square().sum()
+        each = [logits.softmax(1).sum(0), (gates != 0).float().sum(0), gates.sum(0)]
+        sums[f"routing {name}"] = torch.cat([*each, torch.stack([squared, squared.new_tensor(float(len(logits)))])])
+    return sums
+
+
+def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None:
+    """`routing_loss` from the sums of a whole batch; other names among them are passed over."""
+    terms = []
+    for shares, taken, _, squared, count in _by_router(sums).values():
+        balance = balance_loss(shares / count, taken, settings.keep == "all")
+        terms.append(settings.balance * balance + settings.z * squared / count)
+    return torch.stack(terms).mean() if terms else None
+
+
+def _by_router(sums: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    """By router: shares, taken, gates, each (E,), then the z sum and the number of photos."""
+    found = {}
+    for name, values in sums.items():
+        if name.startswith("routing "):
+            shares, taken, gates = values[:-2].chunk(3)
+            found[name.removeprefix("routing ")] = (shares, taken, gates, values[-2], values[-1])
+    return found
+
+
+def balance_loss(mean: Tensor, taken: Tensor, every: bool) -> Tensor:
     """E times the sum over experts of load times mean share: 1 where both are uniform, E where one expert takes all.
 
-    Load: the expert's part of all assignments of photos to experts, a count without gradient; the gradient flows
-    through the shares, a softmax over all experts (Switch, equation 4, for any number kept). every: where every expert
-    is kept the load is uniform, so the mean share replaces it: 1 plus the squared coefficient of variation, Shazeer's
-    importance loss.
+    mean (E,): of the softmax over all experts, through which the gradient flows (Switch, equation 4, for any number
+    kept). taken (E,): the photos that keep each; the load is the expert's part of them, a count without gradient.
+    every: where every expert is kept the load is uniform, so the mean share replaces it: 1 plus the squared coefficient
+    of variation, Shazeer's importance loss.
     """
-    mean = routed.logits.softmax(1).mean(0)
-    taken = (routed.gates.detach() != 0).float().sum(0)
     return len(mean) * ((mean if every else taken / taken.sum()) * mean).sum()
-
-
-def z_loss(logits: Tensor) -> Tensor:
-    """Mean over photos of the squared logarithm of the sum of exponentials (ST-MoE, equation 5)."""
-    return logits.logsumexp(1).square().mean()
 
 
 class ExpertUsage:
     """Which expert computed which share of the photos: sums over an epoch, by router."""
 
     def __init__(self) -> None:
-        self.photos: dict[str, int] = defaultdict(int)
-        self.shares: dict[str, Tensor] = {}
-        self.computed: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
 
-    @torch.no_grad()
-    def add(self, routing: dict[str, Routed]) -> None:
-        """Adds a batch."""
-        for name, routed in routing.items():
-            gates = routed.gates.detach().float()
-            self.photos[name] += len(gates)
-            for sums, value in ((self.shares, gates.sum(0)), (self.computed, (gates > 0).float().sum(0))):
-                sums[name] = value + sums[name] if name in sums else value
+    def add(self, sums: dict[str, Tensor]) -> None:
+        """Adds a batch's `routing_sums`."""
+        for name, values in sums.items():
+            if name.startswith("routing "):
+                self.sums[name] = values.detach() + self.sums.get(name, 0)
 
     def numbers(self) -> dict[str, float]:
         """For each router NAME, `experts NAME i`: the share of photos for which expert i was computed.
@@ -255,8 +270,8 @@ class ExpertUsage:
         computed per photo.
         """
         numbers: dict[str, float] = {}
-        for name, count in self.photos.items():
-            mean, computed = self.shares[name] / count, self.computed[name] / count
+        for name, (_, taken, gates, _, count) in _by_router(self.sums).items():
+            mean, computed = gates / count, taken / count
             numbers |= {f"experts {name} {index}": float(share) for index, share in enumerate(computed)}
             entropy = -(mean * mean.clamp(min=1e-12).log()).sum() / torch.log(torch.tensor(float(len(mean))))
             numbers |= {f"experts {name} entropy": float(entropy), f"experts {name} chosen": float(computed.sum())}

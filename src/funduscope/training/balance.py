@@ -1,4 +1,4 @@
-"""How the tasks' losses become one: their weights, and what happens where their gradients disagree.
+"""How the tasks' losses become one: their weights.
 
 One interface, `Balance`; a recipe names the kind, and every kind starts from the recipe's weights.
 
@@ -7,16 +7,6 @@ fixed: the recipe's weights, unchanged.
 uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
 Semantics", CVPR 2018. Differs: all losses here are cross-entropies or similar, so all take the form for classification;
 the log-variance is bounded, so that the weight of an almost perfectly learned task stays finite.
-
-gradnorm: Chen, Badrinarayanan, Lee and Rabinovich, "GradNorm: Gradient Normalization for Adaptive Loss Balancing in
-Deep Multitask Networks", ICML 2018. Differs: the weights are a softmax, which keeps them positive and their sum
-constant without a second step; norms are compared as shares of their mean, so that their scale does not matter.
-
-pcgrad: Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020. Differs:
-only the gradients of shared parameters are changed.
-
-For GradNorm and PCGrad only the encoder is shared: the loop passes its parameters. A decoder that structures and
-landmarks share, and experts that all tasks share, take the plain sum of the weighted gradients.
 
 routed: a small network turns the losses into task weights and is trained by the weighted loss: the dynamic routing of
 the soft-sharing system that this package contains. Differs: as published, nothing keeps it from giving every task a
@@ -67,7 +57,7 @@ class Balance(nn.Module, ABC):
         """The present weights by task."""
 
     @abstractmethod
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """The weighted total of at least one finite loss, and a further term to minimize that is not part of it.
 
         Only the gradients of the second matter, not its value. losses: scalars by task, all of a weight above 0. Sets
@@ -75,17 +65,13 @@ class Balance(nn.Module, ABC):
         """
 
     def backward(
-        self,
-        losses: dict[str, Tensor],
-        extra: Tensor | None,
-        shared: Sequence[nn.Parameter],
-        backward: Callable[[Tensor], None],
+        self, losses: dict[str, Tensor], extra: Tensor | None, backward: Callable[[Tensor], None]
     ) -> Tensor | None:
         """Adds all gradients to `.grad`. Returns the detached weighted total, including `extra`.
 
-        losses: by task, those that the batch has. extra: added without a weight. shared: the parameters that the tasks
-        share, in the network's order. backward: turns a scalar into gradients (accelerate's, or `Tensor.backward`);
-        called once. None where no task has a loss. A total that is not finite is returned without any gradient.
+        losses: by task, those that the batch has. extra: added without a weight. backward: turns a scalar into
+        gradients (accelerate's, or `Tensor.backward`); called once. None where no task has a loss. A total that is not
+        finite is returned without any gradient.
         """
         counted = {task: loss.float() for task, loss in losses.items() if self.start[task] > 0}
         if not counted:
@@ -93,7 +79,7 @@ class Balance(nn.Module, ABC):
         every = torch.stack([*counted.values(), *([] if extra is None else [extra.float()])])
         if not bool(torch.isfinite(every).all()):
             return every.detach().sum()
-        total, further = self.combine(counted, [parameter for parameter in shared if parameter.requires_grad])
+        total, further = self.combine(counted)
         total = total if extra is None else total + extra
         backward(total if further is None else total + further)
         return total.detach()
@@ -118,7 +104,7 @@ class Fixed(Balance):
     def weights(self) -> dict[str, float]:
         return dict(self.start)
 
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         values = list(losses.values())
         return self.weighed(losses, self.starts(list(losses), values[0])), None
 
@@ -135,7 +121,7 @@ class Uncertainty(Balance):
         learned = {task: self.start[task] * float(torch.exp(-self._bounded(task))) for task in self.tasks}
         return self.start | learned
 
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         logs = torch.stack([self._bounded(task) for task in losses])
         starts = self.starts(list(losses), logs)
         return self.weighed(losses, starts * torch.exp(-logs)), (starts * logs).sum() / 2
@@ -143,89 +129,6 @@ class Uncertainty(Balance):
     def _bounded(self, task: str) -> Tensor:
         """About the parameter itself near zero. A clamp would have no gradient beyond its bounds."""
         return LARGEST_LOG_VARIANCE * torch.tanh(self.log_variance[task] / LARGEST_LOG_VARIANCE)
-
-
-class GradNorm(Balance):
-    """Learns weights that give all tasks equal gradient norms on shared features, slower tasks somewhat larger ones.
-
-    The norm is taken on the last shared parameter that is a matrix. alpha: the effect of a task's pace.
-    """
-
-    def __init__(self, start: dict[str, float], alpha: float) -> None:
-        super().__init__(start)
-        self.alpha = alpha
-        self.logits = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in self.tasks})
-        self.register_buffer("first", torch.zeros(len(self.tasks)))  # each task's first loss; 0 before it
-
-    @torch.no_grad()
-    def weights(self) -> dict[str, float]:
-        seen = [task for task, first in zip(self.tasks, cast(Tensor, self.first).tolist(), strict=True) if first]
-        return self.start | (dict(zip(seen, self._weigh(seen).tolist(), strict=True)) if seen else {})
-
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        tasks, values = list(losses), torch.stack(list(losses.values()))
-        pace = self._pace(tasks, values.detach())
-        weights = self._weigh(tasks)
-        total = self.weighed(losses, weights.detach())
-        matrices = [parameter for parameter in shared if parameter.ndim > 1]
-        if len(tasks) < 2 or not matrices:
-            return total, None
-        gradients = [_gradients(loss, matrices[-1:])[0] for loss in losses.values()]
-        norms = weights * torch.stack([gradient.norm() for gradient in gradients])
-        shares = norms / norms.detach().mean().clamp(min=_TINY)
-        return total, (shares - pace**self.alpha).abs().sum()
-
-    def _weigh(self, tasks: Sequence[str]) -> Tensor:
-        logits = torch.stack([self.logits[task] for task in tasks])
-        return _shares(logits, self.starts(tasks, logits))
-
-    def _pace(self, tasks: Sequence[str], values: Tensor) -> Tensor:
-        """(T,) each task's loss over its first one, divided by the mean over the tasks."""
-        first, places = cast(Tensor, self.first), self.places(tasks)
-        first[places] = torch.where(first[places] > 0, first[places], values.clamp(min=_TINY))
-        left = values.clamp(min=_TINY) / first[places]
-        return left / left.mean()
-
-
-class PCGrad(Balance):
-    """Removes from each task's gradient the component that opposes another's.
-
-    With two tasks the sum then opposes neither. With more it follows the paper, in a random order at each step.
-    """
-
-    def __init__(self, start: dict[str, float]) -> None:
-        super().__init__(start)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # seeds the order of the next step
-
-    def weights(self) -> dict[str, float]:
-        return dict(self.start)
-
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
-        """The projections are linear in the tasks' gradients, so they are computed from inner products.
-
-        The change is returned as a product with the parameters, whose gradient is the change itself. So it takes the
-        same path as every other gradient, whatever `backward` does to it.
-        """
-        starts = self.starts(list(losses), next(iter(losses.values())))
-        total = self.weighed(losses, starts)
-        weighted = [self.start[task] * loss for task, loss in losses.items()]
-        steps = cast(Tensor, self.steps)
-        steps += 1
-        if len(weighted) < 2 or not shared:
-            return total, None
-        gradients = [_gradients(loss, shared) for loss in weighted]
-        products = torch.zeros(len(weighted), len(weighted), dtype=torch.float64, device=total.device)
-        for of_tasks in zip(*gradients, strict=True):
-            flat = torch.stack([gradient.flatten() for gradient in of_tasks])
-            products += flat @ flat.T
-        change = (operate(products.cpu(), int(steps)) - 1).to(total)
-        if not change.any():
-            return total, None
-        changes = [
-            (torch.tensordot(change, torch.stack(of_tasks), 1) * own).sum()
-            for own, of_tasks in zip(shared, zip(*gradients, strict=True), strict=True)
-        ]
-        return total, torch.stack(changes).sum()
 
 
 class LossRouter(Balance):
@@ -254,7 +157,7 @@ class LossRouter(Balance):
         starts = self.starts(seen, cast(Tensor, self.last))
         return self.start | dict(zip(seen, self._weigh(self._shares(seen), starts).tolist(), strict=True))
 
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         tasks = list(losses)
         self._remember(tasks, torch.stack(list(losses.values())).detach())
         shares = self._shares(tasks)
@@ -292,35 +195,6 @@ def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
     kinds: dict[str, Callable[[], Balance]] = {
         "fixed": lambda: Fixed(start),
         "uncertainty": lambda: Uncertainty(start),
-        "gradnorm": lambda: GradNorm(start, settings.alpha),
-        "pcgrad": lambda: PCGrad(start),
         "routed": lambda: LossRouter(start, settings.floor, settings.anchor),
     }
     return kinds[settings.kind]()
-
-
-def operate(products: Tensor, seed: int) -> Tensor:
-    """(T,) the factor of each task's gradient in the sum after PCGrad. products: (T, T) inner products."""
-    order = torch.Generator().manual_seed(seed)
-    count = len(products)
-    mixed = torch.eye(count, dtype=products.dtype)
-    for task in range(count):
-        for other in torch.randperm(count, generator=order).tolist():
-            against = mixed[task] @ products[:, other]
-            if other != task and against < 0:
-                mixed[task, other] -= against / products[other, other]
-    return mixed.sum(0)
-
-
-def _shares(logits: Tensor, starts: Tensor) -> Tensor:
-    """(T,) positive weights with the sum of `starts`; equal to `starts` where all logits are equal."""
-    return starts.sum() * torch.softmax(logits + starts.log(), 0)
-
-
-def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Detached gradients of one loss, zero where it does not depend on a parameter. Keeps the graph for the others."""
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return [
-        torch.zeros_like(own) if gradient is None else gradient.detach()
-        for own, gradient in zip(parameters, found, strict=True)
-    ]

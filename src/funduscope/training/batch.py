@@ -61,8 +61,12 @@ class Batch:
     bags: UInt8[Tensor, "*B kinds H W"] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same on another device. accelerate calls this for every batch."""
+        """The same on another device."""
         return _each([self], lambda tensors: tensors[0].to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory, from which a card copies while it computes. The loader calls this."""
+        return _each([self], lambda tensors: tensors[0].pin_memory())
 
 
 def collate(samples: Sequence[Batch]) -> Batch:

@@ -15,6 +15,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
+from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import DOUBTED
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo, PhotoError
@@ -24,13 +25,17 @@ from funduscope.inference.edema import exudate_evidence, exudate_logits
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks, usual_distance
 from funduscope.inference.objects import Components
+from funduscope.inference.ood import Reference, fit_reference
 from funduscope.inference.predictor import Predictor, gate
 from funduscope.inference.runtime import Outputs, softmax
-from funduscope.quality.assessment import assess
+from funduscope.quality.assessment import assess, not_gradable
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
 SMALLEST_PX2 = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+MOST_REFERENCE_PHOTOS = 800
+"""So many training photos, evenly spread, are the reference of the out-of-distribution score: more change nothing."""
+
 FEWEST_POSITIVE = 3
 """Structures with fewer positive validation photos keep a threshold of 0.5."""
 
@@ -314,3 +319,42 @@ def _fit_referable(seen: list[Seen], temperature: float) -> float:
     middles = (cuts[1:] + cuts[:-1]) / 2
     gain = [(score[truth] >= cut).mean() + (score[~truth] < cut).mean() for cut in middles]
     return round(float(middles[int(np.argmax(gain))]), 4) if len(middles) else 0.5
+
+
+def fit_distance(
+    predictor: Predictor,
+    training: list[Case],
+    held_out: list[Case],
+    progress: Progress = lambda items, words, total: items,
+) -> dict[str, Any] | None:
+    """The card's `distance` (inference/ood.py): features of the training photos, percentiles by held-out photos.
+
+    None where the model gives no features or there are too few photos. training, held_out: cases of the same clinics.
+    predictor: its card may have the `distance` of a run by the same procedure, whose percentiles are kept where no
+    photos were held out, as in a refit on every photo.
+    """
+    chosen = training[:: max(1, -(-len(training) // MOST_REFERENCE_PHOTOS))]
+    words, count = "Measuring distances", len(chosen) + len(held_out)
+    rows = list(features_of(predictor, progress([*chosen, *held_out], words, count)))
+    of_training = [row for row in rows[: len(chosen)] if row is not None]
+    of_held_out = [row for row in rows[len(chosen) :] if row is not None]
+    if not of_training:
+        return None
+    known = predictor.card.distance
+    like = Reference.from_tree(known) if known is not None and not held_out else None
+    fitted = fit_reference(np.stack(of_training), np.stack(of_held_out) if of_held_out else None, like)
+    return None if fitted is None else fitted.to_tree()
+
+
+def features_of(predictor: Predictor, cases: Iterable[Case]) -> Iterable[np.ndarray | None]:
+    """A row (C,) a case, by the whole view alone; None for a photo that is refused or a model that gives none."""
+    plain = predictor.without_structures()
+    for case in cases:
+        try:
+            photo = Photo.open(case.path)
+        except PhotoError:
+            yield None
+            continue
+        framed = frame(photo, plain.card.close_px)
+        features = None if not_gradable(framed) else plain.run(photo, framed)[1].whole.features
+        yield None if features is None else features[0]

@@ -19,6 +19,7 @@ from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss, Tasks, Views
+from funduscope.training.losses import Sums, mean_of, positive_weight, summed
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 STRUCTURE_STRIDE, LANDMARK_STRIDE = 2, 4
@@ -121,49 +122,66 @@ def distill_loss(
     cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order. None where
     nothing is taught.
     """
-    parts = []
-    for task, weight in (("grade", settings.grade), ("dme", settings.dme)):
+    return distill_loss_of(distill_sums(outputs, taught, settings, structures, landmarks), settings)
+
+
+def distill_sums(
+    outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
+) -> Sums:
+    """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`."""
+    sums: Sums = {}
+    for task in CLASSES:
         logits, probs = getattr(outputs, task), getattr(taught, task)
-        if logits is not None and probs is not None and weight:
-            parts.append(weight * softened(taught.of(task, logits), probs, settings.distill_temperature))
-    dense = [
-        _pixels(taught.of(code, outputs.structures[:, index]), taught.structures[code], _positive(code, settings))
-        for index, code in enumerate(structures)
-        if outputs.structures is not None and code in taught.structures and settings.dense
-    ]
-    if dense:
-        parts.append(settings.dense * (settings.cross_entropy or 1.0) * torch.stack(dense).mean())
-    points = [
-        _heat(taught.of(name, outputs.landmarks[:, index]), taught.landmarks[name])
-        for index, name in enumerate(landmarks)
-        if outputs.landmarks is not None and name in taught.landmarks and settings.landmarks
-    ]
-    if points:
-        parts.append(settings.landmarks * torch.stack(points).mean())
+        if logits is not None:
+            found = [] if probs is None else [softened(taught.of(task, logits), probs, settings.distill_temperature)]
+            sums[f"distill {task}"] = summed(found, logits)
+    for index, code in enumerate(structures if outputs.structures is not None else ()):
+        assert outputs.structures is not None
+        plane, probs, weight = (
+            outputs.structures[:, index],
+            taught.structures.get(code),
+            positive_weight(code, settings),
+        )
+        found = [] if probs is None else [_pixels(taught.of(code, plane), probs, weight)]
+        sums[f"distill {code}"] = summed(found, plane)
+    for index, name in enumerate(landmarks if outputs.landmarks is not None else ()):
+        assert outputs.landmarks is not None
+        plane, heat = outputs.landmarks[:, index], taught.landmarks.get(name)
+        sums[f"distill {name}"] = summed([] if heat is None else [_heat(taught.of(name, plane), heat)], plane)
+    return sums
+
+
+def distill_loss_of(sums: Sums, settings: Loss) -> Tensor | None:
+    """`distill_loss` from the sums of a whole batch."""
+    means = {name.removeprefix("distill "): mean_of(two) for name, two in sums.items() if name.startswith("distill ")}
+    groups = [([task], getattr(settings, task)) for task in CLASSES]
+    groups += [(CODES, settings.dense * (settings.cross_entropy or 1.0)), (LANDMARKS, settings.landmarks)]
+    parts = []
+    for names, weight in groups:
+        found = [mean for name in names if (mean := means.get(name)) is not None]
+        if found and weight:
+            parts.append(weight * torch.stack(found).mean())
     return torch.stack(parts).sum() if parts else None
 
 
 def softened(logits: Tensor, probs: Tensor, temperature: float) -> Tensor:
-    """T^2 times the divergence of the student's (B, G) logits from the teachers' (B, G) probabilities, both at T."""
+    """(B,) T^2 times the divergence of the student's (B, G) logits from the teachers' (B, G) probabilities, at T."""
     target = torch.log_softmax(probs.clamp(min=_TINY).log() / temperature, 1)
     answer = torch.log_softmax(logits.float() / temperature, 1)
-    return temperature**2 * F.kl_div(answer, target, reduction="batchmean", log_target=True)
+    return temperature**2 * F.kl_div(answer, target, reduction="none", log_target=True).sum(1)
 
 
 def _pixels(logits: Tensor, probs: Tensor, positive_weight: float) -> Tensor:
-    """Cross-entropy of (B, h, w) logits against (B, H, W) probabilities."""
+    """(B, H, W) cross-entropy of (B, h, w) logits against (B, H, W) probabilities."""
     logits = _scaled(logits.float(), probs.shape[-2:])
-    return F.binary_cross_entropy_with_logits(logits, probs, weight=1 + (positive_weight - 1) * probs)
-
-
-def _positive(code: str, settings: Loss) -> float:
-    return settings.focus.get(code, settings.positive_weight)
+    weight = 1 + (positive_weight - 1) * probs
+    return F.binary_cross_entropy_with_logits(logits, probs, weight=weight, reduction="none")
 
 
 def _heat(logits: Tensor, heat: Tensor) -> Tensor:
-    """Cross-entropy of the softmax of (B, h, w) logits against (B, H, W) heat that sums to 1."""
+    """(B,) cross-entropy of the softmax of (B, h, w) logits against (B, H, W) heat that sums to 1."""
     log_probs = _scaled(logits.float(), heat.shape[-2:]).flatten(1).log_softmax(1)
-    return -(heat.flatten(1) * log_probs).sum(1).mean()
+    return -(heat.flatten(1) * log_probs).sum(1)
 
 
 def _probabilities(

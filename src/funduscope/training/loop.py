@@ -2,22 +2,26 @@
 
 An interrupted run continues after its last finished epoch and ends in the same bytes as an uninterrupted one: every
 random number of an epoch is seeded by the epoch, and the checkpoint has weights, average and optimizer.
+
+The same lines run in one process and in several. What they exchange is in processes.py.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from funduscope import checkpoint
@@ -25,20 +29,22 @@ from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.duplicates.search import Progress
 from funduscope.network.network import Network
-from funduscope.network.routing import ExpertUsage, routing_loss
+from funduscope.network.routing import ExpertUsage, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
-from funduscope.training import TrainingError
+from funduscope.training import TrainingError, processes
 from funduscope.training.balance import make_balance
 from funduscope.training.batch import Batch, Samples, collate
-from funduscope.training.distill import Teachers, distill_loss
+from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.journal import Journal
-from funduscope.training.losses import add, class_weights, task_losses
+from funduscope.training.losses import add, class_weights, loss_sums, losses_of
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
-from funduscope.training.samples import EpochOrder, draw_epoch
+from funduscope.training.samples import EpochBatches, draw_epoch
 from funduscope.vocabulary import CLASSES
 
 Validation = Callable[[Network], dict[str, float]]
 """Scores a network on the validation photos; the score `selection` decides which epoch is kept."""
+
+Report = processes.Report
 
 MOST_BAD_STEPS = 20
 
@@ -73,39 +79,41 @@ class Loop:
     ) -> None:
         settings = recipe.training
         self.recipe, self.folder, self.validation, self.teachers = recipe, folder, validation, teachers
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if bfloat16(settings.precision) else "no",
-            gradient_accumulation_steps=settings.accumulate,
-        )
-        if self.accelerator.num_processes > 1:
-            raise TrainingError("A training runs in one process for now: start it without `accelerate launch`.")
-        self.order = EpochOrder(cases, recipe)
+        processes.state()  # the accelerator takes it over
+        cpu = not torch.accelerator.is_available()
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision(settings.precision))
+        rank, count = self.accelerator.process_index, self.accelerator.num_processes
+        self.device = self.accelerator.device
+        self.batches = EpochBatches(cases, recipe, rank, count)
         self.steps_each = [len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
         if not all(self.steps_each):
             raise TrainingError(
                 f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
             )
-        loader = DataLoader(
+        self.loader = DataLoader(
             Samples(files, recipe),
-            batch_size=settings.batch,
-            sampler=self.order,
-            num_workers=settings.workers,
+            batch_sampler=self.batches,
+            num_workers=-(-settings.workers // self._local_count()),
             collate_fn=collate,
-            drop_last=True,  # a last batch of one has no batch statistics
-            persistent_workers=False,
+            pin_memory=self.device.type == "cuda",
         )
-        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network = network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if settings.batch_norm == "synchronized" and count > 1 and self.device.type == "cuda":
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        processes.share_first(network.state_dict().values())
+        self.network = network
+        self.forward = torch.compile(network) if settings.compile else network
         start = {task: getattr(recipe.loss, task) for task in (*CLASSES, "dense", "landmarks", "distill")}
-        self.balance = make_balance(recipe.balance, start).to(self.accelerator.device)
+        self.balance = make_balance(recipe.balance, start).to(self.device)
         optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)
-        self.network, self.optimizer, self.loader = self.accelerator.prepare(network, optimizer, loader)
+        self.optimizer = self.accelerator.prepare(optimizer)
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
-        self.average = Average(self._plain(), settings.average_decay)
+        self.average = Average(network, settings.average_decay)
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         self.class_weights = {
             task: class_weights(
                 [getattr(label, task) for label in labels], len(classes), recipe.loss.class_weight_power
-            ).to(self.accelerator.device)
+            ).to(self.device)
             for task, classes in CLASSES.items()
         }
         self.state = State()
@@ -113,42 +121,65 @@ class Loop:
         self.gathered = 0  # batches whose gradients the next step will use
 
     def run(
-        self, say: Callable[[str], None] = print, until: int | None = None, progress: Progress | None = None
+        self, report: Report = lambda line: None, until: int | None = None, progress: Progress | None = None
     ) -> State:
         """All remaining epochs, or those up to `until`; returns the state after them.
 
-        say: prints a line. progress: wraps an epoch's batches.
+        report: takes the journal's line of each epoch. progress: wraps an epoch's batches.
         """
         self.progress = progress or self.progress
-        self._resume(say)
-        journal = Journal(self.folder, self.state.epoch)
+        self._resume()
+        main = self.accelerator.is_main_process
+        journal = Journal(self.folder, self.state.epoch) if main else None
         settings = self.recipe.training
         last = settings.epochs if until is None else until
         if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
-            self._end({"epoch": 0}, journal, time.monotonic(), say)
+            self._end({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
         while self.state.epoch < last and self.state.epoch - self.state.best_epoch < settings.patience:
             started = time.monotonic()
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
-            self._end(line, journal, started, say)
+            self._end(line, journal, started, report, is_last=line["epoch"] == last)
         return self.state
 
-    def _end(self, line: dict[str, float], journal: Journal, started: float, say: Callable[[str], None]) -> None:
+    def time_steps(self, steps: int) -> float:
+        """Seconds a sample, over that many steps after a first one. For a comparison; the weights change."""
+        self.network.train()
+        batches, size = iter(self.loader), self.recipe.training.batch
+        self._step(next(batches), ExpertUsage(), update=True)
+        started = time.monotonic()
+        for batch in itertools.islice(batches, steps):
+            self._step(batch, ExpertUsage(), update=True)
+        return (time.monotonic() - started) / steps / size
+
+    def _local_count(self) -> int:
+        """The processes of this machine, which share its cores."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def _end(
+        self, line: dict[str, Any], journal: Journal | None, started: float, report: Report, *, is_last: bool
+    ) -> None:
         """Scores the weights after that epoch; writes the journal and the checkpoints."""
         settings = self.recipe.training
-        scores = self._validate()
+        processes.take_means([*self.network.buffers(), *self._averaged_buffers()])
         self.state.epoch = int(line["epoch"])
-        score = scores.get("selection", float(self.state.epoch))
-        better = self._is_better(score)
-        if settings.schedule == "plateau":
-            self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
-            self.state.plateau = self.plateau.state()
-        line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
-        line |= {"seconds": round(time.monotonic() - started, 1), "best": better}
-        if self.accelerator.is_main_process:
+        if is_last or self.state.epoch % settings.judge_every == 0:
+            scores = self._validate()
+            score = scores.get("selection", float(self.state.epoch))
+            better = self._is_better(score)
+            if settings.schedule == "plateau":
+                self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
+                self.state.plateau = self.plateau.state()
+            line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
+            line |= {"best": better}
+        line |= {"seconds": round(time.monotonic() - started, 1)}
+        if journal is not None:
             journal.write(line)
-            self._save(better)
+            self._save(line.get("best", False))
+            report(line)
         self.accelerator.wait_for_everyone()
-        say(_sentence(line, settings.epochs))
+
+    def _averaged_buffers(self) -> list[Tensor]:
+        return [self.average.state[name] for name, _ in self.network.named_buffers() if name in self.average.state]
 
     def _is_better(self, score: float) -> bool:
         """Remembers the best epoch. A NaN counts as the lowest score, but the first epoch is kept in any case."""
@@ -160,16 +191,17 @@ class Loop:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         """One pass. Returns the mean of each loss and of each task weight over the steps that had it."""
-        torch.manual_seed(self.recipe.training.seed * 100_003 + epoch)  # for dropout
-        # accelerate counts epochs from the start of the process: a resumed run would repeat the first epoch's photos.
-        self.loader.set_epoch(epoch - 1)
-        self.network.train()
+        settings = self.recipe.training
+        torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)  # for dropout
+        self.batches.epoch = epoch - 1
+        self._to_training()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        bad, usage = 0, ExpertUsage()
-        words = f"Epoch {epoch} of {self.recipe.training.epochs}"
-        for batch in self.progress(_started(self.loader), words, self.steps_each[epoch - 1]):
-            numbers, rate = self._step(batch, usage)
+        bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
+        waiting, started = _Waiting(self.loader), time.monotonic()
+        words = f"Epoch {epoch} of {settings.epochs}"
+        for step, batch in enumerate(self.progress(waiting, words, steps), 1):
+            numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)
             if numbers is None:
                 bad += 1
                 if bad > MOST_BAD_STEPS:
@@ -181,12 +213,22 @@ class Loop:
             for name, value in numbers.items():
                 sums[name] += value
                 counts[name] += 1
-        return {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
+        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
+        line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
+        return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
 
-    def _step(self, batch: Batch, usage: ExpertUsage) -> tuple[dict[str, float] | None, float]:
+    def _to_training(self) -> None:
+        self.network.train()
+        if self.recipe.training.batch_norm == "frozen":
+            for module in self.network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def _step(self, batch: Batch, usage: ExpertUsage, *, update: bool) -> tuple[dict[str, float] | None, float]:
         """One batch: losses and task weights by name, and the share of the full learning rate.
 
-        None instead of the losses where a loss or gradient was not finite; that step is skipped.
+        update: takes a step with the gradients since the last one. None instead of the losses where a loss or gradient
+        was not finite; that step is skipped.
         """
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
@@ -195,26 +237,24 @@ class Loop:
             group.setdefault("full_rate", group["lr"])
             group["lr"] = group["full_rate"] * rate
         self.gathered += 1
-        with self.accelerator.accumulate(self.network):
-            with self.accelerator.autocast():  # in float32 a large teacher takes longer than the whole training
-                outputs = self.network(batch.image)
-                taught = self.teachers and self.teachers(batch.image, batch.whole)
-            by_structure: dict[str, Tensor] = {}
-            losses = task_losses(
-                outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks, by_structure
-            )
-            if taught is not None:
-                loss = distill_loss(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
-                add(losses, "distill", loss)
-            routing = routing_loss(outputs.routing, self.recipe.experts)
-            usage.add(outputs.routing)
-            total = self.balance.backward(
-                losses, routing, list(self._plain().encoder.parameters()), self.accelerator.backward
-            )
-            stepped = self.accelerator.sync_gradients and self._update()
+        batch = batch.to(self.device, non_blocking=True)
+        with self.accelerator.autocast():  # in float32 a large teacher takes longer than the whole training
+            outputs = self.forward(batch.image)
+            taught = self.teachers and self.teachers(batch.image, batch.whole)
+        sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
+        if taught is not None:
+            sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
+        sums = processes.add_up(sums | routing_sums(outputs.routing))
+        usage.add(sums)
+        by_structure: dict[str, Tensor] = {}
+        losses = losses_of(sums, self.recipe.loss, by_structure)
+        add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
+        routing = routing_loss_of(sums, self.recipe.experts)
+        total = self.balance.backward(losses, routing, self.accelerator.backward)
+        stepped = update and self._update()
         if total is None or not bool(torch.isfinite(total)):
             return ({} if total is None else None), rate
-        if self.accelerator.sync_gradients and not stepped:
+        if update and not stepped:
             return None, rate
         if routing is not None:
             losses["routing"] = routing
@@ -224,19 +264,21 @@ class Loop:
         return numbers | {f"weight {task}": weight for task, weight in weights.items()}, rate
 
     def _update(self) -> bool:
-        """Takes a step with the accumulated gradients; False where there are none, or they are not finite."""
-        short, self.gathered = self.recipe.training.accumulate / self.gathered, 0
-        if short != 1:  # the last step of an epoch may have fewer batches than accelerate divides by: take their mean
+        """Takes a step with the mean of the gathered gradients; False where there are none, or they are not finite."""
+        processes.add_gradients(self.network.parameters())
+        gathered, self.gathered = self.gathered, 0
+        if gathered > 1:
             for parameter in (one for group in self.optimizer.param_groups for one in group["params"]):
                 if parameter.grad is not None:
-                    parameter.grad *= short
+                    parameter.grad /= gathered
         if all(parameter.grad is None for parameter in self.network.parameters()):
             return False
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.training.clip_norm)
         sound = norm is None or math.isfinite(norm)
-        if sound:
+        if sound or self.accelerator.scaler is not None:  # the scaler skips the step itself, and lowers its scale
             self.optimizer.step()
-            self.average.update(self._plain())
+        if sound:
+            self.average.update(self.network)
         self.optimizer.zero_grad()
         return sound
 
@@ -246,18 +288,14 @@ class Loop:
 
     def _validate(self) -> dict[str, float]:
         """Scores of the averaged weights on the validation photos, if there are any."""
-        if self.validation is None or not self.accelerator.is_main_process:
+        if self.validation is None:
             return {}
-        network = self._plain()
-        own = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(self.average.state)
+        own = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.state)
         try:
-            return self.validation(network.eval())
+            return self.validation(self.network.eval())
         finally:
-            network.load_state_dict(own)
-
-    def _plain(self) -> Network:
-        return self.accelerator.unwrap_model(self.network)
+            self.network.load_state_dict(own)
 
     def _save(self, better: bool) -> None:
         progress = vars(self.state)
@@ -268,13 +306,13 @@ class Loop:
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}
-        groups = {"weights": self.average.state, "raw": self._plain().state_dict(), "optimizer": moments}
+        groups = {"weights": self.average.state, "raw": self.network.state_dict(), "optimizer": moments}
         groups["balance"] = self.balance.state_dict()
         progress = progress | {"average_steps": self.average.steps}
         checkpoint.keep_previous(self.folder)
         checkpoint.save(self.folder / LAST, self.recipe, groups, {}, progress)
 
-    def _resume(self, say: Callable[[str], None]) -> None:
+    def _resume(self) -> None:
         last = checkpoint.newest(self.folder, ("weights", "raw", "optimizer", "balance"))
         if last is None:
             return
@@ -285,7 +323,7 @@ class Loop:
         progress: dict[str, Any] = dict(last.progress)
         self.average.load(last.group("weights"), progress.pop("average_steps"))
         self.state = State(**progress)
-        self._plain().load_state_dict(last.group("raw"))
+        self.network.load_state_dict(last.group("raw"))
         self.balance.load_state_dict(last.group("balance"))
         if self.state.plateau:
             self.plateau.load(self.state.plateau)
@@ -295,16 +333,38 @@ class Loop:
             index, name = key.split(" ", 1)
             own["state"][int(index)][name] = value
         self.optimizer.load_state_dict(own)
-        say(f"Going on after epoch {self.state.epoch}.")
+        if self.accelerator.is_main_process:
+            print(f"Going on after epoch {self.state.epoch}.")
 
 
-def _started(loader: Iterable[Batch]) -> Iterator[Batch]:
-    """The loader's batches, the first of them fetched at once.
+class _Waiting(Iterator[Batch]):
+    """The loader's batches, the first of them fetched at once, and the seconds that were spent waiting for them.
 
-    This forks the workers before a progress bar starts a thread whose locks they would inherit.
+    Fetching forks the workers before a progress bar starts a thread whose locks they would inherit.
     """
-    batches = iter(loader)
-    return itertools.chain([next(batches)], batches)
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self.batches = iter(loader)
+        self.seconds = 0.0
+        self.first: Batch | None = next(self)
+
+    def __next__(self) -> Batch:
+        first, self.first = getattr(self, "first", None), None
+        if first is not None:
+            return first
+        started = time.monotonic()
+        batch = next(self.batches)
+        self.seconds += time.monotonic() - started
+        return batch
+
+
+def mixed_precision(precision: str) -> Literal["no", "bf16", "fp16"]:
+    """What accelerate calls the recipe's precision. auto: see `settings.Training`."""
+    if precision == "float16" and not torch.cuda.is_available():
+        raise TrainingError("training.precision float16 needs a card: choose bfloat16, float32 or auto.")
+    if bfloat16(precision):
+        return "bf16"
+    return "fp16" if precision == "float16" or (precision == "auto" and torch.cuda.is_available()) else "no"
 
 
 def bfloat16(precision: str) -> bool:
@@ -316,7 +376,7 @@ def bfloat16(precision: str) -> bool:
     return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if hasattr(torch.cpu, "get_capabilities") else False
 
 
-def _sentence(line: dict[str, Any], epochs: int) -> str:
+def sentence(line: dict[str, Any], epochs: int) -> str:
     """An epoch in one line for the terminal: the tasks' losses and the selection score."""
     shown = [name for name in line if name.startswith("loss ") and name.count(" ") == 1] + ["validation selection"]
     numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]

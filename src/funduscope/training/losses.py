@@ -3,6 +3,11 @@
 An unknown label gives no gradient: it is selected away before anything is computed from it, so that not even a NaN in
 its place has an effect.
 
+A loss is taken from sums over a batch (`loss_sums`), which have the same names and lengths whatever the batch knows.
+Where several processes share a batch, their sums are added before any loss is taken: the mean of their means would be
+another number, since one process may know more than another. The functions named `..._loss` and `..._losses` do both
+steps, for a loop of one's own.
+
 Terms of a structure's loss, each over its known pixels: cross-entropy, in which a lesion's pixel weighs more; Dice,
 Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums in the denominator; focal, Lin,
 Goyal, Girshick, He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight;
@@ -19,6 +24,7 @@ Grades have an order. A recipe may add to the cross-entropy the squared earth mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +37,13 @@ from funduscope.settings import Loss
 from funduscope.training.batch import BAGS, Batch
 from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS
 
+Sums = dict[str, Tensor]
+"""One-dimensional float tensors by name, without a gradient where the batch knows nothing of it."""
+
 LANDMARK_SIGMA_CELLS = 2.0
+
+_PIXEL_SUMS: Final = 6
+"""Per structure: cross-entropy, focal loss, known pixels, overlap, predicted and true lesion."""
 
 LEAST_SHARE, LEAST_PX = 0.05, 4
 """The part of a bag's pixels that must be lesion: a small one, since boxes and regions are drawn wide."""
@@ -51,26 +63,51 @@ def task_losses(
     class_weights: per photo task (classes,). structures, landmarks: the planes of the outputs in order. by_structure:
     receives each structure's loss by its code; dense is their mean.
     """
-    losses: dict[str, Tensor] = {}
+    return losses_of(loss_sums(outputs, batch, settings, structures, class_weights, landmarks), settings, by_structure)
+
+
+def loss_sums(
+    outputs: Outputs,
+    batch: Batch,
+    settings: Loss,
+    structures: Sequence[str],
+    class_weights: dict[str, Float[Tensor, "_"]],
+    landmarks: Sequence[str] = LANDMARKS,
+) -> Sums:
+    """What `losses_of` needs of a batch: by photo task, by structure, by kind of bag, and for the landmarks."""
+    sums: Sums = {}
     for task in CLASSES:
         logits = getattr(outputs, task)
         if logits is not None:
-            add(losses, task, class_loss(logits, batch.allowed[task], class_weights[task], settings))
+            sums[task] = class_sums(logits, batch.allowed[task], class_weights[task], settings)
     if outputs.structures is not None:
-        each = structure_losses(outputs.structures, batch.coverage, batch.known, structures, settings)
-        of_bags = {} if batch.bags is None else bag_losses(outputs.structures, batch.bags, structures)
-        outlined, inside = _mean(each), _mean(of_bags)
-        if inside is not None:
-            outlined = settings.boxes * inside + (0 if outlined is None else outlined)
-            each |= of_bags
-        add(losses, "dense", outlined)
-        if by_structure is not None:
-            by_structure |= each
+        sums |= structure_sums(outputs.structures, batch.coverage, batch.known, structures, settings)
+        if batch.bags is not None:
+            sums |= bag_sums(outputs.structures, batch.bags, structures)
     if outputs.landmarks is not None:
         order = [LANDMARKS.index(name) for name in landmarks]
         points, known = batch.landmarks[:, order], batch.landmarks_known[:, order]
         scale = outputs.landmarks.shape[-1] / batch.image.shape[2]
-        add(losses, "landmarks", landmark_loss(outputs.landmarks, points * scale, known))
+        sums["landmarks"] = landmark_sums(outputs.landmarks, points * scale, known)
+    return sums
+
+
+def losses_of(
+    sums: Sums, settings: Loss, by_structure: dict[str, Float[Tensor, ""]] | None = None
+) -> dict[str, Float[Tensor, ""]]:
+    """`task_losses` from the sums of a whole batch."""
+    losses: dict[str, Tensor] = {}
+    for name in (*CLASSES, "landmarks"):
+        if name in sums:
+            add(losses, name, mean_of(sums[name]))
+    each = structure_losses(sums, settings)
+    of_bags = _means(sums)
+    outlined, inside = _mean(each), _mean(of_bags)
+    if inside is not None:
+        outlined = settings.boxes * inside + (0 if outlined is None else outlined)
+    add(losses, "dense", outlined)
+    if by_structure is not None:
+        by_structure |= each | of_bags
     return losses
 
 
@@ -80,10 +117,26 @@ def add(losses: dict[str, Tensor], name: str, loss: Tensor | None) -> None:
         losses[name] = loss
 
 
+def mean_of(sums: Float[Tensor, "2"]) -> Float[Tensor, ""] | None:
+    """A sum over its count; None where nothing was counted."""
+    return sums[0] / sums[1] if sums[1] > 0 else None
+
+
+def _mean(losses: dict[str, Tensor]) -> Tensor | None:
+    return torch.stack(list(losses.values())).mean() if losses else None
+
+
 def class_loss(
     logits: Float[Tensor, "B G"], allowed: Bool[Tensor, "B G"], weights: Float[Tensor, "G"], settings: Loss
 ) -> Float[Tensor, ""] | None:
-    """The mean over the photos of which anything is known. See `Batch.allowed`.
+    """The mean of `class_sums` over the photos of which anything is known; None where there are none."""
+    return mean_of(class_sums(logits, allowed, weights, settings))
+
+
+def class_sums(
+    logits: Float[Tensor, "B G"], allowed: Bool[Tensor, "B G"], weights: Float[Tensor, "G"], settings: Loss
+) -> Float[Tensor, "2"]:
+    """The sum over the photos of which anything is known, and their number. See `Batch.allowed`.
 
     A photo with one allowed class: cross-entropy, and the recipe's term for the distance in grades. With several: -log
     of their summed probability. With all: nothing.
@@ -103,7 +156,15 @@ def class_loss(
     if constrained.any():
         log_probs = logits[constrained].log_softmax(1)
         parts.append(-log_probs.masked_fill(~allowed[constrained], -torch.inf).logsumexp(1))
-    return torch.cat(parts).mean() if parts else None
+    return summed(parts, logits)
+
+
+def summed(parts: Sequence[Tensor], like: Tensor) -> Float[Tensor, "2"]:
+    """The sum of all numbers and how many there are, float32 on the device of `like`."""
+    if not parts:
+        return torch.zeros(2, device=like.device)
+    every = torch.cat([part.flatten() for part in parts])
+    return torch.stack([every.sum(), every.new_tensor(float(every.numel()))])
 
 
 def _squared_distance(logits: Float[Tensor, "N G"], target: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
@@ -119,22 +180,18 @@ def dense_loss(
     structures: Sequence[str],
     settings: Loss,
 ) -> Float[Tensor, ""] | None:
-    """The mean of `structure_losses`; None where there are none."""
-    return _mean(structure_losses(logits, coverage, known, structures, settings))
+    """The mean of the structures' losses over their known pixels; None where nothing is known."""
+    return _mean(structure_losses(structure_sums(logits, coverage, known, structures, settings), settings))
 
 
-def _mean(losses: dict[str, Tensor]) -> Tensor | None:
-    return torch.stack(list(losses.values())).mean() if losses else None
-
-
-def structure_losses(
+def structure_sums(
     logits: Float[Tensor, "B L h w"],
     coverage: UInt8[Tensor, "B channels H W"],
     known: Bool[Tensor, "B channels H W"],
     structures: Sequence[str],
     settings: Loss,
-) -> dict[str, Float[Tensor, ""]]:
-    """By code the recipe's terms over the known pixels of each structure; without known pixels it is left out.
+) -> Sums:
+    """By code sums over the known pixels of each structure, in the order of `_PIXEL_SUMS`.
 
     The logits are resized to the targets. The channel of either exudate is compared with the larger of the two logits.
     """
@@ -142,25 +199,82 @@ def structure_losses(
     planes = {code: logits[:, index] for index, code in enumerate(structures)}
     if "EX" in planes and "SE" in planes:
         planes[EITHER_EXUDATE] = torch.maximum(planes["EX"], planes["SE"])
-    losses: dict[str, Tensor] = {}
+    sums: Sums = {}
     for index, code in enumerate(CHANNELS):
+        if code not in planes:
+            continue
         mask = known[:, index]
-        if code in planes and mask.any():
+        sums[code] = torch.zeros(_PIXEL_SUMS, device=logits.device)
+        if mask.any():
             target = coverage[:, index][mask].float() / 255
-            weight = settings.focus.get(code, settings.positive_weight)
-            add(losses, code, _pixel_loss(planes[code][mask], target, weight, settings))
+            sums[code] = _pixel_sums(planes[code][mask], target, positive_weight(code, settings), settings)
+    return sums
+
+
+def positive_weight(code: str, settings: Loss) -> float:
+    """How much a lesion's pixel weighs in the cross-entropy of that structure."""
+    return settings.focus.get(code, settings.positive_weight)
+
+
+def _pixel_sums(
+    logits: Float[Tensor, "N"], target: Float[Tensor, "N"], positive_weight: float, settings: Loss
+) -> Float[Tensor, "6"]:
+    """The sums of one structure. target: the covered share of each pixel. A term without a weight is not computed."""
+    cross, focal, overlap, predicted = logits.new_zeros(4).unbind()
+    if settings.cross_entropy:
+        weight = 1 + (positive_weight - 1) * target
+        cross = F.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
+    if settings.focal:
+        focal = _focal(logits, target, settings.focal_gamma).sum()
+    if settings.dice or settings.tversky:
+        probs = logits.sigmoid()
+        overlap, predicted = (probs * target).sum(), probs.sum()
+    return torch.stack([cross, focal, logits.new_tensor(float(logits.numel())), overlap, predicted, target.sum()])
+
+
+def structure_losses(sums: Sums, settings: Loss) -> dict[str, Float[Tensor, ""]]:
+    """By code the recipe's weighted terms, from `structure_sums`; a structure without known pixels is left out.
+
+    Dice and Tversky only where there is something to find; no loss where no term with a weight applies.
+    """
+    losses: dict[str, Tensor] = {}
+    for code in CHANNELS:
+        if code not in sums:
+            continue
+        cross, focal, count, overlap, predicted, true = sums[code]
+        overlaps = bool(settings.dice or settings.tversky) and bool(true > 0)
+        if not count > 0 or not (settings.cross_entropy or settings.focal or overlaps):
+            continue
+        loss = (settings.cross_entropy * cross + settings.focal * focal) / count
+        if overlaps:
+            smooth = settings.smooth_px
+            dice = (2 * overlap + smooth) / (predicted + true + smooth)
+            wrong = settings.tversky_false * (predicted - overlap) + (1 - settings.tversky_false) * (true - overlap)
+            tversky = (overlap + smooth) / (overlap + wrong + smooth)
+            loss = loss + settings.dice * (1 - dice) + settings.tversky * (1 - tversky)
+        losses[code] = loss
     return losses
 
 
 def bag_losses(
     logits: Float[Tensor, "B L h w"], bags: UInt8[Tensor, "B kinds H W"], structures: Sequence[str]
 ) -> dict[str, Float[Tensor, ""]]:
-    """By kind: -log of the probability that a bag holds its kind of lesion, the mean over the bags. See `Batch.bags`.
+    """By kind of bag the mean of `bag_sums` over the bags; a kind without any is left out. See `Batch.bags`."""
+    return _means(bag_sums(logits, bags, structures))
+
+
+def _means(sums: Sums) -> dict[str, Tensor]:
+    """By kind of bag."""
+    return {kind: loss for kind in BAGS if kind in sums and (loss := mean_of(sums[kind])) is not None}
+
+
+def bag_sums(logits: Float[Tensor, "B L h w"], bags: UInt8[Tensor, "B kinds H W"], structures: Sequence[str]) -> Sums:
+    """By kind: the sum over the bags of -log of the probability that one holds its kind of lesion, and their number.
 
     The logits are resized to the bags. A box of red lesions is compared with the larger of the two logits.
     """
     logits = F.interpolate(logits.float(), size=bags.shape[-2:], mode="bilinear", align_corners=False)
-    losses: dict[str, Tensor] = {}
+    sums: Sums = {}
     for index, (kind, codes) in enumerate(BAGS.items()):
         planes = [logits[:, structures.index(code)] for code in codes if code in structures]
         if len(planes) < len(codes):
@@ -172,38 +286,8 @@ def bag_losses(
             for number in numbers.unique().tolist()
             if number and len(inside := one[numbers == number]) >= LEAST_PX
         ]
-        if found:
-            losses[kind] = torch.stack(found).mean()
-    return losses
-
-
-def _pixel_loss(
-    logits: Float[Tensor, "N"], target: Float[Tensor, "N"], positive_weight: float, settings: Loss
-) -> Float[Tensor, ""] | None:
-    """The sum of the weighted terms; Dice and Tversky only where there is something to find.
-
-    target: the covered share of each pixel. None where no term with a weight applies.
-    """
-    overlaps = bool(settings.dice or settings.tversky) and bool(target.any())
-    if not (settings.cross_entropy or settings.focal or overlaps):
-        return None
-    loss = logits.new_zeros(())
-    if settings.cross_entropy:
-        weight = 1 + (positive_weight - 1) * target
-        loss = loss + settings.cross_entropy * F.binary_cross_entropy_with_logits(logits, target, weight=weight)
-    if settings.focal:
-        loss = loss + settings.focal * _focal(logits, target, settings.focal_gamma).mean()
-    if overlaps:
-        probs = logits.sigmoid()
-        overlap, smooth = (probs * target).sum(), settings.smooth_px
-        if settings.dice:
-            share = (2 * overlap + smooth) / (probs.sum() + target.sum() + smooth)
-            loss = loss + settings.dice - settings.dice * share
-        if settings.tversky:
-            false, missed = probs.sum() - overlap, target.sum() - overlap
-            wrong = settings.tversky_false * false + (1 - settings.tversky_false) * missed
-            loss = loss + settings.tversky * (1 - (overlap + smooth) / (overlap + wrong + smooth))
-    return loss
+        sums[kind] = summed(found, logits)
+    return sums
 
 
 def _focal(logits: Float[Tensor, "N"], target: Float[Tensor, "N"], gamma: float) -> Float[Tensor, "N"]:
@@ -216,12 +300,20 @@ def _focal(logits: Float[Tensor, "N"], target: Float[Tensor, "N"], gamma: float)
 def landmark_loss(
     logits: Float[Tensor, "B P h w"], points: Float[Tensor, "B P 2"], known: Bool[Tensor, "B P"]
 ) -> Float[Tensor, ""] | None:
-    """Cross-entropy between the map's softmax and a Gaussian, plus the distance of its mean point in widths of the map.
+    """The mean of `landmark_sums` over the known points; None where there are none."""
+    return mean_of(landmark_sums(logits, points, known))
 
-    points: x, y in cells of the map, with centers at +0.5. None where no point is known.
+
+def landmark_sums(
+    logits: Float[Tensor, "B P h w"], points: Float[Tensor, "B P 2"], known: Bool[Tensor, "B P"]
+) -> Float[Tensor, "2"]:
+    """Cross-entropy between the map's softmax and a Gaussian, plus the distance of its mean point in widths of the map:
+    the sum over the known points, and their number.
+
+    points: x, y in cells of the map, with centers at +0.5.
     """
     if not known.any():
-        return None
+        return torch.zeros(2, device=logits.device)
     chosen, points = logits.float()[known], points[known]
     height, width = chosen.shape[-2:]
     log_probs = chosen.flatten(1).log_softmax(1)
@@ -233,7 +325,7 @@ def landmark_loss(
     probs = log_probs.exp()
     mean = torch.stack([(probs * grid_x).sum(1), (probs * grid_y).sum(1)], 1)
     distance = (mean - points).norm(dim=1) / width
-    return (cross + distance).mean()
+    return summed([cross + distance], logits)
 
 
 def class_weights(labels: Sequence[int | None], classes: int, power: float) -> Float[Tensor, "classes"]:

@@ -10,10 +10,10 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -32,15 +32,32 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe, RecipeError
-from funduscope.training import TrainingError
-from funduscope.training.calibrate import calibrate
+from funduscope.training import TrainingError, processes
+from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import START, Start, check_refit, check_weights, first_network, named
-from funduscope.training.journal import environment, fingerprint, peak_mb
-from funduscope.training.loop import Loop, Validation, bfloat16
-from funduscope.training.ood_reference import fit_distance
-from funduscope.training.sample_sheet import draw_samples
+from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
+from funduscope.training.loop import Loop, Report, Validation, bfloat16, mixed_precision, sentence
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable
+
+MakeValidation = Callable[[Recipe, list[Case]], Validation]
+
+SHORT_STEPS = 300
+"""A training of fewer steps is not worth timing how many processes it should have: it gets one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the processes of a training get."""
+
+    recipe: Recipe
+    start: Start
+    train: list[Case]
+    validation: list[Case]
+    files: dict[str, Path]
+    folder: Path
+    make_validation: MakeValidation | None
+    until: int | None
 
 
 def run(
@@ -49,60 +66,140 @@ def run(
     folder: Path,
     fold: int | None = None,
     start: Start = START,
-    make_validation: Callable[[Recipe, list[Case]], Validation] | None = None,
+    make_validation: MakeValidation | None = None,
     progress: Progress = lambda items, words, total: items,
+    *,
+    count: int | Literal["auto"] = 1,
+    report: Report | None = None,
 ) -> Path:
     """Trains, or continues the run in the folder. Returns the best checkpoint.
 
     start: weights and teachers to begin with. make_validation: makes the validation of each epoch from the resolved
-    recipe and the validation photos. progress: wraps what takes long. Raises `TrainingError`, `RecipeError`.
+    recipe and the validation photos. progress: wraps what takes long. count: processes of this machine that share each
+    batch; auto: as many as are fastest, by timing a few steps of each. Without any meaning where `accelerate launch`
+    started several. report: takes the journal's line of each epoch; without it, a line is printed. Raises
+    `TrainingError`, `RecipeError`.
+    """
+    report = report or (lambda line: print(sentence(line, recipe.training.epochs), flush=True))
+    place = processes.state()
+    with place.main_process_first():  # what it prepares, the others find
+        plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, progress)
+    launched = place.num_processes > 1
+    about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), progress)
+    if about["processes"] > recipe.training.batch:
+        raise TrainingError(
+            f"{about['processes']} processes cannot share a batch of {recipe.training.batch}: start fewer."
+        )
+    if place.is_main_process:
+        _describe(folder, job.recipe, _run_before(folder), about)
+        draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
+    alone = launched or about["processes"] == 1
+    peak = _train(job, progress, report) if alone else processes.run(about["processes"], _train, job, progress, report)
+    if not place.is_main_process:
+        return folder / "best.safetensors"
+    _note_memory(folder, peak)
+    scored = [case for case in plan.validation if case.dataset in job.recipe.sampling.datasets()]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return _finish(folder, replace(plan, validation=scored), start.refit, progress, device)
+
+
+def _prepare(
+    recipe: Recipe,
+    cases: list[Case],
+    folder: Path,
+    fold: int | None,
+    start: Start,
+    make_validation: MakeValidation | None,
+    progress: Progress,
+) -> tuple[SplitPlan, dict[str, Any], Job]:
+    """Splits the cases, checks the start against them and the folder's earlier run, prepares the photos' files.
+
+    Returns the plan, the content of run.json, and what is trained.
     """
     if not recipe.training.epochs and not start.init:
         raise RecipeError("training.epochs is 0, and there are no weights to start from: bring some, or train.")
     own_folds = folder / "folds.csv"
     resumed = own_folds.is_file() and (folder / LAST).is_file()
-    if start.refit is not None:
-        parts = SplitPlan.for_refit(cases, folder if resumed else None)
-    elif resumed:
-        parts = SplitPlan.of(cases, fold, folder)
-    else:
-        parts = SplitPlan.for_new_run(cases, fold, progress)
-        for warning in parts.warnings():
-            print(warning, file=sys.stderr)
     until = check_refit(start, recipe, fold) if start.refit is not None else None
-    train = share_labels(share_of(parts.train, recipe.sampling.photos))
-    parts = replace(parts, train=train, validation=readable(parts.validation))
-    if fold is not None and not parts.test:
-        raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
-    if not parts.train:
-        raise TrainingError(
-            "No photo is left to train on: every one is in the test or the validation fold, or in none."
-        )
+    plan = _split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = _run_before(folder)
     if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
         raise TrainingError(
             f"{folder} has a run of fold {before['fold']}, not of {fold}: choose another folder or that fold."
         )
-    check_weights(start, parts.test, parts.validation, fold)
-    if not resumed:  # the data set's folds may change later: these are this run's
-        write_folds(parts.cases, own_folds)
-    recipe, network = _first_network(recipe, folder, start)
-    used = drawn(recipe, parts.train)
-    about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, parts, used, fold, start)
+    check_weights(start, plan.test, plan.validation, fold)
+    if not resumed and processes.state().is_main_process:  # the data set's folds may change: these are this run's
+        write_folds(plan.cases, own_folds)
+    recipe, _ = _first_network(recipe, folder, start)
+    used = drawn(recipe, plan.train)
+    about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, about)
-    train, files = prepared(recipe, parts.train, progress)
-    unread = {case.key for case in parts.train} - {case.key for case in train}
-    parts = replace(parts, train=train)
-    _describe(folder, recipe, before, about | {"unreadable": sorted(unread)})
-    draw_samples(recipe, parts.train, files, folder / "samples.png")
-    validation = make_validation(recipe, parts.validation) if make_validation and parts.validation else None
-    loop = Loop(recipe, network, parts.train, files, folder, validation, _teachers(start.teachers, recipe))
-    loop.run(until=until, progress=progress)
-    _note_memory(folder, peak_mb(loop.accelerator.device))
-    scored = [case for case in parts.validation if case.dataset in recipe.sampling.datasets()]
-    return _finish(folder, replace(parts, validation=scored), start.refit, progress, loop.accelerator.device)
+    train, files = prepared(recipe, plan.train, progress)
+    about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
+    job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
+    return replace(plan, train=train), about, job
+
+
+def _split(
+    cases: list[Case], folder: Path, fold: int | None, start: Start, resumed: bool, recipe: Recipe, progress: Progress
+) -> SplitPlan:
+    """The run's plan, by its own folds where it is resumed. Raises `TrainingError` where no photo is left to train."""
+    if start.refit is not None:
+        plan = SplitPlan.for_refit(cases, folder if resumed else None)
+    elif resumed:
+        plan = SplitPlan.of(cases, fold, folder)
+    else:
+        plan = SplitPlan.for_new_run(cases, fold, progress)
+        for warning in plan.warnings():
+            print(warning, file=sys.stderr)
+    train = share_labels(share_of(plan.train, recipe.sampling.photos))
+    if fold is not None and not plan.test:
+        raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
+    if not train:
+        raise TrainingError(
+            "No photo is left to train on: every one is in the test or the validation fold, or in none."
+        )
+    return replace(plan, train=train, validation=readable(plan.validation))
+
+
+def _train(job: Job, progress: Progress, report: Report) -> float | None:
+    """The loop, in one process of several or alone. Returns the peak memory of all of them, in 10**6 bytes."""
+    loop = _loop(job)
+    loop.run(report, job.until, progress)
+    peak = peak_mb(loop.device)
+    return None if peak is None else processes.total(peak)
+
+
+def _loop(job: Job) -> Loop:
+    recipe, network = _first_network(job.recipe, job.folder, job.start)
+    validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
+    teachers = _teachers(job.start.teachers, recipe)
+    return Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
+
+
+def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | None, progress: Progress) -> int:
+    """The number of processes. auto: that of the run so far, or the fastest of a few that are tried."""
+    if count != "auto":
+        return count
+    settings = job.recipe.training
+    steps = sum(len(draw_epoch(job.train, job.recipe, epoch)) // settings.batch for epoch in range(settings.epochs))
+    if before is not None and before.get("processes", 0) in processes.candidates(settings.batch):
+        return before["processes"]
+    tried = processes.candidates(settings.batch)
+    if len(tried) == 1 or steps < SHORT_STEPS:
+        return tried[0] if torch.cuda.is_available() else 1
+    seconds = {one: processes.run(one, _time_steps, job, progress, lambda line: None) for one in tried}
+    best = min(tried, key=lambda one: seconds[one])
+    found = ", ".join(f"{one}: {value:.2f} s a sample" for one, value in seconds.items())
+    print(f"{best} {'process' if best == 1 else 'processes'} (timed {found}).", flush=True)
+    return best
+
+
+def _time_steps(job: Job, progress: Progress, report: Report) -> float:
+    """Seconds a sample of this number of processes."""
+    return _loop(job).time_steps(processes.STEPS_TIMED)
 
 
 def _first_network(recipe: Recipe, folder: Path, start: Start) -> tuple[Recipe, Network]:
@@ -128,7 +225,7 @@ def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers | None:
 
 
 def _note_memory(folder: Path, peak: float | None) -> None:
-    """Enters the loop's peak memory into run.json; of a resumed run the largest of its parts."""
+    """Enters the loop's peak memory into run.json; of a resumed run the largest of its plan."""
     path = folder / "run.json"
     about = json.loads(path.read_text("utf-8"))
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
@@ -136,7 +233,7 @@ def _note_memory(folder: Path, peak: float | None) -> None:
         path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
-def _finish(folder: Path, parts: SplitPlan, refit: Path | None, progress: Progress, device: torch.device) -> Path:
+def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress, device: torch.device) -> Path:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
     refit: the run that was repeated on every photo; its card has what no photo is left to fix. What was exported from
@@ -151,7 +248,7 @@ def _finish(folder: Path, parts: SplitPlan, refit: Path | None, progress: Progre
         (folder / name).unlink(missing_ok=True)
     card = Card.of(best.recipe)
     network = best.network().to(device)
-    validation = parts.validation
+    validation = plan.validation
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     fast = bfloat16(best.recipe.training.precision)
     if validation:
@@ -166,11 +263,12 @@ def _finish(folder: Path, parts: SplitPlan, refit: Path | None, progress: Progre
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
     sampling = best.recipe.sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
-    clinics = [[case for case in cases if case.dataset in learned] for cases in (parts.train, validation)]
+    clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
     predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
     card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
+    about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
@@ -224,24 +322,26 @@ def _check_same(folder: Path, before: dict[str, Any] | None, about: dict[str, An
             raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or bring the same.")
 
 
-def _about(recipe: Recipe, parts: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
+def _about(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
     """What run.json says: everything but the recipe that repeating the run needs."""
     counts: dict[str, dict[str, int]] = {}
-    for name, cases in (("train", used), ("validation", parts.validation), ("test", parts.test)):
+    for name, cases in (("train", used), ("validation", plan.validation), ("test", plan.test)):
         for case in cases:
             counts.setdefault(name, {}).setdefault(case.dataset, 0)
             counts[name][case.dataset] += 1
     return {
         "recipe": recipe.name,
         "fold": fold,
-        "validation_fold": parts.validation[0].fold if parts.validation else None,
+        "validation_fold": plan.validation[0].fold if plan.validation else None,
         "seed": recipe.training.seed,
         "init": start.first_weights(),
         "teachers": [named(path) for path in start.teachers],
         "photos": counts,
-        "samples": sum(len(draw_epoch(parts.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
+        "samples": sum(len(draw_epoch(plan.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
         "data_fingerprint": fingerprint(used),
-        "precision": "bfloat16" if bfloat16(recipe.training.precision) else "float32",
+        "precision": {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[
+            mixed_precision(recipe.training.precision)
+        ],
         "environment": environment(),
     }
 

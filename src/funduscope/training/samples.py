@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -108,24 +109,30 @@ def _alternating(chosen: list[tuple[Case, View]], batch: int) -> list[tuple[Case
     return [one for _, group in sorted(batches, key=lambda entry: entry[0]) for one in group] + rest
 
 
-class EpochOrder(torch.utils.data.Sampler[Item]):
-    """Yields the items of the epoch that was set last.
+class EpochBatches(torch.utils.data.Sampler[list[Item]]):
+    """Yields this process's part of each batch of the epoch that was chosen last.
 
-    Before each pass accelerate sets the epoch from its own count, which starts at 0. `loop.Loop` sets that count.
+    Every process draws the same order, which depends on seed and epoch alone, and takes every N-th item of a batch. So
+    one process and several see the same samples in the same batches. A last batch that is not full is left out.
     """
 
-    def __init__(self, cases: list[Case], recipe: Recipe) -> None:
-        self.cases, self.recipe, self.epoch = cases, recipe, 0
+    def __init__(self, cases: list[Case], recipe: Recipe, rank: int = 0, count: int = 1) -> None:
+        self.cases, self.recipe, self.rank, self.count = cases, recipe, rank, count
+        self.epoch = 0
+        """Counted from 0."""
+        self.digest = 0
+        """Of the samples of the epoch so far, by their batches. Those of all processes add up to that of one."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(draw_epoch(self.cases, self.recipe, self.epoch))
+    def __iter__(self) -> Iterator[list[Item]]:
+        items, size = draw_epoch(self.cases, self.recipe, self.epoch), self.recipe.training.batch
+        self.digest = 0
+        for step in range(len(self)):
+            part = items[step * size : (step + 1) * size][self.rank :: self.count]
+            self.digest += sum(crc32(f"{step} {item.case.key} {item.view} {item.seed}".encode()) for item in part)
+            yield part
 
     def __len__(self) -> int:
-        return len(draw_epoch(self.cases, self.recipe, self.epoch))
+        return len(draw_epoch(self.cases, self.recipe, self.epoch)) // self.recipe.training.batch
 
 
 def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:

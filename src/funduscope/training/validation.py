@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.evaluation.evaluate import Scores, evaluate
+from funduscope.evaluation.evaluate import Scores, score_stream, summarize
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
+from funduscope.training import processes
 from funduscope.training.loop import Validation, bfloat16
 from funduscope.training.samples import serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
@@ -26,6 +27,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     """Validation on those cases whose data sets the recipe trains on.
 
     Photos without lesion masks are predicted from the whole view alone: five times as fast, and all their labels need.
+    Of several processes each scores its share of the photos; all of them return the scores of all photos.
     """
     card = Card.of(recipe)
     structures = set(card.structures) - {"OD"} or set(card.structures)
@@ -40,11 +42,17 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
         fast = bfloat16(recipe.training.precision)
         whole = Predictor(TorchRuntime(network, replace(card, close=(), structures=()), bfloat16=fast))
         both = Predictor(TorchRuntime(network, card, bfloat16=fast))
-        of_graded = evaluate(whole, graded, repeats=1) if graded else None
-        of_masked = evaluate(both, masked, repeats=1) if masked and card.structures else None
+        of_graded = _scores(whole, graded) if graded else None
+        of_masked = _scores(both, masked) if masked and card.structures else None
         return selection(of_graded, of_masked, recipe.training.select)
 
     return validate
+
+
+def _scores(predictor: Predictor, cases: list[Case]) -> Scores:
+    """Of every process's share of the cases together."""
+    mine = list(score_stream(predictor, cases[processes.own_share()]))
+    return summarize(processes.gathered(mine), repeats=1)
 
 
 def selection(graded: Scores | None, masked: Scores | None, select: str = "mean") -> dict[str, float]:

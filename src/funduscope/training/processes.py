@@ -1,0 +1,293 @@
+"""Several processes that train one network: what they add up, how they are started, and how they end.
+
+Each process has a share of every batch. Their loss sums are added before a loss is taken, and their gradients after the
+backward pass, so that a step is that of one process with the whole batch (batch norm apart, which sees a process's own
+share unless the recipe says otherwise).
+
+A process is held to its own cores: two processes whose threads share cores slow each other down many times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from funduscope.duplicates.search import Progress
+from funduscope.training import TrainingError
+
+T = TypeVar("T")
+Report = Callable[[dict[str, Any]], None]
+"""Receives an epoch's line of the journal."""
+
+LONGEST_WAIT = timedelta(hours=12)
+"""For the others, while one process prepares photos."""
+STEPS_TIMED = 2
+
+
+def state() -> PartialState:
+    """Which process this is, of how many. One of one, unless `run` or `accelerate launch` started several."""
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+
+
+def several() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+class _AllReduce(torch.autograd.Function):
+    """The sum over the processes. Its gradient is that of a process's own part."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def add_up(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sums of all processes, in one exchange. sums: one-dimensional, the same names and lengths in each process."""
+    if not several():
+        return sums
+    flat = torch.cat(list(sums.values()))
+    if not flat.requires_grad:  # this process knows nothing of the batch, and takes part in the step all the same
+        flat.requires_grad_()
+    parts = _AllReduce.apply(flat).split([len(values) for values in sums.values()])  # pyright: ignore
+    return dict(zip(sums, parts, strict=True))
+
+
+def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Adds the gradients of all processes. A parameter without a gradient in every process keeps none."""
+    if not several():
+        return
+    every = list(parameters)
+    there = torch.tensor([parameter.grad is not None for parameter in every], dtype=torch.uint8)
+    there = there.to(every[0].device)
+    dist.all_reduce(there, dist.ReduceOp.MAX)
+    used = [parameter for parameter, has in zip(every, there.tolist(), strict=True) if has]
+    if not used:
+        return
+    for parameter in used:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in used if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, total in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))
+
+
+def take_means(tensors: Iterable[Tensor]) -> None:
+    """Makes floating tensors, such as running statistics, the mean over the processes, in place."""
+    if not several():
+        return
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            dist.all_reduce(tensor)
+            tensor /= dist.get_world_size()
+
+
+def share_first(tensors: Iterable[Tensor]) -> None:
+    """Gives every process the tensors of the first, in place."""
+    if several():
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def total(number: float) -> float:
+    """The sum of a number over the processes."""
+    if not several():
+        return number
+    value = torch.tensor(number, dtype=torch.float64, device=state().device)
+    dist.all_reduce(value)
+    return value.item()
+
+
+def own_share() -> slice:
+    """This process's part of any list: every N-th item. `gathered` puts what was made of them back in order."""
+    return slice(state().process_index, None, state().num_processes)
+
+
+def gathered(parts: list[T]) -> list[T]:
+    """What all processes made of their shares of a list, in the order of the list."""
+    if not several():
+        return parts
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, parts)
+    longest = max(map(len, every))
+    return [part[place] for place in range(longest) for part in every if place < len(part)]
+
+
+def cores() -> list[int]:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def run(count: int, work: Callable[..., T], job: Any, progress: Progress, report: Report) -> T:
+    """`work(job, progress, report)` in that many processes of this machine; the result of the first of them.
+
+    work: a function of a module; job: anything that can be pickled. progress and report are called in this process,
+    with what the first one does. Raises `TrainingError` where a process ends before its work is done; the others are
+    ended then.
+    """
+    context = multiprocessing.get_context("spawn")
+    port, mine = _free_port(), cores()
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    children = [
+        context.Process(target=_child, args=(rank, count, port, _slice(mine, rank, count), writer, work, job))
+        for rank, (_, writer) in enumerate(pipes)
+    ]
+    try:
+        for child in children:
+            child.start()
+        for _, writer in pipes:
+            writer.close()  # so that a reader sees the end of a process
+        return _follow(children, [reader for reader, _ in pipes], progress, report)
+    finally:
+        for child in children:
+            if child.pid is not None:
+                child.kill()
+                child.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _slice(every: list[int], rank: int, count: int) -> list[int]:
+    """The cores of one process: as equal parts as can be; shared ones where there are more processes than cores."""
+    if count > len(every):
+        return [every[rank % len(every)]]
+    return every[rank * len(every) // count : (rank + 1) * len(every) // count]
+
+
+def _child(
+    rank: int, count: int, port: int, own: list[int], pipe: Connection, work: Callable[..., Any], job: Any
+) -> None:
+    """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
+        os.sched_setaffinity(0, own)
+    torch.set_num_threads(len(own))
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": len(own)}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    send: Callable[[Any], None] = pipe.send if rank == 0 else lambda _: None
+
+    def progress(items: Iterable[T], words: str, total: int | None = None) -> Iterator[T]:
+        send(("begin", words, total))
+        for item in items:
+            yield item
+            send(("step",))
+        send(("end",))
+
+    try:
+        result = work(job, progress, lambda line: send(("epoch", line)))
+        pipe.send(("result", result if rank == 0 else None))
+    except TrainingError as error:
+        pipe.send(("refused", str(error)))
+    except BaseException:
+        pipe.send(("failed", traceback.format_exc()))
+        sys.exit(1)
+    finally:
+        pipe.close()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, so that no training goes on unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _follow(children: Sequence[SpawnProcess], readers: list[Connection], progress: Progress, report: Report) -> Any:
+    """Passes on what the first process reports, until it has its result. Raises `TrainingError` where one ends."""
+    events = _events(children, readers)
+    for kind, *values in events:
+        if kind == "begin":
+            for _ in progress(_steps(events), *values):
+                pass
+        elif kind == "epoch":
+            report(*values)
+        elif kind == "result":
+            return values[0]
+    raise AssertionError("the events end with a result or an error")
+
+
+def _steps(events: Iterator[tuple[Any, ...]]) -> Iterator[None]:
+    for kind, *_ in events:
+        if kind == "end":
+            return
+        yield
+
+
+def _events(children: Sequence[SpawnProcess], readers: list[Connection]) -> Iterator[tuple[Any, ...]]:
+    """What the first process sends, in order; its result comes last, when all have ended theirs."""
+    working, results = dict(zip(readers, range(len(readers)), strict=True)), {}
+    while working:
+        for reader in wait(list(working)):
+            assert isinstance(reader, Connection)
+            rank = working[reader]
+            try:
+                kind, *values = reader.recv()
+            except EOFError:
+                del working[reader]
+                kind, values = ("failed", [""]) if rank not in results else ("closed", [])
+            if kind == "refused":
+                raise TrainingError(values[0])
+            if kind == "failed":
+                raise TrainingError(
+                    f"{_why(children)} The same command goes on from the last epoch.\n{values[0]}".strip()
+                )
+            if kind == "result":
+                results[rank] = (kind, *values)
+            elif rank == 0 and kind != "closed":
+                yield kind, *values
+    yield results[0]
+
+
+def _why(children: Sequence[SpawnProcess]) -> str:
+    """The sentence about a process that ended. One that was killed makes the others fail, who may report it first."""
+    for _ in range(20):
+        for place, child in enumerate(children, 1):
+            if child.exitcode is not None and child.exitcode < 0:
+                cause = " (often: too little memory)" if child.exitcode == -signal.SIGKILL else ""
+                return f"Process {place} of {len(children)} was ended by signal {-child.exitcode}{cause}."
+        time.sleep(0.1)
+    return f"One of the {len(children)} processes of the training failed."
+
+
+def candidates(batch: int) -> list[int]:
+    """Numbers of processes worth a try: the number of cards; without any, powers of two up to the number of cores.
+
+    Each process needs at least two samples of a batch, for batch norm.
+    """
+    cards = torch.cuda.device_count()
+    most = min(cards or len(cores()), max(batch // 2, 1))
+    return [most] if cards else [count for count in (1, 2, 4, 8) if count <= most]

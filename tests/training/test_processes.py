@@ -1,0 +1,167 @@
+"""Several processes make the steps of one: the same samples, the same gradients, the same scores; and they end well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.prepare import CACHE_VARIABLE, cached
+from funduscope.network.network import Network, build
+from funduscope.network.routing import ExpertUsage
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training import TrainingError, processes
+from funduscope.training.initialization import START
+from funduscope.training.loop import Loop
+from funduscope.training.run import run
+from funduscope.training.samples import EpochBatches, draw_epoch
+from funduscope.training.validation import make_validation
+
+STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=0", "training.batch=4"]
+"""So that a photo's output does not depend on which others are in its process."""
+
+
+def quiet(items: Any, words: str = "", total: int | None = None) -> Any:
+    return items
+
+
+@pytest.fixture
+def steady(changes: list[str]) -> Recipe:
+    return load_recipe("spine", [*changes, *STEADY, "training.epochs=2"])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_several_processes_draw_the_samples_of_one(count: int, steady: Recipe, cases: list[Case]) -> None:
+    whole, parts = EpochBatches(cases, steady), [EpochBatches(cases, steady, rank, count) for rank in range(count)]
+    for epoch in (0, 1):
+        for one in (whole, *parts):
+            one.epoch = epoch
+        batches = list(whole)
+        shared = zip(*(list(part) for part in parts), strict=True)
+        assert len(batches) == len(draw_epoch(cases, steady, epoch)) // 4
+        for batch, shares in zip(batches, shared, strict=True):
+            assert Counter(item.seed for item in batch) == Counter(item.seed for share in shares for item in share)
+            assert all(shares), "each process has a share of every batch"
+        assert whole.digest == sum(part.digest for part in parts)
+
+
+def test_a_digest_sees_another_order() -> None:
+    """Two samples that change their batches are another epoch."""
+    from zlib import crc32
+
+    first = crc32(b"0 a whole (1, 0, 0)") + crc32(b"1 b whole (1, 0, 1)")
+    assert first != crc32(b"1 a whole (1, 0, 0)") + crc32(b"0 b whole (1, 0, 1)")
+
+
+def gradients(job: tuple[Recipe, list[Case], dict[str, Path], Path], progress: Any, report: Any) -> dict[str, Any]:
+    """Loss and gradients of the first step of an epoch, as lists, since they cross a process."""
+    recipe, cases, files, folder = job
+    torch.manual_seed(0)
+    loop = Loop(recipe, build(recipe), cases, files, folder, None)
+    loop._to_training()
+    held: dict[str, torch.Tensor] = {}
+    clip = loop.accelerator.clip_grad_norm_
+
+    def noted(parameters: Any, norm: float) -> Any:
+        held.update({name: one.grad.clone() for name, one in loop.network.named_parameters() if one.grad is not None})
+        return clip(parameters, norm)
+
+    loop.accelerator.clip_grad_norm_ = noted  # pyright: ignore[reportAttributeAccessIssue]
+    losses, _ = loop._step(next(iter(loop.loader)), ExpertUsage(), update=True)
+    return {"losses": losses, "gradients": {name: grad.flatten().tolist() for name, grad in held.items()}}
+
+
+def test_two_processes_have_the_gradients_of_one(
+    steady: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """Photos with partial labels: of the four of the batch only some have masks, and not as many in each process."""
+    files = {case.key: cached(case, steady.views.close_px, cache) for case in cases}
+    first = next(iter(EpochBatches(cases, steady)))
+    masked = [sum(bool(item.case.labels.masks) for item in first[rank::2]) for rank in range(2)]
+    assert masked[0] != masked[1], "a mean of the two processes' means would be another number"
+    job = (steady, cases, files, tmp_path)
+    alone = gradients(job, quiet, None)
+    both = processes.run(2, gradients, job, quiet, lambda line: None)
+    assert both["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+    assert both["gradients"].keys() == alone["gradients"].keys(), "a head that nothing is known of is left alone"
+    for name, values in alone["gradients"].items():
+        one, other = torch.tensor(values), torch.tensor(both["gradients"][name])
+        assert (one - other).norm() <= 1e-5 * max(one.norm().item(), 1e-6), name
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    recipe = load_recipe("spine", [*changes, *STEADY, "training.epochs=2"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(cache))
+        run(recipe, cases, folder, 0, START, make_validation)
+    return folder
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_training_of_two_processes_is_that_of_one(
+    steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    reported: list[dict[str, Any]] = []
+    run(steady, cases, folder, 0, START, make_validation, count=2, report=reported.append)
+    alone, both = _lines(undisturbed), _lines(folder)
+    assert [line["epoch"] for line in reported] == [1, 2], "the lines reach the process that asked"
+    for one, other in zip(alone, both, strict=True):
+        assert one["samples_digest"] == other["samples_digest"]
+        for name, value in one.items():
+            if name.startswith(("loss", "validation")):
+                assert other[name] == pytest.approx(value, rel=5e-3, abs=1e-4), name
+    about = json.loads((folder / "run.json").read_text())
+    assert about["processes"] == 2
+    assert checkpoint.load(folder / "best.safetensors").card["about"]["batch norm"]["processes"] == 2
+
+
+def die_in_the_second_epoch(recipe: Recipe, cases: list[Case]) -> Any:
+    """A validation in which the second process kills itself."""
+
+    def validate(network: Network) -> dict[str, float]:
+        if processes.state().process_index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"selection": processes.total(0.0)}
+
+    return validate
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
+    steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    late = steady.model_copy(update={"training": steady.training.model_copy(update={"judge_every": 2})})
+    with pytest.raises(TrainingError, match=r"Process 2 of 2 was ended by signal 9.* goes on from the last epoch"):
+        run(late, cases, folder, 0, START, die_in_the_second_epoch, count=2)
+    assert [line["epoch"] for line in _lines(folder)] == [1]
+    run(late, cases, folder, 0, START, make_validation)
+    assert [line["samples_digest"] for line in _lines(folder)] == [
+        line["samples_digest"] for line in _lines(undisturbed)
+    ]
+    first, last = _lines(folder)
+    assert not any(name.startswith("validation") for name in first), "judged every second epoch"
+    assert "validation selection" in last
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_batch_that_is_too_small_to_share_says_so(steady: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="5 processes cannot share a batch of 4: start fewer"):
+        run(steady, cases, tmp_path / "run", 0, START, make_validation, count=5)
