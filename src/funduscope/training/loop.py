@@ -141,15 +141,19 @@ class Loop:
             self._end(line, journal, started, report, is_last=line["epoch"] == last)
         return self.state
 
-    def time_steps(self, steps: int) -> float:
-        """Seconds a sample, over that many steps after a first one. For a comparison; the weights change."""
-        self.network.train()
-        batches, size = iter(self.loader), self.recipe.training.batch
+    def time_steps(self, steps: int) -> tuple[float, float]:
+        """Over that many steps after a first one: seconds a sample, and the share spent waiting for data.
+
+        For a comparison; the weights change.
+        """
+        self._to_training()
+        batches = _Waiting(self.loader)
         self._step(next(batches), ExpertUsage(), update=True)
-        started = time.monotonic()
+        batches.seconds, started = 0.0, time.monotonic()
         for batch in itertools.islice(batches, steps):
             self._step(batch, ExpertUsage(), update=True)
-        return (time.monotonic() - started) / steps / size
+        seconds = time.monotonic() - started
+        return seconds / steps / self.recipe.training.batch, batches.seconds / seconds
 
     def _local_count(self) -> int:
         """The processes of this machine, which share its cores."""

@@ -166,13 +166,14 @@ def _split(
 
 def _train(job: Job, progress: Progress, report: Report) -> float | None:
     """The loop, in one process of several or alone. Returns the peak memory of all of them, in 10**6 bytes."""
-    loop = _loop(job)
+    loop = make_loop(job)
     loop.run(report, job.until, progress)
     peak = peak_mb(loop.device)
     return None if peak is None else processes.total(peak)
 
 
-def _loop(job: Job) -> Loop:
+def make_loop(job: Job) -> Loop:
+    """The loop of a job in this process: network, validation, teachers."""
     recipe, network = _first_network(job.recipe, job.folder, job.start)
     validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
     teachers = _teachers(job.start.teachers, recipe)
@@ -199,7 +200,7 @@ def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | Non
 
 def _time_steps(job: Job, progress: Progress, report: Report) -> float:
     """Seconds a sample of this number of processes."""
-    return _loop(job).time_steps(processes.STEPS_TIMED)
+    return make_loop(job).time_steps(processes.STEPS_TIMED)[0]
 
 
 def _first_network(recipe: Recipe, folder: Path, start: Start) -> tuple[Recipe, Network]:
