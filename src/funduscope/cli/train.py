@@ -40,7 +40,7 @@ def train(
         str,
         typer.Option(
             help="Processes of this machine that share each batch; auto: the number of cards, or what a short timing "
-            "finds fastest on the processor. Several machines: `accelerate launch -m funduscope.cli.main train ...`.",
+            "finds fastest on the processor. For several machines see docs/recipes.md.",
             metavar="auto|N",
         ),
     ] = "auto",
@@ -64,6 +64,7 @@ def train(
     from funduscope.data.sources import read_data
     from funduscope.inference.loading import weights_of
     from funduscope.training.initialization import Start
+    from funduscope.training.processes import state
     from funduscope.training.run import run as run_training
     from funduscope.training.validation import make_validation
 
@@ -76,7 +77,8 @@ def train(
     )
     count = "auto" if processes == "auto" else int(processes)
     best = run_training(settings, read_data(data), run, fold, start, make_validation, tracked, count=count)
-    print(f"Weights of the best epoch: {best}")
+    if state().is_main_process:
+        print(f"Weights of the best epoch: {best}")
     return 0
 
 
