@@ -81,7 +81,7 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
         cells = spreadsheet_cells(SummaryRow(row.name, found=row.found))
         table.writerow([*cells, row.grade, row.dme, " ".join(row.by_hand)])
     for failure in refused:
-        cells = spreadsheet_cells(SummaryRow.of_failure(failure.to_dict()))
+        cells = spreadsheet_cells(SummaryRow.of(failure.to_dict()))
         table.writerow([*cells, *("" for _ in CORRECTION_COLUMNS)])
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
 

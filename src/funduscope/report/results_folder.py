@@ -144,7 +144,7 @@ def open_results(
                 except Exception as error:  # lesions are measured and masks made only here
                     answer = internal(path, error)
             failed = answer.to_dict()
-            add(SummaryRow.of_failure(failed))
+            add(SummaryRow.of(failed))
             return failed, None
 
         yield put
