@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
 import streamlit as st
-from PIL import Image
 
 from funduscope.app.answers import bullet_list, or_dash, text_table
 from funduscope.app.session import OpenPhoto
@@ -18,6 +16,7 @@ from funduscope.explain.map_reliability import filling_message, map_messages
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
 from funduscope.report.heatmap import blend
+from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
 
 WIDTH_PX: Final = 1000
@@ -49,9 +48,7 @@ def _map(shown: Findings, opened: OpenPhoto, maps: Mapping[str, Explanation], wo
     )
     one = maps.get(target or first, maps[first])
     if one.target not in opened.maps:
-        file = io.BytesIO()
-        Image.fromarray(blend(shown, one, WIDTH_PX)).save(file, "JPEG", quality=88)
-        opened.maps[one.target] = file.getvalue()
+        opened.maps[one.target] = jpeg(blend(shown, one, WIDTH_PX), quality=88, chroma="420")
     st.image(opened.maps[one.target], width="stretch", caption=words("explain.what"))
     bullet_list(words.message(message.to_dict()) for message in map_messages(one, shown.model_sha256))
 

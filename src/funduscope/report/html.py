@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import figures_note, figures_table
 from funduscope.report.html_frame import data_url, render
 from funduscope.report.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
+from funduscope.report.overlay import shrunk
+from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 PHOTO_WIDTH_PX: Final = 2048
-_JPEG_QUALITY: Final = 85
 
 
 def report(
@@ -40,7 +39,7 @@ def report(
         "name": found["photo"]["name"],
         "width": found["photo"]["width"],
         "height": found["photo"]["height"],
-        "picture": _embedded(findings.photo.pixels),
+        "picture": data_url("image/jpeg", jpeg(shrunk(findings.photo.pixels, PHOTO_WIDTH_PX), chroma="420")),
         "layers": [_layer(code, outlines[code], found, palette, words) for code in drawing_order(outlines)],
         "landmarks": dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {}),
         "grades": [words(f"grade.{number}") for number in range(len(GRADES))],
@@ -79,14 +78,3 @@ def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palet
         "path": svg_path(outline),
         "lesion": (found.get("lesions") or {}).get(code),
     }
-
-
-def _embedded(pixels: np.ndarray) -> str:
-    """The photo as a data URL, at most 2048 px wide; pixels only, without the file's metadata."""
-    height, width = pixels.shape[:2]
-    if width > PHOTO_WIDTH_PX:
-        size = PHOTO_WIDTH_PX, max(1, round(height * PHOTO_WIDTH_PX / width))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return data_url("image/jpeg", file.getvalue())

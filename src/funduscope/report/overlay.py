@@ -69,9 +69,8 @@ def marked(
     """The photo of `overlay` without its legend: (h, w, 3) uint8 RGB."""
     traced = traced or trace_all(findings)
     photo = findings.photo.pixels
-    width = photo.shape[1] if width_px is None else min(photo.shape[1], width_px)
-    height = max(1, round(photo.shape[0] * width / photo.shape[1]))
-    canvas = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    canvas = shrunk(photo, width_px or photo.shape[1])
+    height, width = canvas.shape[:2]
     pen = Pen.for_width(width)
     if findings.gradable_ok:
         scale = width / photo.shape[1]
@@ -80,6 +79,13 @@ def marked(
     else:
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _ALARM, 4 * pen.line_px)
     return canvas
+
+
+def shrunk(pixels: np.ndarray, width_px: int) -> np.ndarray:
+    """A copy of a picture (H, W, 3) uint8, evenly scaled down to `width_px` if it is wider."""
+    height, width = pixels.shape[:2]
+    size = min(width, width_px), max(1, round(height * min(width, width_px) / width))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 # ---- the photo ----

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table, TableStyle
 
 from funduscope.report.patient_leaflet import Part, PatientLeaflet
-from funduscope.report.pdf import ACROSS, Document, Picture, room_left, space
+from funduscope.report.pdf import ACROSS, Document, Picture, room_left
 from funduscope.report.pdf_text import INK, Text, style
 
 SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
@@ -33,7 +33,7 @@ def _column(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> list[Fl
     parts: list[Flowable] = [_head(leaflet, jpeg, size)]
     for part in (*leaflet.parts, leaflet.contact):
         parts += _part(part, size)
-    return [*parts, space(4), _fields(leaflet, size)]
+    return [*parts, Spacer(1, 4), _fields(leaflet, size)]
 
 
 def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:

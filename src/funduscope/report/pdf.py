@@ -12,9 +12,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Spacer
+from reportlab.platypus import Flowable
 
-from funduscope.atomic import write_atomically
 from funduscope.report.pdf_text import Text, style
 
 WIDTH, HEIGHT = A4
@@ -59,10 +58,6 @@ class Document:
             self._canvas.save()
         return self._file.getvalue()
 
-    def write(self, path: Path) -> None:
-        """Writes the file, whole or not at all."""
-        write_atomically(path, self.finished())
-
 
 def check_place(path: Path) -> None:
     """Raises `FileExistsError` if the path has a file that no `Document` wrote."""
@@ -93,11 +88,6 @@ def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
     with _ONE_AT_A_TIME:
         taken = sum(_height(part) + gap for part in column)
     return HEIGHT - EDGE - FOOT - taken
-
-
-def space(height: float) -> Flowable:
-    """Vertical space between parts, in points."""
-    return Spacer(1, height)
 
 
 def _height(part: Flowable) -> float:

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from reportlab.lib.colors import HexColor
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table, TableStyle
 
 from funduscope.i18n.languages import Words
 from funduscope.report.outline import Palette
-from funduscope.report.pdf import ACROSS, Picture, room_left, space
+from funduscope.report.pdf import ACROSS, Picture, room_left
 from funduscope.report.pdf_tables import Bars, compared, figures, headed, lesions
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
@@ -85,7 +85,7 @@ def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
     eye = found["laterality"]
     if eye:
         about += f" {words(f'paper.eye.{eye}')}"
-    return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), space(2)]
+    return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), Spacer(1, 2)]
 
 
 def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:

@@ -31,13 +31,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written for a photo in addition to its findings: see `report.write.write`."""
+    """What is written for a photo in addition to its findings: see `report.write.write`.
+
+    pdf, leaflet: see `report.pdf_outputs`.
+    """
 
     palette: Palette = "standard"
     probabilities: bool = False
     full_size: bool = False
     language: str = "en"
     explain: bool = False
+    pdf: bool = False
+    leaflet: bool = False
 
 
 def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
