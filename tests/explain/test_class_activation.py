@@ -65,7 +65,7 @@ def test_a_map_lands_at_its_place_in_the_photo(style: str, place: tuple[int, int
     for target in TARGETS:
         asked = explanation(found, target)
         assert asked is not None
-        plane = asked.in_photo()
+        plane = asked.transform.map_to_photo(asked.evidence)
         assert plane.shape == eye.pixels.shape[:2]
         top = np.maximum(plane - 0.5 * plane.max(), 0)
         assert _middle_of(top) == pytest.approx((x, y), abs=1.5), target

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from reportlab.lib.colors import HexColor
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Spacer, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
+from funduscope.report.html import evidence_table
 from funduscope.report.outline import Palette
 from funduscope.report.pdf import ACROSS, Picture, room_left
-from funduscope.report.pdf_tables import Bars, compared, figures, headed, lesions
+from funduscope.report.pdf_tables import Bars, figures, headed, lesions, table
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
@@ -48,7 +49,7 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
     """The parts of the page, from top to bottom, sized to fit."""
     column: list[Flowable] = []
     for size in SIZES:
-        head, below = _head(shown.found, words), [*_marks(shown.found, words), *_rest(shown, words, size)]
+        head, below = _head(shown.found, words), _rest(shown, words, size)
         room = room_left([*head, *below]) - 8
         column = [*head, Picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
         if room >= (GOOD_PICTURE if size > SMALL else LEAST_PICTURE):
@@ -88,13 +89,12 @@ def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
     return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), Spacer(1, 2)]
 
 
-def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:
-    return [Text(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
-
-
 def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     found = shown.found
-    parts = _answers(found, words, size) if found["gradable"]["ok"] else _not_gradable(found, words, size)
+    if found["gradable"]["ok"]:
+        parts = [Text(words("paper.marks"), style(6.5, color="dim")), *_answers(found, words, size)]
+    else:
+        parts = _not_gradable(found, words, size)
     if shown.corrected:
         parts.append(Text(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
     if found["gradable"]["ok"]:
@@ -114,20 +114,15 @@ def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[F
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     """Grade, edema risk and referral next to each other."""
-    cells = [
-        cell for cell in (_grade(found, words, size), _edema(found, words, size), _referral(found, words, size)) if cell
-    ]
+    cells = [cell for answer in (_grade, _edema, _referral) if (cell := answer(found, words, size))]
+    parts: list[Flowable] = []
+    if cells:
+        grid = [("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT]
+        parts.append(Table([cells], [ACROSS / len(cells)] * len(cells), style=grid))
     score = found["gradable"].get("score")
-    lines: list[Flowable] = []
     if score is not None:
-        lines.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
-    if not cells:
-        return lines
-    table = Table([cells], [ACROSS / len(cells)] * len(cells))
-    table.setStyle(
-        TableStyle([("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT])
-    )
-    return [table, *lines]
+        parts.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
+    return parts
 
 
 def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
@@ -182,9 +177,10 @@ def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
         return []
     says = [Text(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
     left, right = ACROSS * 0.47, ACROSS * 0.53
-    table = Table([[compared(found, words, size, left - 12), says]], [left, right])
-    table.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))
-    return [headed(words("evidence.title"), size), table]
+    widths = [(left - 12) * share for share in (0.44, 0.16, 0.18, 0.22)]
+    cells = [table(evidence_table(found, words), widths, size), says]
+    outer = Table([cells], [left, right], style=[*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)])
+    return [headed(words("evidence.title"), size), outer]
 
 
 def _titled(key: str, sentences: Sequence[str], words: Words, size: float) -> list[Flowable]:

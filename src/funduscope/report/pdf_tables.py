@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reportlab.lib.colors import HexColor
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Table, TableStyle
+from reportlab.platypus import Flowable, Table
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
@@ -50,20 +50,6 @@ class Bars(Flowable):
             self.canv.rect(left, self.height - self.size * 1.05, width * share, high, stroke=0, fill=1)
 
 
-def compared(found: Mapping[str, Any], words: Words, size: float, across: float) -> Flowable:
-    """The model's answers next to what the outlined lesions support. across: width in points."""
-    rules, verdicts = found["rules"], {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
-    rows: list[list[str | Flowable]] = [["", words("evidence.model"), words("evidence.lesions"), ""]]
-    if rules["grade_range"] is not None:
-        low, high = rules["grade_range"]
-        span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
-        rows.append([words("grade.title"), _shown(found["predicted_grade"]), span, words(verdicts[rules["agrees"]])])
-    if rules["dme_risk"] is not None:
-        risk = (found["dme"] or {}).get("risk")
-        rows.append([words("dme.title"), _shown(risk), str(rules["dme_risk"]), words(verdicts[rules["dme_agrees"]])])
-    return _table(rows, [across * share for share in (0.44, 0.16, 0.18, 0.22)], size)
-
-
 def lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: float) -> list[Flowable]:
     """A line per kind of lesion: count, area, distance to the fovea, with a swatch in the color of its outlines.
 
@@ -89,7 +75,7 @@ def lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: floa
             ]
         )
     widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
-    return [title, _table(rows, widths, size), Text(words("paper.dd"), style(size - 1, color="dim"))]
+    return [title, table(rows, widths, size), Text(words("paper.dd"), style(size - 1, color="dim"))]
 
 
 def headed(text: str, size: float) -> Text:
@@ -120,21 +106,15 @@ def figures(stated: Sequence[Mapping[str, Any]], words: Words, size: float) -> l
     if not rows:
         return [title, Text(words("paper.figures_none"), style(size))]
     sets = len(rows[0]) - 1
-    table = _table(rows, [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets], size)
-    return [title, table, Text(figures_note(stated, words), style(size - 1, color="dim"))]
+    widths = [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets]
+    return [title, table(rows, widths, size), Text(figures_note(stated, words), style(size - 1, color="dim"))]
 
 
-def _table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:
+def table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:
     """A table of texts and drawings; the first row is the header."""
     heads, others = style(size, color="dim"), style(size)
     cells = [
         [Text(cell, others if number else heads) if isinstance(cell, str) else cell for cell in row]
         for number, row in enumerate(rows)
     ]
-    table = Table(cells, list(widths), hAlign="LEFT")
-    table.setStyle(TableStyle(list(_PLAIN)))
-    return table
-
-
-def _shown(value: int | None) -> str:
-    return UNKNOWN if value is None else str(value)
+    return Table(cells, list(widths), hAlign="LEFT", style=list(_PLAIN))
