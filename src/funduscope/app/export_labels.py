@@ -195,14 +195,9 @@ def _picture(one: LabeledPhoto) -> tuple[str, bytes]:
         with suppress(PhotoError):
             if np.array_equal(Photo.open(plain).pixels, one.photo.pixels):
                 return ".jpg", plain
-    return ".png", _png(one.photo.pixels)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """A PNG at the fastest compression: about 0.2 s for twelve megapixels."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done
-    return data.tobytes()
+    bgr = cv2.cvtColor(one.photo.pixels, cv2.COLOR_RGB2BGR)
+    # The fastest compression: about 0.2 s for twelve megapixels.
+    return ".png", cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def _tiff(mask: np.ndarray) -> bytes:

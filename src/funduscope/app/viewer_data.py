@@ -107,13 +107,9 @@ def contours_of(findings: Findings, code: str) -> list[Contours]:
 def probability_pngs(findings: Findings) -> dict[str, bytes]:
     """Structure code to its probabilities over the frame, as a gray PNG with 255 for 1; empty where ungradable."""
     codes = findings.codes if findings.gradable_ok else ()
-    return {code: _png(findings.frame_probs[code]) for code in codes}
-
-
-def _png(plane: np.ndarray) -> bytes:
-    done, data = cv2.imencode(".png", cv2.convertScaleAbs(plane, alpha=255), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done
-    return data.tobytes()
+    grays = {code: cv2.convertScaleAbs(findings.frame_probs[code], alpha=255) for code in codes}
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    return {code: cv2.imencode(".png", gray, fast)[1].tobytes() for code, gray in grays.items()}
 
 
 def threshold_sliders(findings: Findings, moved: Mapping[str, float], corrections: Corrections) -> list[dict[str, Any]]:
