@@ -105,9 +105,11 @@ class Session:
 
     def close(self, key: str, opened: OpenPhoto) -> None:
         """Keeps what table and PDF need of a photo that is not open."""
-        entry, shown = self.entries[key], self.shown(key, opened)
-        is_changed = self._is_changed(key)
-        entry.changed = (without_objects(shown), marked_jpeg(shown, entry.palette)) if is_changed else None
+        entry = self.entries[key]
+        entry.changed = None
+        if self._is_changed(key):
+            shown = self.shown(key, opened)
+            entry.changed = without_objects(shown), marked_jpeg(shown, entry.palette)
 
     def shown(self, key: str, opened: OpenPhoto) -> Findings:
         """A photo's findings with its thresholds and corrections; reuses those that were drawn last."""

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +35,6 @@ _JPEG_QUALITY: Final = 94
 _PREVIEW_WIDTH_PX: Final = 960
 """About the width of the photo on a page of usual width."""
 
-_TABLE_PACKAGES: Final = ("pandas", "pyarrow")
-"""Streamlit imports these with its first table, which takes a second. They are imported with the model, so that the
-first answer does not wait for them."""
-
 _LOCK = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -52,8 +48,10 @@ def model() -> Model:
         findings = loaded(Photo.open(demo_photo(), name=DEMO_PHOTO))
         _prepare(findings)
         marked_jpeg(findings, "standard")
-    for package in _TABLE_PACKAGES:
-        import_module(package)
+    # Streamlit imports these with its first table, which takes a second: now, the first answer does not wait for them.
+    import pandas  # noqa: F401
+    import pyarrow  # noqa: F401
+
     return loaded
 
 

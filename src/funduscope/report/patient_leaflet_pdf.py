@@ -8,7 +8,7 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.report.patient_leaflet import Part, PatientLeaflet
-from funduscope.report.pdf import ACROSS, Document, Picture, room_left
+from funduscope.report.pdf import ACROSS, Document, picture, room_left
 from funduscope.report.pdf_text import INK, Text, style
 
 SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
@@ -45,7 +45,7 @@ def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
     ]
     photo: list[Flowable] = []
     if jpeg is not None:
-        photo = [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
+        photo = [picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
     return _row([texts, photo], [ACROSS - _PICTURE, _PICTURE])
 
 
@@ -61,9 +61,9 @@ def _part(part: Part, size: float) -> list[Flowable]:
 
 def _row(cells: list[Any], widths: list[float]) -> Flowable:
     """Cells next to each other, without padding."""
-    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-    plain = [("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]
-    return Table([cells], widths, style=plain)
+    plain = {"VALIGN": "TOP", "ALIGN": "CENTER"}
+    plain |= dict.fromkeys(("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING"), 0)
+    return Table([cells], widths, style=[(name, (0, 0), (-1, -1), value) for name, value in plain.items()])
 
 
 def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:

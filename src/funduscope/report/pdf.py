@@ -10,9 +10,8 @@ from typing import Final
 
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
-from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable
+from reportlab.platypus import Flowable, Image
 
 from funduscope.report.pdf_text import Text, style
 
@@ -44,7 +43,8 @@ class Document:
             y = HEIGHT - EDGE
             for part in column:
                 y -= _height(part)
-                part.drawOn(self._canvas, EDGE, y)
+                rest = ACROSS - part.wrap(ACROSS, HEIGHT)[0]
+                part.drawOn(self._canvas, EDGE, y, rest)  # pyright: ignore[reportCallIssue] (`rest` is for centering)
                 y -= gap
             small = Text(foot, style(7, color="dim"))
             small.wrapOn(self._canvas, ACROSS, FOOT)
@@ -65,22 +65,9 @@ def check_place(path: Path) -> None:
         raise FileExistsError(f"{path} is no file of this program and would be lost: choose another folder.")
 
 
-class Picture(Flowable):
-    """A JPEG centered in the column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
-
-    def __init__(self, jpeg: bytes, room: float, across: float = ACROSS) -> None:
-        super().__init__()
-        self._image = ImageReader(io.BytesIO(jpeg))
-        width, height = self._image.getSize()
-        scale = min(across / width, room / height)
-        self.width, self.height = width * scale, height * scale
-        self.across = across
-
-    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
-        return self.across, self.height
-
-    def draw(self) -> None:
-        self.canv.drawImage(self._image, (self.across - self.width) / 2, 0, self.width, self.height)
+def picture(jpeg: bytes, room: float, across: float = ACROSS) -> Flowable:
+    """A JPEG centered in its column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
+    return Image(io.BytesIO(jpeg), across, room, kind="proportional", hAlign="CENTER")
 
 
 def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:

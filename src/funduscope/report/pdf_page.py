@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reportlab.lib.colors import HexColor
+from reportlab.graphics.shapes import Drawing, Rect
+from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Spacer, Table
 
@@ -18,7 +19,7 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
 from funduscope.report.html import evidence_table
 from funduscope.report.outline import Palette, color_of
-from funduscope.report.pdf import ACROSS, Picture, room_left
+from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
@@ -51,7 +52,7 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
     for size in SIZES:
         head, below = _head(shown.found, words), _rest(shown, words, size)
         room = room_left([*head, *below]) - 8
-        column = [*head, Picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
+        column = [*head, picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
         if room >= (GOOD_PICTURE if size > SMALL else LEAST_PICTURE):
             break
     return column
@@ -248,7 +249,7 @@ def _lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: flo
         area, away = one["area_dd2"], one["nearest_fovea_dd"]
         rows.append(
             [
-                _Swatch("#{:02x}{:02x}{:02x}".format(*color_of(code, palette)), size),
+                _swatch(color_of(code, palette), size),
                 words.structure(code),
                 str(one["count"]),
                 f"{one['area_px']:,}".replace(",", " "),
@@ -266,21 +267,12 @@ def _headed(text: str, size: float) -> Text:
     return Text(text, style(size + 1, bold=True, before=size * 0.6))
 
 
-class _Swatch(Flowable):
+def _swatch(color: tuple[int, int, int], size: float) -> Flowable:
     """A small square in the color of an outline; its dark edge makes yellow visible on white paper."""
-
-    def __init__(self, color: str, size: float) -> None:
-        super().__init__()
-        self.color, self.side = HexColor(color), size * 0.9
-
-    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
-        return self.side, self.side
-
-    def draw(self) -> None:
-        self.canv.setFillColor(self.color)
-        self.canv.setStrokeColor(HexColor("#444444"))
-        self.canv.setLineWidth(0.4)
-        self.canv.rect(0, 0, self.side, self.side, fill=1)
+    side, edge = size * 0.9, HexColor("#444444")
+    fill = Color(*(level / 255 for level in color))
+    rect = Rect(0, 0, side, side, fillColor=fill, strokeColor=edge, strokeWidth=0.4)  # pyright: ignore[reportArgumentType]
+    return Drawing(side, side, rect)
 
 
 def _figures(stated: Sequence[Mapping[str, Any]], words: Words, size: float) -> list[Flowable]:

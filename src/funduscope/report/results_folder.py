@@ -176,8 +176,7 @@ def _written(
             explain=options.explain,
         )
     except FileExistsError as error:
-        unwritten = {"error": {"code": "E_CONFIG", "says": str(error)}}
-        return json.loads(to_json(answer.to_dict() | unwritten)), None
+        return json.loads(to_json(answer.to_dict() | {"error": {"code": "E_CONFIG", "says": str(error)}})), None
     # Reading the file back is quicker than counting components once more.
     return json.loads((place / RESULT).read_bytes()), place
 
