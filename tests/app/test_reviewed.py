@@ -24,7 +24,7 @@ from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
-from funduscope.report.patient_leaflet import Corrected, compose
+from funduscope.report.patient_leaflet import compose
 from funduscope.report.photo_jpegs import marked_jpeg
 from funduscope.vocabulary import CODES
 
@@ -71,7 +71,7 @@ def test_a_person_s_grade_or_risk_refers(stated: Corrections) -> None:
 def test_page_and_leaflet_give_the_same_advice(grade: int | None, dme: int | None, haemorrhages: int) -> None:
     found, words = _findings(0, haemorrhages=haemorrhages).to_dict(), Words()
     step = "refer" if with_advice(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
-    leaflet = compose(found, words, Corrected(grade, dme))
+    leaflet = compose(found, words, grade=grade, dme=dme)
     assert words(f"sheet.next.{step}") in leaflet.parts[2].says
 
 

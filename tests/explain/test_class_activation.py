@@ -65,7 +65,7 @@ def test_a_map_lands_at_its_place_in_the_photo(style: str, place: tuple[int, int
     for target in TARGETS:
         asked = explanation(found, target)
         assert asked is not None
-        plane = asked.in_photo()
+        plane = asked.transform.map_to_photo(asked.evidence)
         assert plane.shape == eye.pixels.shape[:2]
         top = np.maximum(plane - 0.5 * plane.max(), 0)
         assert _middle_of(top) == pytest.approx((x, y), abs=1.5), target
@@ -241,8 +241,9 @@ def test_what_the_package_says_of_its_own_maps_is_of_the_shipped_model() -> None
     shipped = hashlib.sha256((folder / "funduscope.onnx").read_bytes()).hexdigest()
     assert set(table["models"][shipped]["commands"]) == {"maps", "filling"}
     for target in ("referable", "edema"):
-        known = map_reliability.map_reliability(shipped, target)  # pyright: ignore[reportArgumentType]
-        assert known is not None
-        assert known.photos >= 8
-        assert known.passes == (known.alike.high is not None and known.alike.high < 0.5)
-    assert map_reliability.filling(shipped) is not None
+        known = table["models"][shipped]["maps"][target]
+        assert known["photos"] >= 8
+        high = known["alike"][2]
+        assert known["passes"] == (high is not None and high < 0.5)
+        assert map_reliability.may_be_shown(shipped, target) == known["passes"]  # pyright: ignore[reportArgumentType]
+    assert map_reliability.filling_message(shipped).code == "FILLING_MEASURED"

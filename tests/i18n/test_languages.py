@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
 from funduscope.i18n import languages
 from funduscope.i18n.errors import CODES
-from funduscope.i18n.languages import LANGUAGES, Words, placeholders, string_table
+from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
 from funduscope.imaging.photo import LIMITS
 from funduscope.vocabulary import CODES as STRUCTURES
@@ -17,6 +18,11 @@ from funduscope.vocabulary import DME_RISKS, GRADES, structure
 
 SOURCE = Path(languages.__file__).parents[1]
 OTHERS = [language for language in LANGUAGES if language != "en"]
+
+
+def placeholders(text: str) -> frozenset[str]:
+    """The names of the values that a text is filled with."""
+    return frozenset(name for _, name, _, _ in Formatter().parse(text) if name)
 
 
 def test_page_and_pdf_texts_exist_in_every_language() -> None:

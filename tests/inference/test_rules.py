@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from string import Formatter
 
 import numpy as np
 import pytest
 
-from funduscope.i18n.languages import placeholders, string_table
+from funduscope.i18n.languages import string_table
 from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
@@ -117,7 +118,8 @@ def test_advice_is_the_more_careful_of_the_two():
 
 def test_every_sentence_is_made_of_its_values():
     for code, row in string_table("findings").items():
-        values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in placeholders(row["en"])}
+        names = [name for _, name, _, _ in Formatter().parse(row["en"]) if name]
+        values = {name: ["HE", "EX"] if name == "kinds" else 1.5 for name in names}
         assert re.fullmatch(r"[A-Z].*\.", message(code, values).text)
     assert message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).text.startswith(
         "Haemorrhages, hard exudates and soft exudates beyond microaneurysms"

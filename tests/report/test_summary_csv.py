@@ -5,7 +5,14 @@ import tracemalloc
 
 import pytest
 
-from funduscope.report.summary_csv import COLUMNS, SummaryRow, open_summary, write_summary
+from funduscope.report.summary_csv import COLUMNS, SummaryRow, open_summary
+
+
+def write_summary(rows, path):
+    with open_summary(path) as add:
+        for row in rows:
+            add(row)
+    return path
 
 
 def read(path):
@@ -41,7 +48,7 @@ def test_a_row_holds_what_was_found(drawn_eye, tmp_path):
 
 def test_what_is_not_known_stays_empty(drawn_eye, tmp_path):
     failed = {"photo": {"name": "broken.jpg"}, "error": {"code": "E_TRUNCATED", "says": "It ends too early."}}
-    rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict()), SummaryRow.of_failure(failed)]
+    rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict()), SummaryRow.of(failed)]
     refused, broken = read(write_summary(rows, tmp_path / "summary.csv"))
     assert refused["gradable"] == "no"
     assert {refused[key] for key in COLUMNS[3:]} == {""}

@@ -9,6 +9,7 @@ from typing import Any, Final
 import streamlit as st
 
 from funduscope.i18n.languages import Words
+from funduscope.report.html import evidence_table
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>
@@ -128,26 +129,10 @@ def _edema(found: Mapping[str, Any], words: Words) -> None:
 
 
 def _evidence(found: Mapping[str, Any], words: Words) -> None:
-    rules = found["rules"]
-    agreement = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
     with _card(words("evidence.title")):
-        rows = []
-        if rules["grade_range"] is not None:
-            low, high = rules["grade_range"]
-            span = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
-            rows.append(
-                (words("grade.title"), or_dash(found["predicted_grade"]), span, words(agreement[rules["agrees"]]))
-            )
-        if rules["dme_risk"] is not None:
-            risk = or_dash((found["dme"] or {}).get("risk"))
-            rows.append((words("dme.title"), risk, str(rules["dme_risk"]), words(agreement[rules["dme_agrees"]])))
-        text_table(["", words("evidence.model"), words("evidence.lesions"), ""], rows)
+        heads, *rows = evidence_table(found, words)
+        text_table(heads, rows)
         bullet_list(words.message(reason) for reason in found["evidence"])
-
-
-def or_dash(value: int | None) -> str:
-    """A number as text, a dash for None."""
-    return "–" if value is None else str(value)
 
 
 def _probabilities(title: str, names: Sequence[str], probabilities: Sequence[float], chosen: int) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
 import streamlit as st
-from PIL import Image
 
-from funduscope.app.answers import bullet_list, or_dash, text_table
+from funduscope.app.answers import bullet_list, text_table
 from funduscope.app.session import OpenPhoto
 from funduscope.app.uploads import run_counterfactual
 from funduscope.explain.class_activation import SHOWN, Explanation, explanation
@@ -17,7 +15,9 @@ from funduscope.explain.counterfactual import ALL, Answer, Change
 from funduscope.explain.map_reliability import filling_message, map_messages
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
+from funduscope.inference.model_scores import UNKNOWN
 from funduscope.report.heatmap import blend
+from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
 
 WIDTH_PX: Final = 1000
@@ -49,9 +49,7 @@ def _map(shown: Findings, opened: OpenPhoto, maps: Mapping[str, Explanation], wo
     )
     one = maps.get(target or first, maps[first])
     if one.target not in opened.maps:
-        file = io.BytesIO()
-        Image.fromarray(blend(shown, one, WIDTH_PX)).save(file, "JPEG", quality=88)
-        opened.maps[one.target] = file.getvalue()
+        opened.maps[one.target] = jpeg(blend(shown, one, WIDTH_PX), quality=88, chroma="420")
     st.image(opened.maps[one.target], width="stretch", caption=words("explain.what"))
     bullet_list(words.message(message.to_dict()) for message in map_messages(one, shown.model_sha256))
 
@@ -81,8 +79,6 @@ def _table(changes: tuple[Change, ...], words: Words) -> None:
     text_table([words(key) for key in heads], [(name, *_cells(answer)) for name, answer in rows], "fs-even")
 
 
-def _cells(answer: Answer) -> tuple[str, ...]:
-    def percent(probability: float | None) -> str:
-        return "–" if probability is None else f"{100 * probability:.0f} %"
-
-    return or_dash(answer.grade), percent(answer.referable), or_dash(answer.dme), percent(answer.edema)
+def _cells(answer: Answer) -> list[str]:
+    shown = (answer.grade, "{}"), (answer.referable, "{:.0%}"), (answer.dme, "{}"), (answer.edema, "{:.0%}")
+    return [UNKNOWN if value is None else form.format(value).replace("%", " %") for value, form in shown]

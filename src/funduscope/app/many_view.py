@@ -74,15 +74,12 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
 
     UTF-8 with a byte order mark, by which spreadsheets recognize it.
     """
+    given = [(SummaryRow(row.name, found=row.found), (row.grade, row.dme, " ".join(row.by_hand))) for row in photos]
+    given += [(SummaryRow.of(failure.to_dict()), (None, None, "")) for failure in refused]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
-    for row in photos:
-        cells = spreadsheet_cells(SummaryRow(row.name, found=row.found))
-        table.writerow([*cells, row.grade, row.dme, " ".join(row.by_hand)])
-    for failure in refused:
-        cells = spreadsheet_cells(SummaryRow.of_failure(failure.to_dict()))
-        table.writerow([*cells, *("" for _ in CORRECTION_COLUMNS)])
+    table.writerows([*spreadsheet_cells(row), *corrections] for row, corrections in given)
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
 
 

@@ -14,7 +14,7 @@ from funduscope.i18n.languages import Words
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette
-from funduscope.report.patient_leaflet import Corrected, PatientLeaflet, compose
+from funduscope.report.patient_leaflet import PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 from funduscope.report.pdf import Document
@@ -24,11 +24,15 @@ from funduscope.report.photo_jpegs import marked_jpeg, unmarked_jpeg
 
 def show_printing(shown: Findings, now: Corrections, words: Words, palette: Palette) -> None:
     """Three files of one photo. No file name is the photo's, which may be a person's name."""
+
+    def leaflet() -> tuple[PatientLeaflet, bytes]:
+        return compose(shown.to_dict(), words, grade=now.grade, dme=now.dme), unmarked_jpeg(shown.photo)
+
     with st.expander(words("print.title")):
         st.caption(words("print.note"))
         offer_file("print.page", "funduscope.pdf", lambda: page_pdf(shown, now, words, palette), words)
-        offer_file("print.leaflet_pdf", "sheet.pdf", lambda: leaflet_pdf(shown, now, words), words)
-        offer_file("print.leaflet_html", "sheet.html", lambda: leaflet_html(shown, now, words), words)
+        offer_file("print.leaflet_pdf", "sheet.pdf", lambda: patient_leaflet_pdf(*leaflet()), words)
+        offer_file("print.leaflet_html", "sheet.html", lambda: patient_leaflet_html(*leaflet()).encode(), words)
 
 
 def offer_file(key: str, file_name: str, make: Callable[[], bytes], words: Words, place: Any = st) -> None:
@@ -70,17 +74,3 @@ def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) 
     on_paper = PageContent(found, marked_jpeg(shown, palette), palette, figures, describe(now, words))
     document.add(page(on_paper, words), foot(found, words))
     return document.finished()
-
-
-def leaflet_pdf(shown: Findings, now: Corrections, words: Words) -> bytes:
-    """The patient leaflet as a PDF; a person's grade and risk replace the model's."""
-    return patient_leaflet_pdf(_leaflet(shown, now, words), unmarked_jpeg(shown.photo))
-
-
-def leaflet_html(shown: Findings, now: Corrections, words: Words) -> bytes:
-    """The same leaflet as a page for the browser."""
-    return patient_leaflet_html(_leaflet(shown, now, words), unmarked_jpeg(shown.photo)).encode()
-
-
-def _leaflet(shown: Findings, now: Corrections, words: Words) -> PatientLeaflet:
-    return compose(shown.to_dict(), words, Corrected(now.grade, now.dme))

@@ -265,15 +265,16 @@ def grade_name(grade: int, words: Words) -> str:
 
 def describe(corrections: Corrections, words: Words) -> str:
     """The corrections in one line for page and PDF; empty without corrections."""
-    parts = []
-    if corrections.grade is not None:
-        parts.append(f"{words('grade.title')}: {grade_name(corrections.grade, words)}")
-    if corrections.dme is not None:
-        parts.append(f"{words('dme.title')}: {corrections.dme}")
-    confirmed = corrections.complete - corrections.by_hand
-    for key, codes in (("correct.by_hand", corrections.by_hand), ("correct.confirmed", confirmed)):
-        if codes:
-            names = ", ".join(words.structure(code) for code in CODES if code in codes)
-            parts.append(f"{words(key)}: {names}")
+
+    def names(codes: frozenset[str]) -> str:
+        return ", ".join(words.structure(code) for code in CODES if code in codes)
+
+    stated = {
+        "grade.title": "" if corrections.grade is None else grade_name(corrections.grade, words),
+        "dme.title": "" if corrections.dme is None else str(corrections.dme),
+        "correct.by_hand": names(corrections.by_hand),
+        "correct.confirmed": names(corrections.complete - corrections.by_hand),
+    }
+    parts = [f"{words(key)}: {text}" for key, text in stated.items() if text]
     landmarks = (("optic_disc", corrections.disc_xy), ("fovea", corrections.fovea_xy))
     return "; ".join([*parts, *(words(f"correct.{name}") for name, xy in landmarks if xy)])

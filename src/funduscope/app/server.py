@@ -6,8 +6,6 @@ import json
 import os
 import socket
 import threading
-import time
-import webbrowser
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -27,7 +25,6 @@ UPLOAD_MB: Final = LIMITS.max_bytes // 1_000_000
 OPTIONS: Final[dict[str, Any]] = {
     "server.address": ADDRESS,
     "server.allowedHosts": ["localhost", ADDRESS],
-    "server.headless": True,
     "server.showEmailPrompt": False,
     "server.maxUploadSize": UPLOAD_MB,
     "server.fileWatcherType": "none",
@@ -59,11 +56,8 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path,
 
     chosen = free_port(port)
     os.environ[MODEL_VARIABLE] = json.dumps([str(path.resolve()) for path in model])
-    address = f"http://{ADDRESS}:{chosen}"
-    print(f"The page is at {address} (this machine only). Ctrl+C ends it.", flush=True)
-    if not headless:
-        threading.Thread(target=_open_browser, args=(address, chosen), daemon=True).start()
-    options = OPTIONS | {"server.port": chosen}
+    print(f"The page is at http://{ADDRESS}:{chosen} (this machine only). Ctrl+C ends it.", flush=True)
+    options = OPTIONS | {"server.port": chosen, "server.headless": headless}
     # Streamlit prints a warning for an option that its version does not know.
     known = getattr(config, "_config_options_template", options)
     flags = {name.replace(".", "_"): value for name, value in options.items() if name in known}
@@ -93,13 +87,3 @@ def _preload_model() -> None:
 
     with suppress(Exception):  # the page asks for the model again and shows the error
         model()
-
-
-def _open_browser(address: str, port: int) -> None:
-    """Opens the browser once the server answers, for half a minute at most; the address is printed anyway."""
-    for _ in range(60):
-        time.sleep(0.5)
-        with socket.socket() as probe:
-            if probe.connect_ex((ADDRESS, port)) == 0:
-                webbrowser.open(address)
-                return

@@ -105,9 +105,11 @@ class Session:
 
     def close(self, key: str, opened: OpenPhoto) -> None:
         """Keeps what table and PDF need of a photo that is not open."""
-        entry = self.entries.get(key)
-        if entry is not None:
-            entry.changed = self._render(entry, opened) if self._is_changed(key) else None
+        entry = self.entries[key]
+        entry.changed = None
+        if self._is_changed(key):
+            shown = self.shown(key, opened)
+            entry.changed = without_objects(shown), marked_jpeg(shown, entry.palette)
 
     def shown(self, key: str, opened: OpenPhoto) -> Findings:
         """A photo's findings with its thresholds and corrections; reuses those that were drawn last."""
@@ -137,10 +139,6 @@ class Session:
         """Whether outlines or landmarks differ from the model's own."""
         now = self.history(key).now
         return bool(self.thresholds.get(key) or now.masks or now.disc_xy or now.fovea_xy)
-
-    def _render(self, entry: Entry, opened: OpenPhoto) -> tuple[dict[str, Any], bytes]:
-        shown = self.shown(entry.key, opened)
-        return without_objects(shown), marked_jpeg(shown, entry.palette)
 
     def _open_pixels(self) -> int:
         return sum(one.findings.photo.width * one.findings.photo.height for one in self.opened.values())

@@ -8,13 +8,10 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
-import cv2
-import numpy as np
-import simplejpeg
 import streamlit as st
 
 from funduscope.app.reviewed import without_objects
@@ -28,7 +25,8 @@ from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
 from funduscope.inference.model import Model, OnGrade
 from funduscope.report.outline import Palette
-from funduscope.report.photo_jpegs import marked_jpeg
+from funduscope.report.overlay import shrunk
+from funduscope.report.photo_jpegs import jpeg, marked_jpeg
 
 DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
@@ -36,10 +34,6 @@ _JPEG_QUALITY: Final = 94
 
 _PREVIEW_WIDTH_PX: Final = 960
 """About the width of the photo on a page of usual width."""
-
-_TABLE_PACKAGES: Final = ("pandas", "pyarrow")
-"""Streamlit imports these with its first table, which takes a second. They are imported with the model, so that the
-first answer does not wait for them."""
 
 _LOCK = threading.Lock()
 _log = logging.getLogger(__name__)
@@ -54,8 +48,10 @@ def model() -> Model:
         findings = loaded(Photo.open(demo_photo(), name=DEMO_PHOTO))
         _prepare(findings)
         marked_jpeg(findings, "standard")
-    for package in _TABLE_PACKAGES:
-        import_module(package)
+    # Streamlit imports these with its first table, which takes a second: now, the first answer does not wait for them.
+    import pandas  # noqa: F401
+    import pyarrow  # noqa: F401
+
     return loaded
 
 
@@ -99,18 +95,11 @@ def run_counterfactual(shown: Findings) -> tuple[Change, ...]:
 
 def preview_jpeg(photo: Photo) -> bytes:
     """A JPEG of a photo, at most 960 px wide."""
-    pixels = photo.pixels
-    if photo.width > _PREVIEW_WIDTH_PX:
-        height = max(1, round(photo.height * _PREVIEW_WIDTH_PX / photo.width))
-        pixels = cv2.resize(pixels, (_PREVIEW_WIDTH_PX, height), interpolation=cv2.INTER_AREA)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_JPEG_QUALITY, colorspace="RGB")
+    return jpeg(shrunk(photo.pixels, _PREVIEW_WIDTH_PX), _JPEG_QUALITY)
 
 
 def _prepare(findings: Findings) -> OpenPhoto:
-    jpeg = simplejpeg.encode_jpeg(
-        findings.photo.pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
-    )
-    return OpenPhoto(findings, jpeg, probability_pngs(findings))
+    return OpenPhoto(findings, jpeg(findings.photo.pixels, _JPEG_QUALITY), probability_pngs(findings))
 
 
 def _predict(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:

@@ -17,7 +17,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.objects import MOST_LISTED, centers_of
 from funduscope.inference.rules import NEAR_DD
 from funduscope.report.html import svg_path
-from funduscope.report.outline import Outline, Palette, color_of, trace
+from funduscope.report.outline import Palette, color_of, trace
 from funduscope.vocabulary import LESIONS
 
 MAX_OUTLINES: Final = 3_000
@@ -78,14 +78,9 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
         "lesion": is_lesion,
         "corrected": code in corrections.by_hand,
         "count": len(objects),
-        "paths": [_path(rings) for rings in contours[:MAX_OUTLINES]],
+        "paths": [svg_path(rings) for rings in contours[:MAX_OUTLINES]],
         "rows": rows,
     }
-
-
-def _path(rings: Contours) -> str:
-    """One lesion as an SVG path: its outer edge and the edges of its holes."""
-    return svg_path(Outline(tuple(rings), np.zeros(len(rings), np.int32), np.zeros(len(rings), bool)))
 
 
 def contours_of(findings: Findings, code: str) -> list[Contours]:
@@ -112,13 +107,9 @@ def contours_of(findings: Findings, code: str) -> list[Contours]:
 def probability_pngs(findings: Findings) -> dict[str, bytes]:
     """Structure code to its probabilities over the frame, as a gray PNG with 255 for 1; empty where ungradable."""
     codes = findings.codes if findings.gradable_ok else ()
-    return {code: _png(findings.frame_probs[code]) for code in codes}
-
-
-def _png(plane: np.ndarray) -> bytes:
-    done, data = cv2.imencode(".png", cv2.convertScaleAbs(plane, alpha=255), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert done
-    return data.tobytes()
+    grays = {code: cv2.convertScaleAbs(findings.frame_probs[code], alpha=255) for code in codes}
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    return {code: cv2.imencode(".png", gray, fast)[1].tobytes() for code, gray in grays.items()}
 
 
 def threshold_sliders(findings: Findings, moved: Mapping[str, float], corrections: Corrections) -> list[dict[str, Any]]:

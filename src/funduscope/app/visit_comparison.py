@@ -76,7 +76,7 @@ def compare_visits(first: Findings, second: Findings) -> VisitComparison:
         if code in first.codes and code in second.codes:
             old, late = _lesions(first, code, before.transform), _lesions(second, code, after.transform)
             near_old, near_late = (
-                _Near.of(one, code, lesions, tolerance_px) for one, lesions in ((first, old), (second, late))
+                _near(one, code, lesions, tolerance_px) for one, lesions in ((first, old), (second, late))
             )
             lost, _, lost_unsure = _unmatched(old, found.matrix, near_late, fields[1])
             came, stayed[code], came_unsure = _unmatched(late, back, near_old, fields[0])
@@ -114,22 +114,15 @@ def _pixels(rings: list[np.ndarray]) -> np.ndarray:
     return np.stack([columns + left, rows + top], axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Near:
-    """Where a lesion of a kind is, or may be, within the tolerance: both (S, S) bool."""
-
-    sure: np.ndarray
-    maybe: np.ndarray
-
-    @classmethod
-    def of(cls, findings: Findings, code: str, lesions: Lesions, tolerance_px: float) -> _Near:
-        drawn = np.zeros((SIDE_PX, SIDE_PX), bool)
-        for _, pixels in lesions:
-            columns, rows = np.clip(pixels, 0, SIDE_PX - 1).T
-            drawn[rows, columns] = True
-        plane = cv2.resize(findings.frame_probs[code], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_LINEAR)
-        undecided = plane >= UNDECIDED_FRAC * findings.card.thresholds[code]
-        return cls(_dilated(drawn, tolerance_px), _dilated(undecided, tolerance_px))
+def _near(findings: Findings, code: str, lesions: Lesions, tolerance_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where a lesion of a kind is, and where one may be, within the tolerance: both (S, S) bool."""
+    drawn = np.zeros((SIDE_PX, SIDE_PX), bool)
+    for _, pixels in lesions:
+        columns, rows = np.clip(pixels, 0, SIDE_PX - 1).T
+        drawn[rows, columns] = True
+    plane = cv2.resize(findings.frame_probs[code], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_LINEAR)
+    undecided = plane >= UNDECIDED_FRAC * findings.card.thresholds[code]
+    return _dilated(drawn, tolerance_px), _dilated(undecided, tolerance_px)
 
 
 def _dilated(mask: np.ndarray, radius_px: float) -> np.ndarray:
@@ -139,21 +132,21 @@ def _dilated(mask: np.ndarray, radius_px: float) -> np.ndarray:
 
 
 def _unmatched(
-    lesions: Lesions, matrix: np.ndarray, near: _Near, field: np.ndarray
+    lesions: Lesions, matrix: np.ndarray, near: tuple[np.ndarray, np.ndarray], field: np.ndarray
 ) -> tuple[list[LesionObject], int, int]:
     """The lesions with nothing near them in the other photo, how many were found again, and how many are unsure.
 
-    matrix: from their frame to the other's. field: (S, S) bool, where the other photo shows retina. A lesion of which
-    the other photo does not show every pixel is in none of the three.
+    matrix: from their frame to the other's. near: see `_near`, of the other photo. field: (S, S) bool, where the other
+    photo shows retina. A lesion of which the other photo does not show every pixel is in none of the three.
     """
     alone, found, unsure = [], 0, 0
     for one, pixels in lesions:
         mapped = np.rint(pixels @ matrix[:, :2].T + matrix[:, 2]).astype(int)
         inside = ((mapped >= 0) & (mapped < SIDE_PX)).all(axis=1)
         columns, rows = mapped[inside].T
-        if near.sure[rows, columns].any():
+        if near[0][rows, columns].any():
             found += 1
-        elif near.maybe[rows, columns].any():
+        elif near[1][rows, columns].any():
             unsure += 1
         elif inside.all() and field[rows, columns].all():
             alone.append(one)

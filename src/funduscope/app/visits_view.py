@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-import numpy as np
-import simplejpeg
 import streamlit as st
 
 from funduscope.app.session import Session
@@ -16,6 +14,7 @@ from funduscope.app.visit_comparison import SIDE_PX, LesionChange, VisitComparis
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette, color_of
+from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
 
 MAX_COMPARISONS: Final = 2
@@ -113,8 +112,8 @@ def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
     changes = [("new", one) for one in visits.new or ()] + [("gone", one) for one in visits.gone or ()]
     data = {
         "side": SIDE_PX,
-        "first": media_address(_jpeg(visits.first), "v1"),
-        "second": media_address(_jpeg(visits.second), "v2"),
+        "first": media_address(jpeg(visits.first, 90), "v1"),
+        "second": media_address(jpeg(visits.second, 90), "v2"),
         "colors": {code: "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)) for code in LESIONS},
         "changes": [_row(what, change) for what, change in changes],
         "known": visits.is_one_eye,
@@ -128,7 +127,3 @@ def _row(what: str, change: LesionChange) -> dict[str, Any]:
     one = change.lesion
     x, y = change.xy
     return {"what": what, "code": change.code, "x": x, "y": y, "area": one.area_px, "quadrant": one.quadrant}
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=90, colorspace="RGB", colorsubsampling="444")

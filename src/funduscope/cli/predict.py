@@ -40,17 +40,16 @@ def predict(
     from funduscope.cli.terminal import complain
     from funduscope.imaging.find_photos import gather
     from funduscope.inference.loading import load
-    from funduscope.report.pdf_outputs import PdfOptions
     from funduscope.report.results_folder import OutputOptions
 
-    pdf_options = PdfOptions(pdf, sheet, language.value, palette.value)
-    options = OutputOptions(palette.value, probabilities, full_size, language.value, explain)
-    if as_json and out is None and (pdf_options.any or options != OutputOptions()):
+    options = OutputOptions(palette.value, probabilities, full_size, language.value, explain, pdf, sheet)
+    if as_json and out is None and options != OutputOptions():
         raise typer.BadParameter(
             "--pdf, --sheet, --probabilities, --full-size, --explain, --palette and --language set what files contain,"
             " and --json alone writes none: name a folder with --out."
         )
-    pdf_options.check()
+    if pdf:
+        import funduscope.report.pdf_text  # noqa: F401 (fails before any work if the extra `report` is not installed)
     paths = gather(photos)
     if not paths:
         complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG or TIFF files")
@@ -60,4 +59,4 @@ def predict(
 
         cv2.setNumThreads(threads)
     predictor = load(model or None, threads=threads)
-    return predict_all(predictor, paths, out, options, as_json=as_json, pdf_options=pdf_options)
+    return predict_all(predictor, paths, out, options, as_json=as_json)

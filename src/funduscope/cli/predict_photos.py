@@ -17,7 +17,7 @@ from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.report.outline import Traced
-from funduscope.report.pdf_outputs import PdfOptions, PdfOutputs
+from funduscope.report.pdf_outputs import PdfOutputs
 from funduscope.report.results_folder import (
     SUMMARY,
     OutputOptions,
@@ -28,7 +28,6 @@ from funduscope.report.results_folder import (
     open_results,
 )
 
-NO_PDF = PdfOptions()
 NO_MAP = (
     "--explain: this model has no exact map of some answers; with its checkpoint as --model (best.safetensors in its "
     "run's folder) Grad-CAM, an approximation, is drawn for them"
@@ -43,7 +42,6 @@ def predict_all(
     options: OutputOptions,
     *,
     as_json: bool,
-    pdf_options: PdfOptions = NO_PDF,
 ) -> int:
     """Reads all paths and returns the exit code: 1 if any photo failed.
 
@@ -60,7 +58,7 @@ def predict_all(
     with _sigterm_as_interrupt(), ExitStack() as stack:
         if folder and is_new:
             stack.callback(_remove_if_empty, folder)
-        pdfs = stack.enter_context(PdfOutputs(pdf_options, folder, len(paths))) if folder else None
+        pdfs = stack.enter_context(PdfOutputs(options, folder, len(paths))) if folder else None
         extra_outputs = _all_of([pdfs.extra_outputs if pdfs else None, maps])
         write = stack.enter_context(open_results(folder, many, options, extra_outputs)) if folder else _unwritten
         stream = answers(answer, paths)

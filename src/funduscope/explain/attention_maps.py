@@ -6,6 +6,7 @@ and say nothing about the grade. Routers of experts decide by photo, not by plac
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,15 @@ def attention_maps(network: Network, image: np.ndarray) -> list[np.ndarray]:
 
     image: (S, S, 3) uint8, S a multiple of 32. Every map covers the whole image, whatever its size.
     """
-    gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
     maps: list[np.ndarray] = []
 
     def keep(gate: nn.Module, given: tuple[Any, ...]) -> None:
         assert isinstance(gate, AttentionGate)
         maps.append(gate.factors(*given)[0, 0].float().numpy())
 
-    hooks = [gate.register_forward_pre_hook(keep) for gate in gates]
-    try:
-        with torch.inference_mode():
-            network(torch.from_numpy(np.ascontiguousarray(image[None])))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for module in network.modules():
+            if isinstance(module, AttentionGate):
+                hooks.enter_context(module.register_forward_pre_hook(keep))
+        network(torch.from_numpy(np.ascontiguousarray(image[None])))
     return maps

@@ -57,10 +57,6 @@ class Explanation:
     in_part: bool = False
     exact: bool = True
 
-    def in_photo(self) -> np.ndarray:
-        """(H, W) float32 at the photo's size: the same map, interpolated linearly, 0 outside the frame."""
-        return self.transform.map_to_photo(self.evidence)
-
 
 def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None = None) -> Explanation | None:
     """The evidence for an answer of the findings. None where there is no answer or no map.

@@ -53,19 +53,15 @@ def levels_of(
     def keep(module: nn.Module, given: Any, pyramid: list[Tensor]) -> None:
         shallow.extend(pyramid[:-1])
 
-    hooks = [
+    with (
         network.encoder.body.register_forward_hook(keep),  # the tensors in the graph; permuted copies have no gradient
         network.heads[task].register_forward_pre_hook(lambda module, given: deepest.append(given[0])),
-    ]
-    try:
-        with torch.enable_grad():
-            outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
-            score = log_odds(getattr(outputs, task)[0] / temperature, classes)
-            maps = [*shallow, deepest[0]]
-            gradients = torch.autograd.grad(score, maps)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        torch.enable_grad(),
+    ):
+        outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
+        score = log_odds(getattr(outputs, task)[0] / temperature, classes)
+        maps = [*shallow, deepest[0]]
+        gradients = torch.autograd.grad(score, maps)
     pairs = [[each[0].detach().float().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]
     if network.encoder.nhwc:
         pairs[:-1] = [[each.transpose(2, 0, 1) for each in pair] for pair in pairs[:-1]]

@@ -148,19 +148,15 @@ def _calm_places(small: np.ndarray, own: np.ndarray, barred: np.ndarray, box: _B
 
 def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _Box) -> tuple[int, int] | None:
     inside = part.of(own)
-    best: tuple[float, tuple[int, int]] | None = None
+    calm: list[tuple[float, tuple[int, int]]] = []
     for stretch in (1.1, 1.8, 3.0, 5.0):
         for across, down in _SHIFTS:
             shift = round(across * (part.width + 8) * stretch), round(down * (part.height + 8) * stretch)
             there = part._replace(left=part.left + shift[0], top=part.top + shift[1])
-            if min(there.left, there.top) < 0 or max(there.left + part.width, there.top + part.height) > len(small):
-                continue
-            if (there.of(barred) & inside).any():
-                continue
-            variation = float(there.of(small[..., 1])[inside].std())
-            if best is None or variation < best[0]:
-                best = variation, shift
-    return None if best is None else best[1]
+            ends = there.left + there.width, there.top + there.height
+            if min(there[:2]) >= 0 and max(ends) <= len(small) and not (there.of(barred) & inside).any():
+                calm.append((float(there.of(small[..., 1])[inside].std()), shift))
+    return min(calm, key=lambda place: place[0])[1] if calm else None
 
 
 def _blend(

@@ -71,7 +71,6 @@ def settle(network: Network, images: Sequence[np.ndarray]) -> None:
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batch
@@ -79,8 +78,7 @@ def settle(network: Network, images: Sequence[np.ndarray]) -> None:
     batch = torch.from_numpy(np.stack(images))
     with torch.no_grad():
         network(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for norm in norms:
         norm.eval()
 
 

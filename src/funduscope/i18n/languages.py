@@ -95,11 +95,6 @@ class _Numbers(Formatter):
         return text.replace(".", ",") if self._comma and isinstance(value, float) else text
 
 
-def placeholders(text: str) -> frozenset[str]:
-    """The names of the values that a text is filled with."""
-    return frozenset(name for _, name, _, _ in Formatter().parse(text) if name)
-
-
 @cache
 def string_table(name: str) -> Mapping[str, Mapping[str, str]]:
     """A table of strings: key to language to text. name: one of `TABLES`."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from funduscope.i18n.languages import Words
+
+_ENGLISH: Final = Words("en")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,4 @@ def message(code: str, values: Mapping[str, Any] | None = None) -> Message:
     Raises `KeyError` for a code that has no sentence.
     """
     values = dict(values or {})
-    return Message(code, _english().sentence(code, values), values)
-
-
-@cache
-def _english() -> Words:
-    return Words("en")
+    return Message(code, _ENGLISH.sentence(code, values), values)

@@ -6,6 +6,7 @@ results/eye/explanation_attention.png                           what attention g
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -60,17 +61,12 @@ class CheckpointMaps:
         Multiplied by the number of cells, it is in log odds, as the exact map is; for a linear head it is that map's
         positive part.
         """
-        image, back = self._whole(findings), slice(None, None, -1)
-        flips = [(rows, columns) for rows in (slice(None), back) for columns in (slice(None), back)]
-        flips = [flip for flip in flips if self.card.upside_down or flip[0] != back]
-        flips = [flip for flip in flips if self.card.mirrored or flip[1] != back]
-        maps = [self._grad_cam(image[flip], task, classes)[flip] for flip in flips]
+        image, card, same, back = self._whole(findings), self.card, slice(None), slice(None, None, -1)
+        maps = []
+        for flip in product((same, back) if card.upside_down else (same,), (same, back) if card.mirrored else (same,)):
+            plane = grad_cam(levels_of(self.network, image[flip], task, classes, card.temperatures[task])[-1])
+            maps.append((plane * plane.size)[flip])
         return np.asarray(np.mean(maps, axis=0), np.float32)
-
-    def _grad_cam(self, image: np.ndarray, task: str, classes: tuple[int, ...]) -> np.ndarray:
-        level = levels_of(self.network, image, task, classes, self.card.temperatures[task])[-1]
-        plane = grad_cam(level)
-        return plane * plane.size
 
     def _whole(self, findings: Findings) -> np.ndarray:
         """The frame at the size of the whole view, from which the grade is predicted."""

@@ -16,7 +16,7 @@ from funduscope.explain.map_reliability import map_messages, may_be_shown
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
-from funduscope.report.overlay import Pen, Word, band
+from funduscope.report.overlay import Pen, Word, band, shrunk
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -46,11 +46,7 @@ def blend(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> n
 
 def in_gray(photo: Photo, width_px: int) -> np.ndarray:
     """The photo without its colors, (h, w, 3) uint8, at most `width_px` wide."""
-    pixels = photo.pixels
-    width = min(pixels.shape[1], width_px)
-    size = width, max(1, round(pixels.shape[0] * width / pixels.shape[1]))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(cv2.cvtColor(shrunk(photo.pixels, width_px), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def colorize(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from funduscope.i18n.languages import Words
-from funduscope.inference.model_scores import figures_note, figures_table
+from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
 from funduscope.report.html_frame import data_url, render
-from funduscope.report.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
+from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
+from funduscope.report.overlay import shrunk
+from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 PHOTO_WIDTH_PX: Final = 2048
-_JPEG_QUALITY: Final = 85
 
 
 def report(
@@ -40,11 +39,12 @@ def report(
         "name": found["photo"]["name"],
         "width": found["photo"]["width"],
         "height": found["photo"]["height"],
-        "picture": _embedded(findings.photo.pixels),
-        "layers": [_layer(code, outlines[code], found, palette, words) for code in drawing_order(outlines)],
+        "picture": data_url("image/jpeg", jpeg(shrunk(findings.photo.pixels, PHOTO_WIDTH_PX), chroma="420")),
+        "layers": [_layer(code, outlines[code], found, palette, words) for code in list(outlines)[::-1]],
         "landmarks": dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {}),
         "grades": [words(f"grade.{number}") for number in range(len(GRADES))],
         "risks": [words(f"dme.{number}") for number in range(len(DME_RISKS))],
+        "evidence": evidence_table(found, words) if found["evidence"] else [],
         "figures": figures_table(figures, words),
         "figures_note": figures_note(figures, words),
         "referable_from": REFERABLE_FROM,
@@ -55,10 +55,28 @@ def report(
     return render(f"{folder}/report.html.j2", values, style=style, script=script, language=language)
 
 
-def svg_path(outline: Outline) -> str:
-    """The outline as an SVG path in the photo's pixels; a single pixel becomes a dot, which a round pen draws."""
+def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:
+    """The model's answers next to what the outlined lesions support: a header row, then a row an answer.
+
+    found: as in findings.json, with `rules`.
+    """
+    rules, dme = found["rules"], found["dme"] or {}
+    verdicts = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
+    rows = [["", words("evidence.model"), words("evidence.lesions"), ""]]
+    answers = (("grade", found["predicted_grade"], rules["agrees"]), ("dme", dme.get("risk"), rules["dme_agrees"]))
+    low, high = rules["grade_range"] or (None, None)
+    span = low if low == high else words("evidence.range", {"low": low, "high": high})
+    for (task, answer, agrees), supported in zip(answers, (span, rules["dme_risk"]), strict=True):
+        if supported is not None:
+            model = UNKNOWN if answer is None else str(answer)
+            rows.append([words(f"{task}.title"), model, str(supported), words(verdicts[agrees])])
+    return rows
+
+
+def svg_path(rings: Iterable[np.ndarray]) -> str:
+    """Rings as an SVG path in the photo's pixels; a single pixel becomes a dot, which a round pen draws."""
     pieces = []
-    for ring in outline.rings:
+    for ring in rings:
         # Half a pixel of tolerance makes the path a third as long and moves no edge visibly.
         points = cv2.approxPolyDP(ring, 0.5, True).reshape(-1, 2)
         steps = np.diff(points, axis=0).tolist()
@@ -69,24 +87,12 @@ def svg_path(outline: Outline) -> str:
 
 def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palette, words: Words) -> dict[str, Any]:
     item, meaning = structure(code), f"meaning.{code}"
-    red, green, blue = color_of(code, palette)
     return {
         "code": code,
         "name": words.structure(code),
         "meaning": words(meaning) if words.has(meaning) else item.meaning,
-        "color": f"#{red:02x}{green:02x}{blue:02x}",
+        "color": "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)),
         "is_lesion": item.is_lesion,
-        "path": svg_path(outline),
+        "path": svg_path(outline.rings),
         "lesion": (found.get("lesions") or {}).get(code),
     }
-
-
-def _embedded(pixels: np.ndarray) -> str:
-    """The photo as a data URL, at most 2048 px wide; pixels only, without the file's metadata."""
-    height, width = pixels.shape[:2]
-    if width > PHOTO_WIDTH_PX:
-        size = PHOTO_WIDTH_PX, max(1, round(height * PHOTO_WIDTH_PX / width))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return data_url("image/jpeg", file.getvalue())

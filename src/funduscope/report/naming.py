@@ -39,17 +39,13 @@ def safe_stem(name: str, taken: set[str], path_for_hash: str) -> str:
 def _clean(name: str) -> str:
     last = re.split(r"[/\\]", name)[-1]
     last = unicodedata.normalize("NFC", _PICTURE_SUFFIX.sub("", last))
-    kept = "".join(char if _is_kept(char) else "_" for char in last)
+    # Marks (M) belong to their letters in many scripts.
+    kept = [c if c in "._-()" or unicodedata.category(c)[0] in "LM" or c.isdecimal() else "_" for c in last]
     # A name that ends in a dot loses it on Windows, and then stands for another file.
-    stem = _cut(re.sub(r"_{2,}", "_", kept).lstrip(".-"), LONGEST, LONGEST_BYTES).rstrip(".")
+    stem = _cut(re.sub(r"_{2,}", "_", "".join(kept)).lstrip(".-"), LONGEST, LONGEST_BYTES).rstrip(".")
     if not stem.strip("_"):
         return "photo"
     return f"_{_cut(stem, LONGEST - 1, LONGEST_BYTES - 1)}" if _WINDOWS_DEVICE.match(stem) else stem
-
-
-def _is_kept(char: str) -> bool:
-    # Marks (M) belong to their letters in many scripts.
-    return char in "._-()" or unicodedata.category(char)[0] in "LM" or char.isdecimal()
 
 
 def _cut(text: str, characters: int, size: int) -> str:

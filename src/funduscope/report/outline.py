@@ -69,8 +69,3 @@ def color_of(code: str, palette: Palette) -> tuple[int, int, int]:
         raise ValueError(f"Palette {palette!r} does not exist: use one of {', '.join(PALETTES)}.")
     item = structure(code)
     return item.safe_color if palette == "safe" else item.color
-
-
-def drawing_order(outlines: Mapping[str, Outline]) -> list[str]:
-    """Codes from what may be covered to what may not: the smallest kinds of lesion come last, on top."""
-    return list(outlines)[::-1]

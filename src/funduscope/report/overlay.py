@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from funduscope.report.outline import Outline, Palette, Traced, color_of, drawing_order, trace_all
+from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, structure
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ WIDTH_PX: Final = 2048
 _FILL_FRAC: Final = 0.30
 _INK, _DIM, _PAPER, _ALARM = (240, 240, 240), (170, 170, 170), (16, 18, 22), (255, 176, 32)
 _SUBPIXEL_BITS: Final = 4
+_MARK_LINES: Final = {
+    "optic_disc": (((-0.7, 0.7), (0.7, -0.7)), ((-0.7, -0.7), (0.7, 0.7))),
+    "fovea": (((0.35, 0), (1.25, 0)), ((-0.35, 0), (-1.25, 0)), ((0, 0.35), (0, 1.25)), ((0, -0.35), (0, -1.25))),
+}
+"""Ends of the lines of each mark, x and y in radii: a diagonal cross inside a circle, and a plus with an open center,
+which leaves the fovea itself visible."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,8 @@ def marked(
     """The photo of `overlay` without its legend: (h, w, 3) uint8 RGB."""
     traced = traced or trace_all(findings)
     photo = findings.photo.pixels
-    width = photo.shape[1] if width_px is None else min(photo.shape[1], width_px)
-    height = max(1, round(photo.shape[0] * width / photo.shape[1]))
-    canvas = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    canvas = shrunk(photo, width_px or photo.shape[1])
+    height, width = canvas.shape[:2]
     pen = Pen.for_width(width)
     if findings.gradable_ok:
         scale = width / photo.shape[1]
@@ -82,13 +87,20 @@ def marked(
     return canvas
 
 
+def shrunk(pixels: np.ndarray, width_px: int) -> np.ndarray:
+    """A copy of a picture (H, W, 3) uint8, evenly scaled down to `width_px` if it is wider."""
+    height, width = pixels.shape[:2]
+    size = min(width, width_px), max(1, round(height * min(width, width_px) / width))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
 # ---- the photo ----
 
 
 def _draw_outlines(
     canvas: np.ndarray, outlines: Mapping[str, Outline], scale: float, pen: Pen, palette: Palette
 ) -> None:
-    order = drawing_order(outlines)
+    order = list(outlines)[::-1]  # the smallest kinds of lesion come last, on top
     rings = {code: [_subpixel(ring, scale) for ring in outlines[code].rings] for code in order}
     fill = canvas.copy()
     for code in order:
@@ -116,38 +128,22 @@ def _circle_around(canvas: np.ndarray, ring: np.ndarray, color: tuple[int, int, 
 
 
 def _draw_landmarks(canvas: np.ndarray, landmarks: Mapping[str, Any], scale: float, pen: Pen) -> None:
-    for name, draw in (("optic_disc", _draw_disc_mark), ("fovea", _draw_fovea_mark)):
+    radius = pen.mark_px
+    for name, lines in _MARK_LINES.items():
         point = landmarks.get(name)
-        if point is not None:
-            xy = point["x_px"] * scale - 0.5, point["y_px"] * scale - 0.5
-            draw(canvas, xy, pen.mark_px, pen.line_px)
-
-
-def _draw_disc_mark(canvas: np.ndarray, xy: tuple[float, float], radius: float, line: int) -> None:
-    """A circle with a diagonal cross inside."""
-    reach = radius * 0.7
-    for color, extra in ((_PAPER, 2), (_INK, 0)):
-        cv2.circle(canvas, _point(xy), round(radius), color, line + extra, cv2.LINE_AA)
-        for lean in (-1, 1):
-            ends = _point((xy[0] - reach, xy[1] - lean * reach)), _point((xy[0] + reach, xy[1] + lean * reach))
-            cv2.line(canvas, *ends, color, line + extra, cv2.LINE_AA)
-
-
-def _draw_fovea_mark(canvas: np.ndarray, xy: tuple[float, float], radius: float, line: int) -> None:
-    """A plus with an open center, which leaves the fovea itself visible."""
-    for color, extra in ((_PAPER, 2), (_INK, 0)):
-        for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            inner, outer = radius * 0.35, radius * 1.25
-            ends = _point((xy[0] + x * inner, xy[1] + y * inner)), _point((xy[0] + x * outer, xy[1] + y * outer))
-            cv2.line(canvas, *ends, color, line + extra, cv2.LINE_AA)
+        if point is None:
+            continue
+        for color, thick in ((_PAPER, pen.line_px + 2), (_INK, pen.line_px)):
+            x, y = point["x_px"] * scale - 0.5, point["y_px"] * scale - 0.5
+            if name == "optic_disc":
+                cv2.circle(canvas, (round(x), round(y)), round(radius), color, thick, cv2.LINE_AA)
+            for start, end in lines:
+                first, last = ((round(x + radius * across), round(y + radius * down)) for across, down in (start, end))
+                cv2.line(canvas, first, last, color, thick, cv2.LINE_AA)
 
 
 def _subpixel(ring: np.ndarray, scale: float) -> np.ndarray:
     return np.rint(((ring + 0.5) * scale - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-
-
-def _point(xy: tuple[float, float]) -> tuple[int, int]:
-    return round(xy[0]), round(xy[1])
 
 
 # ---- the legend below ----

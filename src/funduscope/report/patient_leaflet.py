@@ -15,7 +15,7 @@ from typing import Any, Final
 from funduscope.i18n.languages import Words
 from funduscope.inference.rules import DME_REFERABLE_FROM
 from funduscope.quality.gradability import GROUPS
-from funduscope.vocabulary import GRADES, REFERABLE_FROM
+from funduscope.vocabulary import REFERABLE_FROM
 
 FIELDS: Final = ("name", "clinic", "phone", "visit")
 """Lines that the clinic fills in by hand."""
@@ -49,24 +49,15 @@ class PatientLeaflet:
     small: str
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """A person's corrections; None where there is none."""
-
-    grade: int | None = None
-    dme: int | None = None
-
-
-NOTHING_CORRECTED: Final = Corrected()
-
-
-def compose(found: Mapping[str, Any], words: Words, corrected: Corrected = NOTHING_CORRECTED) -> PatientLeaflet:
-    """The leaflet of one photo. found: as in findings.json; corrected: replaces the model's answers.
+def compose(
+    found: Mapping[str, Any], words: Words, *, grade: int | None = None, dme: int | None = None
+) -> PatientLeaflet:
+    """The leaflet of one photo. found: as in findings.json; grade, dme: a person's, instead of the model's.
 
     The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye.
     """
     examined = Part(words("sheet.looked"), (words("sheet.looked_says"),))
-    parts = _gradable(_Content.of(found, corrected), words) if found["gradable"]["ok"] else _not_gradable(words)
+    parts = _gradable(found, words, grade, dme) if found["gradable"]["ok"] else _not_gradable(words)
     sha = found["photo"]["sha256"][:12]
     return PatientLeaflet(
         language=words.language,
@@ -81,67 +72,38 @@ def compose(found: Mapping[str, Any], words: Words, corrected: Corrected = NOTHI
     )
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What the leaflet reports. level: the grade; None if neither model nor person graded the photo."""
-
-    level: int | None
-    risk: int | None
-    kinds: tuple[str, ...]
-    refer: bool | None
-    is_unsure: bool
-    is_poor: bool
-
-    @classmethod
-    def of(cls, found: Mapping[str, Any], corrected: Corrected) -> _Content:
-        rules = found["rules"] or {}
-        model_risk = None if found["dme"] is None else found["dme"]["risk"]
-        lowest = (rules.get("grade_range") or [None])[0]
-        level = _more_careful(found["predicted_grade"], lowest) if corrected.grade is None else corrected.grade
-        risk = _more_careful(model_risk, rules.get("dme_risk")) if corrected.dme is None else corrected.dme
-        is_corrected = corrected != NOTHING_CORRECTED
-        refer = None if found["advice"] is None else bool(found["advice"]["refer"])
-        if is_corrected:  # the model's answer counts where nothing was corrected
-            probable = corrected.grade is None and bool((found["referable"] or {}).get("value"))
-            refer = probable or (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
+def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: int | None) -> tuple[Part, ...]:
+    rules = found["rules"] or {}
+    lowest = (rules.get("grade_range") or [None])[0]
+    level = _more_careful(found["predicted_grade"], lowest) if grade is None else grade
+    risk = _more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk")) if dme is None else dme
+    is_referable = (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
+    refer = None if found["advice"] is None else found["advice"]["refer"]
+    if grade is None and dme is None:
         # Referred because of what may be there, though the likeliest answer needs no referral: the leaflet says so.
-        only_possible = refer is True and (level or 0) < REFERABLE_FROM and (risk or 0) < DME_REFERABLE_FROM
-        kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"]]
-        return cls(
-            level,
-            risk,
-            tuple(kinds) if level != 0 or corrected.grade is None else (),
-            refer,
-            not is_corrected and (False in (rules.get("agrees"), rules.get("dme_agrees")) or only_possible),
-            any(note["code"] in _POOR for note in found["warnings"]),
-        )
-
-
-def _more_careful(one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
-    return max(known) if known else None
-
-
-def _gradable(content: _Content, words: Words) -> tuple[Part, ...]:
-    has_marks = bool(content.level) or bool(content.risk) or bool(content.kinds)
-    is_unknown = content.level is None and not has_marks
-    level = min(max(content.level or 0, int(has_marks)), len(GRADES) - 1)
-    found = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{level}")]
-    after = []
-    if content.kinds:
-        found.append(words("sheet.seen"))
-    if content.risk:
-        after.append(words(f"sheet.edema.{content.risk}" if "EX" in content.kinds else "sheet.edema.unmarked"))
-    after += [
-        words(f"sheet.found.{name}") for name, so in (("unsure", content.is_unsure), ("poor", content.is_poor)) if so
-    ]
-    step = "clinic" if content.refer is None else "refer" if content.refer else "no_referral"
+        is_unsure = False in (rules.get("agrees"), rules.get("dme_agrees")) or (refer is True and not is_referable)
+    else:  # the model's answer counts where nothing was corrected
+        is_unsure, refer = False, is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
+    kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
+    has_marks = bool(level or risk or kinds)
+    is_unknown = level is None and not has_marks
+    says = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{max(level or 0, int(has_marks))}")]
+    if kinds:
+        says.append(words("sheet.seen"))
+    after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
+    is_poor = any(note["code"] in _POOR for note in found["warnings"])
+    after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
+    step = {None: "clinic", True: "refer", False: "no_referral"}[refer]
     first = "sheet.not.lost" if has_marks else "sheet.not.healthy"
     return (
-        Part(words("sheet.found"), tuple(found), tuple(_kind(code, words) for code in content.kinds), tuple(after)),
+        Part(words("sheet.found"), tuple(says), tuple(_kind(code, words) for code in kinds), tuple(after)),
         Part(words("sheet.next"), (words(f"sheet.next.{step}"), words("sheet.next.sudden"))),
         Part(words("sheet.not"), (), (words(first), words("sheet.not.diagnosis"), words("sheet.not.others"))),
     )
+
+
+def _more_careful(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def _not_gradable(words: Words) -> tuple[Part, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.report.patient_leaflet import Part, PatientLeaflet
-from funduscope.report.pdf import ACROSS, Document, Picture, room_left, space
+from funduscope.report.pdf import ACROSS, Document, picture, room_left
 from funduscope.report.pdf_text import INK, Text, style
 
 SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
@@ -33,7 +33,7 @@ def _column(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> list[Fl
     parts: list[Flowable] = [_head(leaflet, jpeg, size)]
     for part in (*leaflet.parts, leaflet.contact):
         parts += _part(part, size)
-    return [*parts, space(4), _fields(leaflet, size)]
+    return [*parts, Spacer(1, 4), _fields(leaflet, size)]
 
 
 def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
@@ -45,7 +45,7 @@ def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
     ]
     photo: list[Flowable] = []
     if jpeg is not None:
-        photo = [Picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
+        photo = [picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
     return _row([texts, photo], [ACROSS - _PICTURE, _PICTURE])
 
 
@@ -54,21 +54,16 @@ def _part(part: Part, size: float) -> list[Flowable]:
     return [
         Text(part.title, style(size + 1.5, bold=True, before=size * 0.5)),
         *(Text(says, text) for says in part.says),
-        *(_point(says, size) for says in part.points),
+        *(_row([Text("•", text), Text(says, text)], [size * 1.1, ACROSS - size * 1.1]) for says in part.points),
         *(Text(says, text) for says in part.after),
     ]
 
 
-def _point(says: str, size: float) -> Flowable:
-    return _row([Text("•", style(size)), Text(says, style(size))], [size * 1.1, ACROSS - size * 1.1])
-
-
 def _row(cells: list[Any], widths: list[float]) -> Flowable:
     """Cells next to each other, without padding."""
-    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-    table = Table([cells], widths)
-    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]))
-    return table
+    plain = {"VALIGN": "TOP", "ALIGN": "CENTER"}
+    plain |= dict.fromkeys(("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING"), 0)
+    return Table([cells], widths, style=[(name, (0, 0), (-1, -1), value) for name, value in plain.items()])
 
 
 def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:
@@ -76,7 +71,6 @@ def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:
     names = [Text(f"{name}:", style(size)) for name in leaflet.fields]
     names += [Text("", style(size))] * (len(names) % 2)
     rows = [names[number : number + 2] for number in range(0, len(names), 2)]
-    table = Table(rows, [ACROSS / 2] * 2, rowHeights=[size * 2.3] * len(rows))
     lines = [("LINEBELOW", (column, 0), (column, -1), 0.6, INK) for column in range(2)]
-    table.setStyle(TableStyle([*lines, ("VALIGN", (0, 0), (-1, -1), "BOTTOM"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]))
-    return table
+    lines += [("VALIGN", (0, 0), (-1, -1), "BOTTOM"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+    return Table(rows, [ACROSS / 2] * 2, rowHeights=[size * 2.3] * len(rows), style=lines)

@@ -10,11 +10,9 @@ from typing import Final
 
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
-from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Spacer
+from reportlab.platypus import Flowable, Image
 
-from funduscope.atomic import write_atomically
 from funduscope.report.pdf_text import Text, style
 
 WIDTH, HEIGHT = A4
@@ -45,7 +43,8 @@ class Document:
             y = HEIGHT - EDGE
             for part in column:
                 y -= _height(part)
-                part.drawOn(self._canvas, EDGE, y)
+                rest = ACROSS - part.wrap(ACROSS, HEIGHT)[0]
+                part.drawOn(self._canvas, EDGE, y, rest)  # pyright: ignore[reportCallIssue] (`rest` is for centering)
                 y -= gap
             small = Text(foot, style(7, color="dim"))
             small.wrapOn(self._canvas, ACROSS, FOOT)
@@ -59,10 +58,6 @@ class Document:
             self._canvas.save()
         return self._file.getvalue()
 
-    def write(self, path: Path) -> None:
-        """Writes the file, whole or not at all."""
-        write_atomically(path, self.finished())
-
 
 def check_place(path: Path) -> None:
     """Raises `FileExistsError` if the path has a file that no `Document` wrote."""
@@ -70,22 +65,9 @@ def check_place(path: Path) -> None:
         raise FileExistsError(f"{path} is no file of this program and would be lost: choose another folder.")
 
 
-class Picture(Flowable):
-    """A JPEG centered in the column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
-
-    def __init__(self, jpeg: bytes, room: float, across: float = ACROSS) -> None:
-        super().__init__()
-        self._image = ImageReader(io.BytesIO(jpeg))
-        width, height = self._image.getSize()
-        scale = min(across / width, room / height)
-        self.width, self.height = width * scale, height * scale
-        self.across = across
-
-    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
-        return self.across, self.height
-
-    def draw(self) -> None:
-        self.canv.drawImage(self._image, (self.across - self.width) / 2, 0, self.width, self.height)
+def picture(jpeg: bytes, room: float, across: float = ACROSS) -> Flowable:
+    """A JPEG centered in its column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
+    return Image(io.BytesIO(jpeg), across, room, kind="proportional", hAlign="CENTER")
 
 
 def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
@@ -93,11 +75,6 @@ def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
     with _ONE_AT_A_TIME:
         taken = sum(_height(part) + gap for part in column)
     return HEIGHT - EDGE - FOOT - taken
-
-
-def space(height: float) -> Flowable:
-    """Vertical space between parts, in points."""
-    return Spacer(1, height)
 
 
 def _height(part: Flowable) -> float:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from funduscope.atomic import write_atomically
 from funduscope.i18n.languages import Words
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
-from funduscope.report.outline import Palette, Traced, trace_all
+from funduscope.report.outline import Traced, trace_all
+from funduscope.report.results_folder import OutputOptions
 
 if TYPE_CHECKING:
     from funduscope.report.pdf import Document
@@ -27,32 +28,13 @@ MOST_PAGES: Final = 100
 PAGE, LEAFLET, ALL_PAGES = "report.pdf", "sheet", "summary"
 
 
-@dataclass(frozen=True)
-class PdfOptions:
-    """Which PDF pages and leaflets are written. language: one of `languages.LANGUAGES`."""
-
-    pdf: bool = False
-    leaflet: bool = False
-    language: str = "en"
-    palette: Palette = "standard"
-
-    @property
-    def any(self) -> bool:
-        return self.pdf or self.leaflet
-
-    def check(self) -> None:
-        """Raises `ModuleNotFoundError`, before any work, if PDF is wanted and the extra `report` is not installed."""
-        if self.pdf:
-            import funduscope.report.pdf_text  # noqa: F401
-
-
 class PdfOutputs:
     """The PDF pages and leaflets of one run. A context: on exit the file of all pages is finished, also after an error.
 
     folder: for the results; count: photos in the run; a single photo gets no file of all pages.
     """
 
-    def __init__(self, options: PdfOptions, folder: Path, count: int) -> None:
+    def __init__(self, options: OutputOptions, folder: Path, count: int) -> None:
         self.options, self.folder, self.count = options, folder, count
         self.words = Words(options.language)
         self._document: Document | None = None
@@ -77,7 +59,7 @@ class PdfOutputs:
     @property
     def extra_outputs(self) -> Callable[[Findings, Traced, Path], None] | None:
         """For `report.write.write`, which calls it with findings, outlines and folder; None if nothing is wanted."""
-        return self._write if self.options.any else None
+        return self._write if self.options.pdf or self.options.leaflet else None
 
     def add_findings(self, findings: Findings, traced: Traced | None = None) -> bytes | None:
         """Adds a photo's page to the file of all pages and returns it as a PDF file of its own; None without PDF."""
@@ -110,10 +92,8 @@ class PdfOutputs:
         pdf = self.add_findings(findings, traced)
         if pdf is not None:
             (folder / PAGE).write_bytes(pdf)
-        if self.options.leaflet:
-            self._write_leaflet(findings, traced, folder)
-
-    def _write_leaflet(self, findings: Findings, traced: Traced, folder: Path) -> None:
+        if not self.options.leaflet:
+            return
         from funduscope.report.patient_leaflet import compose
         from funduscope.report.patient_leaflet_html import patient_leaflet_html
         from funduscope.report.photo_jpegs import unmarked_jpeg
@@ -141,7 +121,7 @@ class PdfOutputs:
         if self._document is not None:
             self._files += 1
             document, self._document = self._document, None
-            document.write(self.folder / _all_pages_name(self._files))
+            write_atomically(self.folder / _all_pages_name(self._files), document.finished())
 
     def _remove_later_files(self) -> None:
         """Removes the files with higher numbers that an earlier, longer run left."""

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reportlab.lib.colors import HexColor
+from reportlab.graphics.shapes import Drawing, Rect
+from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.units import mm
-from reportlab.platypus import Flowable, Table, TableStyle
+from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
-from funduscope.report.outline import Palette
-from funduscope.report.pdf import ACROSS, Picture, room_left, space
-from funduscope.report.pdf_tables import Bars, compared, figures, headed, lesions
+from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
+from funduscope.report.html import evidence_table
+from funduscope.report.outline import Palette, color_of
+from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
@@ -48,9 +50,9 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
     """The parts of the page, from top to bottom, sized to fit."""
     column: list[Flowable] = []
     for size in SIZES:
-        head, below = _head(shown.found, words), [*_marks(shown.found, words), *_rest(shown, words, size)]
+        head, below = _head(shown.found, words), _rest(shown, words, size)
         room = room_left([*head, *below]) - 8
-        column = [*head, Picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
+        column = [*head, picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
         if room >= (GOOD_PICTURE if size > SMALL else LEAST_PICTURE):
             break
     return column
@@ -85,24 +87,23 @@ def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
     eye = found["laterality"]
     if eye:
         about += f" {words(f'paper.eye.{eye}')}"
-    return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), space(2)]
-
-
-def _marks(found: Mapping[str, Any], words: Words) -> list[Flowable]:
-    return [Text(words("paper.marks"), style(6.5, color="dim"))] if found["gradable"]["ok"] else []
+    return [Text(shortened(photo["name"]), style(13, bold=True)), Text(about, style(8, color="dim")), Spacer(1, 2)]
 
 
 def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     found = shown.found
-    parts = _answers(found, words, size) if found["gradable"]["ok"] else _not_gradable(found, words, size)
+    if found["gradable"]["ok"]:
+        parts = [Text(words("paper.marks"), style(6.5, color="dim")), *_answers(found, words, size)]
+    else:
+        parts = _not_gradable(found, words, size)
     if shown.corrected:
         parts.append(Text(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
     if found["gradable"]["ok"]:
         parts += _evidence(found, words, size)
-        parts += lesions(found["lesions"] or {}, shown.palette, words, size)
+        parts += _lesions(found["lesions"] or {}, shown.palette, words, size)
     if found["warnings"]:
         parts += _titled("warnings.title", [words.message(note) for note in found["warnings"]], words, size)
-    parts += figures(shown.figures, words, size)
+    parts += _figures(shown.figures, words, size)
     return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {words('paper.limits')}"], words, size)]
 
 
@@ -114,20 +115,15 @@ def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[F
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     """Grade, edema risk and referral next to each other."""
-    cells = [
-        cell for cell in (_grade(found, words, size), _edema(found, words, size), _referral(found, words, size)) if cell
-    ]
+    cells = [cell for answer in (_grade, _edema, _referral) if (cell := answer(found, words, size))]
+    parts: list[Flowable] = []
+    if cells:
+        grid = [("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT]
+        parts.append(Table([cells], [ACROSS / len(cells)] * len(cells), style=grid))
     score = found["gradable"].get("score")
-    lines: list[Flowable] = []
     if score is not None:
-        lines.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
-    if not cells:
-        return lines
-    table = Table([cells], [ACROSS / len(cells)] * len(cells))
-    table.setStyle(
-        TableStyle([("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT])
-    )
-    return [table, *lines]
+        parts.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
+    return parts
 
 
 def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
@@ -140,7 +136,7 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     return [
         Text(words("grade.title"), style(size, color="dim")),
         Text(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}), style(size + 3, bold=True)),
-        *(Bars(name, chance, chosen=number == grade, size=size)
+        *(_Bars(name, chance, chosen=number == grade, size=size)
           for number, (name, chance) in enumerate(zip(names, found["probabilities"], strict=True))),
         Text(among, style(size - 0.5, color="dim")),
     ]  # fmt: skip
@@ -153,7 +149,7 @@ def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     return [
         Text(words("dme.title"), style(size, color="dim")),
         Text(words("dme.answer", {"risk": risk, "most": most}), style(size + 3, bold=True)),
-        *(Bars(str(number), chance, chosen=number == risk, size=size)
+        *(_Bars(str(number), chance, chosen=number == risk, size=size)
           for number, chance in enumerate(found["dme"]["probabilities"])),
         Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
     ]  # fmt: skip
@@ -182,13 +178,17 @@ def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
         return []
     says = [Text(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
     left, right = ACROSS * 0.47, ACROSS * 0.53
-    table = Table([[compared(found, words, size, left - 12), says]], [left, right])
-    table.setStyle(TableStyle([*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)]))
-    return [headed(words("evidence.title"), size), table]
+    widths = [(left - 12) * share for share in (0.44, 0.16, 0.18, 0.22)]
+    cells = [_table(evidence_table(found, words), widths, size), says]
+    outer = Table([cells], [left, right], style=[*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)])
+    return [_headed(words("evidence.title"), size), outer]
 
 
 def _titled(key: str, sentences: Sequence[str], words: Words, size: float) -> list[Flowable]:
-    return [headed(words(key), size), *(Text(says, style(size)) for says in sentences)]
+    return [_headed(words(key), size), *(Text(says, style(size)) for says in sentences)]
+
+
+# ---- the tables ----
 
 
 _TIGHT: Final = (
@@ -199,3 +199,97 @@ _TIGHT: Final = (
     ("RIGHTPADDING", (0, 0), (-1, -1), 5),
     ("BACKGROUND", (0, 0), (-1, -1), HexColor("#ffffff")),
 )
+_PLAIN: Final = (
+    ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+    ("TOPPADDING", (0, 0), (-1, -1), 0.5),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+    ("LEFTPADDING", (0, 0), (-1, -1), 0),
+    ("RIGHTPADDING", (0, 0), (-1, -1), 6),
+    ("LINEBELOW", (0, 0), (-1, 0), 0.5, LINE),
+)
+
+
+class _Bars(Flowable):
+    """One line of probabilities: a name, a bar, and the share in percent; the chosen one in bold."""
+
+    def __init__(self, name: str, chance: float, *, chosen: bool, size: float) -> None:
+        super().__init__()
+        self.chance, self.chosen, self.size = min(1.0, max(0.0, chance)), chosen, size
+        self.name = Text(name, style(size, bold=chosen))
+        self.share = Text(percent(chance), style(size, bold=chosen))
+
+    def wrap(self, aW: float, aH: float) -> tuple[float, float]:
+        self.across = aW
+        height = self.name.wrap(aW * 0.5, aH)[1]
+        self.share.wrap(aW * 0.18, aH)
+        self.height = height
+        return aW, height
+
+    def draw(self) -> None:
+        self.name.drawOn(self.canv, 0, 0)
+        self.share.drawOn(self.canv, self.across * 0.84, self.height - self.share.height)
+        left, width, high = self.across * 0.5, self.across * 0.3, self.size * 0.55
+        for share, color in ((1.0, "#e3e3e3"), (self.chance, "#1f5fbf" if self.chosen else "#8c8c8c")):
+            self.canv.setFillColor(HexColor(color))
+            self.canv.rect(left, self.height - self.size * 1.05, width * share, high, stroke=0, fill=1)
+
+
+def _lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: float) -> list[Flowable]:
+    """A line per kind of lesion: count, area, distance to the fovea, with a swatch in the color of its outlines.
+
+    found: `lesions` of findings.json.
+    """
+    title = _headed(words("lesions.title"), size)
+    if not found:
+        return [title, Text(words("paper.no_lesion_sought"), style(size))]
+    heads = [words(f"lesions.{name}") for name in ("kind", "count", "area")]
+    heads += [words("paper.area_dd2"), words("lesions.fovea"), words("paper.threshold")]
+    rows: list[list[str | Flowable]] = [["", *heads]]
+    for code, one in found.items():
+        area, away = one["area_dd2"], one["nearest_fovea_dd"]
+        rows.append(
+            [
+                _swatch(color_of(code, palette), size),
+                words.structure(code),
+                str(one["count"]),
+                f"{one['area_px']:,}".replace(",", " "),
+                UNKNOWN if area is None else words.number(area, ".3f"),
+                UNKNOWN if away is None else words.number(away, ".2f"),
+                UNKNOWN if one["threshold"] is None else words.number(one["threshold"], ".2f"),
+            ]
+        )
+    widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
+    return [title, _table(rows, widths, size), Text(words("paper.dd"), style(size - 1, color="dim"))]
+
+
+def _headed(text: str, size: float) -> Text:
+    """The title of a part, with space above it."""
+    return Text(text, style(size + 1, bold=True, before=size * 0.6))
+
+
+def _swatch(color: tuple[int, int, int], size: float) -> Flowable:
+    """A small square in the color of an outline; its dark edge makes yellow visible on white paper."""
+    side, edge = size * 0.9, HexColor("#444444")
+    fill = Color(*(level / 255 for level in color))
+    rect = Rect(0, 0, side, side, fillColor=fill, strokeColor=edge, strokeWidth=0.4)  # pyright: ignore[reportArgumentType]
+    return Drawing(side, side, rect)
+
+
+def _figures(stated: Sequence[Mapping[str, Any]], words: Words, size: float) -> list[Flowable]:
+    """The model's scores with intervals as its card states them; a sentence if it states none."""
+    title, rows = _headed(words("paper.figures"), size), figures_table(stated, words)
+    if not rows:
+        return [title, Text(words("paper.figures_none"), style(size))]
+    sets = len(rows[0]) - 1
+    widths = [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets]
+    return [title, _table(rows, widths, size), Text(figures_note(stated, words), style(size - 1, color="dim"))]
+
+
+def _table(rows: Sequence[Sequence[str | Flowable]], widths: Sequence[float], size: float) -> Flowable:
+    """A table of texts and drawings; the first row is the header."""
+    heads, others = style(size, color="dim"), style(size)
+    cells = [
+        [Text(cell, others if number else heads) if isinstance(cell, str) else cell for cell in row]
+        for number, row in enumerate(rows)
+    ]
+    return Table(cells, list(widths), hAlign="LEFT", style=list(_PLAIN))

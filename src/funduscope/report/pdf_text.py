@@ -19,12 +19,9 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph
 
-from funduscope.report.fonts import font_file
+from funduscope.report.fonts import FILES, font_file
 from funduscope.report.html_frame import printable
 
-PLAIN: Final = "funduscope-plain"
-BOLD: Final = "funduscope-bold"
-WEIGHTS: Final = {PLAIN: "plain", BOLD: "bold"}
 INK, DIM, LINE, ALERT = (HexColor(color) for color in ("#111111", "#555555", "#bbbbbb", "#8a4b00"))
 
 _FIRM: Final = "\u00a0"
@@ -41,10 +38,6 @@ class Text(Paragraph):
         self.plain = printable(text[:_LONGEST])
         super().__init__(escape(_drawable(self.plain, style.fontName)), style)
 
-    def split(self, aW: float, aH: float) -> list[Paragraph]:
-        """Never split: each half would carry the whole text."""
-        return []
-
     def draw(self) -> None:
         encoded = self.plain.encode("utf-16-be", "replace").hex().upper()
         self.canv.addLiteral(f"/Span <</ActualText <FEFF{encoded}>>> BDC")
@@ -58,7 +51,7 @@ def style(size: float, *, bold: bool = False, color: str = "ink", before: float 
     _register()
     return ParagraphStyle(
         f"{size}{bold}{color}{before}",
-        fontName=BOLD if bold else PLAIN,
+        fontName="funduscope-bold" if bold else "funduscope-plain",
         fontSize=size,
         leading=size * 1.38,
         spaceBefore=before,
@@ -75,8 +68,8 @@ def percent(share: float) -> str:
 
 @cache
 def _register() -> None:
-    for name, weight in WEIGHTS.items():
-        pdfmetrics.registerFont(TTFont(name, BytesIO(font_file(weight))))
+    for weight in FILES:
+        pdfmetrics.registerFont(TTFont(f"funduscope-{weight}", BytesIO(font_file(weight))))
 
 
 def _drawable(text: str, font: str) -> str:

@@ -31,13 +31,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written for a photo in addition to its findings: see `report.write.write`."""
+    """What is written for a photo in addition to its findings: see `report.write.write`.
+
+    pdf, leaflet: see `report.pdf_outputs`.
+    """
 
     palette: Palette = "standard"
     probabilities: bool = False
     full_size: bool = False
     language: str = "en"
     explain: bool = False
+    pdf: bool = False
+    leaflet: bool = False
 
 
 def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
@@ -144,7 +149,7 @@ def open_results(
                 except Exception as error:  # lesions are measured and masks made only here
                     answer = internal(path, error)
             failed = answer.to_dict()
-            add(SummaryRow.of_failure(failed))
+            add(SummaryRow.of(failed))
             return failed, None
 
         yield put
@@ -171,8 +176,7 @@ def _written(
             explain=options.explain,
         )
     except FileExistsError as error:
-        unwritten = {"error": {"code": "E_CONFIG", "says": str(error)}}
-        return json.loads(to_json(answer.to_dict() | unwritten)), None
+        return json.loads(to_json(answer.to_dict() | {"error": {"code": "E_CONFIG", "says": str(error)}})), None
     # Reading the file back is quicker than counting components once more.
     return json.loads((place / RESULT).read_bytes()), place
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from funduscope.atomic import replacing
 from funduscope.data.csv_cells import guarded
@@ -37,39 +36,34 @@ class SummaryRow:
 
     @classmethod
     def of(cls, found: Mapping[str, Any], folder: str = "") -> SummaryRow:
-        """The row of findings, with the code of their `error` if they could not be written."""
-        error = (found.get("error") or {}).get("code", "")
-        return cls(photo=found["photo"]["name"], error=error, folder=folder, found=found)
-
-    @classmethod
-    def of_failure(cls, failed: Mapping[str, Any]) -> SummaryRow:
-        """The row of a failure as `Failure.to_dict()` gives it."""
-        return cls(photo=failed["photo"]["name"], error=failed["error"]["code"])
+        """The row of findings, with the code of their `error` if they could not be written, or of a failure as JSON."""
+        return cls(found["photo"]["name"], (found.get("error") or {}).get("code", ""), folder, found)
 
     def cells(self) -> dict[str, Cell]:
         """Every column with its value, in the columns' order."""
         found = self.found
-        dme, referable = found.get("dme") or {}, found.get("referable") or {}
+        dme, referable, lesions, landmarks = (
+            found.get(key) or {} for key in ("dme", "referable", "lesions", "landmarks")
+        )
         chances = found.get("probabilities") or [None] * len(GRADES)
-        row: dict[str, Cell] = {
+        points = {"fovea": landmarks.get("fovea") or {}, "disc": landmarks.get("optic_disc") or {}}
+        return {
             "photo": self.photo,
             "error": self.error,
             "gradable": (found.get("gradable") or {}).get("ok"),
             "grade": found.get("predicted_grade"),
             "grade_name": found.get("grade_name"),
             "confidence": found.get("confidence"),
+            **{f"p{grade}": chance for grade, chance in enumerate(chances)},
+            "dme": dme.get("risk"),
+            "dme_confidence": dme.get("confidence"),
+            "referable": referable.get("value"),
+            "referable_probability": referable.get("probability"),
+            "refer": (found.get("advice") or {}).get("refer"),
+            **{f"{code}_count": (lesions.get(code) or {}).get("count") for code in LESIONS},
+            **{f"{name}_{axis}_px": point.get(f"{axis}_px") for name, point in points.items() for axis in "xy"},
+            "folder": self.folder,
         }
-        row |= {f"p{grade}": chance for grade, chance in enumerate(chances)}
-        row |= {"dme": dme.get("risk"), "dme_confidence": dme.get("confidence")}
-        row |= {"referable": referable.get("value"), "referable_probability": referable.get("probability")}
-        row["refer"] = (found.get("advice") or {}).get("refer")
-        lesions, landmarks = found.get("lesions") or {}, found.get("landmarks") or {}
-        row |= {f"{code}_count": (lesions.get(code) or {}).get("count") for code in LESIONS}
-        for column, landmark in (("fovea", "fovea"), ("disc", "optic_disc")):
-            point = landmarks.get(landmark) or {}
-            row |= {f"{column}_{axis}_px": point.get(f"{axis}_px") for axis in "xy"}
-        row["folder"] = self.folder
-        return row
 
 
 COLUMNS: Final[tuple[str, ...]] = tuple(SummaryRow("").cells())
@@ -151,75 +145,31 @@ def _add_earlier_rows(earlier: Path, fresh: Path) -> None:
 
 
 def _merged(earlier: Path, fresh: Path) -> Iterator[list[str]]:
-    """The earlier rows in their order, each replaced by its fresh row if there is one; then the other fresh rows."""
-    with fresh.open("rb") as table, _opened(earlier) as file:
-        new = _FreshRows(table, {_folder(row) for row in csv.reader(file)})
+    """The earlier rows in their order, each replaced by its fresh row if there is one; then the other fresh rows.
+
+    A fresh row belongs to the earlier row of its folder or, without one, to the first row without a folder (a failure)
+    of its photo name.
+    """
+    with _opened(fresh) as table, _opened(earlier) as file:
+        folders = {_folder(row) for row in csv.reader(file)}
+        new = dict(enumerate(csv.reader(table)))
+        del new[0]  # the header
+        numbers: dict[tuple[str, str], list[int]] = {}
+        for number, row in new.items():
+            folder = _folder(row) if _folder(row) in folders else ""
+            numbers.setdefault((folder, "" if folder else row[0]), []).append(number)
         file.seek(0)
         rows = csv.reader(file)
         yield next(rows)
         for row in rows:
-            replacement = new.replacement_of(row)
-            yield row if replacement is None else [*replacement, *row[_OWN:]]
-        yield from new.others()
-
-
-class _FreshRows:
-    """The rows of a finished table, each given once. Only their names and offsets are kept in memory.
-
-    earlier_folders: the folders that have a row in the earlier table.
-    """
-
-    def __init__(self, table: BinaryIO, earlier_folders: set[str]) -> None:
-        self._table = table
-        self._left: dict[int, None] = {}
-        self._by_folder: dict[str, int] = {}
-        self._by_name: dict[str, deque[int]] = {}
-        rows = self._rows_from(0)
-        next(rows)
-        while True:
-            start = table.tell()
-            row = next(rows, None)
-            if row is None:
-                break
-            self._left[start] = None
-            if _folder(row) and _folder(row) in earlier_folders:
-                self._by_folder[_folder(row)] = start
-            else:
-                self._by_name.setdefault(row[0], deque()).append(start)
-
-    def replacement_of(self, row: list[str]) -> list[str] | None:
-        """The fresh row of the same folder; for a row without a folder (a failure) the next of that photo name."""
-        if _folder(row):
-            start = self._by_folder.pop(_folder(row), None)
-        else:
-            same_name = self._by_name.get(row[0]) if row else None
-            start = same_name.popleft() if same_name else None
-        return None if start is None else self._take(start)
-
-    def others(self) -> Iterator[list[str]]:
-        """The rows that replaced none, in their order."""
-        for start in tuple(self._left):
-            yield self._take(start)
-
-    def _take(self, start: int) -> list[str]:
-        del self._left[start]
-        return next(self._rows_from(start))
-
-    def _rows_from(self, start: int) -> Iterator[list[str]]:
-        self._table.seek(start)
-        return csv.reader(iter(lambda: self._table.readline().decode("utf-8"), ""))
+            folder = _folder(row)
+            same = numbers.get((folder, "" if folder else "".join(row[:1])))
+            yield [*new.pop(same.pop(0)), *row[_OWN:]] if same else row
+        yield from new.values()
 
 
 def _folder(row: Sequence[str]) -> str:
     return row[_OWN - 1] if len(row) >= _OWN else ""
-
-
-def write_summary(rows: Iterable[SummaryRow], path: Path) -> Path:
-    """Writes the rows, keeping one in memory at a time; returns `path`."""
-    with open_summary(path) as add:
-        for row in rows:
-            add(row)
-    return Path(path)
 
 
 def spreadsheet_cells(row: SummaryRow) -> list[str | int | float]:

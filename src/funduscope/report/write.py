@@ -21,12 +21,9 @@ from funduscope.report.html import report
 from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Outline, Palette, Traced, trace
 from funduscope.report.overlay import WIDTH_PX, overlay
-from funduscope.report.summary_csv import SummaryRow, open_summary, write_summary
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
-
-__all__ = ["SummaryRow", "findings_schema", "open_summary", "safe_stem", "to_json", "write", "write_summary"]
 
 _OURS = re.compile(
     r"findings\.json|overlay\.png|(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png|.+_[A-Z]{2,}(\.tif|_prob\.png)",

@@ -137,7 +137,7 @@ def test_the_longest_page_is_one_page_with_its_photo(language: str, jpeg: bytes)
     ]
     column = page(PageContent(found, jpeg, figures=figures, corrected="Grade: 3 Severe"), Words(language))
     assert room_left(column) >= 0
-    photo = max(part.wrap(500, 500)[1] for part in column if type(part).__name__ == "Picture")
+    photo = max(part.wrap(500, 500)[1] for part in column if type(part).__name__ == "Image")
     assert photo > (HEIGHT - EDGE - FOOT) / 7
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
-from funduscope.report.patient_leaflet import FIELDS, Corrected, PatientLeaflet, compose
+from funduscope.report.patient_leaflet import FIELDS, PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.vocabulary import LESIONS
 
@@ -128,11 +128,11 @@ def test_a_photo_that_was_not_read_says_nothing_of_the_eye() -> None:
 
 def test_a_persons_word_counts_before_the_models() -> None:
     words = Words()
-    text = said(compose(told(), words, Corrected(grade=0, dme=0)))
+    text = said(compose(told(), words, grade=0, dme=0))
     assert words("sheet.found.0") in text
     assert words("sheet.next.no_referral") in text
     assert words("sheet.seen") not in text
-    text = said(compose(healthy(), words, Corrected(grade=3)))
+    text = said(compose(healthy(), words, grade=3))
     assert words("sheet.found.3") in text
     assert words("sheet.next.refer") in text
 
@@ -142,12 +142,12 @@ def test_who_corrects_the_edema_alone_drops_no_referral_for_the_grade() -> None:
     lesions = {"rules": {"grade_range": [1, 1], "agrees": True, "dme_risk": 0, "dme_agrees": True}}
     probable = {"value": True, "probability": 0.45, "threshold": 0.3495}
     found = told(predicted_grade=1, referable=probable, **lesions)
-    assert words("sheet.next.refer") in said(compose(found, words, Corrected(dme=0)))
-    assert words("sheet.next.no_referral") in said(compose(found, words, Corrected(grade=1, dme=0)))
+    assert words("sheet.next.refer") in said(compose(found, words, dme=0))
+    assert words("sheet.next.no_referral") in said(compose(found, words, grade=1, dme=0))
     calm = told(predicted_grade=1, referable=probable | {"value": False}, **lesions)
-    assert words("sheet.next.no_referral") in said(compose(calm, words, Corrected(dme=0)))
+    assert words("sheet.next.no_referral") in said(compose(calm, words, dme=0))
     ungraded = told(predicted_grade=None, referable=None, **lesions)
-    assert words("sheet.next.no_referral") in said(compose(ungraded, words, Corrected(dme=0)))
+    assert words("sheet.next.no_referral") in said(compose(ungraded, words, dme=0))
 
 
 def test_a_new_lesion_is_named_until_it_has_plain_words() -> None:
