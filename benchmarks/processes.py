@@ -16,6 +16,7 @@ from typing import Any
 
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
+from funduscope.duplicates.search import no_progress
 from funduscope.evaluation.cost import machine
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training import processes
@@ -46,7 +47,7 @@ def main() -> None:
             for _ in range(TURNS):
                 for count in counts:
                     work = (job, given.steps)
-                    turns[count].append(processes.run(count, _time, work, lambda items, *_: items, lambda _: None))
+                    turns[count].append(processes.run(count, _time, work, processes.Watch()))
             one = statistics.median(rate for rate, _ in turns[counts[0]])
             for count, found in turns.items():
                 rates = sorted(rate for rate, _ in found)
@@ -61,11 +62,11 @@ def _recipe(encoder: str, px: int) -> Recipe:
 
 
 def _job(recipe: Recipe, cases: list[Any], folder: Path) -> Job:
-    train, files = prepared(recipe, cases, lambda items, *_: items)
+    train, files = prepared(recipe, cases, no_progress)
     return Job(recipe, START, train, [], files, folder, None, None)
 
 
-def _time(work: tuple[Job, int], progress: Any, report: Any) -> tuple[float, float]:
+def _time(work: tuple[Job, int], watch: processes.Watch) -> tuple[float, float]:
     """Samples a second, and the share of the time that the first process waited for data."""
     job, steps = work
     loop = make_loop(job)

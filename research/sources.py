@@ -142,7 +142,7 @@ def train(row: Row, data: Path, runs: Path) -> Path:
     torch.manual_seed(recipe.training.seed)
     recipe, network = first_network(recipe, folder, ())
     learned, files = prepared(recipe, learned, tracked)
-    Loop(recipe, network, learned, files, folder, judge=None).run(progress=tracked)
+    Loop(recipe, network, learned, files, folder, validation=None).run(progress=tracked)
     return folder / "last.safetensors"
 
 

@@ -274,8 +274,9 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     start.write_bytes(b"")
     seen: list[tuple] = []
 
-    def run(recipe, cases, folder, fold, start, make_validation, progress):
-        photos = len(list(progress(cases, "Preparing", None)))
+    def run(recipe, cases, folder, fold, start, make_validation, watch, *, count):
+        photos = len(list(watch.progress(cases, "Preparing", None)))
+        assert count == "auto"
         seen.append((recipe.training.epochs, photos, folder, fold, start.init, start.teachers))
         return folder / "best.safetensors"
 

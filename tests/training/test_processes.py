@@ -29,10 +29,6 @@ STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=
 """So that a photo's output does not depend on which others are in its process."""
 
 
-def quiet(items: Any, words: str = "", total: int | None = None) -> Any:
-    return items
-
-
 @pytest.fixture
 def steady(changes: list[str]) -> Recipe:
     return load_recipe("spine", [*changes, *STEADY, "training.epochs=2"])
@@ -62,7 +58,7 @@ def test_a_digest_sees_another_order() -> None:
     assert first != crc32(b"1 a whole (1, 0, 0)") + crc32(b"0 b whole (1, 0, 1)")
 
 
-def gradients(job: tuple[Recipe, list[Case], dict[str, Path], Path], progress: Any, report: Any) -> dict[str, Any]:
+def gradients(job: tuple[Recipe, list[Case], dict[str, Path], Path], watch: processes.Watch) -> dict[str, Any]:
     """Loss and gradients of the first step of an epoch, as lists, since they cross a process."""
     recipe, cases, files, folder = job
     torch.manual_seed(0)
@@ -89,8 +85,8 @@ def test_two_processes_have_the_gradients_of_one(
     masked = [sum(bool(item.case.labels.masks) for item in first[rank::2]) for rank in range(2)]
     assert masked[0] != masked[1], "a mean of the two processes' means would be another number"
     job = (steady, cases, files, tmp_path)
-    alone = gradients(job, quiet, None)
-    both = processes.run(2, gradients, job, quiet, lambda line: None)
+    alone = gradients(job, processes.Watch())
+    both = processes.run(2, gradients, job, processes.Watch())
     assert both["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert both["gradients"].keys() == alone["gradients"].keys(), "a head that nothing is known of is left alone"
     for name, values in alone["gradients"].items():
@@ -119,7 +115,7 @@ def test_a_training_of_two_processes_is_that_of_one(
 ) -> None:
     folder = tmp_path / "run"
     reported: list[dict[str, Any]] = []
-    run(steady, cases, folder, 0, START, make_validation, count=2, report=reported.append)
+    run(steady, cases, folder, 0, START, make_validation, processes.Watch(report=reported.append), count=2)
     alone, both = _lines(undisturbed), _lines(folder)
     assert [line["epoch"] for line in reported] == [1, 2], "the lines reach the process that asked"
     for one, other in zip(alone, both, strict=True):

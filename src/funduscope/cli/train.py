@@ -10,6 +10,35 @@ import typer
 
 from funduscope.cli.options import Data, Fold
 
+Init = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        help="Start from the weights of a run folder or a .safetensors file; without a value, the shipped weights. "
+        "Repeated: from their mean.",
+        metavar="MODEL",
+    ),
+]
+Teacher = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="A run whose predictions are distilled into the model; repeatable.", metavar="RUN"),
+]
+Change = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="Change a setting of the recipe; repeatable.", metavar="KEY=VALUE"),
+]
+ProcessCount = Annotated[
+    str,
+    typer.Option(
+        help="Processes of this machine that share each batch; auto: the number of cards, or what a short timing "
+        "finds fastest on the processor. For several machines see docs/recipes.md.",
+        metavar="auto|N",
+    ),
+]
+Refit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Repeat this run on all photos, without validation, with its epochs and card.", metavar="RUN"),
+]
+
 
 def train(
     recipe: Annotated[
@@ -20,36 +49,11 @@ def train(
         Path, typer.Option(help="The run's folder; an unfinished run there continues.", file_okay=False, metavar="DIR")
     ],
     fold: Fold = None,
-    init: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            help="Start from the weights of a run folder or a .safetensors file; without a value, the shipped weights. "
-            "Repeated: from their mean.",
-            metavar="MODEL",
-        ),
-    ] = None,
-    teacher: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A run whose predictions are distilled into the model; repeatable.", metavar="RUN"),
-    ] = None,
-    change: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="Change a setting of the recipe; repeatable.", metavar="KEY=VALUE"),
-    ] = None,
-    processes: Annotated[
-        str,
-        typer.Option(
-            help="Processes of this machine that share each batch; auto: the number of cards, or what a short timing "
-            "finds fastest on the processor. For several machines see docs/recipes.md.",
-            metavar="auto|N",
-        ),
-    ] = "auto",
-    refit: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            help="Repeat this run on all photos, without validation, with its epochs and card.", metavar="RUN"
-        ),
-    ] = None,
+    init: Init = None,
+    teacher: Teacher = None,
+    change: Change = None,
+    processes: ProcessCount = "auto",
+    refit: Refit = None,
 ) -> int:
     """Train a model, or continue a training that stopped.
 
@@ -64,7 +68,7 @@ def train(
     from funduscope.data.sources import read_data
     from funduscope.inference.loading import weights_of
     from funduscope.training.initialization import Start
-    from funduscope.training.processes import state
+    from funduscope.training.processes import Watch, state
     from funduscope.training.run import run as run_training
     from funduscope.training.validation import make_validation
 
@@ -76,7 +80,7 @@ def train(
         _command(recipe, data, run, fold, models, change),
     )
     count = "auto" if processes == "auto" else int(processes)
-    best = run_training(settings, read_data(data), run, fold, start, make_validation, tracked, count=count)
+    best = run_training(settings, read_data(data), run, fold, start, make_validation, Watch(tracked), count=count)
     if state().is_main_process:
         print(f"Weights of the best epoch: {best}")
     return 0

@@ -4,7 +4,7 @@ Each process has a share of every batch. Their loss sums are added before a loss
 backward pass, so that a step is that of one process with the whole batch (batch norm apart, which sees a process's own
 share unless the recipe says otherwise).
 
-A process is held to its own cores: two processes whose threads share cores slow each other down many times.
+A process is bound to its own cores: two processes whose threads share cores slow each other down many times.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -29,12 +30,22 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from funduscope.duplicates.search import Progress
+from funduscope.duplicates.search import Progress, no_progress
 from funduscope.training import TrainingError
 
 T = TypeVar("T")
 Report = Callable[[dict[str, Any]], None]
 """Receives an epoch's line of the journal."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a training. progress: wraps what takes long. report: takes the journal's line of each epoch;
+    without it `training.run` prints a sentence."""
+
+    progress: Progress = no_progress
+    report: Report | None = None
+
 
 LONGEST_WAIT = timedelta(hours=12)
 """For the others, while one process prepares photos."""
@@ -145,11 +156,11 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def run(count: int, work: Callable[..., T], job: Any, progress: Progress, report: Report) -> T:
-    """`work(job, progress, report)` in that many processes of this machine; the result of the first of them.
+def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> T:
+    """`work(job, watch)` in that many processes of this machine; the result of the first of them.
 
-    work: a function of a module; job: anything that can be pickled. progress and report are called in this process,
-    with what the first one does. Raises `TrainingError` where a process ends before its work is done; the others are
+    work: a function of a module; job: anything that can be pickled. watch is called in this process, with what the
+    first one does. Raises `TrainingError` where a process ends before its work is done; the others are
     ended then.
     """
     context = multiprocessing.get_context("spawn")
@@ -164,7 +175,7 @@ def run(count: int, work: Callable[..., T], job: Any, progress: Progress, report
             child.start()
         for _, writer in pipes:
             writer.close()  # so that a reader sees the end of a process
-        return _follow(children, [reader for reader, _ in pipes], progress, report)
+        return _follow(children, [reader for reader, _ in pipes], watch)
     finally:
         for child in children:
             if child.pid is not None:
@@ -186,7 +197,7 @@ def _slice(every: list[int], rank: int, count: int) -> list[int]:
 
 
 def _child(
-    rank: int, count: int, port: int, own: list[int], pipe: Connection, work: Callable[..., Any], job: Any
+    rank: int, count: int, port: int, own: list[int], pipe: Connection, work: Callable[[Any, Watch], Any], job: Any
 ) -> None:
     """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
@@ -207,7 +218,7 @@ def _child(
         send(("end",))
 
     try:
-        result = work(job, progress, lambda line: send(("epoch", line)))
+        result = work(job, Watch(progress, lambda line: send(("epoch", line))))
         pipe.send(("result", result if rank == 0 else None))
     except TrainingError as error:
         pipe.send(("refused", str(error)))
@@ -226,15 +237,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _follow(children: Sequence[SpawnProcess], readers: list[Connection], progress: Progress, report: Report) -> Any:
+def _follow(children: Sequence[SpawnProcess], readers: list[Connection], watch: Watch) -> Any:
     """Passes on what the first process reports, until it has its result. Raises `TrainingError` where one ends."""
     events = _events(children, readers)
     for kind, *values in events:
         if kind == "begin":
-            for _ in progress(_steps(events), *values):
+            for _ in watch.progress(_steps(events), *values):
                 pass
-        elif kind == "epoch":
-            report(*values)
+        elif kind == "epoch" and watch.report is not None:
+            watch.report(*values)
         elif kind == "result":
             return values[0]
     raise AssertionError("the events end with a result or an error")

@@ -37,7 +37,8 @@ from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import START, Start, check_refit, check_weights, first_network, named
 from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
-from funduscope.training.loop import Loop, Report, Validation, bfloat16, mixed_precision, sentence
+from funduscope.training.loop import Loop, Validation, bfloat16, mixed_precision, sentence
+from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
@@ -67,25 +68,24 @@ def run(
     fold: int | None = None,
     start: Start = START,
     make_validation: MakeValidation | None = None,
-    progress: Progress = lambda items, words, total: items,
+    watch: Watch = Watch(),  # noqa: B008
     *,
     count: int | Literal["auto"] = 1,
-    report: Report | None = None,
 ) -> Path:
     """Trains, or continues the run in the folder. Returns the best checkpoint.
 
     start: weights and teachers to begin with. make_validation: makes the validation of each epoch from the resolved
-    recipe and the validation photos. progress: wraps what takes long. count: processes of this machine that share each
-    batch; auto: as many as are fastest, by timing a few steps of each. Without any meaning where `accelerate launch`
-    started several. report: takes the journal's line of each epoch; without it, a line is printed. Raises
-    `TrainingError`, `RecipeError`.
+    recipe and the validation photos. count: processes of this machine
+    that share each batch; auto: as many as are fastest, by timing a few steps of each. Without any meaning where
+    `accelerate launch` started several. Raises `TrainingError`, `RecipeError`.
     """
-    report = report or (lambda line: print(sentence(line, recipe.training.epochs), flush=True))
+    if watch.report is None:
+        watch = replace(watch, report=lambda line: print(sentence(line, recipe.training.epochs), flush=True))
     place = processes.state()
     with place.main_process_first():  # what it prepares, the others find
-        plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, progress)
+        plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, watch.progress)
     launched = place.num_processes > 1
-    about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), progress)
+    about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), watch)
     if about["processes"] > recipe.training.batch:
         raise TrainingError(
             f"{about['processes']} processes cannot share a batch of {recipe.training.batch}: start fewer."
@@ -94,13 +94,13 @@ def run(
         _describe(folder, job.recipe, _run_before(folder), about)
         draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
     alone = launched or about["processes"] == 1
-    peak = _train(job, progress, report) if alone else processes.run(about["processes"], _train, job, progress, report)
+    peak = _train(job, watch) if alone else processes.run(about["processes"], _train, job, watch)
     if not place.is_main_process:
         return folder / "best.safetensors"
     _note_memory(folder, peak)
     scored = [case for case in plan.validation if case.dataset in job.recipe.sampling.datasets()]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return _finish(folder, replace(plan, validation=scored), start.refit, progress, device)
+    return _finish(folder, replace(plan, validation=scored), start.refit, watch.progress, device)
 
 
 def _prepare(
@@ -164,10 +164,10 @@ def _split(
     return replace(plan, train=train, validation=readable(plan.validation))
 
 
-def _train(job: Job, progress: Progress, report: Report) -> float | None:
+def _train(job: Job, watch: Watch) -> float | None:
     """The loop, in one process of several or alone. Returns the peak memory of all of them, in 10**6 bytes."""
     loop = make_loop(job)
-    loop.run(report, job.until, progress)
+    loop.run(watch.report or (lambda line: None), job.until, watch.progress)
     peak = peak_mb(loop.device)
     return None if peak is None else processes.total(peak)
 
@@ -180,7 +180,7 @@ def make_loop(job: Job) -> Loop:
     return Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
 
 
-def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | None, progress: Progress) -> int:
+def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | None, watch: Watch) -> int:
     """The number of processes. auto: that of the run so far, or the fastest of a few that are tried."""
     if count != "auto":
         return count
@@ -191,14 +191,14 @@ def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | Non
     tried = processes.candidates(settings.batch)
     if len(tried) == 1 or steps < SHORT_STEPS:
         return tried[0] if torch.cuda.is_available() else 1
-    seconds = {one: processes.run(one, _time_steps, job, progress, lambda line: None) for one in tried}
+    seconds = {one: processes.run(one, _time_steps, job, watch) for one in tried}
     best = min(tried, key=lambda one: seconds[one])
     found = ", ".join(f"{one}: {value:.2f} s a sample" for one, value in seconds.items())
     print(f"{best} {'process' if best == 1 else 'processes'} (timed {found}).", flush=True)
     return best
 
 
-def _time_steps(job: Job, progress: Progress, report: Report) -> float:
+def _time_steps(job: Job, watch: Watch) -> float:
     """Seconds a sample of this number of processes."""
     return make_loop(job).time_steps(processes.STEPS_TIMED)[0]
 
