@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from funduscope.duplicates import process_pool
 
 SCRIPT = """
 from funduscope.duplicates.process_pool import run_jobs
@@ -31,3 +37,15 @@ def test_a_script_that_guards_its_beginning_works(tmp_path: Path) -> None:
     done = _said(tmp_path, 'if __name__ == "__main__":')
     assert done.returncode == 0
     assert sorted(done.stdout.splitlines()) == ["-1 1", "-2 2", "-3 3"]
+
+
+def test_a_job_is_not_lost_where_the_pool_breaks_as_it_is_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, calls = process_pool._submit, iter(range(100))
+
+    def breaks_once(*job: Any) -> Any:
+        if next(calls) == 2:
+            raise BrokenProcessPool
+        return submit(*job)
+
+    monkeypatch.setattr(process_pool, "_submit", breaks_once)
+    assert dict(process_pool.run_jobs(abs, range(-6, 0), workers=1)) == {-number: number for number in range(1, 7)}

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from funduscope.data.case import Box, Point
 from funduscope.doctor.columns import NONE_WORD, POINTS
 from funduscope.doctor.finding import Finding, Picture, found
-from funduscope.doctor.label_pictures import masked, pointed
+from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow
-from funduscope.doctor.labelled_photo import DISC_SHARE, Box, LabelledPhoto, Point, box_width
+from funduscope.doctor.labelled_photo import DISC_SHARE, LabelledPhoto, box_width
 from funduscope.vocabulary import LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
@@ -65,21 +66,27 @@ class AnatomyChecks:
         another size."""
         for (file, landmark), outside in self._outside.items():
             row, point, photo = outside[0]
-            name = photo.scan.relative(file)
             rows = next(table.rows for table in photo.label_rows.tables if table.file == file)
             count = sum(row.point(landmark) is not None for row in rows)
-            if len(outside) > MANY * count and len(outside) > 2:
+            if len(outside) > max(2, MANY * count):
                 says = f"{len(outside)} of {count} {landmark} points lie beyond their photos: "
                 says += "they are in pixels of another size."
-                evidence = {"row": row.row, "point_px": list(point), "landmark": landmark}
-                evidence["photo_px"] = [photo.record.width, photo.record.height]
-                yield found("points_of_another_size", [name], says, evidence)
+                evidence = {
+                    "row": row.row,
+                    "point_px": list(point),
+                    "landmark": landmark,
+                    "photo_px": [photo.record.width, photo.record.height],
+                }
+                yield found("points_of_another_size", photo.scan.names(file), says, evidence)
                 continue
-            for row, point, photo in outside:
-                size = f"{photo.record.width}x{photo.record.height} px"
-                says = f"Row {row.row} has the {landmark} at ({point[0]:g}, {point[1]:g}), outside the photo of {size}."
-                evidence = row.evidence(f"{landmark}_x") | {"point_px": list(point)}
-                yield found("point_outside", [name, photo.name], says, evidence)
+            for row, (x, y), photo in outside:
+                says = f"Row {row.row} has the {landmark} at ({x:g}, {y:g}), outside the photo of {_size(photo)}."
+                evidence = row.evidence(f"{landmark}_x") | {"point_px": [x, y]}
+                yield found("point_outside", photo.scan.names(file, photo.path), says, evidence)
+
+
+def _size(photo: LabelledPhoto) -> str:
+    return f"{photo.record.width}x{photo.record.height} px"
 
 
 def _in_photo(point: Point, photo: LabelledPhoto) -> bool:
@@ -92,7 +99,7 @@ def _points(photo: LabelledPhoto) -> Iterator[Finding]:
     circle = photo.record.eye
     if circle is None:
         return
-    pictures = [pointed(photo.scan, photo.name, points, _MARKED)]
+    pictures = [drawn(photo.scan, photo.name, _MARKED, points=points)]
     beyond = [name for name, (x, y) in points.items() if hypot(x - circle[0], y - circle[1]) > 1.02 * circle[2]]
     for landmark in beyond:
         x, y = points[landmark]
@@ -110,11 +117,10 @@ def _points(photo: LabelledPhoto) -> Iterator[Finding]:
     evidence = photo.evidence("fovea_x") | {"apart": round(distance, 2), "unit": unit, "angle_deg": round(slope, 1)}
     if not low <= distance <= high:
         says = f"Disc and fovea are marked {distance:.2f} {unit} apart; in an eye it is {low:g} to {high:g}."
+        yield _about(photo, "landmarks_implausible", "fovea_x", says, evidence, pictures)
     elif slope > STEEPEST_DEG:
         says = f"The line from disc to fovea slopes by {slope:.0f} degrees; in an upright photo it is nearly level."
-    else:
-        return
-    yield _about(photo, "landmarks_implausible", "fovea_x", says, evidence, pictures)
+        yield _about(photo, "landmarks_implausible", "fovea_x", says, evidence, pictures)
 
 
 def _boxes(photo: LabelledPhoto) -> Iterator[Finding]:
@@ -123,19 +129,18 @@ def _boxes(photo: LabelledPhoto) -> Iterator[Finding]:
     slack = 0.01 * width
     for row in photo.rows:
         box = row.box()
-        if box is None or box[0] >= box[2] or box[1] >= box[3]:
+        if box is None:
             continue
         evidence = row.evidence("x1") | {"box": list(box)}
-        files = [photo.scan.relative(row.table), photo.name]
-        if box[0] < -slack or box[1] < -slack or box[2] > width + slack or box[3] > height + slack:
-            says = f"Row {row.row} has a box beyond the photo of {width}x{height} px."
-            yield found("box_outside", files, says, evidence)
+        files = photo.scan.names(row.table, photo.path)
+        if min(box) < -slack or box[2] > width + slack or box[3] > height + slack:
+            yield found("box_outside", files, f"Row {row.row} has a box beyond the photo of {_size(photo)}.", evidence)
         elif row.value("structure") == "OD" and photo.record.eye is not None:
             share = box_width(box) / (2 * photo.record.eye[2])
             if not DISC_SHARE[0] <= share <= DISC_SHARE[1]:
                 says = f"Row {row.row} has a disc box of {share:.2f} of the field's width; discs have 0.1 to 0.25."
-                pictures = [pointed(photo.scan, photo.name, {}, "The disc's box.", [("OD", box)])]
-                yield found("box_implausible", files, says, evidence, pictures=pictures)
+                picture = drawn(photo.scan, photo.name, "The disc's box.", boxes=[("OD", box)])
+                yield found("box_implausible", files, says, evidence, pictures=[picture])
 
 
 def _edema(photo: LabelledPhoto) -> Iterator[Finding]:
@@ -180,11 +185,10 @@ def _distance(
         says = f"The nearest hard exudate lies {nearest:.1f} disc diameters from the fovea: edema risk 1, not 2."
     else:
         return
-    drawn = [("EX", box) for box in boxes]
-    pictures = _pictures(photo, ["EX"])
-    pictures.append(pointed(photo.scan, photo.name, {"fovea": fovea}, "Fovea and exudates.", drawn))
+    exudates = [("EX", box) for box in boxes]
+    fovea_too = drawn(photo.scan, photo.name, "Fovea and exudates.", points={"fovea": fovea}, boxes=exudates)
     evidence = photo.evidence("dme") | {"nearest_dd": round(nearest, 2)}
-    yield _about(photo, "dme_contradicts", "dme", says, evidence, pictures)
+    yield _about(photo, "dme_contradicts", "dme", says, evidence, [*_pictures(photo, ["EX"]), fovea_too])
 
 
 def _lesions(photo: LabelledPhoto) -> Iterator[Finding]:
@@ -232,16 +236,16 @@ def _nearest(mask: np.ndarray, point: Point) -> float:
 
 def _farthest(box: Box, point: Point) -> float:
     """Distance in pixels of a point from the box's farthest corner."""
-    across = max(abs(box[0] - point[0]), abs(box[2] - point[0]))
-    return hypot(across, max(abs(box[1] - point[1]), abs(box[3] - point[1])))
+    x, y = point
+    return hypot(max(abs(box[0] - x), abs(box[2] - x)), max(abs(box[1] - y), abs(box[3] - y)))
 
 
 def _pictures(photo: LabelledPhoto, codes: Sequence[str]) -> list[Picture]:
     """The photo with its outlines, and with its boxes, of some structures."""
     files = [(outline.file, outline.code) for outline in photo.outlines_of(*codes)]
     boxes = [(code, box) for code in codes for _, box in photo.label_rows.boxes(photo.path, code)]
-    pictures = [masked(photo.scan, photo.name, files, "Outlines.")] if files else []
-    return [*pictures, pointed(photo.scan, photo.name, {}, "Boxes.", boxes)] if boxes else pictures
+    pictures = [drawn(photo.scan, photo.name, "Outlines.", files)] if files else []
+    return [*pictures, drawn(photo.scan, photo.name, "Boxes.", boxes=boxes)] if boxes else pictures
 
 
 def _about(
@@ -253,6 +257,4 @@ def _about(
     pictures: Sequence[Picture] = (),
 ) -> Finding:
     """A finding about a photo and the label file that has the role's value."""
-    table = photo.table(role)
-    files = [*([photo.scan.relative(table)] if table is not None else []), photo.name]
-    return found(kind, files, says, evidence, pictures=pictures)
+    return found(kind, photo.scan.names(photo.table(role), photo.path), says, evidence, pictures=pictures)

@@ -47,24 +47,11 @@ _OTHERS: Final = "others"
 
 @dataclass(frozen=True)
 class Family:
-    """Photos that look alike: their names, and the medians of what they have in common."""
+    """Photos that look alike: their names, and the medians of what they have in common as evidence."""
 
     name: str
     photos: tuple[str, ...]
-    width: int
-    height: int
-    diameter_px: float
-    seen: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "family": self.name,
-            "photos": len(self.photos),
-            "size_px": [self.width, self.height],
-            "field_px": round(self.diameter_px),
-            "field_seen": round(self.seen, 3),
-            "example": self.photos[0],
-        }
+    evidence: dict[str, Any]
 
 
 def examine(records: Iterable[Record], cases: Sequence[Case], names: Mapping[str, str]) -> Iterator[Finding]:
@@ -78,8 +65,7 @@ def examine(records: Iterable[Record], cases: Sequence[Case], names: Mapping[str
             measures = record.measures
             sizes[record.path] = record.width, record.height, measures["diameter_px"], measures["seen"]
     for dataset, of_photos in sorted(appearances.items()):
-        families = families_of(of_photos, sizes)
-        yield from _about(dataset, families, of_name)
+        yield from _about(dataset, families_of(of_photos, sizes), of_name)
 
 
 def families_of(
@@ -93,21 +79,26 @@ def families_of(
     names = sorted(appearances)
     if not names:
         return []
-    points = np.stack([appearances[name] for name in names])
-    family = _leaders(points)
+    family = _leaders(np.stack([appearances[name] for name in names]))
     count = np.bincount(family)
-    order = [int(which) for which in np.argsort(-count, kind="stable") if count[which] >= SMALL]
-    groups = [[names[at] for at in np.flatnonzero(family == which)] for which in order]
-    rest = [name for name, which in zip(names, family, strict=True) if count[which] < SMALL]
-    called = [f"camera {number}" for number in range(1, len(groups) + 1)]
-    if rest:
-        groups, called = [*groups, rest], [*called, _OTHERS]
-    return [_family(name, group, sizes) for name, group in zip(called, groups, strict=True)]
+    large = [which for which in np.argsort(-count, kind="stable") if count[which] >= SMALL]
+    groups = {f"camera {at}": np.flatnonzero(family == which) for at, which in enumerate(large, start=1)}
+    if count.min() < SMALL:
+        groups[_OTHERS] = np.flatnonzero(count[family] < SMALL)
+    return [_family(name, [names[at] for at in group], sizes) for name, group in groups.items()]
 
 
 def _family(name: str, photos: Sequence[str], sizes: Mapping[str, tuple[int, int, float, float]]) -> Family:
     width, height, diameter, seen = np.median([sizes[photo] for photo in photos], axis=0).tolist()
-    return Family(name, tuple(photos), round(width), round(height), diameter, seen)
+    evidence = {
+        "family": name,
+        "photos": len(photos),
+        "size_px": [round(width), round(height)],
+        "field_px": round(diameter),
+        "field_seen": round(seen, 3),
+        "example": photos[0],
+    }
+    return Family(name, tuple(photos), evidence)
 
 
 def _appearance(record: Record) -> np.ndarray:
@@ -147,7 +138,7 @@ def _leaders(points: np.ndarray) -> np.ndarray:
 def _about(dataset: str, families: Sequence[Family], of_name: Mapping[str, Case]) -> Iterator[Finding]:
     if sum(family.name != _OTHERS for family in families) < 2:
         return
-    listed = [family.to_dict() for family in families]
+    listed = [family.evidence for family in families]
     whole = sum(len(family.photos) for family in families)
     says = f"{dataset}: {whole} photos in {len(families)} groups by camera; the largest has {len(families[0].photos)}."
     examples = [family.photos[0] for family in families]
@@ -164,7 +155,6 @@ def _about(dataset: str, families: Sequence[Family], of_name: Mapping[str, Case]
         strength, chance = association(table)
         if chance < CHANCE and strength >= STRONG:
             verb = "depends on the fold" if label == "fold" else f"gives the {label} away"
-            counted = zip(rows, table.tolist(), strict=True)
             says = f"{dataset}: the camera {verb} (Cramér's V {strength:.2f}, p < {max(chance, 0.0005):.4f})."
             evidence = {
                 "dataset": dataset,
@@ -172,16 +162,17 @@ def _about(dataset: str, families: Sequence[Family], of_name: Mapping[str, Case]
                 "cramers_v": round(strength, 3),
                 "p": round(chance, 4),
                 "visits": int(table.sum()),
-                "counts": {row: dict(zip(columns, counts, strict=True)) for row, counts in counted},
+                "counts": {
+                    row: dict(zip(columns, counts, strict=True))
+                    for row, counts in zip(rows, table.tolist(), strict=True)
+                },
             }
             yield found(kind, examples, says, evidence)
 
 
 def _one_a_visit(photos: Iterable[str], of_name: Mapping[str, Case]) -> list[str]:
     """The first photo of each visit, by name."""
-    firsts: dict[str, str] = {}
-    for photo in sorted(photos):
-        firsts.setdefault(of_name[photo].visit, photo)
+    firsts = {of_name[photo].visit: photo for photo in sorted(photos, reverse=True)}
     return sorted(firsts.values())
 
 

@@ -5,13 +5,13 @@ The names are those of the supported data sets and of users' own tables, and oth
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.data.rows import EYES, QUALITY_WORDS, grade_word
+from funduscope.data.case import LabelError
+from funduscope.data.rows import EYES, QUALITY_WORDS, Row
 from funduscope.vocabulary import CODES, DME_RISKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
@@ -91,48 +91,35 @@ def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
     return {role: column for role, column in roles.items() if role not in ("x", "y")}
 
 
-def _whole(highest: int) -> tuple[str, Callable[[str], Any]]:
-    def parse(text: str) -> int | None:
-        number = _number(text)
-        return int(number) if number is not None and number == int(number) and 0 <= number <= highest else None
-
-    return f"a whole number from 0 to {highest}, or nothing where unknown", parse
+Parse = Callable[[Row, str], Any]
+"""A row and a column to the value of the cell; raises `LabelError` where it is impossible."""
 
 
-def _grade() -> tuple[str, Callable[[str], Any]]:
-    expected, number = _whole(len(GRADES) - 1)
-
-    def parse(text: str) -> int | None:
-        word = grade_word(text)
-        return number(text) if word is None else word
-
-    return expected, parse
+def _whole(highest: int) -> tuple[str, Parse]:
+    expected = f"a whole number from 0 to {highest}, or nothing where unknown"
+    return expected, lambda row, column: row.integer(column, highest)
 
 
-def _word(meanings: Mapping[str, str]) -> tuple[str, Callable[[str], Any]]:
-    return f"one of {', '.join(meanings)}, or nothing where unknown", lambda text: meanings.get(text.lower())
+def _word(meanings: Mapping[str, str]) -> tuple[str, Parse]:
+    expected = f"one of {', '.join(meanings)}, or nothing where unknown"
+    return expected, lambda row, column: row.one_of(column, meanings)
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+_NUMBER: Final = ("a number like 12.5, or nothing where unknown", Row.number_at)
+_TEXT: Final = ("a text", lambda row, column: row.text(column) or None)
 
-
-_NUMBER: Final = ("a number like 12.5, or nothing where unknown", _number)
-_TEXT: Final = ("a text", str)
-
-_MEANINGS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "grade": _grade(),
+_MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
+    "grade": (_whole(len(GRADES) - 1)[0], Row.grade),
     "dme": _whole(len(DME_RISKS) - 1),
     "maculopathy": _whole(1),
     "edema": _whole(1),
     "quality": _word(QUALITY_WORDS),
     "eye": _word(EYES),
     "fold": _whole(99),
-    "structure": (f"one of {', '.join(CODES)}", lambda text: text if text in CODES else None),
+    "structure": (
+        f"one of {', '.join(CODES)}",
+        lambda row, column: row.text(column) if row.text(column) in CODES else None,
+    ),
     **{f"{point}_{axis}": _NUMBER for point in POINTS for axis in "xy"},
     **dict.fromkeys(BOX_SIDES, _NUMBER),
     **{f"experts_{code}": _whole(4) for code in EXPERT_CODES},
@@ -144,6 +131,9 @@ def expected(role: str) -> str:
     return _MEANINGS.get(role, _TEXT)[0]
 
 
-def meaning(role: str, text: str) -> Any:
-    """The value of a cell's text in its role; None where it is impossible."""
-    return _MEANINGS.get(role, _TEXT)[1](text)
+def cell_of(role: str, column: str, row: Row) -> Cell:
+    """A row's cell in its role."""
+    try:
+        return Cell(column, row.text(column), _MEANINGS.get(role, _TEXT)[1](row, column))
+    except LabelError:
+        return Cell(column, row.text(column))

@@ -13,6 +13,8 @@ from typing import Final
 import cv2
 import numpy as np
 
+from funduscope.data.case import Point
+
 SIDE_PX: Final = 128
 """The field's width where the disc is searched."""
 
@@ -33,8 +35,6 @@ EDGE: Final = 0.82
 """Of the field's radius; farther out, glare at the field's edge is easily taken for a disc."""
 
 _NOWHERE: Final = -9.0
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)

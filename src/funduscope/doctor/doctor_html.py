@@ -74,18 +74,17 @@ def _section(findings: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any
         "advice": findings[0].advice,
         "count": len(findings),
         "cards": [_card(one, thumbnail) for one in findings[:SHOWN]],
-        "rows": [_row(one) for one in findings[SHOWN:LISTED]],
+        "rows": [{"says": one.says, "files": list(one.files[:FILES])} for one in findings[SHOWN:LISTED]],
         "more": max(0, len(findings) - LISTED),
     }
 
 
 def _card(one: Finding, thumbnail: Thumbnail) -> dict[str, Any]:
     """A finding with its pictures."""
-    pictures = [(picture.caption, _embedded(_drawn(picture.draw))) for picture in one.pictures]
-    shown = [(file, _data(thumbnail(file))) for file in one.files[:FILES]]
+    pictures = [(picture.caption, _embedded(picture.draw)) for picture in one.pictures]
     return {
         "says": one.says,
-        "files": shown,
+        "files": [(file, _data(thumbnail(file))) for file in one.files[:FILES]],
         "named": list(one.files[FILES : FILES + _NAMED]),
         "more": max(0, len(one.files) - FILES - _NAMED),
         "facts": [(_words(key), _text(value)) for key, value in one.evidence.items() if not _table(value)],
@@ -94,18 +93,11 @@ def _card(one: Finding, thumbnail: Thumbnail) -> dict[str, Any]:
     }
 
 
-def _row(one: Finding) -> dict[str, Any]:
-    return {"says": one.says, "files": list(one.files[:FILES])}
-
-
-def _drawn(draw: Callable[[], np.ndarray | None]) -> np.ndarray | None:
+def _embedded(draw: Callable[[], np.ndarray | None]) -> str | None:
     try:
-        return draw()
+        pixels = draw()
     except (PhotoError, OSError):  # a photo may be gone since it was examined
         return None
-
-
-def _embedded(pixels: np.ndarray | None) -> str | None:
     if pixels is None:
         return None
     picture = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR)
@@ -137,14 +129,14 @@ def _text(value: Any) -> str:
 
 def _table(value: Any) -> list[list[str]]:
     """Rows of text, the heading first, of a list of objects or an object of objects; empty for other values."""
-    if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
-        columns = list(dict.fromkeys(key for each in value for key in each))
-        return [[_words(key) for key in columns], *([_text(each.get(key)) for key in columns] for each in value)]
-    if isinstance(value, Mapping) and value and all(isinstance(each, Mapping) for each in value.values()):
-        columns = list(dict.fromkeys(key for each in value.values() for key in each))
-        rows = ([_words(str(name)), *(_text(each.get(key)) for key in columns)] for name, each in value.items())
-        return [["", *(_words(str(key)) for key in columns)], *rows]
-    return []
+    objects = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(objects, list) or not objects or not all(isinstance(each, Mapping) for each in objects):
+        return []
+    columns = list(dict.fromkeys(key for each in objects for key in each))
+    rows = [[_words(str(key)) for key in columns], *([_text(each.get(key)) for key in columns] for each in objects)]
+    if not isinstance(value, Mapping):
+        return rows
+    return [[name, *row] for name, row in zip(["", *map(_words, map(str, value))], rows, strict=True)]
 
 
 def _with_code(text: str) -> Markup:

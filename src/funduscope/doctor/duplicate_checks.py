@@ -16,7 +16,7 @@ from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.kinds import Severity
 from funduscope.doctor.label_rows import LabelRows
 from funduscope.duplicates.pairs import DuplicatePair
-from funduscope.duplicates.registration import Registration
+from funduscope.duplicates.registration import warped
 from funduscope.imaging.framing import frame
 from funduscope.imaging.vessels import SIDE_PX
 
@@ -95,8 +95,7 @@ def _severity(kind: str, wrong: list[str], split: bool, labels: Mapping[str, lis
     """error where a test leaks or labels of one photo differ; warning where labels of one eye or visits differ."""
     if split or "fold" in wrong or (kind == "same_photo" and wrong):
         return "error"
-    apart = _differ(labels.get("visit", [None, None]))
-    return "warning" if wrong or kind == "same_photo" or apart else "info"
+    return "warning" if wrong or kind == "same_photo" or _differ(labels.get("visit", [None, None])) else "info"
 
 
 def overlaid(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
@@ -109,21 +108,12 @@ def board(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray
     """(S, S, 3) uint8: squares of the first and of the second in turn; vessels continue across their borders."""
     first, second = _in_one_frame(pair, image)
     place = np.arange(PICTURE_PX) * _SQUARES // PICTURE_PX
-    odd = (place[:, None] + place) % 2 == 1
-    return np.where(odd[..., None], first, second)
+    return np.where((place[:, None, None] + place[:, None]) % 2 == 1, first, second)
 
 
 def _in_one_frame(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     first, second = (frame(image(name), PICTURE_PX).image for name in (pair.first, pair.second))
-    matrix = _enlarged(pair.registration)
-    return cv2.warpAffine(first, matrix, (PICTURE_PX, PICTURE_PX), flags=cv2.INTER_LINEAR), second
-
-
-def _enlarged(registration: Registration) -> np.ndarray:
-    """The registration's matrix (2, 3) in pixels of the pictures; a pixel's center is at its index + 0.5."""
-    scale = PICTURE_PX / SIDE_PX
-    shift = registration.matrix[:, :2] @ np.full(2, 0.5 - scale / 2) + scale * registration.matrix[:, 2]
-    return np.column_stack([registration.matrix[:, :2], shift + (scale / 2 - 0.5)])
+    return warped(first, pair.registration.scaled(PICTURE_PX / SIDE_PX)), second
 
 
 def _without_light(green: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,51 +12,23 @@ from funduscope.data.case import Case
 from funduscope.data.folds import find_folds, fold_key
 from funduscope.doctor.columns import plain
 from funduscope.doctor.inventory import Inventory, split_of, stem_of
-from funduscope.doctor.label_rows import LabelRows, Table, read_table
+from funduscope.doctor.label_rows import LabelRow, LabelRows, Table, read_table
 from funduscope.doctor.scan import Scan
 
 _SUBSETS: Final = {"A": "segmentation", "B": "diseasegrading", "C": "localization"}
 
 
-@dataclass(frozen=True)
-class FoldRow:
-    """A row: its number, subset and name as the file has them, visit and fold where they can be read.
-
-    photo: None where no photo fits. is_here: whether the data set has any photo of the row's subset.
-    """
-
-    row: int
-    subset: str
-    name: str
-    visit: str
-    fold: int | None
-    photo: Path | None
-    is_here: bool
-
-    @property
-    def label(self) -> str:
-        """Subset and name, for messages."""
-        return f"{self.subset}/{self.name}"
-
-
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """One file of folds."""
+    """One file of folds. table: its rows have their photos. here: the subsets that the data set has any photo of."""
 
     table: Table
-    rows: tuple[FoldRow, ...]
+    here: frozenset[str]
 
-    @property
-    def file(self) -> Path:
-        return self.table.file
 
-    def fold_of(self) -> dict[Path, int]:
-        """Photo to fold, by its first row."""
-        folds: dict[Path, int] = {}
-        for row in self.rows:
-            if row.photo is not None and row.fold is not None:
-                folds.setdefault(row.photo, row.fold)
-        return folds
+def label_of(row: LabelRow) -> str:
+    """Subset and name of a row of folds, for messages."""
+    return f"{row.cells['subset'].text}/{row.name}"
 
 
 def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()) -> list[Folds]:
@@ -74,21 +46,16 @@ def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds
     known: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for case in cases:
         known[fold_key(case)].append(case.path)
-    subsets = {subset for subset, _ in known}
     named: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for photo in inventory.photos:
         for word in _subset_words(photo, inventory):
             named[word, photo.stem].append(photo)
-            subsets.add(word)
     rows = []
     for row in table.rows:
-        subset, name = row.cells["subset"].text, stem_of(row.name)
-        keys = (subset, row.name), (subset, name)
+        keys = [(row.cells["subset"].text, name) for name in (row.name, stem_of(row.name))]
         possible = [photo for index in (known, named) for key in keys for photo in index.get(key, ())]
-        photo = _nearest(possible, table.file)
-        visit = row.cells["patient"].text if "patient" in row.cells else ""
-        rows.append(FoldRow(row.row, subset, row.name, visit, row.value("fold"), photo, subset in subsets))
-    return Folds(table, tuple(rows))
+        rows.append(replace(row, photo=_nearest(possible, table.file)))
+    return Folds(replace(table, rows=tuple(rows)), frozenset(subset for subset, _ in (*known, *named)))
 
 
 def _nearest(photos: Sequence[Path], file: Path) -> Path | None:
@@ -101,9 +68,6 @@ def _subset_words(photo: Path, inventory: Inventory) -> set[str]:
     """Names that a folds.csv may have for a photo's subset: its folders, or IDRiD's letter."""
     name = inventory.relative(photo)
     folders = [inventory.root.name, *Path(name).parts[:-1]]
-    words = set(folders)
-    letter = next((key for key, word in _SUBSETS.items() if any(plain(part).endswith(word) for part in folders)), None)
-    if letter is not None:
-        split = split_of(name)
-        words.add(letter if split in (None, "train") else f"{letter}/{split}")
-    return words
+    split = split_of(name)
+    letters = [key for key, word in _SUBSETS.items() if any(plain(part).endswith(word) for part in folders)]
+    return {*folders, *(key if split in (None, "train") else f"{key}/{split}" for key in letters[:1])}

@@ -5,7 +5,6 @@ IDRiD's official splits repeat names, so that a label file's own split decides; 
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -16,7 +15,7 @@ from typing import Final
 
 from funduscope.data.case import LabelError
 from funduscope.data.match_photos import PHOTO_SUFFIXES
-from funduscope.data.rows import SHEET_SUFFIXES, read_sheet
+from funduscope.data.rows import SHEET_SUFFIXES, read_tolerantly
 from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
@@ -69,21 +68,9 @@ def take_inventory(data: Path) -> Inventory:
 
 def _of_table(table: Path) -> Inventory:
     root = table.parent.absolute()
-    try:
-        named = [row.text("path") for row in read_sheet(table, ("path",)).rows]
-    except LabelError:  # the label checks report what is wrong with the table
-        named = _first_cells(table)
-    photos = sorted({root / name.replace("\\", "/") for name in named if name})
-    return Inventory(root, tuple(photos), (), (root / table.name,))
-
-
-def _first_cells(table: Path) -> list[str]:
-    """The names that a broken table has under `path`, as far as it can be read."""
-    try:
-        rows = list(csv.DictReader(table.read_text("utf-8-sig", errors="replace").splitlines()))
-    except (OSError, csv.Error):
-        return []
-    return [str(row.get("path") or "").strip() for row in rows]
+    # As far as a broken table can be read: the label checks report what is wrong with it.
+    named = [row.text("path").replace("\\", "/") for row in read_tolerantly(table).rows]
+    return Inventory(root, tuple(sorted({root / name for name in named if name})), (), (root / table.name,))
 
 
 def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -91,10 +78,9 @@ def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], 
     photos, masks, pictures = [], [], sorted(set(pictures))
     stems = {(path.parent, path.stem.lower()) for path in pictures}
     for path in pictures:
-        folders = path.relative_to(root).parts[:-1]
         named = _MASK_NAME.match(path.stem)
         is_of_photo = named is not None and (path.parent, named["photo"].lower()) in stems
-        is_mask = is_of_photo or any(_MASK_FOLDER.search(folder) for folder in folders)
+        is_mask = is_of_photo or any(map(_MASK_FOLDER.search, path.relative_to(root).parts[:-1]))
         (masks if is_mask else photos).append(path)
     return tuple(photos), tuple(masks)
 
@@ -120,13 +106,9 @@ class PhotoIndex:
 
     def scope(self, file: Path, names: Sequence[str]) -> Path:
         """The nearest folder above a file that has a photo with any of the names; the root where none has."""
-        for folder in file.parents:
-            photos = (path for name in names for path in self._by_stem.get(stem_of(name), ()))
-            if any(folder in path.parents for path in photos):
-                return folder
-            if folder == self.root:
-                break
-        return self.root
+        photos = [path for name in names for path in self._by_stem.get(stem_of(name), ())]
+        above = (folder for folder in self._above(file) if any(folder in path.parents for path in photos))
+        return next(above, self.root)
 
     def named(self, name: str, file: Path, scope: Path | None) -> Path | None:
         """The photo that a name in a label file means, by its path relative to the file or by its name alone."""
@@ -134,32 +116,32 @@ class PhotoIndex:
         if by_path in self._all:
             return self._shared(by_path)
         found = self._by_stem.get(stem_of(name), [])
-        inside = [path for path in found if scope is None or scope in path.parents]
-        return self._chosen(inside, self._relative(file)) if inside else None
+        return self._chosen([path for path in found if scope is None or scope in path.parents], file)
 
     def of_mask(self, stem: str, file: Path) -> Path | None:
         """The photo of that name nearest to a mask."""
         found = self._by_stem.get(stem, [])
+        nearest = ([path for path in found if folder in path.parents] for folder in self._above(file))
+        return self._chosen(next(filter(None, nearest), []), file)
+
+    def _above(self, file: Path) -> Iterator[Path]:
+        """The folders above a file, the nearest first, up to the root of the data set."""
         for folder in file.parents:
-            inside = [path for path in found if folder in path.parents]
-            if inside:
-                return self._chosen(inside, self._relative(file))
+            yield folder
             if folder == self.root:
-                break
-        return None
+                return
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix() if self.root in path.parents else path.name
 
-    def _chosen(self, candidates: list[Path], file: str) -> Path:
+    def _chosen(self, candidates: Sequence[Path], file: Path) -> Path | None:
         """One of several photos with the same name: of the file's own split, otherwise of training."""
-        split = split_of(file)
+        split = split_of(self._relative(file))
         wanted = [split] if split else ["train", None]
-        for word in wanted:
-            inside = [path for path in candidates if split_of(self._relative(path)) == word]
-            if inside:
-                return self._shared(sorted(inside)[0])
-        return self._shared(sorted(candidates)[0])
+        of_split = {path: split_of(self._relative(path)) for path in sorted(candidates)}
+        ranked = [path for word in wanted for path, own in of_split.items() if own == word]
+        best = next(iter((*ranked, *of_split)), None)
+        return None if best is None else self._shared(best)
 
     def _shared(self, photo: Path) -> Path:
         """The photo, or B's copy of a photo of IDRiD's C where there is one."""

@@ -39,11 +39,6 @@ def examine(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
     yield from _between_files(scan, label_rows)
 
 
-def _files(scan: Scan, row: LabelRow) -> list[str]:
-    """The label file, and the photo of the row."""
-    return [scan.relative(row.table), *([scan.relative(row.photo)] if row.photo is not None else [])]
-
-
 def _form(scan: Scan, table: Table) -> Iterator[Finding]:
     for fault in table.sheet.faults:
         where = f"Row {fault.row}: " if fault.row is not None else ""
@@ -53,20 +48,19 @@ def _form(scan: Scan, table: Table) -> Iterator[Finding]:
 def _values(scan: Scan, table: Table) -> Iterator[Finding]:
     """Values that are impossible in their column, and points and boxes with a missing part."""
     for row in table.rows:
-        if not row.name:
-            says = f"Row {row.row} names no photo."
-            yield found("impossible_value", _files(scan, row), says, row.evidence("image"))
-        for role, cell in row.cells.items():
-            if cell.text and cell.value is None:
-                says = f"Row {row.row}, column {cell.column}: {cell.text!r} is not {expected(role)}."
-                evidence = row.evidence(role) | {"expected": expected(role)}
-                yield found("impossible_value", _files(scan, row), says, evidence)
-        for says, evidence in _incomplete(table, row):
-            yield found("impossible_value", _files(scan, row), says, evidence)
+        for says, evidence in _impossible(table, row):
+            yield found("impossible_value", scan.names(row.table, row.photo), says, evidence)
 
 
-def _incomplete(table: Table, row: LabelRow) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A sentence and evidence for each point with one coordinate, and for a box that lacks a side or is empty."""
+def _impossible(table: Table, row: LabelRow) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A sentence and evidence for each impossible value, point with one coordinate, and box that is empty or lacks a
+    side."""
+    if not row.name:
+        yield f"Row {row.row} names no photo.", row.evidence("image")
+    for role, cell in row.cells.items():
+        if cell.text and cell.value is None:
+            says = f"Row {row.row}, column {cell.column}: {cell.text!r} is not {expected(role)}."
+            yield says, row.evidence(role) | {"expected": expected(role)}
     for point in POINTS:
         pair = [row.cells.get(f"{point}_{axis}") for axis in "xy"]
         if pair[0] is not None and pair[1] is not None and bool(pair[0].text) != bool(pair[1].text):
@@ -75,22 +69,19 @@ def _incomplete(table: Table, row: LabelRow) -> Iterator[tuple[str, dict[str, An
             yield says, row.evidence_of(empty)
     if not table.is_boxes:
         return
-    box = row.box()
+    sides = [row.value(side) for side in BOX_SIDES]
     empty = next((row.cells[side] for side in BOX_SIDES if side in row.cells and not row.cells[side].text), None)
     if empty is not None:
         yield f"Row {row.row} has a box without {empty.column}.", row.evidence_of(empty)
-    elif box is not None and (box[0] >= box[2] or box[1] >= box[3]):
-        says = f"Row {row.row} has an empty box: expected x0 < x1 and y0 < y1."
-        yield says, row.evidence("x1") | {"box": list(box)}
+    elif None not in sides and row.box() is None:
+        yield f"Row {row.row} has an empty box: expected x0 < x1 and y0 < y1.", row.evidence("x1") | {"box": sides}
 
 
 def _without_photo(scan: Scan, table: Table) -> Iterator[Finding]:
     """Rows that name a photo which is not here."""
-    if table.is_folds:
-        return
     lost: dict[str, LabelRow] = {}
     for row in table.rows:
-        if row.photo is None and row.name:
+        if row.photo is None and row.name and not table.is_folds:
             lost.setdefault(row.name, row)
     file, whole = scan.relative(table.file), len({row.name for row in table.rows})
     if len(lost) > MOST_ROWS:
@@ -105,11 +96,9 @@ def _without_photo(scan: Scan, table: Table) -> Iterator[Finding]:
 
 def _in_two_rows(scan: Scan, table: Table) -> Iterator[Finding]:
     """Photos in several rows of one file."""
-    if table.is_folds or table.is_boxes:
-        return
     by_photo: dict[str, list[LabelRow]] = defaultdict(list)
     for row in table.rows:
-        if row.name:
+        if row.name and not table.is_folds and not table.is_boxes:
             by_photo[str(row.photo or row.name)].append(row)
     for rows in (rows for rows in by_photo.values() if len(rows) > 1):
         first, numbers = rows[0], [row.row for row in rows]
@@ -117,12 +106,12 @@ def _in_two_rows(scan: Scan, table: Table) -> Iterator[Finding]:
         evidence: dict[str, Any] = {"rows": numbers, "column": first.cells["image"].column, "value": first.name}
         says = f"{first.name} is in rows {' and '.join(map(str, numbers))}, "
         if roles:
-            differing = sorted(roles)
-            evidence["differ"] = {name: [row.cells[roles[name]].text for row in rows] for name in differing}
-            says += f"which contradict each other: {', '.join(differing)}."
-            yield found("contradicting_rows", _files(scan, first), says, evidence)
+            evidence["differ"] = {name: [row.cells[role].text for row in rows] for name, role in sorted(roles.items())}
+            says += f"which contradict each other: {', '.join(sorted(roles))}."
         else:
-            yield found("duplicated_row", _files(scan, first), f"{says}which are equal.", evidence)
+            says += "which are equal."
+        kind = "contradicting_rows" if roles else "duplicated_row"
+        yield found(kind, scan.names(first.table, first.photo), says, evidence)
 
 
 def _differs(role: str, rows: Sequence[LabelRow]) -> bool:
@@ -133,44 +122,35 @@ def _differs(role: str, rows: Sequence[LabelRow]) -> bool:
 def _empty(scan: Scan, table: Table) -> Iterator[Finding]:
     """Grades and risks that are empty where most rows have them."""
     for role in _OPTIONAL:
-        if role not in table.roles:
-            continue
-        empty = [row for row in table.rows if not row.cells[role].text and row.photo is not None]
-        if len(empty) > len(table.rows) / 2:
-            continue
-        for row in empty[:MOST_ROWS]:
-            filled = len(table.rows) - len(empty)
-            says = f"Row {row.row} has no {table.roles[role]}, which {filled} other rows have."
-            yield found("empty_label", _files(scan, row), says, row.evidence(role))
+        empty = [row for row in table.rows if role in row.cells and not row.cells[role].text and row.photo is not None]
+        for row in empty[:MOST_ROWS] if len(empty) <= len(table.rows) / 2 else ():
+            says = f"Row {row.row} has no {table.roles[role]}, which {len(table.rows) - len(empty)} other rows have."
+            yield found("empty_label", scan.names(row.table, row.photo), says, row.evidence(role))
 
 
 def _rejected(scan: Scan, table: Table) -> Iterator[Finding]:
     """Photos of quality reject with a grade."""
     rows = [row for row in table.rows if row.value("quality") == "reject" and row.value("grade") is not None]
-    if not rows:
-        return
-    says = f"{len(rows)} photos are of quality reject and have a grade all the same."
-    photos = [scan.relative(row.photo) for row in rows if row.photo is not None]
-    evidence = {"rows": [row.row for row in rows][:_LISTED], "column": table.roles["quality"]}
-    yield found("graded_reject", [scan.relative(table.file), *photos], says, evidence)
+    if rows:
+        says = f"{len(rows)} photos are of quality reject and have a grade all the same."
+        evidence = {"rows": [row.row for row in rows][:_LISTED], "column": table.roles["quality"]}
+        yield found("graded_reject", scan.names(table.file, *(row.photo for row in rows)), says, evidence)
 
 
 def _without_row(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
     """Photos without a row in a label file that has rows for other photos of their folder."""
-    listed: dict[tuple[Path, str], set[Path]] = defaultdict(set)
-    files: dict[tuple[Path, str], Table] = {}
+    listed: dict[tuple[Path, str], dict[Path, Table]] = defaultdict(dict)
     for table in label_rows.tables:
         for purpose in table.purposes:
             for row in table.rows:
                 if row.photo is not None:
-                    listed[row.photo.parent, purpose].add(row.photo)
-                    files.setdefault((row.photo.parent, purpose), table)
+                    listed[row.photo.parent, purpose].setdefault(row.photo, table)
     folders: dict[Path, list[Path]] = defaultdict(list)
     for photo in scan.inventory.photos:
         folders[photo.parent].append(photo)
-    for (folder, purpose), photos in listed.items():
-        lost = [photo for photo in folders[folder] if photo not in photos]
-        yield from _unlisted(scan, files[folder, purpose], purpose, lost, len(folders[folder]))
+    for (folder, purpose), tables in listed.items():
+        lost = [photo for photo in folders[folder] if photo not in tables]
+        yield from _unlisted(scan, next(iter(tables.values())), purpose, lost, len(folders[folder]))
 
 
 def _unlisted(scan: Scan, table: Table, purpose: str, lost: Sequence[Path], whole: int) -> Iterator[Finding]:
@@ -178,10 +158,9 @@ def _unlisted(scan: Scan, table: Table, purpose: str, lost: Sequence[Path], whol
     file = scan.relative(table.file)
     if len(lost) > min(MOST_ROWS, whole / 2):
         says = f"{len(lost)} of {whole} photos in the folder have no row ({purpose}) in {table.file.name}."
-        names = [scan.relative(photo) for photo in lost]
         severity = "info" if len(lost) > whole / 2 else None  # the file seems to list a selection on purpose
         evidence = {"photos": len(lost), "of": whole}
-        yield found("missing_row", [file, *names[:_LISTED]], says, evidence, severity=severity)
+        yield found("missing_row", [file, *scan.names(*lost[:_LISTED])], says, evidence, severity=severity)
         return
     for photo in lost:
         says = f"{photo.name} has no row ({purpose}) in {table.file.name}; "
@@ -200,5 +179,4 @@ def _between_files(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
             if len({row.value(role) for row in by_file.values()}) > 1:
                 labels = [{"file": scan.relative(file), **row.evidence(role)} for file, row in sorted(by_file.items())]
                 says = f"Label files disagree about {photo.name}: {', '.join(str(one['value']) for one in labels)}."
-                files = [*(str(one["file"]) for one in labels), scan.relative(photo)]
-                yield found("contradicting_rows", files, says, {"labels": labels})
+                yield found("contradicting_rows", scan.names(*sorted(by_file), photo), says, {"labels": labels})

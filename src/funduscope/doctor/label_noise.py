@@ -95,8 +95,12 @@ def examine(
             judged = [(case, label, probs) for case, label, probs in labels if probs is not None]
             if len(judged) >= FEWEST_PHOTOS:
                 yield from _of_task(scan, dataset, words, judged)
-            else:
-                yield _unjudged(dataset, words, len(labels), len(judged))
+                continue
+            # Without this finding it would look as if nothing were wrong with the labels.
+            says = f"The models judged {len(judged)} of {len(labels)} labels ({words}) of {dataset}; "
+            says += f"fewer than {FEWEST_PHOTOS} show nothing."
+            evidence = {"task": words, "data_set": dataset, "labels": len(labels), "judged": len(judged)}
+            yield found("labels_unjudged", ["."], says, evidence)
 
 
 def predict_unseen(
@@ -149,9 +153,8 @@ def _label(case: Case, task: str) -> int | None:
     labels = case.labels
     if task not in _LOWEST:
         return labels.grade if task == "grade" else labels.dme
-    among, yes = labels.dme_among, frozenset(range(_LOWEST[task], len(DME_RISKS)))
-    no = frozenset(range(_LOWEST[task]))
-    return None if labels.dme is not None or among not in (yes, no) else int(among == yes)
+    no, yes = frozenset(range(_LOWEST[task])), frozenset(range(_LOWEST[task], len(DME_RISKS)))
+    return int(labels.dme_among == yes) if labels.dme is None and labels.dme_among in (yes, no) else None
 
 
 def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -160,14 +163,6 @@ def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
     if probs is None or task not in _LOWEST:
         return probs
     return np.array([probs[: _LOWEST[task]].sum(), probs[_LOWEST[task] :].sum()])
-
-
-def _unjudged(dataset: str, words: str, labels: int, judged: int) -> Finding:
-    """Without this finding it would look as if nothing were wrong with the labels."""
-    says = f"The models judged {judged} of {labels} labels ({words}) of {dataset}; "
-    says += f"fewer than {FEWEST_PHOTOS} show nothing."
-    evidence = {"task": words, "data_set": dataset, "labels": labels, "judged": judged}
-    return found("labels_unjudged", ["."], says, evidence)
 
 
 def _of_task(scan: Scan, dataset: str, words: str, judged: Sequence[tuple[Case, int, np.ndarray]]) -> Iterator[Finding]:
@@ -189,28 +184,27 @@ def _of_task(scan: Scan, dataset: str, words: str, judged: Sequence[tuple[Case, 
         "estimated_share": round(share, 3),
         "labelled_and_true": np.round(joint, 4).tolist(),
     }
-    page, sheets = _ACROSS * _DOWN, []
-    for start in range(0, min(len(ranked), _SHEETS * page), page):
-        rows = list(zip(names, ranked, strict=True))[start : start + page]
-        caption = f"Label > prediction (probability of the label); {start + 1} to {start + len(rows)}."
-        sheets.append(Picture(caption, partial(_sheet, scan, rows)))
+    rows, page = list(zip(names, ranked, strict=True)), _ACROSS * _DOWN
+    sheets = [
+        Picture(
+            f"Label > prediction (probability of the label); {start + 1} to {min(start + page, len(rows))}.",
+            partial(_sheet, scan, rows[start : start + page]),
+        )
+        for start in range(0, min(len(rows), _SHEETS * page), page)
+    ]
     yield found("label_noise", names[: _SHEETS * page], says, evidence, pictures=sheets)
-    for rank, (name, one) in enumerate(zip(names[:MOST], ranked, strict=False), start=1):
-        yield _doubtful(name, words, rank, one, probs[one.index])
-
-
-def _doubtful(name: str, words: str, rank: int, one: Doubt, probs: np.ndarray) -> Finding:
-    says = f"Labelled {words} {one.label}; models that never saw it predict {one.suggested} "
-    says += f"({one.suggested_confidence:.0%}) and give the label {one.self_confidence:.0%}."
-    evidence = {
-        "task": words,
-        "rank": rank,
-        "label": one.label,
-        "suggested": one.suggested,
-        "probability_of_label": round(one.self_confidence, 4),
-        "probabilities": [round(float(p), 4) for p in probs],
-    }
-    return found("doubtful_label", [name], says, evidence)
+    for rank, (name, one) in enumerate(rows[:MOST], start=1):
+        says = f"Labelled {words} {one.label}; models that never saw it predict {one.suggested} "
+        says += f"({one.suggested_confidence:.0%}) and give the label {one.self_confidence:.0%}."
+        evidence = {
+            "task": words,
+            "rank": rank,
+            "label": one.label,
+            "suggested": one.suggested,
+            "probability_of_label": round(one.self_confidence, 4),
+            "probabilities": [round(float(p), 4) for p in probs[one.index]],
+        }
+        yield found("doubtful_label", [name], says, evidence)
 
 
 def _sheet(scan: Scan, rows: Sequence[tuple[str, Doubt]]) -> np.ndarray:

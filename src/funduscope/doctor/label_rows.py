@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.data.rows import Sheet, read_tolerantly
-from funduscope.doctor.columns import BOX_SIDES, GRADING, POINTS, Cell, meaning, plain, roles_of
+from funduscope.doctor.columns import BOX_SIDES, GRADING, POINTS, Cell, cell_of, plain, roles_of
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 
 _FOLDS: Final = frozenset({"subset", "image", "fold"})
@@ -51,9 +51,9 @@ class LabelRow:
         return None if x is None or y is None else (x, y)
 
     def box(self) -> tuple[float, float, float, float] | None:
-        """x0, y0, x1, y1 in a file of boxes."""
-        sides = [self.value(side) for side in BOX_SIDES]
-        return None if any(side is None for side in sides) else (sides[0], sides[1], sides[2], sides[3])
+        """x0, y0, x1, y1 in a file of boxes; None where a side is missing or the box is empty."""
+        x0, y0, x1, y1 = (self.value(side) for side in BOX_SIDES)
+        return None if None in (x0, y0, x1, y1) or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,7 @@ class LabelRows:
     def boxes(self, photo: Path, code: str) -> Iterator[tuple[LabelRow, tuple[float, float, float, float]]]:
         """The boxes around a structure, each with its row; empty boxes are left out."""
         for row in self.by_photo.get(photo, ()):
-            box = row.box() if row.value("structure") == code else None
-            if box is not None and box[0] < box[2] and box[1] < box[3]:
+            if row.value("structure") == code and (box := row.box()) is not None:
                 yield row, box
 
 
@@ -143,15 +142,11 @@ def _table(sheet: Sheet, inventory: Inventory, photos: PhotoIndex) -> Table | No
     if sheet.unreadable or not _is_label_file(sheet, roles):
         return None
     is_folds = set(roles) >= _FOLDS
-    names = [row.cells.get(roles["image"], "") for row in sheet.rows]
+    names = [row.text(roles["image"]) for row in sheet.rows]
     scope = None if is_folds else photos.scope(sheet.file, names)
     rows = []
     for row, name in zip(sheet.rows, names, strict=True):
-        cells = {role: _cell(role, column, row.cells.get(column, "")) for role, column in roles.items()}
+        cells = {role: cell_of(role, column, row) for role, column in roles.items()}
         photo = None if is_folds or not name else photos.named(name, sheet.file, scope)
         rows.append(LabelRow(sheet.file, row.number, name, photo, cells))
     return Table(sheet, roles, tuple(rows))
-
-
-def _cell(role: str, column: str, text: str) -> Cell:
-    return Cell(column, text, meaning(role, text) if text else None)

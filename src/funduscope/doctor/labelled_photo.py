@@ -13,17 +13,16 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from funduscope.data.case import Box, Point
 from funduscope.doctor.disc_light import DISC_FRAC
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.mask_files import Outline, Stored, read_stored
-from funduscope.doctor.scan import Progress, Record, Scan
+from funduscope.doctor.record import Record
+from funduscope.doctor.scan import Progress, Scan
 
 DISC_SHARE: Final = (0.07, 0.35)
 """Plausible diameters of a disc, as shares of the field's diameter; at 50 degrees they are 0.11 to 0.23."""
-
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +72,10 @@ class LabelledPhoto:
     @property
     def disc_diameter_px(self) -> tuple[float, bool]:
         """The disc's diameter, and whether it was measured on this eye rather than estimated from the field's."""
-        box = self.disc_box
-        radius = self.record.eye[2] if self.record.eye is not None else self.record.width / 2
-        if box is not None and DISC_SHARE[0] <= box_width(box) / (2 * radius) <= DISC_SHARE[1]:
-            return box_width(box), True
-        return 2 * radius * DISC_FRAC, False
+        field_px = 2 * self.record.eye[2] if self.record.eye is not None else self.record.width
+        width = box_width(self.disc_box) if self.disc_box is not None else 0.0
+        is_plausible = DISC_SHARE[0] <= width / field_px <= DISC_SHARE[1]
+        return (width if is_plausible else field_px * DISC_FRAC), is_plausible
 
     def stored(self, outline: Outline) -> Stored | str:
         """The decoded mask file, or a sentence that says why it cannot be read."""

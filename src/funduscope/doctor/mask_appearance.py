@@ -58,10 +58,8 @@ def ground_of(pixels: np.ndarray, eye: tuple[float, float, float]) -> Ground:
 
 def coverage_of(inside: np.ndarray, ground: Ground) -> np.ndarray:
     """(h, w) float32 in [0, 1]: the covered share of each pixel, of a mask (H, W) bool."""
-    size = (ground.green.shape[1], ground.green.shape[0])
-    return (
-        cv2.resize(inside.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    )
+    marked = inside.view(np.uint8) * np.uint8(255)
+    return cv2.resize(marked, ground.green.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,12 @@ def bare(marked: np.ndarray, ground: Ground) -> Bare:
 
 def _slow(green: np.ndarray, free: np.ndarray) -> np.ndarray:
     """The light's slow changes, (h, w) float32, interpolated under masks from nearby, otherwise from farther away."""
-    size = (green.shape[1], green.shape[0])
-    small = (max(1, size[0] // 4), max(1, size[1] // 4))
+    small = max(1, green.shape[1] // 4), max(1, green.shape[0] // 4)
     weight = cv2.resize(free.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     light = cv2.resize(green * free, small, interpolation=cv2.INTER_AREA)
     near, far = ((cv2.GaussianBlur(light, (0, 0), s), cv2.GaussianBlur(weight, (0, 0), s)) for s in (3, 14))
     slow = (near[0] + 0.02 * far[0]) / np.maximum(near[1] + 0.02 * far[1], 1e-6)
-    return cv2.resize(slow, size, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(slow, green.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def contrast_of(coverage: np.ndarray, around: Bare, ground: Ground) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding, found
-from funduscope.doctor.label_pictures import masked
+from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.labelled_photo import LabelledPhoto
 from funduscope.doctor.mask_appearance import (
@@ -95,14 +96,14 @@ def _missing(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
     """Missing files that a label file names, or that its counts of experts imply."""
     votes = {path.stem for path in scan.inventory.masks if in_votes_folder(f"{path.parent.name}/{path.name}")}
     for table in label_rows.tables:
-        file, missing = scan.relative(table.file), []
-        for row in table.rows:
-            photo = [scan.relative(row.photo)] if row.photo is not None else []
-            for cell, says in _missing_of(row, votes):
-                missing.append(found("mask_missing", [file, *photo], f"Row {row.row} {says}", row.evidence_of(cell)))
+        missing = [
+            found("mask_missing", scan.names(table.file, row.photo), f"Row {row.row} {says}", row.evidence_of(cell))
+            for row in table.rows
+            for cell, says in _missing_of(row, votes)
+        ]
         if len(missing) > MOST_ROWS:
             says = f"{len(missing)} masks that the file names are missing. First: {missing[0].says}"
-            yield found("mask_missing", [file], says, missing[0].evidence | {"masks": len(missing)})
+            yield found("mask_missing", [missing[0].files[0]], says, missing[0].evidence | {"masks": len(missing)})
         else:
             yield from missing
 
@@ -127,7 +128,7 @@ def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]
         without = [outline for outline in in_folder if outline.photo is None]
         if len(without) == len(in_folder) and len(in_folder) > 3:
             says = f"None of the {len(in_folder)} masks in {folder.name} has the name of a photo that is here."
-            yield found("mask_unknown_photo", [scan.relative(outline.file) for outline in in_folder], says)
+            yield found("mask_unknown_photo", scan.names(*(outline.file for outline in in_folder)), says)
             continue
         for outline in without:
             says = f"The mask {outline.file.name} has the name of no photo."
@@ -181,35 +182,31 @@ def _on_photo(photo: LabelledPhoto, outlines: Sequence[Outline]) -> Iterator[Fin
     ground = ground_of(photo.scan.image(photo.name), photo.record.eye)
     covers = {outline: coverage_of(mask, ground) for outline, mask in masks.items()}
     marked = np.zeros(ground.green.shape, bool)
-    rest = []
-    for outline, cover in covers.items():
+    for outline, cover in list(covers.items()):
         finding = _placement(photo, outline, cover_of(cover, ground))
         if finding is not None:
             yield finding
+            del covers[outline]
         else:
-            rest.append(outline)
             marked |= cover > 0.05
     around = bare(marked, ground)
-    for outline in rest:
-        yield from _light(photo, outline, contrast_of(covers[outline], around, ground))
-    yield from _same_mask(photo, {outline: covers[outline] for outline in rest})
+    for outline, cover in covers.items():
+        yield from _light(photo, outline, contrast_of(cover, around, ground))
+    yield from _same_mask(photo, covers)
 
 
 def _placement(photo: LabelledPhoto, outline: Outline, cover: Cover) -> Finding | None:
     """A mask that covers too much, or that lies beyond the field."""
-    code, files = outline.code, [photo.scan.relative(outline.file), photo.name]
-    most = WHOLE["OD"] if code == "OD" else WHOLE["lesion"] if code in LESIONS else 0.9
+    most = WHOLE["OD"] if outline.code == "OD" else WHOLE["lesion"] if outline.code in LESIONS else 0.9
+    evidence = {**{key: round(value, 4) for key, value in vars(cover).items()}, "structure": outline.code}
     if cover.of_outside > INVERTED_OUTSIDE or cover.of_field > most:
-        kind = "mask_whole"
         word = "the whole photo" if cover.of_field > 0.98 else f"{cover.of_field:.0%} of the field of view"
-        says = f"The mask marks {word}" + (", and what lies around it." if cover.of_outside > INVERTED_OUTSIDE else ".")
-    elif cover.beyond > BEYOND:
-        kind, says = "mask_outside_field", f"{cover.beyond:.0%} of what the mask marks lies outside the field of view."
-    else:
-        return None
-    evidence = {key: round(value, 4) for key, value in vars(cover).items()} | {"structure": code}
-    pictures = [masked(photo.scan, photo.name, [(outline.file, code)], "The photo with the mask's outline.")]
-    return found(kind, files, says, evidence, pictures=pictures)
+        more = ", and what lies around it" if cover.of_outside > INVERTED_OUTSIDE else ""
+        return _about(photo, outline, "mask_whole", f"The mask marks {word}{more}.", evidence)
+    if cover.beyond > BEYOND:
+        says = f"{cover.beyond:.0%} of what the mask marks lies outside the field of view."
+        return _about(photo, outline, "mask_outside_field", says, evidence)
+    return None
 
 
 def _light(photo: LabelledPhoto, outline: Outline, contrast: float | None) -> Iterator[Finding]:
@@ -218,30 +215,29 @@ def _light(photo: LabelledPhoto, outline: Outline, contrast: float | None) -> It
     if contrast is None or code not in SIGN:
         return
     expected, other = ("brighter", "darker") if SIGN[code] > 0 else ("darker", "brighter")
-    if contrast * SIGN[code] < -SWAPPED:
-        kind, says = "mask_swapped", f"What is marked as {code} is {other} than what surrounds it."
-    elif contrast * SIGN[code] < MISFIT[code]:
-        kind, says = "mask_misfit", f"What is marked as {code} is as bright as what surrounds it."
-    else:
-        return
     evidence = {"structure": code, "contrast": round(contrast, 2), "expected": expected}
-    pictures = [masked(photo.scan, photo.name, [(outline.file, code)], "The photo with the mask's outline.")]
-    yield found(kind, [photo.scan.relative(outline.file), photo.name], says, evidence, pictures=pictures)
+    if contrast * SIGN[code] < -SWAPPED:
+        says = f"What is marked as {code} is {other} than what surrounds it."
+        yield _about(photo, outline, "mask_swapped", says, evidence)
+    elif contrast * SIGN[code] < MISFIT[code]:
+        says = f"What is marked as {code} is as bright as what surrounds it."
+        yield _about(photo, outline, "mask_misfit", says, evidence)
 
 
-def _same_mask(photo: LabelledPhoto, covers: dict[Outline, np.ndarray]) -> Iterator[Finding]:
+def _about(photo: LabelledPhoto, outline: Outline, kind: str, says: str, evidence: Mapping[str, Any]) -> Finding:
+    """A finding about what a mask marks, with its outline as picture."""
+    picture = drawn(photo.scan, photo.name, "The photo with the mask's outline.", [(outline.file, outline.code)])
+    return found(kind, photo.scan.names(outline.file, photo.path), says, evidence, pictures=[picture])
+
+
+def _same_mask(photo: LabelledPhoto, covers: Mapping[Outline, np.ndarray]) -> Iterator[Finding]:
     """Two structures of one photo with the same mask."""
-    outlines = list(covers)
-    for index, first in enumerate(outlines):
-        for second in outlines[index + 1 :]:
-            if first.code == second.code:
-                continue
-            pair = covers[first], covers[second]
-            overlap = float(np.minimum(*pair).sum() / max(float(np.maximum(*pair).sum()), 1e-6))
-            if overlap > SAME:
-                says = f"The masks of {first.code} and {second.code} are the same: they overlap by {overlap:.0%}."
-                files = dict.fromkeys((*map(photo.scan.relative, (first.file, second.file)), photo.name))
-                yield found("mask_copied", list(files), says, {"overlap": round(overlap, 3)})
+    for (first, one), (second, other) in combinations(covers.items(), 2):
+        overlap = float(np.minimum(one, other).sum() / max(float(np.maximum(one, other).sum()), 1e-6))
+        if first.code != second.code and overlap > SAME:
+            says = f"The masks of {first.code} and {second.code} are the same: they overlap by {overlap:.0%}."
+            files = dict.fromkeys(photo.scan.names(first.file, second.file, photo.path))
+            yield found("mask_copied", list(files), says, {"overlap": round(overlap, 3)})
 
 
 def _copied(digests: dict[str, list[tuple[str, str, str]]]) -> Iterator[Finding]:
@@ -249,10 +245,12 @@ def _copied(digests: dict[str, list[tuple[str, str, str]]]) -> Iterator[Finding]
     for equal in digests.values():
         if len({pixels or photo for _, photo, pixels in equal}) > 1:
             names, photos = sorted({name for name, _, _ in equal}), sorted({photo for _, photo, _ in equal})
-            says = f"{len(names)} masks of different photos are equal, pixel by pixel."
             if len(names) == 1:
                 says = f"One mask file is given to {len(photos)} photos."
-            yield found("mask_copied", names if len(names) > 1 else [*names, *photos], says, {"photos": photos})
+                yield found("mask_copied", [*names, *photos], says, {"photos": photos})
+            else:
+                says = f"{len(names)} masks of different photos are equal, pixel by pixel."
+                yield found("mask_copied", names, says, {"photos": photos})
 
 
 def _mixed(conventions: dict[str, dict[str, str]]) -> Iterator[Finding]:

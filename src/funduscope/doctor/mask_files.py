@@ -164,8 +164,7 @@ def _stored(mode: str, kind: str, values: np.ndarray) -> Stored | str:
         values = values // 257 if int(values.max()) > 4095 else values // 16
     values = np.ascontiguousarray(values if values.dtype == np.uint8 else np.clip(values, 0, 255).astype(np.uint8))
     counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
-    levels = np.flatnonzero(counts)[: _FEW + 1]
-    return Stored(mode, kind, values, tuple(int(level) for level in levels), alpha)
+    return Stored(mode, kind, values, tuple(np.flatnonzero(counts)[: _FEW + 1].tolist()), alpha)
 
 
 def are_votes(levels: tuple[int, ...]) -> bool:

@@ -9,9 +9,14 @@ import numpy as np
 PERMUTATIONS: Final = 2000
 
 
+def expected_counts(counts: np.ndarray) -> np.ndarray:
+    """What a table of counts would be if its rows and columns were independent."""
+    return np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(1.0, counts.sum())
+
+
 def chi_square(counts: np.ndarray) -> float:
     """Pearson's chi-square of a table of counts."""
-    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / max(1.0, counts.sum())
+    expected = expected_counts(counts)
     return float((np.square(counts - expected) / np.maximum(expected, 1e-9)).sum())
 
 

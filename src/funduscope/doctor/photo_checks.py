@@ -7,7 +7,8 @@ so that it passes what ophthalmologists call good; its docstring says what good 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -76,12 +77,12 @@ def examine(records: Iterable[Record]) -> Iterator[Finding]:
     cuts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     named: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for record in records:
+        folder = str(PurePosixPath(record.path).parent)
         yield from _of_file(record)
         if record.metadata:
-            named[str(PurePosixPath(record.path).parent)][record.path] = record.metadata
+            named[folder][record.path] = record.metadata
         if record.error is not None:
             continue
-        folder = str(PurePosixPath(record.path).parent)
         sizes[folder][record.path] = record.width, record.height
         yield from _of_picture(record)
         if _is_cut(record.measures):
@@ -97,11 +98,11 @@ def examine(records: Iterable[Record]) -> Iterator[Finding]:
 def _of_file(record: Record) -> Iterator[Finding]:
     """Findings about the file, whatever the picture shows."""
     if record.error is not None:
-        kind = _DAMAGE.get(record.error, "unreadable")
+        kind, says = _DAMAGE.get(record.error, "unreadable"), record.error_says or ""
         evidence: dict[str, Any] = {"code": record.error, "bytes": record.bytes}
         if record.width:
             evidence |= {"width_px": record.width, "height_px": record.height}
-        yield found(kind, [record.path], _sentence(record.error_says or ""), evidence, severity="error")
+        yield found(kind, [record.path], f"{says[:1].upper()}{says[1:].rstrip('.')}.", evidence, severity="error")
     if record.orientation != 1:
         says = f"A tag (EXIF orientation {record.orientation}) asks to turn or mirror the picture."
         yield found("orientation", [record.path], says, {"orientation": record.orientation})
@@ -112,102 +113,53 @@ def _of_picture(record: Record) -> Iterator[Finding]:
     if "rim" not in record.measures:
         yield found("blank", [record.path], "No part of an eye is in the picture.")
         return
-    for kind, check in _IN_ORDER:
-        says = check(record)
-        if says is not None:
-            yield found(kind, [record.path], says, _evidence(record))
-            break
-    if max(record.letters[0] - LETTERS[0], record.letters[1] - LETTERS[1]) >= 0 and not _not_fundus(record):
+    for kind, says in islice(_faults(record), 1):
+        yield found(kind, [record.path], says, _evidence(record))
+    if shipped().classify(record.measures) == "other":
+        return
+    if record.letters[0] >= LETTERS[0] or record.letters[1] >= LETTERS[1]:
         where = "next to the field of view" if record.letters[0] >= LETTERS[0] else "in the picture"
         evidence = {"letters_in_a_row": max(record.letters)}
         yield found("burned_in_text", [record.path], f"Marks that look like a line of text are {where}.", evidence)
-    if _grey(record):
-        says = "The picture has no color."
-        yield found("grey", [record.path], says, {"chroma": record.measures["chroma"]})
+    chroma = record.measures.get("chroma", 255.0)
+    if chroma < min(GREY_CHROMA, GREY_SHARE * record.measures["brightness"]):
+        yield found("grey", [record.path], "The picture has no color.", {"chroma": chroma})
 
 
-def _blank(record: Record) -> str | None:
+def _faults(record: Record) -> Iterator[tuple[str, str]]:
+    """Kind and sentence of each fault of the picture's quality, those first that explain others."""
     measures = record.measures
     if record.eye is None or (measures["brightness"] < BLACK[0] and measures["spread"] < BLACK[1]):
-        return "The picture shows nothing but black or one color."
+        yield "blank", "The picture shows nothing but black or one color."
     if measures["contrast"] < FLAT_CONTRAST and measures["full"] <= FULL_SHARE:
-        return "The picture is even: it has no detail at all."
-    return None
-
-
-def _filled(record: Record) -> str | None:
-    filled = record.measures.get("filled", 0.0)
-    if filled > 0:
-        return f"The lowest {filled:.0%} of the picture is one even color: the file was cut short and saved again."
-    return None
-
-
-def _not_fundus(record: Record) -> str | None:
-    if shipped().classify(record.measures) == "other":
-        return "The picture does not look like a photograph of the back of the eye."
-    return None
-
-
-def _unlike(record: Record) -> str | None:
-    if shipped().classify(record.measures) == "unlike":
-        return "The picture is unlike any photograph of the back of the eye."
-    return None
-
-
-def _overexposed(record: Record) -> str | None:
-    measures = record.measures
+        yield "blank", "The picture is even: it has no detail at all."
+    if (filled := measures.get("filled", 0.0)) > 0:
+        yield (
+            "truncated",
+            f"The lowest {filled:.0%} of the picture is one even color: the file was cut short and saved again.",
+        )
+    likeness = shipped().classify(measures)
+    if likeness == "other":
+        yield "not_fundus", "The picture does not look like a photograph of the back of the eye."
     if measures["full"] > FULL_SHARE:
-        return f"The brightest color is at its limit in {measures['full']:.0%} of the field of view."
+        yield "overexposed", f"The brightest color is at its limit in {measures['full']:.0%} of the field of view."
     if measures["washed"] > WASHED_SHARE:
-        return f"{measures['washed']:.0%} of the field of view is white."
-    return None
-
-
-def _dark(record: Record) -> str | None:
-    measures = record.measures
+        yield "overexposed", f"{measures['washed']:.0%} of the field of view is white."
     if measures["dark"] > DARK_SHARE:
-        return f"{measures['dark']:.0%} of the field of view is almost black."
+        yield "dark", f"{measures['dark']:.0%} of the field of view is almost black."
     flat = measures["brightness"] < DARK_AND_FLAT[0] and measures["spread"] < DARK_AND_FLAT[1]
     if flat or measures["brightness"] < DARK_BRIGHTNESS:
-        return f"The field of view has a median brightness of {measures['brightness']:.0f} of 255."
-    return None
-
-
-def _too_small(record: Record) -> str | None:
-    across = record.measures["diameter_px"]
-    if across < SMALLEST_EYE_PX:
-        return f"The eye is {across:.0f} px across; expected {SMALLEST_EYE_PX} px or more."
-    return None
-
-
-def _blurred(record: Record) -> str | None:
-    measures = record.measures
+        yield "dark", f"The field of view has a median brightness of {measures['brightness']:.0f} of 255."
+    if measures["diameter_px"] < SMALLEST_EYE_PX:
+        yield "too_small", f"The eye is {measures['diameter_px']:.0f} px across; expected {SMALLEST_EYE_PX} px or more."
     if measures.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and measures["sharp_lines"] < BLURRED_SHARPNESS[1]:
-        return "Fine detail is missing: vessels have soft edges for their width."
+        yield "blurred", "Fine detail is missing: vessels have soft edges for their width."
     if measures.get("all_ways", 1.0) < SMEARED:
-        return "Detail runs in one direction: the eye or the camera moved."
+        yield "blurred", "Detail runs in one direction: the eye or the camera moved."
     if measures.get("vessels", 1.0) < NO_VESSELS or measures.get("detail", 9.0) < NO_DETAIL:
-        return "Hardly a vessel is visible: blur, haze or glare covers the picture."
-    return None
-
-
-_IN_ORDER: Final[tuple[tuple[str, Callable[[Record], str | None]], ...]] = (
-    ("blank", _blank),
-    ("truncated", _filled),
-    ("not_fundus", _not_fundus),
-    ("overexposed", _overexposed),
-    ("dark", _dark),
-    ("too_small", _too_small),
-    ("blurred", _blurred),
-    # Last, since any other fault may make a photo unlike the others.
-    ("not_fundus", _unlike),
-)
-
-
-def _grey(record: Record) -> bool:
-    measures = record.measures
-    colorless = measures.get("chroma", 255.0) < min(GREY_CHROMA, GREY_SHARE * measures["brightness"])
-    return colorless and not _not_fundus(record)
+        yield "blurred", "Hardly a vessel is visible: blur, haze or glare covers the picture."
+    if likeness == "unlike":  # last, since any other fault may make a photo unlike the others
+        yield "not_fundus", "The picture is unlike any photograph of the back of the eye."
 
 
 def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> Iterator[Finding]:
@@ -227,9 +179,8 @@ def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Fin
     if len(of_files) > MOST_NAMED:
         counts = dict(Counter(tag for tags in of_files.values() for tag in tags).most_common())
         says = f"{len(of_files)} files have {_listed(counts)}; their content is not repeated here."
-        yield found(
-            "personal_metadata", list(of_files), says, {"folder": folder, "photos": len(of_files), "tags": counts}
-        )
+        evidence = {"folder": folder, "photos": len(of_files), "tags": counts}
+        yield found("personal_metadata", list(of_files), says, evidence)
         return
     for name, tags in of_files.items():
         says = f"The file's metadata have {_listed(tags)}; their content is not repeated here."
@@ -258,10 +209,6 @@ def _odd_sizes(folder: str, of_files: Mapping[str, tuple[int, int]]) -> Iterator
 def _evidence(record: Record) -> dict[str, Any]:
     kept = ("brightness", "spread", "dark", "full", "washed", "sharpness", "sharp_lines", "vessels", "diameter_px")
     return {key: round(record.measures[key], 3) for key in kept if key in record.measures}
-
-
-def _sentence(says: str) -> str:
-    return f"{says[:1].upper()}{says[1:].rstrip('.')}."
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -21,9 +21,9 @@ from funduscope.atomic import replacing
 from funduscope.data.case import LabelError
 from funduscope.data.csv_cells import guarded
 from funduscope.doctor.examine import Report
-from funduscope.doctor.fold_rows import read_all_folds
+from funduscope.doctor.fold_rows import label_of, read_all_folds
 from funduscope.doctor.mask_files import Outline, named_files, read_stored
-from funduscope.doctor.repair_tables import Change, Edited, Place, join_visits, open_table, repair_table
+from funduscope.doctor.repair_tables import Change, Edited, join_visits, open_table, repair_table
 from funduscope.doctor.scan import Scan
 
 CHANGES: Final = "changes.csv"
@@ -49,7 +49,7 @@ def repair(report: Report, out: Path) -> list[Change]:
         changes.extend(_masks(report, tables, unfinished))
         changes.extend(_whole(report, tables))
         for edited in tables.values():
-            changes.extend(_written(scan, edited, unfinished))
+            changes.extend(_written(edited, unfinished))
         for sheet in report.label_rows.unreadable:
             _copy(sheet.file, unfinished / _inside(scan, sheet.file))
         _write_changes(unfinished / CHANGES, changes)
@@ -60,8 +60,7 @@ def repair(report: Report, out: Path) -> list[Change]:
 
 def check_place(data: Path, out: Path) -> None:
     """Raises `LabelError` where a repaired copy cannot be written to `out`."""
-    root = data if data.is_dir() else data.parent
-    here, there = out.resolve(), root.resolve()
+    here, there = out.resolve(), (data if data.is_dir() else data.parent).resolve()
     if here == there or there in here.parents or here in there.parents:
         raise LabelError(f"{out} is in the data set or contains it: expected a folder next to it, so that it stays.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -78,33 +77,25 @@ def _tables(report: Report) -> tuple[dict[Path, Edited], list[Change]]:
     """Every label file that can be edited, by its path, with its changes made; and the changes."""
     scan = report.scan
     duplicates = [(pair.first, pair.second) for pair in report.pairs]
-    all_folds = {folds.file: folds for folds in read_all_folds(scan, report.label_rows, report.cases)}
     tables = {table.file: table for table in report.label_rows.tables}
-    tables |= {file: folds.table for file, folds in all_folds.items()}
+    tables |= {folds.table.file: folds.table for folds in read_all_folds(scan, report.label_rows, report.cases)}
     all_edited: dict[Path, Edited] = {}
     changes: list[Change] = []
     for file, table in tables.items():
-        edited, name = open_table(table), _inside(scan, file)
+        edited = open_table(table, _inside(scan, file))
         if edited is None:
-            changes.append(Change(name, LEFT, "", "", "Its encoding or its form would have to be guessed."))
+            why = "Its encoding or its form would have to be guessed."
+            changes.append(Change(_inside(scan, file), LEFT, "", "", why))
             continue
         all_edited[file] = edited
-        changes.extend(repair_table(edited, name, lambda photo: _size(scan, photo)))
-        if file in all_folds:
-            places = [
-                Place(
-                    row.row, scan.relative(row.photo) if row.photo else f"{row.subset}/{row.name}", row.visit, row.fold
-                )
-                for row in all_folds[file].rows
-            ]
-        else:
-            places = [
-                Place(row.row, scan.relative(row.photo), str(row.value("patient") or ""), row.value("fold"))
-                for row in table.rows
-                if row.photo is not None and not table.is_boxes
-            ]
+        changes.extend(repair_table(edited, lambda photo: _size(scan, photo)))
+        rows = [
+            (row, scan.relative(row.photo) if row.photo is not None else label_of(row))
+            for row in table.rows
+            if table.is_folds or (row.photo is not None and not table.is_boxes)
+        ]
         if {"fold", "patient"} & set(table.roles):
-            changes.extend(join_visits(edited, name, places, duplicates))
+            changes.extend(join_visits(edited, rows, duplicates))
     return all_edited, changes
 
 
@@ -139,23 +130,22 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
             why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."
         yield Change(name, "mask", f"{stored.kind}, {stored.convention}", "gray, 0 and 255", why)
         if target.name != outline.file.name:
-            yield from _renamed(scan, outline, target.name, tables)
+            yield from _renamed(outline, target.name, tables)
 
 
 def _folder(name: str) -> str:
     return name.split("/")[0] if "/" in name else "."
 
 
-def _renamed(scan: Scan, outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
+def _renamed(outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
     """Changes in label files that name a mask, which is now in another file."""
     for edited in tables.values():
         for role, column in edited.table.roles.items():
-            for row in edited.table.rows if role.startswith("mask_") else ():
+            for row in edited.rows if role.startswith("mask_") else ():
                 text = _called(edited.cell(row.row, column), edited.table.file, outline.file, name)
-                before = edited.put(row.row, column, text) if row.row not in edited.dropped else text
-                if before != text:
-                    where = f"row {row.row}, column {column}"
-                    yield Change(_inside(scan, edited.table.file), where, before, text, "The mask is a PNG now.")
+                change = edited.put(row.row, column, text, "The mask is a PNG now.")
+                if change.before != text:
+                    yield change
 
 
 def _called(cell: str, table: Path, mask: Path, name: str) -> str:
@@ -180,24 +170,21 @@ def _whole(report: Report, tables: dict[Path, Edited]) -> Iterator[Change]:
         outline = named.get((*one.files, one.evidence["structure"])) if one.kind == "mask_whole" else None
         if outline is None:
             continue
-        edited = tables.get(outline.table[0]) if outline.table is not None else None
-        column = edited.table.roles.get(f"mask_{outline.code}") if edited is not None else None
-        if edited is None or outline.table is None or column is None or edited.table.roles.get("image") != "path":
+        file, row = outline.table or (None, 0)
+        edited = tables.get(file) if file is not None else None
+        roles = edited.table.roles if edited is not None else {}
+        if edited is None or f"mask_{outline.code}" not in roles or roles.get("image") != "path":
             why = "In this layout a missing file means absent, and nothing means unknown. Look at the mask."
             yield Change(one.files[0], LEFT, one.says, "", why)
             continue
-        before = edited.put(outline.table[1], column, "")
-        if not before:  # another mask of the cell was of the whole photo too
-            continue
-        where = f"row {outline.table[1]}, column {column}"
-        why = f"{one.says} An empty cell means unknown."
-        yield Change(_inside(scan, outline.table[0]), where, before, "", why)
+        change = edited.put(row, roles[f"mask_{outline.code}"], "", f"{one.says} An empty cell means unknown.")
+        if change.before:  # otherwise another mask of the cell was of the whole photo too
+            yield change
 
 
-def _written(scan: Scan, edited: Edited, folder: Path) -> Iterator[Change]:
+def _written(edited: Edited, folder: Path) -> Iterator[Change]:
     """Writes an edited label file; an unchanged one is copied byte by byte."""
-    file = edited.table.file
-    target = folder / _inside(scan, file)
+    file, target = edited.table.file, folder / edited.name
     if not edited.changed:
         _copy(file, target)
         return
@@ -205,7 +192,7 @@ def _written(scan: Scan, edited: Edited, folder: Path) -> Iterator[Change]:
     if target.suffix.lower() == ".xlsx":
         target = target.with_suffix(".csv")
         why = "A repaired workbook is written as CSV; put it in the workbook's place."
-        yield Change(_inside(scan, file), "file", file.name, target.name, why)
+        yield Change(edited.name, "file", file.name, target.name, why)
     target.write_text(edited.text(), "utf-8", newline="")
 
 

@@ -20,28 +20,23 @@ from funduscope.duplicates.search import Progress
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.imaging.photo import Photo
 
-__all__ = ["Progress", "Record", "Scan", "take_scan"]
-
 _SCANNED_BY: Final = (
     "quality/image_measures.py",
     "quality/appearance.py",
     *(f"doctor/{name}.py" for name in ("record", "burned_in_text", "metadata")),
 )
-_WORKERS: Final = 2
+_CRASHED: Final = (
+    "reading the file ended the process, for lack of memory or by a fault; expected a photo: save it again"
+)
 
 
 class Scan:
     """The scanned photos of a data set. Iterating gives each `Record`, sorted by name, read from the store's file."""
 
     def __init__(self, inventory: Inventory, file: Path) -> None:
-        self.inventory = inventory
+        self.inventory, self.root = inventory, inventory.root
         self.store = Store(file, _SCANNED_BY)
         self._paths = {inventory.relative(path): path for path in inventory.photos}
-
-    @property
-    def root(self) -> Path:
-        """The folder that names are relative to."""
-        return self.inventory.root
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -77,6 +72,10 @@ class Scan:
     def relative(self, path: Path) -> str:
         return self.inventory.relative(path)
 
+    def names(self, *paths: Path | None) -> list[str]:
+        """The names of files relative to the data set; None is left out."""
+        return [self.relative(path) for path in paths if path is not None]
+
     def unscanned(self) -> list[tuple[Path, str]]:
         """The photos (path, name) that the store does not have as they are now."""
         stored = self.store.seen()
@@ -92,7 +91,7 @@ class Scan:
 def take_scan(
     inventory: Inventory,
     cache: Path | None = None,
-    workers: int = _WORKERS,
+    workers: int = 2,
     progress: Progress = lambda items, words, total: items,
 ) -> Scan:
     """Scans every photo that the store does not have, in `workers` processes, and stores it.
@@ -105,15 +104,11 @@ def take_scan(
     scan = Scan(inventory, file)
     unscanned = scan.unscanned()
     for (path, name), scanned in progress(run_jobs(_scan, unscanned, workers), "Scanning photos", len(unscanned)):
-        scan.keep(path, scanned or ScannedPhoto(_crashed(path, name)))
+        scan.keep(
+            path, scanned or ScannedPhoto(Record(name, state_of(path)[0], error="E_INTERNAL", error_says=_CRASHED))
+        )
     return scan
 
 
 def _scan(job: tuple[Path, str]) -> ScannedPhoto:
     return scan_photo(*job)
-
-
-def _crashed(path: Path, name: str) -> Record:
-    size = state_of(path)[0]
-    says = "reading the file ended the process, for lack of memory or by a fault; expected a photo: save it again"
-    return Record(name, size, error="E_INTERNAL", error_says=says)

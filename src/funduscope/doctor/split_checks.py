@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, found
-from funduscope.doctor.fold_rows import FoldRow, Folds, read_all_folds
+from funduscope.doctor.fold_rows import Folds, label_of, read_all_folds
 from funduscope.doctor.inventory import split_of
-from funduscope.doctor.label_rows import LabelRows, read_label_rows
-from funduscope.doctor.permutation_test import chance_of
+from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows
+from funduscope.doctor.permutation_test import chance_of, expected_counts
 from funduscope.doctor.scan import Scan
-
-if TYPE_CHECKING:
-    from funduscope.duplicates.pairs import DuplicatePair
+from funduscope.duplicates.pairs import DuplicatePair
 
 UNEQUAL: Final = (0.6, 1.6)
 """Smallest and largest fold, as shares of the mean size."""
@@ -60,81 +58,76 @@ def _patients(label_rows: LabelRows) -> dict[Path, str]:
 
 def _rows(scan: Scan, folds: Folds) -> Iterator[Finding]:
     """Photos in two rows, and rows of photos that are missing although others of their subset are here."""
-    file = scan.relative(folds.file)
-    first: dict[tuple[str, str], FoldRow] = {}
-    lost = []
-    for row in folds.rows:
-        one = first.setdefault((row.subset, row.name), row)
+    file = scan.relative(folds.table.file)
+    first: dict[str, LabelRow] = {}
+    lost: list[LabelRow] = []
+    for row in folds.table.rows:
+        one = first.setdefault(label_of(row), row)
         if one is not row:
-            same = (one.visit, one.fold) == (row.visit, row.fold)
-            says = f"{row.label} is in rows {one.row} and {row.row}, "
+            visits, numbers = ([each.value(role) for each in (one, row)] for role in ("patient", "fold"))
+            same = visits[0] == visits[1] and numbers[0] == numbers[1]
+            says = f"{label_of(row)} is in rows {one.row} and {row.row}, "
             says += "which are equal." if same else "which contradict each other."
-            evidence = {"rows": [one.row, row.row], "folds": [one.fold, row.fold], "visits": [one.visit, row.visit]}
-            yield found("folds_row_twice", [file, *_name(scan, row)], says, evidence | {"same": same})
-        elif row.photo is None and row.is_here:
+            evidence = {"rows": [one.row, row.row], "folds": numbers, "visits": [visit or "" for visit in visits]}
+            yield found("folds_row_twice", [file, *scan.names(row.photo)], says, evidence | {"same": same})
+        elif row.photo is None and row.cells["subset"].text in folds.here:
             lost.append(row)
     if len(lost) > _ROW_BY_ROW:
         says = f"{len(lost)} rows are about photos that are not here."
-        evidence: dict[str, Any] = {"rows": [row.row for row in lost][:_LISTED]}
-        yield found("folds_unknown_photo", [file], says, evidence)
+        yield found("folds_unknown_photo", [file], says, {"rows": [row.row for row in lost][:_LISTED]})
         return
     for row in lost:
-        says = f"Row {row.row} gives a fold to {row.label}, but no such photo is here."
-        evidence = {"row": row.row, "column": "image", "value": row.name}
-        yield found("folds_unknown_photo", [file], says, evidence)
-
-
-def _name(scan: Scan, row: FoldRow) -> list[str]:
-    return [scan.relative(row.photo)] if row.photo is not None else []
+        says = f"Row {row.row} gives a fold to {label_of(row)}, but no such photo is here."
+        yield found("folds_unknown_photo", [file], says, {"row": row.row, "column": "image", "value": row.name})
 
 
 def _unlisted(scan: Scan, folds: Folds, label_rows: LabelRows) -> Iterator[Finding]:
     """Photos without a fold in folders where most photos have one."""
-    listed = {row.photo for row in folds.rows if row.photo is not None}
-    folders = Counter(photo.parent for photo in listed)
-    file = scan.relative(folds.file)
-    for folder, count in folders.items():
+    listed = {row.photo for row in folds.table.rows if row.photo is not None}
+    file = scan.relative(folds.table.file)
+    for folder, count in Counter(photo.parent for photo in listed).items():
         here = [photo for photo in scan.inventory.photos if photo.parent == folder]
         lost = [photo for photo in here if photo not in listed]
-        if not lost or count < len(here) / 2:
+        if count < len(here) / 2:
             continue
         if len(lost) > _ROW_BY_ROW:
             says = f"{len(lost)} of {len(here)} photos of the folder have no fold."
-            yield found("folds_missing_photo", [file, *(scan.relative(photo) for photo in lost)], says)
+            yield found("folds_missing_photo", [file, *scan.names(*lost)], says)
             continue
         for photo in lost:
             says = f"{photo.name} has no fold; {count} other photos of its folder have one."
-            labelled = photo in label_rows.by_photo
-            yield found("folds_missing_photo", [file, scan.relative(photo)], says, {"has_labels": labelled})
+            evidence = {"has_labels": photo in label_rows.by_photo}
+            yield found("folds_missing_photo", [file, scan.relative(photo)], says, evidence)
 
 
 def _visits(scan: Scan, folds: Folds, patients: Mapping[Path, str]) -> Iterator[Finding]:
     """Visits of the file, and patients of the label files, that are in several folds."""
-    visits: dict[str, list[FoldRow]] = defaultdict(list)
-    people: dict[str, list[FoldRow]] = defaultdict(list)
-    for row in folds.rows:
-        if row.visit and row.fold is not None:
-            visits[row.visit].append(row)
-        if row.photo is not None and row.photo in patients and row.fold is not None:
-            people[patients[row.photo]].append(row)
+    groups: dict[tuple[str, str], list[LabelRow]] = defaultdict(list)
+    in_fold = [row for row in folds.table.rows if row.value("fold") is not None]
+    for row in in_fold:
+        if row.value("patient"):
+            groups["Visit", row.value("patient")].append(row)
+    for row in in_fold:
+        if row.photo is not None and row.photo in patients:
+            groups["Patient or visit", patients[row.photo]].append(row)
     reported: set[tuple[int, ...]] = set()
-    for word, groups in (("Visit", visits), ("Patient or visit", people)):
-        for name, rows in groups.items():
-            numbers = tuple(row.row for row in rows)
-            if len({row.fold for row in rows}) < 2 or numbers in reported:
-                continue
-            reported.add(numbers)
-            in_folds = sorted({row.fold for row in rows if row.fold is not None})
-            shown = name.rsplit("\n", 1)[-1]
-            says = f"{word} {shown} is in folds {', '.join(map(str, in_folds))}."
-            photos = [name for row in rows for name in _name(scan, row)]
-            evidence = {"rows": list(numbers), "column": "fold", "value": [row.fold for row in rows], "visit": shown}
-            yield found("visit_across_folds", [scan.relative(folds.file), *photos], says, evidence)
+    for (word, name), rows in groups.items():
+        numbers, values = tuple(row.row for row in rows), [row.value("fold") for row in rows]
+        if len(set(values)) < 2 or numbers in reported:
+            continue
+        reported.add(numbers)
+        shown = name.rsplit("\n", 1)[-1]
+        says = f"{word} {shown} is in folds {', '.join(map(str, sorted(set(values))))}."
+        evidence = {"rows": list(numbers), "column": "fold", "value": values, "visit": shown}
+        yield found("visit_across_folds", scan.names(folds.table.file, *(row.photo for row in rows)), says, evidence)
 
 
 def _separated_duplicates(scan: Scan, folds: Folds, pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """One finding for all duplicates that the file puts into different folds."""
-    fold_of = {scan.relative(photo): fold for photo, fold in folds.fold_of().items()}
+    fold_of: dict[str, int] = {}
+    for row in folds.table.rows:
+        if row.photo is not None and row.value("fold") is not None:
+            fold_of.setdefault(scan.relative(row.photo), row.value("fold"))
     separated = [
         (pair.first, pair.second, pair.kind, fold_of[pair.first], fold_of[pair.second])
         for pair in pairs
@@ -145,56 +138,52 @@ def _separated_duplicates(scan: Scan, folds: Folds, pairs: Sequence[DuplicatePai
     says = f"{len(separated)} pairs of equal photos or of photos of one eye are in different folds."
     evidence = {"pairs": [{"photos": [one, two], "kind": kind, "folds": [a, b]} for one, two, kind, a, b in separated]}
     photos = sorted({name for one, two, *_ in separated for name in (one, two)})
-    yield found("twins_across_folds", [scan.relative(folds.file), *photos], says, evidence)
+    yield found("twins_across_folds", [scan.relative(folds.table.file), *photos], says, evidence)
 
 
 def _spread(scan: Scan, folds: Folds, label_rows: LabelRows, patients: Mapping[Path, str]) -> Iterator[Finding]:
     """Sizes of the folds, and their grades, for each subset."""
-    file = scan.relative(folds.file)
-    subsets: dict[str, list[FoldRow]] = defaultdict(list)
-    for row in folds.rows:
-        if row.fold is not None and row.photo is not None:
-            subsets[row.subset].append(row)
-    numbers = sorted({row.fold for row in folds.rows if row.fold is not None})
+    file = scan.relative(folds.table.file)
+    subsets: dict[str, list[LabelRow]] = defaultdict(list)
+    for row in folds.table.rows:
+        if row.value("fold") is not None and row.photo is not None:
+            subsets[row.cells["subset"].text].append(row)
+    numbers = sorted({row.value("fold") for row in folds.table.rows} - {None})
     for subset, rows in subsets.items():
-        sizes = Counter(row.fold for row in rows)
-        counts = {str(fold): sizes[fold] for fold in numbers}
+        sizes = Counter(row.value("fold") for row in rows)
         mean = len(rows) / len(numbers)
-        uneven = {fold: size for fold, size in counts.items() if not UNEQUAL[0] * mean <= size <= UNEQUAL[1] * mean}
+        uneven = any(not UNEQUAL[0] * mean <= sizes[fold] <= UNEQUAL[1] * mean for fold in numbers)
         if uneven and mean >= EXPECTED:
-            says = f"The folds of {subset} have {', '.join(map(str, counts.values()))} photos."
-            yield found("fold_sizes", [file], says, {"subset": subset, "photos": counts})
-        yield from _grades(file, subset, rows, numbers, label_rows, patients)
+            says = f"The folds of {subset} have {', '.join(str(sizes[fold]) for fold in numbers)} photos."
+            evidence = {"subset": subset, "photos": {str(fold): sizes[fold] for fold in numbers}}
+            yield found("fold_sizes", [file], says, evidence)
+        graded = [
+            (row, grade)
+            for row in rows
+            if row.photo is not None and (grade := label_rows.value(row.photo, "grade")) is not None
+        ]
+        if len(graded) >= len(numbers) * EXPECTED:
+            visits = [row.value("patient") or patients.get(row.photo or Path(), str(row.row)) for row, _ in graded]
+            of_folds, grades = [row.value("fold") for row, _ in graded], [grade for _, grade in graded]
+            yield from _grades(file, subset, numbers, of_folds, grades, _chance(visits, of_folds, grades))
 
 
 def _grades(
-    file: str,
-    subset: str,
-    rows: Sequence[FoldRow],
-    numbers: Sequence[int],
-    label_rows: LabelRows,
-    patients: Mapping[Path, str],
+    file: str, subset: str, numbers: Sequence[int], folds: Sequence[int], grades: Sequence[int], chance: float
 ) -> Iterator[Finding]:
-    graded = [(row, label_rows.value(row.photo, "grade")) for row in rows if row.photo is not None]
-    graded = [(row, grade) for row, grade in graded if grade is not None]
-    if len(graded) < len(numbers) * EXPECTED:
-        return
+    """Grades that the folds of a subset have in uneven numbers. folds, grades: one value a photo."""
     counts = np.zeros((len(numbers), 5), int)
-    for row, grade in graded:
-        counts[numbers.index(row.fold or 0), grade] += 1
-    sizes, totals = counts.sum(axis=1), counts.sum(axis=0)
-    expected = np.outer(sizes, totals) / max(1, counts.sum())
-    none = [(numbers[k], g) for k, g in np.argwhere((counts == 0) & (expected >= EXPECTED))]
-    visits = [row.visit or patients.get(row.photo or Path(), str(row.row)) for row, _ in graded]
-    chance = _chance(visits, [row.fold or 0 for row, _ in graded], [grade for _, grade in graded])
+    np.add.at(counts, (np.searchsorted(numbers, folds), np.asarray(grades)), 1)
     evidence = {
         "subset": subset,
         "photos_by_grade": {str(fold): counts[k].tolist() for k, fold in enumerate(numbers)},
         "chance": round(chance, 4),
     }
-    if none:
+    none = np.argwhere((counts == 0) & (expected_counts(counts) >= EXPECTED))
+    if len(none):
         fold, grade = none[0]
-        says = f"Fold {fold} of {subset} has no photo of grade {grade}, of which there are {int(totals[grade])}."
+        says = f"Fold {numbers[fold]} of {subset} has no photo of grade {grade}, "
+        says += f"of which there are {counts[:, grade].sum()}."
         yield found("fold_classes", [file], says, evidence)
     elif chance < CHANCE:
         says = f"The grades of {subset} differ more between the folds than between folds drawn at random."
@@ -216,16 +205,18 @@ def _official(scan: Scan, patients: Mapping[Path, str], pairs: Sequence[Duplicat
     people: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for photo, patient in patients.items():
         name = scan.relative(photo)
-        split = split_of(name)
-        if split is not None:
+        if (split := split_of(name)) is not None:
             people[patient][split].append(name)
     yield from _together("patients or visits are on two sides of an official split", _on_both_sides(people))
-    apart = [(pair.first, pair.second) for pair in pairs if _splits_differ(pair)]
+    apart = []
+    for pair in pairs:
+        splits = [split_of(pair.first), split_of(pair.second)]
+        if None not in splits and splits[0] != splits[1]:
+            apart.append({"photos": [pair.first, pair.second], "splits": splits})
     if apart:
         says = f"{len(apart)} pairs of equal photos or of photos of one eye are on two sides of an official split."
-        photos = sorted({name for names in apart for name in names})
-        evidence = {"pairs": [{"photos": list(names), "splits": list(map(split_of, names))} for names in apart]}
-        yield found("twins_across_folds", photos, says, evidence)
+        photos = sorted({name for pair in apart for name in pair["photos"]})
+        yield found("twins_across_folds", photos, says, {"pairs": apart})
 
 
 def _on_both_sides(people: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Finding]:
@@ -248,8 +239,3 @@ def _together(what: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     visits = [one.evidence["visit"] for one in each]
     says = f"{len(each)} {what}. First: {each[0].says}"
     yield found(each[0].kind, list(files), says, {"count": len(each), "visits": visits[:_LISTED]})
-
-
-def _splits_differ(pair: DuplicatePair) -> bool:
-    one, other = split_of(pair.first), split_of(pair.second)
-    return one is not None and other is not None and one != other

@@ -16,15 +16,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.data.case import Laterality
+from funduscope.data.case import Laterality, Point
 from funduscope.data.rows import EYES
 from funduscope.doctor.columns import plain
 from funduscope.doctor.disc_light import Disc, find_disc
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.inventory import split_of
-from funduscope.doctor.label_pictures import pointed
+from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
-from funduscope.doctor.labelled_photo import LabelledPhoto, Point
+from funduscope.doctor.labelled_photo import LabelledPhoto
 from funduscope.doctor.mask_files import Outline
 from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
@@ -98,12 +98,11 @@ class WrongEyeChecks:
 
 def _visible_disc(photo: LabelledPhoto) -> Disc | None:
     """Where the disc is seen in the picture, if a label can be compared with it."""
-    if not any(photo.point(name) for name in ("disc", "fovea")) and photo.value("eye") is None:
+    thumbnail, record = photo.scan.thumbnail(photo.name), photo.record
+    is_labelled = photo.point("disc") or photo.point("fovea") or photo.value("eye") is not None
+    if not is_labelled or thumbnail is None or record.eye is None:
         return None
-    thumbnail = photo.scan.thumbnail(photo.name)
-    if thumbnail is None or photo.record.eye is None:
-        return None
-    return find_disc(thumbnail, photo.record.width, photo.record.height, photo.record.eye)
+    return find_disc(thumbnail, record.width, record.height, record.eye)
 
 
 def _discs(photo: LabelledPhoto, disc: Disc | None) -> Iterator[Finding]:
@@ -115,25 +114,23 @@ def _discs(photo: LabelledPhoto, disc: Disc | None) -> Iterator[Finding]:
     if box is not None:
         places["box"] = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     outlined = photo.outlines_of("OD")
-    if outlined and (places or photo.point("fovea")):
-        center = _center(photo.inside(outlined[0]))
-        if center is not None:
-            places["mask"] = center
-    diameter = photo.disc_diameter_px[0]
+    if outlined and (places or photo.point("fovea")) and (center := _center(photo.inside(outlined[0]))) is not None:
+        places["mask"] = center
     apart = [
-        (hypot(a[0] - b[0], a[1] - b[1]) / diameter, one, other)
+        (hypot(a[0] - b[0], a[1] - b[1]) / photo.disc_diameter_px[0], one, other)
         for (one, a), (other, b) in combinations(places.items(), 2)
     ]
+    farthest, one, other = max(apart, default=(0.0, "", ""))
     files = _files(photo, "disc_x", "fovea_x")
-    if apart and max(apart)[0] > APART_DD:
-        farthest, one, other = max(apart)
+    if farthest > APART_DD:
         says = f"The disc by its {one} and the disc by its {other} lie {farthest:.1f} disc diameters apart."
         places_px = {name: [round(float(x), 1), round(float(y), 1)] for name, (x, y) in places.items()}
         evidence = photo.evidence("disc_x") | {"apart_dd": round(farthest, 2), "places_px": places_px}
         caption = f"The disc's places: by {', '.join(places)}."
-        picture = pointed(photo.scan, photo.name, places, caption, [("OD", box)] if box is not None else [])
-        masks = [photo.scan.relative(outline.file) for outline in outlined]
-        yield found("disc_elsewhere", [*files, *masks], says, evidence, pictures=[picture])
+        boxes = [("OD", box)] if box is not None else []
+        picture = drawn(photo.scan, photo.name, caption, points=places, boxes=boxes)
+        files += photo.scan.names(*(outline.file for outline in outlined))
+        yield found("disc_elsewhere", files, says, evidence, pictures=[picture])
     elif disc is not None and disc.is_sure:
         yield from _by_light(photo, disc, files)
 
@@ -144,7 +141,7 @@ def _by_light(photo: LabelledPhoto, disc: Disc, files: list[str]) -> Iterator[Fi
     marks = {name: xy for name, xy in (("disc", point), ("fovea", fovea), ("seen", disc.xy)) if xy is not None}
     evidence: dict[str, Any] = {"seen_px": [round(disc.xy[0]), round(disc.xy[1])], "contrast": round(disc.contrast, 2)}
     caption = "Disc (cyan) and fovea (white) as marked; orange: where the disc is seen."
-    picture = pointed(photo.scan, photo.name, marks, caption)
+    picture = drawn(photo.scan, photo.name, caption, points=marks)
     off_disc = point is None or (disc.apart_dd(point) > AWAY_DD and (disc.at(point) or 0.0) < NO_DISC)
     if off_disc and fovea is not None and disc.apart_dd(fovea) < ON_DISC_DD:
         says = "The fovea is marked where the disc is seen."
@@ -165,8 +162,7 @@ def _center(mask: np.ndarray | None) -> Point | None:
 
 def _files(photo: LabelledPhoto, *roles: str) -> list[str]:
     """The label files that have a value in these roles, then the photo."""
-    tables = [table for role in roles if (table := photo.table(role)) is not None]
-    return [*dict.fromkeys(photo.scan.relative(table) for table in tables), photo.name]
+    return list(dict.fromkeys(photo.scan.names(*map(photo.table, roles), photo.path)))
 
 
 def side_in_name(name: str) -> Laterality | None:
@@ -187,8 +183,8 @@ def _side(photo: LabelledPhoto, disc: Disc | None) -> tuple[bool, Finding | None
     if side is None or side == label:
         return side is not None, None
     says = f"It is labelled as a {label} eye and looks like a {side} one, by the place of its disc."
-    pictures = [pointed(photo.scan, photo.name, marks, "Disc (cyan: marked, orange: seen) and fovea (white).")]
-    return True, found("side_conflict", files, says, photo.evidence("eye") | {"by": by}, pictures=pictures)
+    picture = drawn(photo.scan, photo.name, "Disc (cyan: marked, orange: seen) and fovea (white).", points=marks)
+    return True, found("side_conflict", files, says, photo.evidence("eye") | {"by": by}, pictures=[picture])
 
 
 def _side_by_disc(photo: LabelledPhoto, disc: Disc | None) -> tuple[Laterality | None, str, dict[str, Point]]:
@@ -202,8 +198,8 @@ def _side_by_disc(photo: LabelledPhoto, disc: Disc | None) -> tuple[Laterality |
     if point is None or circle is None:
         return None, by, {}
     offset = (point[0] - circle[0]) / (2 * circle[2])
-    side: Laterality = "right" if offset > 0 else "left"
-    return (side if abs(offset) > OFF_CENTER else None), by, {"disc" if by == "point" else "seen": point}
+    side = None if abs(offset) <= OFF_CENTER else "right" if offset > 0 else "left"
+    return side, by, {"disc" if by == "point" else "seen": point}
 
 
 def _sides_of(scan: Scan, table: Path, sides: Sequence[tuple[bool, Finding | None]]) -> Iterator[Finding]:
@@ -216,11 +212,14 @@ def _sides_of(scan: Scan, table: Path, sides: Sequence[tuple[bool, Finding | Non
         return
     why = "left and right are exchanged" if most else "those photos are upside down or mirrored"
     says = f"{len(wrong)} of {known} photos look like the other side than the file says: {why}."
-    photos = [finding.files[-1] for finding in wrong]
-    pictures = [picture for finding in wrong[:_SHOWN] for picture in finding.pictures]
-    evidence = {"photos": len(wrong), "of": known}
-    severity = "error" if most else "warning"
-    yield found("side_conflict", [scan.relative(table), *photos], says, evidence, severity=severity, pictures=pictures)
+    yield found(
+        "side_conflict",
+        [scan.relative(table), *(finding.files[-1] for finding in wrong)],
+        says,
+        {"photos": len(wrong), "of": known},
+        severity="error" if most else "warning",
+        pictures=[picture for finding in wrong[:_SHOWN] for picture in finding.pictures],
+    )
 
 
 def _joined_by_number(scan: Scan, label_rows: LabelRows, outlined: Mapping[Path, set[str]]) -> Iterator[Finding]:
@@ -228,15 +227,21 @@ def _joined_by_number(scan: Scan, label_rows: LabelRows, outlined: Mapping[Path,
     official = _official_labels(scan, label_rows)
     for table in label_rows.tables:
         roles = [role for role in _JOINED if role in table.roles]
-        rows = [row for row in table.rows if row.photo is not None and _is_of_a(scan, row.photo, outlined)]
-        rows = [row for row in rows if any(row.value(role) is not None for role in roles)]
-        if not roles or len(rows) < MANY[0]:
+        rows = [
+            (row, row.photo)
+            for row in table.rows
+            if row.photo is not None
+            and _is_of_a(scan, row.photo, outlined)
+            and any(row.value(role) is not None for role in roles)
+        ]
+        if len(rows) < MANY[0]:
             continue
-        compared = [agrees for row in rows if (agrees := _agrees(scan, row, roles, official)) is not None]
-        files = [scan.relative(table.file), *(scan.relative(row.photo) for row in rows if row.photo is not None)]
+        agrees = [_agrees(row, roles, official.get(_split_and_number(scan, photo), {})) for row, photo in rows]
+        compared = [repeats for repeats in agrees if repeats is not None]
+        files = scan.names(table.file, *(photo for _, photo in rows))
         if len(compared) >= MANY[0] and np.mean(compared) > 0.9:
             says = f"{len(compared)} photos of A have the labels that IDRiD gives to other eyes with the same numbers."
-            evidence = {"rows": [row.row for row in rows][:50], "columns": [table.roles[role] for role in roles]}
+            evidence = {"rows": [row.row for row, _ in rows][:50], "columns": [table.roles[role] for role in roles]}
             yield found("joined_by_number", files, says, evidence)
         elif not compared:
             says = f"{len(rows)} photos with names of IDRiD's A have grades or points, which A does not come with."
@@ -251,31 +256,28 @@ def _is_of_a(scan: Scan, photo: Path, outlined: Mapping[Path, set[str]]) -> bool
     return in_a or not outlined.get(photo, set()).isdisjoint(LESIONS)
 
 
-def _official_labels(scan: Scan, label_rows: LabelRows) -> dict[tuple[str, int, str], Any]:
-    """(split, number, role) to the value that IDRiD's own files give to photos of B and C."""
-    official: dict[tuple[str, int, str], Any] = {}
-    for photo, rows in label_rows.by_photo.items():
-        name, number = scan.relative(photo), _NUMBER.fullmatch(photo.stem)
-        if number is None or not any(plain(part).endswith("diseasegrading") for part in name.split("/")):
-            continue
-        for row in rows:
-            for role in _JOINED:
-                if row.value(role) is not None:
-                    official.setdefault((split_of(name) or "train", int(number[1]), role), row.value(role))
+def _official_labels(scan: Scan, label_rows: LabelRows) -> dict[tuple[str, int], dict[str, Any]]:
+    """Split and number to the labels, by role, that IDRiD's own files give to photos of B and C."""
+    official: dict[tuple[str, int], dict[str, Any]] = {}
+    for photo in label_rows.by_photo:
+        in_b = any(plain(part).endswith("diseasegrading") for part in scan.relative(photo).split("/"))
+        if in_b and _NUMBER.fullmatch(photo.stem):
+            labels = {role: label_rows.value(photo, role) for role in _JOINED}
+            official.setdefault(_split_and_number(scan, photo), labels)
     return official
 
 
-def _agrees(
-    scan: Scan, row: LabelRow, roles: Sequence[str], official: Mapping[tuple[str, int, str], Any]
-) -> bool | None:
+def _split_and_number(scan: Scan, photo: Path) -> tuple[str, int]:
+    """The official split of a photo and the number in its name, -1 where it has none."""
+    number = _NUMBER.fullmatch(photo.stem)
+    return split_of(scan.relative(photo)) or "train", -1 if number is None else int(number[1])
+
+
+def _agrees(row: LabelRow, roles: Sequence[str], official: Mapping[str, Any]) -> bool | None:
     """Whether a row of a photo of A repeats the labels of B's photo with its number; None where B's has none."""
-    number = None if row.photo is None else _NUMBER.fullmatch(row.photo.stem)
-    if number is None or row.photo is None:
-        return None
-    split = split_of(scan.relative(row.photo)) or "train"
-    pairs = [(row.value(role), official.get((split, int(number[1]), role))) for role in roles]
-    known = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
-    return all(mine == theirs for mine, theirs in known) if known else None
+    pairs = [(row.value(role), official.get(role)) for role in roles]
+    known = [mine == theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+    return all(known) if known else None
 
 
 def _of_other_eyes(
@@ -293,13 +295,12 @@ def _of_other_eyes(
                 of_kind[file][finding.kind] += 1
     for file, photos in against.items():
         named = {row.photo for row in tables[file].rows if row.photo is not None}
-        drawn = {scan.relative(photo) for photo in named if _is_drawn_on(photo, label_rows, outlined)}
-        photos &= drawn  # labels that contradict each other, with nothing drawn, are no sign of another eye's labels
-        if file in known or len(photos) < max(MANY[0], MANY[1] * len(drawn)):
-            continue
-        says = f"{len(photos)} of {len(drawn)} photos contradict this file by what is drawn on them."
-        evidence = {"photos": len(photos), "of": len(drawn), "contradictions": dict(of_kind[file])}
-        yield found("labels_of_other_eyes", [file, *sorted(photos)], says, evidence)
+        marked = {scan.relative(photo) for photo in named if _is_drawn_on(photo, label_rows, outlined)}
+        photos &= marked  # labels that contradict each other, with nothing drawn, are no sign of another eye's labels
+        if file not in known and len(photos) >= max(MANY[0], MANY[1] * len(marked)):
+            says = f"{len(photos)} of {len(marked)} photos contradict this file by what is drawn on them."
+            evidence = {"photos": len(photos), "of": len(marked), "contradictions": dict(of_kind[file])}
+            yield found("labels_of_other_eyes", [file, *sorted(photos)], says, evidence)
 
 
 def _is_drawn_on(photo: Path, label_rows: LabelRows, outlined: Mapping[Path, set[str]]) -> bool:

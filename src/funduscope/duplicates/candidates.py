@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -61,8 +62,7 @@ def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) ->
     """
     keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= FEWEST_KEYPOINTS]
     if len(keys) <= nearest:
-        few = [(one, other) for place, one in enumerate(keys) for other in keys[place + 1 :]]
-        yield [Candidate(*pair, flag) for flag in (False, True) for pair in few]
+        yield [Candidate(*pair, flag) for flag in (False, True) for pair in combinations(keys, 2)]
         return
     words = _learned(descriptors, keys)
     starts = range(0, len(keys), BLOCK)
@@ -149,14 +149,10 @@ def _voted(here: _Points, there: _Points, same: bool, nearest: int) -> Iterator[
         weight = np.maximum(distance[:, VOTES:] - distance[:, :VOTES], 0)  # how much nearer than the sixth
         place = (some.owner[:, None] - start) * photos + photo[:, :VOTES]
         votes = np.bincount(place.ravel(), weight.ravel(), VOTING * photos).reshape(VOTING, photos)
-        for i, j in zip(*np.nonzero(_largest(votes, min(nearest, photos))), strict=True):
-            yield start + int(i), int(j)
-
-
-def _largest(votes: np.ndarray, most: int) -> np.ndarray:
-    """Where each row (N, M) has its largest values, at most `most` and none of 0: (N, M) bool."""
-    least = np.partition(votes, -most, axis=1)[:, -most][:, None]
-    return (votes >= least) & (votes > 0)
+        most = min(nearest, photos)
+        least = np.partition(votes, -most, axis=1)[:, -most, None]
+        for i, j in np.argwhere((votes >= least) & (votes > 0)).tolist():
+            yield start + i, j
 
 
 def _nearest_points(here: _Points, there: _Points, same: bool) -> tuple[np.ndarray, np.ndarray]:

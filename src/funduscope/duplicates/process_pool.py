@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -41,28 +42,28 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
     if workers < 1:
         yield from ((job, work(job)) for job in jobs)
         return
-    waiting, suspects = iter(jobs), []
+    waiting = iter(jobs)
     while True:
         running: dict[Future[Result], Job] = {}
-        try:
+        with suppress(BrokenProcessPool):
             yield from _until_done(work, waiting, workers, running)
             return
-        except BrokenProcessPool:
-            suspects = list(running.values())
         _check_start()
-        for job in suspects:
+        for job in running.values():
             yield job, _alone(work, job)
 
 
 def _until_done(
     work: Callable[[Job], Result], waiting: Iterator[Job], workers: int, running: dict[Future[Result], Job]
 ) -> Iterator[tuple[Job, Result]]:
-    """Runs a pool until no job is left; `running` has, at any time, the jobs that were submitted and not yielded."""
-    pool = _pool(workers)
+    """Runs a pool until no job is left; `running` has, at any time, the jobs that were taken and not yielded."""
+    pool, unsubmitted = _pool(workers), Future()
     try:
         while True:
             for job in islice(waiting, _JOBS_AHEAD * workers - len(running)):
-                running[_submit(pool, work, job, running)] = job
+                running[unsubmitted] = job  # it has left the queue, so it must not be lost where the pool is broken
+                future = _submit(pool, work, job)
+                running[future] = running.pop(unsubmitted)
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -73,48 +74,33 @@ def _until_done(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(
-    pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job, running: dict[Future[Result], Job]
-) -> Future[Result]:
-    try:
-        return _submit_to(pool, work, job)
-    except BrokenProcessPool:
-        running[Future()] = job  # it has left the queue, so it must not be lost
-        raise
-
-
 def _check_start() -> None:
     """Raises `RuntimeError` where no process can start: then no job is at fault."""
-    try:
-        with _pool(1) as pool:
-            _submit_to(pool, abs, 0).result()
-    except BrokenProcessPool:
+    if _alone(abs, 0) is None:
         raise RuntimeError(
             "no worker process can be started: expected a script that begins its work under "
             '`if __name__ == "__main__":`, as Python\'s multiprocessing requires; or use workers=0.'
-        ) from None
+        )
 
 
 def _alone(work: Callable[[Job], Result], job: Job) -> Result | None:
     with _pool(1) as pool:
         try:
-            return _submit_to(pool, work, job).result()
+            return _submit(pool, work, job).result()
         except BrokenProcessPool:
             return None
 
 
-def _submit_to(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> Future[Result]:
+def _submit(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> Future[Result]:
     """Submit a job to a pool; a process that is started for it computes in one thread."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
     os.environ.update(_ONE_THREAD)
     try:
         return pool.submit(work, job)
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in _ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

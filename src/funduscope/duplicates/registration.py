@@ -14,9 +14,7 @@ import cv2
 import numpy as np
 
 from funduscope.duplicates.keypoints import NEAR_PX, Keypoints, find_keypoints, matched, proposals
-from funduscope.imaging.vessels import SIDE_PX, flattened, inner, lit_field, ridges, vesselness
-
-__all__ = ["FEWEST_INLIERS", "Ready", "Registration", "align", "ready", "register", "vesselness", "warped"]
+from funduscope.imaging.vessels import SIDE_PX, flattened, inner, lit_field, ridges
 
 SAME_EYE: Final = 0.55
 """Two photos show one eye from this score on, where `INLIERS` or more matches agree.
@@ -73,6 +71,13 @@ class Registration:
         needed = SAME_EYE if self.inliers >= INLIERS else SAME_EYE_OF_FEW
         return self.inliers >= FEWEST_INLIERS and self.score >= needed
 
+    def scaled(self, scale: float) -> Registration:
+        """The registration of the same frames made `scale` times as wide."""
+        # A pixel's center stands at its index + 0.5 in both sizes.
+        grow = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5], [0, 0, 1]])
+        matrix = (grow @ np.vstack([self.matrix, [0, 0, 1]]) @ np.linalg.inv(grow))[:2]
+        return replace(self, matrix=matrix, residual_px=self.residual_px * scale)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ready:
@@ -107,13 +112,7 @@ def register(first: np.ndarray, second: np.ndarray) -> Registration | None:
     one, other = (_of_image(image) for image in (first, second))
     found = [align(one, each, mirrored) for each, mirrored in ((other, False), (other.mirrored(), True))]
     best = max((each for each in found if each is not None), key=lambda each: each.score, default=None)
-    if best is None:
-        return None
-    scale = first.shape[0] / SIDE_PX
-    # A pixel's center stands at its index + 0.5 in both sizes.
-    grow = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5], [0, 0, 1]])
-    matrix = (grow @ np.vstack([best.matrix, [0, 0, 1]]) @ np.linalg.inv(grow))[:2]
-    return replace(best, matrix=matrix, residual_px=best.residual_px * scale)
+    return None if best is None else best.scaled(first.shape[0] / SIDE_PX)
 
 
 def warped(image: np.ndarray, registration: Registration) -> np.ndarray:

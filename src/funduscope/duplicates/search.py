@@ -7,7 +7,7 @@ where it stopped, and a run after a change of labels compares nothing again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -46,42 +46,49 @@ def compare(
     descriptors: StoredDescriptors,
     workers: int = 2,
     progress: Progress = no_progress,
-    among: Container[str] | None = None,
+    among: Set[str] | None = None,
 ) -> list[DuplicatePair]:
     """Every proved pair of photos, by name, sorted. among: names; only pairs of which one is among them.
 
     Of photos with the very same pixels, each is paired with the first of them only.
     """
-    found = _Found({(pair.first, pair.second): pair for pair in identical_pairs(descriptors)}, among)
+    found = [pair for pair in identical_pairs(descriptors) if among is None or {pair.first, pair.second} & among]
     bar = _Bar(progress, "Comparing photos")
-    chunks = _unknown(descriptors, found, bar)
+    chunks = _unknown(descriptors, found, among, bar)
     for (*_, pairs), proved in run_jobs(prove, chunks, workers if len(descriptors) > FEW else 0):
         if proved is not None:
             rows = zip(pairs, proved, strict=True)
             descriptors.store.keep_compared((key, None if pair is None else _as_json(pair)) for (_, key), pair in rows)
-            for pair in proved:
-                found.take(pair)
+            found += filter(None, proved)
     bar.to(1.0)
-    return [found.pairs[names] for names in sorted(found.pairs)]
+    # Of a pair that is proved upright and mirrored, the better comes last and stays; of equal ones, the first.
+    found.sort(key=lambda pair: pair.registration.score, reverse=True)
+    best = {(pair.first, pair.second): pair for pair in found[::-1]}
+    return [best[names] for names in sorted(best)]
 
 
-def _unknown(descriptors: StoredDescriptors, found: _Found, bar: _Bar) -> Iterator[Chunk]:
+def _unknown(
+    descriptors: StoredDescriptors, found: list[DuplicatePair], among: Set[str] | None, bar: _Bar
+) -> Iterator[Chunk]:
     """Chunks of pairs that were not compared yet; the results of those that were go to `found` on the way."""
     store, run = descriptors.store, uuid4().hex
     digests = store.with_descriptor()
-    same, lists = frozenset(found.pairs), steps(len(descriptors))
+    same, lists = {(pair.first, pair.second) for pair in found}, steps(len(descriptors))
     for number, pairs in enumerate(candidates(descriptors)):
         for start in range(0, len(pairs), CHUNK):
             bar.to((number + start / len(pairs)) / lists)
-            some = [pair for pair in pairs[start : start + CHUNK] if found.wants(pair.first, pair.second)]
-            some = [pair for pair in some if (pair.first, pair.second) not in same]
+            some = [
+                pair
+                for pair in pairs[start : start + CHUNK]
+                if (pair.first, pair.second) not in same and (among is None or {pair.first, pair.second} & among)
+            ]
             keys = [pair_key(digests[key_of(one.first)], digests[key_of(one.second)], one.mirrored) for one in some]
             left = []
             for pair, key, (known, result) in zip(some, keys, store.compared(keys), strict=True):
                 if not known:
                     left.append((pair, key))
                 elif result is not None:
-                    found.take(_from_json(result, pair))
+                    found.append(_from_json(result, pair))
             if left:
                 yield store.file, run, tuple(left)
 
@@ -97,24 +104,6 @@ def prove(chunk: Chunk) -> list[DuplicatePair | None]:
 def _search(file: Path, _run: str) -> PairSearch:
     """What a process keeps between chunks of one run: in the next run, other photos may have the same names."""
     return PairSearch(StoredDescriptors(Store(file), ()))
-
-
-class _Found:
-    """Proved pairs by their names; of one that is proved upright and mirrored, the better. among: see `compare`."""
-
-    def __init__(self, pairs: dict[tuple[str, str], DuplicatePair], among: Container[str] | None = None) -> None:
-        self.among = among
-        self.pairs = {names: pair for names, pair in pairs.items() if self.wants(*names)}
-
-    def wants(self, first: str, second: str) -> bool:
-        return self.among is None or first in self.among or second in self.among
-
-    def take(self, pair: DuplicatePair | None) -> None:
-        if pair is None:
-            return
-        known = self.pairs.get((pair.first, pair.second))
-        if known is None or known.registration.score < pair.registration.score:
-            self.pairs[pair.first, pair.second] = pair
 
 
 class _Bar:

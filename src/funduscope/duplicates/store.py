@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from funduscope.duplicates.descriptor import Descriptor
 
-_TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, version TEXT,"
-    " sha256 TEXT, record TEXT, thumbnail BLOB, descriptor BLOB)",
-    "CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, result TEXT)",
-)
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, version TEXT, sha256 TEXT,
+  record TEXT, thumbnail BLOB, descriptor BLOB);
+CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, result TEXT);
+"""
 _LAYOUT: Final = 3
 """Of the tables; a file with another layout is emptied."""
 
@@ -145,11 +145,9 @@ def _opened(file: Path) -> sqlite3.Connection:
         store.execute("PRAGMA journal_mode = WAL")
         store.execute("PRAGMA synchronous = OFF")
         if store.execute("PRAGMA user_version").fetchone() != (_LAYOUT,):
-            for table in ("photo", "pair"):
-                store.execute(f"DROP TABLE IF EXISTS {table}")
-            store.execute(f"PRAGMA user_version = {_LAYOUT}")
-        for table in _TABLES:
-            store.execute(table)
+            empty = "DROP TABLE IF EXISTS photo; DROP TABLE IF EXISTS pair;"
+            store.executescript(f"{empty} PRAGMA user_version = {_LAYOUT};")
+        store.executescript(_TABLES)
         if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the store is damaged")
     except sqlite3.Error:
