@@ -76,8 +76,8 @@ def difference(
     of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
     if np.isnan(of_a - of_b):
         return None
-    test = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
-    return Difference(measure, a[0], b[0], (of_a, of_b), test.difference, test.p, test.p, photos, visits)
+    interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
+    return Difference(measure, a[0], b[0], (of_a, of_b), interval, p, p, photos, visits)
 
 
 def every_pair(measure: Measure, runs: Sequence[Run], part: str) -> list[Difference]:

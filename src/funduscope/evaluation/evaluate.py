@@ -40,7 +40,6 @@ from funduscope.metrics import (
     VotesState,
     froc_candidates,
 )
-from funduscope.metrics.per_photo import VOTE
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
 
 __all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "shrunk", "summarize"]
@@ -182,7 +181,7 @@ def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> 
         if truth is None or landmark not in card.landmarks:
             continue
         if found is None:
-            scored.states[Question(name)] = DistanceState.of_refused()
+            scored.states[Question(name)] = DistanceState(np.zeros(0), 0)
             continue
         scored.states[Question(name)] = distance = DistanceState.of(xy or None, truth, found.photo.width)
         scored.row[f"{name} px"] = round(distance.mean, 1)
@@ -276,7 +275,7 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
     for question, codes in FALSE_LESIONS.items():
         if not set(codes) <= set(sought):  # a model that predicts fewer lesion kinds would score better for it
             continue
-        scored.states[question] = FalseLesionState.of(counts, codes, refused=found is None)
+        scored.states[question] = FalseLesionState.of(counts, codes)
     scored.row["false lesions"] = counts
 
 
@@ -290,9 +289,9 @@ def _load(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray |
 
 
 def _load_votes(path: Path, size: tuple[int, ...], scored: PhotoScore) -> np.ndarray | None:
-    """The votes of a file, 60 for each expert; None as in `_load`."""
+    """The votes of a file, 0 to 4; None as in `_load`."""
     try:
-        return read_votes(path, size[0], size[1]) * np.uint8(VOTE)
+        return read_votes(path, size[0], size[1])
     except LabelError as error:
         _leave_out(error, scored)
         return None

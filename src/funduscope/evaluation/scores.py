@@ -41,7 +41,6 @@ from funduscope.metrics import (
     ece_bias,
     in_dd,
 )
-from funduscope.metrics.calibration import ReliabilityBin
 from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS
@@ -268,7 +267,7 @@ def _detail(whole: State) -> dict[str, Any]:
     if isinstance(whole, ScoresState):
         return {"ECE of a calibrated model": _number(ece_bias(whole.probabilities[~whole.refused]))}
     if isinstance(whole, CalibrationState):
-        bins = [dict(zip(ReliabilityBin._fields, map(_number, values), strict=True)) for values in whole.reliability()]
+        bins = [{name: _number(value) for name, value in one.items()} for one in whole.reliability()]
         return {"ECE": _number(whole.ece), "bins": bins}
     if isinstance(whole, ConformalState):
         return {"photos by size": whole.sizes.tolist()}
