@@ -98,11 +98,6 @@ def corrected(found: Sequence[Difference]) -> list[Difference]:
     return [replace(one, corrected=p) for one, p in zip(found, adjusted, strict=True)]
 
 
-def shift(measure: Measure, plain: dict[str, Row], shifted: dict[str, Row]) -> Difference | None:
-    """The change of a score from photos to the same photos corrupted, with its interval; nothing is tested."""
-    return difference(measure, ("shifted", shifted), ("plain", plain), tested=False)
-
-
 def gap(a: Interval, b: Interval) -> Interval:
     """a minus b, scores of different photos, with Zou and Donner's interval."""
     value = a.value - b.value
@@ -127,7 +122,7 @@ def _shared(measure: Measure, a: dict[str, Row], b: dict[str, Row]) -> tuple[lis
             pairs.append((a[key]["visit"], of_a, of_b))
     units_a = by_visit((visit, state) for visit, state, _ in pairs)
     units_b = by_visit((visit, state) for visit, _, state in pairs)
-    return list(units_a.values()), list(units_b.values()), len(pairs)
+    return units_a, units_b, len(pairs)
 
 
 def _agree(a: Row, b: Row) -> bool:

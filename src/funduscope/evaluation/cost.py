@@ -148,7 +148,8 @@ def measure(
     if drawn:
         photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
-    card, both = Card.of(recipe), (network, build(_all_kept(recipe)) if routed else network)
+    all_kept = recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
+    card, both = Card.of(recipe), (network, build(all_kept) if routed else network)
     with _resting(both[0]), _resting(both[1]):
         work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
         stated = tuple(_stated(both, card, images, size) for size in sizes)
@@ -165,45 +166,28 @@ class _Counting:
 
     def __init__(self, network: Network, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
-        self.dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
+        # By router, its experts as torch's counter names them.
+        self.experts = [
+            [f"{type(network).__name__}.{name}.experts.{place}" for place in range(len(module.experts))]
+            for name, module in network.named_modules()
+            if isinstance(module, Dispatch)
+        ]
         self.total = 0
-        self.in_experts, self.computed, self.asked = ([0] * len(self.dispatches) for _ in range(3))
+        self.in_experts, self.computed, self.asked = ([0] * len(self.experts) for _ in range(3))
         self.sides: list[int] = []
 
     def __call__(self, images: np.ndarray) -> Outputs:
         self.sides.append(images.shape[2])
-        with FlopCounterMode(display=False) as counter, self._watched(lambda: counter.get_total_flops() // 2):
+        with FlopCounterMode(display=False) as counter:
             outputs = self.runtime(images)
-        self.total += counter.get_total_flops() // 2
+        counts = {name: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()}
+        self.total += counts["Global"]
+        for place, experts in enumerate(self.experts):
+            computed = [counts[name] for name in experts if name in counts]
+            self.in_experts[place] += sum(computed)
+            self.computed[place] += len(computed)
+            self.asked[place] += len(experts)
         return outputs
-
-    @contextmanager
-    def _watched(self, so_far: Callable[[], int]) -> Iterator[None]:
-        """Adds up what is counted between the start and the end of an expert, for each router."""
-        hooks: list[Any] = []
-
-        def watch(place: int, dispatch: Dispatch) -> None:
-            def ask(*_: Any) -> None:
-                self.asked[place] += len(dispatch.experts)
-
-            def start(*_: Any) -> None:
-                self.in_experts[place] -= so_far()
-
-            def end(*_: Any) -> None:
-                self.in_experts[place] += so_far()
-                self.computed[place] += 1
-
-            hooks.append(dispatch.register_forward_pre_hook(ask))
-            for expert in dispatch.experts:
-                hooks.extend([expert.register_forward_pre_hook(start), expert.register_forward_hook(end)])
-
-        for place, dispatch in enumerate(self.dispatches):
-            watch(place, dispatch)
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 def _work(
@@ -234,10 +218,6 @@ def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tupl
 def nearest(side_px: int) -> int:
     """The nearest side that a network takes; of two equally near, the larger."""
     return max(MULTIPLE, (side_px + MULTIPLE // 2) // MULTIPLE * MULTIPLE)
-
-
-def _all_kept(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
 
 
 @contextmanager
@@ -274,11 +254,6 @@ with open(sys.argv[1], "rb") as file:
 assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
 """
 _PREDICT: Final = "import sys; from funduscope.cli.main import main; sys.exit(main())"
-
-
-def measure_prediction(model: Path | None = None, photo: Path | None = None, runs: int = 5) -> Prediction:
-    """Times whole processes that predict one photo, as `measure_predictions` does."""
-    return measure_predictions([model], photo, runs)[0]
 
 
 def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:

@@ -38,12 +38,12 @@ class Interval:
         return {**shown, "visits": self.units, "dropped": self.dropped}
 
 
-def by_visit(photos: Iterable[tuple[str, S]]) -> dict[str, S]:
+def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
     """One state for each visit, from pairs of (visit, state of a photo), in the order of the visits' first photos."""
     grouped: dict[str, list[S]] = {}
     for visit, state in photos:
         grouped.setdefault(visit, []).append(state)
-    return {visit: type(states[0]).total(states) for visit, states in grouped.items()}
+    return [type(states[0]).total(states) for states in grouped.values()]
 
 
 def bootstrap(
