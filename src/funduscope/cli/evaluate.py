@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from funduscope.cli.options import AsJson, Data, Fold, OutFolder
-
-if TYPE_CHECKING:
-    from funduscope.evaluation.scores import Scores
 
 
 def evaluate(
@@ -54,18 +52,10 @@ def evaluate(
             Console().print(score_table(dataset, states, scores.details[dataset]))
     if out is not None:
         scores.write(out, about)
-        _draw(scores, out)
+        if find_spec("matplotlib") is None:
+            complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
+        else:
+            from funduscope.evaluation.plots import draw_all
+
+            draw_all(scores, out)
     return 0
-
-
-def _draw(scores: Scores, out: Path) -> None:
-    from importlib.util import find_spec
-
-    from funduscope.cli.terminal import complain
-
-    if find_spec("matplotlib") is None:
-        complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
-        return
-    from funduscope.evaluation.plots import draw_all
-
-    draw_all(scores, out)
