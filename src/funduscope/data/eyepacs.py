@@ -47,6 +47,5 @@ def _read_official(folder: Path) -> list[Case]:
         patient, _, eye = path.stem.rpartition("_")  # "10_left"
         if not patient or eye.lower() not in EYES:
             raise row.error("image", f"is {row.text('image')!r}; expected a name like 10_left or 10_right")
-        labels = Labels(grade=row.grade("level"), laterality=EYES[eye.lower()])
-        cases.append(Case.of("eyepacs", path, labels, patient))
+        cases.append(Case.of("eyepacs", path, Labels(grade=row.grade("level"), laterality=EYES[eye.lower()]), patient))
     return cases

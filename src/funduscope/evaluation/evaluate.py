@@ -41,8 +41,6 @@ from funduscope.metrics import (
 )
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
 
-__all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "shrunk", "summarize"]
-
 _log = logging.getLogger(__name__)
 
 REFERABLE: Final = Question("referable DR")
@@ -82,8 +80,7 @@ def evaluate(
 def score_stream(predictor: Model, cases: Iterable[Case]) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another."""
     for case in cases:
-        answer = next(predictor.stream([case.path]))
-        yield score_photo(answer, case, predictor.card)
+        yield score_photo(next(predictor.stream([case.path])), case, predictor.card)
 
 
 def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScore:

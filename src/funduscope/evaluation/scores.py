@@ -61,9 +61,9 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
     GradingState: {
         "accuracy": lambda s: s.accuracy,
         "kappa": lambda s: s.kappa,
-        "macro precision": lambda s: s.macro_precision,
-        "macro recall": lambda s: s.macro_recall,
-        "macro F1": lambda s: s.macro_f1,
+        "macro precision": lambda s: s.macro(0),
+        "macro recall": lambda s: s.macro(1),
+        "macro F1": lambda s: s.macro(0, 1),
     },
     ScoresState: {"macro AUROC": lambda s: s.macro_auroc},
     JointState: {"accuracy": lambda s: s.accuracy},

@@ -80,32 +80,18 @@ class GradingState(State):
         """(G,) share of each true grade that was graded right; nan for a grade that does not occur."""
         return np.array([ratio(row[grade], row.sum()) for grade, row in enumerate(self.confusion)])
 
-    @property
-    def macro_precision(self) -> float:
-        """Mean over grades of the share of photos given that grade that have it; see `_macro`."""
-        return _macro(self.confusion, self.confusion.sum(axis=0))
+    def macro(self, *axes: int) -> float:
+        """Macro precision (axis 0 of the confusion), recall (axis 1) or F1 (both axes); nan without photos.
 
-    @property
-    def macro_recall(self) -> float:
-        """Mean over grades of the share of photos of that grade that were given it; see `_macro`."""
-        return _macro(self.confusion, self.confusion.sum(axis=1))
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean over grades of the harmonic mean of precision and recall; see `_macro`."""
-        return _macro(self.confusion, (self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) / 2)
-
-
-def _macro(confusion: np.ndarray, among: np.ndarray) -> float:
-    """Mean of C[g, g] / among[g] over the grades that occur as a label or as a prediction; nan without photos.
-
-    A grade that occurs only as a label has no precision, one that occurs only as a prediction no recall: both count as
-    0. A grade that does not occur is left out. This is scikit-learn's average "macro" with zero_division=0 and without
-    `labels`.
-    """
-    occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-    right, among = np.diag(confusion)[occurs], among[occurs]
-    return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
+        The mean over the grades that occur as a label or as a prediction. A grade that occurs only as a label has no
+        precision, one that occurs only as a prediction no recall: both count as 0. A grade that does not occur is left
+        out. This is scikit-learn's average "macro" with zero_division=0 and without `labels`.
+        """
+        confusion = self.confusion
+        occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
+        right = np.diag(confusion)[occurs]
+        among = np.mean([confusion.sum(axis=axis) for axis in axes], axis=0)[occurs]
+        return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
 
 
 @dataclass(frozen=True, eq=False)
