@@ -29,7 +29,7 @@ def test_training_is_the_median_epoch_with_what_it_computed_in(fabricate, tmp_pa
     lines = [{"epoch": epoch, "seconds": took, "best": True} for epoch, took in enumerate((120, 9000, 132, 126), 1)]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     runs = gather([folder])
-    table = cost_section(runs, [(runs[0].name, runs[0])], []).blocks[0]
+    table = cost_section(Comparison(runs, runs, {}, []), []).blocks[0]
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("training") - 1
     cell = table.lines[0].cells[place]
