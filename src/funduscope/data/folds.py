@@ -105,9 +105,7 @@ def write_folds(cases: Iterable[Case], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for case in cases:
-            if case.fold is not None:
-                writer.writerow((*fold_key(case), case.visit, case.fold))
+        writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)
 
 
 def _kind(case: Case) -> tuple[str, int | None]:

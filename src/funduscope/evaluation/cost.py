@@ -8,14 +8,14 @@ every expert computed is reported too.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -148,11 +148,11 @@ def measure(
     if drawn:
         photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
+    network = copy.deepcopy(network).eval()  # the caller's stays in its mode
     all_kept = recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
-    card, both = Card.of(recipe), (network, build(all_kept) if routed else network)
-    with _resting(both[0]), _resting(both[1]):
-        work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
-        stated = tuple(_stated(both, card, images, size) for size in sizes)
+    card, both = Card.of(recipe), (network, build(all_kept).eval() if routed else network)
+    work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
+    stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
 
@@ -209,27 +209,11 @@ def _work(
 
 def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
     """The images stretched to the nearest size that the network takes, with one forward pass each."""
-    height, width = (nearest(side) for side in asked_px)
+    # Of two equally near, the larger.
+    height, width = (max(MULTIPLE, (side + MULTIPLE // 2) // MULTIPLE * MULTIPLE) for side in asked_px)
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
     work, _ = _work(both, card, resized, lambda runtime, image: runtime(image[None]))
     return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
-
-
-def nearest(side_px: int) -> int:
-    """The nearest side that a network takes; of two equally near, the larger."""
-    return max(MULTIPLE, (side_px + MULTIPLE // 2) // MULTIPLE * MULTIPLE)
-
-
-@contextmanager
-def _resting(network: Network) -> Iterator[None]:
-    """The network in eval mode; afterwards each of its modules is in its former mode."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 # ---- whole processes ----

@@ -172,8 +172,7 @@ class ScoresState(State):
     @classmethod
     def of(cls, truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, refused: Refusals = None) -> Self:
         """(N,), (N, G), (N,) bool; the probabilities of a refused photo are not read and may be nan."""
-        truths, table, left = matching_rows(truth, np.asarray(probabilities, np.float64), refused)
-        return cls(truths, table, left)
+        return cls(*matching_rows(truth, np.asarray(probabilities, np.float64), refused))
 
     @property
     def macro_auroc(self) -> float:

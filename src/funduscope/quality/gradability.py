@@ -70,7 +70,8 @@ class Gradability:
         score = self.network.probability(values)
         if score >= self.threshold:
             return Quality(score, (), refused=score < self.refusal)
-        gains = {code: self.network.probability(self._repaired(values, names)) for code, names in GROUPS.items()}
+        repaired = {code: np.where(np.isin(FEATURES, names), self.usual, values) for code, names in GROUPS.items()}
+        gains = {code: self.network.probability(one) for code, one in repaired.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
         reason = message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most)
@@ -82,13 +83,6 @@ class Gradability:
         tree = json.loads(text)
         network = MLP.from_tree(tree)
         return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
-
-    def _repaired(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-        """The features with those of one group as in a usual good photo."""
-        repaired = values.copy()
-        for name in names:
-            repaired[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
-        return repaired
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
