@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,8 @@ def evaluate(
     One model is scored on the photos of --fold, or on all photos. Several runs are scored each on its own test fold.
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
+    from importlib.util import find_spec
+
     from funduscope.cli.terminal import complain, score_table, tracked
     from funduscope.data.sources import read_data
     from funduscope.evaluation.out_of_fold import plan, score, seen_before
