@@ -19,7 +19,7 @@ MODELS = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models"
 def mean_of(values: Iterable[tuple[str, float]]) -> Interval:
     """Mean over photos, interval over visits."""
     states = by_visit((visit, PerPhotoState.of(value)) for visit, value in values)
-    return bootstrap(list(states.values()), lambda state: state.mean)
+    return bootstrap(states, lambda state: state.mean)
 
 
 def said(interval: Interval | None) -> str:

@@ -35,7 +35,7 @@ from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.gradability import FEATURES, Gradability, features
 from funduscope.quality.image_measures import FRAME_PX, measure, small_frame
-from funduscope.quality.mlp import MLP
+from funduscope.quality.mlp import MLP, to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 FILE = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "gradability.json"
@@ -248,7 +248,7 @@ def main() -> int:
             "visits": photos,
         }
         held = replace(model, about=about)
-        FILE.write_text(held.to_json() + "\n", "utf-8")
+        FILE.write_text(to_json(held) + "\n", "utf-8")
         print(f"\n{FILE.name}: {FILE.stat().st_size} bytes")
     return 0
 

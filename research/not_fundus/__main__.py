@@ -37,7 +37,7 @@ from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all
 from funduscope.quality.image_measures import FRAME_PX, small_frame
-from funduscope.quality.mlp import MLP
+from funduscope.quality.mlp import MLP, to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 FILE = Path(__file__).resolve().parents[2] / "src" / "funduscope" / "models" / "fundus.json"
@@ -263,7 +263,7 @@ def main() -> int:
         test = fitted(rows)
         counts = {sort: sum(row.sort == sort for row in rows) for sort in WEIGHTS}
         about = {"command": "python -m research.not_fundus --data DATA --write", "pictures": counts}
-        FILE.write_text(replace(test, about=about).to_json() + "\n", "utf-8")
+        FILE.write_text(to_json(replace(test, about=about)) + "\n", "utf-8")
         print(f"\n{FILE.name}: {FILE.stat().st_size} bytes")
     return 0
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from funduscope.atomic import replacing
+from funduscope.i18n.errors import CodedError
 from funduscope.network.encoder import WeightsError
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, RecipeError
@@ -33,13 +34,8 @@ LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 """In a run's folder: the checkpoint from which an interrupted training continues, and the one before it."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(CodedError, RuntimeError):
     """A file that is no usable checkpoint; the message says why. code: E_WEIGHTS, E_HASH or E_CONFIG."""
-
-    def __init__(self, code: str, says: str) -> None:
-        super().__init__(says)
-        self.code = code
-        self.says = says
 
 
 @dataclass(frozen=True)

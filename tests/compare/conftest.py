@@ -61,7 +61,7 @@ def _graded(case: Case, truth: int, right: float, recipe: Recipe, rng: np.random
     if recipe.tasks.landmarks:
         for name in ("disc center", "fovea"):
             distance = float(rng.gamma(2, 20 + 60 * (1 - right)))
-            photo.states[Question(name)] = DistanceState(np.array([distance]), 0, 0)
+            photo.states[Question(name)] = DistanceState(np.array([distance]), 0)
             photo.row[f"{name} px"] = round(distance, 1)
     if truth == 0 and recipe.tasks.structures:
         counts = {code: int(rng.random() > right) for code in LESIONS}

@@ -8,12 +8,13 @@ from pathlib import Path
 from funduscope.compare.costs import APART, TOGETHER, cost_section
 from funduscope.compare.page_parts import Table
 from funduscope.compare.run_folder import DASH, gather
+from funduscope.compare.sections import Comparison
 
 
 def test_the_memory_of_training_stands_in_the_table(fabricate, tmp_path: Path) -> None:
     known = fabricate(tmp_path / "known", training_peak_mb=2345, environment={"cpus": 2, "device": "cpu"})
     runs = gather([known, fabricate(tmp_path / "older")])
-    table = cost_section(runs, [(run.name, run) for run in runs], []).blocks[0]
+    table = cost_section(Comparison(runs, runs, {}, []), []).blocks[0]
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("training memory") - 1
     first, second = (line.cells[place] for line in table.lines)
@@ -28,7 +29,7 @@ def test_training_is_the_median_epoch_with_what_it_computed_in(fabricate, tmp_pa
     lines = [{"epoch": epoch, "seconds": took, "best": True} for epoch, took in enumerate((120, 9000, 132, 126), 1)]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     runs = gather([folder])
-    table = cost_section(runs, [(runs[0].name, runs[0])], []).blocks[0]
+    table = cost_section(Comparison(runs, runs, {}, []), []).blocks[0]
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("training") - 1
     cell = table.lines[0].cells[place]
@@ -41,7 +42,7 @@ def test_seconds_may_be_compared_where_they_were_taken_in_one_sitting(fabricate,
 
     def says() -> str:
         runs = gather(folders)
-        return " ".join(cost_section(runs, [(run.name, run) for run in runs], []).paragraphs)
+        return " ".join(cost_section(Comparison(runs, runs, {}, []), []).paragraphs)
 
     assert APART in says()
     for path in costs:
@@ -51,7 +52,7 @@ def test_seconds_may_be_compared_where_they_were_taken_in_one_sitting(fabricate,
     del untimed["prediction"]
     costs[0].write_text(json.dumps(untimed), "utf-8")
     runs = gather(folders)
-    table = cost_section(runs, [(run.name, run) for run in runs], []).blocks[0]
+    table = cost_section(Comparison(runs, runs, {}, []), []).blocks[0]
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("predict") - 1
     assert [line.cells[place].text for line in table.lines] == [DASH, "0.8"]

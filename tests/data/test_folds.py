@@ -50,8 +50,6 @@ def test_folds_depend_on_the_seed_alone(cases: list[Case]) -> None:
     assert {case.key: case.fold for case in make_folds(cases[::-1])} == first
     assert {case.key: case.fold for case in make_folds(cases, seed=7)} != first
     assert {case.fold for case in make_folds(cases, count=3)} == {0, 1, 2}
-    with pytest.raises(ValueError, match="2 folds or more"):
-        make_folds(cases, count=1)
 
 
 def test_written_folds_are_read_back(cases: list[Case], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from funduscope.evaluation.cost import PUBLISHED_PX, Cost, measure, measure_prediction, watched
+from funduscope.evaluation.cost import PUBLISHED_PX, Cost, measure, measure_predictions, watched
 from funduscope.export import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
@@ -195,7 +195,7 @@ def test_the_memory_of_a_process_is_its_own_and_not_of_the_one_that_started_it()
 def test_a_whole_prediction_is_measured_beside_its_baseline(tmp_path: Path):
     recipe = recipe_of()
     model = write_onnx(build(recipe), Card.of(recipe), tmp_path / "model.onnx")
-    cost = measure_prediction(model, runs=1)
+    cost = measure_predictions([model], runs=1)[0]
     assert cost.peak_mb > cost.baseline_mb
     assert (cost.runs, cost.photo) == (1, "hrf_07_dr.jpg")
     assert "cores" in cost.machine
@@ -206,4 +206,4 @@ def test_a_whole_prediction_is_measured_beside_its_baseline(tmp_path: Path):
 def test_a_prediction_that_fails_is_an_error_that_says_why(tmp_path: Path):
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ModelError, match=r"ended with 1: .*text\.onnx is no model"):
-        measure_prediction(tmp_path / "text.onnx", runs=1)
+        measure_predictions([tmp_path / "text.onnx"], runs=1)

@@ -13,7 +13,7 @@ from funduscope.i18n.languages import string_table
 from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
-from funduscope.inference.objects import LesionObject, by_quadrant, find_objects
+from funduscope.inference.objects import Components, LesionObject, by_quadrant
 from funduscope.inference.rules import advise, check, support
 from funduscope.vocabulary import LESIONS
 
@@ -170,7 +170,7 @@ def test_objects_are_the_components_of_the_mask():
     plane[:10] = 0.75
     transform = CropTransform(0, -10, 80, 40, 80, 60)
     eye = Anatomy((70.0, 30.0), (40.0, 30.0), 10.0)
-    first, second = find_objects(mask, plane, transform, eye)
+    first, second = Components.of(mask).objects(plane, transform, eye)
     assert (first.x_px, first.y_px, first.area_px) == (22.0, 12.0, 16)
     assert first.nearest_fovea_dd == pytest.approx(np.hypot(40 - 23.5, 30 - 13.5) / 10)
     assert first.quadrant == "superior_temporal"
@@ -179,8 +179,8 @@ def test_objects_are_the_components_of_the_mask():
     assert by_quadrant((first, second), eye) == {
         "superior_temporal": 1, "inferior_temporal": 0, "superior_nasal": 0, "inferior_nasal": 1
     }  # fmt: skip
-    assert find_objects(np.zeros((60, 80), bool), plane, transform, eye) == ()
-    bare = find_objects(mask, plane, transform, Anatomy())
+    assert Components.of(np.zeros((60, 80), bool)).objects(plane, transform, eye) == ()
+    bare = Components.of(mask).objects(plane, transform, Anatomy())
     assert {one.quadrant for one in bare} == {None}
     assert {one.nearest_fovea_dd for one in bare} == {None}
 

@@ -49,20 +49,17 @@ def slow_aupr33(prob: np.ndarray, target: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("with_unknown", [False, True])
-def test_area_over_33_thresholds_is_the_words_of_the_protocol(kind: str, with_unknown: bool) -> None:
+def test_area_over_33_thresholds_is_the_words_of_the_protocol(kind: str) -> None:
     prob, target = maps(kind)
-    known = np.random.default_rng(5).random(SHAPE) < 0.6 if with_unknown else None
-    state = DenseState.of(prob, target, known)
-    kept = np.ones(SHAPE, bool) if known is None else known
+    state = DenseState.of(prob, target)
     if kind == "empty":
         assert np.isnan(state.aupr33)
         assert np.isnan(state.average_precision)
         assert state.prevalence == 0
     else:
-        assert state.aupr33 == pytest.approx(slow_aupr33(prob[kept], target[kept]), abs=1e-12)
-    assert state.pixels == kept.sum()
-    assert state.positives == (target & kept).sum()
+        assert state.aupr33 == pytest.approx(slow_aupr33(prob, target), abs=1e-12)
+    assert state.pixels == prob.size
+    assert state.positives == target.sum()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "empty"])
@@ -97,15 +94,14 @@ def test_probability_one_is_not_positive_at_threshold_one() -> None:
 
 def test_refused_photo_counts_as_an_empty_mask() -> None:
     prob, target = maps("plain")
-    together = DenseState.of(prob, target) + DenseState.refused(target)
+    together = DenseState.of(prob, target) + DenseState.of(0 * prob, target)
     by_hand = DenseState.of(np.concatenate([prob, 0 * prob]), np.concatenate([target, target]))
     assert together.aupr33 == by_hand.aupr33
     assert together.average_precision < DenseState.of(prob, target).average_precision
 
 
-def test_nothing_known_is_no_score() -> None:
-    prob, target = maps("plain")
-    state = DenseState.of(prob, target, np.zeros(SHAPE, bool))
+def test_no_pixel_is_no_score() -> None:
+    state = DenseState.of(np.zeros((0, 4), np.float32), np.zeros((0, 4), bool))
     assert state.pixels == 0
     assert np.isnan(state.aupr33)
     assert np.isnan(state.average_precision)
@@ -125,21 +121,20 @@ def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="one size"):
         DenseState.of(prob, target.T)
     with pytest.raises(ValueError, match="one size"):
-        MaskState.of(prob > 0.5, target, np.ones((2, 2), bool))
+        MaskState.of(prob > 0.5, target[:2])
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, SHAPE[0] - 1))
 def test_parts_add_up_to_the_whole(seed: int, cut: int) -> None:
     prob, target = maps("rare", seed)
-    known = np.random.default_rng(seed).random(SHAPE) < 0.8
     parts = [slice(0, cut), slice(cut, None)]
-    dense = sum(DenseState.of(prob[p], target[p], known[p]) for p in parts)
-    whole = DenseState.of(prob, target, known)
+    dense = sum(DenseState.of(prob[p], target[p]) for p in parts)
+    whole = DenseState.of(prob, target)
     assert np.array_equal(dense.positive, whole.positive)
     assert np.array_equal(dense.negative, whole.negative)
-    mask = sum(MaskState.of(prob[p] > 0.5, target[p], known[p]) for p in parts)
-    expected = MaskState.of(prob > 0.5, target, known)
+    mask = sum(MaskState.of(prob[p] > 0.5, target[p]) for p in parts)
+    expected = MaskState.of(prob > 0.5, target)
     assert (mask.tp, mask.fp, mask.fn, mask.tn) == (expected.tp, expected.fp, expected.fn, expected.tn)
 
 
@@ -147,15 +142,14 @@ def test_parts_add_up_to_the_whole(seed: int, cut: int) -> None:
 def test_overlap_is_scikit_learns(kind: str) -> None:
     prob, target = maps(kind)
     mask = prob >= 0.5
-    known = np.random.default_rng(1).random(SHAPE) < 0.7
-    state = MaskState.of(mask, target, known)
-    pair = (target[known], mask[known])
+    state = MaskState.of(mask, target)
+    pair = (target.ravel(), mask.ravel())
     assert state.iou == pytest.approx(jaccard_score(*pair))
     assert state.dice == pytest.approx(f1_score(*pair))
     assert state.recall == pytest.approx(recall_score(*pair))
     if mask.any():
         assert state.precision == pytest.approx(precision_score(*pair))
-    assert state.tp + state.fp + state.fn + state.tn == known.sum()
+    assert state.tp + state.fp + state.fn + state.tn == mask.size
 
 
 def test_overlap_of_two_empty_masks_is_not_known() -> None:
@@ -203,16 +197,12 @@ def test_candidates_are_components_that_touch_or_miss() -> None:
     target = np.zeros((20, 20), bool)
     target[2:4, 2:4] = target[4, 4] = True  # one lesion: corners touch
     target[10, 10] = target[10, 14] = True  # two lesions under one candidate
-    target[17, 1] = True  # not known
     prob = np.zeros((20, 20), np.float32)
     prob[4, 4], prob[5, 5] = 0.5, 0.75  # one candidate: corners touch
     prob[10, 9:16] = 0.25
     prob[0, 18] = 0.875
     prob[19, 19] = 0.05
-    prob[17, 1] = 1
-    known = np.ones((20, 20), bool)
-    known[16:, :4] = False
-    candidates, lesions = froc_candidates(prob, target, known, floor=0.1)
+    candidates, lesions = froc_candidates(prob, target, floor=0.1)
     assert lesions == 3
     assert sorted(candidates) == [(0.25, 1), (0.25, 2), (0.75, 0), (0.875, -1)]
 

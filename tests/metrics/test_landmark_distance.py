@@ -14,22 +14,22 @@ def test_distances_are_stated_at_the_standard_width() -> None:
     assert (state.mean, state.median, state.largest, state.n) == (12.5, 12.5, 20, 2)
 
 
-def test_missed_counts_as_a_disc_diameter_and_refused_stands_beside() -> None:
+def test_missed_counts_as_a_disc_diameter_and_refused_has_none() -> None:
     state = sum(
         [
             DistanceState.of((110, 100), (100, 100), 4288),
             DistanceState.of(None, (5, 5), 300),
-            DistanceState.of_refused(),
+            DistanceState(np.zeros(0), 0),
         ]
     )
-    assert (state.n, state.missed, state.refused) == (2, 1, 1)
+    assert (state.n, state.missed) == (2, 1)
     assert state.mean == 280
     assert state.largest == 550
     assert in_dd(state.largest) == 1
 
 
 def test_no_photo_no_distance() -> None:
-    state = DistanceState.of_refused()
+    state = DistanceState(np.zeros(0), 0)
     assert np.isnan([state.mean, state.median, state.largest]).all()
 
 

@@ -25,7 +25,7 @@ def test_precision_and_recall_example() -> None:
 def test_what_it_says_of_a_map_of_zeros() -> None:
     target = np.zeros((10, 10), bool)
     target[0, 0] = True
-    state = DenseState.refused(target)
+    state = DenseState.of(np.zeros((10, 10), np.float32), target)
     assert state.aupr33 == pytest.approx((1 + state.prevalence) / 2)
     assert state.average_precision == pytest.approx(state.prevalence)
 

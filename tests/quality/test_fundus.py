@@ -21,6 +21,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.quality.assessment import assess
 from funduscope.quality.fundus import FundusTest, features, measure_all, shipped
 from funduscope.quality.image_measures import FRAME_PX, small_frame
+from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 SEEDS = range(5000, 5008)
@@ -97,7 +98,7 @@ def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:
 
 
 def test_it_comes_back_from_its_text() -> None:
-    again = FundusTest.from_json(shipped().to_json())
+    again = FundusTest.from_json(to_json(shipped()))
     pixels = draw_eye(7300, width_px=400).pixels
     values = features(measure_all(pixels, small_frame(frame(pixels, FRAME_PX), pixels)))
     assert again.score(values) == pytest.approx(shipped().score(values), abs=1e-4)

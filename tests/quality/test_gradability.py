@@ -10,13 +10,14 @@ import pytest
 
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.quality.gradability import FEATURES, GROUPS, Gradability, Quality, features, judge, shipped
+from funduscope.quality.gradability import FEATURES, GROUPS, Gradability, Quality, features, shipped
 from funduscope.quality.image_measures import measure, small_frame
+from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import draw_eye
 
 
 def _judged(pixels: np.ndarray) -> Quality:
-    return judge(measure(pixels, small_frame(frame(pixels, 512), pixels)))
+    return shipped().judge(measure(pixels, small_frame(frame(pixels, 512), pixels)))
 
 
 def _times(pixels: np.ndarray, gain: float) -> np.ndarray:
@@ -64,6 +65,6 @@ def test_every_feature_is_in_one_group_at_most_and_has_a_name() -> None:
 
 
 def test_it_comes_back_from_its_text() -> None:
-    again = Gradability.from_json(shipped().to_json())
+    again = Gradability.from_json(to_json(shipped()))
     measures = {"brightness": 120.0, "detail": 2.0, "seen": 1.0}
-    assert again.score(measures) == pytest.approx(shipped().score(measures), abs=1e-6)
+    assert again.judge(measures).score == pytest.approx(shipped().judge(measures).score, abs=1e-6)

@@ -13,7 +13,7 @@ import pytest
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.card import Card
-from funduscope.inference.objects import LesionObject, by_quadrant, find_objects, nearest_fovea_dd
+from funduscope.inference.objects import Components, LesionObject, by_quadrant, nearest_fovea_dd
 from funduscope.inference.rules import advise, check, support
 from funduscope.vocabulary import CODES, GRADES, LESIONS, structure
 
@@ -73,7 +73,7 @@ class StandIn:
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         height, width = self.pixels.shape[:2]
         transform = CropTransform(0, 0, width, width, width, height)
-        return find_objects(self.mask(code), np.full((width, width), 0.9, np.float32), transform, self.anatomy)
+        return Components.of(self.mask(code)).objects(np.full((width, width), 0.9, np.float32), transform, self.anatomy)
 
     def _answer(self) -> dict[str, Any]:
         sought = {code: self.objects(code) for code in self.codes if code in LESIONS}

@@ -283,8 +283,8 @@ def test_what_is_read_back_from_the_cache_is_what_was_prepared(photo: Path, cach
     made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, cache))
     assert read.transform == made.transform
     assert read.absent == made.absent
-    assert read.channels == made.channels
-    assert made.channels <= {*LESIONS, "OD", EITHER_EXUDATE}
+    assert (read.coverage.keys(), read.known.keys()) == (made.coverage.keys(), made.known.keys())
+    assert {*made.coverage, *made.absent, *made.known} <= {*LESIONS, "OD", EITHER_EXUDATE}
     assert np.array_equal(read.image, made.image)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from funduscope.cli.options import AsJson, Data, Fold, OutFolder
-
-if TYPE_CHECKING:
-    from funduscope.evaluation.scores import Scores
 
 
 def evaluate(
@@ -27,6 +24,8 @@ def evaluate(
     One model is scored on the photos of --fold, or on all photos. Several runs are scored each on its own test fold.
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
+    from importlib.util import find_spec
+
     from funduscope.cli.terminal import complain, score_table, tracked
     from funduscope.data.sources import read_data
     from funduscope.evaluation.out_of_fold import plan, score, seen_before
@@ -54,18 +53,10 @@ def evaluate(
             Console().print(score_table(dataset, states, scores.details[dataset]))
     if out is not None:
         scores.write(out, about)
-        _draw(scores, out)
+        if find_spec("matplotlib") is None:
+            complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
+        else:
+            from funduscope.evaluation.plots import draw_all
+
+            draw_all(scores, out)
     return 0
-
-
-def _draw(scores: Scores, out: Path) -> None:
-    from importlib.util import find_spec
-
-    from funduscope.cli.terminal import complain
-
-    if find_spec("matplotlib") is None:
-        complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
-        return
-    from funduscope.evaluation.plots import draw_all
-
-    draw_all(scores, out)

@@ -32,19 +32,11 @@ def explain(error: Exception) -> tuple[str, int]:
         from funduscope.recipe import RecipeError
 
         return str(error), WRONG_USE if isinstance(error, RecipeError) else NOTHING_DONE
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _EXTRAS:
-        extra = _EXTRAS[(error.name or "").partition(".")[0]]
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         return f"this needs {error.name}: pip install 'funduscope[{extra}]'", NOTHING_DONE
-    if isinstance(error, OSError):
-        return _of_system(error), NOTHING_DONE
+    if isinstance(error, OSError):  # disk full, no permission; one of this package has no number and is a sentence
+        where = f" {error.filename}" if error.filename is not None else ""
+        return str(error) if error.errno is None else f"the system refused{where}: {error.strerror}", NOTHING_DONE
     if isinstance(error, MemoryError):
         return "this machine has not enough memory", NOTHING_DONE
     return f"unexpected {type(error).__name__}: {error}. --debug shows where; please report it.", NOTHING_DONE
-
-
-def _of_system(error: OSError) -> str:
-    """Disk full, no permission and the like. An `OSError` of this package has no number and is a sentence already."""
-    if error.errno is None:
-        return str(error)
-    where = f" {error.filename}" if error.filename is not None else ""
-    return f"the system refused{where}: {error.strerror}"

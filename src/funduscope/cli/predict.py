@@ -58,5 +58,4 @@ def predict(
         import cv2
 
         cv2.setNumThreads(threads)
-    predictor = load(model or None, threads=threads)
-    return predict_all(predictor, paths, out, options, as_json=as_json)
+    return predict_all(load(model or None, threads=threads), paths, out, options, as_json=as_json)

@@ -50,9 +50,7 @@ def predict_all(
     """
     is_new = out is None or not out.exists()
     folder = new_folder(datetime.now()) if out is None and not as_json else out
-    many = len(paths) > 1
-    failed = 0
-    lacks_maps = False
+    many, failed, lacks_maps = len(paths) > 1, 0, False
     last: Written = {}, None
     maps = _checkpoint_maps(answer) if options.explain and folder else None
     with _sigterm_as_interrupt(), ExitStack() as stack:

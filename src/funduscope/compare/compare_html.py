@@ -26,8 +26,7 @@ def render(sections: Sequence[Section], pictures: Mapping[str, bytes]) -> str:
     source = {name: html_frame.data_url("image/svg+xml", svg) for name, svg in pictures.items()}
     names = {name: name for name in pictures}
     bodies = [Markup(converter.render(markdown.render([one], names), {"source": source})) for one in sections]
-    titles = [section.title for section in sections]
-    values = {"title": TITLE, "sections": list(zip(titles, bodies, strict=True))}
+    values = {"title": TITLE, "sections": list(zip([one.title for one in sections], bodies, strict=True))}
     return html_frame.render("compare/page.html.j2", values, style="compare/page.css")
 
 

@@ -56,15 +56,13 @@ IN_WORDS: Final[dict[str, str]] = {
 }
 
 
-def shifted_stream(predictor: Model, cases: Iterable[Case], shift: str) -> Iterator[PhotoScore]:
-    """Predicts and scores one photo after another, each corrupted before the prediction."""
-    return changed_stream(predictor, cases, SHIFTED[shift])
-
-
 def changed_stream(
     predictor: Model, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
 ) -> Iterator[PhotoScore]:
-    """The same with any function of pixels (H, W, 3) uint8 and the case's key that keeps the shape."""
+    """Predicts and scores one photo after another, each changed before the prediction.
+
+    change: one of `SHIFTED`, or any function of pixels (H, W, 3) uint8 and the case's key that keeps the shape.
+    """
     for case in cases:
         try:
             photo = Photo.open(case.path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from funduscope.compare.page_parts import Cell, Line, Picture, Section, Table, listed, number
+from funduscope.compare.page_parts import Cell, Picture, Section, Table, listed, number
 from funduscope.compare.run_folder import DASH, Run
+from funduscope.compare.sections import Comparison
 
 GIGA, MEGA = 1e9, 1e6
 
@@ -37,8 +38,9 @@ def predict_s(run: Run) -> float | None:
     return run.cost["prediction"]["wall_s"] if run.cost and "prediction" in run.cost else None
 
 
-def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], pictures: Sequence[Picture]) -> Section:
-    """lines: the runs in the order of every table, None where a line divides it."""
+def cost_section(comparison: Comparison, pictures: Sequence[Picture]) -> Section:
+    """A row for each run: multiply-adds, time and memory of a prediction, time and memory of training."""
+    runs = comparison.runs
     experts = any(run.cost and run.cost["work"]["photo"]["dense_experts"] for run in runs)
     stated = next((one["asked_px"] for run in runs if run.cost for one in run.cost["work"]["stated"]), None)
     heads = [("run", ""), ("parameters", "million"), ("multiply-adds", "G per photo")]
@@ -46,10 +48,7 @@ def cost_section(runs: Sequence[Run], lines: Sequence[tuple[str, Run | None]], p
     heads += [(f"at {stated[0]} × {stated[1]} px", "G, one image")] if stated else []
     heads += [("predict", "seconds"), ("peak memory", "MB"), ("training", "minutes per epoch")]
     heads += [("training memory", "MB"), ("samples drawn", "")]
-    rows = [
-        Line(name, [] if run is None else [*_work_cells(run, experts, stated), *_training_cells(run)])
-        for name, run in lines
-    ]
+    rows = comparison.table_lines(lambda run: [*_work_cells(run, experts, stated), *_training_cells(run)])
     return Section("Cost", [_machines(runs)], [Table("Cost of each run", _CAPTION, heads, rows), *pictures])
 
 

@@ -76,8 +76,8 @@ def difference(
     of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
     if np.isnan(of_a - of_b):
         return None
-    test = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
-    return Difference(measure, a[0], b[0], (of_a, of_b), test.difference, test.p, test.p, photos, visits)
+    interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
+    return Difference(measure, a[0], b[0], (of_a, of_b), interval, p, p, photos, visits)
 
 
 def every_pair(measure: Measure, runs: Sequence[Run], part: str) -> list[Difference]:
@@ -96,11 +96,6 @@ def corrected(found: Sequence[Difference]) -> list[Difference]:
         largest = max(largest, min(1.0, p * (len(tested) - rank)))
         adjusted[place] = largest
     return [replace(one, corrected=p) for one, p in zip(found, adjusted, strict=True)]
-
-
-def shift(measure: Measure, plain: dict[str, Row], shifted: dict[str, Row]) -> Difference | None:
-    """The change of a score from photos to the same photos corrupted, with its interval; nothing is tested."""
-    return difference(measure, ("shifted", shifted), ("plain", plain), tested=False)
 
 
 def gap(a: Interval, b: Interval) -> Interval:
@@ -127,7 +122,7 @@ def _shared(measure: Measure, a: dict[str, Row], b: dict[str, Row]) -> tuple[lis
             pairs.append((a[key]["visit"], of_a, of_b))
     units_a = by_visit((visit, state) for visit, state, _ in pairs)
     units_b = by_visit((visit, state) for visit, _, state in pairs)
-    return list(units_a.values()), list(units_b.values()), len(pairs)
+    return units_a, units_b, len(pairs)
 
 
 def _agree(a: Row, b: Row) -> bool:

@@ -100,7 +100,7 @@ def document(
         runs_section(comparison),
         *scores,
         *([] if published is None else [published_section(published, comparison.runs)]),
-        cost_section(comparison.runs, comparison.lines(), costs),
+        cost_section(comparison, costs),
         *([routers] if routers else []),
         ablation_section(pairs),
         tests_section(comparison, tests),

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from funduscope.compare.corruptions import IN_WORDS
 from funduscope.compare.page_parts import Cell, Section, Table, between, number, signed
-from funduscope.compare.paired import Difference, gap, shift
+from funduscope.compare.paired import Difference, difference, gap
 from funduscope.compare.run_folder import DASH, SHIFTS, TRAINING, Run
 from funduscope.compare.score_kinds import Measure
 from funduscope.compare.sections import Comparison
 from funduscope.metrics import Interval
+
+_SAME: Final = "The same validation photos, unchanged and corrupted"
+_WORDS: Final = {
+    TRAINING: (
+        "From training to validation photos",
+        "From photos that the run learned from to other photos: best is a small loss with a good score. The photos "
+        "differ, so the interval combines those of the two scores.",
+    ),
+    "color": (
+        "Under another lamp and sensor: strong color shift",
+        f"{_SAME}: {IN_WORDS['color']}. A small loss is better.",
+    ),
+    "blur": ("Out of focus: strong blur", f"{_SAME}: {IN_WORDS['blur']}. A small loss is better."),
+}
+"""By part the title and the caption of its table."""
 
 
 def robustness_section(comparison: Comparison) -> Section:
@@ -18,71 +36,55 @@ def robustness_section(comparison: Comparison) -> Section:
         "at most 100, and no more than the validation fold has; corrupted photos are at most 100 of the validation "
         "fold. Both samples depend on the photos' names alone, and take one photo of each data set in turn."
     )
-    tables = [table for table in (_fall_table(comparison), *(_shift_table(comparison, one) for one in SHIFTS)) if table]
+    tables = [table for part in (TRAINING, *SHIFTS) if (table := _loss_table(comparison, part)) is not None]
     return Section(
         "Generalization", [method if tables else "Nothing was scored on training or on corrupted photos."], tables
     )
 
 
-def _fall_table(comparison: Comparison) -> Table | None:
-    measures = [
-        one
-        for one in comparison.measures
-        if one.kind.key
-        and any(run.interval(TRAINING, one.key) and run.interval("validation", one.key) for run in comparison.runs)
-    ]
-    if not measures:
-        return None
-
-    def cell(run: Run, one: Measure) -> Cell:
-        learned, new = run.interval(TRAINING, one.key), run.interval("validation", one.key)
-        if learned is None or new is None:
-            return Cell(DASH)
-        return _loss(one, learned.value, new.value, gap(new, learned))
-
-    caption = (
-        "From photos that the run learned from to other photos: best is a small loss with a good score. The photos "
-        "differ, so the interval combines those of the two scores."
-    )
-    heads = [("run", ""), *((one.kind.shown, one.dataset) for one in measures)]
-    columns = [[cell(run, one) for run in comparison.runs] for one in measures]
-    return Table("From training to validation photos", caption, heads, comparison.table_lines(columns))
-
-
-def _shift_table(comparison: Comparison, part: str) -> Table | None:
+def _loss_table(comparison: Comparison, part: str) -> Table | None:
+    """The loss of every run in every key measure that any of them has; None where there is none."""
     keys = [one for one in comparison.measures if one.kind.key]
-    found = {(run.name, one): _shifted(run, one, part) for run in comparison.runs for one in keys}
-    measures = [one for one in keys if any(found[run.name, one] for run in comparison.runs)]
+    found = {one: {run.name: _change(run, one, part) for run in comparison.runs} for one in keys}
+    measures = [one for one, changes in found.items() if any(changes.values())]
     if not measures:
         return None
 
     def cell(run: Run, one: Measure) -> Cell:
-        change = found[run.name, one]
-        return Cell(DASH) if change is None else _loss(one, change.scores[1], change.scores[0], change.interval)
+        change = found[one][run.name]
+        return Cell(DASH) if change is None else _loss(one, change)
 
-    caption = f"The same validation photos, unchanged and corrupted: {IN_WORDS[part]}. A small loss is better."
-    photos = {one: {change.photos for (_, mine), change in found.items() if mine == one and change} for one in measures}
-    heads = [("run", ""), *((one.kind.shown, f"{one.dataset}, {_range(photos[one])} photos") for one in measures)]
-    columns = [[cell(run, one) for run in comparison.runs] for one in measures]
-    title = {"color": "Under another lamp and sensor: strong color shift", "blur": "Out of focus: strong blur"}[part]
-    return Table(title, caption, heads, comparison.table_lines(columns))
+    heads = [("run", "")]
+    for one in measures:
+        counts = {change.photos for change in found[one].values() if change}
+        photos = "" if part == TRAINING else f", {_range(counts)} photos"
+        heads.append((one.kind.shown, f"{one.dataset}{photos}"))
+    return Table(*_WORDS[part], heads, comparison.table_lines(lambda run: [cell(run, one) for one in measures]))
 
 
 def _range(counts: set[int]) -> str:
     return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
-def _loss(measure: Measure, before: float, after: float, change: Interval) -> Cell:
+def _loss(measure: Measure, change: Difference) -> Cell:
     """Before and after, and the loss."""
-    ends = sorted((measure.worse_by(change.low), measure.worse_by(change.high)))
-    loss = Interval(ends[0], ends[1], measure.worse_by(change.value))
+    low, high = sorted((measure.worse_by(change.interval.low), measure.worse_by(change.interval.high)))
+    loss = Interval(low, high, measure.worse_by(change.interval.value))
+    after, before = change.scores
     digits = measure.kind.digits
     ends_shown = between(loss, digits, sign=True)
     small = f"loses {signed(loss.value, digits)}" + (f" ({ends_shown})" if ends_shown else "")
     return Cell(f"{number(before, digits)} → {number(after, digits)}", small)
 
 
-def _shifted(run: Run, measure: Measure, part: str) -> Difference | None:
-    if not run.interval(part, measure.key):
+def _change(run: Run, measure: Measure, part: str) -> Difference | None:
+    """The score on the other photos minus that on the first ones; None where the run was not scored on both."""
+    there, new = run.interval(part, measure.key), run.interval("validation", measure.key)
+    if there is None:
         return None
-    return shift(measure, run.rows["validation"], run.rows[part])
+    if part != TRAINING:
+        return difference(measure, (part, run.rows[part]), ("plain", run.rows["validation"]), tested=False)
+    if new is None:
+        return None
+    scores = (new.value, there.value)
+    return Difference(measure, "validation", part, scores, gap(new, there), math.nan, math.nan, 0, 0)

@@ -45,7 +45,6 @@ class Run:
     """about: run.json. journal: a line an epoch. trees: scores.json by part. rows: photos.jsonl by part, hashed key."""
 
     name: str
-    folder: Path
     recipe: Recipe
     about: dict[str, Any]
     journal: list[dict[str, Any]]
@@ -70,12 +69,6 @@ class Run:
         return [*named, *tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
 
     @property
-    def samples(self) -> int | None:
-        """The number of samples that the recipe may draw; None where it depends on the number of photos."""
-        planned = self.recipe.sampling.per_epoch * self.recipe.training.epochs
-        return planned or None
-
-    @property
     def drawn(self) -> int | None:
         """The number of samples that were drawn: fewer than planned where training stopped early."""
         counted = [line["samples"] for line in self.journal if isinstance(line.get("samples"), int)]
@@ -95,10 +88,11 @@ class Run:
     @property
     def budget(self) -> str:
         """Samples and epochs planned, and the width of the eye; runs with equal budgets are comparable."""
-        samples = "as many samples as its rates give" if self.samples is None else f"{self.samples:,} samples"
-        planned, views = self.recipe.training.epochs, self.recipe.views
+        epochs, views = self.recipe.training.epochs, self.recipe.views
+        planned = self.recipe.sampling.per_epoch * epochs
+        samples = f"{planned:,} samples" if planned else "as many samples as its rates give"
         close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
-        return f"{samples} in {_epochs(planned)} at {views.whole_px} px{close}"
+        return f"{samples} in {_epochs(epochs)} at {views.whole_px} px{close}"
 
     @property
     def unfinished(self) -> str:
@@ -145,14 +139,14 @@ def read_run(folder: Path, name: str) -> Run:
             raise CompareError(f"{folder} has no {needed}: expected the folder of a run, or a bundle of one.")
     try:
         about = json.loads((folder / "run.json").read_text("utf-8"))
-        trees = {part: _json(folder / "scores" / part / "scores.json") for part in PARTS}
+        trees = {part: read_json(folder / "scores" / part / "scores.json") for part in PARTS}
         rows = {part: _rows(folder / "scores" / part / "photos.jsonl") for part in PARTS}
-        journal, cost = _lines(folder / "journal.jsonl"), _json(folder / "scores" / COST)
+        journal, cost = _lines(folder / "journal.jsonl"), read_json(folder / "scores" / COST)
     except (ValueError, KeyError, TypeError) as error:
         raise CompareError(f"{folder} has a file that cannot be read as JSON: {error}.") from error
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
     trees = {part: tree for part, tree in trees.items() if tree is not None}
-    return Run(name, folder, recipe, about, journal, trees, rows, cost)
+    return Run(name, recipe, about, journal, trees, rows, cost)
 
 
 def measures_of(runs: Sequence[Run], parts: Sequence[str] = FOLDS) -> list[Measure]:
@@ -205,15 +199,15 @@ def bundle(run: Path, folder: Path) -> None:
         if (run / "scores" / COST).is_file():
             shutil.copyfile(run / "scores" / COST, scores / COST)
         for name in PARTS:
-            tree = _json(run / "scores" / name / "scores.json")
+            tree = read_json(run / "scores" / name / "scores.json")
             if tree is None:
                 continue
             (scores / name).mkdir()
             kept = json.dumps(_trimmed(tree, whole=name in FOLDS), separators=(",", ":")) + "\n"
             (scores / name / "scores.json").write_text(kept, "utf-8")
             if name != TRAINING:  # its scores are compared as they are, never photo by photo
-                rows = [_narrowed(row) for row in _lines(run / "scores" / name / "photos.jsonl")]
-                _write_lines(scores / name / "photos.jsonl", rows)
+                rows = _lines(run / "scores" / name / "photos.jsonl")
+                _write_lines(scores / name / "photos.jsonl", [_narrowed(row) for row in rows])
 
 
 def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:
@@ -257,7 +251,8 @@ def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines), "utf-8")
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None where there is no file."""
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 

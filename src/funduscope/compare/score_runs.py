@@ -6,6 +6,7 @@ Each part is written atomically, so a comparison that was stopped continues wher
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.compare.corruptions import IN_WORDS, shifted_stream
-from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING
+from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
+from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_json
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
@@ -24,6 +25,7 @@ from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load
 from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import digest_of
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
 
@@ -51,7 +53,7 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
     if not files:
         return
-    hashes = {_sha256(path) for path in files}
+    hashes = {digest_of(path) for path in files}
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
     parts = _parts(SplitPlan.of_run(folder, cases), recipe, every_set=every_set)
     card = Card.of(recipe)
@@ -64,7 +66,8 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     for part in wanted:
         assert predictor is not None
         mine = asked[part]
-        stream = shifted_stream(predictor, mine, part) if part in SHIFTS else score_stream(predictor, mine)
+        change = SHIFTED.get(part)
+        stream = changed_stream(predictor, mine, change) if change else score_stream(predictor, mine)
         photos = list(progress(stream, f"Scoring {folder.name}, {part}", len(mine)))
         _write(folder / "scores" / part, photos, _made_by(predictor, part) | {"labels": labels[part]})
     _fill_cost(folder, asked["validation"])
@@ -77,8 +80,8 @@ def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, lis
         [case for case in part if every_set or case.dataset not in SELDOM]
         for part in (plan.train, plan.validation, plan.test)
     )
-    learned = share_of(train, recipe.sampling.photos)
-    drawn = sample(learned, min(SAMPLE, len(validation)))  # more would take as long as everything else
+    # More would take as long as everything else.
+    drawn = sample(share_of(train, recipe.sampling.photos), min(SAMPLE, len(validation)))
     return {
         "validation": validation,
         "test": test,
@@ -92,11 +95,8 @@ def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
     waiting: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: hashlib.sha256(case.key.encode()).hexdigest()):
         waiting[case.dataset].append(case)
-    taken: list[Case] = []
-    place = 0
-    while len(taken) < min(count, len(cases)):
-        taken += [mine[place] for _, mine in sorted(waiting.items()) if place < len(mine)]
-        place += 1
+    turns = itertools.zip_longest(*(mine for _, mine in sorted(waiting.items())))
+    taken = [case for turn in turns for case in turn if case is not None]
     return sorted(taken[:count], key=lambda case: case.key)
 
 
@@ -146,9 +146,8 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str
     if not path.is_file() or not rows.is_file():
         return False
     about = json.loads(path.read_text("utf-8")).get("about", {})
-    if about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes:
-        return False
-    if about.get("labels", labels) != labels:
+    is_other = about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes
+    if is_other or about.get("labels", labels) != labels:
         return False
     return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
 
@@ -168,7 +167,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     if not weights.is_file():
         return
     runtime = "ONNX Runtime" if (folder / RUN_FILES[0]).is_file() else "torch"
-    made_of = {"sha256": _sha256(weights), "runtime": runtime}
+    made_of = {"sha256": digest_of(weights), "runtime": runtime}
     if path.is_file() and made_of.items() <= json.loads(path.read_text("utf-8")).items():
         return
     from funduscope import checkpoint
@@ -186,8 +185,8 @@ def time_together(folders: Sequence[Path]) -> None:
 
     Seconds of one sitting can be compared; those of different days cannot, since the load of a machine differs.
     """
-    costs = {folder: _costs(folder) for folder in folders if any((folder / name).is_file() for name in RUN_FILES)}
-    known = {folder: tree for folder, tree in costs.items() if tree is not None}
+    with_model = [folder for folder in folders if any((folder / name).is_file() for name in RUN_FILES)]
+    known = {folder: tree for folder in with_model if (tree := read_json(folder / "scores" / COST)) is not None}
     sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
     if all(tree.get("sitting") == sitting for tree in known.values()):
         return
@@ -204,18 +203,8 @@ def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any
     (folder / "scores" / COST).write_text(json.dumps(timed, indent=1) + "\n", "utf-8")
 
 
-def _costs(folder: Path) -> dict[str, Any] | None:
-    path = folder / "scores" / COST
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
-
-
 def _opened(cases: Sequence[Case]) -> Iterator[Photo]:
     """The photos that can be read."""
     for case in cases:
         with suppress(PhotoError):
             yield Photo.open(case.path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, scored
@@ -28,17 +28,10 @@ class Comparison:
         apart = [run for run in runs if run.name in reasons]
         return cls([*side, *apart], side, reasons, measures_of(runs))
 
-    def lines(self) -> list[tuple[str, Run | None]]:
-        """The runs in the order of every table; None for the line above those that cannot be compared."""
-        divided: list[tuple[str, Run | None]] = [(run.name, run) for run in self.side]
-        if self.reasons:
-            divided.append((APART, None))
-        return divided + [(run.name, run) for run in self.runs if run.name in self.reasons]
-
-    def table_lines(self, columns: Iterable[Sequence[Cell]]) -> list[Line]:
-        """Columns as lines; a column has one cell for each of `runs`, in their order."""
-        cells = dict(zip([run.name for run in self.runs], zip(*columns, strict=True), strict=True))
-        return [Line(name, list(cells[run.name]) if run else []) for name, run in self.lines()]
+    def table_lines(self, cells: Callable[[Run], Sequence[Cell]]) -> list[Line]:
+        """A line for each run, in the order of every table, and one that divides off those that cannot be compared."""
+        lines = [Line(run.name, cells(run)) for run in self.runs]
+        return [*lines[: len(self.side)], *([Line(APART)] if self.reasons else []), *lines[len(self.side) :]]
 
 
 def runs_section(comparison: Comparison) -> Section:
@@ -54,15 +47,12 @@ def runs_section(comparison: Comparison) -> Section:
         "One row for each run. Runs with the same letter learned from the same photos and labels; a recipe's tasks "
         "decide which photos it can learn from."
     )
-    lines = [
-        Line(name, [] if run is None else _run_cells(run, letters[run.name], comparison.reasons.get(run.name, "")))
-        for name, run in comparison.lines()
-    ]
+    lines = comparison.table_lines(lambda run: _run_cells(run, letters[run.name], comparison.reasons.get(run.name, "")))
     tables = [Table("Runs", caption, heads, lines)]
     commands = [Line(run.name, [Cell(run.about["command"])]) for run in comparison.runs if run.about.get("command")]
     if commands:
-        how = "The command that made each run."
-        tables.append(Table("Commands", how, [("run", ""), ("command", "")], commands, folded=True))
+        heads = [("run", ""), ("command", "")]
+        tables.append(Table("Commands", "The command that made each run.", heads, commands, folded=True))
     return Section("The runs", [budget], tables)
 
 
@@ -110,7 +100,8 @@ def _score_table(comparison: Comparison, part: str, heading: str, better: str, m
         scored([run.interval(part, one.key) for run in comparison.runs], one.kind, comparable) for one in measures
     ]
     heads = [("run", ""), *((one.kind.shown, photo_words(comparison.runs, part, one)) for one in measures)]
-    return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(columns))
+    cells = dict(zip([run.name for run in comparison.runs], zip(*columns, strict=True), strict=True))
+    return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(lambda run: cells[run.name]))
 
 
 def photo_words(runs: Sequence[Run], part: str, measure: Measure) -> str:

@@ -26,11 +26,8 @@ _TITLE = {
 
 def run_tests(comparison: Comparison) -> Tests:
     """Every pair of the comparable runs, in every key measure."""
-    tests: Tests = {}
-    for part in FOLDS:
-        found = {one: every_pair(one, comparison.side, part) for one in comparison.measures if one.kind.key}
-        tests[part] = {one: pairs for one, pairs in found.items() if pairs}
-    return tests
+    tested = [one for one in comparison.measures if one.kind.key]
+    return {part: {one: pairs for one in tested if (pairs := every_pair(one, comparison.side, part))} for part in FOLDS}
 
 
 def tests_section(comparison: Comparison, tests: Tests) -> Section:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.match_photos import folder_named, match, photos_in
-from funduscope.data.rows import columns_of, read_sheet
+from funduscope.data.match_photos import folder_named, photo_rows, photos_in
+from funduscope.data.rows import columns_of
 
 _COLUMNS = ("id_code", "diagnosis")
 
@@ -23,10 +23,6 @@ def recognize(folder: Path) -> bool:
 
 def read(folder: Path) -> list[Case]:
     """The cases, a visit each; raises `LabelError` naming row and column."""
-    photos, taken = photos_in(folder_named(folder, "train_images")), set[str]()
-    cases = []
-    for row in read_sheet(folder / "train.csv", _COLUMNS).rows:
-        path = match(row, "id_code", photos, taken)
-        key = f"aptos/{path.stem}"
-        cases.append(Case(key, "aptos", path.stem, path, key, Labels(grade=row.grade("diagnosis"))))
-    return cases
+    photos = photos_in(folder_named(folder, "train_images"))
+    rows = photo_rows(folder / "train.csv", _COLUMNS, photos)
+    return [Case.of("aptos", path, Labels(grade=row.grade("diagnosis"))) for row, path in rows]

@@ -102,6 +102,11 @@ class Case:
     split: Split | None = None
     same_photo: str | None = None
 
+    @classmethod
+    def of(cls, dataset: str, path: Path, labels: Labels, visit: str = "") -> Case:
+        """The case of a photo in a data set where no name repeats. visit: by default its own."""
+        return cls(f"{dataset}/{path.stem}", dataset, path.stem, path, f"{dataset}/{visit or path.stem}", labels)
+
     def in_fold(self, fold: int | None, visit: str | None = None) -> Case:
         """The same case with this fold, and with this visit where one is given."""
         return replace(self, fold=fold, visit=self.visit if visit is None else visit)

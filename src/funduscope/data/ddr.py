@@ -54,8 +54,7 @@ def _case(name: str, path: Path, split: Split, grade: int | None, masks: dict[st
     patient = _NAME.fullmatch(name)
     rejected = grade == _UNGRADABLE
     labels = Labels(grade=None if rejected else grade, quality="reject" if rejected else None, masks=masks)
-    visit = f"ddr/{patient[1] if patient else name}"
-    return Case(f"ddr/{split}/{name}", "ddr", name, path, visit, labels, split=split)
+    return Case(f"ddr/{split}/{name}", "ddr", name, path, f"ddr/{patient[1] if patient else name}", labels, split=split)
 
 
 def _graded(folder: Path, split: Split) -> list[tuple[str, Path, int]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.match_photos import match, photos_in
-from funduscope.data.rows import Row, columns_of, read_sheet
+from funduscope.data.match_photos import photo_rows, photos_in
+from funduscope.data.rows import Row, columns_of
 
 KINDS = ("MA", "HE", "EX", "SE", "IRMA", "NV")
 _EXPERTS = 4
@@ -24,14 +24,9 @@ def recognize(folder: Path) -> bool:
 
 def read(folder: Path) -> list[Case]:
     """The cases, a visit each; raises `LabelError` naming row and column."""
-    photos, taken = photos_in(folder / "images"), set[str]()
-    votes = photos_in(folder / "votes")
-    cases = []
-    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
-        path = match(row, "image", photos, taken)
-        key = f"diaretdb1/{path.stem}"
-        cases.append(Case(key, "diaretdb1", path.stem, path, key, _labels(row, path.stem, votes)))
-    return cases
+    photos, votes = photos_in(folder / "images"), photos_in(folder / "votes")
+    rows = photo_rows(folder / "labels.csv", _COLUMNS, photos)
+    return [Case.of("diaretdb1", path, _labels(row, path.stem, votes)) for row, path in rows]
 
 
 def _labels(row: Row, name: str, votes: dict[str, Path]) -> Labels:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.match_photos import PHOTO_SUFFIXES, match, photos_in
-from funduscope.data.rows import columns_of, read_sheet
+from funduscope.data.match_photos import PHOTO_SUFFIXES, photo_rows, photos_in
+from funduscope.data.rows import columns_of
 from funduscope.vocabulary import EITHER_EXUDATE
 
 _COLUMNS = ("image", "patient", "MA_count")
@@ -43,24 +43,21 @@ def read(folder: Path) -> list[Case]:
             for path, mask in _photos_of(place, part):
                 photos.setdefault(path.stem, path)
                 labels.setdefault(path.stem, {})[_PARTS[part]] = mask
-    return [_case(path, path.parent.name, labels[name]) for name, path in sorted(photos.items())]
+    return [
+        Case.of("eophtha", path, Labels(masks=labels[name]), path.parent.name) for name, path in sorted(photos.items())
+    ]
 
 
 def _read_copy(folder: Path) -> list[Case]:
-    photos, masks, taken = photos_in(folder / "images"), photos_in(folder / "masks"), set[str]()
+    photos, masks = photos_in(folder / "images"), photos_in(folder / "masks")
     cases = []
-    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
-        path = match(row, "image", photos, taken)
+    for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos):
         count, name = row.number_at("MA_count"), f"{path.stem}_MA"
         if count and name not in masks:
             raise row.error("MA_count", f"{count:g} are counted, but masks/{name}.png is not there")
         mask = Mask((masks[name],), read_mask) if name in masks else ABSENT
-        cases.append(_case(path, row.needed("patient"), {"MA": mask}))
+        cases.append(Case.of("eophtha", path, Labels(masks={"MA": mask}), row.needed("patient")))
     return cases
-
-
-def _case(path: Path, exam: str, masks: dict[str, Mask]) -> Case:
-    return Case(f"eophtha/{path.stem}", "eophtha", path.stem, path, f"eophtha/{exam}", Labels(masks=masks))
 
 
 def _parts(folder: Path) -> list[str]:

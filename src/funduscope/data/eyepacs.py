@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.match_photos import folder_named, match, photos_in
-from funduscope.data.rows import EYES, QUALITY_WORDS, columns_of, read_sheet
+from funduscope.data.match_photos import folder_named, photo_rows, photos_in
+from funduscope.data.rows import EYES, QUALITY_WORDS, columns_of
 
 _COLUMNS = ("image", "patient", "eye", "dr", "quality")
 _OFFICIAL = ("image", "level")
@@ -31,30 +31,21 @@ def read(folder: Path) -> list[Case]:
 
 
 def _read_copy(folder: Path) -> list[Case]:
-    photos, taken = photos_in(folder / "images"), set[str]()
     cases = []
-    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
-        path = match(row, "image", photos, taken)
-        grade = row.grade("dr")
-        quality = row.one_of("quality", QUALITY_WORDS)
-        labels = Labels(
-            grade=None if quality == "reject" else grade,
-            quality=quality,
-            laterality=row.one_of("eye", EYES),
-        )
-        visit = f"eyepacs400/{row.needed('patient')}"
-        cases.append(Case(f"eyepacs400/{path.stem}", "eyepacs400", path.stem, path, visit, labels))
+    for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos_in(folder / "images")):
+        grade, quality = row.grade("dr"), row.one_of("quality", QUALITY_WORDS)
+        kept = None if quality == "reject" else grade
+        labels = Labels(grade=kept, quality=quality, laterality=row.one_of("eye", EYES))
+        cases.append(Case.of("eyepacs400", path, labels, row.needed("patient")))
     return cases
 
 
 def _read_official(folder: Path) -> list[Case]:
-    photos, taken = photos_in(folder_named(folder, "train", "train_images", "resized_train")), set[str]()
+    photos = photos_in(folder_named(folder, "train", "train_images", "resized_train"))
     cases = []
-    for row in read_sheet(folder / "trainLabels.csv", _OFFICIAL).rows:
-        path = match(row, "image", photos, taken)
+    for row, path in photo_rows(folder / "trainLabels.csv", _OFFICIAL, photos):
         patient, _, eye = path.stem.rpartition("_")  # "10_left"
         if not patient or eye.lower() not in EYES:
             raise row.error("image", f"is {row.text('image')!r}; expected a name like 10_left or 10_right")
-        labels = Labels(grade=row.grade("level"), laterality=EYES[eye.lower()])
-        cases.append(Case(f"eyepacs/{path.stem}", "eyepacs", path.stem, path, f"eyepacs/{patient}", labels))
+        cases.append(Case.of("eyepacs", path, Labels(grade=row.grade("level"), laterality=EYES[eye.lower()]), patient))
     return cases

@@ -22,11 +22,8 @@ _HIGHEST_FOLD = 99
 def find_folds(path: Path) -> Path | None:
     """The `folds.csv` in the folder, next to it or one level further up; the nearest one."""
     resolved = path.resolve()
-    for place in (resolved, resolved.parent, resolved.parent.parent):
-        file = place / "folds.csv"
-        if file.is_file():
-            return file
-    return None
+    files = [place / "folds.csv" for place in (resolved, resolved.parent, resolved.parent.parent)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def read_folds(path: Path) -> dict[tuple[str, str], Place]:
@@ -71,8 +68,6 @@ def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Ca
     largest and those of the rarest grades first. Each goes into the fold where its grades are scarcest, then into the
     one with fewest photos.
     """
-    if count < 2:
-        raise ValueError(f"count is {count}; expected 2 folds or more")
     visits: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.key):
         visits[case.visit].append(case)
@@ -110,9 +105,7 @@ def write_folds(cases: Iterable[Case], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for case in cases:
-            if case.fold is not None:
-                writer.writerow((*fold_key(case), case.visit, case.fold))
+        writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)
 
 
 def _kind(case: Case) -> tuple[str, int | None]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.match_photos import match, photos_in
-from funduscope.data.rows import columns_of, read_sheet
+from funduscope.data.match_photos import photo_rows, photos_in
+from funduscope.data.rows import columns_of
 from funduscope.vocabulary import EITHER_EXUDATE
 
 _COLUMNS = ("image", "od_x", "od_y")
@@ -24,18 +24,15 @@ def recognize(folder: Path) -> bool:
 
 def read(folder: Path) -> list[Case]:
     """The cases, a visit each; raises `LabelError` naming row and column."""
-    photos, taken = photos_in(folder / "images"), set[str]()
-    masks = photos_in(folder / "masks")
+    photos, masks = photos_in(folder / "images"), photos_in(folder / "masks")
     cases = []
-    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
-        path = match(row, "image", photos, taken)
+    for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos):
         labels = Labels(
             disc_xy=row.point("od_x", "od_y"),
             masks={EITHER_EXUDATE: _mask(masks, f"{path.stem}_EX", f"{path.stem}_SE")},
             negatives=_mask(masks, f"{path.stem}_other"),
         )
-        key = f"heimed/{path.stem}"
-        cases.append(Case(key, "heimed", path.stem, path, key, labels))
+        cases.append(Case.of("heimed", path, labels))
     return cases
 
 

@@ -16,7 +16,6 @@ are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -65,15 +64,18 @@ class _Found:
 def recognize(folder: Path) -> bool:
     """Whether the folder is IDRiD's or one of its subsets' (A, B, C), by folder names and `IDRiD_` file names."""
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-    subsets = [place for place in places if _subset_word(place.name)]
+    subsets = [place for place in places if _meaning(place.name, _SUBSETS)]
     return any(_NAME.match(path.name) for place in subsets for path in place.rglob("*") if path.is_file())
 
 
 def read(folder: Path) -> list[Case]:
     """The cases of A ("idrid-A") and of B with C's points and the boxes ("idrid-B"); raises `LabelError`."""
     found = _Found()
-    for path in _walk(folder):
-        where = (folder.resolve().name, *path.relative_to(folder).parts)
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder).parts
+        where = (folder.resolve().name, *inner)
+        if any(part.startswith((".", "__MACOSX")) for part in inner):
+            continue
         if path.is_dir():
             _note_folder(found, where)
         elif path.suffix.lower() in PHOTO_SUFFIXES:
@@ -86,13 +88,6 @@ def read(folder: Path) -> list[Case]:
     _check_boxes(found)
     segmented = [_segmentation_case(found, key, path) for key, path in sorted(found.photos["A"].items())]
     return segmented + [_grading_case(found, key, path) for key, path in sorted(graded.items())]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-        if not hidden:
-            yield path
 
 
 def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
@@ -119,14 +114,13 @@ def _grading_case(found: _Found, key: Id, path: Path) -> Case:
     grade, dme = found.grades.get(key, (None, None))
     disc, fovea = found.discs.get(key), found.foveas.get(key)
     points = [point for point in (disc, fovea) if point is not None]
-    if points:
-        height, width = size_of(path)
-        for x, y in points:
-            if not (0 <= x <= width and 0 <= y <= height):
-                raise LabelError(
-                    f"{split}/{name}: a point at ({x:g}, {y:g}) lies outside its photo of {width}x{height} px; "
-                    "markups and photos must be of one release (4288 px wide, or the copy's own size)."
-                )
+    height, width = size_of(path) if points else (0, 0)
+    for x, y in points:
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise LabelError(
+                f"{split}/{name}: a point at ({x:g}, {y:g}) lies outside its photo of {width}x{height} px; "
+                "markups and photos must be of one release (4288 px wide, or the copy's own size)."
+            )
     boxes = {code: tuple(drawn) for code, drawn in found.boxes.get(key, {}).items()}
     labels = Labels(grade=grade, dme=dme, disc_xy=disc, fovea_xy=fovea, boxes=boxes)
     full = f"idrid-B/{split}/{name}"
@@ -134,7 +128,7 @@ def _grading_case(found: _Found, key: Id, path: Path) -> Case:
 
 
 def _note_folder(found: _Found, where: tuple[str, ...]) -> None:
-    code, split = _structure_word(where[-1]), _split(where)
+    code, split = _meaning(where[-1], _STRUCTURES), _split(where)
     if code and split and _subset(where) == "A":
         found.outlined.add((split, code))
 
@@ -147,7 +141,7 @@ def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
     if name[2] is None:
         shelf = found.photos[subset]
     else:
-        code, folder_code = name[2].upper(), _structure_word(where[-2])
+        code, folder_code = name[2].upper(), _meaning(where[-2], _STRUCTURES)
         if folder_code not in (None, code):
             raise LabelError(f"The mask {path.name} lies in the folder {where[-2]}: {code} or {folder_code}?")
         found.outlined.add((key[0], code))
@@ -240,18 +234,13 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", unquote(text).lower())
 
 
-def _subset_word(name: str) -> str | None:
-    plain = _plain(name)
-    return next((letter for word, letter in _SUBSETS.items() if plain.endswith(word)), None)
-
-
-def _structure_word(name: str) -> str | None:
-    plain = _plain(name)
-    return next((code for word, code in _STRUCTURES.items() if plain.endswith(word)), None)
+def _meaning(name: str, words: dict[str, str]) -> str | None:
+    """What the word stands for that a folder's name ends in."""
+    return next((meaning for word, meaning in words.items() if _plain(name).endswith(word)), None)
 
 
 def _subset(where: tuple[str, ...]) -> str | None:
-    return next((letter for part in reversed(where) if (letter := _subset_word(part))), None)
+    return next((letter for part in reversed(where) if (letter := _meaning(part, _SUBSETS))), None)
 
 
 def _split(where: tuple[str, ...]) -> Split | None:

@@ -16,7 +16,6 @@ from funduscope.data.case import LabelError
 
 _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
-_WITH_ALPHA = ("LA", "PA", "RGBA")
 _MAX_PIXELS = 80_000_000
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
@@ -83,7 +82,7 @@ def _values(path: Path) -> np.ndarray:
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
             values = np.asarray(ImageOps.exif_transpose(image))
-            has_alpha = image.mode in _WITH_ALPHA
+            has_alpha = image.mode.endswith("A")  # LA, PA, RGBA
     except FileNotFoundError as error:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
     except LabelError:

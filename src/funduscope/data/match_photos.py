@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from funduscope.data.case import LabelError
-from funduscope.data.rows import Row
+from funduscope.data.rows import Row, read_sheet
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
@@ -39,15 +40,19 @@ def unnested(folder: Path) -> Path:
     return unnested(inner) if inner.is_dir() else folder
 
 
-def match(row: Row, column: str, photos: dict[str, Path], taken: set[str]) -> Path:
-    """The photo that a row names, with or without its suffix; raises `LabelError` where it is missing or named by
-    another row (`taken`, to which it is added)."""
-    name = row.needed(column)
-    if name not in photos and Path(name).suffix.lower() in PHOTO_SUFFIXES:
-        name = Path(name).stem  # label files of one set write .jpg, its folder .JPG
-    if name not in photos:
-        raise row.error(column, f"no photo {name} among the {len(photos)} there; remove the row or add the photo")
-    if name in taken:
-        raise row.error(column, f"{name} stands in two rows; expected one a photo")
-    taken.add(name)
-    return photos[name]
+def photo_rows(file: Path, columns: Sequence[str], photos: dict[str, Path]) -> Iterator[tuple[Row, Path]]:
+    """Each row of a label file with the photo that the first of its needed columns names, with or without suffix.
+
+    Raises `LabelError` where the file lacks a column, and where a photo is missing or named by two rows.
+    """
+    column, taken = columns[0], set[str]()
+    for row in read_sheet(file, columns).rows:
+        name = row.needed(column)
+        if name not in photos and Path(name).suffix.lower() in PHOTO_SUFFIXES:
+            name = Path(name).stem  # label files of one set write .jpg, its folder .JPG
+        if name not in photos:
+            raise row.error(column, f"no photo {name} among the {len(photos)} there; remove the row or add the photo")
+        if name in taken:
+            raise row.error(column, f"{name} stands in two rows; expected one a photo")
+        taken.add(name)
+        yield row, photos[name]

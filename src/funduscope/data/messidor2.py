@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels, Laterality
-from funduscope.data.match_photos import folder_named, match, photos_in
+from funduscope.data.match_photos import folder_named, photo_rows, photos_in
 from funduscope.data.rows import columns_of, read_sheet
 
 _COLUMNS = ("image", "dr", "dme", "group")
@@ -33,12 +33,11 @@ def read(folder: Path) -> list[Case]:
     """The cases; a visit is a group or an examination. Raises `LabelError` naming row and column."""
     official = (folder / "messidor_data.csv").is_file()
     file, columns = ("messidor_data.csv", _OFFICIAL) if official else ("labels.csv", _COLUMNS)
-    image, dr, dme, last = columns
-    photos, taken = photos_in(folder_named(folder, "images")), set[str]()
+    _, dr, dme, last = columns
+    photos = photos_in(folder_named(folder, "images"))
     pairs = _pairs(folder)
     cases = []
-    for row in read_sheet(folder / file, columns).rows:
-        path = match(row, image, photos, taken)
+    for row, path in photo_rows(folder / file, columns, photos):
         grade, edema = row.grade(dr), row.integer(dme, 1)
         visit, laterality = pairs.get(path.stem, (path.stem, None))
         rejected = official and row.integer(last, 1) == 0
@@ -48,8 +47,7 @@ def read(folder: Path) -> list[Case]:
             quality="reject" if rejected else None,
             laterality=laterality,
         )
-        visit = f"messidor2/{visit if official else row.needed(last)}"
-        cases.append(Case(f"messidor2/{path.stem}", "messidor2", path.stem, path, visit, labels))
+        cases.append(Case.of("messidor2", path, labels, visit if official else row.needed(last)))
     return cases
 
 

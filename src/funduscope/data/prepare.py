@@ -49,11 +49,6 @@ class Prepared:
     absent: tuple[str, ...]
     regions: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
-    @property
-    def channels(self) -> set[str]:
-        """Channels of which anything is known."""
-        return {*self.coverage, *self.absent, *self.known}
-
 
 def prepare(case: Case, side_px: int) -> Prepared:
     """Frames the photo at `side_px` and brings every dense label into the frame."""
@@ -71,11 +66,8 @@ def _masks(labels: Labels, photo: Photo, transform: CropTransform) -> tuple[dict
     absent: set[str] = set()
     for code, mask in labels.masks.items():
         channels = ("EX", "SE", EITHER_EXUDATE) if code == EITHER_EXUDATE else (code,)
-        if mask.is_absent:
-            absent.update(channels)
-            continue
-        inside = _to_frame(mask.load(photo.height, photo.width), transform)
-        if not inside.any():
+        inside = None if mask.is_absent else _to_frame(mask.load(photo.height, photo.width), transform)
+        if inside is None or not inside.any():
             absent.update(channels)
             continue
         coverage[code] = inside
@@ -101,8 +93,7 @@ def _weak(
         elif code in labels.experts and labels.experts[code] == 0:
             absent.add(code)
     if "OD" in labels.boxes and "OD" not in coverage:
-        x0, y0, x1, y1 = (value for value in labels.boxes["OD"][0])
-        (left, top), (right, bottom) = transform.to_frame(np.array([[x0, y0], [x1, y1]], np.float64))
+        (left, top), (right, bottom) = transform.to_frame(np.reshape(labels.boxes["OD"][0], (2, 2)))
         disc = np.zeros((transform.side_px, transform.side_px), np.uint8)
         center = (round((left + right) * 8 - 8), round((top + bottom) * 8 - 8))  # cv2: sixteenths, centers at +0
         axes = (max(1, round((right - left) * 8)), max(1, round((bottom - top) * 8)))
@@ -128,9 +119,11 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         prepared = prepare(case, side_px)
-        arrays = {"image": prepared.image}
-        arrays |= {f"coverage {code}": plane for code, plane in prepared.coverage.items()}
-        arrays |= {f"known {code}": plane for code, plane in prepared.known.items()}
+        arrays = {
+            "image": prepared.image,
+            **{f"coverage {code}": plane for code, plane in prepared.coverage.items()},
+            **{f"known {code}": plane for code, plane in prepared.known.items()},
+        }
         regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
         about = json.dumps({"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions})
         with replacing(path) as unfinished, unfinished.open("wb") as file:
@@ -142,12 +135,11 @@ def read_prepared(path: Path) -> Prepared:
     """The prepared case in a file of `cached`."""
     with np.load(path, allow_pickle=False) as file:
         about = json.loads(file["about"].tobytes())
-        planes = {key: file[key] for key in file.files if " " in key}
         return Prepared(
             file["image"],
             CropTransform(**about["home"]),
-            {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("coverage ")},
-            {key.split(" ", 1)[1]: plane for key, plane in planes.items() if key.startswith("known ")},
+            {key.removeprefix("coverage "): file[key] for key in file.files if key.startswith("coverage ")},
+            {key.removeprefix("known "): file[key] for key in file.files if key.startswith("known ")},
             tuple(about["absent"]),
             {code: [np.array(one) for one in outlines] for code, outlines in about["regions"].items()},
         )

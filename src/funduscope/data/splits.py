@@ -102,8 +102,7 @@ class SplitPlan:
                 "their visits or eyes are in two folds of the other data sets. Mend those, or make folds over all "
                 "data: `funduscope folds`."
             )
-        left = self.unassigned
-        if left:
+        if left := self.unassigned:
             sentences.append(
                 f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
                 f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none."
@@ -216,11 +215,9 @@ def _as_listed(cases: Iterable[Case], listed: Mapping[tuple[str, str], Place]) -
     folds = dict(listed.values())
     found = []
     for case in cases:
-        place = listed.get(fold_key(case))
-        if place is not None:
-            found.append(case.in_fold(place[1], place[0]))
-        else:
-            found.append(case if case.fold is None else case.in_fold(folds.get(case.visit, case.fold)))
+        followed = None if case.fold is None else folds.get(case.visit, case.fold)
+        visit, fold = listed.get(fold_key(case), (case.visit, followed))
+        found.append(case.in_fold(fold, visit))
     return found
 
 

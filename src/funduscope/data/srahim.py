@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
-from funduscope.data.match_photos import match, photos_in
-from funduscope.data.rows import EYES, columns_of, read_sheet
+from funduscope.data.match_photos import photo_rows, photos_in
+from funduscope.data.rows import EYES, columns_of
 
 _COLUMNS = ("image", "patient", "eye", "dr", "maculopathy")
-_MACULOPATHY = {"0": frozenset({0}), "1": frozenset({1, 2})}
+_MACULOPATHY = {None: None, 0: frozenset({0}), 1: frozenset({1, 2})}
 
 
 def recognize(folder: Path) -> bool:
@@ -23,16 +23,12 @@ def recognize(folder: Path) -> bool:
 
 def read(folder: Path) -> list[Case]:
     """The cases, a patient's two eyes under one visit; raises `LabelError` naming row and column."""
-    photos, taken = photos_in(folder / "images"), set[str]()
     cases = []
-    for row in read_sheet(folder / "labels.csv", _COLUMNS).rows:
-        path = match(row, "image", photos, taken)
-        answer = row.integer("maculopathy", 1)
+    for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos_in(folder / "images")):
         labels = Labels(
             grade=row.grade("dr"),
-            dme_among=None if answer is None else _MACULOPATHY[str(answer)],
+            dme_among=_MACULOPATHY[row.integer("maculopathy", 1)],
             laterality=row.one_of("eye", EYES),
         )
-        visit = f"srahim/{row.needed('patient')}"
-        cases.append(Case(f"srahim/{path.stem}", "srahim", path.stem, path, visit, labels))
+        cases.append(Case.of("srahim", path, labels, row.needed("patient")))
     return cases

@@ -8,14 +8,14 @@ every expert computed is reported too.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -148,10 +148,11 @@ def measure(
     if drawn:
         photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
-    card, both = Card.of(recipe), (network, build(_all_kept(recipe)) if routed else network)
-    with _resting(both[0]), _resting(both[1]):
-        work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
-        stated = tuple(_stated(both, card, images, size) for size in sizes)
+    network = copy.deepcopy(network).eval()  # the caller's stays in its mode
+    all_kept = recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
+    card, both = Card.of(recipe), (network, build(all_kept).eval() if routed else network)
+    work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
+    stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
 
@@ -165,45 +166,28 @@ class _Counting:
 
     def __init__(self, network: Network, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
-        self.dispatches = [module for module in network.modules() if isinstance(module, Dispatch)]
+        # By router, its experts as torch's counter names them.
+        self.experts = [
+            [f"{type(network).__name__}.{name}.experts.{place}" for place in range(len(module.experts))]
+            for name, module in network.named_modules()
+            if isinstance(module, Dispatch)
+        ]
         self.total = 0
-        self.in_experts, self.computed, self.asked = ([0] * len(self.dispatches) for _ in range(3))
+        self.in_experts, self.computed, self.asked = ([0] * len(self.experts) for _ in range(3))
         self.sides: list[int] = []
 
     def __call__(self, images: np.ndarray) -> Outputs:
         self.sides.append(images.shape[2])
-        with FlopCounterMode(display=False) as counter, self._watched(lambda: counter.get_total_flops() // 2):
+        with FlopCounterMode(display=False) as counter:
             outputs = self.runtime(images)
-        self.total += counter.get_total_flops() // 2
+        counts = {name: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()}
+        self.total += counts["Global"]
+        for place, experts in enumerate(self.experts):
+            computed = [counts[name] for name in experts if name in counts]
+            self.in_experts[place] += sum(computed)
+            self.computed[place] += len(computed)
+            self.asked[place] += len(experts)
         return outputs
-
-    @contextmanager
-    def _watched(self, so_far: Callable[[], int]) -> Iterator[None]:
-        """Adds up what is counted between the start and the end of an expert, for each router."""
-        hooks: list[Any] = []
-
-        def watch(place: int, dispatch: Dispatch) -> None:
-            def ask(*_: Any) -> None:
-                self.asked[place] += len(dispatch.experts)
-
-            def start(*_: Any) -> None:
-                self.in_experts[place] -= so_far()
-
-            def end(*_: Any) -> None:
-                self.in_experts[place] += so_far()
-                self.computed[place] += 1
-
-            hooks.append(dispatch.register_forward_pre_hook(ask))
-            for expert in dispatch.experts:
-                hooks.extend([expert.register_forward_pre_hook(start), expert.register_forward_hook(end)])
-
-        for place, dispatch in enumerate(self.dispatches):
-            watch(place, dispatch)
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 def _work(
@@ -225,31 +209,11 @@ def _work(
 
 def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
     """The images stretched to the nearest size that the network takes, with one forward pass each."""
-    height, width = (nearest(side) for side in asked_px)
+    # Of two equally near, the larger.
+    height, width = (max(MULTIPLE, (side + MULTIPLE // 2) // MULTIPLE * MULTIPLE) for side in asked_px)
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
     work, _ = _work(both, card, resized, lambda runtime, image: runtime(image[None]))
     return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
-
-
-def nearest(side_px: int) -> int:
-    """The nearest side that a network takes; of two equally near, the larger."""
-    return max(MULTIPLE, (side_px + MULTIPLE // 2) // MULTIPLE * MULTIPLE)
-
-
-def _all_kept(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
-
-
-@contextmanager
-def _resting(network: Network) -> Iterator[None]:
-    """The network in eval mode; afterwards each of its modules is in its former mode."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 # ---- whole processes ----
@@ -274,11 +238,6 @@ with open(sys.argv[1], "rb") as file:
 assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
 """
 _PREDICT: Final = "import sys; from funduscope.cli.main import main; sys.exit(main())"
-
-
-def measure_prediction(model: Path | None = None, photo: Path | None = None, runs: int = 5) -> Prediction:
-    """Times whole processes that predict one photo, as `measure_predictions` does."""
-    return measure_predictions([model], photo, runs)[0]
 
 
 def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
-from pathlib import Path
+from functools import partial, reduce
 from typing import Final
 
 import cv2
@@ -40,10 +39,7 @@ from funduscope.metrics import (
     VotesState,
     froc_candidates,
 )
-from funduscope.metrics.per_photo import VOTE
 from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
-
-__all__ = ["PhotoScore", "Scores", "evaluate", "score_photo", "score_stream", "shrunk", "summarize"]
 
 _log = logging.getLogger(__name__)
 
@@ -84,8 +80,7 @@ def evaluate(
 def score_stream(predictor: Model, cases: Iterable[Case]) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another."""
     for case in cases:
-        answer = next(predictor.stream([case.path]))
-        yield score_photo(answer, case, predictor.card)
+        yield score_photo(next(predictor.stream([case.path])), case, predictor.card)
 
 
 def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScore:
@@ -102,16 +97,18 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScor
         _score_grade(found, scored, card)
     if card.dme:
         _score_dme(found, scored)
-    if card.grade and card.dme:
-        _score_both(found, scored)
+    labels = case.labels
+    if card.grade and card.dme and labels.grade is not None and labels.dme is not None:
+        both = (found.grade, found.dme) if found and found.grade is not None and found.dme is not None else None
+        scored.states[BOTH] = JointState.of([(labels.grade, labels.dme)], [both])
     _score_landmarks(found, scored, card)
     _score_masks(answer, found, scored, card)
     _score_presence(found, scored, card)
     if found and found.gates:
         scored.row["gates"] = {name: [round(share, 4) for share in shares] for name, shares in found.gates.items()}
     _score_false_lesions(found, scored, card)
-    if case.labels.quality in ("good", "reject"):
-        good = case.labels.quality == "good"
+    if labels.quality in ("good", "reject"):
+        good = labels.quality == "good"
         scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer, found)])
         scored.decisions[GRADABILITY] = _decision(good, found is not None)
     return scored
@@ -165,14 +162,6 @@ def _score_dme(found: Findings | None, scored: PhotoScore) -> None:
     scored.row.update(dme=truth, predicted_dme=risk, dme_probs=_plain(probs))
 
 
-def _score_both(found: Findings | None, scored: PhotoScore) -> None:
-    grade, dme = scored.case.labels.grade, scored.case.labels.dme
-    if grade is None or dme is None:
-        return
-    answer = (found.grade, found.dme) if found and found.grade is not None and found.dme is not None else None
-    scored.states[BOTH] = JointState.of([(grade, dme)], [answer])
-
-
 def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> None:
     labels = scored.case.labels
     for landmark, name, truth, xy in (
@@ -182,7 +171,7 @@ def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> 
         if truth is None or landmark not in card.landmarks:
             continue
         if found is None:
-            scored.states[Question(name)] = DistanceState.of_refused()
+            scored.states[Question(name)] = DistanceState(np.zeros(0), 0)
             continue
         scored.states[Question(name)] = distance = DistanceState.of(xy or None, truth, found.photo.width)
         scored.row[f"{name} px"] = round(distance.mean, 1)
@@ -194,25 +183,21 @@ def _score_masks(answer: Findings | Failure, found: Findings | None, scored: Pho
         size = _size(answer, mask, scored.case)
         if size is None or not set(codes) <= set(card.structures):
             continue
-        target = _load(mask, size, scored)
+        target = _load(partial(mask.load, *size), scored)
         if target is None:
             continue
         marked = _largest(found.mask, codes) if found else np.zeros(size, bool)
         prob = _largest(found.probability, codes) if found else np.zeros(size, np.float32)
-        _score_pixels(code, prob, target, scored)
+        _put(Question(code, Aspect.PIXELS), DenseState.of(prob, target), scored)
+        if code == "MA":
+            scored.states[Question(code, Aspect.LESIONS)] = FrocState.of(*froc_candidates(prob, target))
         _score_mask(code, marked, target, scored)
         if code == EITHER_EXUDATE:
             _score_present(code, bool(target.any()), prob if found else None, marked, scored)
             negatives = scored.case.labels.negatives
-            bright = None if negatives is None else _load(negatives, size, scored)
+            bright = None if negatives is None else _load(partial(negatives.load, *size), scored)
             if bright is not None:
                 scored.states[ON_NEGATIVES] = MaskState.of(marked, bright)
-
-
-def _score_pixels(code: str, prob: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
-    _put(Question(code, Aspect.PIXELS), DenseState.of(prob, target), scored)
-    if code == "MA":
-        scored.states[Question(code, Aspect.LESIONS)] = FrocState.of(*froc_candidates(prob, target))
 
 
 def _score_mask(code: str, marked: np.ndarray, target: np.ndarray, scored: PhotoScore) -> None:
@@ -245,7 +230,7 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path, votes = labels.votes.get(code) if found else None, None
         if path is not None:
-            votes = _load_votes(path, marked.shape, scored)
+            votes = _load(partial(read_votes, path, *marked.shape), scored)
             if votes is None:
                 continue
         scored.states[Question(code, Aspect.VOTES)] = VotesState.of(marked, votes)
@@ -276,31 +261,18 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
     for question, codes in FALSE_LESIONS.items():
         if not set(codes) <= set(sought):  # a model that predicts fewer lesion kinds would score better for it
             continue
-        scored.states[question] = FalseLesionState.of(counts, codes, refused=found is None)
+        scored.states[question] = FalseLesionState.of(counts, codes)
     scored.row["false lesions"] = counts
 
 
-def _load(mask: Mask, size: tuple[int, int], scored: PhotoScore) -> np.ndarray | None:
-    """The mask; None where its file cannot be used, so that one bad file does not end the evaluation."""
+def _load(read: Callable[[], np.ndarray], scored: PhotoScore) -> np.ndarray | None:
+    """What `read` gives; None where its file cannot be used, so that one bad file does not end the evaluation."""
     try:
-        return mask.load(*size)
+        return read()
     except LabelError as error:
-        _leave_out(error, scored)
+        _log.warning("%s: %s It is not scored.", scored.case.key, error)
+        scored.row.setdefault("not scored", []).append(str(error))
         return None
-
-
-def _load_votes(path: Path, size: tuple[int, ...], scored: PhotoScore) -> np.ndarray | None:
-    """The votes of a file, 60 for each expert; None as in `_load`."""
-    try:
-        return read_votes(path, size[0], size[1]) * np.uint8(VOTE)
-    except LabelError as error:
-        _leave_out(error, scored)
-        return None
-
-
-def _leave_out(error: LabelError, scored: PhotoScore) -> None:
-    _log.warning("%s: %s It is not scored.", scored.case.key, error)
-    scored.row.setdefault("not scored", []).append(str(error))
 
 
 def _size(answer: Findings | Failure, mask: Mask, case: Case) -> tuple[int, int] | None:
@@ -320,8 +292,7 @@ def _largest(plane: Callable[[str], np.ndarray], codes: Sequence[str]) -> np.nda
 
 def shrunk(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool reduced to at most `MARKS_PX` wide; a pixel is True where any of the pixels it covers is."""
-    size = shrunk_size(*mask.shape)
-    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    return cv2.resize(mask.astype(np.float32), shrunk_size(*mask.shape), interpolation=cv2.INTER_AREA) > 0
 
 
 def shrunk_size(height: int, width: int) -> tuple[int, int]:

@@ -157,8 +157,7 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
         axes.axvline(median, color="black", linewidth=2, linestyle="--", label=f"median {median:.0f} px")
         axes.set(xlim=(0, far), xlabel="distance, px of a 4288-wide photo (last bar: all beyond)", ylabel="photos")
         scale = partial(np.multiply, 1 / DISC_DIAMETER_PX), partial(np.multiply, DISC_DIAMETER_PX)
-        above = axes.secondary_xaxis("top", functions=scale)
-        above.set_xlabel("disc diameters", fontsize=9)
+        axes.secondary_xaxis("top", functions=scale).set_xlabel("disc diameters", fontsize=9)
         missed = f", {states[name]['missed']} not found" if states[name]["missed"] else ""
         axes.set_title(f"{dataset}: {name}, {len(distances)} photos{missed}")
         axes.legend(loc="upper right", frameon=False, fontsize=9)

@@ -6,7 +6,7 @@ docs/protocol.md defines every number. Data sets are never pooled: each has its 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -41,15 +41,12 @@ from funduscope.metrics import (
     ece_bias,
     in_dd,
 )
-from funduscope.metrics.calibration import ReliabilityBin
 from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS
 
 Score = Callable[[Any], float]
 Intervals = dict[ScoreKey, Interval]
-Table = dict[str, dict[str, Interval]]
-"""One data set's scores as scores.json has them: question -> score -> interval."""
 
 GRADABILITY: Final = Question("gradability")
 ON_NEGATIVES: Final = Question("exudates on drusen and reflections")
@@ -64,9 +61,9 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
     GradingState: {
         "accuracy": lambda s: s.accuracy,
         "kappa": lambda s: s.kappa,
-        "macro precision": lambda s: s.macro_precision,
-        "macro recall": lambda s: s.macro_recall,
-        "macro F1": lambda s: s.macro_f1,
+        "macro precision": lambda s: s.macro(0),
+        "macro recall": lambda s: s.macro(1),
+        "macro F1": lambda s: s.macro(0, 1),
     },
     ScoresState: {"macro AUROC": lambda s: s.macro_auroc},
     JointState: {"accuracy": lambda s: s.accuracy},
@@ -141,8 +138,8 @@ class Scores:
     photos: list[PhotoScore] = field(repr=False)
 
     @property
-    def tables(self) -> dict[str, Table]:
-        """`intervals` nested as in scores.json; every data set is there."""
+    def tables(self) -> dict[str, dict[str, dict[str, Interval]]]:
+        """`intervals` nested as in scores.json, by data set, question and score; every data set is there."""
         return nested(self.intervals, self.details)
 
     def value(self, key: ScoreKey) -> float:
@@ -245,48 +242,41 @@ def _score(dataset: str, photos: list[PhotoScore], repeats: int) -> tuple[Interv
     for question in dict.fromkeys(question for photo in photos for question in photo.states):
         known = [photo for photo in photos if question in photo.states]
         decided = [(photo.case.visit, photo.decisions[question]) for photo in known if question in photo.decisions]
-        units = _units([(photo.case.visit, photo.states[question]) for photo in known])
+        units = by_visit((photo.case.visit, photo.states[question]) for photo in known)
         whole = type(units[0]).total(units)
         found = bootstrap_all(units, scores_of(question, whole), repeats)
         counts = {"photos": len(known), "refused": sum(photo.refused for photo in known), "visits": len(units)}
-        details[question.name] = counts | _detail(whole)
+        details[question.name] = counts | _DETAILS.get(type(whole), lambda _: {})(whole)
         if decided:
-            found |= bootstrap_all(_units(decided), _DECISION_SCORES, repeats)
-            details[question.name] |= _detail(GradingState.total(state for _, state in decided))
+            found |= bootstrap_all(by_visit(decided), _DECISION_SCORES, repeats)
+            details[question.name] |= _DETAILS[GradingState](GradingState.total(state for _, state in decided))
         intervals |= {ScoreKey(dataset, question, score): one for score, one in found.items()}
     return intervals, details
 
 
-def _units(states: Sequence[tuple[str, State]]) -> list[State]:
-    return list(by_visit(states).values())
-
-
-def _detail(whole: State) -> dict[str, Any]:
-    """Confusions, curves and counts, from which the plots are drawn."""
-    if isinstance(whole, GradingState):
-        return {"confusion": whole.confusion.tolist()}
-    if isinstance(whole, ScoresState):
-        return {"ECE of a calibrated model": _number(ece_bias(whole.probabilities[~whole.refused]))}
-    if isinstance(whole, CalibrationState):
-        bins = [dict(zip(ReliabilityBin._fields, map(_number, values), strict=True)) for values in whole.reliability()]
-        return {"ECE": _number(whole.ece), "bins": bins}
-    if isinstance(whole, ConformalState):
-        return {"photos by size": whole.sizes.tolist()}
-    if isinstance(whole, DenseState):
-        curve = dict(zip(("threshold", "precision", "recall"), whole.curve33(), strict=True))
-        pixels = {"pixels": whole.pixels, "positives": whole.positives}
-        return {**pixels, "curve": {key: [_number(value) for value in values] for key, values in curve.items()}}
-    if isinstance(whole, FrocState):
-        return {"lesions": int(whole.lesions)}
-    if isinstance(whole, BinaryState):
-        return {"positives": int(whole.positive.sum())}
-    if isinstance(whole, DistanceState):
-        return {"missed": int(whole.missed), "distances px": [_number(distance) for distance in whole.distances]}
-    if isinstance(whole, PerPhotoState):
-        return {"not known in": whole.undefined}
-    if isinstance(whole, VotesState):
-        return {"marked pixels": whole.marked}
-    return {}
+_DETAILS: Final[dict[type[State], Callable[[Any], dict[str, Any]]]] = {
+    GradingState: lambda s: {"confusion": s.confusion.tolist()},
+    ScoresState: lambda s: {"ECE of a calibrated model": _number(ece_bias(s.probabilities[~s.refused]))},
+    CalibrationState: lambda s: {
+        "ECE": _number(s.ece),
+        "bins": [{name: _number(value) for name, value in one.items()} for one in s.reliability()],
+    },
+    ConformalState: lambda s: {"photos by size": s.sizes.tolist()},
+    DenseState: lambda s: {
+        "pixels": s.pixels,
+        "positives": s.positives,
+        "curve": {
+            name: [_number(value) for value in values]
+            for name, values in zip(("threshold", "precision", "recall"), s.curve33(), strict=True)
+        },
+    },
+    FrocState: lambda s: {"lesions": int(s.lesions)},
+    BinaryState: lambda s: {"positives": int(s.positive.sum())},
+    DistanceState: lambda s: {"missed": int(s.missed), "distances px": [_number(one) for one in s.distances]},
+    PerPhotoState: lambda s: {"not known in": s.undefined},
+    VotesState: lambda s: {"marked pixels": s.marked},
+}
+"""Confusions, curves and counts, from which the plots are drawn."""
 
 
 def _number(value: Any) -> float | None:

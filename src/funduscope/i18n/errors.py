@@ -29,12 +29,8 @@ CODES: Final[dict[str, int]] = {
 """Every error code with the HTTP status that a service answers with. Codes are never renamed."""
 
 
-class PhotoError(Exception):
-    """A photo that cannot be read or exceeds a limit.
-
-    code: one of `CODES`. says: one English sentence that states what came, what was expected and what to do. It never
-    contains a file name, so that it can be logged.
-    """
+class CodedError(Exception):
+    """An error with a code, one of `CODES`, and one English sentence: what came, what was expected and what to do."""
 
     def __init__(self, code: str, says: str) -> None:
         super().__init__(code, says)
@@ -43,3 +39,7 @@ class PhotoError(Exception):
 
     def __str__(self) -> str:
         return self.says
+
+
+class PhotoError(CodedError):
+    """A photo that cannot be read or exceeds a limit. The sentence contains no file name, so that it can be logged."""

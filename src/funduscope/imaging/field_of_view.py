@@ -117,9 +117,7 @@ def _circle_at(away: np.ndarray, level: float) -> tuple[float, float, float] | N
 
 def _fitted(edge: np.ndarray, shape: tuple[int, ...], tries: int = 250) -> tuple[float, float, float] | None:
     """The circle that most edge points (N, 2) agree on: RANSAC over triples, then least squares on those that agree."""
-    rng = np.random.default_rng(0)
-    three = edge[rng.integers(0, len(edge), (tries, 3))]
-    circles = _through(three)
+    circles = _through(edge[np.random.default_rng(0).integers(0, len(edge), (tries, 3))])
     longer, diagonal = max(shape), float(np.hypot(shape[0], shape[1]))
     radius = circles[:, 2]
     sane = (radius > MIN_RADIUS_FRAC * longer) & (radius < MAX_RADIUS_FRAC * diagonal)

@@ -104,8 +104,11 @@ _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FILL: Final = re.compile(rb"\xff*(?=\xff)")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker segments (marker, payload) up to the end-of-image marker, which must be there."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment, a scan with its coded data, up to the end-of-image marker.
+
+    Raises PhotoError where the file is no whole JPEG.
+    """
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
         at = filled.end() if (filled := _FILL.match(data, at)) else at
@@ -120,26 +123,28 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += 2
             continue
         size = int.from_bytes(data[at + 2 : at + 4], "big")
-        if at + 2 + max(size, 2) > len(data):
+        end = at + 2 + size
+        if max(end, at + 4) > len(data):
             raise _cut_short("JPEG", "a segment reaches beyond the file")
         if size < 2:
             raise _damaged("JPEG", "a segment has no length")
-        yield marker, data[at + 4 : at + 2 + size]
-        at += 2 + size
         if marker == 0xDA:
             scans += 1
             if scans > MAX_SCANS:
                 raise _damaged("JPEG", f"more than {MAX_SCANS} scans")
-            found = _NEXT_MARKER.search(data, at)
+            found = _NEXT_MARKER.search(data, end)
             if found is None:
                 raise _cut_short("JPEG", "its end marker is missing")
-            at = found.start()
+            end = found.start()
+        yield marker, at, end
+        at = end
     raise _damaged("JPEG", f"more than {MAX_SEGMENTS} segments")
 
 
 def _jpeg(data: bytes) -> Header:
     size, orientation, scans = None, None, 0
-    for marker, payload in _jpeg_segments(data):
+    for marker, start, end in jpeg_segments(data):
+        payload = data[start + 4 : end]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if marker not in (0xC0, 0xC1, 0xC2):
                 raise _rare("JPEG", "arithmetic, lossless or hierarchical", "baseline or progressive")

@@ -6,7 +6,7 @@ convention a resize is a plain scaling, which is what makes the way back exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -16,8 +16,6 @@ from funduscope.imaging.field_of_view import FieldOfView, find_field_of_view
 
 if TYPE_CHECKING:
     from funduscope.imaging.photo import Photo
-
-__all__ = ["CropTransform", "FieldOfView", "Frame", "find_field_of_view", "frame"]
 
 WHOLE_PX2: Final = 120_000_000
 """Squares of more pixels are resized one axis at a time, which bounds memory: most of such a square is beyond the
@@ -115,9 +113,10 @@ def _squared(cut: np.ndarray, margins: tuple[int, int, int, int], side: int, enl
     """The part of a square inside the photo, padded by margins (top, bottom, left, right) and resized to `side`."""
     top, bottom, left, right = margins
     size = cut.shape[0] + top + bottom
-    if size * size <= WHOLE_PX2:
-        return _resized(_padded(cut, margins), side, enlarge)
     way = cv2.INTER_AREA if side < size else enlarge
+    if size * size <= WHOLE_PX2:
+        square = _padded(cut, margins)
+        return square.copy() if side == size else cv2.resize(square, (side, side), interpolation=way)
     steps = [((top, bottom, 0, 0), True), ((0, 0, left, right), False)]
     for beyond, is_down in sorted(steps, key=lambda step: sum(step[0])):
         padded = _padded(cut, beyond)
@@ -131,12 +130,6 @@ def _padded(cut: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
     return cv2.copyMakeBorder(cut, *margins, cv2.BORDER_CONSTANT, value=0)
 
 
-def _resized(square: np.ndarray, side: int, enlarge: int) -> np.ndarray:
-    if square.shape[0] == side:
-        return square.copy()
-    return cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if side < square.shape[0] else enlarge)
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
     """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `field_of_view` is None where no field was found."""
@@ -144,6 +137,11 @@ class Frame:
     image: np.ndarray
     transform: CropTransform
     field_of_view: FieldOfView | None
+
+    def resampled(self, pixels: np.ndarray, side_px: int) -> Frame:
+        """The same square at another size, sampled from the photo's pixels (H, W, 3), not from this frame."""
+        transform = replace(self.transform, side_px=side_px)
+        return Frame(transform.image_to_frame(pixels), transform, self.field_of_view)
 
 
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:

@@ -85,9 +85,8 @@ class Card:
     def from_dict(cls, tree: dict[str, Any]) -> Card:
         """Raises `TypeError` or `KeyError` where the tree is no card."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
-        tuples["routers"] = tuple(tree.get("routers", ()))
-        if tree.get("fovea_from_disc") is not None:
-            tuples["fovea_from_disc"] = tuple(tree["fovea_from_disc"])
+        optional = ("routers", "fovea_from_disc")
+        tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         return cls(**{**tree, **tuples})
 
     def to_json(self) -> str:

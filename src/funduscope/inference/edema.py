@@ -57,8 +57,7 @@ def weighed(log_probs: np.ndarray, evidence: Sequence[float], layer: Mapping[str
     log_probs: (3,), of the network's own answer. evidence: of `exudate_evidence`. layer: `weights` (3, 5) of both, and
     `bias` (3,).
     """
-    logits = np.asarray(layer["weights"]) @ np.concatenate([log_probs, evidence]) + np.asarray(layer["bias"])
-    return softmax(logits)
+    return softmax(np.asarray(layer["weights"]) @ np.concatenate([log_probs, evidence]) + np.asarray(layer["bias"]))
 
 
 def _strongest(values: np.ndarray, most: int) -> float:

@@ -39,8 +39,7 @@ class Ensemble(Model):
     def __init__(self, members: Sequence[Predictor]) -> None:
         self.members = list(members)
         self.card = _joined([member.card for member in self.members])
-        digests = "".join(sorted(member.sha256 for member in self.members))
-        self.sha256 = hashlib.sha256(digests.encode()).hexdigest()
+        self.sha256 = hashlib.sha256("".join(sorted(member.sha256 for member in self.members)).encode()).hexdigest()
         self.refuses = True
 
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
@@ -51,7 +50,7 @@ class Ensemble(Model):
         """
         frames = {framed.transform.side_px: framed}
         for side in {member.card.close_px for member in self.members} - frames.keys():
-            frames[side] = _resized(photo, framed, side)
+            frames[side] = framed.resampled(photo.pixels, side)
         runs = [(member, frames[member.card.close_px]) for member in self.members]
         wholes = [member.whole_view(own.image) for member, own in runs]
         if on_grade is not None and any(member.has_close_view for member in self.members):
@@ -137,12 +136,6 @@ def _union(parts: list[tuple[str, ...]], order: Sequence[str]) -> tuple[str, ...
     return tuple(sorted({name for part in parts for name in part}, key=order.index))
 
 
-def _resized(photo: Photo, framed: Frame, side_px: int) -> Frame:
-    """The same square of the photo at another size, sampled from the photo, not from the frame."""
-    transform = replace(framed.transform, side_px=side_px)
-    return Frame(transform.image_to_frame(photo.pixels), transform, framed.field_of_view)
-
-
 def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarray]:
     """A member's maps. grade_probs: the ensemble's; `Ensemble` says where they gate a member."""
     if one.grade_probs is not None:
@@ -186,17 +179,14 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
 
 def _mean_exudates(found: list[Findings]) -> tuple[float, float] | None:
     """The mean exudate evidence of the members whose cards weigh it."""
-    weighed = [
-        one.exudates
-        for one in found
-        if one.exudates and one.dme_probs is not None and one.card.dme_evidence is not None
-    ]
-    return (_average([one for one, _ in weighed]), _average([one for _, one in weighed])) if weighed else None
+    return _mean_pair([one.exudates for one in found if one.dme_probs is not None and one.card.dme_evidence])
 
 
 def _mean_point(points: list[Point | None]) -> Point | None:
     """The mean of the points, where at least half of the members that locate this landmark found it."""
-    known = [point for point in points if point is not None]
-    if not known or 2 * len(known) < len(points):
-        return None
-    return _average([x for x, _ in known]), _average([y for _, y in known])
+    return None if 2 * points.count(None) > len(points) else _mean_pair(points)
+
+
+def _mean_pair(pairs: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    known = [pair for pair in pairs if pair is not None]
+    return (_average([first for first, _ in known]), _average([second for _, second in known])) if known else None

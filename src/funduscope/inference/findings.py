@@ -18,7 +18,6 @@ from funduscope.inference.objects import (
     Components,
     LesionObject,
     by_quadrant,
-    find_objects,
     nearest_fovea_dd,
 )
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
@@ -160,7 +159,8 @@ class Findings:
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""
         if code in self._masks and code not in self._objects:  # a mask corrected by hand
-            self._objects[code] = find_objects(self._masks[code], self._plane(code), self.transform, self.anatomy)
+            parts = Components.of(self._masks[code])
+            self._objects[code] = parts.objects(self._plane(code), self.transform, self.anatomy)
         if code not in self._objects:
             self._segment(code)
         return self._objects[code]

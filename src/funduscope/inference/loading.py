@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
@@ -66,7 +66,10 @@ def _predictor(model: ModelPath | None, threads: int) -> Predictor:
         return _shipped(threads)
     path = Path(model)
     if path.is_dir():
-        path = _of_run(path)
+        made = [path / name for name in RUN_FILES if (path / name).is_file()]
+        if not made:
+            raise ModelError("E_MODEL", f"{path} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
+        path = made[0]
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
     if path.suffix == ".safetensors":
@@ -90,7 +93,8 @@ def _of_onnx(path: Path, threads: int, wanted: frozenset[str]) -> Predictor:
 def _exported(path: Path) -> frozenset[str]:
     """The SHA-256 of a model's file by the export.json next to it; empty where that is missing or does not name it."""
     try:
-        return frozenset({str(_json(path.with_name("export.json"))["files"][path.name]["sha256"])})
+        exported = json.loads(path.with_name("export.json").read_text("utf-8"))
+        return frozenset({str(exported["files"][path.name]["sha256"])})
     except (OSError, ValueError, LookupError, TypeError):
         return frozenset()
 
@@ -101,22 +105,11 @@ def _scored_digests(path: Path) -> frozenset[str]:
     Empty where there are no scores. They are written after the model: `python -m research.figures --write`.
     """
     try:
-        about = _json(path.with_suffix(ENDING))["about"]
+        about = json.loads(path.with_suffix(ENDING).read_text("utf-8"))["about"]
         named = [about.get("stands for"), *(one["sha256"] for one in about["models"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return frozenset()
     return frozenset(str(one) for one in named if one is not None)
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
-
-
-def _of_run(folder: Path) -> Path:
-    for name in RUN_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise ModelError("E_MODEL", f"{folder} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
 
 
 def _torch_runtime(path: Path, threads: int) -> TorchRuntime:

@@ -117,13 +117,6 @@ class Components:
         return replace(self, mask=mask, kept=kept)
 
 
-def find_objects(
-    mask: np.ndarray, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy
-) -> tuple[LesionObject, ...]:
-    """The objects of a mask (H, W) bool, largest first. plane: (n, n) probabilities over the frame."""
-    return Components.of(mask).objects(plane, transform, anatomy)
-
-
 def centers_of(places: np.ndarray, which: np.ndarray, areas: np.ndarray) -> np.ndarray:
     """(K, 2) x, y: centers of mass of K components, in photo pixels.
 

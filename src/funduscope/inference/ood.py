@@ -52,8 +52,7 @@ class Reference:
     def of(self, features: np.ndarray) -> OodScore:
         """The distance of a photo's pooled features (C,)."""
         value = float(self._distances(np.asarray(features)[None])[0]) / self.unit
-        percentile = float(np.interp(value, self.quantiles, np.arange(101.0)))
-        return OodScore(value, percentile)
+        return OodScore(value, float(np.interp(value, self.quantiles, np.arange(101.0))))
 
     def _distances(self, features: np.ndarray) -> np.ndarray:
         """(N, C) features to (N,) lengths of their part outside the directions."""

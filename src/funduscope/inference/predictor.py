@@ -83,13 +83,13 @@ class Predictor(Model):
         whole = self._with_mirror(small)
         if not card.upside_down:
             return whole
-        turned = whole.mean_with(self._with_mirror(small[::-1]).upside_down())
+        turned = whole.mean_with(self._with_mirror(small[::-1]).flipped(-2))
         return replace(turned, structures=whole.structures, landmarks=whole.landmarks)
 
     def _with_mirror(self, image: np.ndarray) -> Outputs:
         """The outputs of a view and, where the card says so, of its mirror image, as their mean."""
         outputs = self._run(image)
-        return outputs.mean_with(self._run(image[:, ::-1]).mirrored()) if self.card.mirrored else outputs
+        return outputs.mean_with(self._run(image[:, ::-1]).flipped(-1)) if self.card.mirrored else outputs
 
     def _run(self, image: np.ndarray) -> Outputs:
         """The outputs of one image. Raises `ModelError` for NaN and infinity, which would read as grade 0."""

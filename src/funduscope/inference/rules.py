@@ -139,9 +139,8 @@ def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Message, 
     nearest = nearest_fovea_dd(exudates)
     if nearest is None:
         return None, (message("DME_NOT_CHECKED"),)
-    if nearest <= NEAR_DD:
-        return 2, (message("DME_2_NEAR_FOVEA", {"distance_dd": round(nearest, 3)}),)
-    return 1, (message("DME_1_FAR", {"distance_dd": round(nearest, 3)}),)
+    risk, code = (2, "DME_2_NEAR_FOVEA") if nearest <= NEAR_DD else (1, "DME_1_FAR")
+    return risk, (message(code, {"distance_dd": round(nearest, 3)}),)
 
 
 def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Message, ...]]:
@@ -150,11 +149,10 @@ def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool
     low, high = span
     if grade == PROLIFERATIVE and high == PROLIFERATIVE - 1:
         return None, (message("ICDR_4_NOT_CHECKED"),)
-    if grade < low:
-        return False, (message("GRADE_BELOW_LESIONS", {"grade": grade, "low": low, "high": high}),)
-    if grade > high:
-        return False, (message("GRADE_ABOVE_LESIONS", {"grade": grade, "low": low, "high": high}),)
-    return True, ()
+    if low <= grade <= high:
+        return True, ()
+    code = "GRADE_BELOW_LESIONS" if grade < low else "GRADE_ABOVE_LESIONS"
+    return False, (message(code, {"grade": grade, "low": low, "high": high}),)
 
 
 def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, tuple[Message, ...]]:

@@ -10,16 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
 
 
-class ModelError(RuntimeError):
-    """A model file that cannot be used. code: see docs/errors.md; says: what to do."""
-
-    def __init__(self, code: str, says: str) -> None:
-        super().__init__(says)
-        self.code = code
-        self.says = says
+class ModelError(CodedError, RuntimeError):
+    """A model file that cannot be used; `says` is what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +37,16 @@ class Outputs:
     dme_cam: np.ndarray | None = None
     features: np.ndarray | None = None
 
-    def mirrored(self) -> Outputs:
-        """The same outputs with every map mirrored: from those of a mirrored image to those of the image itself."""
-        return self._flipped((..., slice(None, None, -1)))
-
-    def upside_down(self) -> Outputs:
-        """The same outputs with every map turned upside down."""
-        return self._flipped((..., slice(None, None, -1), slice(None)))
+    def flipped(self, axis: int) -> Outputs:
+        """The same outputs with every map mirrored (axis -1) or upside down (-2): from those of an image that was
+        flipped so to those of the image itself."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Outputs(**{name: np.flip(value, axis) if value.ndim == 4 else value for name, value in values.items()})
 
     def mean_with(self, other: Outputs) -> Outputs:
         """The mean of two outputs of one model for one image."""
         others = vars(other)
         return Outputs(**{name: (value + others[name]) / 2 for name, value in vars(self).items() if value is not None})
-
-    def _flipped(self, index: tuple[Any, ...]) -> Outputs:
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return Outputs(**{name: value[index] if value.ndim == 4 else value for name, value in values.items()})
 
 
 def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -122,8 +112,7 @@ class OnnxRuntime:
             source = path.read_bytes()
         try:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-            card = self.session.get_modelmeta().custom_metadata_map["card"]
-            self.card = Card.from_json(card)
+            self.card = Card.from_json(self.session.get_modelmeta().custom_metadata_map["card"])
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ModelError(
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."

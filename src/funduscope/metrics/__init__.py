@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from funduscope.metrics.calibration import CalibrationState, ConformalState, ece_bias
 from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, MaskState, froc_candidates
-from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState, auroc
-from funduscope.metrics.intervals import Interval, PairedTest, bootstrap, bootstrap_all, by_visit, paired_test
+from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState
+from funduscope.metrics.intervals import Interval, bootstrap, bootstrap_all, by_visit, paired_test
 from funduscope.metrics.landmark_distance import DistanceState, in_dd
 from funduscope.metrics.per_photo import FalseLesionState, MeanState, PerPhotoState, VotesState
 from funduscope.metrics.state import State
@@ -24,12 +24,10 @@ __all__ = [
     "JointState",
     "MaskState",
     "MeanState",
-    "PairedTest",
     "PerPhotoState",
     "ScoresState",
     "State",
     "VotesState",
-    "auroc",
     "bootstrap",
     "bootstrap_all",
     "by_visit",

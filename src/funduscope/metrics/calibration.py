@@ -1,6 +1,6 @@
 """Calibration of probabilities: calibration error, Brier score, conformal sets.
 
-Refused photos have no probabilities: calibration leaves them out and counts them, coverage counts them as not covered.
+Refused photos have no probabilities: calibration leaves them out, coverage counts them as not covered.
 The calibration error is that of Guo et al., "On calibration of modern neural networks", ICML 2017.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
@@ -18,29 +18,18 @@ from funduscope.metrics.state import State, ratio
 BINS = 15
 
 
-class ReliabilityBin(NamedTuple):
-    """Photos whose highest probability lies in (low, high]; means are nan where there are none."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
 @dataclass(frozen=True, eq=False)
 class CalibrationState(State):
     """The highest probability of each photo against whether that grade is right, in 15 bins of equal width.
 
     counts, confidence, correct: (15,) photos, sum of their highest probability, photos that were right.
-    brier_sum: over photos, of the squared differences from the one-hot label, over all grades. refused: left out.
+    brier_sum: over photos, of the squared differences from the one-hot label, over all grades.
     """
 
     counts: np.ndarray
     confidence: np.ndarray
     correct: np.ndarray
     brier_sum: float
-    refused: float
 
     @classmethod
     def of(cls, truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, refused: Refusals = None) -> Self:
@@ -55,7 +44,6 @@ class CalibrationState(State):
             np.bincount(bins, top, BINS),
             np.bincount(bins, right, BINS),
             float(np.sum((table - one_hot) ** 2)),
-            int(left.sum()),
         )
 
     @property
@@ -73,16 +61,19 @@ class CalibrationState(State):
         """Mean over photos of the sum over grades of squared differences: 0..2, not the halved binary kind."""
         return ratio(self.brier_sum, self.n)
 
-    def reliability(self) -> list[ReliabilityBin]:
-        """The 15 bins of the reliability plot."""
+    def reliability(self) -> list[dict[str, float]]:
+        """The 15 bins of the reliability plot: photos whose highest probability lies in (low, high].
+
+        Means are nan where there are none.
+        """
         return [
-            ReliabilityBin(
-                b / BINS,
-                (b + 1) / BINS,
-                int(self.counts[b]),
-                ratio(self.confidence[b], self.counts[b]),
-                ratio(self.correct[b], self.counts[b]),
-            )
+            {
+                "low": b / BINS,
+                "high": (b + 1) / BINS,
+                "count": int(self.counts[b]),
+                "confidence": ratio(self.confidence[b], self.counts[b]),
+                "accuracy": ratio(self.correct[b], self.counts[b]),
+            }
             for b in range(BINS)
         ]
 
@@ -133,18 +124,9 @@ class ConformalState(State):
         )
 
     @property
-    def n(self) -> int:
-        """Photos, refused ones included."""
-        return int(self.answered.sum() + self.refusals.sum())
-
-    @property
-    def refused(self) -> int:
-        return int(self.refusals.sum())
-
-    @property
     def coverage(self) -> float:
-        """Share of all photos with the true grade in their set; nan without photos."""
-        return ratio(self.covered.sum(), self.n)
+        """Share of all photos, refused ones included, with the true grade in their set; nan without photos."""
+        return ratio(self.covered.sum(), self.answered.sum() + self.refusals.sum())
 
     @property
     def coverage_by_grade(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Scores of masks and probability maps, pooled over the pixels of a set: precision and recall, overlap, lesions found.
 
-Pixels are counted at the photo's own size; unknown pixels are not counted. The curve over 33 thresholds is that of the
-IDRiD challenge (Porwal et al., Medical Image Analysis 59, 2020).
+Pixels are counted at the photo's own size. The curve over 33 thresholds is that of the IDRiD challenge (Porwal et al.,
+Medical Image Analysis 59, 2020).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ BINS = 65536
 COARSE = np.unique(np.concatenate([[0], np.rint(BINS / (1 + np.exp(-np.linspace(-11, 11, 127)))).astype(np.int64)]))
 """Lower edges of coarser bins, evenly spaced in the logit, so that maps below 0.01 everywhere keep their order."""
 
-THRESHOLDS = np.arange(33) / 32
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 """False positives per photo at which lesion-level sensitivity is reported."""
 
@@ -39,11 +38,13 @@ class DenseState(State):
     negative: np.ndarray
 
     @classmethod
-    def of(cls, prob: np.ndarray, target: np.ndarray, known: np.ndarray | None = None) -> Self:
-        """prob: (H, W) float in 0..1. target, known: (H, W) bool. Raises `ValueError` for other sizes or ranges."""
-        _same_shape(prob, target, known)
+    def of(cls, prob: np.ndarray, target: np.ndarray) -> Self:
+        """prob: (H, W) float in 0..1. target: (H, W) bool. Raises `ValueError` for other sizes or ranges.
+
+        A refused photo counts as an empty mask: its `prob` is 0 everywhere.
+        """
+        _same_shape(prob, target)
         flat, truth = prob.reshape(-1), target.reshape(-1)
-        seen = None if known is None else known.reshape(-1)
         everything = np.zeros(BINS, np.int64)
         positive = np.zeros(BINS, np.int64)
         # Blocks fit the processor's cache: half the time of one pass over 12 megapixels.
@@ -51,17 +52,10 @@ class DenseState(State):
             part = slice(start, start + _BLOCK)
             bins = _bins(flat[part])
             hit = truth[part].astype(bool, copy=False)
-            if seen is not None:
-                bins, hit = bins[seen[part]], hit[seen[part]]
             everything += np.bincount(bins, minlength=BINS)
             if hit.any():
                 positive += np.bincount(bins[hit], minlength=BINS)
         return cls(positive, everything - positive)
-
-    @classmethod
-    def refused(cls, target: np.ndarray, known: np.ndarray | None = None) -> Self:
-        """A refused photo: counts as an empty mask, probability 0 everywhere."""
-        return cls.of(np.zeros(target.shape, np.float32), target, known)
 
     @property
     def positives(self) -> int:
@@ -73,7 +67,7 @@ class DenseState(State):
 
     @property
     def prevalence(self) -> float:
-        """Share of known pixels that are in the true mask; nan where no pixel is known."""
+        """Share of pixels that are in the true mask; nan where there is no pixel."""
         return ratio(self.positives, self.pixels)
 
     def curve33(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +76,7 @@ class DenseState(State):
         marked = tp + fp
         precision = np.divide(tp, marked, out=np.ones(33), where=marked > 0)
         recall = tp / tp[0] if tp[0] else np.full(33, np.nan)
-        return THRESHOLDS.copy(), precision, recall
+        return np.arange(33) / 32, precision, recall
 
     @property
     def aupr33(self) -> float:
@@ -152,12 +146,9 @@ class MaskState(State):
     tn: float
 
     @classmethod
-    def of(cls, mask: np.ndarray, target: np.ndarray, known: np.ndarray | None = None) -> Self:
-        """All (H, W) bool. A refused photo's `mask` is all False."""
-        _same_shape(mask, target, known)
-        mask, target = mask.astype(bool, copy=False), target.astype(bool, copy=False)
-        if known is not None:
-            mask, target = mask[known], target[known]
+    def of(cls, mask: np.ndarray, target: np.ndarray) -> Self:
+        """Both (H, W) bool. A refused photo's `mask` is all False."""
+        _same_shape(mask, target)
         tp = int(np.count_nonzero(mask & target))
         fp = int(np.count_nonzero(mask)) - tp
         fn = int(np.count_nonzero(target)) - tp
@@ -231,20 +222,17 @@ class FrocState(State):
         return float(np.mean([self.sensitivity_at(rate) for rate in FROC_RATES]))
 
 
-def froc_candidates(
-    prob: np.ndarray, target: np.ndarray, known: np.ndarray | None = None, floor: float = 0.1
-) -> tuple[list[tuple[float, int]], int]:
+def froc_candidates(prob: np.ndarray, target: np.ndarray, floor: float = 0.1) -> tuple[list[tuple[float, int]], int]:
     """A photo's candidates as `FrocState.of` takes them, and the number of true lesions.
 
-    A lesion is an 8-connected component of the true mask, a candidate one of prob >= floor (both where known). A
-    candidate's score is the highest probability in it; it is a hit when it shares at least one pixel with a lesion.
+    A lesion is an 8-connected component of the true mask, a candidate one of prob >= floor. A candidate's score is the
+    highest probability in it; it is a hit when it shares at least one pixel with a lesion.
     """
     import cv2  # the rest of this module needs numpy alone
 
-    _same_shape(prob, target, known)
-    known = np.ones(prob.shape, bool) if known is None else known
-    lesions, lesion_of = cv2.connectedComponents(((target > 0) & known).astype(np.uint8), connectivity=8)
-    marked = (prob >= floor) & known
+    _same_shape(prob, target)
+    lesions, lesion_of = cv2.connectedComponents((target > 0).astype(np.uint8), connectivity=8)
+    marked = prob >= floor
     count, candidate_of = cv2.connectedComponents(marked.astype(np.uint8), connectivity=8)
     inside = candidate_of[marked].astype(np.int64)
     scores = np.zeros(count, np.float64)
@@ -272,9 +260,6 @@ def _at_least33(histogram: np.ndarray) -> np.ndarray:
     return np.append(np.cumsum(coarse[::-1])[::-1], 0.0)
 
 
-def _same_shape(first: np.ndarray, target: np.ndarray, known: np.ndarray | None) -> None:
-    shapes = [a.shape for a in (first, target, known) if a is not None]
-    if len(set(shapes)) > 1:
-        raise ValueError(f"Prediction, truth and known pixels must be of one size; they are {shapes}.")
-    if known is not None and known.dtype != bool:
-        raise ValueError(f"`known` must be bool, it is {known.dtype}.")
+def _same_shape(first: np.ndarray, target: np.ndarray) -> None:
+    if first.shape != target.shape:
+        raise ValueError(f"Prediction and truth must be of one size; they are {first.shape} and {target.shape}.")

@@ -56,15 +56,6 @@ class GradingState(State):
         return confusion
 
     @property
-    def n(self) -> int:
-        """Photos, refused ones included."""
-        return int(self.answered.sum() + self.refusals.sum())
-
-    @property
-    def refused(self) -> int:
-        return int(self.refusals.sum())
-
-    @property
     def accuracy(self) -> float:
         """Share graded exactly right; nan without photos. Takes batches."""
         confusion = self.confusion
@@ -87,38 +78,20 @@ class GradingState(State):
     @property
     def recalls(self) -> np.ndarray:
         """(G,) share of each true grade that was graded right; nan for a grade that does not occur."""
+        return np.array([ratio(row[grade], row.sum()) for grade, row in enumerate(self.confusion)])
+
+    def macro(self, *axes: int) -> float:
+        """Macro precision (axis 0 of the confusion), recall (axis 1) or F1 (both axes); nan without photos.
+
+        The mean over the grades that occur as a label or as a prediction. A grade that occurs only as a label has no
+        precision, one that occurs only as a prediction no recall: both count as 0. A grade that does not occur is left
+        out. This is scikit-learn's average "macro" with zero_division=0 and without `labels`.
+        """
         confusion = self.confusion
-        return np.array([ratio(confusion[g, g], confusion[g].sum()) for g in range(len(confusion))])
-
-    @property
-    def macro_precision(self) -> float:
-        """Mean over grades of the share of photos given that grade that have it; see `_macro`."""
-        confusion = self.confusion
-        return _macro(confusion, confusion.sum(axis=0))
-
-    @property
-    def macro_recall(self) -> float:
-        """Mean over grades of the share of photos of that grade that were given it; see `_macro`."""
-        confusion = self.confusion
-        return _macro(confusion, confusion.sum(axis=1))
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean over grades of the harmonic mean of precision and recall; see `_macro`."""
-        confusion = self.confusion
-        return _macro(confusion, (confusion.sum(axis=0) + confusion.sum(axis=1)) / 2)
-
-
-def _macro(confusion: np.ndarray, among: np.ndarray) -> float:
-    """Mean of C[g, g] / among[g] over the grades that occur as a label or as a prediction; nan without photos.
-
-    A grade that occurs only as a label has no precision, one that occurs only as a prediction no recall: both count as
-    0. A grade that does not occur is left out. This is scikit-learn's average "macro" with zero_division=0 and without
-    `labels`.
-    """
-    occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-    right, among = np.diag(confusion)[occurs], among[occurs]
-    return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
+        occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
+        right = np.diag(confusion)[occurs]
+        among = np.mean([confusion.sum(axis=axis) for axis in axes], axis=0)[occurs]
+        return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,33 +100,17 @@ class JointState(State):
 
     right: float
     photos: float
-    refused: float
 
     @classmethod
     def of(cls, truths: Sequence[tuple[int, int]], predictions: Sequence[tuple[int, int] | None]) -> Self:
         """Each a pair (DR grade, DME risk); a prediction of None is a refusal."""
         pairs = list(zip(truths, predictions, strict=True))
         right = sum(p is not None and tuple(t) == tuple(p) for t, p in pairs)
-        return cls(right, len(pairs), sum(p is None for _, p in pairs))
+        return cls(right, len(pairs))
 
     @property
     def accuracy(self) -> float:
         return ratio(self.right, self.photos)
-
-
-def auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve: the share of pairs in which a positive outscores a negative; ties count half.
-
-    positive: (N,) bool. score: (N,), infinities allowed. nan where there are no positives or no negatives.
-    """
-    positive = np.asarray(positive, bool)
-    values, inverse = np.unique(np.asarray(score, np.float64), return_inverse=True)
-    if np.any(np.isnan(values)):
-        raise ValueError("A score is NaN: a photo without a score must be marked as refused.")
-    up = np.bincount(inverse[positive], minlength=len(values)).astype(np.float64)
-    down = np.bincount(inverse[~positive], minlength=len(values)).astype(np.float64)
-    below = np.cumsum(down) - down
-    return ratio(np.sum(up * (below + down / 2)), up.sum() * down.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,18 +141,19 @@ class BinaryState(State):
         return cls(truth, scores, left)
 
     @property
-    def n(self) -> int:
-        return len(self.positive)
-
-    @property
-    def worst_scores(self) -> np.ndarray:
-        """(N,) scores, a refused photo's replaced by the wrong extreme: -inf if positive, otherwise +inf."""
-        return np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
-
-    @property
     def auroc(self) -> float:
-        """nan where all photos are of one kind."""
-        return auroc(self.positive, self.worst_scores)
+        """Area under the ROC curve: the share of pairs in which a positive outscores a negative; ties count half.
+
+        nan where all photos are of one kind.
+        """
+        worst = np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
+        values, inverse = np.unique(worst, return_inverse=True)
+        if np.any(np.isnan(values)):
+            raise ValueError("A score is NaN: a photo without a score must be marked as refused.")
+        up = np.bincount(inverse[self.positive], minlength=len(values)).astype(np.float64)
+        down = np.bincount(inverse[~self.positive], minlength=len(values)).astype(np.float64)
+        below = np.cumsum(down) - down
+        return ratio(np.sum(up * (below + down / 2)), up.sum() * down.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,23 +172,22 @@ class ScoresState(State):
     @classmethod
     def of(cls, truth: Sequence[int] | np.ndarray, probabilities: np.ndarray, refused: Refusals = None) -> Self:
         """(N,), (N, G), (N,) bool; the probabilities of a refused photo are not read and may be nan."""
-        truths, table, left = matching_rows(truth, np.asarray(probabilities, np.float64), refused)
-        return cls(truths, table, left)
+        return cls(*matching_rows(truth, np.asarray(probabilities, np.float64), refused))
 
     @property
     def macro_auroc(self) -> float:
         """Mean over the grades that occur, each against the rest; nan where there is only one."""
-        areas = [self.grade_auroc(grade) for grade in range(self.probabilities.shape[1])]
+        areas = [
+            BinaryState(self.truth == grade, scores, self.refused).auroc
+            for grade, scores in enumerate(self.probabilities.T)
+        ]
         defined = [area for area in areas if not np.isnan(area)]
         return float(np.mean(defined)) if defined else float("nan")
 
-    def grade_auroc(self, grade: int) -> float:
-        """One grade against the rest; nan where it does not occur, or nothing else does."""
-        return BinaryState(self.truth == grade, self.probabilities[:, grade], self.refused).auroc
-
-    def referable(self, from_grade: int = REFERABLE_FROM) -> BinaryState:
-        """Whether the grade is `from_grade` or above; the score is the sum of the probabilities of those grades."""
-        return BinaryState(self.truth >= from_grade, self.probabilities[:, from_grade:].sum(axis=1), self.refused)
+    def referable(self) -> BinaryState:
+        """Whether the grade is referable; the score is the sum of the probabilities of those grades."""
+        scores = self.probabilities[:, REFERABLE_FROM:].sum(axis=1)
+        return BinaryState(self.truth >= REFERABLE_FROM, scores, self.refused)
 
 
 def matching_rows(

@@ -29,7 +29,6 @@ class Interval:
     high: float
     value: float
     units: int = 0
-    repeats: int = 0
     dropped: int = 0
 
     def to_dict(self) -> dict[str, float | int | None]:
@@ -39,20 +38,12 @@ class Interval:
         return {**shown, "visits": self.units, "dropped": self.dropped}
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """Score of model A minus score of model B, over the same visits. p: two-sided; nan where it was not asked for."""
-
-    difference: Interval
-    p: float
-
-
-def by_visit(photos: Iterable[tuple[str, S]]) -> dict[str, S]:
+def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
     """One state for each visit, from pairs of (visit, state of a photo), in the order of the visits' first photos."""
     grouped: dict[str, list[S]] = {}
     for visit, state in photos:
         grouped.setdefault(visit, []).append(state)
-    return {visit: type(states[0]).total(states) for visit, states in grouped.items()}
+    return [type(states[0]).total(states) for states in grouped.values()]
 
 
 def bootstrap(
@@ -76,8 +67,12 @@ def bootstrap_all(
     whole = type(units[0]).total(units) if units else None
     if whole is None:
         raise ValueError("There is no visit to draw from: at least one is needed.")
-    drawn = _scores_of(units, scores, _draws(len(units), repeats, seed))
-    return {name: _interval(score(whole), drawn[name], len(units), level) for name, score in scores.items()}
+    sums = type(units[0]).weighted(units, _draws(len(units), repeats, seed))
+    drawn = np.array([[score(state) for score in scores.values()] for state in sums], np.float64)
+    return {
+        name: _interval(score(whole), column, len(units), level)
+        for (name, score), column in zip(scores.items(), drawn.T, strict=True)
+    }
 
 
 def paired_test(
@@ -88,12 +83,13 @@ def paired_test(
     seed: int = 0,
     *,
     tested: bool = True,
-) -> PairedTest:
-    """Whether two models differ: unit n of both is the same visit. Raises `ValueError` for unlike numbers of units.
+) -> tuple[Interval, float]:
+    """The score of model A minus that of model B, and a two-sided p: whether the models differ.
 
-    score: of a state without lists it must also take `State.batches`. Interval: both models' visits are drawn again,
-    the same ones. p (where `tested`): the share of permutations, exchanging the models within random visits, with a
-    difference at least as large; the observed one counts too, so p is never 0.
+    Unit n of both is the same visit. Raises `ValueError` for unlike numbers of units. score: of a state without lists
+    it must also take `State.batches`. Interval: both models' visits are drawn again, the same ones. p (nan unless
+    `tested`): the share of permutations, exchanging the models within random visits, with a difference at least as
+    large; the observed one counts too, so p is never 0.
     """
     if len(units_a) != len(units_b) or not units_a:
         raise ValueError(f"Two models on the same visits are compared; came {len(units_a)} and {len(units_b)} visits.")
@@ -103,12 +99,12 @@ def paired_test(
     observed = score(cls.total(units_a)) - score(cls.total(units_b))
     interval = _interval(observed, drawn, count, 0.95)
     if not tested:
-        return PairedTest(interval, float("nan"))
+        return interval, float("nan")
     swaps = np.random.default_rng(seed + 1).integers(0, 2, (repeats, count))
     both = [*units_a, *units_b]
     as_a = _score_weighted(both, score, np.hstack([1 - swaps, swaps]))
     as_b = _score_weighted(both, score, np.hstack([swaps, 1 - swaps]))
-    return PairedTest(interval, _permutation_p(observed, as_a - as_b))
+    return interval, _permutation_p(observed, as_a - as_b)
 
 
 def _score_weighted(units: Sequence[S], score: Callable[[S], float], weights: np.ndarray) -> np.ndarray:
@@ -124,22 +120,13 @@ def _draws(count: int, repeats: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats)
 
 
-def _scores_of(
-    units: Sequence[S], scores: Mapping[str, Callable[[S], float]], weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Each score of every weighted sum of the units: (R,) by name."""
-    rows = [[score(state) for score in scores.values()] for state in type(units[0]).weighted(units, weights)]
-    table = np.array(rows, np.float64).reshape(len(weights), len(scores))
-    return {name: table[:, i] for i, name in enumerate(scores)}
-
-
 def _interval(value: float, drawn: np.ndarray, units: int, level: float) -> Interval:
     kept = drawn[~np.isnan(drawn)]
     low = high = float("nan")
     # One visit drawn again is the same visit: an interval without width would be false.
     if units > 1 and len(kept) and not np.isnan(value):
         low, high = (float(q) for q in np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]))
-    return Interval(low, high, float(value), units, len(drawn), len(drawn) - len(kept))
+    return Interval(low, high, float(value), units, len(drawn) - len(kept))
 
 
 def _permutation_p(observed: float, exchanged: np.ndarray) -> float:

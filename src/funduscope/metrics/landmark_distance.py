@@ -20,30 +20,24 @@ DISC_DIAMETER_PX = 550
 class DistanceState(State):
     """Distances of one landmark.
 
-    distances: (N,) in pixels of a 4288-wide photo, a missed landmark's 550. missed: how many of them those are.
-    refused: photos that were refused; they are not among the distances.
+    distances: (N,) in pixels of a 4288-wide photo, a missed landmark's 550. missed: how many of them those are. A
+    refused photo has no distance.
     """
 
     LISTED: ClassVar[frozenset[str]] = frozenset({"distances"})
 
     distances: np.ndarray
     missed: float
-    refused: float
 
     @classmethod
     def of(cls, found_xy: tuple[float, float] | None, true_xy: tuple[float, float], width_px: int) -> Self:
         """One photo. Points in its own pixels; `found_xy` None is a miss. width_px: of the upright photo."""
         if found_xy is None:
-            return cls(np.array([float(DISC_DIAMETER_PX)]), 1, 0)
+            return cls(np.array([float(DISC_DIAMETER_PX)]), 1)
         distance = np.hypot(found_xy[0] - true_xy[0], found_xy[1] - true_xy[1]) * STANDARD_WIDTH_PX / width_px
         if not np.isfinite(distance):
             raise ValueError(f"A landmark at {found_xy}, true {true_xy}, in a photo {width_px} px wide is no distance.")
-        return cls(np.array([float(distance)]), 0, 0)
-
-    @classmethod
-    def of_refused(cls) -> Self:
-        """A refused photo: counted, but without a distance."""
-        return cls(np.zeros(0), 0, 1)
+        return cls(np.array([float(distance)]), 0)
 
     @property
     def n(self) -> int:

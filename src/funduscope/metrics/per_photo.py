@@ -11,8 +11,6 @@ import numpy as np
 from funduscope.metrics.state import State, ratio
 
 EXPERTS = 4
-VOTE = 60
-"""A DIARETDB1 vote file adds 60 for every expert who marked the pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,23 +66,22 @@ class FalseLesionState(State):
     """Lesions marked in photos that are known to have none (grade 0), at the shipped threshold.
 
     components: (L,) 8-connected components by structure; marked: (L,) photos with at least one; any_marked: photos
-    with one of any structure; photos: all; refused: those of them without masks, which count as free of lesions.
+    with one of any structure; photos: all. A refused photo counts as free of lesions.
     """
 
     components: np.ndarray
     marked: np.ndarray
     any_marked: float
     photos: float
-    refused: float
 
     @classmethod
-    def of(cls, counts: Mapping[str, int], codes: tuple[str, ...], refused: bool = False) -> Self:
+    def of(cls, counts: Mapping[str, int], codes: tuple[str, ...]) -> Self:
         """One photo. counts: structure code to components in its final mask; codes: the L structures, in order.
 
-        `codes` decides what `any_rate` is over (the bar takes HE, EX and SE). A refused photo's counts are not read.
+        `codes` decides what `rate` is over (the bar takes HE, EX and SE).
         """
-        found = np.array([0 if refused else counts[code] for code in codes], np.int64)
-        return cls(found, (found > 0).astype(np.int64), int(found.any()), 1, int(refused))
+        found = np.array([counts[code] for code in codes], np.int64)
+        return cls(found, (found > 0).astype(np.int64), int(found.any()), 1)
 
     @property
     def rates(self) -> np.ndarray:
@@ -114,15 +111,12 @@ class VotesState(State):
 
     @classmethod
     def of(cls, mask: np.ndarray, votes: np.ndarray | None) -> Self:
-        """mask: (H, W) bool. votes: (H, W) uint8 in 0, 60, ..., 240; None where no expert marked anything."""
+        """mask: (H, W) bool. votes: (H, W) uint8, 0 to 4 experts; None where no expert marked anything."""
         if votes is None:
             return cls(np.array([np.count_nonzero(mask), 0, 0, 0, 0], np.int64))
         if votes.shape != mask.shape:
             raise ValueError(f"Mask and votes must be of one size; they are {mask.shape} and {votes.shape}.")
-        marked = votes[mask.astype(bool, copy=False)]
-        if np.any(marked % VOTE):
-            raise ValueError("A vote is 0, 60, 120, 180 or 240: the votes seem to have been interpolated.")
-        return cls(np.bincount(marked // VOTE, minlength=EXPERTS + 1))
+        return cls(np.bincount(votes[mask], minlength=EXPERTS + 1))
 
     @property
     def marked(self) -> int:

@@ -6,8 +6,10 @@ both photos; a score is taken of the sum. `State.weighted` and `State.batches` m
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,15 +25,10 @@ class State:
     LISTED: ClassVar[frozenset[str]] = frozenset()
 
     def __add__(self, other: Self) -> Self:
-        if not isinstance(other, type(self)):
-            return NotImplemented
         return type(self).total((self, other))
 
-    def __radd__(self, other: object) -> Self:
-        # Python's `sum` starts at 0.
-        if not (isinstance(other, int) and other == 0):
-            return NotImplemented
-        return self
+    def __radd__(self, other: int) -> Self:
+        return self  # Python's `sum` starts at 0
 
     @classmethod
     def total(cls, states: Iterable[Self]) -> Self:
@@ -40,14 +37,8 @@ class State:
         values: dict[str, Any] = {}
         for name in _names(cls, states):
             parts = [getattr(state, name) for state in states]
-            if name in cls.LISTED:
-                values[name] = np.concatenate(parts)
-            else:
-                # One addition at a time keeps integers integers, and needs no stacked copy.
-                summed = parts[0]
-                for part in parts[1:]:
-                    summed = summed + part
-                values[name] = summed
+            # One addition at a time keeps integers integers, and needs no stacked copy.
+            values[name] = np.concatenate(parts) if name in cls.LISTED else reduce(operator.add, parts)
         return cls(**values)
 
     @classmethod
@@ -81,11 +72,6 @@ def _weighted_sums(
     cls: type[State], states: Sequence[State], weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Some rows of the weights, and by name of each added field their sums (r, ...); until all rows are done."""
-    weights = np.asarray(weights)
-    if weights.ndim != 2 or weights.shape[1] != len(states):
-        raise ValueError(f"Weights came as {weights.shape} for {len(states)} states; (R, {len(states)}) fits.")
-    if np.any(weights < 0) or np.any(weights != np.floor(weights)):
-        raise ValueError("A state counts a whole number of times: the weights must be 0, 1, 2, ...")
     names = _names(cls, states) - cls.LISTED
     added = {name: np.stack([np.asarray(getattr(s, name), np.float64) for s in states]) for name in names}
     row_bytes = 8 * sum(stack[0].size for stack in added.values())

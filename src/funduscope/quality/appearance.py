@@ -107,8 +107,7 @@ def _light(green: np.ndarray, field: np.ndarray) -> dict[str, float]:
 
 def _lines(levels: np.ndarray) -> dict[str, float]:
     """Dark lines such as vessels: connected components, each by its area and its bounding box."""
-    size = (SIDE_PX, SIDE_PX)
-    vessels = vesselness(cv2.resize(levels, size, interpolation=cv2.INTER_AREA)) > _VESSEL
+    vessels = vesselness(cv2.resize(levels, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)) > _VESSEL
     stats = cv2.connectedComponentsWithStats(vessels.astype(np.uint8), connectivity=8)[2][1:]
     stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LINE_PX2]
     lengths = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])

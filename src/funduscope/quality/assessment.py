@@ -7,8 +7,9 @@ import numpy as np
 
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import Frame
+from funduscope.quality import gradability
 from funduscope.quality.fundus import measure_all, shipped
-from funduscope.quality.gradability import Quality, judge
+from funduscope.quality.gradability import Quality
 from funduscope.quality.image_measures import small_frame
 
 
@@ -21,7 +22,7 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
     if framed.field_of_view is None:
         return reasons, None
     measures = measure_all(pixels, small_frame(framed, pixels))
-    quality, shown = judge(measures), shipped().classify(measures)
+    quality, shown = gradability.shipped().judge(measures), shipped().classify(measures)
     if reasons:
         return reasons, quality
     if shown == "other":

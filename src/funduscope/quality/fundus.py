@@ -20,7 +20,7 @@ import numpy as np
 from funduscope.imaging.framing import Frame
 from funduscope.quality.appearance import appearance
 from funduscope.quality.image_measures import measure
-from funduscope.quality.mlp import MLP, one_line
+from funduscope.quality.mlp import MLP
 
 PLAIN: Final = (
     *("spread", "dark", "full", "chroma", "off_color", "tints", "sharpness", "sharp_lines", "all_ways", "seen"),
@@ -117,13 +117,9 @@ class FundusTest:
             return "unlike" if _lost_in_light(measures) else "other"
         return "eye" if self.distance(values) <= self.reach else "unlike"
 
-    def to_json(self) -> str:
-        """One line of JSON; `from_json` reads it back."""
-        rest = {name: value for name, value in vars(self).items() if name != "network"}
-        return one_line(self.network.to_tree() | rest)
-
     @classmethod
     def from_json(cls, text: str) -> FundusTest:
+        """Reads what `mlp.to_json` wrote."""
         tree = json.loads(text)
         arrays = {name: np.array(tree[name], np.float64) for name in ("least", "most", "middle", "scale", "whitening")}
         numbers = {name: tree[name] for name in ("threshold", "reach", "about")}

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.i18n.messages import Message, message
-from funduscope.quality.mlp import MLP, one_line
+from funduscope.quality.mlp import MLP
 
 FEATURES: Final = (
     *("brightness", "log brightness", "spread", "dark", "full", "washed", "contrast", "chroma", "off color"),
@@ -60,40 +60,29 @@ class Gradability:
     refusal: float
     about: dict[str, Any]
 
-    def score(self, measures: Mapping[str, float]) -> float:
-        """The probability, 0 to 1, that a photo with these measures (of `image_measures.measure`) can be graded."""
-        return self.network.probability(features(measures))
+    def judge(self, measures: Mapping[str, float]) -> Quality:
+        """The quality of a photo with these measures (of `image_measures.measure`).
 
-    def reasons(self, measures: Mapping[str, float]) -> tuple[Message, ...]:
-        """What is wrong with a photo whose score is below the threshold; empty otherwise.
-
-        The cause is the group of measures that raises the score most when it is set to that of a usual good photo.
+        What is wrong with a photo of a low score is the group of measures that raises the score most when it is set to
+        that of a usual good photo.
         """
         values = features(measures)
-        if self.network.probability(values) >= self.threshold:
-            return ()
-        gains = {code: self.network.probability(self._repaired(values, names)) for code, names in GROUPS.items()}
+        score = self.network.probability(values)
+        if score >= self.threshold:
+            return Quality(score, (), refused=score < self.refusal)
+        repaired = {code: np.where(np.isin(FEATURES, names), self.usual, values) for code, names in GROUPS.items()}
+        gains = {code: self.network.probability(one) for code, one in repaired.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
-        return (message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most),)
-
-    def to_json(self) -> str:
-        """One line of JSON; `from_json` reads it back."""
-        rest = {name: value for name, value in vars(self).items() if name != "network"}
-        return one_line(self.network.to_tree() | rest)
+        reason = message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most)
+        return Quality(score, (reason,), refused=score < self.refusal)
 
     @classmethod
     def from_json(cls, text: str) -> Gradability:
+        """Reads what `mlp.to_json` wrote."""
         tree = json.loads(text)
         network = MLP.from_tree(tree)
         return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
-
-    def _repaired(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-        """The features with those of one group as in a usual good photo."""
-        repaired = values.copy()
-        for name in names:
-            repaired[FEATURES.index(name)] = self.usual[FEATURES.index(name)]
-        return repaired
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
@@ -123,13 +112,6 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
             abs(of("top") - of("bottom")),
         ]
     )
-
-
-def judge(measures: Mapping[str, float]) -> Quality:
-    """The quality of a photo with these measures (of `image_measures.measure`)."""
-    model = shipped()
-    score = model.score(measures)
-    return Quality(score, model.reasons(measures), refused=score < model.refusal)
 
 
 @cache

@@ -6,7 +6,6 @@ large one as sharp, for its size.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -37,8 +36,7 @@ _FIELD: Final = 0.9
 
 def small_frame(framed: Frame, pixels: np.ndarray) -> Frame:
     """The same eye of a photo (H, W, 3) uint8 in a frame of `FRAME_PX`, or of its own width where that is less."""
-    transform = replace(framed.transform, side_px=min(FRAME_PX, max(64, framed.transform.size_px)))
-    return Frame(transform.image_to_frame(pixels), transform, framed.field_of_view)
+    return framed.resampled(pixels, min(FRAME_PX, max(64, framed.transform.size_px)))
 
 
 def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
@@ -195,12 +193,9 @@ def _geometry(framed: Frame) -> dict[str, float]:
     if field_of_view is None:
         return {"diameter_px": 0.0}
     at = (np.arange(128) + 0.5) / 64 - 1
-    x, y = (
-        field_of_view.x_px + at[None, :] * field_of_view.radius_px,
-        field_of_view.y_px + at[:, None] * field_of_view.radius_px,
-    )
+    x, y = (center + at * field_of_view.radius_px for center in (field_of_view.x_px, field_of_view.y_px))
     circle = np.hypot(at[None, :], at[:, None]) < 1
-    inside = (x >= 0) & (x < transform.width_px) & (y >= 0) & (y < transform.height_px)
+    inside = ((x >= 0) & (x < transform.width_px)) & ((y >= 0) & (y < transform.height_px))[:, None]
     beyond = {
         "left": field_of_view.radius_px - field_of_view.x_px,
         "top": field_of_view.radius_px - field_of_view.y_px,

@@ -29,24 +29,17 @@ class MLP:
         logit = float((hidden @ weights + biases)[0])
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
-    def to_tree(self) -> dict[str, Any]:
-        """Plain values with five decimals; `from_tree` reads them back."""
-        return {
-            "center": _plain(self.center),
-            "scale": _plain(self.scale),
-            "layers": [[_plain(weights), _plain(biases)] for weights, biases in self.layers],
-        }
-
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> MLP:
-        """Raises `KeyError` or `ValueError` where the tree is no such network."""
+        """The network in what `to_json` wrote. Raises `KeyError` or `ValueError` where the tree has none."""
         layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in tree["layers"])
         return cls(np.array(tree["center"], float), np.array(tree["scale"], float), layers)
 
 
-def one_line(tree: dict[str, Any]) -> str:
-    """A tree of plain values and arrays as one line of JSON."""
-    return json.dumps(tree, default=_plain, separators=(",", ":"))
+def to_json(fitted: Any) -> str:
+    """A fitted test as one line of JSON, arrays with five decimals: its `network`, an `MLP`, and its other values."""
+    rest = {name: value for name, value in vars(fitted).items() if name != "network"}
+    return json.dumps(vars(fitted.network) | rest, default=_plain, separators=(",", ":"))
 
 
 def _plain(array: Any) -> Any:
