@@ -91,6 +91,20 @@ def test_a_workbook_reads_like_a_csv(tmp_path: Path, write_xlsx: Callable[..., N
     assert sheet.rows[0].text("Y - Coordinate") == "7"
 
 
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [("XFD1048576", "1,048,576 rows and 16,384 columns"), ("A1", "more than 200 MB")],
+    ids=["a cell far away", "a text that unpacks to much more"],
+)
+def test_a_workbook_that_would_fill_the_memory_is_refused(
+    cell: str, message: str, tmp_path: Path, write_xlsx: Callable[..., None]
+) -> None:
+    content = "a" * 200_000_001 if cell == "A1" else "1"
+    write_xlsx(tmp_path / "markups.xlsx", f'<row r="1"><c r="{cell}" t="str"><v>{content}</v></c></row>')
+    with pytest.raises(LabelError, match=message):
+        read_sheet(tmp_path / "markups.xlsx")
+
+
 def test_what_is_no_workbook_says_so(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
     (tmp_path / "markups.xlsx").write_text("no zip")
     with pytest.raises(LabelError, match=r"markups\.xlsx: The file cannot be read as an \.xlsx workbook"):

@@ -156,7 +156,8 @@ def _refused(session: Session, words: Words) -> None:
     if not session.refused:
         return
     lines = [
-        f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.told)} ({one.code})" for one in session.refused
+        f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.in_sentences)} ({one.code})"
+        for one in session.refused
     ]
     st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):

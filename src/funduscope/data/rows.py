@@ -12,8 +12,11 @@ import csv
 import io
 import itertools
 import math
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,6 +24,8 @@ from funduscope.data.case import LabelError, Laterality, Point, Quality
 
 SHEET_SUFFIXES = (".csv", ".xlsx")
 _MAX_BYTES: Final = 200_000_000
+_MOST_CELLS: Final = 10_000_000
+_CELL: Final = re.compile(rb"""<c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7})["']""")
 
 # Words of label files for an eye (OD and OS are Latin abbreviations of right and left) and for a photo's quality.
 EYES: Final[dict[str, Laterality]] = {
@@ -193,10 +198,30 @@ def read_first_sheet(path: Path) -> list[list[str]]:
             "An .xlsx workbook is read with python-calamine: pip install 'funduscope[tables]', or save it as CSV."
         ) from error
     try:
+        _check_workbook(path)
         rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python(skip_empty_area=False)
-    except (CalamineError, OSError, ValueError) as error:
+    except (CalamineError, zipfile.BadZipFile, OSError, ValueError) as error:
         raise LabelError(f"The file cannot be read as an .xlsx workbook ({error}): save it as CSV.") from error
     return [[_cell_text(cell) for cell in row] for row in rows]
+
+
+def _check_workbook(path: Path) -> None:
+    """Raises `LabelError` for a workbook that would take the memory of a table much larger than one of labels.
+
+    The reader makes room for every cell up to the last one that is named, and ends the process where it cannot.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+            raise LabelError(f"The workbook has more than {_MAX_BYTES // 1_000_000} MB; expected a table of labels.")
+        for name in archive.namelist():
+            if name.startswith("xl/worksheets/"):
+                places = [match.groups() for match in _CELL.finditer(archive.read(name))]
+                rows, columns = max((int(row) for _, row in places), default=0), {column for column, _ in places}
+                width = max(
+                    (reduce(lambda n, letter: 26 * n + letter - 64, column, 0) for column in columns), default=0
+                )
+                if rows * width > _MOST_CELLS:
+                    raise LabelError(f"A sheet names {rows:,} rows and {width:,} columns; expected a table of labels.")
 
 
 def _cell_text(cell: object) -> str:

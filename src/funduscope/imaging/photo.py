@@ -41,7 +41,7 @@ class Limits:
     first_page: bool = False
 
     @property
-    def told(self) -> dict[str, int]:
+    def in_sentences(self) -> dict[str, int]:
         """The values in error sentences, by their names there: millions of bytes and of pixels, and pixels."""
         return {
             "max_mb": self.max_bytes // 1_000_000,
