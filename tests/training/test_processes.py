@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -95,7 +100,9 @@ def test_two_processes_have_the_gradients_of_one(
 
 
 def _lines(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    """Whole lines alone: a killed process may have left a part of one."""
+    path = folder / "journal.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +168,34 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
 def test_a_batch_that_is_too_small_to_share_says_so(steady: Recipe, cases: list[Case], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="5 processes cannot share a batch of 4: start fewer"):
         run(steady, cases, tmp_path / "run", 0, START, make_validation, count=5)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_draws_the_samples_of_an_undisturbed_run(
+    steady: Recipe, cases: list[Case], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Of one and of two processes in turn. The parent is killed; its processes end with it."""
+    longer = steady.model_copy(update={"training": steady.training.model_copy(update={"epochs": 12, "patience": 12})})
+    toml, folder, rng = tmp_path / "recipe.toml", tmp_path / "run", random.Random(5)
+    toml.write_text(longer.to_toml())
+    command = [sys.executable, "-m", "funduscope.cli.main", "train", toml, "--data", data, "--run", folder, "--fold", 0]
+    environment = os.environ | {CACHE_VARIABLE: str(cache)}
+    for place in range(11):
+        one = subprocess.Popen([*map(str, command), "--processes", str(1 + place % 2)], env=environment)
+        if place < 10:
+            before = len(_lines(folder))
+            while one.poll() is None and len(_lines(folder)) <= before:
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0, 1.0))
+            family = (
+                [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
+                if one.poll() is None
+                else []
+            )
+            one.kill()
+            assert not psutil.wait_procs(family, timeout=30)[1], "no process outlives its parent"
+        assert one.wait(300) in (0, -signal.SIGKILL)
+    run(longer, cases, tmp_path / "undisturbed", 0)
+    digests = [[line["samples_digest"] for line in _lines(one)] for one in (folder, tmp_path / "undisturbed")]
+    assert len(digests[0]) == 12
+    assert digests[0] == digests[1]
