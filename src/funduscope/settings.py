@@ -71,13 +71,16 @@ class Experts(Strict):
     """Experts between the shared features and the tasks (network/routing.py).
 
     kind mixture: one router for all tasks; soft: one gate per task over shared experts; per_task: every task has
-    experts and a gate of its own. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
-    gates sum to top_p (in training) or top_p_predict. balance, z: weights of the losses that spread the photos over the
-    experts and keep the gates' logits small. noise: standard deviation of noise on the logits in training. width:
-    channels inside an expert of a mixture or of soft sharing.
+    experts (layers) and a gate of its own; heads: every task has whole heads as experts (network/expert_heads.py), with
+    sigmoid scores instead of shares. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
+    gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training all are computed.
+    balance, z: weights of the losses that spread the photos over the experts and keep the gates' logits small.
+    sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a photo's scores, in place of
+    z. noise: standard deviation of noise on the logits in training. width: channels inside an expert of a mixture or of
+    soft sharing.
     """
 
-    kind: Literal["none", "mixture", "soft", "per_task"] = "none"
+    kind: Literal["none", "mixture", "soft", "per_task", "heads"] = "none"
     count: Annotated[int, Field(ge=2, le=64)] = 3
     keep: Literal["all", "top_k", "top_p"] = "top_p"
     top_k: Annotated[int, Field(ge=1)] = 1
@@ -86,6 +89,9 @@ class Experts(Strict):
     width: Annotated[int, Field(ge=1)] = 256
     balance: Weight = 0.01
     z: Weight = 0.001
+    sparsity: Weight = 0.01
+    entropy: Weight = 0.01
+    every_until: Share = 0.0
     noise: Weight = 0.0
 
     @model_validator(mode="after")

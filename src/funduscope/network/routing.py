@@ -24,6 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from funduscope.settings import Experts
 
+_TINY = 1e-12
+
 
 @dataclass(frozen=True)
 class Routed:
@@ -41,36 +43,42 @@ class Gate(nn.Module):
     """One linear layer from a photo's pooled features to shares of the experts, of which some are kept.
 
     settings.keep: all; top_k, the k with the largest shares; top_p, the fewest whose shares sum to at least
-    settings.top_p while training, settings.top_p_predict otherwise. Logits are float32 under mixed precision too, as in
-    Switch, section 2.4.
+    settings.top_p while training, settings.top_p_predict otherwise. Where the experts are whole heads the shares are
+    sigmoid scores, which may sum to less than top_p: then all are kept. Logits are float32 under mixed precision too,
+    as in Switch, section 2.4.
     """
 
     def __init__(self, channels: int, settings: Experts) -> None:
         super().__init__()
         self.linear = nn.Linear(channels, settings.count)
         self.settings = settings
+        self.every = False
+        """Set by the training: in the first part of it all experts are kept (`Experts.every_until`)."""
 
     def forward(self, pooled: Tensor) -> Routed:
         """(B, C) to gates.
 
-        A photo's only expert has gate 1 whatever its logit. The true gradient of this gate is zero, so that only the
-        balance loss would train it. Instead the gradient of the logarithm of the share is used: Switch's, which
-        multiplies by the share, on a scale that does not depend on it.
+        Of shares by softmax: a photo's only expert has gate 1 whatever its logit. The true gradient of this gate is
+        zero, so that only the balance loss would train it. Instead the gradient of the logarithm of the share is used:
+        Switch's, which multiplies by the share, on a scale that does not depend on it.
         """
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.linear(pooled.float())
         if self.training and self.settings.noise > 0:
             logits = logits + self.settings.noise * torch.randn_like(logits)
-        shares = logits.softmax(1)
+        sigmoid = self.settings.kind == "heads"
+        shares = logits.sigmoid() if sigmoid else logits.softmax(1)
         kept = self._kept(shares.detach()) * shares
         total = kept.sum(1, keepdim=True)
+        if sigmoid:
+            return Routed(kept / total, logits)
         alone = (kept != 0).sum(1, keepdim=True) == 1
         return Routed(kept / torch.where(alone, total.detach(), total), logits)
 
     def _kept(self, shares: Tensor) -> Tensor:
         """(B, E): 1 where an expert is kept, 0 otherwise."""
         settings = self.settings
-        if settings.keep == "all":
+        if settings.keep == "all" or (self.every and self.training):
             return torch.ones_like(shares)
         ranked, order = shares.sort(dim=1, descending=True)
         if settings.keep == "top_k":
@@ -199,34 +207,48 @@ def _expert(channels: int, width: int) -> nn.Sequential:
 
 
 def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
-    """settings.balance times the load-balancing loss plus settings.z times the router z-loss, averaged over routers.
+    """The mean over routers of their losses; None without routers.
 
-    None without routers.
+    settings.balance times the load-balancing loss plus settings.z times the router z-loss. Where experts are whole
+    heads: settings.sparsity times the mean score, settings.balance times the divergence of the batch's mean scores from
+    uniform, settings.entropy times the negative entropy of a photo's scores.
     """
-    return routing_loss_of(routing_sums(routed), settings)
+    return routing_loss_of(routing_sums(routed, settings), settings)
 
 
-def routing_sums(routed: dict[str, Routed]) -> dict[str, Tensor]:
+def routing_sums(routed: dict[str, Routed], settings: Experts) -> dict[str, Tensor]:
     """By router, `routing NAME`: sums over photos that add up over the processes which share a batch.
 
-    (3 E + 2,): of the softmax over all experts, of the photos that keep each, of its gates, of the squared logarithm of
-    the sum of exponentials; and the number of photos.
+    (3 E + 2,): of the shares of all experts, of the photos that keep each, of its gates; of the squared logarithm of
+    the sum of exponentials, or, of sigmoid scores, of their negative entropy; and the number of photos.
     """
     sums = {}
     for name, one in routed.items():
         logits, gates = one.logits.float(), one.gates.detach().float()
-        squared = logits.logsumexp(1).square().sum()
-        each = [logits.softmax(1).sum(0), (gates != 0).float().sum(0), gates.sum(0)]
-        sums[f"routing {name}"] = torch.cat([*each, torch.stack([squared, squared.new_tensor(float(len(logits)))])])
+        if settings.kind == "heads":
+            shares = logits.sigmoid()
+            scaled = shares / shares.sum(1, keepdim=True)
+            further = (scaled * scaled.clamp(min=_TINY).log()).sum()
+        else:
+            shares, further = logits.softmax(1), logits.logsumexp(1).square().sum()
+        each = [shares.sum(0), (gates != 0).float().sum(0), gates.sum(0)]
+        sums[f"routing {name}"] = torch.cat([*each, torch.stack([further, further.new_tensor(float(len(logits)))])])
     return sums
 
 
 def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None:
     """`routing_loss` from the sums of a whole batch; other names among them are passed over."""
     terms = []
-    for shares, taken, _, squared, count in _by_router(sums).values():
-        balance = balance_loss(shares / count, taken, settings.keep == "all")
-        terms.append(settings.balance * balance + settings.z * squared / count)
+    for shares, taken, _, further, count in _by_router(sums).values():
+        mean = shares / count
+        if settings.kind == "heads":
+            load = mean / mean.sum()
+            even = (load * (load.clamp(min=_TINY) * len(load)).log()).sum()
+            terms.append(settings.sparsity * mean.mean() + settings.balance * even + settings.entropy * further / count)
+        else:
+            terms.append(
+                settings.balance * balance_loss(mean, taken, settings.keep == "all") + settings.z * further / count
+            )
     return torch.stack(terms).mean() if terms else None
 
 

@@ -29,7 +29,7 @@ from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.duplicates.search import Progress
 from funduscope.network.network import Network
-from funduscope.network.routing import ExpertUsage, routing_loss_of, routing_sums
+from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.balance import make_balance
@@ -223,6 +223,9 @@ class Loop:
 
     def _to_training(self) -> None:
         self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, Gate):
+                module.every = self._progress() < self.recipe.experts.every_until
         if self.recipe.training.batch_norm == "frozen":
             for module in self.network.modules():
                 if isinstance(module, _BatchNorm):
@@ -248,7 +251,7 @@ class Loop:
         sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
-        sums = processes.add_up(sums | routing_sums(outputs.routing))
+        sums = processes.add_up(sums | routing_sums(outputs.routing, self.recipe.experts))
         usage.add(sums)
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)

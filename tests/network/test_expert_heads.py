@@ -1,0 +1,91 @@
+"""Whole heads as experts: their sizes as published, their pooling, and that only chosen ones answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means
+from funduscope.network.routing import Gate, Routed, routing_loss
+from funduscope.settings import Decoder, Experts
+
+HEADS = Experts(kind="heads", count=3, top_p=0.8, top_p_predict=0.75)
+LEVELS = (8, 16, 24, 32, 48)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(value.numel() for value in module.parameters())
+
+
+def test_the_parts_have_the_published_sizes() -> None:
+    """By hand from the layers: with a ResNet-50 of 23,508,032 these are the published 42,372,668 parameters."""
+    decoder = Decoder(kind="deeplab", skip_channels=(), channels=(256,), separable=True)
+    dense = ExpertDecoders((64, 256, 512, 1024, 2048), dict.fromkeys("abcde", 1), decoder, 16, HEADS)
+    grades = ExpertClassifiers(2048, 5, HEADS), ExpertClassifiers(2048, 3, HEADS)
+    assert count(dense.context) == 3_015_168
+    assert count(dense.experts["a"]) == 3 * 102_721
+    assert 23_508_032 + count(dense) + sum(map(count, grades)) == 42_372_668
+
+
+@pytest.mark.parametrize("size", [(11, 16), (45, 67), (32, 32), (7, 5)])
+def test_the_grid_of_means_is_adaptive_pooling(size: tuple[int, int]) -> None:
+    values = torch.randn(2, 3, *size)
+    torch.testing.assert_close(grid_means(values, 11, 16), F.adaptive_avg_pool2d(values, (11, 16)))
+
+
+def test_experts_are_taken_from_the_highest_score_until_the_scores_add_up() -> None:
+    gate = Gate(2, HEADS).eval()
+    scores = torch.tensor([[0.5, 0.9, 0.2], [0.5, 0.3, 0.1], [0.45, 0.3, 0.35]])
+    with torch.no_grad():
+        gate.linear.weight.zero_()
+        for row, kept in zip(scores, ([1], [0, 1], [0, 2]), strict=True):
+            gate.linear.bias.copy_(row.logit())
+            gates = gate(torch.zeros(1, 2)).gates[0]
+            expected = torch.zeros(3)
+            expected[kept] = row[kept] / row[kept].sum()
+            torch.testing.assert_close(gates, expected)
+        gate.linear.bias.copy_(torch.tensor([0.1, 0.2, 0.1]).logit())
+        assert (gate(torch.zeros(1, 2)).gates > 0).all(), "scores that never add up to p keep all"
+
+
+def test_in_the_first_part_of_the_training_every_expert_answers() -> None:
+    gate = Gate(4, HEADS)
+    with torch.no_grad():
+        gate.linear.bias.copy_(torch.tensor([8.0, -8.0, -8.0]))
+    pooled = torch.zeros(2, 4)
+    assert (gate(pooled).gates != 0).sum() == 2
+    gate.every = True
+    assert (gate(pooled).gates != 0).all()
+    assert (gate.eval()(pooled).gates != 0).sum() == 2, "not in prediction"
+
+
+def test_the_mix_is_the_mean_of_the_chosen_experts_logits() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(kind="deeplab", skip_channels=(), channels=(16,), separable=True)
+    dense = ExpertDecoders(LEVELS, {"MA": 1, "landmarks": 2}, decoder, 16, HEADS).eval()
+    pyramid = [torch.randn(2, channels, side, side) for channels, side in zip(LEVELS, (32, 16, 8, 4, 4), strict=True)]
+    logits, routed = dense(pyramid)
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {
+        "MA": (2, 1, 16, 16), "landmarks": (2, 2, 16, 16)
+    }  # fmt: skip
+    both = torch.cat([F.interpolate(dense.context(pyramid[-1]), (16, 16), mode="bilinear"), pyramid[-4]], 1)
+    each = torch.stack([expert(both) for expert in dense.experts["MA"].experts])
+    torch.testing.assert_close(logits["MA"], torch.einsum("be,ebchw->bchw", routed["MA"].gates, each))
+    found, _ = ExpertClassifiers(48, 5, HEADS)(pyramid[-1])
+    assert found.shape == (2, 5)
+
+
+def test_a_single_photo_can_be_trained_on() -> None:
+    pyramid = SharedPyramid(8, 4, (1, 2, 3)).train()
+    assert torch.isfinite(pyramid(torch.randn(1, 8, 4, 4))).all()
+
+
+def test_the_losses_of_sigmoid_gates_by_hand() -> None:
+    logits = torch.tensor([[0.6, 0.2], [0.2, 0.4]]).logit()
+    settings = Experts(kind="heads", count=2, balance=2.0, sparsity=0.5, entropy=0.25)
+    loss = routing_loss({"grade": Routed(torch.ones(2, 2) / 2, logits)}, settings)
+    scaled = torch.tensor([[0.75, 0.25], [1 / 3, 2 / 3]])
+    load = torch.tensor([0.4, 0.3]) / 0.7
+    expected = 0.5 * 0.35 + 2 * (load * (load * 2).log()).sum() + 0.25 * (scaled * scaled.log()).sum() / 2
+    torch.testing.assert_close(loss, expected)
