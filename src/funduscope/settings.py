@@ -218,9 +218,10 @@ class Loss(Strict):
     of 1 over the photos. cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only
     cross-entropy and focal learn from a photo without the structure. positive_weight: of a lesion's pixel in the
     cross-entropy. focus: the same for single structures that are so rare that they are otherwise never learned.
-    focal_gamma: how much less easy pixels count. tversky_false: weight of false pixels; missed ones have 1 minus it.
-    smooth_px: added to numerator and denominator of Dice and Tversky. distill: weight of the teachers' predictions;
-    distill_temperature softens their grades.
+    focal_gamma: how much less easy pixels count; focal_alpha: weight of a lesion's pixel in it, and 1 minus it of every
+    other; 0 weighs both alike. class_focal: weight of the focal loss of grade and DME, each class a yes or no.
+    tversky_false: weight of false pixels; missed ones have 1 minus it. smooth_px: added to numerator and denominator of
+    Dice and Tversky. distill: weight of the teachers' predictions; distill_temperature softens their grades.
     """
 
     grade: Weight = 1.0
@@ -237,6 +238,8 @@ class Loss(Strict):
     dice: Weight = 1.0
     focal: Weight = 0.0
     focal_gamma: Weight = 2.0
+    focal_alpha: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_focal: Weight = 0.0
     tversky: Weight = 0.0
     tversky_false: Share = 0.3
     smooth_px: Positive = 1.0
@@ -270,14 +273,15 @@ class Training(Strict):
     epochs: with 0 nothing is learned; the first weights (`train --init`, or their mean) are scored and get a card.
     warm_up_frac: part of all steps in which the learning rate rises; then it falls as a cosine. schedule plateau: after
     the rise the rate stays, and is multiplied by plateau_factor after plateau_patience epochs without a better
-    validation score. average_decay: of the exponential moving average of the weights, which is what is scored and kept;
-    0 keeps the weights themselves. patience: training stops after so many epochs without a better validation score.
-    select: the validation score: the mean of all tasks (training/validation.py), or the mean of accuracy and IoU (at a
-    probability of 0.5, since thresholds are fixed after training). judge_every: validate every so many epochs, and
-    after the last. precision auto: bfloat16 where the machine has instructions for it, otherwise float16 with loss
-    scaling on a card, float32 on a processor. batch: of all processes together. batch_norm: statistics of each
-    process's own share of a batch; synchronized over the processes, where the device can (cards; otherwise its own
-    share); or frozen, those of the first weights. compile: the network by torch.compile.
+    validation score; schedule step: every step_epochs epochs it is multiplied by step_factor. average_decay: of the
+    exponential moving average of the weights, which is what is scored and kept; 0 keeps the weights themselves.
+    patience: training stops after so many epochs without a better validation score. select: the validation score: the
+    mean of all tasks (training/validation.py), or the mean of accuracy and IoU (at a probability of 0.5, since
+    thresholds are fixed after training). judge_every: validate every so many epochs, and after the last. precision
+    auto: bfloat16 where the machine has instructions for it, otherwise float16 with loss scaling on a card, float32 on
+    a processor. batch: of all processes together. batch_norm: statistics of each process's own share of a batch;
+    synchronized over the processes, where the device can (cards; otherwise its own share); or frozen, those of the
+    first weights. compile: the network by torch.compile.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 9
@@ -288,7 +292,9 @@ class Training(Strict):
     encoder_rate_frac: Positive = 1.0
     weight_decay: Weight = 0.02
     warm_up_frac: Share = 0.15
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    schedule: Literal["cosine", "plateau", "constant", "step"] = "cosine"
+    step_epochs: Annotated[int, Field(ge=1)] = 30
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 2
     clip_norm: Positive = 5.0

@@ -301,3 +301,12 @@ def test_figures_and_arrays_are_numbers(quick: Recipe, cases: list[Case], cache:
     text = (tmp_path / "journal.jsonl").read_text()
     assert "NaN" not in text
     assert np.isfinite([value for value in json.loads(text).values() if isinstance(value, float)]).all()
+
+
+def test_a_step_schedule_lowers_the_rate_every_so_many_epochs(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    steps = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1, "epochs": 5, "warm_up_frac": 0.0}
+    recipe = quick.model_copy(update={"training": quick.training.model_copy(update=steps)})
+    _loop(recipe, cases, cache, tmp_path).run()
+    assert [line["rate"] for line in _lines(tmp_path)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])

@@ -87,8 +87,10 @@ def _slow_dense(logits: np.ndarray, coverage: np.ndarray, positive_weight: float
     for p, t in zip(probs, shares, strict=True):
         weight = 1 + (positive_weight - 1) * t
         cross -= weight * (t * math.log(p) + (1 - t) * math.log(1 - p))
-        focal -= t * (1 - p) ** settings.focal_gamma * math.log(p)
-        focal -= (1 - t) * p**settings.focal_gamma * math.log(1 - p)
+        of_lesion = settings.focal_alpha or 1.0
+        of_none = 1 - settings.focal_alpha if settings.focal_alpha else 1.0
+        focal -= of_lesion * t * (1 - p) ** settings.focal_gamma * math.log(p)
+        focal -= of_none * (1 - t) * p**settings.focal_gamma * math.log(1 - p)
     loss = (settings.cross_entropy * cross + settings.focal * focal) / len(probs)
     if any(shares):
         smooth = settings.smooth_px
@@ -106,6 +108,7 @@ TERMS = {
     "BCE + Dice": Loss(positive_weight=1.0, cross_entropy=0.5, dice=0.5, smooth_px=1e-6),
     "Dice": Loss(cross_entropy=0, dice=2.0),
     "focal": Loss(cross_entropy=0, dice=0, focal=3.0, focal_gamma=1.5),
+    "focal with alpha": Loss(cross_entropy=0, dice=0, focal=3.0, focal_gamma=4.0, focal_alpha=0.75),
     "Tversky": Loss(cross_entropy=0, dice=0, tversky=1.0, tversky_false=0.2, smooth_px=7.0),
     "all": Loss(cross_entropy=1.0, dice=0.3, focal=0.7, tversky=1.4),
 }
@@ -204,7 +207,7 @@ def test_the_harder_the_pixel_the_more_of_the_focal_loss_is_its_own() -> None:
     logits = torch.tensor([3.0, -1.0] * 8)
     easy_and_hard = []
     for gamma in (0.0, 2.0):
-        focal = losses._focal(logits[:2], torch.ones(2), gamma)
+        focal = losses._focal(logits[:2], torch.ones(2), Loss(focal_gamma=gamma))
         easy_and_hard.append((focal[1] / focal[0]).item())
     assert easy_and_hard[1] > 100 * easy_and_hard[0]
 
@@ -250,6 +253,19 @@ def test_landmarks_against_a_loop() -> None:
     loss = landmark_loss(torch.tensor(logits), torch.tensor(points).float(), torch.tensor(known))
     assert loss is not None
     assert loss.item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_the_focal_loss_of_a_grade_by_hand() -> None:
+    logits, allowed = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[True, False, False]])
+    plain = Loss(label_smoothing=0)
+    focal = Loss(label_smoothing=0, class_focal=0.5, focal_gamma=2.0, focal_alpha=0.75)
+    probs = logits.sigmoid()[0].tolist()
+    expected = -0.75 * (1 - probs[0]) ** 2 * math.log(probs[0])
+    expected -= sum(0.25 * p**2 * math.log(1 - p) for p in probs[1:])
+    losses = [class_loss(logits, allowed, torch.ones(3), settings) for settings in (plain, focal)]
+    assert losses[0] is not None
+    assert losses[1] is not None
+    assert (losses[1] - losses[0]).item() == pytest.approx(0.5 * expected, rel=1e-5)
 
 
 def test_following_the_landmark_loss_brings_the_mean_point_within_a_tenth_of_a_cell() -> None:

@@ -240,6 +240,8 @@ class Loop:
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
         rate = rate_at(self._progress(), settings.warm_up_frac, settings.schedule) * self.plateau.scale
+        if settings.schedule == "step":
+            rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)
         for group in self.optimizer.param_groups:
             group.setdefault("full_rate", group["lr"])
             group["lr"] = group["full_rate"] * rate

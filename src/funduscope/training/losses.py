@@ -10,7 +10,7 @@ steps, for a loop of one's own.
 
 Terms of a structure's loss, each over its known pixels: cross-entropy, in which a lesion's pixel weighs more; Dice,
 Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums in the denominator; focal, Lin,
-Goyal, Girshick, He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean without its class weight;
+Goyal, Girshick, He and Dollar, "Focal Loss for Dense Object Detection", ICCV 2017, as a mean;
 Tversky, Salehi, Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep
 networks", MLMI 2017. A partly covered pixel counts as lesion by its covered share, as background by the rest.
 
@@ -138,8 +138,8 @@ def class_sums(
 ) -> Float[Tensor, "2"]:
     """The sum over the photos of which anything is known, and their number. See `Batch.allowed`.
 
-    A photo with one allowed class: cross-entropy, and the recipe's term for the distance in grades. With several: -log
-    of their summed probability. With all: nothing.
+    A photo with one allowed class: cross-entropy, and the recipe's terms for the distance in grades and the focal loss.
+    With several: -log of their summed probability. With all: nothing.
     """
     logits = logits.float()
     count = allowed.sum(1)
@@ -152,6 +152,9 @@ def class_sums(
         )
         if settings.ordinal:
             each = each + settings.ordinal * _squared_distance(logits[labelled], target)
+        if settings.class_focal:
+            one_hot = F.one_hot(target, logits.shape[1]).float()
+            each = each + settings.class_focal * _focal(logits[labelled], one_hot, settings).sum(1)
         parts.append(each)
     if constrained.any():
         log_probs = logits[constrained].log_softmax(1)
@@ -225,7 +228,7 @@ def _pixel_sums(
         weight = 1 + (positive_weight - 1) * target
         cross = F.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
     if settings.focal:
-        focal = _focal(logits, target, settings.focal_gamma).sum()
+        focal = _focal(logits, target, settings).sum()
     if settings.dice or settings.tversky:
         probs = logits.sigmoid()
         overlap, predicted = (probs * target).sum(), probs.sum()
@@ -290,11 +293,13 @@ def bag_sums(logits: Float[Tensor, "B L h w"], bags: UInt8[Tensor, "B kinds H W"
     return sums
 
 
-def _focal(logits: Float[Tensor, "N"], target: Float[Tensor, "N"], gamma: float) -> Float[Tensor, "N"]:
-    """-(1 - p)^gamma log p, where p is the probability of the pixel's true class; finite for any logit and gamma."""
+def _focal(logits: Float[Tensor, "*N"], target: Float[Tensor, "*N"], settings: Loss) -> Float[Tensor, "*N"]:
+    """-(1 - p)^gamma log p, where p is the probability of the true class, weighed by alpha; finite for any logit."""
+    gamma, alpha = settings.focal_gamma, settings.focal_alpha
     if_lesion = F.softplus(-logits) * torch.exp(-gamma * F.softplus(logits))
     if_none = F.softplus(logits) * torch.exp(-gamma * F.softplus(-logits))
-    return target * if_lesion + (1 - target) * if_none
+    of_lesion, of_none = (alpha, 1 - alpha) if alpha else (1.0, 1.0)
+    return of_lesion * target * if_lesion + of_none * (1 - target) * if_none
 
 
 def landmark_loss(

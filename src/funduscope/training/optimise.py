@@ -45,7 +45,7 @@ def make_optimizer(
 def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> float:
     """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine down to 0.
 
-    With schedule constant or plateau it stays full after the rise; a `Plateau` may lower it.
+    With another schedule it stays full after the rise; the loop lowers it by epoch (step) or score (plateau).
     """
     if progress < warm_up_frac:
         return max(progress / warm_up_frac, 0.01)
