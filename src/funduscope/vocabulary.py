@@ -15,7 +15,7 @@ class Structure:
     """Something that a mask can outline.
 
     color, safe_color: RGB 0-255; the safe palette (Okabe and Ito, 2008) is distinct for color-blind readers.
-    lowest_grade: the lowest ICDR grade with such a lesion, by the scale's definition.
+    lowest_grade: the lowest ICDR grade with such a lesion, by the scale's definition; 0 for one that healthy eyes have.
     """
 
     code: str
@@ -36,6 +36,9 @@ STRUCTURES: Final[tuple[Structure, ...]] = (
 )
 CODES: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES)
 LESIONS: Final[tuple[str, ...]] = tuple(s.code for s in STRUCTURES if s.is_lesion)
+
+ICDR_KINDS: Final = ("MA", "HE", "EX", "SE")
+"""The kinds of lesion of ICDR grades 0 to 2: where none of them is, the grade is 0."""
 
 EITHER_EXUDATE: Final = "EX|SE"
 """A label for exudates that does not distinguish hard from soft ones (HEI-MED's)."""

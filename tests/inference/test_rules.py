@@ -15,10 +15,10 @@ from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
 from funduscope.inference.objects import Components, LesionObject, by_quadrant
 from funduscope.inference.rules import advise, check, support
-from funduscope.vocabulary import LESIONS
+from funduscope.vocabulary import ICDR_KINDS, STRUCTURES, Structure
 
 RIGHT = Anatomy(disc_xy=(300.0, 100.0), fovea_xy=(200.0, 100.0), disc_diameter_px=40.0)
-NONE = dict.fromkeys(LESIONS, ())
+NONE = dict.fromkeys(ICDR_KINDS, ())
 
 
 def _lesions(**counts: int) -> dict[str, tuple[LesionObject, ...]]:
@@ -51,6 +51,28 @@ def test_many_haemorrhages_in_every_quadrant_are_severe():
     assert support(NONE | enough, RIGHT).grade_range == (3, 3)
     assert support(NONE | {"HE": enough["HE"][1:]}, RIGHT).grade_range == (2, 3)
     assert support(NONE | enough, Anatomy()).grade_range == (2, 3)  # no quadrants without landmarks
+
+
+@pytest.mark.parametrize(
+    ("lowest", "found", "span", "code", "grade_4"),
+    [
+        (4, 2, (4, 4), "ICDR_KIND", True),
+        (4, 0, (2, 3), "ICDR_2_BEYOND_MA", False),  # sought and not found: grade 4 is not supported
+        (3, 2, (3, 3), "ICDR_KIND", None),
+        (1, 2, (2, 3), "ICDR_2_BEYOND_MA", None),
+        (0, 2, (2, 3), "ICDR_2_BEYOND_MA", None),  # healthy eyes have it
+    ],
+)
+def test_a_further_lesion_counts_by_its_lowest_grade(monkeypatch, lowest, found, span, code, grade_4):
+    further = Structure("NV", "New vessels", (1, 2, 3), (1, 2, 3), True, "", lowest)
+    monkeypatch.setattr("funduscope.vocabulary.STRUCTURES", (*STRUCTURES, further))
+    supported = support(_lesions(HE=1, NV=found), RIGHT)
+    assert (supported.grade_range, supported.because[0].code) == (span, code)
+    checked = check(supported, 4, None)
+    assert checked.agrees is grade_4
+    assert ("ICDR_4_NOT_CHECKED" in [one.code for one in checked.messages]) is (grade_4 is None)
+    alone = support(NONE | {"NV": (_object(),) * found}, RIGHT).grade_range
+    assert alone == ((0, 0) if not (lowest and found) else (1, 3) if lowest == 1 else span)
 
 
 def test_a_kind_that_was_not_sought_supports_no_grade():

@@ -39,7 +39,7 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
 from funduscope.imaging.photo import Photo
 from funduscope.imaging.plain_jpeg import START, plain_jpeg
-from funduscope.vocabulary import CODES
+from funduscope.vocabulary import CODES, STRUCTURES
 
 SCHEMA: Final = "funduscope-corrections/1"
 MANIFEST: Final = "corrections.json"
@@ -49,11 +49,7 @@ SPLIT: Final = "a. Training Set"
 PHOTOS: Final = f"{SUBSET}/1. Original Images/{SPLIT}"
 MASKS: Final = f"{SUBSET}/2. All Segmentation Groundtruths/{SPLIT}"
 FOLDERS: Final[Mapping[str, str]] = {
-    "MA": "1. Microaneurysms",
-    "HE": "2. Haemorrhages",
-    "EX": "3. Hard Exudates",
-    "SE": "4. Soft Exudates",
-    "OD": "5. Optic Disc",
+    item.code: f"{place}. {item.name.title()}" for place, item in enumerate(STRUCTURES, start=1)
 }
 
 
@@ -81,7 +77,7 @@ def label_files(photos: Iterable[LabeledPhoto], first: int = 1) -> Iterator[tupl
         mask_paths: dict[str, str] = {}
         for code, mask in one.masks.items():
             if mask.any():  # in this layout a missing file means an empty mask
-                mask_paths[code] = f"{MASKS}/{FOLDERS.get(code, code)}/{name}_{code}.tif"
+                mask_paths[code] = f"{MASKS}/{FOLDERS[code]}/{name}_{code}.tif"
                 yield mask_paths[code], _tiff(mask)
         known.append({"image": name} | {code: KNOWN_WORDS[code in one.masks] for code in CODES})
         rows.append(_row(path, one, mask_paths))

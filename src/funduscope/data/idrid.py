@@ -24,16 +24,13 @@ from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Po
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
+from funduscope.vocabulary import CODES, STRUCTURES
 
 Id = tuple[Split, int]
 """(split, number): "train" or "test", and the number in the file's name."""
 
 _SUBSETS = {"segmentation": "A", "diseasegrading": "B", "localization": "C", "localisation": "C"}
-_STRUCTURES = {
-    "microaneurysms": "MA", "haemorrhages": "HE", "hemorrhages": "HE", "hardexudates": "EX",
-    "softexudates": "SE", "opticdisc": "OD", "opticdisk": "OD",
-}  # fmt: skip
-_NAME = re.compile(r"idrid_(\d{1,4})(?:_(ma|he|ex|se|od))?", re.IGNORECASE)
+_NAME = re.compile(rf"idrid_(\d{{1,4}})(?:_({'|'.join(CODES)}))?", re.IGNORECASE)
 KNOWN_FILE = "known.csv"
 KNOWN_WORDS = ("no", "yes")
 SAME_PHOTO = {
@@ -44,6 +41,16 @@ SAME_PHOTO = {
 """Photos of A that are photos of B, both of the training split: A's number to B's. Found by content
 (`funduscope doctor`), and each pair was checked by eye. Only the 51 photos of A and 366 of B that the project has were
 searched; the official test splits have more such pairs (Porwal et al. 2020 do not say which)."""
+
+
+def _plain(text: str) -> str:
+    """Lower-case letters and digits alone: "Risk of macular edema " and "A.%20Segmentation" become comparable."""
+    return re.sub(r"[^a-z0-9]", "", unquote(text).lower())
+
+
+_FOLDERS = {_plain(item.name): item.code for item in STRUCTURES} | {"hemorrhages": "HE", "opticdisk": "OD"}
+"""What a folder of masks is named after, and the structure."""
+
 _BOX_COLUMNS = ("image", "structure", "x0", "y0", "x1", "y1")
 
 
@@ -93,7 +100,7 @@ def read(folder: Path) -> list[Case]:
 def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
     split, number = key
     known, masks = found.known.get(key), {}
-    for code in dict.fromkeys(_STRUCTURES.values()):
+    for code in CODES:
         file = found.masks.get(code, {}).get(key)
         if known is not None and code not in known:
             continue
@@ -128,7 +135,7 @@ def _grading_case(found: _Found, key: Id, path: Path) -> Case:
 
 
 def _note_folder(found: _Found, where: tuple[str, ...]) -> None:
-    code, split = _meaning(where[-1], _STRUCTURES), _split(where)
+    code, split = _meaning(where[-1], _FOLDERS), _split(where)
     if code and split and _subset(where) == "A":
         found.outlined.add((split, code))
 
@@ -141,7 +148,7 @@ def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
     if name[2] is None:
         shelf = found.photos[subset]
     else:
-        code, folder_code = name[2].upper(), _meaning(where[-2], _STRUCTURES)
+        code, folder_code = name[2].upper(), _meaning(where[-2], _FOLDERS)
         if folder_code not in (None, code):
             raise LabelError(f"The mask {path.name} lies in the folder {where[-2]}: {code} or {folder_code}?")
         found.outlined.add((key[0], code))
@@ -179,7 +186,7 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
 
 def _note_known(found: _Found, sheet: Sheet, image: str, split: Split) -> None:
     words: dict[str, str] = {word: word for word in KNOWN_WORDS}
-    codes = [code for code in dict.fromkeys(_STRUCTURES.values()) if code in sheet.columns]
+    codes = [code for code in CODES if code in sheet.columns]
     for row in sheet.rows:
         key = (split, _number(row, image))
         searched = frozenset(code for code in codes if row.one_of(code, words) == "yes")
@@ -200,8 +207,8 @@ def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str
 
 def _box(row: Row) -> tuple[str, Box]:
     code = row.needed("structure")
-    if code not in _STRUCTURES.values():
-        raise row.error("structure", f"is {code!r}; expected one of {', '.join(dict.fromkeys(_STRUCTURES.values()))}")
+    if code not in CODES:
+        raise row.error("structure", f"is {code!r}; expected one of {', '.join(CODES)}")
     for column in _BOX_COLUMNS[2:]:
         row.needed(column)
     x0, y0, x1, y1 = (row.number_at(column) or 0.0 for column in _BOX_COLUMNS[2:])
@@ -227,11 +234,6 @@ def _number(row: Row, column: str) -> int:
     if name is None or name[2] is not None:
         raise row.error(column, f"is {row.text(column)!r}; expected a name like IDRiD_001")
     return int(name[1])
-
-
-def _plain(text: str) -> str:
-    """Lower-case letters and digits alone: "Risk of macular edema " and "A.%20Segmentation" become comparable."""
-    return re.sub(r"[^a-z0-9]", "", unquote(text).lower())
 
 
 def _meaning(name: str, words: dict[str, str]) -> str | None:

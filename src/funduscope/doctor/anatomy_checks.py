@@ -21,7 +21,7 @@ from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow
 from funduscope.doctor.labelled_photo import DISC_SHARE, LabelledPhoto, box_width
-from funduscope.vocabulary import LESIONS, structure
+from funduscope.vocabulary import ICDR_KINDS, LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
 """Plausible distances of disc and fovea, where the disc's own diameter is known."""
@@ -212,7 +212,7 @@ def _lesions(photo: LabelledPhoto) -> Iterator[Finding]:
         says = f"The grade is {grade}, which excludes such lesions: {listed}."
         pictures = _pictures(photo, list(marked))
         yield _about(photo, "lesions_above_grade", "grade", says, evidence | {"lesions": marked}, pictures)
-    if grade > 0 and set(LESIONS) <= _absent(photo):
+    if grade > 0 and set(ICDR_KINDS) <= _absent(photo):
         says = f"The grade is {grade}, and all four lesions are known to be absent."
         says += " New vessels alone make grade 4." if grade == 4 else ""
         yield _about(photo, "grade_without_lesions", "grade", says, evidence)

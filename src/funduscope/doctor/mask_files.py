@@ -17,15 +17,12 @@ from PIL import Image, ImageOps
 from funduscope.doctor.columns import EXPERT_CODES, NONE_WORD, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
-from funduscope.vocabulary import CODES
+from funduscope.vocabulary import CODES, STRUCTURES
 
 _NAMED: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?P<code>{'|'.join(dict.fromkeys((*CODES, *EXPERT_CODES, 'other')))})", re.IGNORECASE
 )
-_FOLDERS: Final = {
-    "microaneurysms": "MA", "haemorrhages": "HE", "hemorrhages": "HE", "hardexudates": "EX", "softexudates": "SE",
-    "opticdisc": "OD", "opticdisk": "OD",
-}  # fmt: skip
+_FOLDERS: Final = {plain(item.name): item.code for item in STRUCTURES} | {"hemorrhages": "HE", "opticdisk": "OD"}
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF")
 _MAX_PIXELS: Final = 80_000_000
 _WITH_ALPHA: Final = ("LA", "PA", "RGBA")

@@ -22,7 +22,7 @@ from funduscope.evaluation.scores import PhotoScore, Scores
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.metrics.grading import furthest_grade
 from funduscope.metrics.landmark_distance import DISC_DIAMETER_PX
-from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES, structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +83,7 @@ def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> F
     figure, (axes,) = _figure(1, 5.6, 5.0)
     for question in questions:
         curve = states[question.name]["curve"]
-        color, style = LINES[question.subject]
+        color, style = _line(question.subject)
         value = scores.value(ScoreKey(dataset, question, "AUPR"))
         prevalence = 100 * scores.value(ScoreKey(dataset, question, "prevalence"))
         label = f"{Question(question.subject).title}: area {value:.2f} (prevalence {prevalence:.2g} %)"
@@ -190,6 +190,11 @@ def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
     panels[0].set_ylabel(f"{len(routed)} photos, grade 0 at the top; unknown grades last")
     figure.suptitle(f"{dataset}: the share that each expert has in each photo", fontsize=10)
     return figure
+
+
+def _line(code: str) -> tuple[str, str]:
+    """Color and style of a structure's curve; the vocabulary's color-blind safe one where it has no line of its own."""
+    return LINES[code] if code in LINES else ("#{:02x}{:02x}{:02x}".format(*structure(code).safe_color), "-")
 
 
 def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tuple[list[PhotoScore], list[PhotoScore]]]]:

@@ -7,9 +7,10 @@ of four quadrants, or venous beading in two, or prominent IRMA in one; 4: new ve
 haemorrhage. Macular edema risk: Porwal et al., "Indian Diabetic Retinopathy Image Dataset (IDRiD)", Data 3(3), 2018,
 after Messidor: 0 no hard exudate; 1 all further than one disc diameter from the fovea; 2 one within.
 
-Venous beading, IRMA and new vessels are not segmented. So lesions beyond microaneurysms support a range, 2 to 3, and
-grade 4 can be neither reached nor excluded: the check then reports that it cannot check. Quadrants are those around the
-fovea in one photo, a part of the scale's four fields.
+Of any other kind of lesion the vocabulary has the lowest grade. Where a model segments none that makes grade 4 (such as
+new vessels), lesions beyond microaneurysms support a range, 2 to 3, and grade 4 can be neither reached nor excluded:
+the check then reports that it cannot check. Quadrants are those around the fovea in one photo, a part of the scale's
+four fields.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final
 from funduscope.i18n.messages import Message, message
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 from funduscope.inference.objects import LesionObject, nearest_fovea_dd
-from funduscope.vocabulary import LESIONS, REFERABLE_FROM
+from funduscope.vocabulary import ICDR_KINDS, REFERABLE_FROM, structure
 
 MANY_HAEMORRHAGES: Final = 20
 """More than this many in each quadrant make grade 3."""
@@ -29,7 +30,7 @@ MANY_HAEMORRHAGES: Final = 20
 NEAR_DD: Final = 1.0
 """A hard exudate within this many disc diameters of the fovea makes risk 2."""
 
-PROLIFERATIVE: Final = 4
+SEVERE, PROLIFERATIVE = 3, 4
 DME_REFERABLE_FROM: Final = 1
 
 Lesions = Mapping[str, Sequence[LesionObject]]
@@ -38,11 +39,15 @@ Lesions = Mapping[str, Sequence[LesionObject]]
 
 @dataclass(frozen=True)
 class Supported:
-    """What lesions support. grade_range: lowest and highest. dme_risk. None where unknown. because: the reasons."""
+    """What lesions support. grade_range: lowest and highest. dme_risk. None where unknown. because: the reasons.
+
+    proliferative_checked: whether a kind of lesion that makes grade 4 was segmented.
+    """
 
     grade_range: tuple[int, int] | None
     dme_risk: int | None
     because: tuple[Message, ...]
+    proliferative_checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,16 +88,17 @@ class Advice:
 def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
     """What the lesions of one photo support.
 
-    Where not all four kinds were segmented, lesions still support a grade, but their absence does not.
+    Where not all of `ICDR_KINDS` were segmented, lesions still support a grade, but their absence does not.
     """
     span, of_grade = _grades(lesions, anatomy)
     risk, of_risk = _risk(lesions["EX"]) if "EX" in lesions else (None, ())
-    return Supported(span, risk, (*of_grade, *of_risk))
+    checked = any(structure(code).lowest_grade == PROLIFERATIVE for code in lesions)
+    return Supported(span, risk, (*of_grade, *of_risk), checked)
 
 
 def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
     """Compares a model's grade and edema risk (None where it gives none) with what the lesions support."""
-    agrees, of_grade = _grade_agrees(supported.grade_range, grade)
+    agrees, of_grade = _grade_agrees(supported, grade)
     dme_agrees, of_risk = _risk_agrees(supported.dme_risk, risk)
     return Checked(supported, agrees, dme_agrees, (*of_grade, *of_risk))
 
@@ -117,14 +123,19 @@ def advise(
 
 
 def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Message, ...]]:
-    found = [code for code in LESIONS if lesions.get(code)]
-    beyond = [code for code in found if code != "MA"]
-    if not beyond and not all(code in lesions for code in LESIONS):
+    lowest = {code: structure(code).lowest_grade for code, objects in lesions.items() if objects}
+    beyond = [code for code, grade in lowest.items() if grade and code != "MA"]
+    if not beyond and not all(code in lesions for code in ICDR_KINDS):
         return None, ()
-    if not found:
+    if not beyond and "MA" not in lowest:
         return (0, 0), (message("ICDR_0_NONE"),)
     if not beyond:
         return (1, 1), (message("ICDR_1_MA_ONLY", {"count": len(lesions["MA"])}),)
+    at_least = max(lowest[code] for code in beyond)
+    if at_least != SEVERE - 1:  # by the kind itself, whatever there is apart from it
+        kinds = [code for code in beyond if lowest[code] == at_least]
+        because = (message("ICDR_KIND", {"at_least": at_least, "kinds": kinds}),)
+        return (at_least, max(at_least, SEVERE)), because
     more = message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": beyond})
     if anatomy.laterality is not None and all(
         sum(one.quadrant == quadrant for one in lesions.get("HE", ())) > MANY_HAEMORRHAGES for quadrant in QUADRANTS
@@ -143,11 +154,11 @@ def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Message, 
     return risk, (message(code, {"distance_dd": round(nearest, 3)}),)
 
 
-def _grade_agrees(span: tuple[int, int] | None, grade: int | None) -> tuple[bool | None, tuple[Message, ...]]:
-    if span is None or grade is None:
+def _grade_agrees(supported: Supported, grade: int | None) -> tuple[bool | None, tuple[Message, ...]]:
+    if supported.grade_range is None or grade is None:
         return None, ()
-    low, high = span
-    if grade == PROLIFERATIVE and high == PROLIFERATIVE - 1:
+    low, high = supported.grade_range
+    if grade == PROLIFERATIVE and high == SEVERE and not supported.proliferative_checked:
         return None, (message("ICDR_4_NOT_CHECKED"),)
     if low <= grade <= high:
         return True, ()

@@ -20,6 +20,7 @@ from funduscope.testing.eye_shapes import (
     Ground,
     coverage,
     draw_lesions,
+    draw_spots,
     draw_tangle,
     draw_vessels,
     new_layer,
@@ -30,6 +31,9 @@ from funduscope.vocabulary import CODES, DME_RISKS, GRADES, STRUCTURES
 Side = Literal["right", "left"]
 BLOOD: Final = (0.30, 0.72, 0.50)
 """Absorption of red, green and blue by blood: the light that is left is exp(-density * blood)."""
+
+PLAIN: Final = tuple(item for item in STRUCTURES if item.code not in ("MA", "HE", "EX", "SE", "OD"))
+"""Structures without a drawing of their own: such a lesion is a few spots of its color."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,11 @@ def draw_eye(
     layers |= draw_lesions(rng, ground, (grade, dme), layers["vessels"], bleeds)
     if grade == 4 and not bleeds:
         draw_tangle(rng, ground, layers["vessels"])
+    spots = np.random.default_rng([seed, 1])  # so that everything else is drawn as without them
+    for item in PLAIN:
+        layers[item.code] = new_layer(ground)
+        if item.is_lesion and grade >= item.lowest_grade:
+            draw_spots(spots, ground, layers[item.code])
     pixels = _paint(rng, ground, style, layers)
     masks = {code: _mask(layers[code], layers["field"]) for code in CODES}
     return DrawnEye(
@@ -232,6 +241,8 @@ def _paint(rng: np.random.Generator, ground: Ground, style: Style, layers: dict[
         if layers[code].any():
             share = coverage(layers[code], soft * unit)[..., None] * (rng.uniform(0.8, 1.2) + 0.12 * texture)
             light += share * (light * (np.array(gain, np.float32) - 1) + np.array(lift, np.float32))
+    for item in PLAIN:
+        light += 0.6 * coverage(layers[item.code], 6 * unit)[..., None] * (np.array(item.color, np.float32) - light)
     density = rng.uniform(0.6, 1.0) * coverage(layers["vessels"], 4 * unit)
     for code, soft, strength in (("HE", 9.0, rng.uniform(0.75, 1.15)), ("MA", 2.5, rng.uniform(0.7, 1.0))):
         if layers[code].any():

@@ -193,6 +193,12 @@ def draw_lesions(
     return layers
 
 
+def draw_spots(rng: np.random.Generator, ground: Ground, layer: np.ndarray) -> None:
+    """A few round spots: any lesion that has no drawing of its own."""
+    places = _places(rng, ground, int(rng.integers(2, 6)), 0.9)
+    _blobs(rng, layer, places, rng.uniform(30, 60, len(places)) * ground.unit, _round_turns(len(places)))
+
+
 def _microaneurysms(
     rng: np.random.Generator, ground: Ground, layer: np.ndarray, vessels: np.ndarray, count: int
 ) -> None:
