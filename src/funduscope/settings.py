@@ -22,13 +22,16 @@ class Strict(BaseModel):
 class Encoder(Strict):
     """The backbone, any timm name. variant v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
 
-    output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided.
+    output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided. mean, std: of red,
+    green and blue in 0..1, by which the network normalizes. ImageNet weights bring variant, mean and std with them.
     """
 
     name: str = "resnet50"
     weights: Literal["imagenet", "none"] = "imagenet"
     variant: Literal["timm", "v1"] = "timm"
     output_stride: Literal[8, 16, 32] = 32
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
 
 class Decoder(Strict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from funduscope.network import encoder as encoders
 from funduscope.network.encoder import WEIGHTS_VARIABLE, Encoder, WeightsError, fill, load_imagenet
-from funduscope.network.network import with_imagenet
+from funduscope.network.network import build, with_imagenet
 from funduscope.recipe import Recipe
 
 RecipeOf = Callable[..., Recipe]
@@ -181,6 +184,7 @@ def test_timms_own_weights_make_timms_own_features(
         save_file(whole.state_dict(), tmp_path / f"{name}.safetensors")
     else:
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(encoders, "_reaches_hub", lambda: True)
         monkeypatch.setattr(
             timm, "create_model", lambda asked, pretrained: {name: whole}[asked] if pretrained else None
         )
@@ -204,6 +208,35 @@ def test_without_weights_it_says_at_once_where_they_were_sought(
         load_imagenet("resnet18")
     assert str(tmp_path) in str(caught.value)
     assert "encoder.weights=none" in str(caught.value)
+
+
+def test_a_hub_out_of_reach_costs_three_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes connections and never answers: the worst of all."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(WeightsError, match=r"encoder\.weights=none"):
+            load_imagenet("resnet18")
+    assert time.monotonic() - started < 3
+
+
+def test_weights_bring_the_normalization_that_they_were_trained_with(
+    recipe_of: RecipeOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """test_resnet's were trained with 0.5; a checkpoint keeps it, and one of before has ImageNet's."""
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "test_resnet.safetensors")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    recipe, network = with_imagenet(recipe_of("test_resnet", "encoder.weights=imagenet"))
+    assert recipe.encoder.mean == recipe.encoder.std == (0.5, 0.5, 0.5)
+    for one in (network, build(Recipe.from_toml(recipe.to_toml()))):
+        seen: list[torch.Tensor] = []
+        one.encoder.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        with torch.inference_mode():
+            one.eval()(torch.full((1, 64, 64, 3), 255, dtype=torch.uint8))
+        torch.testing.assert_close(seen[0], torch.ones(1, 3, 64, 64))
+    assert recipe_of("test_resnet").encoder.mean == (0.485, 0.456, 0.406)
 
 
 def test_weights_that_lack_something_are_refused() -> None:

@@ -7,6 +7,9 @@ authors' original ("v1"), which has its stride in the first 1x1 convolution of a
 from __future__ import annotations
 
 import os
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +20,9 @@ from torch import Tensor, nn
 from funduscope.network.pyramid import strides
 
 WEIGHTS_VARIABLE = "FUNDUSCOPE_WEIGHTS"
+REACH_S = 2.0
+"""How long a hub may take to answer."""
+
 _CHECK_PX = 64
 _PYRAMIDS = "Choose an encoder with a pyramid for photos of any size, such as resnet50, convnext_tiny or pvt_v2_b0."
 
@@ -142,15 +148,52 @@ def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
             about = (file.metadata() or {}).get("architecture", "")
         return state, "v1" if "first 1x1" in about else "timm"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
+    # Its client would try again for most of a minute.
+    if os.environ.get("HF_HUB_OFFLINE") == "1" or not (_is_cached(name) or _reaches_hub()):
         raise WeightsError(_no_weights(name))
-    # A hub that cannot be reached otherwise stalls for most of a minute.
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     try:
         return timm.create_model(name, pretrained=True).state_dict(), "timm"
     except Exception as error:
         raise WeightsError(_no_weights(name)) from error
+
+
+def normalization(name: str) -> dict[str, tuple[float, ...]]:
+    """mean and std of red, green and blue, in 0..1, with which timm's weights of that name were trained."""
+    about = timm.get_pretrained_cfg(name)
+    assert about is not None
+    return {"mean": tuple(about.mean), "std": tuple(about.std)}
+
+
+def _is_cached(name: str) -> bool:
+    """Whether an earlier download of the weights is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    about = timm.get_pretrained_cfg(name)
+    place = about.hf_hub_id if about is not None else None
+    files = ("model.safetensors", "pytorch_model.bin")
+    return place is not None and any(isinstance(try_to_load_from_cache(place, file), str) for file in files)
+
+
+def _reaches_hub() -> bool:
+    """Whether the hub answers at all, within `REACH_S`. A thread, since finding an address has no time limit."""
+    from huggingface_hub.constants import ENDPOINT
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=REACH_S).close()
+        except urllib.error.HTTPError:
+            answered.set()  # a refusal is an answer
+        except OSError:
+            return
+        else:
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(REACH_S)
+    return answered.is_set()
 
 
 def _no_weights(name: str) -> str:

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
-from funduscope.network.encoder import Encoder, fill, load_imagenet
+from funduscope.network.encoder import Encoder, fill, load_imagenet, normalization
 from funduscope.network.heads import RARE, DenseHead, ExpertGradeHead, GradeHead
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.recipe import Recipe
+from funduscope.settings import Encoder as EncoderSettings
 from funduscope.vocabulary import CLASSES
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,24 @@ class Network(nn.Module):
     """Takes RGB images with H and W multiples of 32, unnormalized, and returns `Outputs`.
 
     shared: experts on the deepest level, which give each task a map of its own there. decoder: one for all dense tasks,
-    whose maps the heads read, or a `TaskDeepLab`, which has the heads in it.
+    whose maps the heads read, or a `TaskDeepLab`, which has the heads in it. settings: mean and std of images.
     """
 
     def __init__(
-        self, encoder: Encoder, shared: SharedExperts | None, decoder: nn.Module | None, heads: nn.ModuleDict
+        self,
+        encoder: Encoder,
+        shared: SharedExperts | None,
+        decoder: nn.Module | None,
+        heads: nn.ModuleDict,
+        settings: EncoderSettings = EncoderSettings(),  # noqa: B008
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.shared = shared
         self.decoder = decoder
         self.heads = heads
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, image: UInt8[Tensor, "B H W 3"]) -> Outputs:
         pyramid = self.encoder((image.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(Tensor, self.std))
@@ -134,15 +137,16 @@ def build(recipe: Recipe) -> Network:
             heads["structures"] = DenseHead(channels[-1], len(tasks.structures), RARE)
         if tasks.landmarks:
             heads["landmarks"] = DenseHead(channels[-2], len(tasks.landmarks), 0.0)
-    return Network(encoder, shared, decoder, heads)
+    return Network(encoder, shared, decoder, heads, recipe.encoder)
 
 
 def with_imagenet(recipe: Recipe) -> tuple[Recipe, Network]:
-    """The network with ImageNet weights in its encoder, and the recipe with those weights' variant."""
+    """The network with ImageNet weights in its encoder, and the recipe with those weights' variant, mean and std."""
     if recipe.encoder.weights == "none":
         return recipe, build(recipe)
     state, variant = load_imagenet(recipe.encoder.name)
-    resolved = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"variant": variant})})
+    brought = {"variant": variant, **normalization(recipe.encoder.name)}
+    resolved = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=brought)})
     network = build(resolved)
     fill(network.encoder, state)
     return resolved, network
