@@ -17,6 +17,8 @@ from funduscope import checkpoint
 from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
+from funduscope.evaluation.evaluate import evaluate
+from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training import TrainingError
@@ -335,16 +337,69 @@ def test_weights_that_know_the_validation_photos_are_warned_of(
     assert f"learned from {len(learned)} of the {len(learned)} photos" in capsys.readouterr().err
 
 
-def test_the_network_of_the_weights_is_said_where_the_recipe_has_another(
-    short: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    other = Recipe.from_toml(short.to_toml(), ["tasks.dme=false", "decoder.channels=[8, 8, 8, 8]"])
+def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Recipe, tmp_path: Path) -> None:
+    """A head with other structures keeps the rows of those that it shares, whatever their order."""
+    few = Recipe.from_toml(short.to_toml(), ["tasks.structures=['OD', 'MA']", "tasks.dme=false"])
+    path = tmp_path / "weights.safetensors"
+    given = build(few).state_dict()
+    checkpoint.save(path, few, {"weights": given}, {"not_learned": ["OD"]}, {})
+    same = first_network(few, tmp_path / "run", [path])
+    assert (same.note, same.known) == ("", {"MA"})
+    first = first_network(short, tmp_path / "run", [path])
+    assert first.recipe == short, "the network is the recipe's"
+    assert first.known == {"MA"}, "what was never learned is not known"
+    assert first.note == (
+        "note: weights.safetensors gave encoder, decoder, grade, structure MA, structure OD, optic disc, fovea; "
+        "fresh: dme, structure HE, structure EX, structure SE."
+    )
+    found = first.network.state_dict()
+    for name, rows in (("weight", (1, 0)), ("bias", (1, 0))):
+        planes = found[f"heads.structures.conv.{name}"][[0, 4]]
+        torch.testing.assert_close(planes, given[f"heads.structures.conv.{name}"][list(rows)], rtol=0, atol=0)
+    for name, value in given.items():
+        if not name.startswith("heads.structures"):
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+
+
+def test_first_weights_of_another_encoder_are_refused(short: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save(path, short, {"weights": build(short).state_dict()}, {}, {})
-    first_network(short, tmp_path / "run", [path])
-    assert capsys.readouterr().err == ""
-    first_network(other, tmp_path / "run", [path])
-    assert "is that of weights.safetensors; of the recipe decoder, tasks are not used" in capsys.readouterr().err
+    other = Recipe.from_toml(short.to_toml(), ["encoder.name=resnet18"])
+    with pytest.raises(TrainingError, match=r"has the encoder test_resnet, .*--set encoder\.name=test_resnet"):
+        first_network(other, tmp_path / "run", [path])
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_structure_without_an_example_is_not_answered_and_never_denied(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The grades say where it is not, and that alone is learned. A later training that has one starts from there."""
+    bare = [
+        replace(case, labels=replace(case.labels, masks={c: m for c, m in case.labels.masks.items() if c != "SE"}))
+        for case in cases
+    ]
+    best = run(short, bare, tmp_path / "run", fold=0)
+    assert "no training photo shows SE" in capsys.readouterr().err
+    card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
+    assert (card["structures"], card["not_learned"]) == (["MA", "HE", "EX", "SE", "OD"], ["SE"])
+    found = load(best)(cases[0].path).to_dict()
+    assert found["lesions"] is None or [*found["lesions"]] == ["MA", "HE", "EX"]
+    scores = evaluate(load(best), [case for case in cases if case.dataset == "idrid-A"], repeats=1)
+    assert {key.question.subject for key in scores.intervals} & {"HE", "SE"} == {"HE"}
+    run(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
+    assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["not_learned"] == ["SE"]
+    run(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
+    assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["not_learned"] == []
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_run_does_not_go_on_from_other_first_weights(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    with pytest.raises(TrainingError, match="leave --init out"):
+        run(short, cases, folder, fold=0, start=Start((done / "best.safetensors",)))
 
 
 def test_a_validation_photo_whose_mask_cannot_be_used_is_left_out_before_the_first_epoch(

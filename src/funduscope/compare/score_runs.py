@@ -108,8 +108,8 @@ def _is_asked(case: Case, card: Card) -> bool:
         (card.grade and labels.grade is not None)
         or (card.dme and (labels.dme is not None or labels.dme_among))
         or (card.landmarks and (labels.disc_xy or labels.fovea_xy))
-        or asked & set(card.structures)
-        or (card.structures and (labels.grade == 0 or labels.experts))
+        or asked & set(card.outlined)
+        or (card.outlined and (labels.grade == 0 or labels.experts))
     )
 
 

@@ -181,7 +181,7 @@ def _score_masks(answer: Findings | Failure, found: Findings | None, scored: Pho
     for code, mask in scored.case.labels.masks.items():
         codes = ("EX", "SE") if code == EITHER_EXUDATE else (code,)
         size = _size(answer, mask, scored.case)
-        if size is None or not set(codes) <= set(card.structures):
+        if size is None or not set(codes) <= set(card.outlined):
             continue
         target = _load(partial(mask.load, *size), scored)
         if target is None:
@@ -223,7 +223,7 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
     labels = scored.case.labels
     for code in LESIONS:
         seen = labels.experts.get(code)
-        if seen is None or code not in card.structures:
+        if seen is None or code not in card.outlined:
             continue
         marked = found.mask(code) if found else np.zeros((0, 0), bool)
         if seen == 0 or seen >= SEEN_BY:
@@ -253,7 +253,7 @@ def _decision(truth: bool, predicted: bool | None) -> GradingState:
 
 def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:
     """On a healthy eye every lesion found is false. A grade-0 photo with a box around a lesion is not healthy."""
-    labels, sought = scored.case.labels, [code for code in LESIONS if code in card.structures]
+    labels, sought = scored.case.labels, [code for code in LESIONS if code in card.outlined]
     boxed = any(labels.boxes.get(code) for code in LESIONS)
     if labels.grade != 0 or boxed or not sought or scored.case.dataset in DOUBTED:
         return

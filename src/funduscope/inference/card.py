@@ -18,8 +18,9 @@ if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does 
 
 @dataclass(frozen=True)
 class Card:
-    """structures, landmarks: the order of the model's planes. whole_px, close_px, close, mirrored, upside_down: see
-    `recipe.Views`.
+    """structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
+    example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
+    mirrored, upside_down: see `recipe.Views`.
 
     temperatures: divisors of the logits. thresholds: of probability, per structure. smallest_px2: mask components
     below this area, in pixels of the close frame, are removed. lowest_grades: a structure's probability is multiplied
@@ -38,6 +39,7 @@ class Card:
     grade: bool = True
     dme: bool = True
     structures: tuple[str, ...] = CODES
+    not_learned: tuple[str, ...] = ()
     landmarks: tuple[str, ...] = LANDMARKS
     whole_px: int = 512
     close_px: int = 1024
@@ -77,6 +79,11 @@ class Card:
             routers=recipe.routers,
         )
 
+    @property
+    def outlined(self) -> tuple[str, ...]:
+        """The structures that the model outlines: those of its planes that it learned."""
+        return tuple(code for code in self.structures if code not in self.not_learned)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back equal."""
         return asdict(self)
@@ -85,7 +92,7 @@ class Card:
     def from_dict(cls, tree: dict[str, Any]) -> Card:
         """Raises `TypeError` or `KeyError` where the tree is no card."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
-        optional = ("routers", "fovea_from_disc")
+        optional = ("not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         return cls(**{**tree, **tuples})
 

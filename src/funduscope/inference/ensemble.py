@@ -99,8 +99,8 @@ def _joined(cards: list[Card]) -> Card:
     if not cards:
         raise ModelError("E_MODEL", "An ensemble needs at least one model; none was given.")
     first, side = cards[0], max(card.close_px for card in cards)
-    structures = _union([card.structures for card in cards], CODES)
-    members = {code: [card for card in cards if code in card.structures] for code in structures}
+    structures = _union([card.outlined for card in cards], CODES)
+    members = {code: [card for card in cards if code in card.outlined] for code in structures}
     graders = [card for card in cards if card.grade] or cards
     return replace(
         first,
@@ -108,6 +108,7 @@ def _joined(cards: list[Card]) -> Card:
         grade=any(card.grade for card in cards),
         dme=any(card.dme for card in cards),
         structures=structures,
+        not_learned=(),
         landmarks=_union([card.landmarks for card in cards], LANDMARKS),
         whole_px=max(card.whole_px for card in cards),
         close_px=side,

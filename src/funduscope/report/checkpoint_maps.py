@@ -79,7 +79,7 @@ class CheckpointMaps:
         Empty for a network without gates.
         """
         card = self.card
-        if not any(code in card.close for code in card.structures) or card.close_px == card.whole_px:
+        if not any(code in card.close for code in card.outlined) or card.close_px == card.whole_px:
             return attention_maps(self.network, self._whole(findings))
         sides: list[int] = []
 

@@ -89,11 +89,11 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
         known = [(logits, label) for logits, label in pairs if logits is not None and label is not None]
         temperatures[task] = fit_temperature(*map(np.array, zip(*known, strict=True))) if known else 1.0
         about[f"{task}_labels"] = len(known)
-    lowest = {code: structure(code).lowest_grade for code in card.structures if about["grade_labels"]}
+    lowest = {code: structure(code).lowest_grade for code in card.outlined if about["grade_labels"]}
     lowest = {code: grade for code, grade in lowest.items() if grade}
     seen = [_gated(photo, lowest, temperatures["grade"]) for photo in seen]
     thresholds, smallest = dict(card.thresholds), dict(card.smallest_px2)
-    for code in card.structures:
+    for code in card.outlined:
         thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
     referable = _fit_referable(seen, temperatures["grade"])
     card = replace(card, fovea_from_disc=_fit_distance(seen))

@@ -76,8 +76,6 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
     assert refit is not None
     best = checkpoint.load(refit)
     expected = _with_variant(best.recipe, recipe)
-    if start.init:  # both have the network of the weights
-        expected = _with_network(best.recipe, expected)
     if fold is not None:
         raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
     if expected != best.recipe:
@@ -154,44 +152,107 @@ def _folds_there(listed: Path, cases: Sequence[Case], unlisted: int | None) -> d
     return {case.key: places.get(fold_key(case), ("", visits.get(case.visit, unlisted)))[1] for case in cases}
 
 
-def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> tuple[Recipe, Network]:
-    """The network to start from, and the recipe with its encoder's variant; a run in the folder gives the variant."""
-    starts = [checkpoint.load(path) for path in init]
-    if starts:
-        wanted, recipe = recipe, _with_network(starts[0].recipe, recipe)
-        other = [name for name in BUILD if getattr(wanted, name) != getattr(recipe, name)]
-        if [name for name in other if name != "encoder"] or wanted.encoder.name != recipe.encoder.name:
-            print(
-                f"note: the network is that of {named(init[0])}; of the recipe {', '.join(other)} "
-                f"{'is' if len(other) == 1 else 'are'} not used.",
-                file=sys.stderr,
-            )
-        for path, start in zip(init, starts, strict=True):
-            if _with_network(start.recipe, recipe) != recipe:
-                raise TrainingError(
-                    f"{named(path)} has another network than {named(init[0])}: weights have a mean only where encoder, "
-                    "decoder, heads, experts and tasks are the same."
-                )
+@dataclass(frozen=True)
+class First:
+    """The network to start from, and the recipe with its encoder's variant, mean and std.
+
+    known: the structures whose maps came with the weights. note: which parts did, and which are fresh.
+    """
+
+    recipe: Recipe
+    network: Network
+    known: frozenset[str] = frozenset()
+    note: str = ""
+
+
+def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
+    """The recipe's network: that of a run in the folder, or with every tensor of the checkpoints that fits, or new.
+
+    Raises `TrainingError` for weights of another encoder, and for several of different networks.
+    """
     last = checkpoint.newest(folder)
     if last is not None:
         if _with_variant(last.recipe, recipe) != last.recipe:
             raise TrainingError(f"{folder} has a run of another recipe: choose another folder, or the same settings.")
-        return last.recipe, build(last.recipe)
-    if not starts:
-        return with_imagenet(recipe)
-    network = build(recipe)
-    checkpoint.fit(network, _mean([start.group("weights") for start in starts]))
-    return recipe, network
+        return First(last.recipe, build(last.recipe))
+    if not init:
+        return First(*with_imagenet(recipe))
+    starts = [checkpoint.load(path) for path in init]
+    theirs = starts[0].recipe
+    for path, start in zip(init, starts, strict=True):
+        if any(getattr(start.recipe, name) != getattr(theirs, name) for name in BUILD):
+            raise TrainingError(
+                f"{named(path)} has another network than {named(init[0])}: weights have a mean only where encoder, "
+                "decoder, heads, experts and tasks are the same."
+            )
+    if recipe.encoder.name != theirs.encoder.name:
+        raise TrainingError(
+            f"{named(init[0])} has the encoder {theirs.encoder.name}, the recipe {recipe.encoder.name}: none of its "
+            f"weights fit. Set it (--set encoder.name={theirs.encoder.name}), or leave --init out."
+        )
+    resolved = _with_variant(theirs, recipe)
+    network = build(resolved)
+    state = network.state_dict()
+    moved = _move(state, resolved, _mean([start.group("weights") for start in starts]), theirs)
+    checkpoint.fit(network, state)
+    learned = {*theirs.tasks.structures}.difference(*(start.card.get("not_learned", ()) for start in starts))
+    known = frozenset(code for code in learned if f"structure {code}" in moved)
+    parts = _parts(state, resolved)
+    fresh = [part for part in parts if part not in moved]
+    note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
+    return First(resolved, network, known, f"{note}; fresh: {', '.join(fresh)}." if fresh else "")
+
+
+def _planes(recipe: Recipe) -> dict[str, list[str]]:
+    """By the first part of a tensor's name: the parts of the network that its rows are, in order."""
+    return {
+        "heads.structures.": [f"structure {code}" for code in recipe.tasks.structures],
+        "heads.landmarks.": [name.replace("_", " ") for name in recipe.tasks.landmarks],
+    }
+
+
+def _part(name: str) -> str:
+    """The part of the network that a tensor belongs to, as a person calls it."""
+    first, second, third = [*name.split("."), "", ""][:3]
+    if (first, second) == ("decoder", "tasks"):
+        return third if third == "landmarks" else f"structure {third}"
+    return {"heads": second, "shared": "experts"}.get(first, first)
+
+
+def _parts(state: dict[str, Tensor], recipe: Recipe) -> list[str]:
+    """The parts of a network, in the order of its tensors."""
+    planes = _planes(recipe)
+    rows = [next((parts for head, parts in planes.items() if name.startswith(head)), [_part(name)]) for name in state]
+    return list(dict.fromkeys(part for parts in rows for part in parts))
+
+
+def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], theirs: Recipe) -> set[str]:
+    """Copies every tensor of the same name and shape, and of heads the rows of the same meaning. Returns the parts of
+    which every tensor was copied."""
+    moved, fresh = set[str](), set[str]()
+    mine, others = _planes(recipe), _planes(theirs)
+    for name, value in own.items():
+        found, head = given.get(name), next((head for head in mine if name.startswith(head)), None)
+        if head is None:
+            if found is not None and found.shape == value.shape:
+                value.copy_(found)
+                moved.add(_part(name))
+            else:
+                fresh.add(_part(name))
+            continue
+        for row, part in enumerate(mine[head]):
+            if found is not None and found.shape[1:] == value.shape[1:] and part in others[head]:
+                value[row] = found[others[head].index(part)]
+                moved.add(part)
+            else:
+                fresh.add(part)
+    return moved - fresh
 
 
 def _with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:
-    """The recipe with the encoder variant of theirs: it is resolved when the weights are loaded."""
-    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"variant": theirs.encoder.variant})})
-
-
-def _with_network(theirs: Recipe, recipe: Recipe) -> Recipe:
-    """The recipe with the network of theirs."""
-    return recipe.model_copy(update={name: getattr(theirs, name) for name in BUILD})
+    """The recipe with variant, mean and std of their encoder: they are resolved when the weights are loaded."""
+    brought = {name: getattr(theirs.encoder, name) for name in ("variant", "mean", "std")}
+    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=brought)})
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -30,16 +30,15 @@ from funduscope.evaluation.scores import summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
-from funduscope.network.network import Network
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.distill import Teachers
-from funduscope.training.initialization import START, Start, check_refit, check_weights, first_network, named
+from funduscope.training.initialization import START, First, Start, check_refit, check_weights, first_network, named
 from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
 from funduscope.training.loop import Loop, Validation, bfloat16, mixed_precision, sentence
 from funduscope.training.processes import Watch
-from funduscope.training.samples import draw_epoch, drawn, prepared, readable
+from funduscope.training.samples import draw_epoch, drawn, prepared, readable, shown
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
 
@@ -131,15 +130,37 @@ def _prepare(
     check_weights(start, plan.test, plan.validation, fold)
     if not resumed and processes.state().is_main_process:  # the data set's folds may change: these are this run's
         write_folds(plan.cases, own_folds)
-    recipe, _ = _first_network(recipe, folder, start)
+    first = _first_network(recipe, folder, start)
+    recipe = first.recipe
+    if first.note and processes.state().is_main_process:
+        print(first.note, file=sys.stderr)
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, about)
     train, files = prepared(recipe, plan.train, progress)
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
+    taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
+    if before is not None and resumed:
+        about["not_learned"] = before.get("not_learned", [])  # runs of older versions have no such entry
+    else:
+        about["not_learned"] = _not_learned(recipe, taught | first.known, start.teachers)
     job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
+
+
+def _not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
+    """The structures that neither photos and first weights (known) nor teachers know. They are named on stderr."""
+    for one in map(checkpoint.load, teachers):
+        known = known | {*one.recipe.tasks.structures} - {*one.card.get("not_learned", ())}
+    left = [code for code in recipe.tasks.structures if code not in known]
+    if left and processes.state().is_main_process:
+        print(
+            f"note: no training photo shows {', '.join(left)}, so the model can only learn where "
+            f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
+            file=sys.stderr,
+        )
+    return left
 
 
 def _split(
@@ -174,7 +195,8 @@ def _train(job: Job, watch: Watch) -> float | None:
 
 def make_loop(job: Job) -> Loop:
     """The loop of a job in this process: network, validation, teachers."""
-    recipe, network = _first_network(job.recipe, job.folder, job.start)
+    first = _first_network(job.recipe, job.folder, job.start)
+    recipe, network = first.recipe, first.network
     validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
     teachers = _teachers(job.start.teachers, recipe)
     return Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
@@ -203,7 +225,7 @@ def _time_steps(job: Job, watch: Watch) -> float:
     return make_loop(job).time_steps(processes.STEPS_TIMED)[0]
 
 
-def _first_network(recipe: Recipe, folder: Path, start: Start) -> tuple[Recipe, Network]:
+def _first_network(recipe: Recipe, folder: Path, start: Start) -> First:
     """`first_network` with the recipe's seed. Raises `RecipeError` where widths do not fit the encoder's levels."""
     torch.manual_seed(recipe.training.seed)
     try:
@@ -247,7 +269,9 @@ def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progres
         return path
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
-    card = Card.of(best.recipe)
+    run_of = json.loads((folder / "run.json").read_text("utf-8"))
+    not_learned = tuple(run_of.get("not_learned", ()))  # runs of older versions have no such entry
+    card = replace(Card.of(best.recipe), not_learned=not_learned)
     network = best.network().to(device)
     validation = plan.validation
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
@@ -259,7 +283,7 @@ def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progres
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
             return path
-        card = Card.from_dict(theirs)
+        card = replace(Card.from_dict(theirs), not_learned=not_learned)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
     sampling = best.recipe.sampling
@@ -268,7 +292,6 @@ def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progres
     predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
     card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
-    run_of = json.loads((folder / "run.json").read_text("utf-8"))
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     card = replace(card, about={**card.about, **about})
@@ -317,10 +340,15 @@ def _run_before(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_same(folder: Path, before: dict[str, Any] | None, about: dict[str, Any]) -> None:
-    """Refuses to continue a run with other photos, labels or teachers."""
+    """Refuses to continue a run with other photos, labels, teachers or first weights."""
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
         if before is not None and name in before and before[name] != about[name]:
             raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or bring the same.")
+    if before is not None and about["init"] and (before.get("init") or {}).get("sha256") != about["init"]["sha256"]:
+        raise TrainingError(
+            f"{folder} has a run that started from {(before.get('init') or {}).get('name', 'other weights')}, and goes "
+            "on from there: choose another folder, or leave --init out."
+        )
 
 
 def _about(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:

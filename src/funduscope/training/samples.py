@@ -23,8 +23,8 @@ from funduscope.duplicates.search import Progress
 from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
-from funduscope.training.batch import Item, View, allowed, bag_kinds, close_channels, dense_channels
-from funduscope.vocabulary import CLASSES
+from funduscope.training.batch import BAGS, Item, View, allowed, bag_kinds, close_channels, dense_channels
+from funduscope.vocabulary import CLASSES, EITHER_EXUDATE
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable. More of them is a fault of the data set, not of a photo."""
@@ -151,6 +151,20 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
             "labels, or name the data set in sampling.whole."
         )
     return used
+
+
+def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]:
+    """The recipe's structures of which a prepared photo has an example in the view that learns them, however weak."""
+    found: set[str] = set()
+    close = close_channels(recipe)
+    for case in (case for case in train if case.key in files):
+        with np.load(files[case.key], allow_pickle=False) as file:
+            names = {name.removeprefix("coverage ") for name in file.files if name.startswith("coverage ")}
+        rates = {code: recipe.sampling.close if code in close else recipe.sampling.whole for code in names}
+        found |= {code for code in names if rates[code].get(case.dataset)}
+        if recipe.sampling.close.get(case.dataset):
+            found.update(code for kind in bag_kinds(case.labels, recipe) for code in BAGS[kind])
+    return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*recipe.tasks.structures}
 
 
 def readable(cases: list[Case]) -> list[Case]:
