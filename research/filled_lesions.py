@@ -63,9 +63,11 @@ class Row:
 def masks_of(case: Case, photo: Photo) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The lesions by kind, and everything that a control region must stay away from."""
     every = {code: mask.load(photo.height, photo.width) for code, mask in case.labels.masks.items()}
+    every = {code: mask for code, mask in every.items() if mask is not None}
     avoid = np.logical_or.reduce(list(every.values()))
-    if case.labels.negatives is not None:
-        avoid |= case.labels.negatives.load(photo.height, photo.width)
+    negatives = case.labels.negatives and case.labels.negatives.load(photo.height, photo.width)
+    if negatives is not None:
+        avoid |= negatives
     return {code: mask for code, mask in every.items() if code != "OD" and mask.any()}, avoid
 
 

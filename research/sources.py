@@ -140,9 +140,9 @@ def train(row: Row, data: Path, runs: Path) -> Path:
     folder = runs / row.name
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.training.seed)
-    recipe, network = first_network(recipe, folder, ())
-    learned, files = prepared(recipe, learned, tracked)
-    Loop(recipe, network, learned, files, folder, validation=None).run(progress=tracked)
+    first = first_network(recipe, folder, ())
+    learned, files = prepared(first.recipe, learned, tracked)
+    Loop(first.recipe, first.network, learned, files, folder, validation=None).run(progress=tracked)
     return folder / "last.safetensors"
 
 

@@ -55,8 +55,13 @@ def test_every_encoding_gives_the_same_mask(name: str, drawn: np.ndarray, tmp_pa
 
 def test_a_mask_that_marks_nothing_is_no_absence(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "IDRiD_01_EX.tif")
+    files = (tmp_path / "IDRiD_01_EX.tif",)
     with pytest.raises(LabelError, match=r"IDRiD_01_EX\.tif marks nothing"):
-        read_mask(tmp_path / "IDRiD_01_EX.tif")
+        Mask(files, read_mask).load(8, 8)
+    assert Mask(files, read_mask, "unknown").load(8, 8) is None
+    absent = Mask(files, read_mask, "absent").load(8, 8)
+    assert absent is not None
+    assert not absent.any()
 
 
 def test_unreadable_masks_name_the_file(drawn: np.ndarray, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from funduscope.data import prepare as module
-from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
+from funduscope.data.case import ABSENT, Case, Empty, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.prepare import CACHE_VARIABLE, cached, default_cache, prepare, read_prepared
+from funduscope.data.prepare import CACHE_VARIABLE, cached, default_cache, prepare, read_prepared, unusable_masks
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import EITHER_EXUDATE
 
@@ -127,11 +127,28 @@ def test_a_write_that_fails_leaves_no_file_behind_its_name(
     assert read_prepared(cached(case, SIDE, cache)).image.shape == (SIDE, SIDE, 3)
 
 
-def test_a_mask_of_another_size_is_named_and_not_cached(case: Case, tmp_path: Path) -> None:
+def test_a_mask_that_cannot_be_used_costs_itself_alone(case: Case, tmp_path: Path) -> None:
+    """Its structure is unknown, even where the grade would say that it is absent; the rest is as it was."""
     Image.fromarray(EYE.masks["EX"][::2, ::2].astype(np.uint8) * 255).save(tmp_path / "EX.png")
-    with pytest.raises(LabelError, match=r"EX\.png"):
-        cached(case, SIDE, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*"))
+    for _ in range(2):  # made, and read again
+        path = cached(_relabelled(case, grade=0), SIDE, tmp_path / "cache")
+        assert "EX.png" in unusable_masks(path)["EX"]
+    read = read_prepared(path)
+    assert read.coverage.keys() == {"OD"}
+    assert read.absent == ("HE", "MA", "SE")
+
+
+@pytest.mark.parametrize(
+    ("empty", "absent", "unusable"), [("absent", True, False), ("unknown", False, False), ("error", False, True)]
+)
+def test_an_empty_mask_means_what_its_data_set_says(
+    empty: Empty, absent: bool, unusable: bool, case: Case, tmp_path: Path
+) -> None:
+    Image.new("L", EYE.pixels.shape[1::-1]).save(tmp_path / "EX.png")
+    case = _relabelled(case, masks={**case.labels.masks, "EX": Mask((tmp_path / "EX.png",), read_mask, empty)})
+    path = cached(case, SIDE, tmp_path / "cache")
+    assert "EX" not in read_prepared(path).coverage
+    assert ("EX" in read_prepared(path).absent, "EX" in unusable_masks(path)) == (absent, unusable)
 
 
 def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

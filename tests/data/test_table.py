@@ -31,6 +31,21 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
+def test_a_table_says_what_its_empty_masks_mean(folder: Path) -> None:
+    Image.new("L", (30, 20)).save(folder / "empty.png")
+    rows = [f"photos/{name}.jpg,empty.png,{word}" for name, word in (("a", "absent"), ("b", "Unknown"), ("c", ""))]
+    written = _write(folder, "\n".join(["path,mask_EX,empty_masks", *rows, ""]))
+    absent, unknown, error = (case.labels.masks["EX"] for case in table.read(written))
+    marked = absent.load(20, 30)
+    assert marked is not None
+    assert not marked.any()
+    assert unknown.load(20, 30) is None
+    with pytest.raises(LabelError, match=r"empty\.png marks nothing"):
+        error.load(20, 30)
+    with pytest.raises(LabelError, match=r"row 2, column empty_masks"):
+        table.read(_write(folder, "path,empty_masks\nphotos/a.jpg,maybe\n"))
+
+
 def test_everything_that_a_row_can_say(folder: Path) -> None:
     head = "path,dr,dme,od_x,od_y,fovea_x,fovea_y,patient,quality,eye,fold,mask_MA,mask_EX,mask_OD"
     rows = "photos/a.jpg,2,1,5,6.5,15,7,P1,good,OS,3,None,ex3.png; ex9.png,\nphotos/b.jpg,,,,,,,P1,,,3,,,"

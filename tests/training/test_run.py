@@ -17,6 +17,7 @@ from funduscope import checkpoint
 from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
+from funduscope.data.prepare import read_prepared
 from funduscope.evaluation.evaluate import evaluate
 from funduscope.inference.loading import load
 from funduscope.network.network import build
@@ -402,7 +403,26 @@ def test_a_run_does_not_go_on_from_other_first_weights(
         run(short, cases, folder, fold=0, start=Start((done / "best.safetensors",)))
 
 
-def test_a_validation_photo_whose_mask_cannot_be_used_is_left_out_before_the_first_epoch(
+@pytest.mark.usefixtures("use_cache")
+def test_one_mask_that_cannot_be_used_is_left_out_alone_and_several_are_an_error(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), np.full((20, 20), 255, np.uint8))
+    masked = [case for case in cases if case.dataset == "idrid-A"]
+    bad = [
+        replace(case, labels=replace(case.labels, masks={**case.labels.masks, "EX": Mask((small,), read_mask)}))
+        for case in masked
+    ]
+    kept, files = prepared(short, [bad[0], *masked[1:]], lambda items, words, total: items)
+    assert [case.key for case in kept] == [case.key for case in masked]
+    assert f"left out: {masked[0].key}, EX alone: The mask small.png" in capsys.readouterr().err
+    assert {"MA", "HE"} <= read_prepared(files[masked[0].key]).coverage.keys()
+    with pytest.raises(TrainingError, match="2 of 5 photos have masks that cannot be used, such as idrid-A"):
+        prepared(short, [*bad[:2], *masked[2:]], lambda items, words, total: items)
+
+
+def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_epoch(
     cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     masked = next(case for case in cases if case.dataset == "idrid-A")
@@ -410,8 +430,9 @@ def test_a_validation_photo_whose_mask_cannot_be_used_is_left_out_before_the_fir
     cv2.imwrite(str(small), np.full((20, 20), 255, np.uint8))
     bad = replace(masked, labels=replace(masked.labels, masks={"EX": Mask((small,), read_mask)}))
     gone = replace(masked, path=tmp_path / "gone.jpg")
-    assert readable([masked, bad, gone]) == [masked, gone]
-    assert f"left out: {masked.key}: The mask small.png is 20x20 px" in capsys.readouterr().err
+    without = replace(bad, labels=replace(bad.labels, masks={}))
+    assert readable([masked, bad, gone]) == [masked, without, gone]
+    assert f"left out: {masked.key}, EX alone: The mask small.png is 20x20 px" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -18,35 +18,48 @@ Box = tuple[float, float, float, float]
 Quality = Literal["good", "usable", "reject"]
 Laterality = Literal["left", "right"]
 Split = Literal["train", "valid", "test"]
+Empty = Literal["absent", "unknown", "error"]
 
 
 @dataclass(frozen=True)
 class Mask:
     """A structure's mask: the union of one or more files, or the knowledge that the structure is absent.
 
-    read: path -> (H, W) bool at the photo's own size. No path means known to be absent.
+    read: path -> (H, W) bool at the photo's own size. No path means known to be absent. empty: what a file that marks
+    nothing means. It is as often a failed conversion as a label, so that it is an error unless a data set's authors, or
+    the writer of a table, state that the structure is absent, or that nobody looked for it.
     """
 
     paths: tuple[Path, ...] = ()
     read: Callable[[Path], np.ndarray] | None = None
+    empty: Empty = "error"
 
     @property
     def is_absent(self) -> bool:
         return not self.paths
 
-    def load(self, height_px: int, width_px: int) -> np.ndarray:
-        """(H, W) bool of the photo's size; raises `LabelError` where a file has another size."""
+    def load(self, height_px: int, width_px: int) -> np.ndarray | None:
+        """(H, W) bool of the photo's size; None where nothing is marked and that means unknown.
+
+        Raises `LabelError` where a file has another size, or marks nothing and that is an error.
+        """
         united = np.zeros((height_px, width_px), bool)
         for path in self.paths:
             assert self.read is not None
-            mask = self.read(path)
+            mask: np.ndarray = self.read(path)
             if mask.shape != united.shape:
                 raise LabelError(
                     f"The mask {path.name} is {mask.shape[1]}x{mask.shape[0]} px, its photo {width_px}x{height_px} px: "
                     "both must be of one size."
                 )
+            if self.empty == "error" and not mask.any():
+                raise LabelError(
+                    f"The mask {path.name} marks nothing. Where the structure is absent, say so instead (IDRiD: remove "
+                    "the file; a table: write none, or absent in its column empty_masks); where nobody looked, leave "
+                    "it out."
+                )
             united |= mask
-        return united
+        return None if self.empty == "unknown" and not united.any() else united
 
 
 ABSENT = Mask()

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from funduscope.data.case import Case, LabelError, Labels, Mask, Split
-from funduscope.data.masks import read_complete_mask
+from funduscope.data.masks import read_mask
 from funduscope.data.match_photos import folder_named, photos_in
 
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -89,6 +89,6 @@ def _masks(folder: Path) -> dict[str, tuple[Path, Split, dict[str, Mask]]]:
         labels = folder_named(folder / split, "label", "segmentation label")
         files = {code: photos_in(labels / code) for code in _LESIONS if (labels / code).is_dir()}
         for name, path in photos_in(folder / split / "image").items():
-            known = {code: Mask((some[name],), read_complete_mask) for code, some in files.items() if name in some}
+            known = {c: Mask((some[name],), read_mask, empty="absent") for c, some in files.items() if name in some}
             found[name] = (path, split, known)
     return found

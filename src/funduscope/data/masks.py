@@ -26,20 +26,8 @@ _EXPERTS = 4
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool of a PNG or TIFF mask: inside where a palette index or any color plane is above zero.
 
-    Raises `LabelError` naming the file where it is no readable mask, or where it marks nothing: an empty mask is as
-    often a failed conversion as a label, and absence is written otherwise (no file in IDRiD, `none` in a table).
+    Raises `LabelError` naming the file where it is no readable mask. `Mask.empty` says what it means to mark nothing.
     """
-    inside = read_complete_mask(path)
-    if not inside.any():
-        raise LabelError(
-            f"The mask {path.name} marks nothing. Where the structure is absent, say so instead (IDRiD: remove the "
-            "file; a table: write none); where nobody looked, leave it out."
-        )
-    return inside
-
-
-def read_complete_mask(path: Path) -> np.ndarray:
-    """(H, W) bool like `read_mask`, for a data set whose authors state that an empty mask means "absent" (DDR)."""
     values = _values(path)
     return values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
 

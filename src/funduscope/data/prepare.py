@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.data.case import Case, Labels
+from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
 from funduscope.imaging.framing import CropTransform, frame
@@ -40,6 +40,7 @@ class Prepared:
     A channel that is known to be absent has no coverage and is in `absent`. known: (S, S) bool where only part of a
     channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown. regions: per
     lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING` experts marked: somewhere in them are lesions.
+    unusable: by channel why its mask or votes cannot be used; it is unknown then.
     """
 
     image: np.ndarray
@@ -48,6 +49,7 @@ class Prepared:
     known: dict[str, np.ndarray]
     absent: tuple[str, ...]
     regions: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(case: Case, side_px: int) -> Prepared:
@@ -55,37 +57,47 @@ def prepare(case: Case, side_px: int) -> Prepared:
     photo = Photo.open(case.path)
     framed = frame(photo, side_px)
     labels = derive_labels(case.labels)
-    coverage, known, absent = _masks(labels, photo, framed.transform)
-    regions = _weak(labels, framed.transform, coverage, known, absent)
-    return Prepared(framed.image, framed.transform, coverage, known, tuple(sorted(absent)), regions)
+    result = Prepared(framed.image, framed.transform, {}, {}, ())
+    absent = _masks(labels, photo, result)
+    regions = _weak(labels, result, absent)
+    return replace(result, absent=tuple(sorted(absent)), regions=regions)
 
 
-def _masks(labels: Labels, photo: Photo, transform: CropTransform) -> tuple[dict, dict, set[str]]:
-    coverage: dict[str, np.ndarray] = {}
-    known: dict[str, np.ndarray] = {}
+def _masks(labels: Labels, photo: Photo, result: Prepared) -> set[str]:
+    """Adds what masks say; returns the channels that are known to be absent."""
     absent: set[str] = set()
     for code, mask in labels.masks.items():
         channels = ("EX", "SE", EITHER_EXUDATE) if code == EITHER_EXUDATE else (code,)
-        inside = None if mask.is_absent else _to_frame(mask.load(photo.height, photo.width), transform)
-        if inside is None or not inside.any():
+        try:
+            marked = mask.load(photo.height, photo.width)
+        except LabelError as error:
+            result.unusable[code] = str(error)
+            continue
+        if marked is None:
+            continue
+        inside = _to_frame(marked, result.transform) if marked.any() else marked
+        if not inside.any():
             absent.update(channels)
             continue
-        coverage[code] = inside
+        result.coverage[code] = inside
         if code == EITHER_EXUDATE:  # outside it there is neither; inside, the kind is unknown
             for hard_or_soft in ("EX", "SE"):
-                known[hard_or_soft] = inside == 0
-    return coverage, known, absent
+                result.known[hard_or_soft] = inside == 0
+    return absent
 
 
-def _weak(
-    labels: Labels, transform: CropTransform, coverage: dict, known: dict, absent: set[str]
-) -> dict[str, list[np.ndarray]]:
+def _weak(labels: Labels, result: Prepared, absent: set[str]) -> dict[str, list[np.ndarray]]:
     """Adds weak labels. The disc is the ellipse inscribed in its tight box. Of regions that experts marked, only the
     outside is certain; returns the outlines of those on which several agree."""
+    transform, coverage, known = result.transform, result.coverage, result.known
     regions: dict[str, list[np.ndarray]] = {}
     for code in LESIONS:
         if code in labels.votes:
-            votes = read_votes(labels.votes[code], transform.height_px, transform.width_px)
+            try:
+                votes = read_votes(labels.votes[code], transform.height_px, transform.width_px)
+            except LabelError as error:
+                result.unusable[code] = str(error)
+                continue
             known[code] = _to_frame(votes > 0, transform) == 0
             agreed = (_to_frame(votes >= AGREEING, transform) > 127).astype(np.uint8)
             outlines, _ = cv2.findContours(agreed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -125,7 +137,10 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
             **{f"known {code}": plane for code, plane in prepared.known.items()},
         }
         regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
-        about = json.dumps({"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions})
+        about = json.dumps(
+            {"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions}
+            | {"unusable": prepared.unusable}
+        )
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, about=np.frombuffer(about.encode(), np.uint8), **arrays)
     return path
@@ -142,7 +157,14 @@ def read_prepared(path: Path) -> Prepared:
             {key.removeprefix("known "): file[key] for key in file.files if key.startswith("known ")},
             tuple(about["absent"]),
             {code: [np.array(one) for one in outlines] for code, outlines in about["regions"].items()},
+            about.get("unusable", {}),  # files of older versions were not made of photos with such masks
         )
+
+
+def unusable_masks(path: Path) -> dict[str, str]:
+    """`Prepared.unusable` alone, of a file of `cached`."""
+    with np.load(path, allow_pickle=False) as file:
+        return json.loads(file["about"].tobytes()).get("unusable", {})
 
 
 def _key(case: Case, side_px: int) -> str:
@@ -152,6 +174,7 @@ def _key(case: Case, side_px: int) -> str:
     digest.update(case.path.read_bytes())
     for code, mask in sorted(labels.masks.items()):
         digest.update(f"mask {code} {len(mask.paths)}".encode())
+        digest.update(mask.empty.encode() if mask.empty != "error" else b"")
         for path in mask.paths:
             digest.update(path.read_bytes())
     for code, path in sorted(labels.votes.items()):

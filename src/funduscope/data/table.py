@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask, Point
+from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
 from funduscope.vocabulary import CODES
@@ -13,6 +13,8 @@ MASK_COLUMNS = {f"mask_{code}": code for code in CODES}
 COLUMNS = (
     "path", "dr", "dme", "od_x", "od_y", "fovea_x", "fovea_y", "patient", "quality", "eye", "fold", *MASK_COLUMNS
 )  # fmt: skip
+EMPTY_COLUMN = "empty_masks"
+EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
 _HIGHEST_FOLD = 99
 
@@ -21,12 +23,15 @@ def read(path: Path) -> list[Case]:
     """The cases of a table; raises `LabelError` naming row and column.
 
     An empty cell means unknown, the word `none` in a mask's column known to be absent. Several masks of a structure are
-    separated by `;` and united. Paths are relative to the table. A case's name is its path as written.
+    separated by `;` and united. `empty_masks` says what mask files that mark nothing mean: absent, unknown or (without
+    the column) error. Paths are relative to the table. A case's name is its path as written.
     """
     sheet = read_sheet(path, ("path",))
-    unknown = [name for name in sheet.columns if name not in COLUMNS]
+    unknown = [name for name in sheet.columns if name not in (*COLUMNS, EMPTY_COLUMN)]
     if unknown:
-        raise LabelError(f"{path.name} has a column {', '.join(unknown)}; known are {', '.join(COLUMNS)}.")
+        raise LabelError(
+            f"{path.name} has a column {', '.join(unknown)}; known are {', '.join((*COLUMNS, EMPTY_COLUMN))}."
+        )
     if not sheet.rows:
         raise LabelError(f"{path.name} has no row; expected one a photo.")
     first: dict[Path, int] = {}
@@ -53,6 +58,8 @@ def _case(row: Row) -> Case:
         size = size_of(path)
     except LabelError as error:
         raise row.error("path", str(error).rstrip(".")) from error
+    empty = row.one_of(EMPTY_COLUMN, EMPTY_WORDS) or "error"
+    masks = {code: mask for column, code in MASK_COLUMNS.items() if (mask := _mask(row, column, size, empty))}
     labels = Labels(
         grade=row.grade("dr"),
         dme=row.integer("dme", 2),
@@ -60,7 +67,7 @@ def _case(row: Row) -> Case:
         laterality=row.one_of("eye", EYES),
         disc_xy=_point(row, "od", size),
         fovea_xy=_point(row, "fovea", size),
-        masks={code: mask for column, code in MASK_COLUMNS.items() if (mask := _mask(row, column, size)) is not None},
+        masks=masks,
     )
     patient = row.text("patient")
     visit = f"table/patient/{patient}" if patient else f"table/{name}"
@@ -75,7 +82,7 @@ def _point(row: Row, landmark: str, size: tuple[int, int]) -> Point | None:
     return point
 
 
-def _mask(row: Row, column: str, size: tuple[int, int]) -> Mask | None:
+def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | None:
     text = row.text(column)
     if not text:
         return None
@@ -91,4 +98,4 @@ def _mask(row: Row, column: str, size: tuple[int, int]) -> Mask | None:
         if found != size:
             raise row.error(column, f"{piece} is {found[1]}x{found[0]} px, its photo {size[1]}x{size[0]} px")
         files.append(file)
-    return Mask(tuple(files), read_mask)
+    return Mask(tuple(files), read_mask, empty)

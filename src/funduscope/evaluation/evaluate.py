@@ -265,8 +265,8 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
     scored.row["false lesions"] = counts
 
 
-def _load(read: Callable[[], np.ndarray], scored: PhotoScore) -> np.ndarray | None:
-    """What `read` gives; None where its file cannot be used, so that one bad file does not end the evaluation."""
+def _load(read: Callable[[], np.ndarray | None], scored: PhotoScore) -> np.ndarray | None:
+    """What `read` gives; None where it is unknown, or its file cannot be used: one bad file ends no evaluation."""
     try:
         return read()
     except LabelError as error:

@@ -268,9 +268,10 @@ def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
     if code is None:
         return tile
     try:
-        true = shrunk(photo.case.labels.masks[code].load(height, width))
+        mask = photo.case.labels.masks[code].load(height, width)
     except LabelError:
-        true = np.zeros(size[::-1], bool)
+        mask = None
+    true = np.zeros(size[::-1], bool) if mask is None else shrunk(mask)
     found = photo.marks.get(code, np.zeros_like(true))
     truth, answer = tile.copy(), tile.copy()
     if found.shape == true.shape == tile.shape[:2]:

@@ -137,11 +137,12 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
     healthy = frozenset(absent if _healthy(case) else ())
     # Absence that is a label counts as an empty mask, as in the scores; absence that a grade implies does not.
-    truths = {
-        code: found.transform.map_to_frame(mask.load(photo.height, photo.width)) >= 0.5
+    loaded = {
+        code: mask.load(photo.height, photo.width)
         for code, mask in masks.items()
         if code in case.labels.masks or not mask.is_absent
     }
+    truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
     exudates = exudate_logits(whole, close, card) if labels.dme is not None else None
     maps = None if exudates is None else (Outputs(landmarks=whole.landmarks), exudates.copy())

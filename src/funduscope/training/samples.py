@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -18,7 +20,7 @@ import torch
 from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
-from funduscope.data.prepare import cached, default_cache
+from funduscope.data.prepare import cached, default_cache, unusable_masks
 from funduscope.duplicates.search import Progress
 from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
@@ -27,7 +29,7 @@ from funduscope.training.batch import BAGS, Item, View, allowed, bag_kinds, clos
 from funduscope.vocabulary import CLASSES, EITHER_EXUDATE
 
 MOST_UNREADABLE = 0.01
-"""Share of the training photos that may be unreadable. More of them is a fault of the data set, not of a photo."""
+"""Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
 
 
 def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
@@ -168,41 +170,48 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
 
 
 def readable(cases: list[Case]) -> list[Case]:
-    """The photos whose masks and votes can be used. The others are named on stderr: now, not after the first epoch."""
-    kept = []
-    for case in cases:
-        try:
-            _check_masks(case)
-        except LabelError as error:
-            print(f"left out: {case.key}: {error}", file=sys.stderr)
-        else:
-            kept.append(case)
-    return kept
+    """The cases without masks and votes that cannot be used. These are named on stderr: now, not after an epoch."""
+    return [_with_usable_masks(case) for case in cases]
 
 
-def _check_masks(case: Case) -> None:
-    """Raises `LabelError` where scoring the photo would. A photo that cannot itself be read is scored as refused."""
-    masks = [mask for mask in (*case.labels.masks.values(), case.labels.negatives) if mask and not mask.is_absent]
-    if not masks and not case.labels.votes:
-        return
+def _with_usable_masks(case: Case) -> Case:
+    """The case without what scoring could not use. A photo that cannot itself be read is scored as refused."""
+    labels = case.labels
     try:
         size = size_of(case.path)
     except LabelError:
-        return
-    for path in case.labels.votes.values():
-        read_votes(path, *size)
-    for mask in masks:
-        mask.load(*size)
+        return case
+
+    def usable(code: str, read: Callable[[int, int], object]) -> bool:
+        try:
+            read(*size)
+        except LabelError as error:
+            _name_unusable(case, code, str(error))
+            return False
+        return True
+
+    masks = {code: mask for code, mask in labels.masks.items() if mask.is_absent or usable(code, mask.load)}
+    votes = {code: path for code, path in labels.votes.items() if usable(f"{code} votes", partial(read_votes, path))}
+    negatives = labels.negatives
+    if negatives is not None and not negatives.is_absent and not usable("negatives", negatives.load):
+        negatives = None
+    return replace(case, labels=replace(labels, masks=masks, votes=votes, negatives=negatives))
+
+
+def _name_unusable(case: Case, code: str, why: str) -> None:
+    print(f"left out: {case.key}, {code} alone: {why}", file=sys.stderr)
 
 
 def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[list[Case], dict[str, Path]]:
     """The training photos that can be read, and by key the prepared file of each that an epoch draws.
 
-    Photos that cannot be read are named on stderr; more than a few raise `TrainingError`. Without them an epoch draws
-    other photos, so this repeats until every drawn photo can be read.
+    Photos that cannot be read are named on stderr, and so are masks and votes that cannot be used, which are left out
+    by themselves; more than a few of either raise `TrainingError`. Without these photos an epoch draws others, so this
+    repeats until every drawn photo can be read.
     """
     files: dict[str, Path] = {}
     failed: dict[str, str] = {}
+    without_mask: dict[str, str] = {}
     cache, before = default_cache(), -1
     while len(failed) > before:
         before = len(failed)
@@ -210,12 +219,17 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
         for case in progress(new, "Preparing", len(new)):
             try:
                 files[case.key] = cached(case, recipe.views.close_px, cache)
-            except (PhotoError, LabelError) as error:
+            except PhotoError as error:
                 failed[case.key] = f"{case.key}: {error}"
                 print(f"left out: {failed[case.key]}", file=sys.stderr)
+                continue
+            for code, why in unusable_masks(files[case.key]).items():
+                _name_unusable(case, code, why)
+                without_mask[case.key] = f"{case.key}: {why}"
         count = len(files) + len(failed)
-        if len(failed) > max(1, MOST_UNREADABLE * count):
-            example = next(iter(failed.values()))
-            raise TrainingError(f"{len(failed)} of {count} photos cannot be read, such as {example}")
+        for bad, what in ((failed, "cannot be read"), (without_mask, "have masks that cannot be used")):
+            if len(bad) > max(1, MOST_UNREADABLE * count):
+                example = next(iter(bad.values()))
+                raise TrainingError(f"{len(bad)} of {count} photos {what}, such as {example}")
         train = [case for case in train if case.key not in failed]
     return train, files
