@@ -394,6 +394,41 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_the_card_follows_the_terms_of_what_taught_the_model(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    """IDRiD's allow every use. One photo that was learned from, or first weights, with stricter ones do not."""
+
+    def card(folder: Path) -> dict:
+        return json.loads((folder / "card.json").read_text("utf-8"))
+
+    assert card(done)["research_only"] is False
+    one = next(case for case in cases if case.dataset == "idrid-A" and case.fold == 3)
+    strict = [replace(case, research_only=case.key == one.key) for case in cases]
+    best = run(short, strict, tmp_path / "strict", fold=0)
+    assert card(best.parent)["research_only"] is True
+    run(short, cases, tmp_path / "next", fold=0, start=Start((best,)))
+    assert card(tmp_path / "next")["research_only"] is True
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_data_set_that_the_recipe_does_not_name_comes_with_the_setting_to_type(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    own = [replace(case, key=f"clinic/{case.name}", dataset="clinic") for case in cases if case.dataset == "idrid-A"]
+    settings = "--set sampling.whole.clinic=1 --set sampling.close.clinic=1"
+    with pytest.raises(TrainingError, match=settings):
+        run(short, own, tmp_path / "alone", fold=0)
+    both = [*[case for case in cases if case.dataset == "idrid-B"], *own]
+    run(short, both, tmp_path / "without", fold=0)
+    assert f"nothing from photos of clinic (3). To change that: {settings}" in capsys.readouterr().err
+    typed = Recipe.from_toml(short.to_toml(), settings.replace("--set ", "").split())
+    run(typed, both, tmp_path / "with", fold=0)
+    assert "nothing from photos" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "with" / "run.json").read_text("utf-8"))["photos"]["train"]["clinic"] == 3
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_a_run_does_not_go_on_from_other_first_weights(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:

@@ -102,7 +102,8 @@ class Case:
     key: unique over all data sets, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001", since its numbers repeat).
     visit: photos of one visit (or patient) are always in one fold. fold: 0-4, or None where none is set.
     split: the authors' own, where they made one; photos of their "test" get no fold, and nothing is learned from them.
-    same_photo: key of the case that has other labels of this very photo (`shared_labels.py`).
+    same_photo: key of the case that has other labels of this very photo (`shared_labels.py`). research_only: whether
+    the data set's terms keep what learned from it to research and education; True where they are not known.
     """
 
     key: str
@@ -114,6 +115,7 @@ class Case:
     fold: int | None = None
     split: Split | None = None
     same_photo: str | None = None
+    research_only: bool = True
 
     @classmethod
     def of(cls, dataset: str, path: Path, labels: Labels, visit: str = "") -> Case:

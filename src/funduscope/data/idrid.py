@@ -1,4 +1,4 @@
-"""IDRiD: the official layout, its mirrors, and the boxes drawn on it later.
+"""IDRiD (CC BY 4.0): the official layout, its mirrors, and the boxes drawn on it later.
 
 Porwal et al., Medical Image Analysis 59, 2020. A has masks, B grades, C disc and fovea. C's photos are B's under the
 same number and are one case with them. The same number means other eyes in A and in B, so nothing is joined across
@@ -112,7 +112,8 @@ def _segmentation_case(found: _Found, key: Id, path: Path) -> Case:
     name = f"IDRiD_{number:02d}"
     full = f"idrid-A/{split}/{name}"
     same = f"idrid-B/train/IDRiD_{SAME_PHOTO[number]:03d}" if split == "train" and number in SAME_PHOTO else None
-    return Case(full, "idrid-A", name, path, full, Labels(masks=masks), split=split, same_photo=same)
+    labels = Labels(masks=masks)
+    return Case(full, "idrid-A", name, path, full, labels, split=split, same_photo=same, research_only=False)
 
 
 def _grading_case(found: _Found, key: Id, path: Path) -> Case:
@@ -131,7 +132,7 @@ def _grading_case(found: _Found, key: Id, path: Path) -> Case:
     boxes = {code: tuple(drawn) for code, drawn in found.boxes.get(key, {}).items()}
     labels = Labels(grade=grade, dme=dme, disc_xy=disc, fovea_xy=fovea, boxes=boxes)
     full = f"idrid-B/{split}/{name}"
-    return Case(full, "idrid-B", name, path, full, labels, split=split)
+    return Case(full, "idrid-B", name, path, full, labels, split=split, research_only=False)
 
 
 def _note_folder(found: _Found, where: tuple[str, ...]) -> None:

@@ -71,7 +71,9 @@ def _case(row: Row) -> Case:
     )
     patient = row.text("patient")
     visit = f"table/patient/{patient}" if patient else f"table/{name}"
-    return Case(f"table/{name}", "table", name, path, visit, labels, row.integer("fold", _HIGHEST_FOLD))
+    fold = row.integer("fold", _HIGHEST_FOLD)
+    # Photos of the user's own: nobody knows of terms that would bind them.
+    return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)
 
 
 def _point(row: Row, landmark: str, size: tuple[int, int]) -> Point | None:

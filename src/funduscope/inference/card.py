@@ -31,7 +31,8 @@ class Card:
     fovea_from_disc: horizontal and vertical distance of the fovea from the disc, mean and standard deviation of each,
     in shares of the frame's side (inference/landmarks.py); None: each landmark is located by itself. dme_evidence:
     weights of the network's answer and of the exudates in the edema risk (inference/edema.py); None: the answer alone.
-    routers: names of the rows of the model's gates, where it has experts.
+    routers: names of the rows of the model's gates, where it has experts. research_only: whether the terms of any data
+    set that taught it keep it to research and education.
     """
 
     name: str = "untitled"

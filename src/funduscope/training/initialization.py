@@ -203,6 +203,26 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     return First(resolved, network, known, f"{note}; fresh: {', '.join(fresh)}." if fresh else "")
 
 
+def is_research_only(used: list[Case], start: Start) -> bool:
+    """Whether any photo that is learned from, or any weights, are for research and education alone."""
+    cards = (checkpoint.load(path).card for path in start.weights)
+    return any(case.research_only for case in used) or any(card.get("research_only", True) for card in cards)
+
+
+def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
+    """The structures that neither photos and first weights (known) nor teachers know. They are named on stderr."""
+    for one in map(checkpoint.load, teachers):
+        known = known | {*one.recipe.tasks.structures} - {*one.card.get("not_learned", ())}
+    left = [code for code in recipe.tasks.structures if code not in known]
+    if left:
+        print(
+            f"note: no training photo shows {', '.join(left)}, so the model can only learn where "
+            f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
+            file=sys.stderr,
+        )
+    return left
+
+
 def _planes(recipe: Recipe) -> dict[str, list[str]]:
     """By the first part of a tensor's name: the parts of the network that its rows are, in order."""
     return {

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,13 +35,26 @@ from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.distill import Teachers
-from funduscope.training.initialization import START, First, Start, check_refit, check_weights, first_network, named
+from funduscope.training.initialization import (
+    START,
+    First,
+    Start,
+    check_refit,
+    check_weights,
+    first_network,
+    is_research_only,
+    named,
+    not_learned,
+)
 from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
 from funduscope.training.loop import Loop, Validation, bfloat16, mixed_precision, sentence
 from funduscope.training.processes import Watch
-from funduscope.training.samples import draw_epoch, drawn, prepared, readable, shown
+from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
+
+UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True}
+"""What run.json and the card say of what taught the model, as runs of older versions have it, which do not say it."""
 
 SHORT_STEPS = 300
 """A training of fewer steps is not worth timing how many processes it should have: it gets one."""
@@ -134,33 +148,31 @@ def _prepare(
     recipe = first.recipe
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
+    _name_unsampled(recipe, plan.train)
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, about)
     train, files = prepared(recipe, plan.train, progress)
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
-    taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
-    if before is not None and resumed:
-        about["not_learned"] = before.get("not_learned", [])  # runs of older versions have no such entry
+    if before is not None and resumed:  # its first weights may not be named again
+        about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
     else:
-        about["not_learned"] = _not_learned(recipe, taught | first.known, start.teachers)
+        taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
+        about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers)
+        about["research_only"] = is_research_only(used, start)
     job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
 
 
-def _not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
-    """The structures that neither photos and first weights (known) nor teachers know. They are named on stderr."""
-    for one in map(checkpoint.load, teachers):
-        known = known | {*one.recipe.tasks.structures} - {*one.card.get("not_learned", ())}
-    left = [code for code in recipe.tasks.structures if code not in known]
-    if left and processes.state().is_main_process:
-        print(
-            f"note: no training photo shows {', '.join(left)}, so the model can only learn where "
-            f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
-            file=sys.stderr,
-        )
-    return left
+def _name_unsampled(recipe: Recipe, train: list[Case]) -> None:
+    """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing."""
+    named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
+    left = Counter(case.dataset for case in train if case.dataset not in named)
+    if left and left.keys() != {case.dataset for case in train} and processes.state().is_main_process:
+        photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
+        settings = " ".join(setting_for(name, recipe) for name in sorted(left))
+        print(f"note: the recipe learns nothing from photos of {photos}. To change that: {settings}", file=sys.stderr)
 
 
 def _split(
@@ -270,8 +282,9 @@ def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progres
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
-    not_learned = tuple(run_of.get("not_learned", ()))  # runs of older versions have no such entry
-    card = replace(Card.of(best.recipe), not_learned=not_learned)
+    by_data = {name: run_of.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
+    by_data["not_learned"] = tuple(by_data["not_learned"])
+    card = replace(Card.of(best.recipe), **by_data)
     network = best.network().to(device)
     validation = plan.validation
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
@@ -283,7 +296,7 @@ def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progres
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
             return path
-        card = replace(Card.from_dict(theirs), not_learned=not_learned)
+        card = replace(Card.from_dict(theirs), **by_data)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
     sampling = best.recipe.sampling

@@ -146,13 +146,20 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
     keys = {item.case.key for epoch in range(epochs) for item in draw_epoch(train, recipe, epoch)}
     used = [case for case in train if case.key in keys]
     if not used:
-        given = ", ".join(sorted({case.dataset for case in train}))
-        sampled = ", ".join(sorted(recipe.sampling.datasets())) or "none"
+        given = sorted({case.dataset for case in train})
+        sampled = recipe.sampling.datasets()
+        settings = " ".join(setting_for(name, recipe) for name in given if name not in sampled)
         raise TrainingError(
-            f"Nothing that this recipe learns is known of the photos given ({given}); it samples {sampled}: bring "
-            "labels, or name the data set in sampling.whole."
+            f"Nothing that this recipe learns is known of the photos given ({', '.join(given)}); it samples "
+            f"{', '.join(sorted(sampled)) or 'none'}: bring labels" + (f", or add {settings}" if settings else "") + "."
         )
     return used
+
+
+def setting_for(dataset: str, recipe: Recipe) -> str:
+    """What to add to a command so that the recipe learns from a data set that it does not name."""
+    views = ("whole", "close") if recipe.views.close else ("whole",)
+    return " ".join(f"--set sampling.{view}.{dataset}=1" for view in views)
 
 
 def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]:
