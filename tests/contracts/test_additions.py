@@ -1,6 +1,6 @@
-"""A sixth structure, a new encoder and a new way to weigh tasks need only what docs/architecture.md names for them.
+"""A lesion, a data set, an encoder and a way to weigh tasks need only what docs/architecture.md names for them.
 
-A copy of the package is changed in just those places and trained, through its command line, on drawn eyes.
+A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BALANCE = '''class Halved(Balance):
     def weights(self) -> dict[str, float]:
         return {task: weight / 2 for task, weight in self.start.items()}
 
-    def combine(self, losses: dict[str, Tensor], shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor | None]:
+    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         values = list(losses.values())
         return self.weighed(losses, self.starts(list(losses), values[0]) / 2), None
 
@@ -74,29 +74,177 @@ precision = "float32"
 """
 
 
-@pytest.mark.slow
-def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
-    copy = tmp_path / "source" / "funduscope"
+LESION = (
+    '    Structure("NV", "New vessels", (255, 120, 200), (0, 0, 0), True, "vessels that grew where none belong", 4),\n'
+)
+WAY_OF_A_LESION = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+import funduscope
+from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import Corrections, apply_corrections, apply_edit, mask_from_png
+from funduscope.app.viewer_data import threshold_sliders, viewer_data
+from funduscope.cli.main import main
+from funduscope.data.case import ABSENT
+from funduscope.data.sources import read_data
+from funduscope.testing.drawn_eyes import write_idrid
+
+write_idrid(Path("idrid"), graded=10, masked=15, width_px=400)
+outlined = [case for case in read_data(["idrid"]) if not case.labels.masks.get("NV", ABSENT).is_absent]
+assert len(outlined) == 5, "every eye of grade 4 that has masks"
+
+assert main(["train", "sixth.toml", "--data", "idrid", "--run", "run", "--fold", "0"]) == 0
+card = json.loads(Path("run/card.json").read_text())
+assert (card["structures"], card["not_learned"], card["lowest_grades"]["NV"]) == (["MA", "NV", "OD"], [], 4)
+assert main(["evaluate", "run", "--data", "idrid", "--fold", "0", "--out", "scores"]) == 0
+scores = json.loads(Path("scores/scores.json").read_text())["scores"]["idrid-A"]
+assert "AUPR" in scores["NV pixels"], scores.keys()
+assert list(Path("scores").glob("*NV*.png")), "best and worst photos"
+main(["export", "run"])  # INT8 may be refused for a network of one epoch; float32 may not
+assert json.loads(Path("run/export.json").read_text())["check photos"] == "drawn eyes"
+
+photo = next(case.path for case in outlined if case.fold == 0)
+other = next(case.path for case in outlined if case.fold == 1)
+assert main(["predict", str(photo), str(other), "--model", "run/model.onnx", "--out", "out"]) == 0
+found = json.loads(next(Path("out").rglob("findings.json")).read_text())
+assert found["gradable"]["ok"] and [*found["lesions"]] == ["MA", "NV"], found
+assert "New vessels" in next(Path("out").rglob("report.html")).read_text()
+assert next(Path("out").rglob("*_NV.tif")).is_file()
+assert ",NV_count," in Path("out/summary.csv").read_text()
+
+findings = funduscope.load("run/model.onnx")(photo)
+ring = [[150, 100], [170, 100], [170, 120], [150, 120]]
+drawn = apply_edit(findings, Corrections(), {"what": "draw", "code": "NV", "points": ring})
+shown = apply_corrections(findings, {}, drawn)
+assert shown.mask("NV")[110, 160]
+assert shown.to_dict()["rules"]["grade_range"] == [4, 4], "a lesion that makes grade 4"
+assert "NV" in [layer["code"] for layer in viewer_data(shown, "standard", drawn)["layers"]]
+assert "NV" in [slider["code"] for slider in threshold_sliders(findings, {}, drawn)]
+saved = LabeledPhoto(findings.photo, drawn, {"NV": shown.mask("NV")})
+(again,) = read_data([into_folder([saved], Path("corrected"))])
+assert np.array_equal(again.labels.masks["NV"].load(*shown.mask("NV").shape), shown.mask("NV"))
+(again,) = read_data([Path("corrected/labels.csv")])
+assert np.array_equal(again.labels.masks["NV"].load(*shown.mask("NV").shape), shown.mask("NV"))
+(back,) = read_zip(as_zip([saved]))
+assert np.array_equal(mask_from_png(back.corrections.masks["NV"]), shown.mask("NV"))
+"""
+
+READER = '''"""A stranger's data set: grades in grades.txt, masks of microaneurysms, empty where there are none."""
+
+from pathlib import Path
+
+from funduscope.data.case import Case, Labels, Mask
+from funduscope.data.masks import read_mask
+
+
+def recognize(folder: Path) -> bool:
+    return (folder / "grades.txt").is_file()
+
+
+def read(folder: Path) -> list[Case]:
+    rows = [line.split() for line in (folder / "grades.txt").read_text("utf-8").splitlines()]
+    return [
+        Case.of(
+            "clinic",
+            folder / f"{name}.png",
+            Labels(grade=int(grade), masks={"MA": Mask((folder / f"{name}_ma.png",), read_mask, "absent")}),
+        )
+        for name, grade in rows
+    ]
+'''
+WAY_OF_A_DATA_SET = """
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from funduscope.cli.main import main
+from funduscope.testing.drawn_eyes import draw_eye
+
+folder = Path("clinic")
+folder.mkdir()
+for number in range(20):
+    eye = draw_eye(number, grade=number % 5, width_px=400)
+    Image.fromarray(eye.pixels).save(folder / f"{number}.png")
+    Image.fromarray(eye.masks["MA"].astype(np.uint8)).save(folder / f"{number}_ma.png")
+(folder / "grades.txt").write_text("".join(f"{number} {number % 5}\\n" for number in range(20)))
+train = ["train", "sixth.toml", "--data", "clinic", "--run", "run", "--fold", "0"]
+settings = ["--set", "sampling.whole.clinic=1"]
+assert main(train) != 0
+assert main([*train, *settings]) == 0
+card = json.loads(Path("run/card.json").read_text())
+assert card["not_learned"] == ["OD"] and card["research_only"]
+assert json.loads(Path("run/run.json").read_text())["photos"]["train"]["clinic"] >= 8
+assert main(["evaluate", "run", "--data", "clinic", "--fold", "0", "--out", "scores"]) == 0
+scores = json.loads(Path("scores/scores.json").read_text())["scores"]["clinic"]
+assert {"DR", "MA pixels"} <= scores.keys() and not any(name.startswith("OD") for name in scores), scores.keys()
+assert main(["doctor", "clinic"]) in (0, 1)
+"""
+
+
+def _copy(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
+    """A copy of the package with one change in each of these files."""
+    copy = folder / "source" / "funduscope"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "demo", "__pycache__"))
-    for name, (old, new) in CHANGES.items():
+    for name, (old, new) in changes.items():
         text = (copy / name).read_text("utf-8")
         assert text.count(old) == 1, name
-        text = text.replace(old, new).replace(LINE, LINE + '        "halved": lambda: Halved(start),\n')
-        (copy / name).write_text(text, "utf-8")
+        (copy / name).write_text(text.replace(old, new), "utf-8")
+    return copy
+
+
+def _run(copy: Path, folder: Path, code: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(copy.parent), "FUNDUSCOPE_CACHE": str(folder / "cache")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
+    copy = _copy(tmp_path, CHANGES)
+    balances = copy / "training" / "balance.py"
+    text = balances.read_text("utf-8").replace(LINE, LINE + '        "halved": lambda: Halved(start),\n')
+    balances.write_text(text, "utf-8")
     (tmp_path / "sixth.toml").write_text(RECIPE, "utf-8")
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
     assert Encoder("regnetx_002").channels != Encoder("resnet50").channels, "no encoder of a recipe of the package"
 
     command = ["train", "sixth.toml", "--data", "idrid", "--run", "run", "--fold", "0"]
-    code = f"from funduscope.cli.main import main; raise SystemExit(main({command}))"
-    environment = os.environ | {"PYTHONPATH": str(copy.parent), "FUNDUSCOPE_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    done = _run(copy, tmp_path, f"from funduscope.cli.main import main; raise SystemExit(main({command}))")
     assert done.returncode == 0, done.stderr[-3000:]
     line = json.loads((tmp_path / "run" / "journal.jsonl").read_text("utf-8"))
     assert "loss dense NV" in line, "known to be absent from the eyes of grade 0, so it is learned"
     assert line["weight dme"] == 1.5
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
-    assert card["structures"] == ["MA", "NV", "OD"]
+    assert (card["structures"], card["not_learned"]) == (["MA", "NV", "OD"], ["NV"]), "no eye shows one"
+
+
+@pytest.mark.slow
+def test_a_lesion_is_one_line_from_drawn_eyes_to_saved_corrections(tmp_path: Path) -> None:
+    copy = _copy(tmp_path, {"vocabulary.py": ('    Structure("OD"', LESION + '    Structure("OD"')})
+    (tmp_path / "sixth.toml").write_text(RECIPE.replace('kind = "halved"', ""), "utf-8")
+    done = _run(copy, tmp_path, WAY_OF_A_LESION)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
+    line = '    "DDR": ddr,\n'
+    changes = {"data/sources.py": (line, line + '    "Clinic": clinic,\n')}
+    copy = _copy(tmp_path, changes)
+    sources = copy / "data" / "sources.py"
+    sources.write_text(sources.read_text("utf-8").replace("    aptos,\n", "    aptos,\n    clinic,\n"), "utf-8")
+    (copy / "data" / "clinic.py").write_text(READER, "utf-8")
+    recipe = RECIPE.replace('kind = "halved"', "").replace('"MA", "NV", "OD"', '"MA", "OD"')
+    (tmp_path / "sixth.toml").write_text(recipe, "utf-8")
+    done = _run(copy, tmp_path, WAY_OF_A_DATA_SET)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert "add --set sampling.whole.clinic=1" in done.stderr
