@@ -353,6 +353,9 @@ def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Rec
         "note: weights.safetensors gave encoder, decoder, grade, structure MA, structure OD, optic disc, fovea; "
         "fresh: dme, structure HE, structure EX, structure SE."
     )
+    assert first_network(few, tmp_path / "run", [_saved(short, tmp_path)]).note.endswith(
+        "not taken: dme, structure HE, structure EX, structure SE."
+    )
     found = first.network.state_dict()
     for name, rows in (("weight", (1, 0)), ("bias", (1, 0))):
         planes = found[f"heads.structures.conv.{name}"][[0, 4]]
@@ -362,9 +365,15 @@ def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Rec
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
 
 
+def _saved(recipe: Recipe, folder: Path) -> Path:
+    """Untrained weights."""
+    path = folder / "untrained.safetensors"
+    checkpoint.save(path, recipe, {"weights": build(recipe).state_dict()}, {}, {})
+    return path
+
+
 def test_first_weights_of_another_encoder_are_refused(short: Recipe, tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
-    checkpoint.save(path, short, {"weights": build(short).state_dict()}, {}, {})
+    path = _saved(short, tmp_path)
     other = Recipe.from_toml(short.to_toml(), ["encoder.name=resnet18"])
     with pytest.raises(TrainingError, match=r"has the encoder test_resnet, .*--set encoder\.name=test_resnet"):
         first_network(other, tmp_path / "run", [path])

@@ -156,7 +156,7 @@ def _folds_there(listed: Path, cases: Sequence[Case], unlisted: int | None) -> d
 class First:
     """The network to start from, and the recipe with its encoder's variant, mean and std.
 
-    known: the structures whose maps came with the weights. note: which parts did, and which are fresh.
+    known: the structures whose maps came with the weights. note: which parts did and which did not; empty if all did.
     """
 
     recipe: Recipe
@@ -193,14 +193,19 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     resolved = _with_variant(theirs, recipe)
     network = build(resolved)
     state = network.state_dict()
-    moved = _move(state, resolved, _mean([start.group("weights") for start in starts]), theirs)
+    given = _mean([start.group("weights") for start in starts])
+    moved = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
     learned = {*theirs.tasks.structures}.difference(*(start.card.get("not_learned", ()) for start in starts))
     known = frozenset(code for code in learned if f"structure {code}" in moved)
     parts = _parts(state, resolved)
-    fresh = [part for part in parts if part not in moved]
+    rest = {
+        "fresh": [part for part in parts if part not in moved],
+        "not taken": [part for part in _parts(given, theirs) if part not in parts],
+    }
     note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
-    return First(resolved, network, known, f"{note}; fresh: {', '.join(fresh)}." if fresh else "")
+    note += "".join(f"; {what}: {', '.join(some)}" for what, some in rest.items() if some)
+    return First(resolved, network, known, f"{note}." if any(rest.values()) else "")
 
 
 def is_research_only(used: list[Case], start: Start) -> bool:
