@@ -26,7 +26,7 @@ import cv2
 import psutil
 from PIL import Image
 
-from funduscope.doctor.examine import examine
+from funduscope.doctor.examine import check_data
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 
@@ -38,7 +38,7 @@ def main() -> int:
         print("| step | photos | main process, MB | all processes, MB | seconds |")
         print("|---|---|---|---|---|")
         began = time.monotonic()
-        report = examine(folder, cache=Path(place) / "cache", workers=options.workers, progress=_watched)
+        report = check_data(folder, cache=Path(place) / "cache", workers=options.workers, progress=_watched)
         report.write(Path(place) / "out", _watched)
         page = (Path(place) / "out" / "doctor.html").stat().st_size
         print(

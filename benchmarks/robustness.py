@@ -78,7 +78,7 @@ def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[st
     plain = [case for case in cases if case not in masked]
     photos = [*changed_stream(whole, plain, change), *changed_stream(predictor, masked, change)]
     scores = summarize(photos, repeats=1)
-    values = {name: scores.value(ScoreKey.named(*where)) for name, *where in ROWS}
+    values = {name: scores.number(ScoreKey.named(*where)) for name, *where in ROWS}
     told: dict[str, Any] = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
     return told | {"refused": sum(photo.refused for photo in photos), "photos": len(photos)}
 

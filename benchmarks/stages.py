@@ -31,7 +31,7 @@ from funduscope.inference.predictor import Predictor, interpret
 from funduscope.inference.runtime import OnnxRuntime, Outputs
 from funduscope.inference.strips import strips
 from funduscope.quality.assessment import assess
-from funduscope.report.write import to_json, write
+from funduscope.report.write import save, to_json
 
 
 def main() -> int:
@@ -92,7 +92,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     timed("what it shows, and how well it can be graded", lambda: assess(framed, photo.pixels))
     found = interpret(photo, framed, views, card, runtime.sha256)
     timed("findings (interpret, masks, lesions)", lambda: to_json(found.to_dict()))
-    timed("write every file", lambda: write(found, place))
+    timed("write every file", lambda: save(found, place))
     size = (card.whole_px, card.whole_px)
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
     ways = [small, small[::-1]] if card.upside_down else [small]

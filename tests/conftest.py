@@ -34,7 +34,7 @@ QUICK = (
 )
 """Folders and files whose tests, except those marked slow, are `quick`: together within a minute on one core."""
 
-TRAININGS = ("compare", "recipes", "training")
+TRAININGS = ("compare", "face", "recipes", "training")
 """Folders whose tests train. A training ends with its scores: 1000 draws of the bootstrap, ten times its own time."""
 
 

@@ -218,11 +218,12 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
     cases = {name: Case(name, name, name, Path(name), name, labels) for name, labels in known.items()}
     judged: list[str] = []
 
-    def scored(_: object, chosen: list[Case], **__: object) -> SimpleNamespace:
+    def scored(_: object, chosen: list[Case]) -> list[SimpleNamespace]:
         judged[:] = [case.dataset for case in chosen]
-        return SimpleNamespace(photos=[SimpleNamespace(row={"refused": False}, refused=False)], intervals={})
+        return [SimpleNamespace(row={"refused": False}, refused=False)]
 
-    monkeypatch.setattr(export, "evaluate", scored)
+    monkeypatch.setattr(export, "score_stream", scored)
+    monkeypatch.setattr(export, "summarize", lambda photos, repeats: SimpleNamespace(photos=photos, intervals={}))
     monkeypatch.setattr(export, "_equal_labels", lambda *_: (1.0, 1))
     export._accept(None, None, list(cases.values()), [])  # pyright: ignore
     assert judged == ["table", "idrid-B", "idrid-A"]

@@ -1,12 +1,14 @@
 """Reads a photograph of the back of the eye: retinopathy grade, edema risk, lesions, disc and fovea, in its own pixels.
 
-    import funduscope
+    import funduscope as fs
 
-    model = funduscope.load()                # the shipped model; or an ONNX file, a run folder, a list (an ensemble)
+    model = fs.load()                        # the shipped model; or an ONNX file, a run folder, a list (an ensemble)
     findings = model("eye.jpg")              # a path, bytes, a PIL image, or an (H, W, 3) uint8 RGB array
     findings.grade, findings.mask("EX")
 
-Everything is imported when it is first asked for, so that `import funduscope` costs next to nothing.
+The same package trains, scores, exports and compares such models: docs/python.md has examples. The command line calls
+the same functions. Everything is imported when it is first asked for, so that `import funduscope` costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -18,27 +20,59 @@ from typing import TYPE_CHECKING, Any
 from funduscope.version import __version__
 
 if TYPE_CHECKING:
+    from funduscope.compare.report import compare_runs
+    from funduscope.data.case import Case, Labels
+    from funduscope.data.sources import read_data
+    from funduscope.doctor.examine import Report, check_data
+    from funduscope.evaluation.out_of_fold import evaluate
+    from funduscope.evaluation.scores import Scores
+    from funduscope.export import export_run
     from funduscope.i18n.errors import PhotoError
     from funduscope.imaging.photo import Photo
+    from funduscope.inference.ensemble import Ensemble
     from funduscope.inference.findings import Failure, Findings
     from funduscope.inference.loading import load
     from funduscope.inference.predictor import Predictor
     from funduscope.inference.runtime import ModelError
+    from funduscope.recipe import Recipe
+    from funduscope.report.notebook import show
+    from funduscope.report.write import save
+    from funduscope.training.runs import Run, train
 
 # ONNX Runtime (1.31 on Linux) else writes an identifier of the machine into the user's home when it is loaded, and
 # queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Failure", "Findings", "ModelError", "Photo", "PhotoError", "Predictor", "__version__", "load"]
+__all__ = [
+    "Case", "Ensemble", "Failure", "Findings", "Labels", "ModelError", "Photo", "PhotoError", "Predictor", "Recipe",
+    "Report", "Run", "Scores", "__version__", "check_data", "compare_runs", "evaluate", "export_run", "load",
+    "read_data", "save", "show", "train",
+]  # fmt: skip
 
+# None of these names is a submodule's: importing that would put the module in the function's place.
 _HOMES = {
+    "Case": "funduscope.data.case",
+    "Ensemble": "funduscope.inference.ensemble",
     "Failure": "funduscope.inference.findings",
     "Findings": "funduscope.inference.findings",
+    "Labels": "funduscope.data.case",
     "ModelError": "funduscope.inference.runtime",
     "Photo": "funduscope.imaging.photo",
     "PhotoError": "funduscope.i18n.errors",
     "Predictor": "funduscope.inference.predictor",
+    "Recipe": "funduscope.recipe",
+    "Report": "funduscope.doctor.examine",
+    "Run": "funduscope.training.runs",
+    "Scores": "funduscope.evaluation.scores",
+    "check_data": "funduscope.doctor.examine",
+    "compare_runs": "funduscope.compare.report",
+    "evaluate": "funduscope.evaluation.out_of_fold",
+    "export_run": "funduscope.export",
     "load": "funduscope.inference.loading",
+    "read_data": "funduscope.data.sources",
+    "save": "funduscope.report.write",
+    "show": "funduscope.report.notebook",
+    "train": "funduscope.training.runs",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -26,15 +27,17 @@ from torch import Tensor, nn
 from funduscope import checkpoint
 from funduscope.atomic import replacing
 from funduscope.data.case import Case
+from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import DOUBTED, Scores, evaluate
+from funduscope.evaluation.evaluate import DOUBTED, score_stream
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.scores import Scores, summarize
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
+from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.network import Network
 from funduscope.network.routing import traced
@@ -74,15 +77,18 @@ class _Flat(nn.Module):
         return tuple(self.network(image).named().values())
 
 
-def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
+def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device: Device = "auto") -> list[Path]:
     """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder.
 
-    export.json gets the measured parity and the files' SHA-256. cases: with them INT8 is calibrated on the run's
-    training photos and checked on its validation photos, scores included; without them both on drawn eyes. Unreadable
-    photos are named on stderr and replaced by others. Raises `ExportError` where parity fails, `ParityError` where no
+    export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
+    them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
+    them both on drawn eyes. Unreadable photos are named on stderr and replaced by others. device: of the float32 models
+    that are compared; INT8 computes on the processor. Raises `ExportError` where parity fails, `ParityError` where no
     photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
     written before the error.
     """
+    run, cases = Path(run), None if data is None else cases_of(data)
+    cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
     best = checkpoint.load(run / "best.safetensors")
     network, card = best.network(), Card.from_dict(best.card) if best.card else Card.of(best.recipe)
     training, checking = _chosen(run, best.recipe.sampling, cases)
@@ -96,7 +102,8 @@ def export_run(run: Path, cases: list[Case] | None = None) -> list[Path]:
     with tempfile.TemporaryDirectory(prefix=".export-", dir=run) as place:
         folder = Path(place)
         # Photos are refused without the model, so on refused ones any two models would agree.
-        plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT)), refuses=False)
+        plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT), device=device), refuses=False)
+        network = network.to("cuda" if cuda else "cpu")
         parity = compare(Predictor(TorchRuntime(network, card), refuses=False), plain, check)
         report["float32 against torch"] = vars(parity)
         if not parity.holds:
@@ -258,9 +265,9 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     # Photos with a grade, an edema risk or outlined structures, but not of data sets whose grades are doubtful.
     firm = [case for case in checking if case.dataset not in DOUBTED]
     chosen = [c for c in firm if {c.labels.grade, c.labels.dme} != {None} or {*CODES} & {*c.labels.masks}] or checking
-    scores = [evaluate(predictor, chosen, repeats=1) for predictor in (plain, small)]
+    scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
-    losses = {key: scores[0].value(key) - scores[1].value(key) for key in _compared(scores[0])}
+    losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
     worst = {str(key): round(loss, 4) for key, loss in losses.items()}
     if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
         return _accept(small, plain, [], check)

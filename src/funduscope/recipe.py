@@ -6,7 +6,9 @@ that names the key. A task is switched off by an empty list or false. The sectio
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ from funduscope.settings import (
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message names each key, what was given and what was expected."""
 
+
+Changes = Mapping[str, Any] | Sequence[str]
+"""Settings to change: `{"training.epochs": 3}`, or `["training.epochs=3"]` with TOML values."""
 
 RETIRED = {"balance": {"alpha"}}
 """Settings without any effect today that recipes of saved models may have."""
@@ -84,14 +89,32 @@ class Recipe(Strict):
         return tomli_w.dumps(self.model_dump(mode="json"))
 
     @classmethod
-    def from_toml(cls, text: str, changes: list[str] | None = None) -> Recipe:
-        """Reads a recipe; `changes` are `section.key=value` with TOML values. Raises `RecipeError`."""
+    def load(cls, name_or_path: str | os.PathLike[str], changes: Changes = ()) -> Recipe:
+        """A recipe by its name in the package or by a TOML file's path. Raises `RecipeError` with the known names.
+
+        changes: by setting its value, `{"training.epochs": 3}`, or `section.key=value` with TOML values.
+        """
+        known = builtin_recipes()
+        if name_or_path in known:
+            return cls.from_toml(known[str(name_or_path)], changes)
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise RecipeError(f"No recipe {str(name_or_path)!r}: neither a file nor one of {', '.join(known)}.")
+        return cls.from_toml(path.read_text("utf-8"), changes)
+
+    @classmethod
+    def from_toml(cls, text: str, changes: Changes | None = None) -> Recipe:
+        """Reads a recipe. changes: as in `load`. Raises `RecipeError`."""
         try:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"The recipe is no valid TOML: {error}.") from error
-        for change in changes or []:
-            _apply(tree, change)
+        if isinstance(changes, Mapping):
+            for path, value in changes.items():
+                _set(tree, path.split("."), value, path)
+        else:
+            for change in changes or ():
+                _apply(tree, change)
         for section, names in RETIRED.items():
             if isinstance(tree.get(section), dict):
                 tree[section] = {name: value for name, value in tree[section].items() if name not in names}
@@ -111,11 +134,16 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is a string
+    _set(tree, keys, parsed, f"--set {change!r}")
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:
+    """Sets one value in the tree. keys: from the section to the value's own. asked: how it was asked for."""
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise RecipeError(f"--set {change!r}: {key} is a value, not a section.")
-    tree[keys[-1]] = parsed
+            raise RecipeError(f"{asked}: {key} is a value, not a section.")
+    tree[keys[-1]] = value
 
 
 def _say(error: ValidationError) -> str:
@@ -137,12 +165,4 @@ def builtin_recipes() -> dict[str, str]:
     }
 
 
-def load_recipe(name_or_path: str, changes: list[str] | None = None) -> Recipe:
-    """A recipe by its name in the package or by a TOML file's path. Raises `RecipeError` with the known names."""
-    known = builtin_recipes()
-    if name_or_path in known:
-        return Recipe.from_toml(known[name_or_path], changes)
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise RecipeError(f"No recipe {name_or_path!r}: neither a file nor one of {', '.join(known)}.")
-    return Recipe.from_toml(path.read_text("utf-8"), changes)
+load_recipe = Recipe.load

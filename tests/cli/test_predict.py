@@ -432,7 +432,7 @@ def test_a_full_disk_ends_the_run_in_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("funduscope.report.write.write", full)
+    monkeypatch.setattr("funduscope.report.write.save", full)
     photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
     assert (code, out) == (1, "")

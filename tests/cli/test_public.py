@@ -36,6 +36,7 @@ def loaded_after(code: str) -> set[str]:
     "code",
     [
         "import funduscope; funduscope.__version__; dir(funduscope)",
+        "import funduscope.training; dir(funduscope.training)",
         "import funduscope.cli.main, funduscope.cli.options, funduscope.cli.terminal",
         "from funduscope.cli.main import main; main(['--help'])",
         "from funduscope.cli.main import main; main(['predict', '--help'])",
@@ -44,6 +45,11 @@ def loaded_after(code: str) -> set[str]:
 )
 def test_nothing_heavy_is_loaded(code: str):
     assert loaded_after(code) == set()
+
+
+def test_the_face_loads_torch_only_to_train():
+    names = "Ensemble, Recipe, Run, Scores, check_data, compare_runs, evaluate, load, read_data, save, show, train"
+    assert not loaded_after(f"from funduscope import {names}") & {"torch", "matplotlib", "onnxruntime"}
 
 
 def test_predicting_as_json_loads_neither_torch_nor_what_draws(
@@ -101,6 +107,43 @@ def test_an_ensemble_is_the_mean_of_its_members(
     # As many models of one kind are that model.
     assert funduscope.load([tiny, tiny])(eye).probabilities == pytest.approx(each[0].probabilities)
     assert isinstance(funduscope.load([tiny]), funduscope.Predictor)
+
+
+def test_the_shipped_model_has_a_name():
+    models = [funduscope.load(name) for name in (None, "default", "funduscope")]
+    assert len({model.sha256 for model in models}) == 1
+    both = funduscope.Ensemble(models[:2])
+    assert both.card.name == models[0].card.name
+
+
+def test_a_device_that_is_not_there_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    import onnxruntime
+
+    with pytest.raises(funduscope.ModelError, match="expected auto, cpu, cuda") as caught:
+        funduscope.load(tiny, device="tpu")  # pyright: ignore[reportArgumentType]
+    assert caught.value.code == "E_CONFIG"
+    assert funduscope.load(tiny, device="cpu").runtime.session.get_providers() == ["CPUExecutionProvider"]  # pyright: ignore
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(funduscope.ModelError, match="onnxruntime-gpu"):
+            funduscope.load(tiny, device="cuda")
+        # The package for cards on a machine without any: its sessions fall back to the processor.
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+            assert funduscope.load(tiny, device="auto").card.name == "tiny"
+        with (
+            pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+            pytest.raises(funduscope.ModelError, match="could not start on a card"),
+        ):
+            funduscope.load(tiny, device="cuda")
+
+
+def test_a_card_answers_as_the_processor_does(tiny: Path, eye: np.ndarray):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("ONNX Runtime has no card here: it needs onnxruntime-gpu and a CUDA device")
+    on_card, plain = (funduscope.load(tiny, device=device)(eye) for device in ("cuda", "cpu"))
+    assert on_card.probabilities == pytest.approx(plain.probabilities, abs=1e-3)
 
 
 def test_models_that_are_none(tmp_path: Path):

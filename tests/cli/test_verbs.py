@@ -15,7 +15,7 @@ from funduscope.cli.main import RENAMED, command_line
 from funduscope.data.case import LabelError
 from funduscope.evaluation.out_of_fold import plan
 from funduscope.inference.runtime import ModelError
-from funduscope.recipe import builtin_recipes
+from funduscope.recipe import Recipe, builtin_recipes
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.version import __version__
 
@@ -61,6 +61,7 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["predict", "eye.jpg", "--threads", "-1"],
         ["predict", "eye.jpg", "--model", "gone.onnx"],
         ["predict", "eye.jpg", "--nothing"],
+        ["predict", "eye.jpg", "--device", "tpu"],
         ["train", "spine", "--data", ".", "--run", "r", "--fold", "-1"],
         ["train", "no-such-recipe", "--data", ".", "--run", "r"],
         ["train", "spine", "--data", ".", "--run", "r", "--set", "epochs"],
@@ -122,6 +123,16 @@ def test_recipes(command: Command):
     assert (code, out) == (0, builtin_recipes()["spine"])
 
 
+def test_a_recipe_is_shown_with_every_setting(command: Command):
+    code, out, _ = command("recipes", "--show", "spine", "--full")
+    assert (code, out) == (0, Recipe.load("spine").to_toml())
+    assert "[balance]" in out
+    assert Recipe.from_toml(out) == Recipe.load("spine")
+    code, _, err = command("recipes", "--full")
+    assert code == 2
+    assert "--show" in err
+
+
 def test_folds_are_written_once_and_read_back(command: Command, table: Path, tmp_path: Path):
     file = tmp_path / "data" / "folds.csv"
     code, out, _ = command("folds", table, "--out", file, "--count", 3)
@@ -160,6 +171,20 @@ def test_evaluate_writes_scores_without_pictures_where_nothing_draws(
     assert code == 0
     assert "matplotlib" in err
     assert json.loads((tmp_path / "scores" / "scores.json").read_text("utf-8"))["about"]["models"][0]["name"] == "tiny"
+
+
+def test_evaluate_writes_before_it_prints(
+    command: Command, tiny: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A reader that closes the pipe does not cost the scores."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("funduscope.cli.evaluate.print", closed, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert command("evaluate", tiny, "--data", table, "--json", "--out", tmp_path / "scores")[0] == 1
+    assert json.loads((tmp_path / "scores" / "scores.json").read_text("utf-8"))["about"]["command"]
 
 
 def test_several_runs_are_scored_each_on_its_own_fold(command: Command, tiny: Path, table: Path, tmp_path: Path):
@@ -201,7 +226,7 @@ def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, 
         told.append(command)
         return "done"
 
-    monkeypatch.setattr("funduscope.compare.report.compare", make)
+    monkeypatch.setattr("funduscope.compare.report.compare_runs", make)
     (tmp_path / "run").mkdir()
     options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set")
     assert command("compare", tmp_path / "run", *options)[0] == 0
@@ -297,18 +322,18 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
 
 
 def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    seen: list[tuple[Path, int | None]] = []
+    seen: list[tuple] = []
 
-    def export_run(run, cases):
-        seen.append((run, None if cases is None else len(cases)))
+    def export_run(run, data, *, device):
+        seen.append((run, data, device))
         return [run / "model.onnx", run / "model-int8.onnx"]
 
     monkeypatch.setitem(sys.modules, "funduscope.export", SimpleNamespace(export_run=export_run))
     code, out, err = command("export", tmp_path, "--data", table)
     assert (code, err) == (0, "")
     assert out.splitlines() == [str(tmp_path / "model.onnx"), str(tmp_path / "model-int8.onnx")]
-    assert command("export", tmp_path)[0] == 0
-    assert seen == [(tmp_path, 6), (tmp_path, None)]
+    assert command("export", tmp_path, "--device", "cpu")[0] == 0
+    assert seen == [(tmp_path, [table], "auto"), (tmp_path, None, "cpu")]
 
 
 def test_what_needs_the_training_extra_says_so(

@@ -8,7 +8,7 @@ import pytest
 
 from funduscope.compare.page_parts import DASH, Table
 from funduscope.compare.published import published_section, read_published
-from funduscope.compare.report import compare
+from funduscope.compare.report import compare_runs
 from funduscope.compare.run_folder import CompareError, gather
 
 COMMITTED = Path(__file__).parents[2] / "results" / "three-trainings.toml"
@@ -63,6 +63,6 @@ def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Pa
 
 def test_the_committed_figures_are_on_the_page(fabricate, tmp_path: Path) -> None:
     runs = [fabricate(tmp_path / name) for name in ("moe_deeplab", "resnet_grader")]
-    page = compare(runs, tmp_path / "out", published=COMMITTED).read_text("utf-8")
+    page = compare_runs(runs, tmp_path / "out", published=COMMITTED).read_text("utf-8")
     assert "Published figures and these runs" in page
     assert "175.8" in page

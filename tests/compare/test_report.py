@@ -11,7 +11,7 @@ import pytest
 from funduscope.compare import report
 from funduscope.compare.markdown import plain
 from funduscope.compare.page_parts import number, scored, signed
-from funduscope.compare.report import GENERATED, PAIRS, compare
+from funduscope.compare.report import GENERATED, PAIRS, compare_runs
 from funduscope.compare.run_folder import DASH, PARTS, CompareError
 from funduscope.compare.score_kinds import Kind
 from funduscope.evaluation.score_key import Question
@@ -36,7 +36,7 @@ def pages(fabricate, recipe_of, tmp_path_factory: pytest.TempPathFactory) -> Pat
         ),
         fabricate(root / "runs" / "longer", recipe_of("spine", "training.epochs=9"), 0.9, 3),
     ]
-    compare(runs, root / "out", markdown_file=root / "docs" / "board.md", command="funduscope compare runs/*")
+    compare_runs(runs, root / "out", markdown_file=root / "docs" / "board.md", command="funduscope compare runs/*")
     return root
 
 
@@ -140,24 +140,24 @@ def test_pictures_lie_beside_the_markdown_and_inside_the_page(pages: Path) -> No
 
 def test_a_markdown_file_keeps_what_stands_above_its_line(fabricate, tmp_path: Path) -> None:
     run, path = fabricate(tmp_path / "run"), tmp_path / "board.md"
-    compare([run], tmp_path / "out", markdown_file=path)
+    compare_runs([run], tmp_path / "out", markdown_file=path)
     made = path.read_text("utf-8")
     assert made.startswith(f"# Runs compared\n\n{GENERATED}\n\n## The runs")
     path.write_text(
         made.replace("# Runs compared", "# Ours\n\nA few words.").replace("## Every score", "## Old"), "utf-8"
     )
-    compare([run], tmp_path / "out", markdown_file=path)
+    compare_runs([run], tmp_path / "out", markdown_file=path)
     assert path.read_text("utf-8") == made.replace("# Runs compared", "# Ours\n\nA few words.")
 
 
 def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
     run = fabricate(tmp_path / "run")
-    first, second = (compare([run], tmp_path / name).read_bytes() for name in ("a", "b"))
+    first, second = (compare_runs([run], tmp_path / name).read_bytes() for name in ("a", "b"))
     assert first == second
 
 
 def test_one_run_alone_makes_a_page_and_leads_nothing(fabricate, tmp_path: Path) -> None:
-    text = compare([fabricate(tmp_path / "run")], tmp_path / "out").read_text("utf-8")
+    text = compare_runs([fabricate(tmp_path / "run")], tmp_path / "out").read_text("utf-8")
     assert "<strong>" not in text
     assert "No two runs here share enough visits" in text
 
@@ -166,7 +166,7 @@ def test_without_matplotlib_the_page_has_no_pictures(
     fabricate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "find_spec", lambda name: None)
-    text = compare([fabricate(tmp_path / "one"), fabricate(tmp_path / "two", seed=1)], tmp_path / "out").read_text(
+    text = compare_runs([fabricate(tmp_path / "one"), fabricate(tmp_path / "two", seed=1)], tmp_path / "out").read_text(
         "utf-8"
     )
     assert "<img" not in text
@@ -175,4 +175,4 @@ def test_without_matplotlib_the_page_has_no_pictures(
 
 def test_a_run_without_scores_is_named(fabricate, tmp_path: Path) -> None:
     with pytest.raises(CompareError, match="bare has no scores yet: give --data"):
-        compare([fabricate(tmp_path / "bare", parts=())], tmp_path / "out")
+        compare_runs([fabricate(tmp_path / "bare", parts=())], tmp_path / "out")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.compare.report import compare
+from funduscope.compare.report import compare_runs
 from funduscope.compare.run_folder import PARTS, CompareError, bundle, gather, learned_from, parted
 from funduscope.recipe import load_recipe
 
@@ -93,7 +93,7 @@ def test_the_page_from_bundles_is_the_page_from_the_runs(fabricate, tmp_path: Pa
         (run / "best.safetensors").write_bytes(b"0" * 400_000)
         bundle(run, tmp_path / "kept" / run.name)
     kept = [tmp_path / "kept" / run.name for run in runs]
-    pages = [compare(folders, tmp_path / "out" / folders[0].parent.name).read_bytes() for folders in (runs, kept)]
+    pages = [compare_runs(folders, tmp_path / "out" / folders[0].parent.name).read_bytes() for folders in (runs, kept)]
     assert pages[0] == pages[1]
     for folder in kept:
         files = [path for path in folder.rglob("*") if path.is_file()]

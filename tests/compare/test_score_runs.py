@@ -13,7 +13,7 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.compare import score_runs as filling
-from funduscope.compare.report import compare
+from funduscope.compare.report import compare_runs
 from funduscope.compare.run_folder import bundle, gather, measures_of
 from funduscope.compare.score_kinds import state_of
 from funduscope.compare.score_runs import score_runs
@@ -80,7 +80,7 @@ def compared(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Pat
         patch.setattr(cost, "measure_predictions", lambda models, **_: [TIMED] * len(models))
         run(load_recipe("spine", list(TINY)), cases, root / "all", 0)
         untrained(root / "grades", cases, "tasks.structures=[]", "tasks.landmarks=[]")
-        compare([root / "all", root / "grades"], root / "out", cases, root / "board.md")
+        compare_runs([root / "all", root / "grades"], root / "out", cases, root / "board.md")
     torch.set_num_threads(before)
     return root
 
@@ -251,6 +251,6 @@ def test_a_bundle_makes_the_same_page_and_is_left_as_it_is(compared: Path, cases
     for folder in kept:
         bundle(compared / folder.name, folder)
     held = {path: path.read_bytes() for folder in kept for path in folder.rglob("*") if path.is_file()}
-    compare(kept, tmp_path / "out", cases, tmp_path / "board.md")
+    compare_runs(kept, tmp_path / "out", cases, tmp_path / "board.md")
     assert (tmp_path / "board.md").read_text("utf-8") == (compared / "board.md").read_text("utf-8")
     assert {path: path.read_bytes() for folder in kept for path in folder.rglob("*") if path.is_file()} == held

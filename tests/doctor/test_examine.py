@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from funduscope.data.case import LabelError
-from funduscope.doctor.examine import Report, examine, read_cases
+from funduscope.doctor.examine import Report, check_data, read_cases
 from funduscope.doctor.kinds import KINDS
 from funduscope.inference.runtime import ModelError
 from funduscope.testing.drawn_eyes import draw_eye, write_idrid
@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(data: Path, cache: Path) -> Report:
-    return examine(data, cache=cache, workers=0)
+    return check_data(data, cache=cache, workers=0)
 
 
 def test_what_was_planted_is_found_and_nothing_else(report: Report) -> None:
@@ -89,7 +89,7 @@ def test_a_second_run_says_the_same_and_opens_no_photo_to_look(
 ) -> None:
     looked: list[Any] = []
     monkeypatch.setattr("funduscope.doctor.scan.scan_photo", lambda *job: looked.append(job))
-    again = examine(data, cache=cache, workers=0)
+    again = check_data(data, cache=cache, workers=0)
     assert looked == []
     assert again.to_dict() == report.to_dict()
 
@@ -101,13 +101,13 @@ def test_progress_is_reported(data: Path, cache: Path) -> None:
         reported.append(words)
         yield from items
 
-    examine(data, cache=cache, workers=0, progress=progress)
+    check_data(data, cache=cache, workers=0, progress=progress)
     assert reported[:2] == ["Scanning photos", "Comparing photos"]
 
 
 def test_a_sound_data_set_has_no_error(tmp_path: Path, cache: Path) -> None:
     write_idrid(tmp_path / "idrid", graded=5, masked=1, width_px=400)
-    report = examine(tmp_path / "idrid", cache=cache, workers=0)
+    report = check_data(tmp_path / "idrid", cache=cache, workers=0)
     assert [one for one in report.findings if one.severity == "error"] == []
     assert report.photos == 6
     assert not report.has_errors
@@ -121,7 +121,7 @@ def test_a_data_set_that_no_reader_takes_is_examined_all_the_same(tmp_path: Path
     cases, findings = read_cases(tmp_path)
     assert [(one.kind, one.files) for one in findings] == [("labels_unreadable", ("one",))]
     assert len(cases) == 3
-    report = examine(tmp_path, cache=cache, workers=0)
+    report = check_data(tmp_path, cache=cache, workers=0)
     assert {"labels_unreadable", "impossible_value"} <= {one.kind for one in report.findings}
     assert report.photos == 6
 
@@ -135,17 +135,17 @@ def test_a_table_by_a_relative_path_is_checked_against_its_folds(
     (clinic / "photos.csv").write_text("path,dr,patient\n0.jpg,0,p\n1.jpg,1,p\n2.jpg,2,q\n")
     (clinic / "folds.csv").write_text("subset,image,visit,fold\ntable,0.jpg,v0,0\ntable,1.jpg,v1,1\n")
     monkeypatch.chdir(tmp_path)
-    reported = examine(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
+    reported = check_data(Path("my-clinic/photos.csv"), cache=cache, workers=0).to_dict()["findings"]
     by_kind = {one["kind"]: one["files"] for one in reported}
     assert by_kind["visit_across_folds"] == ["folds.csv", "0.jpg", "1.jpg"]
     assert by_kind["folds_missing_photo"] == ["folds.csv", "2.jpg"]
-    assert reported == examine(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
+    assert reported == check_data(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
 
 
 def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scanned(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match="names no test fold"):
-        examine(data, models=[tmp_path], cache=tmp_path / "cache", workers=0)
+        check_data(data, models=[tmp_path], cache=tmp_path / "cache", workers=0)
     assert not (tmp_path / "cache").exists()
 
 
@@ -156,18 +156,18 @@ def test_the_same_photo_in_the_folder_of_another_task_is_no_duplicate(tmp_path: 
         copy = tmp_path / "idrid/C. Localization/1. Original Images/a. Training Set" / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    report = examine(tmp_path / "idrid", cache=cache, workers=0)
+    report = check_data(tmp_path / "idrid", cache=cache, workers=0)
     assert report.photos == 6
     assert [one.files for one in report.findings if one.kind == "same_photo"] == []
 
 
 def test_an_empty_folder_and_no_folder(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "empty").mkdir()
-    report = examine(tmp_path / "empty", cache=cache, workers=0)
+    report = check_data(tmp_path / "empty", cache=cache, workers=0)
     report.write(tmp_path / "out")
     assert (report.photos, report.findings) == (0, ())
     with pytest.raises(LabelError, match="is not there"):
-        examine(tmp_path / "nothing", cache=cache)
+        check_data(tmp_path / "nothing", cache=cache)
 
 
 def test_a_half_written_page_is_never_left(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.evaluation.evaluate import PhotoScore, Scores, evaluate, score_photo, score_stream, summarize
+from funduscope.evaluation.evaluate import score_photo, score_stream
+from funduscope.evaluation.out_of_fold import evaluate
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
@@ -68,7 +70,7 @@ class Oracle:
     """A predictor whose answers are given beforehand, by path."""
 
     def __init__(self, answers: dict[Path, Findings | Failure], card: Card = CARD) -> None:
-        self.answers, self.card = answers, card
+        self.answers, self.card, self.sha256 = answers, card, "0" * 64
 
     def stream(self, paths: Iterable[Path]) -> Iterator[Findings | Failure]:
         for path in paths:
@@ -146,7 +148,7 @@ def perfect(eyes, tmp_path_factory) -> Scores:
     ],
 )
 def test_right_answers_score_in_full(perfect, state, score, value):
-    assert perfect.value(ScoreKey.named("own", state, score)) == pytest.approx(value, abs=1e-9)
+    assert perfect.value("own", state, score) == pytest.approx(value, abs=1e-9)
 
 
 def test_every_score_has_its_interval_and_its_counts(perfect):
@@ -185,7 +187,7 @@ def test_a_refused_photo_counts_as_the_worst_answer(eyes, tmp_path):
     scores = summarize(right + refused, repeats=20)
 
     def value(state: str, score: str) -> float:
-        return scores.value(ScoreKey.named("own", state, score))
+        return scores.value("own", state, score)
 
     confusion = np.array(scores.details["own"]["states"]["DR"]["confusion"])
     assert confusion[4, 0] == 1
@@ -216,8 +218,8 @@ def test_a_photo_that_cannot_be_read_counts_as_refused(eyes, tmp_path):
     assert scored.refused
     assert scored.row["error"] == "E_TRUNCATED"
     scores = summarize([scored], repeats=5)
-    assert scores.value(ScoreKey.named("own", "DR", "accuracy")) == 0
-    assert scores.value(ScoreKey.named("own", "OD mask", "recall")) == 0
+    assert scores.value("own", "DR", "accuracy") == 0
+    assert scores.value("own", "OD mask", "recall") == 0
 
 
 def test_what_is_not_known_is_not_scored(eyes):
@@ -248,7 +250,7 @@ def test_an_absent_lesion_makes_every_pixel_a_negative(eyes):
     assert overlap.fp == eye.masks["HE"].sum()
     assert by_name(scored)["HE pixels"].pixels == eye.masks["HE"].size
     scores = summarize([scored], repeats=5)
-    assert np.isnan(scores.value(ScoreKey.named("own", "HE pixels", "AUPR")))
+    assert np.isnan(scores.value("own", "HE pixels", "AUPR"))
     assert json.dumps(scores.to_dict(), allow_nan=False)
 
 
@@ -259,9 +261,9 @@ def test_either_exudate_is_met_by_the_larger_of_both(eyes, tmp_path):
     drusen[:, ::2] = True
     labels = Labels(masks={"EX|SE": mask_file(both, tmp_path, "both")}, negatives=mask_file(drusen, tmp_path, "drusen"))
     scores = summarize([score_one(answer_of(eye), labels, "heimed")], repeats=5)
-    assert scores.value(ScoreKey.named("heimed", "EX|SE mask", "Dice")) == 1
-    assert scores.value(ScoreKey.named("heimed", "EX|SE pixels", "average precision")) == 1
-    on_drusen = scores.value(ScoreKey.named("heimed", "exudates on drusen and reflections", "share of what was marked"))
+    assert scores.value("heimed", "EX|SE mask", "Dice") == 1
+    assert scores.value("heimed", "EX|SE pixels", "average precision") == 1
+    on_drusen = scores.value("heimed", "exudates on drusen and reflections", "share of what was marked")
     assert on_drusen == pytest.approx((both & drusen).sum() / both.sum())
 
 
@@ -280,9 +282,9 @@ def test_a_photo_shows_exudates_of_either_kind_or_none(eyes, tmp_path):
         repeats=5,
     )
     # The one that shows some and was found against the free one that is called ill: a tie. Refused ones are wrong.
-    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "AUROC")) == pytest.approx(0.5 / 4)
-    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "sensitivity")) == 0.5
-    assert scores.value(ScoreKey.named("heimed", "EX|SE present", "specificity")) == 0
+    assert scores.value("heimed", "EX|SE present", "AUROC") == pytest.approx(0.5 / 4)
+    assert scores.value("heimed", "EX|SE present", "sensitivity") == 0.5
+    assert scores.value("heimed", "EX|SE present", "specificity") == 0
 
 
 @pytest.mark.parametrize(("seen", "truth"), [(0, False), (1, None), (2, True), (4, True)])
@@ -319,8 +321,8 @@ def test_gradability_is_good_against_reject(eyes):
     ]
     scores = summarize(photos, repeats=5)
     assert scores.details["eyepacs400"]["states"]["gradability"]["photos"] == 4
-    assert scores.value(ScoreKey.named("eyepacs400", "gradability", "AUROC")) == 0.5
-    assert scores.value(ScoreKey.named("eyepacs400", "gradability", "sensitivity")) == 0.5
+    assert scores.value("eyepacs400", "gradability", "AUROC") == 0.5
+    assert scores.value("eyepacs400", "gradability", "sensitivity") == 0.5
     assert scores.to_dict()["selective"] == {"eyepacs400": {}}
 
 
@@ -329,7 +331,7 @@ def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
     for number, (quality, score) in enumerate([("good", 0.9), ("good", 0.4), ("reject", 0.3), ("reject", 0.05)]):
         answer = answer_of(eyes[number], quality=Quality(score, ()))
         photos.append(score_photo(answer, case_of(number, Labels(quality=quality), "eyepacs400"), CARD))
-    assert summarize(photos, repeats=10).value(ScoreKey.named("eyepacs400", "gradability", "AUROC")) == 1
+    assert summarize(photos, repeats=10).value("eyepacs400", "gradability", "AUROC") == 1
 
 
 def test_maculopathy_is_any_edema_risk(eyes):
@@ -341,9 +343,9 @@ def test_maculopathy_is_any_edema_risk(eyes):
         score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "srahim"),
     ]
     scores = summarize(photos, repeats=5)
-    assert scores.value(ScoreKey.named("srahim", "maculopathy", "sensitivity")) == 1
-    assert scores.value(ScoreKey.named("srahim", "maculopathy", "specificity")) == 0.5
-    assert scores.value(ScoreKey.named("srahim", "maculopathy", "AUROC")) == pytest.approx(0.75)
+    assert scores.value("srahim", "maculopathy", "sensitivity") == 1
+    assert scores.value("srahim", "maculopathy", "specificity") == 0.5
+    assert scores.value("srahim", "maculopathy", "AUROC") == pytest.approx(0.75)
     assert "DME" not in scores.tables["srahim"]
 
 
@@ -357,9 +359,9 @@ def test_macular_edema_is_risk_two_alone(eyes):
         score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "messidor2"),
     ]
     scores = summarize(photos, repeats=5)
-    assert scores.value(ScoreKey.named("messidor2", "macular edema", "sensitivity")) == 0.5
-    assert scores.value(ScoreKey.named("messidor2", "macular edema", "specificity")) == 1
-    assert scores.value(ScoreKey.named("messidor2", "macular edema", "AUROC")) == pytest.approx(0.75)
+    assert scores.value("messidor2", "macular edema", "sensitivity") == 0.5
+    assert scores.value("messidor2", "macular edema", "specificity") == 1
+    assert scores.value("messidor2", "macular edema", "AUROC") == pytest.approx(0.75)
     assert "maculopathy" not in scores.tables["messidor2"]
 
 
@@ -399,9 +401,26 @@ def test_halves_add_up_to_the_whole(eyes, tmp_path):
     oracle, other = Oracle(answers), Oracle(answers, replace(CARD, name="another fold's"))
     whole = evaluate(oracle, cases, repeats=30)  # pyright: ignore[reportArgumentType]
     first = list(score_stream(oracle, cases[:4]))  # pyright: ignore[reportArgumentType]
-    joined = evaluate(other, cases[4:], repeats=30, photos=first)  # pyright: ignore[reportArgumentType]
-    assert json.dumps(joined.to_dict()) == json.dumps(whole.to_dict())
+    rest = list(score_stream(other, cases[4:]))  # pyright: ignore[reportArgumentType]
+    joined = summarize([*first, *rest], repeats=30)
+    assert joined.to_dict() == {name: part for name, part in whole.to_dict().items() if name != "about"}
     assert set(whole.tables) == {"aaa", "bbb"}
+
+
+def test_all_photos_are_one_stream(eyes):
+    """So that the next photo is decoded while one is answered and scored."""
+    cases = [case_of(i, Labels(grade=eye.grade)) for i, eye in enumerate(eyes[:3])]
+    oracle = Oracle({case.path: answer_of(eye) for case, eye in zip(cases, eyes, strict=False)})
+    streams = []
+
+    def stream(paths: Iterable[Path]) -> Iterator[Findings | Failure]:
+        streams.append(paths)
+        return Oracle.stream(oracle, paths)
+
+    oracle.stream = stream  # pyright: ignore[reportAttributeAccessIssue]
+    scored = list(score_stream(oracle, iter(cases)))  # pyright: ignore[reportArgumentType]
+    assert [one.case for one in scored] == cases
+    assert len(streams) == 1
 
 
 def test_a_visit_is_drawn_as_one(eyes):
@@ -444,10 +463,10 @@ def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
     (tmp_path / "black.png").write_bytes(b"")
     cases.append(replace(case_of(9, Labels(grade=0)), path=tmp_path / "black.png"))
     scores = evaluate(Predictor(SeesDisc()), cases, repeats=20)
-    assert scores.value(ScoreKey.named("own", "OD mask", "IoU")) > 0.9
-    assert scores.value(ScoreKey.named("own", "OD pixels", "average precision")) > 0.95
+    assert scores.value("own", "OD mask", "IoU") > 0.9
+    assert scores.value("own", "OD pixels", "average precision") > 0.95
     # A pixel here is twelve at 4288.
-    assert scores.value(ScoreKey.named("own", "disc center", "mean px")) < 24
+    assert scores.value("own", "disc center", "mean px") < 24
     assert scores.details["own"]["states"]["DR"]["confusion"][0] == [1, 0, 0, 0, 1]
     assert scores.details["own"]["refused"] == 1
 
@@ -464,9 +483,9 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
         photos.append(score_photo(answer, case_of(number, labels), card))
     assert [photo.row["grade_set"] for photo in photos] == [[2], [0], [1, 2], None]
     scores = summarize(photos, repeats=20)
-    assert scores.value(ScoreKey.named("own", "DR grade sets", "coverage")) == 0.5
-    assert scores.value(ScoreKey.named("own", "DR grade sets", f"coverage of {eye.grade}")) == 0.5
-    assert scores.value(ScoreKey.named("own", "DR grade sets", "mean size")) == pytest.approx(4 / 3)
+    assert scores.value("own", "DR grade sets", "coverage") == 0.5
+    assert scores.value("own", "DR grade sets", f"coverage of {eye.grade}") == 0.5
+    assert scores.value("own", "DR grade sets", "mean size") == pytest.approx(4 / 3)
     assert scores.selective[ScoreKey.named("own", "DR grade sets", "coverage")].value == pytest.approx(2 / 3)
     without = score_photo(answer_of(eye), case_of(0, labels), CARD)
     assert "DR grade sets" not in by_name(without)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.evaluation.evaluate import score_photo, shrunk, summarize
+from funduscope.evaluation.evaluate import score_photo, shrunk
 from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all
-from funduscope.evaluation.scores import PhotoScore, Scores
+from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card

@@ -19,7 +19,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views, calibrated_cams, interpret
 from funduscope.inference.runtime import Outputs
 from funduscope.report.heatmap import LEAST_FULL, blend, pictures, strength
-from funduscope.report.write import write
+from funduscope.report.write import save
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
 SHA = "a" * 64
@@ -223,13 +223,13 @@ def test_an_eye_with_nothing_in_it_stays_dark() -> None:
 def test_the_pictures_are_written_only_if_asked_for(tmp_path) -> None:
     found = Predictor(Hot())(draw_eye(1, width_px=480).pixels)
     names = ("explanation_edema.png", "explanation_referable.png")
-    place = write(found, tmp_path / "eye", explain=True)
+    place = save(found, tmp_path / "eye", explain=True)
     assert tuple(sorted(path.name for path in place.glob("explanation_*"))) == names
-    write(found, tmp_path / "eye")  # in the place of the earlier result, which is known as one
+    save(found, tmp_path / "eye")  # in the place of the earlier result, which is known as one
     assert not list((tmp_path / "eye").glob("explanation_*"))
     black = Predictor(Hot())(np.zeros((400, 500, 3), np.uint8))
     assert pictures(black) == {}
-    write(black, tmp_path / "black", explain=True)
+    save(black, tmp_path / "black", explain=True)
 
 
 def test_what_the_package_says_of_its_own_maps_is_of_the_shipped_model() -> None:

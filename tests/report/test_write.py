@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from funduscope.report import write as module
-from funduscope.report.write import findings_schema, to_json, write
+from funduscope.report.write import findings_schema, save, to_json
 from funduscope.vocabulary import CODES
 
 ALWAYS = {"findings.json", "overlay.png", "report.html"}
@@ -19,7 +19,7 @@ def names(folder):
 
 def test_a_photos_results_are_complete(drawn_eye, tmp_path):
     found = drawn_eye()
-    folder = write(found, tmp_path / "out" / "eye")
+    folder = save(found, tmp_path / "out" / "eye")
     assert names(folder) == ALWAYS | {f"eye_{code}.tif" for code in CODES}
     for code in CODES:
         with Image.open(folder / f"eye_{code}.tif") as picture:
@@ -35,7 +35,7 @@ def test_a_photos_results_are_complete(drawn_eye, tmp_path):
 
 def test_probabilities_come_when_asked_for(drawn_eye, tmp_path):
     found = drawn_eye()
-    folder = write(found, tmp_path / "eye", probabilities=True)
+    folder = save(found, tmp_path / "eye", probabilities=True)
     for code in CODES:
         levels = np.asarray(Image.open(folder / f"eye_{code}_prob.png"))
         assert levels.dtype == np.uint8
@@ -43,7 +43,7 @@ def test_probabilities_come_when_asked_for(drawn_eye, tmp_path):
 
 
 def test_a_refused_photo_gets_no_masks(drawn_eye, tmp_path):
-    folder = write(drawn_eye(gradable_ok=False), tmp_path / "eye", probabilities=True)
+    folder = save(drawn_eye(gradable_ok=False), tmp_path / "eye", probabilities=True)
     assert names(folder) == ALWAYS
     assert json.loads((folder / "findings.json").read_text(encoding="utf-8"))["predicted_grade"] is None
 
@@ -51,18 +51,18 @@ def test_a_refused_photo_gets_no_masks(drawn_eye, tmp_path):
 def test_full_size_is_the_photos_own_width(drawn_eye, tmp_path):
     found = drawn_eye()
     found.pixels, found.masks = np.zeros((1000, 2500, 3), np.uint8), {}
-    assert Image.open(write(found, tmp_path / "a") / "overlay.png").width == 2048
-    assert Image.open(write(found, tmp_path / "b", full_size=True) / "overlay.png").width == 2500
+    assert Image.open(save(found, tmp_path / "a") / "overlay.png").width == 2048
+    assert Image.open(save(found, tmp_path / "b", full_size=True) / "overlay.png").width == 2500
 
 
 def test_masks_are_named_after_the_photo_and_after_its_folder_where_that_tells_twins_apart(drawn_eye, tmp_path):
-    assert "eye_MA.tif" in names(write(drawn_eye(), tmp_path / "anything"))
-    assert "eye-0123abcd_MA.tif" in names(write(drawn_eye(), tmp_path / "eye-0123abcd"))
-    assert "passwd_MA.tif" in names(write(drawn_eye(name="../../etc/passwd"), tmp_path / "other"))
+    assert "eye_MA.tif" in names(save(drawn_eye(), tmp_path / "anything"))
+    assert "eye-0123abcd_MA.tif" in names(save(drawn_eye(), tmp_path / "eye-0123abcd"))
+    assert "passwd_MA.tif" in names(save(drawn_eye(name="../../etc/passwd"), tmp_path / "other"))
 
 
 def test_the_same_findings_give_the_same_bytes(drawn_eye, tmp_path):
-    one, two = (write(drawn_eye(), tmp_path / name / "eye") for name in "ab")
+    one, two = (save(drawn_eye(), tmp_path / name / "eye") for name in "ab")
     assert {path.name: path.read_bytes() for path in one.iterdir()} == {
         path.name: path.read_bytes() for path in two.iterdir()
     }
@@ -73,7 +73,7 @@ def test_the_same_findings_give_the_same_bytes(drawn_eye, tmp_path):
 def test_a_failure_midway_leaves_what_was_there(drawn_eye, tmp_path, monkeypatch, step, earlier):
     folder = tmp_path / "eye"
     if earlier:
-        write(drawn_eye(gradable_ok=False), folder)
+        save(drawn_eye(gradable_ok=False), folder)
     before = names(tmp_path), names(folder) if earlier else None
 
     def fail(*_, **__):
@@ -81,13 +81,13 @@ def test_a_failure_midway_leaves_what_was_there(drawn_eye, tmp_path, monkeypatch
 
     monkeypatch.setattr(module, step, fail)
     with pytest.raises(OSError, match="disk full"):
-        write(drawn_eye(), folder)
+        save(drawn_eye(), folder)
     assert (names(tmp_path), names(folder) if earlier else None) == before
 
 
 def test_an_earlier_result_is_replaced_whole(drawn_eye, tmp_path):
-    write(drawn_eye(), tmp_path / "eye", probabilities=True)
-    folder = write(drawn_eye(gradable_ok=False), tmp_path / "eye")
+    save(drawn_eye(), tmp_path / "eye", probabilities=True)
+    folder = save(drawn_eye(gradable_ok=False), tmp_path / "eye")
     assert names(folder) == ALWAYS
     assert names(tmp_path) == {"eye"}
 
@@ -97,9 +97,9 @@ def test_what_is_no_earlier_result_is_never_removed(drawn_eye, tmp_path):
     thesis.parent.mkdir()
     thesis.write_text("years of work")
     with pytest.raises(FileExistsError, match=r"thesis\.txt.*choose another folder"):
-        write(drawn_eye(), thesis.parent)
+        save(drawn_eye(), thesis.parent)
     with pytest.raises(FileExistsError, match="is a file"):
-        write(drawn_eye(), thesis)
+        save(drawn_eye(), thesis)
     assert thesis.read_text() == "years of work"
     assert names(tmp_path) == {"work"}
 
@@ -110,12 +110,12 @@ def test_what_a_desktop_leaves_in_a_folder_does_not_stand_in_the_way(drawn_eye, 
     folder.mkdir()
     for _ in range(2):  # into a folder that was only looked into, and over an earlier result
         (folder / name).write_bytes(b"icons")
-        write(drawn_eye(), folder)
+        save(drawn_eye(), folder)
         assert names(folder) == ALWAYS | {f"eye_{code}.tif" for code in CODES}
     (folder / ".directory").mkdir()
     (folder / ".directory" / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="directory"):
-        write(drawn_eye(), folder)
+        save(drawn_eye(), folder)
 
 
 def test_findings_json_is_what_programs_expect(drawn_eye):
@@ -135,5 +135,5 @@ def test_not_a_number_is_no_finding(drawn_eye, tmp_path):
     broken = found.to_dict() | {"confidence": float("nan")}
     found.to_dict = lambda: broken
     with pytest.raises(ValueError, match="JSON"):
-        write(found, tmp_path / "eye")
+        save(found, tmp_path / "eye")
     assert names(tmp_path) == set()

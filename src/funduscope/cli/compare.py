@@ -33,17 +33,15 @@ def compare(
     Missing scores are computed from --data and kept in each run's folder. The page compare.html is written to --out.
     """
     from funduscope.cli.terminal import tracked
-    from funduscope.compare.report import compare as write_page
-    from funduscope.data.sources import read_data
+    from funduscope.compare.report import compare_runs
 
     options = [part for path in data or [] for part in ("--data", path)]
     options += [] if published is None else ["--published", published]
     options += [] if markdown is None else ["--markdown", markdown]
     options += ["--every-set"] if every_set else []
     command = shlex.join(map(str, ("funduscope", "compare", *runs, *options, "--out", out)))
-    cases = read_data(data) if data else []
-    page = write_page(
-        runs, out, cases, markdown, published=published, every_set=every_set, command=command, progress=tracked
+    page = compare_runs(
+        runs, out, data or (), markdown, published=published, every_set=every_set, command=command, progress=tracked
     )
     print(page)
     return 0

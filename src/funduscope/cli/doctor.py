@@ -45,7 +45,7 @@ def doctor(
 
     from funduscope.cli.terminal import doctor_lines, tracked
     from funduscope.data.case import LabelError
-    from funduscope.doctor.examine import examine
+    from funduscope.doctor.examine import check_data
     from funduscope.doctor.repair import check_place, repair
 
     if fix is not None:
@@ -53,7 +53,7 @@ def doctor(
             check_place(data, fix)  # before minutes are spent
         except LabelError as error:
             raise typer.BadParameter(str(error), param_hint="--fix") from None
-    report = examine(data, models=model or (), workers=workers, progress=tracked)
+    report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)
     if as_json:

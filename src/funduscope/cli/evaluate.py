@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from funduscope.cli.options import AsJson, Data, Fold, OutFolder
+from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder
 
 
 def evaluate(
@@ -18,6 +18,7 @@ def evaluate(
     fold: Fold = None,
     out: OutFolder = None,
     as_json: AsJson = False,
+    device: DeviceOption = DeviceName.AUTO,
 ) -> int:
     """Score a model, or several runs out of fold.
 
@@ -27,36 +28,27 @@ def evaluate(
     from importlib.util import find_spec
 
     from funduscope.cli.terminal import complain, score_table, tracked
-    from funduscope.data.sources import read_data
-    from funduscope.evaluation.out_of_fold import plan, score, seen_before
+    from funduscope.evaluation.out_of_fold import evaluate as score
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
-    parts, left = plan(models, read_data(data), fold)
-    if left:
-        are = "photo is" if len(left) == 1 else "photos are"
-        complain(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
-    for model, mine in parts:
-        known = seen_before(model, mine)
-        if known is not None and (warning := known.warning(model)):
-            complain(warning)
-    scores, about = score(parts, tracked)
+    scores = score(models, data, fold, device=device.value, progress=tracked, warn=complain)
     chosen = () if fold is None else ("--fold", fold)
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
-    about["command"] = shlex.join(map(str, command))
-    if as_json:
-        print(json.dumps({"about": about, **scores.to_dict()}, allow_nan=False))
-    else:
-        from rich.console import Console
-
-        for dataset, states in scores.tables.items():
-            Console().print(score_table(dataset, states, scores.details[dataset]))
-    if out is not None:
-        scores.write(out, about)
+    scores.about["command"] = shlex.join(map(str, command))
+    if out is not None:  # before anything is printed, which a closed pipe would end
+        scores.write(out)
         if find_spec("matplotlib") is None:
             complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
         else:
             from funduscope.evaluation.plots import draw_all
 
             draw_all(scores, out)
+    if as_json:
+        print(json.dumps(scores.to_dict(), allow_nan=False))
+    else:
+        from rich.console import Console
+
+        for dataset, states in scores.tables.items():
+            Console().print(score_table(dataset, states, scores.details[dataset]))
     return 0

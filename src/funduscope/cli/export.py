@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from funduscope.cli.options import DeviceName, DeviceOption
+
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", exists=True, file_okay=False)],
@@ -14,14 +16,14 @@ def export(
         Optional[list[Path]],  # noqa: UP045
         typer.Option(help="Photos to measure the parity of the models on; repeatable.", exists=True, metavar="PATH"),
     ] = None,
+    device: DeviceOption = DeviceName.AUTO,
 ) -> int:
     """Write a run's model as ONNX, in float32 and INT8.
 
     A model whose outputs differ from the run's is refused.
     """
-    from funduscope.data.sources import read_data
     from funduscope.export import export_run
 
-    for path in export_run(run, read_data(data) if data else None):
+    for path in export_run(run, data or None, device=device.value):
         print(path)
     return 0

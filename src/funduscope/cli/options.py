@@ -25,6 +25,14 @@ class LanguageName(StrEnum):
     HI = "hi"
 
 
+class DeviceName(StrEnum):
+    """Where a model computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 Data = Annotated[
     list[Path],
     typer.Option(
@@ -42,6 +50,10 @@ ModelOption = Annotated[
 Threads = Annotated[
     int,
     typer.Option(help="Processor threads; 0 lets the runtime choose.", min=0, max=256, metavar="N", show_default=False),
+]
+DeviceOption = Annotated[
+    DeviceName,
+    typer.Option("--device", help="Where the model computes; auto takes a card where there is one it can use."),
 ]
 Fold = Annotated[Optional[int], typer.Option(help="The test fold.", min=0, metavar="K")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from funduscope.cli.options import AsJson, LanguageName, ModelOption, OutFolder, PaletteName, Threads
+from funduscope.cli.options import (
+    AsJson,
+    DeviceName,
+    DeviceOption,
+    LanguageName,
+    ModelOption,
+    OutFolder,
+    PaletteName,
+    Threads,
+)
 
 
 def predict(
@@ -28,6 +37,7 @@ def predict(
     language: Annotated[LanguageName, typer.Option(help="Language of report, PDF page and leaflet.")] = LanguageName.EN,
     as_json: AsJson = False,
     threads: Threads = 0,
+    device: DeviceOption = DeviceName.AUTO,
 ) -> int:
     """Read photos: findings, masks and a report for each.
 
@@ -58,4 +68,4 @@ def predict(
         import cv2
 
         cv2.setNumThreads(threads)
-    return predict_all(load(model or None, threads=threads), paths, out, options, as_json=as_json)
+    return predict_all(load(model or None, threads=threads, device=device.value), paths, out, options, as_json=as_json)

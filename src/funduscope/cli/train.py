@@ -59,30 +59,31 @@ def train(
 
     However a training stopped, the same command continues after the last finished epoch.
     """
-    from funduscope.recipe import load_recipe
+    from funduscope.recipe import Recipe
 
     if processes != "auto" and not (processes.isdecimal() and int(processes)):
         raise typer.BadParameter(f"--processes got {processes!r}; expected auto or a number from 1 on.")
-    settings = load_recipe(recipe, change)  # before torch, whose import takes seconds
+    settings = Recipe.load(recipe, change or ())
     from funduscope.cli.terminal import tracked
-    from funduscope.data.sources import read_data
-    from funduscope.inference.loading import weights_of
-    from funduscope.training.initialization import Start
-    from funduscope.training.processes import Watch, state
-    from funduscope.training.run import run as run_training
-    from funduscope.training.validation import make_validation
+    from funduscope.training.runs import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
-    start = Start(
-        tuple(weights_of(model) for model in init or []),
-        tuple(weights_of(model) for model in teacher or []),
-        weights_of(refit) if refit else None,
-        _command(recipe, data, run, fold, models, change),
+    made = train_run(
+        settings,
+        data,
+        run,
+        fold,
+        init=init or (),
+        teachers=teacher or (),
+        refit=refit,
+        processes="auto" if processes == "auto" else int(processes),
+        progress=tracked,
+        command=_command(recipe, data, run, fold, models, change),
     )
-    count = "auto" if processes == "auto" else int(processes)
-    best = run_training(settings, read_data(data), run, fold, start, make_validation, Watch(tracked), count=count)
+    from funduscope.training.processes import state
+
     if state().is_main_process:
-        print(f"Weights of the best epoch: {best}")
+        print(f"Weights of the best epoch: {made.best}")
     return 0
 
 

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.evaluation.evaluate import PhotoScore, score_photo
+from funduscope.evaluation.evaluate import score_photo
+from funduscope.evaluation.scores import PhotoScore
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.findings import Failure
 from funduscope.inference.model import Model

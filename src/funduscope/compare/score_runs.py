@@ -20,7 +20,8 @@ from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import PhotoScore, score_stream, summarize
+from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load

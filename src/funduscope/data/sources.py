@@ -5,10 +5,12 @@ A data set is one file with `recognize` and `read`, and one line in `READERS`.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from funduscope.data import (
     aptos,
@@ -38,15 +40,27 @@ READERS: dict[str, ModuleType] = {
 }
 
 
-def read_data(paths: Sequence[Path | str]) -> list[Case]:
-    """Every case in the paths, sorted by key, with folds and visits from the nearest `folds.csv`.
+PathName = str | os.PathLike[str]
+Data = PathName | Sequence[PathName] | Sequence[Case]
+"""Photos with their labels: paths as `read_data` takes them, or cases."""
+
+
+def cases_of(data: Data) -> list[Case]:
+    """The cases that are given, or those in the given paths."""
+    if isinstance(data, str | os.PathLike) or not all(isinstance(one, Case) for one in data) or not data:
+        return read_data(cast("PathName | Sequence[PathName]", data))
+    return list(cast("Sequence[Case]", data))
+
+
+def read_data(paths: PathName | Sequence[PathName]) -> list[Case]:
+    """Every case in the path or paths, sorted by key, with folds and visits from the nearest `folds.csv`.
 
     A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
     table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found, or
     where two cases have one key (the same data given twice).
     """
     cases: list[Case] = []
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths):
         read = _read(path)
         file = find_folds(path)
         cases.extend(apply_folds(read, read_folds(file)) if file else read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -65,8 +66,9 @@ class Report:
             "findings": [one.to_dict() for one in self.findings],
         }
 
-    def write(self, out: Path, progress: Progress = lambda items, words, total: items) -> None:
+    def write(self, out: str | os.PathLike[str], progress: Progress = lambda items, words, total: items) -> None:
         """Writes doctor.json and doctor.html into a folder, each completely or not at all."""
+        out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / TABLE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
         name = self.data.absolute().name or str(self.data)
@@ -74,22 +76,23 @@ class Report:
         write_atomically(out / PAGE, html.encode())
 
 
-def examine(
-    data: Path,
+def check_data(
+    data: str | os.PathLike[str],
     *,
-    models: Sequence[Path] = (),
+    models: Sequence[str | os.PathLike[str]] = (),
     cache: Path | None = None,
     workers: int = 2,
     progress: Progress = lambda items, words, total: items,
 ) -> Report:
-    """Examine a data set: a folder (one data set's, of several, or of photos alone) or a table (.csv) of photos.
+    """What is wrong with a data set: a folder (one data set's, of several, of photos alone) or a table (.csv).
 
     models: run folders that predict the photos that they did not learn from, to compare with the labels. cache: the
     folder that keeps each photo's record, so that a run that was stopped goes on. workers: processes; 0 works in this
     one. Raises `LabelError` where there is nothing at the path, and what `label_noise.load_models` raises, both before
     any photo is opened.
     """
-    loaded = label_noise.load_models(models)
+    data = Path(data)
+    loaded = label_noise.load_models([Path(model) for model in models])
     inventory = take_inventory(data)
     scan = take_scan(inventory, cache, workers, progress)
     label_rows = read_label_rows(inventory)

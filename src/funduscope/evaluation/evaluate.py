@@ -1,4 +1,4 @@
-"""A predictor and labeled photos in, `Scores` out: the only path to a published number. Protocol: docs/protocol.md.
+"""A model and labeled photos in, `PhotoScore`s out: the only path to a published number. Protocol: docs/protocol.md.
 
 The findings of `predict` are scored in the photo's own pixels. Each photo becomes a few states (sums); `summarize` adds
 them up over a data set and takes the scores with their intervals.
@@ -7,9 +7,10 @@ them up over a data set and takes the scores with their intervals.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
+from itertools import tee
 from typing import Final
 
 import cv2
@@ -18,7 +19,7 @@ import numpy as np
 from funduscope.data.case import Case, LabelError, Mask
 from funduscope.data.masks import read_votes, size_of
 from funduscope.evaluation.score_key import DME, DR, Aspect, Question
-from funduscope.evaluation.scores import FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore, Scores, summarize
+from funduscope.evaluation.scores import FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.model import Model
@@ -28,6 +29,7 @@ from funduscope.metrics import (
     ConformalState,
     DenseState,
     DistanceState,
+    ExtraState,
     FalseLesionState,
     FrocState,
     GradingState,
@@ -67,26 +69,23 @@ MARKS_PX: Final = 480
 """Largest width of the reduced masks that are kept with a photo's scores."""
 
 
-def evaluate(
-    predictor: Model, cases: Iterable[Case], *, repeats: int = 1000, photos: list[PhotoScore] | None = None
-) -> Scores:
-    """Scores of every data set among the cases, each by itself, with 95 % intervals over visits.
-
-    photos: scores of photos that were made before (by the models of other folds, say), counted together with these.
-    """
-    return summarize([*(photos or []), *score_stream(predictor, cases)], repeats)
+Extra = Mapping[str, Callable[[Findings, Case], float | None]]
+"""Scores of one's own by name: a number for a photo, or None where there is none. See `score_photo`."""
 
 
-def score_stream(predictor: Model, cases: Iterable[Case]) -> Iterator[PhotoScore]:
-    """Predicts and scores one photo after another."""
-    for case in cases:
-        yield score_photo(next(predictor.stream([case.path])), case, predictor.card)
+def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = None) -> Iterator[PhotoScore]:
+    """Predicts and scores one photo after another. extra: as in `score_photo`."""
+    asked, scored = tee(cases)
+    for answer, case in zip(predictor.stream(case.path for case in asked), scored, strict=False):
+        yield score_photo(answer, case, predictor.card, extra)
 
 
-def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScore:
+def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra | None = None) -> PhotoScore:
     """Scores the answer against every label of the case. A photo that failed counts as refused.
 
-    card: of the model that answered. Labels that the model does not predict are not scored.
+    card: of the model that answered. Labels that the model does not predict are not scored. extra: more scores, each
+    asked of the findings of a photo that was not refused; refused photos are counted next to it. Raises `ValueError`
+    where an extra score has the name of one that is there.
     """
     found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     scored = PhotoScore(case, refused=found is None)
@@ -111,6 +110,7 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card) -> PhotoScor
         good = labels.quality == "good"
         scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer, found)])
         scored.decisions[GRADABILITY] = _decision(good, found is not None)
+    _score_extra(found, scored, extra or {})
     return scored
 
 
@@ -263,6 +263,21 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
             continue
         scored.states[question] = FalseLesionState.of(counts, codes)
     scored.row["false lesions"] = counts
+
+
+def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:
+    """A number that is nan counts as none."""
+    for name, score in extra.items():
+        question = Question.named(name)
+        if question in scored.states:
+            raise ValueError(f"The extra score {name!r} has the name of a score that there is: choose another name.")
+        if found is None:
+            scored.states[question] = ExtraState(0.0, 0.0)
+            continue
+        value = score(found, scored.case)
+        if value is not None and not np.isnan(value):
+            scored.states[question] = ExtraState(float(value), 1.0)
+            scored.row[name] = round(float(value), 5)
 
 
 def _load(read: Callable[[], np.ndarray | None], scored: PhotoScore) -> np.ndarray | None:

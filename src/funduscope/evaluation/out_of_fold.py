@@ -1,30 +1,102 @@
-"""Which photos each model is scored on, so that no photo is scored by a model that learned from it.
+"""`evaluate`: scores a model, or several runs each on its own test fold, so that no photo is scored by a model that
+learned from it.
 
 Given photos that the model's run learned from, or was chosen on, are scored too, and their number is reported.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import fold_key, read_folds
+from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
-from funduscope.evaluation.evaluate import score_stream
+from funduscope.duplicates.search import Progress, no_progress
+from funduscope.evaluation.evaluate import Extra, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
-from funduscope.inference.loading import load
-from funduscope.inference.runtime import ModelError
+from funduscope.inference.ensemble import Ensemble
+from funduscope.inference.loading import ModelPath, is_shipped, load
+from funduscope.inference.model import Model
+from funduscope.inference.runtime import Device, ModelError
 from funduscope.version import __version__
 
-Part = tuple[Path, list[Case]]
-Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
+Scored = Path | Model
+Part = tuple[Scored, list[Case]]
 
 
-def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+def evaluate(
+    model: Model | ModelPath | Sequence[ModelPath],
+    data: Data,
+    fold: int | None = None,
+    *,
+    extra: Extra | None = None,
+    device: Device = "auto",
+    repeats: int = 1000,
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = _warn,
+) -> Scores:
+    """Scores of every data set, each by itself, with 95 % intervals over visits; docs/protocol.md defines each number.
+
+    model: a loaded model, what `load` takes, or a list of run folders, each scored on its own test fold. data: cases,
+    or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are scored. extra: by
+    name a function of (findings, case) that gives a number, or None where there is none; its mean is reported. It is
+    asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes long. warn:
+    receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError` where a fold has
+    no photo, `ModelError` for models that cannot be loaded or scored together.
+    """
+    models = [
+        _scored(one) for one in (model if isinstance(model, Sequence) and not isinstance(model, str) else [model])
+    ]
+    if len(models) > 1 and fold is not None:
+        raise ValueError(f"Several runs are scored each on its own test fold: leave out fold={fold}.")
+    parts, left = plan(models, cases_of(data), fold)
+    if left:
+        are = "photo is" if len(left) == 1 else "photos are"
+        warn(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
+    seen = [_seen(one, cases) for one, cases in parts]
+    for sentence in (known.warning(name) for runs in seen for name, known in runs.items()):
+        if sentence:
+            warn(sentence)
+    photos: list[PhotoScore] = []
+    made: list[dict[str, Any]] = []
+    for (one, cases), runs in zip(parts, seen, strict=True):
+        predictor = load(one, device=device) if isinstance(one, Path) else one
+        name = one.name if isinstance(one, Path) else one.card.name
+        photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
+        made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
+    return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
+
+
+def _seen(model: Scored, cases: Sequence[Case]) -> dict[str, Seen]:
+    """`seen_before` of each run that the model is of, by name."""
+    found = {model.name if isinstance(model, Path) else run.name: seen_before(run, cases) for run in _runs_of(model)}
+    return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def _about(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
+    folds = sorted({case.fold for case in cases if case.fold is not None})
+    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256, "folds": folds}
+
+
+def _scored(model: Model | ModelPath) -> Scored:
+    """A model's path, or a model: also of the name of a shipped one."""
+    if not isinstance(model, str | os.PathLike):
+        return model
+    return load(model) if isinstance(model, str) and is_shipped(model) else Path(model)
+
+
+def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
     """Each model with the photos it is scored on, and the photos that no model is scored on though they should be in
     a fold: added after the runs, say.
 
@@ -35,13 +107,14 @@ def plan(models: Sequence[Path], cases: list[Case], fold: int | None) -> tuple[l
     if len(models) == 1 and fold is None:
         return [(models[0], cases)], []
     folds = [fold] if len(models) == 1 else [held_out_fold(model) for model in models]
+    runs = [next(iter(_runs_of(model)), None) for model in models]
     if len(set(folds)) < len(folds):
         listed = ", ".join(map(str, folds))
         raise ModelError("E_MODEL", f"The runs' test folds are {listed}: give one run for each fold.")
     crossing: tuple[Case, ...] = ()
-    if not any((_run_of(model) / "folds.csv").is_file() for model in models):
+    if not any(run and (run / "folds.csv").is_file() for run in runs):
         cases, crossing = join_sets_without_folds(cases)  # as training does before it makes folds: these are the same
-    plans = [SplitPlan.of(cases, k, _run_of(model)) for model, k in zip(models, folds, strict=True)]
+    plans = [SplitPlan.of(cases, k, run) for run, k in zip(runs, folds, strict=True)]
     for own, k in zip(plans, folds, strict=True):
         if not own.test:
             there = sorted({case.fold for case in plans[0].cases if case.fold is not None})
@@ -59,28 +132,31 @@ class Seen:
     chosen: int
     photos: int
 
-    def warning(self, model: Path) -> str | None:
-        """A warning about scores that are too good; None where no photo was seen."""
+    def counts(self) -> dict[str, int]:
+        """As scores.json has them."""
+        return {"learned from": self.learned, "chosen on": self.chosen}
+
+    def warning(self, name: str) -> str | None:
+        """A warning about scores that are too good; None where no photo was seen. name: of the model."""
         if self.learned:
             more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
-                f"warning: {model.name} learned from {self.learned} of these {self.photos} photos{more}: scores on "
+                f"warning: {name} learned from {self.learned} of these {self.photos} photos{more}: scores on "
                 "them are too good. What it has not seen is its test fold, if it has one: --fold."
             )
         if self.chosen:
             return (
-                f"warning: {model.name} was chosen on {self.chosen} of these {self.photos} photos, its validation "
+                f"warning: {name} was chosen on {self.chosen} of these {self.photos} photos, its validation "
                 "fold: scores on them are a little too good."
             )
         return None
 
 
-def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
-    """The given photos that the model of a run has seen; None without a run.json next to it.
+def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
+    """The given photos that the model of a run has seen; None without a run.json in the folder.
 
     A photo counts as seen with its whole visit: by the run's folds.csv, and by the data sets that the run learned from.
     """
-    run = _run_of(model)
     about, listed = read_run_json(run), run / "folds.csv"
     if "fold" not in about:
         return None
@@ -97,14 +173,17 @@ def seen_before(model: Path, cases: Sequence[Case]) -> Seen | None:
     return Seen(known["learned"], known["chosen"], len(split.cases))
 
 
-def _run_of(model: Path) -> Path:
-    """The run folder that a model is, or that its file is in."""
-    return model if model.is_dir() else model.parent
+def _runs_of(model: Scored) -> list[Path]:
+    """The run folders that a model is, or that its file or its members' files are in."""
+    if isinstance(model, Path):
+        return [model if model.is_dir() else model.parent]
+    members = model.members if isinstance(model, Ensemble) else [model]
+    return [folder for folder in (getattr(one, "folder", None) for one in members) if folder is not None]
 
 
-def held_out_fold(run: Path) -> int:
+def held_out_fold(run: Scored) -> int:
     """The fold that a run folder's training left alone. Raises `ModelError`."""
-    fold = read_run_json(run).get("fold")
+    fold = read_run_json(run).get("fold") if isinstance(run, Path) else None
     if not isinstance(fold, int):
         raise ModelError(
             "E_MODEL",
@@ -112,19 +191,3 @@ def held_out_fold(run: Path) -> int:
             "that was trained with --fold.",
         )
     return fold
-
-
-def score(parts: Sequence[Part], progress: Progress, repeats: int = 1000) -> tuple[Scores, dict[str, Any]]:
-    """The scores of the photos of all parts, and what made them: models, their folds, and the photos they had seen."""
-    photos: list[PhotoScore] = []
-    models: list[dict[str, Any]] = []
-    for model, cases in parts:
-        predictor = load(model)
-        photos.extend(progress(score_stream(predictor, cases), f"Scoring {model.name}", len(cases)))
-        card = predictor.card
-        folds = sorted({case.fold for case in cases if case.fold is not None})
-        known = seen_before(model, cases)
-        counts = {} if known is None else {"learned from": known.learned, "chosen on": known.chosen}
-        made = {"name": card.name, "version": card.version, "sha256": predictor.sha256, "folds": folds}
-        models.append(made | counts)
-    return summarize(photos, repeats), {"funduscope": __version__, "models": models}

@@ -84,8 +84,8 @@ def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> F
     for question in questions:
         curve = states[question.name]["curve"]
         color, style = _line(question.subject)
-        value = scores.value(ScoreKey(dataset, question, "AUPR"))
-        prevalence = 100 * scores.value(ScoreKey(dataset, question, "prevalence"))
+        value = scores.number(ScoreKey(dataset, question, "AUPR"))
+        prevalence = 100 * scores.number(ScoreKey(dataset, question, "prevalence"))
         label = f"{Question(question.subject).title}: area {value:.2f} (prevalence {prevalence:.2g} %)"
         axes.plot(curve["recall"], curve["precision"], color=color, linestyle=style, linewidth=2, label=label)
     photos = max(states[question.name]["photos"] for question in questions)
@@ -112,7 +112,7 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
         ticks = range(len(counts))
         axes.set(xticks=ticks, yticks=ticks, xlabel=f"predicted {what}", ylabel=f"true {what}")
         axes.grid(False)
-        kappa, accuracy = (scores.value(ScoreKey(dataset, Question(name), score)) for score in ("kappa", "accuracy"))
+        kappa, accuracy = (scores.number(ScoreKey(dataset, Question(name), score)) for score in ("kappa", "accuracy"))
         refused = states[name]["refused"]
         refused = f"\n{refused} refused, counted as the furthest {what}" if refused else ""
         axes.set_title(f"{dataset}: {name}, {counts.sum()} photos\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}")
@@ -132,7 +132,7 @@ def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure
         sure, right = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         sizes = 20 + 300 * counts / max(1, counts.sum())
         axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="a bin (larger: more photos)")
-        ece = scores.value(ScoreKey(dataset, calibration, "ECE"))
+        ece = scores.number(ScoreKey(dataset, calibration, "ECE"))
         bias = states[Question(name, Aspect.PROBABILITIES).name]["ECE of a calibrated model"]
         expected = "" if bias is None else f" ({bias:.3f} if calibrated)"
         axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean highest probability", ylabel="share of photos right")

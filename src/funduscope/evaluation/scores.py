@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from funduscope.metrics import (
     ConformalState,
     DenseState,
     DistanceState,
+    ExtraState,
     FalseLesionState,
     FrocState,
     GradingState,
@@ -44,6 +45,9 @@ from funduscope.metrics import (
 from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS
+
+if TYPE_CHECKING:
+    import pandas
 
 Score = Callable[[Any], float]
 Intervals = dict[ScoreKey, Interval]
@@ -92,6 +96,7 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
     },
     PerPhotoState: {"median": lambda s: s.median},
     MeanState: {"mean px": lambda s: s.mean},
+    ExtraState: {"mean": lambda s: s.mean},
     FrocState: {
         **{f"sensitivity at {Fraction(x)}": partial(FrocState.sensitivity_at, fp_per_photo=x) for x in FROC_RATES},
         "mean sensitivity": lambda s: s.mean_sensitivity,
@@ -129,28 +134,72 @@ class Scores:
     """Every score of every data set.
 
     intervals: each score with its 95 % interval. selective: the same without the refused photos, for data sets that
-    have some. details: by data set, what has no interval: counts of photos, confusions, curves. photos: their source.
+    have some. details: by data set, what has no interval: counts of photos, confusions, curves. photos: their source;
+    none where the scores were read from a file. about: what made them: models, their SHA-256 and folds, the command.
     """
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Scores:
+        """The scores in a folder that `write` filled, or in its scores.json, without photos."""
+        path = Path(folder)
+        tree = json.loads((path / "scores.json" if path.is_dir() else path).read_text("utf-8"))
+        intervals, selective = (_read_intervals(tree[part]) for part in ("scores", "selective"))
+        return cls(intervals, selective, tree["details"], about=tree.get("about", {}))
 
     intervals: Intervals
     selective: Intervals
     details: dict[str, dict[str, Any]]
-    photos: list[PhotoScore] = field(repr=False)
+    photos: list[PhotoScore] = field(default_factory=list, repr=False)
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, dict[str, dict[str, Interval]]]:
         """`intervals` nested as in scores.json, by data set, question and score; every data set is there."""
         return nested(self.intervals, self.details)
 
-    def value(self, key: ScoreKey) -> float:
-        """One number; nan where there is none."""
+    def value(self, dataset: str, question: str, score: str) -> float:
+        """One number by its names in scores.json: `value("idrid-B", "DR", "kappa")`.
+
+        nan where the score is not defined on these photos. Raises `KeyError` for a name that is none.
+        """
+        known: Any = self.tables
+        for name in (dataset, question, score):
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise KeyError(
+                    f"There is no score {dataset!r}, {question!r}, {score!r}; for {name!r} there are: {there}."
+                )
+            known = known[name]
+        return known.value
+
+    def number(self, key: ScoreKey) -> float:
+        """One number; nan where the score is not defined, and where these photos have no such score."""
         interval = self.intervals.get(key)
         return float("nan") if interval is None else interval.value
 
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas data frame with a row a score: dataset, question, score, value, low, high, visits, photos, refused.
+
+        low, high: the 95 % interval. photos: with a label; refused: how many of them. Raises `ModuleNotFoundError`
+        where pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            text = "Scores.to_frame needs pandas: pip install pandas. Without it, to_dict() has the same numbers."
+            raise ModuleNotFoundError(text, name=error.name) from error
+        rows = []
+        for key, one in self.intervals.items():
+            counts = self.details[key.dataset]["states"][key.question.name]
+            names = {"dataset": key.dataset, "question": key.question.name, "score": key.score}
+            ends = {"value": one.value, "low": one.low, "high": one.high, "visits": one.units}
+            rows.append(names | ends | {"photos": counts["photos"], "refused": counts["refused"]})
+        return pd.DataFrame(rows)
+
     def to_dict(self) -> dict[str, Any]:
-        """As scores.json: every score with its interval, nan as null."""
+        """As scores.json: what made the scores, where that is known, and every score with its interval, nan as null."""
         partly = [name for name, about in self.details.items() if 0 < about["refused"] < about["photos"]]
-        return {
+        return ({"about": self.about} if self.about else {}) | {
             "schema": "funduscope-scores/1",
             "scores": nested({key: one.to_dict() for key, one in self.intervals.items()}, self.details),
             "selective": nested({key: one.to_dict() for key, one in self.selective.items()}, partly),
@@ -184,17 +233,29 @@ class Scores:
                 "" if kept is None else _in_words(kept.value),
             )
 
-    def write(self, folder: Path, about: dict[str, Any] | None = None) -> None:
+    def write(self, folder: Path | str, about: dict[str, Any] | None = None) -> None:
         """Writes photos.jsonl (one line for each photo), scores.md and, last, scores.json, each atomically.
 
-        about: what made the scores, kept in scores.json.
+        about: what made the scores, where `self.about` does not say it.
         """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tree = self.to_dict() if about is None else {"about": about, **self.to_dict()}
-        rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
-        write_atomically(folder / "photos.jsonl", rows.encode())
+        tree = (self if about is None else replace(self, about=about)).to_dict()
+        if self.photos:  # none where the scores were read from a file
+            rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
+            write_atomically(folder / "photos.jsonl", rows.encode())
         write_atomically(folder / "scores.md", self.to_markdown().encode())
         write_atomically(folder / "scores.json", (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _read_intervals(tree: dict[str, Any]) -> Intervals:
+    """From scores.json: data set, question, score."""
+    return {
+        ScoreKey.named(dataset, question, score): Interval.from_dict(one)
+        for dataset, questions in tree.items()
+        for question, scores in questions.items()
+        for score, one in scores.items()
+    }
 
 
 def summarize(photos: list[PhotoScore], repeats: int = 1000) -> Scores:

@@ -23,7 +23,7 @@ from funduscope.inference.objects import (
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
 from funduscope.quality.gradability import Quality
-from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
+from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
 
@@ -141,6 +141,14 @@ class Findings:
         self._masks[code].setflags(write=False)  # all callers and writers share this array
         return self._masks[code]
 
+    def field_mask(self) -> np.ndarray:
+        """(H, W) bool at the photo's size: inside the circle of the field of view."""
+        square = self.transform
+        radius = square.size_px / 2
+        x = np.arange(square.width_px) + 0.5 - square.left_px - radius
+        y = np.arange(square.height_px) + 0.5 - square.top_px - radius
+        return x**2 + y[:, None] ** 2 <= radius**2
+
     def _plane(self, code: str) -> np.ndarray:
         if code not in self.frame_probs:
             raise KeyError(f"The structure {code!r} was not segmented; these were: {', '.join(self.codes) or 'none'}.")
@@ -235,6 +243,36 @@ class Findings:
             "not_a_medical_device": True,
         }
 
+    def to_row(self) -> dict[str, str | int | float | bool | None]:
+        """One row of a table, with equal columns for all photos of a model; None where there is no answer.
+
+        Names as in summary.csv; p0 to p4: probabilities of the grades, dme_p0 to dme_p2: of the edema risks. Units are
+        in the names: _px, in the photo's pixels; _dd, _dd2 in disc diameters and their squares. Photos without an
+        answer to grade keep their row.
+        """
+        found = self.to_dict()
+        lesions, points, dme = found["lesions"] or {}, found["landmarks"] or {}, found["dme"] or {}
+        referable, advice = found["referable"] or {}, found["advice"] or {}
+        row = {"photo": self.photo.name, "width_px": self.photo.width, "height_px": self.photo.height}
+        row |= {"gradable": self.gradable_ok, "gradable_score": found["gradable"]["score"]}
+        row |= {"grade": self.grade, "confidence": found["confidence"]}
+        row |= {f"p{grade}": _at(found["probabilities"], grade) for grade in range(len(GRADES))}
+        row |= {"referable": referable.get("value"), "referable_probability": referable.get("probability")}
+        row |= {"refer": advice.get("refer"), "dme": self.dme, "dme_confidence": dme.get("confidence")}
+        row |= {f"dme_p{risk}": _at(dme.get("probabilities"), risk) for risk in range(len(DME_RISKS))}
+        for code in [code for code in self.card.structures if code in LESIONS]:
+            lesion = lesions.get(code) or {}
+            row |= {f"{code}_{name}": lesion.get(name) for name in ("count", "area_px", "area_dd2", "nearest_fovea_dd")}
+        disc, fovea = points.get("optic_disc") or {}, points.get("fovea") or {}
+        row |= {
+            "disc_x_px": disc.get("x_px"),
+            "disc_y_px": disc.get("y_px"),
+            "disc_diameter_px": disc.get("diameter_px"),
+        }
+        row |= {"fovea_x_px": fovea.get("x_px"), "fovea_y_px": fovea.get("y_px")}
+        row |= {"laterality": found["laterality"]}
+        return row | {"training_percentile": (found["training_distance"] or {}).get("percentile")}
+
     def _dme(self) -> dict[str, Any] | None:
         if self.dme_probs is None:
             return None
@@ -262,6 +300,10 @@ class Findings:
             "by_quadrant": by_quadrant(objects, anatomy),
             "objects": [one.to_dict() for one in objects[:MOST_LISTED]],
         }
+
+
+def _at(values: list[float] | None, index: int) -> float | None:
+    return None if values is None else values[index]
 
 
 def _round(value: float) -> float:

@@ -6,6 +6,7 @@ torch is imported only where there is nothing but a checkpoint.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,9 +17,18 @@ from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.model import Model
 from funduscope.inference.model_scores import ENDING, measured
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import ModelError, OnnxRuntime, TorchRuntime, digest_of
+from funduscope.inference.runtime import (
+    Device,
+    ModelError,
+    OnnxRuntime,
+    TorchRuntime,
+    check_device,
+    digest_of,
+    has_cuda,
+)
 
-ModelPath = str | Path
+ModelPath = str | os.PathLike[str]
+"""A path, or the name of a shipped model."""
 
 EXPECTED = "an ONNX file that funduscope exported, a run folder, or a .safetensors file"
 SHIPPED_NAME = "funduscope"
@@ -27,27 +37,37 @@ RUN_FILES = ("model.onnx", "best.safetensors")
 
 
 @overload
-def load(model: ModelPath | None = None, *, threads: int = 0) -> Predictor: ...
+def load(model: ModelPath | None = None, *, threads: int = 0, device: Device = "auto") -> Predictor: ...
 @overload
-def load(model: Sequence[ModelPath], *, threads: int = 0) -> Model: ...
-def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0) -> Model:
+def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto") -> Model: ...
+def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto") -> Model:
     """A model that answers for photos.
 
-    model: None for the shipped one; an ONNX file; a run folder (its model.onnx, otherwise its best.safetensors, which
-    needs torch); a .safetensors file; or a list of these, an ensemble. threads: of the processor; 0 leaves the choice
-    to the runtime. Scores next to the model go into its card (inference/model_scores.py). Raises `ModelError`, with the
-    code E_HASH where the file is not the one that export.json or the scores name, or, for damaged weights,
-    `checkpoint.CheckpointError`.
+    model: None or "default" for the shipped one; an ONNX file; a run folder (its model.onnx, otherwise its
+    best.safetensors, which needs torch); a .safetensors file; or a list of these, an ensemble. threads: of the
+    processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card where there is one that
+    the runtime can use. Scores next to the model go into its card (inference/model_scores.py). Raises `ModelError`,
+    with the code E_HASH where the file is not the one that export.json or the scores name, E_CONFIG where cuda is asked
+    for and not there, or, for damaged weights, `checkpoint.CheckpointError`.
     """
-    if model is None or isinstance(model, str | Path):
-        return _predictor(model, threads)
-    members = [_predictor(one, threads) for one in model]
+    check_device(device)
+    if model is None or isinstance(model, str | os.PathLike):
+        return _predictor(model, threads, device)
+    members = [_predictor(one, threads, device) for one in model]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether this is a name of the shipped model."""
+    return name in ("default", SHIPPED_NAME)
+
+
 def weights_of(model: ModelPath) -> Path:
-    """The weights to start a training from: "shipped", a run folder or a .safetensors file. Raises `ModelError`."""
-    if str(model) == "shipped":
+    """The weights to start a training from: "shipped" or "default", a run folder or a .safetensors file.
+
+    Raises `ModelError`.
+    """
+    if str(model) == "shipped" or (isinstance(model, str) and is_shipped(model)):
         with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.safetensors") as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
@@ -61,9 +81,9 @@ def weights_of(model: ModelPath) -> Path:
     return path
 
 
-def _predictor(model: ModelPath | None, threads: int) -> Predictor:
-    if model is None:
-        return _shipped(threads)
+def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predictor:
+    if model is None or (isinstance(model, str) and is_shipped(model)):
+        return _shipped(threads, device)
     path = Path(model)
     if path.is_dir():
         made = [path / name for name in RUN_FILES if (path / name).is_file()]
@@ -73,20 +93,23 @@ def _predictor(model: ModelPath | None, threads: int) -> Predictor:
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
     if path.suffix == ".safetensors":
-        return Predictor(_torch_runtime(path, threads))
-    return _of_onnx(path, threads, _exported(path))
+        predictor = Predictor(_torch_runtime(path, threads, device))
+    else:
+        predictor = _of_onnx(path, threads, device, _exported(path))
+    predictor.folder = path.parent
+    return predictor
 
 
-def _shipped(threads: int) -> Predictor:
+def _shipped(threads: int, device: Device) -> Predictor:
     with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.onnx") as path:
         if not path.is_file():
             text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", text)
-        return _of_onnx(path, threads, _scored_digests(path))
+        return _of_onnx(path, threads, device, _scored_digests(path))
 
 
-def _of_onnx(path: Path, threads: int, wanted: frozenset[str]) -> Predictor:
-    runtime = OnnxRuntime(path, threads, wanted)
+def _of_onnx(path: Path, threads: int, device: Device, wanted: frozenset[str]) -> Predictor:
+    runtime = OnnxRuntime(path, threads, wanted, device)
     return Predictor(runtime, measured(runtime.card, path, runtime.sha256))
 
 
@@ -112,7 +135,7 @@ def _scored_digests(path: Path) -> frozenset[str]:
     return frozenset(str(one) for one in named if one is not None)
 
 
-def _torch_runtime(path: Path, threads: int) -> TorchRuntime:
+def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
     try:
         import torch
 
@@ -123,6 +146,7 @@ def _torch_runtime(path: Path, threads: int) -> TorchRuntime:
             f"{path.name} is a checkpoint, which needs {error.name}: pip install 'funduscope[train]', or export it "
             "where that is installed and name the ONNX file.",
         ) from error
+    cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
     if threads:
         torch.set_num_threads(threads)
     digest = digest_of(path, _exported(path))
@@ -132,4 +156,4 @@ def _torch_runtime(path: Path, threads: int) -> TorchRuntime:
         card = Card.from_dict(loaded.card) if loaded.card else Card.of(loaded.recipe)
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error
-    return TorchRuntime(loaded.network(), card, sha256=digest)
+    return TorchRuntime(loaded.network().to("cuda" if cuda else "cpu"), card, sha256=digest)

@@ -11,6 +11,7 @@ import numpy as np
 
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.quality.assessment import assess, not_gradable
@@ -42,8 +43,12 @@ class Model(Protocol):
         on_grade: called once with the grade alone, as soon as it is known. It is not called where the model gives no
         grade or has no close view. Raises `PhotoError` for what cannot be decoded or breaks a limit.
         """
+        return self.answer(*self._framed(photo, name), on_grade=on_grade)
+
+    def _framed(self, photo: Source, name: str | None = None) -> tuple[Photo, Frame]:
+        """The photo, and its frame for `answer`."""
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        return self.answer(opened, frame(opened, self.card.close_px), on_grade=on_grade)
+        return opened, frame(opened, self.card.close_px)
 
     def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None) -> Findings:
         """Findings of a photo that was framed at `card.close_px`. on_grade: as in `__call__`."""
@@ -57,10 +62,16 @@ class Model(Protocol):
         """Findings of a photo that is not refused. quality: as assessed, kept in the findings."""
 
     def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
-        """One answer a photo, in order, in flat memory. A photo that cannot be read yields a `Failure`."""
-        for photo in photos:
-            try:
-                yield self(photo)
-            except PhotoError as error:
-                name = Path(photo).name if isinstance(photo, str | Path) else "photo"
-                yield Failure(name, error.code, error.says)
+        """One answer a photo, in order, in flat memory. A photo that cannot be read yields a `Failure`.
+
+        The next photo is decoded and framed in a thread while this one is answered.
+        """
+        for _, opened in read_ahead(photos, self._opened):
+            yield opened if isinstance(opened, Failure) else self.answer(*opened)
+
+    def _opened(self, photo: Source) -> tuple[Photo, Frame] | Failure:
+        try:
+            return self._framed(photo)
+        except PhotoError as error:
+            name = Path(photo).name if isinstance(photo, str | Path) else "photo"
+            return Failure(name, error.code, error.says)

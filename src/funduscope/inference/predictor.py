@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -31,8 +32,11 @@ class Views(NamedTuple):
 class Predictor(Model):
     """One network with its card.
 
-    runtime: turns images into logits. card: the runtime's own where none is given. refuses: see `Model`.
+    runtime: turns images into logits. card: the runtime's own where none is given. refuses: see `Model`. folder: that
+    the model was loaded from, such as a run's; None for the shipped model, and for one that was made otherwise.
     """
+
+    folder: Path | None = None
 
     def __init__(self, runtime: Runtime, card: Card | None = None, *, refuses: bool = True) -> None:
         self.runtime = runtime

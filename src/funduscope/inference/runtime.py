@@ -6,12 +6,17 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 import numpy as np
 
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where a model computes; auto: on a card where there is one that its runtime can use."""
+
+CUDA: Final = "CUDAExecutionProvider"
 
 
 class ModelError(CodedError, RuntimeError):
@@ -87,16 +92,37 @@ def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
     return digest
 
 
-class OnnxRuntime:
-    """A model file in ONNX Runtime on the CPU.
+def check_device(device: str) -> None:
+    """Raises `ModelError` for a device that is none."""
+    if device not in get_args(Device):
+        raise ModelError("E_CONFIG", f"There is no device {device!r}; expected {', '.join(get_args(Device))}.")
 
-    threads: 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty where none is known. Raises
-    `ModelError`: E_MODEL where the file is missing or is no such model, E_HASH where its SHA-256 is another.
+
+def has_cuda(device: Device, is_there: bool, what: str) -> bool:
+    """Whether to compute on a card. is_there: whether it can be used; what: why not. Raises `ModelError` where cuda is
+    asked for and not there."""
+    check_device(device)
+    if device == "cuda" and not is_there:
+        raise ModelError("E_CONFIG", f"The device cuda was asked for, but {what}. Choose cpu, or auto.")
+    return is_there and device != "cpu"
+
+
+class OnnxRuntime:
+    """A model file in ONNX Runtime.
+
+    threads: of the processor; 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty where none is
+    known. device: cuda needs the package onnxruntime-gpu and a card. Raises `ModelError`: E_MODEL where the file is
+    missing or is no such model, E_HASH where its SHA-256 is another, E_CONFIG where cuda is asked for and not there.
     """
 
-    def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = ()) -> None:
+    def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = (), device: Device = "cpu") -> None:
         import onnxruntime
 
+        cuda = has_cuda(
+            device,
+            CUDA in onnxruntime.get_available_providers(),
+            "this ONNX Runtime computes on processors alone (pip install onnxruntime-gpu in place of onnxruntime)",
+        )
         self.sha256 = digest_of(path, wanted)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -111,12 +137,16 @@ class OnnxRuntime:
         except UnicodeEncodeError:  # ONNX Runtime takes paths in UTF-8 only; from bytes it takes twice the memory
             source = path.read_bytes()
         try:
-            self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            # TensorFloat-32 would round more coarsely than the float32 of published figures.
+            providers = [(CUDA, {"use_tf32": "0"})] if cuda else []
+            self.session = onnxruntime.InferenceSession(source, options, [*providers, "CPUExecutionProvider"])
             self.card = Card.from_json(self.session.get_modelmeta().custom_metadata_map["card"])
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ModelError(
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
             ) from error
+        if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
+            has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
         self.names = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, images: np.ndarray) -> Outputs:

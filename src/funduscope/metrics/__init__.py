@@ -7,7 +7,7 @@ from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, Ma
 from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState
 from funduscope.metrics.intervals import Interval, bootstrap, bootstrap_all, by_visit, paired_test
 from funduscope.metrics.landmark_distance import DistanceState, in_dd
-from funduscope.metrics.per_photo import FalseLesionState, MeanState, PerPhotoState, VotesState
+from funduscope.metrics.per_photo import ExtraState, FalseLesionState, MeanState, PerPhotoState, VotesState
 from funduscope.metrics.state import State
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ConformalState",
     "DenseState",
     "DistanceState",
+    "ExtraState",
     "FalseLesionState",
     "FrocState",
     "GradingState",

@@ -37,6 +37,12 @@ class Interval:
         shown = {name: None if np.isnan(number) else number for name, number in numbers.items()}
         return {**shown, "visits": self.units, "dropped": self.dropped}
 
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, float | int | None]) -> Interval:
+        """The inverse of `to_dict`."""
+        low, high, value = (float("nan") if (one := numbers[n]) is None else one for n in ("low", "high", "value"))
+        return cls(low, high, value, int(numbers["visits"] or 0), int(numbers["dropped"] or 0))
+
 
 def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
     """One state for each visit, from pairs of (visit, state of a photo), in the order of the visits' first photos."""

@@ -62,6 +62,11 @@ class MeanState(State):
 
 
 @dataclass(frozen=True, eq=False)
+class ExtraState(MeanState):
+    """A score that a user adds: the mean of its numbers over the photos that have one."""
+
+
+@dataclass(frozen=True, eq=False)
 class FalseLesionState(State):
     """Lesions marked in photos that are known to have none (grade 0), at the shipped threshold.
 

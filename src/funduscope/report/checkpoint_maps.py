@@ -43,7 +43,7 @@ class CheckpointMaps:
         self.gated = any(isinstance(module, AttentionGate) for module in network.modules())
 
     def __call__(self, findings: Findings, traced: Traced, folder: Path) -> None:
-        """Adds the maps that need the network to a photo's folder; an extra output of `report.write.write`."""
+        """Adds the maps that need the network to a photo's folder; an extra output of `report.write.save`."""
         for target in SHOWN:
             shown = self.explanation(findings, target)
             if shown is not None and not shown.exact:

@@ -58,7 +58,7 @@ class PdfOutputs:
 
     @property
     def extra_outputs(self) -> Callable[[Findings, Traced, Path], None] | None:
-        """For `report.write.write`, which calls it with findings, outlines and folder; None if nothing is wanted."""
+        """For `report.write.save`, which calls it with findings, outlines and folder; None if nothing is wanted."""
         return self._write if self.options.pdf or self.options.leaflet else None
 
     def add_findings(self, findings: Findings, traced: Traced | None = None) -> bytes | None:

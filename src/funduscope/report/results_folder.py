@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.imaging.find_photos import RESULT, is_folder, resolved
 from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError
 from funduscope.report.naming import safe_stem
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written for a photo in addition to its findings: see `report.write.write`.
+    """What is written for a photo in addition to its findings: see `report.write.save`.
 
     pdf, leaflet: see `report.pdf_outputs`.
     """
@@ -51,7 +51,7 @@ def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Itera
     A photo that cannot be read gives a `Failure`. So does any other error of one photo, with the code E_INTERNAL: one
     of a thousand must not end the run. A `ModelError` ends it, since the model would fail the next photo too.
     """
-    for path, opened in _opened_ahead(paths):
+    for path, opened in read_ahead(paths, _open):
         if isinstance(opened, Failure):
             yield path, opened
             continue
@@ -61,18 +61,6 @@ def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Itera
             raise
         except Exception as error:
             yield path, internal(path, error)
-
-
-def _opened_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Photo | Failure]]:
-    with ThreadPoolExecutor(1, "decode") as pool:
-        waiting: tuple[Path, Future[Photo | Failure]] | None = None
-        for path in paths:
-            upcoming = path, pool.submit(_open, path)
-            if waiting:
-                yield waiting[0], waiting[1].result()
-            waiting = upcoming
-        if waiting:
-            yield waiting[0], waiting[1].result()
 
 
 def _open(path: Path) -> Photo | Failure:
@@ -125,7 +113,7 @@ def open_results(
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
     many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
-    see `report.write.write`. An earlier result of the same photo is replaced. That of another photo of the same name
+    see `report.write.save`. An earlier result of the same photo is replaced. That of another photo of the same name
     stays, and this one gets a name with a hash of its path. If other files are in the way, nothing is written for the
     photo, and its object has an `error` with the code E_CONFIG next to the findings. Any other error fails this photo
     alone, with the code E_INTERNAL. The function raises `OSError` where the disk refuses.
@@ -162,10 +150,10 @@ def _written(
     extra_outputs: Callable[[Findings, Traced, Path], None] | None,
 ) -> Written:
     """Writes the results into the folder `place`; gives the findings an `error` if the folder has other files."""
-    from funduscope.report.write import to_json, write
+    from funduscope.report.write import save, to_json
 
     try:
-        place = write(
+        place = save(
             answer,
             place,
             palette=options.palette,

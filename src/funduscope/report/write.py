@@ -33,7 +33,7 @@ _OURS = re.compile(
 _DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.directory", re.IGNORECASE | re.DOTALL)
 
 
-def write(
+def save(
     findings: Findings,
     folder: Path,
     *,

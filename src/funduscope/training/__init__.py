@@ -1,5 +1,49 @@
-"""Training: from a recipe and labelled cases to a run folder. `run.run` is the entry."""
+"""Training: from a recipe and labelled cases to a run folder. `run.run` is the entry.
+
+For a loop of one's own: `PhotoDataset` gives samples, `collate` batches (`Batch`), `build` the network of a recipe, and
+the losses take logits, targets and a mask of what is known. All are imported when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from funduscope.network.network import build
+    from funduscope.training.batch import Batch, collate
+    from funduscope.training.losses import bag_losses, class_loss, dense_loss, landmark_loss, task_losses
+    from funduscope.training.photo_dataset import PhotoDataset
+
+__all__ = [
+    "Batch", "PhotoDataset", "TrainingError", "bag_losses", "build", "class_loss", "collate", "dense_loss",
+    "landmark_loss", "task_losses",
+]  # fmt: skip
+
+_HOMES = {
+    "Batch": "funduscope.training.batch",
+    "PhotoDataset": "funduscope.training.photo_dataset",
+    "bag_losses": "funduscope.training.losses",
+    "build": "funduscope.network.network",
+    "class_loss": "funduscope.training.losses",
+    "collate": "funduscope.training.batch",
+    "dense_loss": "funduscope.training.losses",
+    "landmark_loss": "funduscope.training.losses",
+    "task_losses": "funduscope.training.losses",
+}
 
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message says why and what to do."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'funduscope.training' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

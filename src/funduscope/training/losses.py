@@ -40,6 +40,9 @@ from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS
 Sums = dict[str, Tensor]
 """One-dimensional float tensors by name, without a gradient where the batch knows nothing of it."""
 
+PLAIN: Final = Loss()
+"""The settings of a recipe that says nothing of its loss."""
+
 LANDMARK_SIGMA_CELLS = 2.0
 
 _PIXEL_SUMS: Final = 6
@@ -127,9 +130,17 @@ def _mean(losses: dict[str, Tensor]) -> Tensor | None:
 
 
 def class_loss(
-    logits: Float[Tensor, "B G"], allowed: Bool[Tensor, "B G"], weights: Float[Tensor, "G"], settings: Loss
+    logits: Float[Tensor, "B G"],
+    allowed: Bool[Tensor, "B G"],
+    weights: Float[Tensor, "G"] | None = None,
+    settings: Loss = PLAIN,
 ) -> Float[Tensor, ""] | None:
-    """The mean of `class_sums` over the photos of which anything is known; None where there are none."""
+    """The mean of `class_sums` over the photos of which anything is known; None where there are none.
+
+    allowed: the classes that each photo may have: one for a label, several for a constraint, all where nothing is
+    known. weights: of the classes in the cross-entropy; all 1 where none are given.
+    """
+    weights = logits.new_ones(logits.shape[1], dtype=torch.float32) if weights is None else weights
     return mean_of(class_sums(logits, allowed, weights, settings))
 
 
@@ -181,9 +192,13 @@ def dense_loss(
     coverage: UInt8[Tensor, "B channels H W"],
     known: Bool[Tensor, "B channels H W"],
     structures: Sequence[str],
-    settings: Loss,
+    settings: Loss = PLAIN,
 ) -> Float[Tensor, ""] | None:
-    """The mean of the structures' losses over their known pixels; None where nothing is known."""
+    """The mean of the structures' losses over their known pixels; None where nothing is known.
+
+    structures: the codes of the planes of the logits. coverage (255: wholly the structure) and known have a plane for
+    each of `data.prepare.CHANNELS`, as in `Batch`. The logits may be smaller; they are resized.
+    """
     return _mean(structure_losses(structure_sums(logits, coverage, known, structures, settings), settings))
 
 
@@ -305,7 +320,10 @@ def _focal(logits: Float[Tensor, "*N"], target: Float[Tensor, "*N"], settings: L
 def landmark_loss(
     logits: Float[Tensor, "B P h w"], points: Float[Tensor, "B P 2"], known: Bool[Tensor, "B P"]
 ) -> Float[Tensor, ""] | None:
-    """The mean of `landmark_sums` over the known points; None where there are none."""
+    """The mean of `landmark_sums` over the known points; None where there are none.
+
+    points: in cells of the map, which a `Batch` has in pixels of the image: multiply them by w over the image's width.
+    """
     return mean_of(landmark_sums(logits, points, known))
 
 

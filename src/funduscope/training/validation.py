@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.evaluation.evaluate import Scores, score_stream, summarize
+from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
+from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
@@ -81,12 +82,12 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
         assert graded is not None
         for task in ("DR", "DME"):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
-                scores[f"{dataset} {task} {name}"] = graded.value(ScoreKey(dataset, Question(task), name))
+                scores[f"{dataset} {task} {name}"] = graded.number(ScoreKey(dataset, Question(task), name))
         parts[0].append(scores[f"{dataset} DR kappa"])
         parts[1].append(scores[f"{dataset} DME accuracy"])
         parts[3].append(scores[f"{dataset} DR accuracy"])
         for name in ("disc center", "fovea"):
-            distance = graded.value(ScoreKey(dataset, Question(name), "mean px"))
+            distance = graded.number(ScoreKey(dataset, Question(name), "mean px"))
             scores[f"{dataset} {name} px"] = distance
             parts[2].append(max(0.0, 1 - distance / WORTHLESS_PX) if not np.isnan(distance) else np.nan)
     return scores, parts
@@ -100,13 +101,13 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
         assert masked is not None
         for code in (*LESIONS, EITHER_EXUDATE):
             pixels, mask = Question(code, Aspect.PIXELS), Question(code, Aspect.MASK)
-            scores[f"{dataset} {code} AP"] = masked.value(ScoreKey(dataset, pixels, "average precision"))
+            scores[f"{dataset} {code} AP"] = masked.number(ScoreKey(dataset, pixels, "average precision"))
             for name in ("Dice", "IoU"):
-                scores[f"{dataset} {code} {name}"] = masked.value(ScoreKey(dataset, mask, name))
+                scores[f"{dataset} {code} {name}"] = masked.number(ScoreKey(dataset, mask, name))
             for name in ("AP", "IoU"):
                 found[name].append(scores[f"{dataset} {code} {name}"])
         for name in ("Dice", "IoU"):
-            scores[f"{dataset} OD {name}"] = masked.value(ScoreKey(dataset, Question("OD", Aspect.MASK), name))
+            scores[f"{dataset} OD {name}"] = masked.number(ScoreKey(dataset, Question("OD", Aspect.MASK), name))
         found["disc"].append(scores[f"{dataset} OD IoU"])
     lesions, overlaps = (found[name] if not np.isnan(found[name]).all() else found["disc"] for name in ("AP", "IoU"))
     return scores, lesions, overlaps

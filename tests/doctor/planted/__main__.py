@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from funduscope.doctor.examine import examine
+from funduscope.doctor.examine import check_data
 from funduscope.doctor.finding import Finding
 
 from . import clinics, duplicates, official, photographs
@@ -35,12 +35,12 @@ def main() -> int:
         root = options.keep or Path(place)
         plot = write_planted(root / "planted", options.seed, options.data, options.each)
         began = time.monotonic()
-        report = examine(plot.root, cache=root / "cache", workers=options.workers)
+        report = check_data(plot.root, cache=root / "cache", workers=options.workers)
         recall = _planted(plot.faults, report.findings, options.list)
         print(f"\n{report.photos} photos examined in {time.monotonic() - began:.0f} s.", end=" ")
         print(f"{platform.machine()}, {options.workers} workers, seed {options.seed}.\n", flush=True)
         count = write_clean(root / "clean", options.seed, options.data)
-        clean = examine(root / "clean", cache=root / "cache", workers=options.workers)
+        clean = check_data(root / "clean", cache=root / "cache", workers=options.workers)
         serious = [finding for finding in clean.findings if finding.severity != "info"]
         infos = Counter(finding.kind for finding in clean.findings if finding.severity == "info")
         print(f"{count} clean photos: {len(serious)} findings of severity warning or error; of info: {dict(infos)}.")

@@ -1,0 +1,101 @@
+"""A training as a function, and the run that it leaves; torch is loaded when a training begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from funduscope.data.sources import Data, cases_of
+from funduscope.duplicates.search import Progress, no_progress
+from funduscope.evaluation.scores import Scores
+from funduscope.inference.loading import ModelPath, load, weights_of
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import Device
+from funduscope.recipe import Recipe
+
+Models = ModelPath | Sequence[ModelPath]
+
+
+@dataclass(frozen=True)
+class Run(os.PathLike[str]):
+    """The folder of a training, as docs/recipes.md describes it. It serves wherever the path of a run does."""
+
+    folder: Path
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json: photos, fold, seed, first weights, data fingerprint, versions."""
+        return json.loads((self.folder / "run.json").read_text("utf-8"))
+
+    @property
+    def recipe(self) -> Recipe:
+        """Every setting."""
+        return Recipe.load(self.folder / "recipe.toml")
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """A line an epoch: losses, validation scores, learning rate, seconds."""
+        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text("utf-8").splitlines()]
+
+    @property
+    def scores(self) -> Scores:
+        """Of the validation photos, on which the epoch and the thresholds were chosen: somewhat too good."""
+        return Scores.read(self.folder / "scores" / "validation")
+
+    def load(self, *, threads: int = 0, device: Device = "auto") -> Predictor:
+        """The model; see `funduscope.load`."""
+        return load(self.folder, threads=threads, device=device)
+
+
+def train(
+    recipe: Recipe | str | os.PathLike[str],
+    data: Data,
+    run: str | os.PathLike[str],
+    fold: int | None = None,
+    *,
+    init: Models = (),
+    teachers: Models = (),
+    refit: ModelPath | None = None,
+    processes: int | Literal["auto"] = 1,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    progress: Progress = no_progress,
+    command: str | None = None,
+) -> Run:
+    """Trains a model, or continues the training in the folder after its last finished epoch.
+
+    recipe: or its name, or the path of a TOML file. data: cases, or paths as `read_data` takes them. run: the folder.
+    fold: the test fold, which is left alone; the next one chooses the epoch and fixes thresholds. init: weights to
+    start from, "default" for the shipped ones; of several the mean. teachers: runs whose answers are learned next to
+    the labels. refit: a finished run, repeated on every photo. processes: of this machine that share each batch, see
+    docs/recipes.md; a script that asks for more than one needs `if __name__ == "__main__":`, since each of them imports
+    it. on_epoch: receives the journal's line of each epoch; without it a sentence is printed. progress: wraps what
+    takes long. command: for run.json; without it the call in words. Raises `RecipeError`, `LabelError`, `ModelError`
+    and `TrainingError`.
+    """
+    settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)  # before torch, whose import takes seconds
+    from funduscope.training.initialization import Start
+    from funduscope.training.processes import Watch
+    from funduscope.training.run import run as run_training
+    from funduscope.training.validation import make_validation
+
+    weights, taught = (tuple(weights_of(model) for model in _listed(models)) for models in (init, teachers))
+    start = Start(weights, taught, None if refit is None else weights_of(refit), command)
+    watch = Watch(progress, on_epoch)
+    best = run_training(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
+    return Run(best.parent)
+
+
+def _listed(models: Models) -> Sequence[ModelPath]:
+    return [models] if isinstance(models, str | os.PathLike) else models
