@@ -31,7 +31,9 @@ _CLIP: Final = 9.0  # larger logits carry no more information
 def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | None:
     """Logits (h, w) of hard exudates, from the view that segments them; None where the model does not."""
     planes = (close if "EX" in card.close else whole).structures
-    return None if planes is None or "EX" not in card.outlined else planes[0, card.structures.index("EX")]
+    if planes is None or "EX" not in card.structures or "EX" in card.not_learned:
+        return None
+    return planes[0, card.structures.index("EX")]
 
 
 def exudate_evidence(

@@ -73,7 +73,8 @@ class Predictor(Model):
     def has_close_view(self) -> bool:
         """Whether any structure is read from the close view, and that view differs from the whole one."""
         card = self.card
-        return any(code in card.close for code in card.outlined) and card.close_px != card.whole_px
+        learned = {*card.structures}.difference(card.not_learned)
+        return not learned.isdisjoint(card.close) and card.close_px != card.whole_px
 
     def whole_view(self, image: np.ndarray) -> Outputs:
         """The outputs of the whole view of a frame (close_px, close_px, 3) uint8.
@@ -126,7 +127,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
             code: frame_probability((close if code in card.close else whole).structures, index, card, code)
             * gate(grade_probs, card.lowest_grades.get(code, 0))
             for index, code in enumerate(card.structures)
-            if code in card.outlined
+            if code not in card.not_learned
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
         cams=calibrated_cams(whole, card, exudates),
