@@ -54,9 +54,8 @@ def found_in(taken: Photo, whole: Outputs, close: Outputs | None = None, card: C
 
 
 def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
-    return Outputs(
-        np.array([[0.0, 1, 3, 1, 0]], np.float32), np.array([[2.0, 0, 0]], np.float32), planes(side, **logits)
-    )
+    classes = {"grade": np.array([[0.0, 1, 3, 1, 0]], np.float32), "dme": np.array([[2.0, 0, 0]], np.float32)}
+    return Outputs(classes, planes(side, **logits))
 
 
 @pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
