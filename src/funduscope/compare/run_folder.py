@@ -32,7 +32,7 @@ PARTS: Final = (*FOLDS, TRAINING, *SHIFTS)
 COST: Final = "cost.json"
 _COLUMNS: Final = (
     *("key", "dataset", "visit", "refused", "grade", "predicted_grade", "dme", "predicted_dme", "maculopathy"),
-    *(name for task in FURTHER_TASKS for name in (task.name, f"predicted_{task.name}", f"{task.name}_probs")),
+    *(name for task in FURTHER_TASKS for name in (task.name, f"predicted_{task.name}")),
     *("disc center px", "fovea px", "false lesions"),
 )
 DASH: Final = "–"

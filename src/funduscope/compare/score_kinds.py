@@ -87,8 +87,11 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(GRADING, Question("DR and DME"), "accuracy", "DR and DME right"),
     Kind(GRADING, Question("referable DR"), "AUROC", "referable DR, AUROC"),
     Kind(GRADING, Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
-    *(Kind(GRADING, headline(task), task.headline, f"{task.title} {task.headline}") for task in FURTHER_TASKS),
-    *(Kind(GRADING, Question(task.title), "accuracy", f"{task.title} accuracy", key=True) for task in FURTHER_TASKS),
+    *(
+        Kind(GRADING, question, score, f"{task.title} {score}", key=question.name == task.title)
+        for task in FURTHER_TASKS
+        for question, score in dict.fromkeys([(headline(task), task.headline), (Question(task.title), "accuracy")])
+    ),
     *(
         Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", key=True)
         for code in _CODES
