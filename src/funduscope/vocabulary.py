@@ -74,6 +74,11 @@ class PhotoTask:
     weight: float = 1.0
     is_ordinal: bool = True
 
+    @property
+    def headline_question(self) -> str:
+        """The key in scores.json of what the headline is a score of."""
+        return f"{self.title} probabilities" if self.headline.endswith("AUROC") else self.title
+
 
 PHOTO_TASKS: Final[tuple[PhotoTask, ...]] = (
     PhotoTask("grade", "DR", GRADES, "kappa"),

@@ -1,4 +1,4 @@
-"""A lesion, a photo task, a data set, an encoder and a way to weigh tasks need only what docs/architecture.md names for them.
+"""What is added (a lesion, a photo task, a data set, an encoder, a balance) needs only what docs/architecture.md names.
 
 A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """

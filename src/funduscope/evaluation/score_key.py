@@ -70,7 +70,7 @@ class Question:
 
 def headline(task: PhotoTask) -> Question:
     """The question whose score `task.headline` is."""
-    return Question(task.title, Aspect.PROBABILITIES if task.headline.endswith("AUROC") else Aspect.ANSWER)
+    return Question.named(task.headline_question)
 
 
 @dataclass(frozen=True)

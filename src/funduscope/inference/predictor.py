@@ -106,9 +106,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     fovea = landmarks["fovea"].xy if "fovea" in landmarks else None
     logits = exudate_logits(whole, close, card)
     exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
-    probs = {
-        task: class_probabilities(whole, task, card, exudates) for task in card.photo_tasks if task in whole.classes
-    }
+    probs = {task: class_probabilities(whole, task, card, exudates) for task in whole.classes}
     return Findings(
         photo,
         framed.transform,
@@ -166,7 +164,7 @@ def calibrated_cams(whole: Outputs, card: Card, exudates: tuple[float, float] | 
     exudates: the evidence of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps
     show the network's share in the logits, to first order.
     """
-    cams = {task: whole.cams[task][0] / card.temperatures[task] for task in card.photo_tasks if task in whole.cams}
+    cams = {task: plane[0] / card.temperatures[task] for task, plane in whole.cams.items()}
     if "dme" in cams and "dme" in whole.classes and exudates is not None and card.dme_evidence is not None:
         own = whole.cams["dme"][0]
         centered = own - np.tensordot(softmax(whole.classes["dme"][0]), own, axes=1)  # of the log probabilities
