@@ -95,11 +95,11 @@ def look(predictor: Predictor, job: Job, kind: str, pixels: np.ndarray) -> Seen:
     framed = frame(pixels, predictor.card.close_px)
     reasons, quality = assess(framed, pixels)
     whole = predictor.whole_view(framed.image)
-    if whole.grade is None or whole.features is None:
+    if "grade" not in whole.classes or whole.features is None:
         raise SystemExit("The model gives no grade or no features: nothing to show.")
     score = float("nan") if quality is None else quality.score
     codes = " ".join(reason.code for reason in reasons)
-    return Seen(job.dataset, job.key, job.visit, job.fold, kind, job.grade, score, codes, whole.grade[0],
+    return Seen(job.dataset, job.key, job.visit, job.fold, kind, job.grade, score, codes, whole.classes["grade"][0],
                 whole.features[0])  # fmt: skip
 
 

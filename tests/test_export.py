@@ -281,11 +281,12 @@ def test_activation_maps_are_compared_too():
 
         def __call__(self, images):
             outputs = plain(images)
-            return replace(outputs, dme_cam=self.change(outputs.dme_cam))
+            changed = self.change({"dme": outputs.cams["dme"]})
+            return replace(outputs, cams={"grade": outputs.cams["grade"]} | changed)
 
     same, turned, none = (
         export.compare(Predictor(plain), Predictor(Changed(change)), eyes)
-        for change in (lambda cam: cam, lambda cam: cam[..., ::-1, :], lambda cam: None)
+        for change in (dict, lambda cams: {"dme": cams["dme"][..., ::-1, :]}, lambda _: {})
     )
     assert same.holds
     assert same.most_cam == 0

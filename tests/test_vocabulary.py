@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from funduscope import vocabulary
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES, LESIONS, STRUCTURES, referable, structure
+from funduscope.vocabulary import CODES, DME_RISKS, GRADES, LESIONS, PHOTO_TASKS, STRUCTURES, referable, structure
 
 
 def test_orders_agree() -> None:
@@ -15,6 +15,16 @@ def test_orders_agree() -> None:
     assert set(LESIONS) == set(CODES) - {"OD"}
     assert [code for code in CODES if code in LESIONS] == list(LESIONS)
     assert (len(GRADES), len(DME_RISKS)) == (5, 3)
+
+
+def test_photo_tasks_can_be_keys_everywhere() -> None:
+    """Of recipes, cards, outputs and findings by name, of scores by title."""
+    names, titles = [task.name for task in PHOTO_TASKS], [task.title for task in PHOTO_TASKS]
+    assert names[:2] == ["grade", "dme"]
+    assert all(name.isidentifier() for name in names)
+    assert not {*names} & {"structures", "landmarks", "dense", "distill", "gates", "features"}
+    assert len({*names}) == len({*titles}) == len(PHOTO_TASKS)
+    assert all(" " not in title for title in titles)
 
 
 def test_codes_names_and_colors_are_unique() -> None:

@@ -43,7 +43,7 @@ from funduscope.network.network import Network
 from funduscope.network.routing import traced
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CODES
+from funduscope.vocabulary import CLASSES, CODES
 
 OPSET = 17
 LEAST_EQUAL = 0.98
@@ -159,7 +159,7 @@ def write_onnx(network: Network, card: Card, path: Path) -> Path:
     names = list(network(image).named())
     axes = {name: {0: "batch"} for name in ("image", *names)}
     axes["image"] |= {1: "height", 2: "width"}
-    for name in ("structures", "landmarks", "grade_cam", "dme_cam"):
+    for name in ("structures", "landmarks", *(f"{task}_cam" for task in CLASSES)):
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
     with replacing(path) as unfinished, warnings.catch_warnings():
@@ -233,11 +233,11 @@ def _kept_in_float(graph: Any) -> list[str]:
 
 
 def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean logits of grade and DME, if the model has them, over the smallest images: the whole views."""
+    """Mean logits of the photo tasks over the smallest images: the whole views."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs() if output.name in ("grade", "dme")]
+    names = [output.name for output in session.get_outputs() if output.name in CLASSES]
     side = min(image.shape[1] for image in images)
     whole = [image for image in images if image.shape[1] == side]
     rows = [[np.asarray(one) for one in session.run(names, {"image": image})] for image in whole] if names else []
@@ -262,9 +262,10 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
         if parity.labels_equal < LEAST_EQUAL:
             raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
         return vars(parity)
-    # Photos with a grade, an edema risk or outlined structures, but not of data sets whose grades are doubtful.
+    # Photos with the class of a photo task or outlined structures, but not of data sets whose grades are doubtful.
     firm = [case for case in checking if case.dataset not in DOUBTED]
-    chosen = [c for c in firm if {c.labels.grade, c.labels.dme} != {None} or {*CODES} & {*c.labels.masks}] or checking
+    classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
+    chosen = [case for case in firm if case.key in classed or {*CODES} & {*case.labels.masks}] or checking
     scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
@@ -279,9 +280,9 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
 
 
 def _equal_labels(first: Scores, second: Scores) -> tuple[float, int]:
-    """The share of graded photos with equal labels, and their number, without photos that both models refused."""
-    names = ("predicted_grade", "predicted_dme")
-    rows = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if "grade" in a.row]
+    """The share of graded photos with equal answers, and their number, without photos that both models refused."""
+    names = [f"predicted_{task}" for task in CLASSES]
+    rows = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if a.row.keys() & CLASSES]
     labels = [[(a.get(name), b.get(name)) for name in names] for a, b in rows if not (a["refused"] and b["refused"])]
     return (float(np.mean([all(a == b for a, b in pairs) for pairs in labels])) if labels else 1.0), len(labels)
 

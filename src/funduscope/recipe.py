@@ -64,7 +64,7 @@ class Recipe(Strict):
         dense = self.tasks.structures or self.tasks.landmarks
         if self.experts.kind == "per_task" and self.decoder.kind != "deeplab" and dense:
             raise ValueError("experts.kind per_task mixes atrous branches, which only decoder.kind deeplab has")
-        if self.experts.kind == "per_task" and (self.tasks.grade or self.tasks.dme) and not self.heads.hidden:
+        if self.experts.kind == "per_task" and self.tasks.photo_tasks and not self.heads.hidden:
             raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")
         return self
 
@@ -76,11 +76,10 @@ class Recipe(Strict):
             return ()
         if kind == "mixture":
             return ("all",)
-        grades = tuple(task for task in ("grade", "dme") if getattr(tasks, task))
         dense = (*tasks.structures, *(["landmarks"] if tasks.landmarks else []))
         if kind == "soft":
-            return (*grades, "dense") if dense else grades
-        return (*grades, *dense)
+            return (*tasks.photo_tasks, "dense") if dense else tasks.photo_tasks
+        return (*tasks.photo_tasks, *dense)
 
     def to_toml(self) -> str:
         """The recipe as TOML, defaults included. `Recipe.from_toml` reads it back equal."""

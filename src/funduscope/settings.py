@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASKS
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -104,8 +104,14 @@ class Experts(Strict):
         return self
 
 
-class Tasks(Strict):
-    """What the network predicts."""
+_SWITCHES: dict[str, Any] = {task.name: (bool, False) for task in PHOTO_TASKS}
+_Switches = create_model("_Switches", __base__=Strict, **_SWITCHES)
+_WEIGHTS: dict[str, Any] = {task.name: (Weight, task.weight) for task in PHOTO_TASKS}
+_Weights = create_model("_Weights", __base__=Strict, **_WEIGHTS)
+
+
+class Tasks(_Switches):
+    """What the network predicts. Every photo task of the vocabulary has a switch of its name."""
 
     grade: bool = True
     dme: bool = True
@@ -118,9 +124,14 @@ class Tasks(Strict):
             unknown = [item for item in getattr(self, name) if item not in allowed]
             if unknown:
                 raise ValueError(f"{name} has {unknown[0]!r}; known are {', '.join(allowed)}")
-        if not (self.grade or self.dme or self.structures or self.landmarks):
+        if not (self.photo_tasks or self.structures or self.landmarks):
             raise ValueError("a recipe needs at least one task")
         return self
+
+    @property
+    def photo_tasks(self) -> tuple[str, ...]:
+        """The names of the photo tasks that are switched on, in the vocabulary's order."""
+        return tuple(task for task in CLASSES if getattr(self, task))
 
 
 class Views(Strict):
@@ -212,10 +223,11 @@ class Augment(Strict):
     jpeg: Share = 0.1
 
 
-class Loss(Strict):
-    """Weights of the tasks, and measures against imbalance.
+class Loss(_Weights):
+    """Weights of the tasks, every photo task's under its name, and measures against imbalance.
 
-    ordinal: weight of the distance in grades between prediction and label, added to the cross-entropy of grade and DME.
+    ordinal: weight of the distance in classes between prediction and label, added to the cross-entropy of photo tasks
+    whose classes have an order, such as grade and DME.
     boxes: weight, within dense, of bags: boxes around lesions and regions that experts marked, which have a lesion of
     their kind somewhere inside. class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean
     of 1 over the photos. cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only
@@ -227,8 +239,6 @@ class Loss(Strict):
     Dice and Tversky. distill: weight of the teachers' predictions; distill_temperature softens their grades.
     """
 
-    grade: Weight = 1.0
-    dme: Weight = 0.5
     dense: Weight = 1.0
     landmarks: Weight = 0.2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -237,7 +247,7 @@ class Loss(Strict):
     class_weight_power: Share = 0.25
     cross_entropy: Weight = 5.0
     positive_weight: Positive = 3.0
-    focus: dict[str, Positive] = {}
+    focus: dict[str, Positive] = Field(default_factory=dict)
     dice: Weight = 1.0
     focal: Weight = 0.0
     focal_gamma: Weight = 2.0

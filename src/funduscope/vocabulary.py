@@ -1,7 +1,8 @@
-"""The vocabulary: structures, grades and landmarks, with their order, colors and clinical meaning.
+"""The vocabulary: structures, photo tasks and landmarks, with their order, colors and clinical meaning.
 
 Every order (channels of a network, rows of a table, layers of a report) is the one here. Adding a lesion takes one line
-of `STRUCTURES` and a reader that provides its masks.
+of `STRUCTURES` and a reader that provides its masks; adding a photo task takes one line of `PHOTO_TASKS`, a reader that
+provides its label, and its words in i18n/strings.
 """
 
 from __future__ import annotations
@@ -55,8 +56,37 @@ DME_RISKS: Final[tuple[str, ...]] = (
     "a hard exudate within one disc diameter of the fovea",
 )
 
-CLASSES: Final[dict[str, tuple[str, ...]]] = {"grade": GRADES, "dme": DME_RISKS}
-"""The photo tasks: what a photo as a whole is classified for, and the classes."""
+
+@dataclass(frozen=True, slots=True)
+class PhotoTask:
+    """What a photo as a whole is classified for.
+
+    name: an identifier: the label's (and its column in a user's table), the switch in a recipe's `tasks`, the weight in
+    `loss`, the output and the answer. title: one word, which names the scores. classes: from 0, the healthy one first.
+    headline: the score that stands for the task: epochs and runs are compared by it. weight: default of `loss`.
+    is_ordinal: whether the classes have an order, so that an error by two is worse than an error by one.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    headline: str
+    weight: float = 1.0
+    is_ordinal: bool = True
+
+    @property
+    def headline_question(self) -> str:
+        """The key in scores.json of what the headline is a score of."""
+        return f"{self.title} probabilities" if self.headline.endswith("AUROC") else self.title
+
+
+PHOTO_TASKS: Final[tuple[PhotoTask, ...]] = (
+    PhotoTask("grade", "DR", GRADES, "kappa"),
+    PhotoTask("dme", "DME", DME_RISKS, "accuracy", weight=0.5),
+)
+CLASSES: Final[dict[str, tuple[str, ...]]] = {task.name: task.classes for task in PHOTO_TASKS}
+FURTHER_TASKS: Final[tuple[PhotoTask, ...]] = tuple(task for task in PHOTO_TASKS if task.name not in ("grade", "dme"))
+"""Those that the rules, the referral and the explanations do not use; in findings.json they are under `tasks`."""
 
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 

@@ -41,7 +41,7 @@ def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
     grades, risks = np.array([0.9, 0.04, 0.02, 0.02, 0.02]), np.array([0.9, 0.05, 0.05])
     transform, card = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
     photo = Photo.open(pixels, name=f"{number}.jpg")
-    return Findings(photo, transform, card, "0" * 64, grade_probs=grades, dme_probs=risks, frame_probs=planes)
+    return Findings(photo, transform, card, "0" * 64, class_probs={"grade": grades, "dme": risks}, frame_probs=planes)
 
 
 def _put(session: Session, findings: Findings) -> str:

@@ -213,7 +213,9 @@ def test_a_broken_model_ends_the_run_with_its_sentence(
 ):
     from funduscope.inference.runtime import OnnxRuntime, Outputs
 
-    monkeypatch.setattr(OnnxRuntime, "__call__", lambda *_: Outputs(grade=np.full((1, 5), np.nan, np.float32)))
+    monkeypatch.setattr(
+        OnnxRuntime, "__call__", lambda *_: Outputs(classes={"grade": np.full((1, 5), np.nan, np.float32)})
+    )
     photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     code, out, err = command("predict", *photos, "--model", tiny, "--json")
     assert (code, out) == (1, "")

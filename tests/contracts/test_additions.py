@@ -1,4 +1,4 @@
-"""A lesion, a data set, an encoder and a way to weigh tasks need only what docs/architecture.md names for them.
+"""What is added (a lesion, a photo task, a data set, an encoder, a balance) needs only what docs/architecture.md names.
 
 A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """
@@ -188,6 +188,121 @@ assert main(["doctor", "clinic"]) in (0, 1)
 """
 
 
+TASK = '    PhotoTask("glaucoma", "glaucoma", ("no glaucoma", "glaucoma"), "AUROC"),\n'
+WORDS = """
+["glaucoma.title"]
+en = "Glaucoma"
+de = "Glaukom"
+es = "Glaucoma"
+hi = "ग्लूकोमा"
+
+["glaucoma.0"]
+en = "No glaucoma seen"
+de = "Kein Glaukom zu sehen"
+es = "No se ve glaucoma"
+hi = "ग्लूकोमा नहीं दिखता"
+
+["glaucoma.1"]
+en = "Glaucoma suspected"
+de = "Verdacht auf Glaukom"
+es = "Sospecha de glaucoma"
+hi = "ग्लूकोमा का संदेह"
+
+["grade.0"]"""
+TASK_CHANGES = {
+    "vocabulary.py": (")\nCLASSES: Final", TASK + ")\nCLASSES: Final"),
+    "i18n/strings/page.toml": ('\n["grade.0"]', WORDS),
+}
+TASK_RECIPE = """
+name = "glaucoma"
+[encoder]
+name = "regnetx_002"
+weights = "none"
+[tasks]
+dme = false
+glaucoma = true
+structures = []
+landmarks = []
+[views]
+whole_px = 64
+close_px = 64
+close = []
+[sampling]
+per_epoch = 32
+[sampling.whole]
+table = 1
+[training]
+epochs = 3
+batch = 8
+workers = 0
+learning_rate = 1e-3
+average_decay = 0.0
+precision = "float32"
+"""
+WAY_OF_A_TASK = """
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import jsonschema
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from funduscope.cli.main import main
+from funduscope.report.write import findings_schema
+from funduscope.testing.drawn_eyes import draw_eye
+
+rows = ["path,dr,glaucoma,fold"]
+for number in range(40):
+    eye = draw_eye(number, grade=number % 5, width_px=400)
+    ill = number // 5 % 2
+    if ill:  # a bright, wide disc
+        x, y = (round(at) for at in eye.disc_xy)
+        cv2.circle(eye.pixels, (x, y), round(eye.disc_diameter_px), (255, 255, 255), -1)
+    Image.fromarray(eye.pixels).save(f"{number}.png")
+    rows.append(f"{number}.png,{number % 5},{'' if number % 5 == 4 else ill},{number % 4}")
+Path("eyes.csv").write_text("\\n".join(rows))
+
+assert main(["train", "glaucoma.toml", "--data", "eyes.csv", "--run", "run", "--fold", "0"]) == 0
+line = json.loads(Path("run/journal.jsonl").read_text().splitlines()[-1])
+assert "loss glaucoma" in line and 0 <= line["validation table glaucoma AUROC"] <= 1, line
+card = json.loads(Path("run/card.json").read_text())
+assert card["tasks"] == ["glaucoma"] and "glaucoma" in card["temperatures"], card
+assert 0 < card["about"]["calibration"]["glaucoma_labels"] < card["about"]["calibration"]["grade_labels"], card
+main(["export", "run", "--data", "eyes.csv"])  # INT8 may be refused for a network of three epochs; float32 may not
+
+assert main(["evaluate", "run", "--data", "eyes.csv", "--fold", "0", "--out", "scores"]) == 0
+scores = json.loads(Path("scores/scores.json").read_text())["scores"]["table"]
+for question, score in (("glaucoma", "accuracy"), ("glaucoma probabilities", "AUROC")):
+    one = scores[question][score]
+    assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1, (question, one)
+row = json.loads(Path("scores/photos.jsonl").read_text().splitlines()[0])
+assert {"glaucoma", "predicted_glaucoma", "glaucoma_probs"} <= row.keys(), row
+
+assert main(["predict", "5.png", "--model", "run/model.onnx", "--out", "one", "--pdf", "--language", "de"]) == 0
+found = json.loads(next(Path("one").rglob("findings.json")).read_text())
+jsonschema.Draft202012Validator(findings_schema()).validate(found)
+answer = found["tasks"]["glaucoma"]
+assert answer["confidence"] == answer["probabilities"][answer["class"]] == max(answer["probabilities"]), answer
+page = next(Path("one").rglob("report.html")).read_text()
+name = ("Kein Glaukom zu sehen", "Verdacht auf Glaukom")[answer["class"]]
+assert "<h2>Glaukom</h2>" in page and name in page
+shown = AppTest.from_string(
+    "import json; from pathlib import Path; from funduscope.app.answers import show_answers;"
+    "from funduscope.i18n.languages import Words;"
+    "show_answers(json.loads(next(Path('one').rglob('findings.json')).read_text()), Words('de'))"
+).run(timeout=60)
+assert not shown.exception and "###### Glaukom" in [one.value for one in shown.markdown]
+
+both = ["--model", "run/model.onnx", "--model", "run/best.safetensors"]
+assert main(["predict", "5.png", "6.png", *both, "--out", "several"]) == 0
+with Path("several/summary.csv").open(encoding="utf-8") as file:
+    table = list(csv.DictReader(file))
+assert all(row["glaucoma"] in ("0", "1") and float(row["glaucoma_confidence"]) >= 0.5 for row in table), table
+"""
+
+
 def _copy(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
     """A copy of the package with one change in each of these files."""
     copy = folder / "source" / "funduscope"
@@ -248,3 +363,13 @@ def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
     done = _run(copy, tmp_path, WAY_OF_A_DATA_SET)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "add --set sampling.whole.clinic=1" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_photo_task_is_one_line_and_its_words(tmp_path: Path) -> None:
+    """Its label is a column of the user's table."""
+    copy = _copy(tmp_path, TASK_CHANGES)
+    (tmp_path / "glaucoma.toml").write_text(TASK_RECIPE, "utf-8")
+    done = _run(copy, tmp_path, WAY_OF_A_TASK)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    assert "glaucoma: " in done.stdout, "the sentence of one photo"

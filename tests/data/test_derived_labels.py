@@ -23,7 +23,7 @@ BOX = ((1.0, 2.0, 3.0, 4.0),)
         (Labels(grade=2), set()),
         (Labels(grade=3, dme=0), {"EX"}),
         (Labels(grade=3, dme=1), set()),
-        (Labels(dme_among=frozenset({0})), set()),
+        (Labels(classes={"dme": frozenset({0})}), set()),
         (Labels(grade=0, boxes={"OD": BOX}), set(LESIONS)),
         (Labels(grade=0, boxes={"HE": BOX}), {"EX", "SE"}),
         (Labels(grade=0, dme=0, boxes={"EX": BOX}), {"MA", "HE", "SE"}),

@@ -145,7 +145,7 @@ def test_eyes_of_one_patient_share_a_visit(cases: dict[str, Case]) -> None:
     left, right = cases["messidor2/20051020_43832_0100_PP"], cases["messidor2/20051020_43808_0100_PP"]
     assert (left.labels.laterality, right.labels.laterality) == ("left", "right")
     assert left.visit == right.visit != cases["messidor2/IM004811"].visit
-    assert (left.labels.dme_among, right.labels.dme_among) == ({2}, {0, 1})
+    assert (left.labels.classes.get("dme"), right.labels.classes.get("dme")) == ({2}, {0, 1})
     assert cases["eyepacs/10_left"].visit == cases["eyepacs/10_right"].visit != cases["eyepacs/13_left"].visit
     assert cases["eyepacs/10_right"].labels.laterality == "right"
 

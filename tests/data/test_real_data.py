@@ -72,7 +72,7 @@ def test_a_mask_of_idrid_covers_what_an_independent_count_says(sets: dict[str, l
 def test_srahim(sets: dict[str, list[Case]]) -> None:
     cases = sets["srahim"]
     assert _grades(cases) == [205, 72, 127, 26, 16]
-    assert sum(case.labels.dme_among is None for case in cases) == 5
+    assert sum(case.labels.classes.get("dme") is None for case in cases) == 5
     assert len({case.visit for case in cases}) <= 223
 
 
@@ -92,7 +92,7 @@ def test_idrid_photos_of_both_subsets_are_one_eye_with_all_labels(sets: dict[str
 def test_messidor2(sets: dict[str, list[Case]]) -> None:
     cases = sets["messidor2"]
     assert _grades(cases) == [769, 192, 267, 52, 24]
-    assert Counter(case.labels.dme_among for case in cases) == {frozenset({0, 1}): 1193, frozenset({2}): 111}
+    assert Counter(case.labels.classes.get("dme") for case in cases) == {frozenset({0, 1}): 1193, frozenset({2}): 111}
     assert all(case.labels.dme is None and not case.labels.masks for case in cases)
 
 

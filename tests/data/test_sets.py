@@ -94,7 +94,7 @@ def test_srahim_maculopathy_is_a_constraint(tmp_path: Path) -> None:
     _srahim(tmp_path)
     left, right, other = srahim.read(tmp_path)
     assert [case.labels.grade for case in (left, right, other)] == [0, 2, 4]
-    assert [case.labels.dme_among for case in (left, right, other)] == [{0}, {1, 2}, None]
+    assert [case.labels.classes.get("dme") for case in (left, right, other)] == [{0}, {1, 2}, None]
     assert all(case.labels.dme is None and not case.labels.masks for case in (left, right, other))
     assert (left.labels.laterality, right.labels.laterality) == ("left", "right")
     assert left.visit == right.visit != other.visit
@@ -139,7 +139,7 @@ def test_messidor2_edema_is_a_constraint_and_its_group_a_visit(tmp_path: Path) -
     _messidor2(tmp_path)
     no, yes, unknown = messidor2.read(tmp_path)
     assert [case.labels.grade for case in (no, yes, unknown)] == [0, 2, 1]
-    assert [case.labels.dme_among for case in (no, yes, unknown)] == [{0, 1}, {2}, None]
+    assert [case.labels.classes.get("dme") for case in (no, yes, unknown)] == [{0, 1}, {2}, None]
     assert all(case.labels.dme is None and not case.labels.masks for case in (no, yes, unknown))
     assert yes.visit == unknown.visit != no.visit
 

@@ -93,3 +93,10 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
 def test_what_is_wrong_names_row_and_column(text: str, says: str, folder: Path) -> None:
     with pytest.raises(LabelError, match=says):
         table.read(_write(folder, text))
+
+
+def test_what_is_known_of_a_photo_task_is_a_class_or_several() -> None:
+    labels = Labels(grade=2, classes={"glaucoma": 1, "dme": frozenset({1, 2})})
+    assert [labels.known(task) for task in ("grade", "dme", "glaucoma", "other")] == [2, {1, 2}, 1, None]
+    assert [labels.label(task) for task in ("grade", "dme", "glaucoma", "other")] == [2, None, 1, None]
+    assert [labels.among(task) for task in ("grade", "dme", "glaucoma", "other")] == [[], [1, 2], [], []]

@@ -63,8 +63,7 @@ def test_a_class_of_two_examples_is_no_suggestion() -> None:
 class Answer:
     """The used fields of `Findings`."""
 
-    grade_probs: np.ndarray
-    dme_probs: np.ndarray
+    class_probs: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def cases(tmp_path: Path) -> list[Case]:
     """Sixty photos of two data sets in two folds: grades, and maculopathy as a constraint."""
     made = []
     for k in range(60):
-        labels = Labels(grade=k % 3, dme_among=frozenset({0}) if k % 2 else frozenset({1, 2}))
+        labels = Labels(grade=k % 3, classes={"dme": frozenset({0}) if k % 2 else frozenset({1, 2})})
         made.append(Case(f"own/{k:02d}", "own", f"{k:02d}", tmp_path / f"data/{k:02d}.jpg", f"v{k}", labels))
     return make_folds(made, count=2)
 
@@ -108,7 +107,7 @@ def runs(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert places[path] == int(run.name[-1]), "asked about a photo that it learned from"
             number = int(path.stem)
             dme = np.array([0.9, 0.05, 0.05]) if number % 2 else np.array([0.2, 0.3, 0.5])
-            return Answer(_grades(number % 3), dme)
+            return Answer({"grade": _grades(number % 3), "dme": dme})
 
         return model
 

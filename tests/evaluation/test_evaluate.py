@@ -26,7 +26,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs
 from funduscope.quality.gradability import Quality
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
-from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS
 
 CARD = Card(name="oracle", whole_px=256, close_px=256, referable_threshold=0.4)
 REFUSED = Message("TOO_DARK", "The field of view is almost black.")
@@ -41,7 +41,8 @@ def sure(truth: int, classes: int, chance: float = 0.9) -> np.ndarray:
 
 
 def answer_of(eye: DrawnEye, **changes) -> Findings:
-    """The findings of a model that knows: exact masks, points and grades. changes: what it says instead."""
+    """The findings of a model that knows: exact masks, points and grades. changes: what it says instead; classes by
+    photo task."""
     height, width = eye.pixels.shape[:2]
     side = max(height, width)
     planes = {}
@@ -49,15 +50,15 @@ def answer_of(eye: DrawnEye, **changes) -> Findings:
         planes[code] = np.zeros((side, side), np.float32)
         planes[code][:height, :width] = eye.masks[code] * np.float32(0.95)
     said = {
-        "grade_probs": sure(eye.grade, 5),
-        "dme_probs": sure(eye.dme, 3),
         "disc_xy": eye.disc_xy,
         "fovea_xy": eye.fovea_xy,
         "frame_probs": planes,
     }
-    return Findings(
-        Photo.open(eye.pixels), CropTransform(0, 0, side, side, width, height), CARD, "0" * 64, **(said | changes)
-    )
+    said |= {name: value for name, value in changes.items() if name not in CLASSES}
+    probs = {"grade": sure(eye.grade, 5), "dme": sure(eye.dme, 3)}
+    probs |= {name: value for name, value in changes.items() if name in CLASSES}
+    transform = CropTransform(0, 0, side, side, width, height)
+    return Findings(Photo.open(eye.pixels), transform, CARD, "0" * 64, class_probs=probs, **said)
 
 
 def refusal_of(eye: DrawnEye) -> Findings:
@@ -335,12 +336,12 @@ def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
 
 
 def test_maculopathy_is_any_edema_risk(eyes):
-    yes, no = Labels(dme_among=frozenset({1, 2})), Labels(dme_among=frozenset({0}))
+    yes, no = Labels(classes={"dme": frozenset({1, 2})}), Labels(classes={"dme": frozenset({0})})
     photos = [
-        score_one(answer_of(eyes[4], dme_probs=sure(2, 3)), yes, "srahim"),
-        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), yes, "srahim"),
-        score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "srahim"),
-        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "srahim"),
+        score_one(answer_of(eyes[4], dme=sure(2, 3)), yes, "srahim"),
+        score_one(answer_of(eyes[4], dme=sure(1, 3)), yes, "srahim"),
+        score_one(answer_of(eyes[4], dme=sure(0, 3)), no, "srahim"),
+        score_one(answer_of(eyes[4], dme=sure(1, 3)), no, "srahim"),
     ]
     scores = summarize(photos, repeats=5)
     assert scores.value("srahim", "maculopathy", "sensitivity") == 1
@@ -351,12 +352,12 @@ def test_maculopathy_is_any_edema_risk(eyes):
 
 def test_macular_edema_is_risk_two_alone(eyes):
     """Messidor-2 says yes (risk 2) or no (0 or 1); a risk of 1 is no."""
-    yes, no = Labels(dme_among=frozenset({2})), Labels(dme_among=frozenset({0, 1}))
+    yes, no = Labels(classes={"dme": frozenset({2})}), Labels(classes={"dme": frozenset({0, 1})})
     photos = [
-        score_one(answer_of(eyes[4], dme_probs=sure(2, 3)), yes, "messidor2"),
-        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), yes, "messidor2"),
-        score_one(answer_of(eyes[4], dme_probs=sure(1, 3)), no, "messidor2"),
-        score_one(answer_of(eyes[4], dme_probs=sure(0, 3)), no, "messidor2"),
+        score_one(answer_of(eyes[4], dme=sure(2, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme=sure(1, 3)), yes, "messidor2"),
+        score_one(answer_of(eyes[4], dme=sure(1, 3)), no, "messidor2"),
+        score_one(answer_of(eyes[4], dme=sure(0, 3)), no, "messidor2"),
     ]
     scores = summarize(photos, repeats=5)
     assert scores.value("messidor2", "macular edema", "sensitivity") == 0.5
@@ -448,7 +449,7 @@ class SeesDisc:
         landmarks[0, 0] = 12 * blocks
         grade = np.zeros((1, 5), np.float32)
         grade[0, 0] = 3
-        return Outputs(grade=grade, structures=(16 * coverage - 8)[None, None], landmarks=landmarks)
+        return Outputs(classes={"grade": grade}, structures=(16 * coverage - 8)[None, None], landmarks=landmarks)
 
 
 def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
@@ -476,8 +477,8 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
     eye = eyes[2]
     labels = labels_of(eye, tmp_path)
     sure_and_right = replace(answer_of(eye), card=card)
-    wrong = replace(answer_of(eye, grade_probs=np.array([0.9, 0.04, 0.03, 0.02, 0.01])), card=card)
-    close = replace(answer_of(eye, grade_probs=np.array([0.02, 0.5, 0.4, 0.05, 0.03])), card=card)
+    wrong = replace(answer_of(eye, grade=np.array([0.9, 0.04, 0.03, 0.02, 0.01])), card=card)
+    close = replace(answer_of(eye, grade=np.array([0.02, 0.5, 0.4, 0.05, 0.03])), card=card)
     photos = []
     for number, answer in enumerate([sure_and_right, wrong, close, replace(refusal_of(eye), card=card)]):
         photos.append(score_photo(answer, case_of(number, labels), card))

@@ -52,8 +52,10 @@ def scored(number: int, folder: Path, rng: np.random.Generator) -> PhotoScore:
         transform,
         CARD,
         "",
-        grade_probs=rng.dirichlet(np.eye(5)[eye.grade] * 3 + 0.5),
-        dme_probs=rng.dirichlet(np.eye(3)[eye.dme] * 3 + 0.5),
+        class_probs={
+            "grade": rng.dirichlet(np.eye(5)[eye.grade] * 3 + 0.5),
+            "dme": rng.dirichlet(np.eye(3)[eye.dme] * 3 + 0.5),
+        },
         disc_xy=tuple(np.add(eye.disc_xy, off[0])),
         fovea_xy=tuple(np.add(eye.fovea_xy, off[1])),
         frame_probs=planes,

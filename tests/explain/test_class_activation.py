@@ -41,7 +41,7 @@ class Hot:
 
     def __call__(self, images: np.ndarray) -> Outputs:
         grade, dme = self.grade_cam.mean((2, 3)), self.dme_cam.mean((2, 3))
-        return Outputs(grade=grade, dme=dme, grade_cam=self.grade_cam, dme_cam=self.dme_cam)
+        return Outputs(classes={"grade": grade, "dme": dme}, cams={"grade": self.grade_cam, "dme": self.dme_cam})
 
 
 def _cell_home(findings: Findings, row: int, column: int) -> tuple[float, float]:
@@ -87,7 +87,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     logits = cam.mean((2, 3))
     card = replace(CARD, temperatures={"grade": 1.3, "dme": 1.0})
     photo = Photo.open(draw_eye(1, width_px=480).pixels)
-    outputs = Outputs(grade=logits, grade_cam=cam)
+    outputs = Outputs(classes={"grade": logits}, cams={"grade": cam})
     found = interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
     np.testing.assert_allclose(found.cams["grade"].mean((1, 2)), logits[0] / 1.3, rtol=1e-5)
 
@@ -98,7 +98,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
 
     nudged = cam.copy()
     nudged[0, 3, 5, 6] += 0.02  # a little more of grade 3 at one place
-    other = Outputs(grade=nudged.mean((2, 3)), grade_cam=nudged)
+    other = Outputs(classes={"grade": nudged.mean((2, 3))}, cams={"grade": nudged})
     after = interpret(photo, frame(photo, 64), Views(other, other), card, SHA)
     asked = explanation(found, "referable")
     assert asked is not None
@@ -123,7 +123,10 @@ def test_where_exudates_are_weighed_in_the_map_is_of_the_networks_share() -> Non
 
     def found(logits_of: np.ndarray, cam: np.ndarray) -> Findings:
         outputs = Outputs(
-            dme=logits_of.mean((2, 3)), dme_cam=cam, structures=np.full((1, 1, 64, 64), -2, np.float32), landmarks=heat
+            classes={"dme": logits_of.mean((2, 3))},
+            cams={"dme": cam},
+            structures=np.full((1, 1, 64, 64), -2, np.float32),
+            landmarks=heat,
         )
         return interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
 
@@ -167,12 +170,12 @@ def test_an_ensemble_explains_by_the_mean_and_only_if_all_can() -> None:
 
     class Without(Hot):
         def __call__(self, images: np.ndarray) -> Outputs:
-            return replace(super().__call__(images), grade_cam=None)
+            return replace(super().__call__(images), cams={"dme": self.dme_cam})
 
     some = Ensemble([first, Predictor(Without())])(eye)
     assert set(some.cams) == {"dme"}
     assert explanation(some, "referable") is None
-    assert calibrated_cams(Outputs(grade=np.zeros((1, 5), np.float32)), CARD) == {}
+    assert calibrated_cams(Outputs(classes={"grade": np.zeros((1, 5), np.float32)}), CARD) == {}
 
 
 def _known(monkeypatch: pytest.MonkeyPatch, passes: bool) -> None:

@@ -106,7 +106,7 @@ class CountsPaint:
         blue, green = (float(plane.mean()) for plane in planes)
         logits = np.stack([16 * plane - 8 for plane in planes])[None].astype(np.float32)
         grade = np.array([[2, 0, 2000 * blue, 0, 0]], np.float32)
-        return Outputs(grade=grade, dme=np.array([[2, 0, 2000 * green]], np.float32), structures=logits)
+        return Outputs(classes={"grade": grade, "dme": np.array([[2, 0, 2000 * green]], np.float32)}, structures=logits)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_findings_weigh_as_the_card_says(layer) -> None:
     heat[0, :, 16, 16] = 30
     planes = np.full((1, 5, 128, 128), -7, np.float32)
     planes[0, 2, 64:70, 64:70] = 6.0
-    whole = Outputs(dme=np.log(np.array([[0.4, 0.2, 0.4]], np.float32)), landmarks=heat, structures=planes)
+    whole = Outputs(classes={"dme": np.log(np.array([[0.4, 0.2, 0.4]], np.float32))}, landmarks=heat, structures=planes)
     found = interpret(photo, framed, Views(whole, Outputs(structures=planes)), card, "0" * 64)
     assert found.exudates is not None
     assert found.dme_probs is not None

@@ -50,8 +50,8 @@ class SeesBlue:
         planes = [16 * cells - 8 + self.draw[8 + index] for index in range(len(card.structures))]
         points = [12 * cells + self.draw[13 + index] * cells**2 for index in range(len(card.landmarks))]
         return Outputs(
-            grade=self.draw[None, :5] * 4 * (1 + blue.mean()) if card.grade else None,
-            dme=self.draw[None, 5:8] * 4 if card.dme else None,
+            classes=({"grade": self.draw[None, :5] * 4 * (1 + blue.mean())} if card.grade else {})
+            | ({"dme": self.draw[None, 5:8] * 4} if card.dme else {}),
             structures=np.stack(planes)[None] if planes else None,
             landmarks=np.stack(points)[None] if points else None,
         )

@@ -54,9 +54,8 @@ def found_in(taken: Photo, whole: Outputs, close: Outputs | None = None, card: C
 
 
 def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
-    return Outputs(
-        np.array([[0.0, 1, 3, 1, 0]], np.float32), np.array([[2.0, 0, 0]], np.float32), planes(side, **logits)
-    )
+    classes = {"grade": np.array([[0.0, 1, 3, 1, 0]], np.float32), "dme": np.array([[2.0, 0, 0]], np.float32)}
+    return Outputs(classes, planes(side, **logits))
 
 
 @pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
@@ -244,3 +243,23 @@ def test_grades_that_cannot_be_excluded_stand_beside_the_grade():
     jsonschema.Draft202012Validator(findings_schema()).validate(told)
     refused = Findings(taken, frame(taken, 256).transform, CARD, SHA, reasons=(Message("TOO_DARK", "Dark."),))
     assert refused.to_dict()["grade_set"] is None
+
+
+def test_outputs_by_name_are_the_same_outputs() -> None:
+    named = {"grade": np.ones((1, 5)), "glaucoma": np.ones((1, 2)), "structures": np.ones((1, 5, 4, 4))}
+    named |= {"glaucoma_cam": np.ones((1, 2, 3, 3)), "features": np.ones((1, 8))}
+    made = Outputs.of(named)
+    assert made.classes.keys() == {"grade", "glaucoma"}
+    assert made.cams.keys() == {"glaucoma"}
+    assert made.named().keys() == named.keys()
+    assert made.mean_with(made).named().keys() == named.keys()
+
+
+def test_a_card_names_further_tasks_only_where_it_has_any() -> None:
+    card = Card(dme=False)
+    assert "tasks" not in card.to_dict()
+    assert Card.from_json(card.to_json()) == card
+    assert card.photo_tasks == ("grade",)
+    assert "tasks" not in found_in(photo(), outputs(), card=CARD).to_dict()
+    more = replace(CARD, tasks=("glaucoma",))
+    assert Card.from_json(more.to_json()) == more

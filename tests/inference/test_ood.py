@@ -90,7 +90,9 @@ def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference
     card = Card(structures=(), landmarks=(), close=(), whole_px=64, close_px=128, distance=reference.to_tree())
 
     def told(features: np.ndarray | None, card: Card = card) -> dict:
-        outputs = Outputs(grade=np.zeros((1, 5), np.float32), features=None if features is None else features[None])
+        outputs = Outputs(
+            classes={"grade": np.zeros((1, 5), np.float32)}, features=None if features is None else features[None]
+        )
         found = interpret(photo, frame(photo, 128), Views(outputs, outputs), card, "0" * 64).to_dict()
         jsonschema.Draft202012Validator(findings_schema()).validate(found)
         return found

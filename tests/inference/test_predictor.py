@@ -58,8 +58,10 @@ class SeesPaint:
         cells = share.reshape(64, share.shape[0] // 64, 64, -1).mean(axis=(1, 3))
         logits = 16 * cells - 8
         return Outputs(
-            grade=np.array([[0, 0, 1 + share.mean(), 0, 0]], np.float32),
-            dme=np.array([[0, share.mean(), 1]], np.float32),
+            classes={
+                "grade": np.array([[0, 0, 1 + share.mean(), 0, 0]], np.float32),
+                "dme": np.array([[0, share.mean(), 1]], np.float32),
+            },
             structures=np.stack([logits, logits])[None],
             landmarks=np.stack([12 * cells, 12 * cells])[None],
         )
@@ -267,7 +269,7 @@ class Lopsided(SeesPaint):
         found = super().__call__(images)
         left = images[0][:, : images.shape[2] // 2].astype(np.float32)
         blue = (left[..., 2] > left[..., 0] + 60).mean()
-        return replace(found, grade=np.array([[0, 0, 40 * blue, 0, 0]], np.float32))
+        return replace(found, classes={"grade": np.array([[0, 0, 40 * blue, 0, 0]], np.float32)})
 
 
 def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
@@ -283,7 +285,7 @@ def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
             assert found.landmarks is not None
             flat = np.zeros_like(found.landmarks)
             flat[..., 5, 9] = 30
-            return replace(found, grade=np.array([[0, 0, 40 * blue, 0, 0]], np.float32), landmarks=flat)
+            return replace(found, classes={"grade": np.array([[0, 0, 40 * blue, 0, 0]], np.float32)}, landmarks=flat)
 
     pixels = np.array(draw_eye(3, width_px=450).pixels)
     cv2.circle(pixels, (160, 100), 20, (20, 20, 250), -1)

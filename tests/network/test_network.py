@@ -60,8 +60,8 @@ def test_the_shapes_that_were_promised(side: int, built: tuple[Network, Recipe])
     network = built[0].eval()
     with torch.inference_mode():
         outputs = network(_images(2, side))
-    assert outputs.grade.shape == (2, len(GRADES))
-    assert outputs.dme.shape == (2, len(DME_RISKS))
+    assert outputs.classes["grade"].shape == (2, len(GRADES))
+    assert outputs.classes["dme"].shape == (2, len(DME_RISKS))
     assert outputs.structures.shape == (2, len(CODES), side // 2, side // 2)
     assert outputs.landmarks.shape == (2, len(LANDMARKS), side // 4, side // 4)
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in outputs.named().values())
@@ -122,7 +122,7 @@ def test_the_grade_is_linear_on_pooled_features(recipe_of: RecipeOf) -> None:
     network.encoder.register_forward_hook(lambda _module, _inputs, pyramid: features.append(pyramid[-1]))
     linear = network.heads["grade"].linear
     with torch.inference_mode():
-        grade = network(_images(1, 96)).grade[0]
+        grade = network(_images(1, 96)).classes["grade"][0]
         maps = torch.einsum("gc,chw->ghw", linear.weight, features[0][0])
     torch.testing.assert_close(maps.mean((1, 2)) + linear.bias.detach(), grade, rtol=1e-4, atol=1e-5)
 

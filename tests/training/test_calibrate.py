@@ -46,7 +46,7 @@ def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A"
     case = Case(f"{dataset}/x", dataset, "x", Path("x"), "x", Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return Seen(case, HOME, None, None, None, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
+    return Seen(case, HOME, None, {}, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -111,9 +111,12 @@ def test_a_linear_layer_is_that_of_scikit_learn():
     assert probs / probs.sum(1, keepdims=True) == pytest.approx(expected, abs=2e-3)
 
 
+def case_of(labels: Labels) -> Case:
+    return Case("set/x", "set", "x", Path("x"), "x", labels)
+
+
 def _asked(risk: int, answer: np.ndarray, exudates: tuple[float, float]) -> Seen:
-    case = Case("set/x", "set", "x", Path("x"), "x", Labels(dme=risk))
-    return Seen(case, HOME, exudates, None, np.log(answer), {}, {}, frozenset())
+    return Seen(case_of(Labels(dme=risk)), HOME, exudates, {"dme": np.log(answer)}, {}, {}, frozenset())
 
 
 def test_what_the_exudates_know_is_used_and_not_made_up_of_few():
@@ -148,7 +151,7 @@ class Drawn:
         marks = [self._peak(64, disc, 12), np.maximum(self._peak(64, fovea, 11), self._peak(64, false, 12))]
         lesions = [self._peak(images.shape[2], fovea, 6) - 3] * len(self.card.structures)
         return Outputs(
-            dme=np.zeros((1, 3), np.float32),
+            classes={"dme": np.zeros((1, 3), np.float32)},
             structures=np.stack(lesions)[None].astype(np.float32),
             landmarks=np.stack(marks)[None].astype(np.float32),
         )
@@ -187,10 +190,10 @@ def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     probs = np.exp(logits / 1.3) / np.exp(logits / 1.3).sum(1, keepdims=True)
     grades = [int(rng.choice(5, p=row)) for row in probs]
     seen = [
-        Seen(Case("x/x", "x", "x", Path("x"), "x", Labels(grade=grade)), HOME, None, row, None, {}, {}, frozenset())
+        Seen(case_of(Labels(grade=grade)), HOME, None, {"grade": row}, {}, {}, frozenset())
         for row, grade in zip(logits, grades, strict=True)
     ]
-    unknown = Seen(Case("x/y", "x", "y", Path("y"), "y", Labels()), HOME, None, logits[0], None, {}, {}, frozenset())
+    unknown = Seen(case_of(Labels()), HOME, None, {"grade": logits[0]}, {}, {}, frozenset())
     quantile = fit_sets([*seen, unknown], temperature=1.3)
     assert quantile is not None
     held = np.mean([grade in grade_set(row, quantile) for row, grade in zip(probs, grades, strict=True)])

@@ -14,6 +14,7 @@ from funduscope.training import losses
 from funduscope.training.losses import (
     LANDMARK_SIGMA_CELLS,
     class_loss,
+    class_sums,
     class_weights,
     dense_loss,
     landmark_loss,
@@ -61,6 +62,26 @@ def test_the_further_off_the_dearer() -> None:
     assert cost(4, 0.0) == pytest.approx(cost(2, 0.0))
     gains = [cost(answer, 1.0) - cost(answer, 0.0) for answer in (1, 0, 2, 3, 4)]
     assert gains == pytest.approx([0, 1, 1, 2, 3], abs=0.01)
+
+
+def test_classes_without_an_order_have_no_distance() -> None:
+    allowed, weights, logits = torch.arange(3)[None] == 0, torch.ones(3), torch.tensor([[0.0, 1.0, 2.0]])
+    plain, ordinal = Loss(label_smoothing=0), Loss(label_smoothing=0, ordinal=1.0)
+    unordered = class_sums(logits, allowed, weights, ordinal, is_ordinal=False)
+    assert torch.equal(unordered, class_sums(logits, allowed, weights, plain))
+    assert unordered[0] < class_sums(logits, allowed, weights, ordinal)[0]
+
+
+def test_sums_of_two_classes_add_up_whatever_each_part_knows() -> None:
+    """A process that knows nothing gives sums of the same length, and the loss is that of the whole batch."""
+    rng = np.random.default_rng(2)
+    logits = torch.tensor(rng.normal(0, 2, (6, 2)))
+    allowed = torch.tensor([[True, True], [True, True], [False, True], [True, False], [False, True], [True, True]])
+    whole = class_sums(logits, allowed, torch.ones(2), Loss())
+    parts = [class_sums(logits[part], allowed[part], torch.ones(2), Loss()) for part in (slice(2), slice(2, 6))]
+    assert parts[0].tolist() == [0, 0]
+    torch.testing.assert_close(parts[0] + parts[1], whole)
+    assert whole[1] == 3
 
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 1.0])

@@ -185,7 +185,7 @@ def test_a_landmark_that_left_the_sample_is_unknown(photo: Path, tiny: Recipe, c
 
 
 def test_a_constraint_is_handed_on_where_there_is_no_label(photo: Path, tiny: Recipe, cache: Path) -> None:
-    labels = Labels(dme_among=frozenset({1, 2}))
+    labels = Labels(classes={"dme": frozenset({1, 2})})
     assert _allowed(_sample(_case(photo, labels), "whole", tiny, cache))["dme"] == [1, 2]
     assert _allowed(_sample(_case(photo, labels), "close", tiny, cache))["dme"] == [0, 1, 2]
 
@@ -257,7 +257,7 @@ def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
         (Labels(grade=0), True, True),
         (Labels(grade=2), True, False),
         (Labels(dme=0), True, True),
-        (Labels(dme_among=frozenset({1, 2})), True, False),
+        (Labels(classes={"dme": frozenset({1, 2})}), True, False),
         (Labels(disc_xy=(1.0, 2.0)), True, False),
         (Labels(masks={"OD": ABSENT}), True, False),
         (Labels(boxes={"OD": ((1.0, 2.0, 3.0, 4.0),)}), True, False),

@@ -1,4 +1,4 @@
-"""The cards next to the photo: grade, edema risk, evidence, referral, warnings."""
+"""The cards next to the photo: grade, edema risk, further photo tasks, evidence, referral, warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import streamlit as st
 
 from funduscope.i18n.languages import Words
-from funduscope.report.html import evidence_table
+from funduscope.report.html import evidence_table, further_answers
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>
@@ -45,6 +45,10 @@ def show_answers(found: Mapping[str, Any], words: Words) -> None:
         _referral(found, words)
     if found["dme"] is not None:
         _edema(found, words)
+    for task in further_answers(found, words):
+        with _card(task.title):
+            _answer(task.names[task.chosen])
+            _probabilities(task.title, task.names, task.probabilities, task.chosen)
     if found["evidence"]:
         _evidence(found, words)
 

@@ -15,6 +15,7 @@ from funduscope.app.reviewed import grade_name
 from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
+from funduscope.report.html import further_answers
 from funduscope.report.outline import Palette
 from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
 from funduscope.vocabulary import CODES, LESIONS
@@ -130,6 +131,7 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
         words("many.uncertainty"): None if row.uncertainty is None else round(100 * row.uncertainty),
         words("dme.title"): None if found["dme"] is None else found["dme"]["risk"],
     }
+    cells |= {answer.title: answer.names[answer.chosen] for answer in further_answers(found, words)}
     cells |= {code: (lesions.get(code) or {}).get("count") for code in LESIONS}
     corrected = " ".join(["" if row.grade is None else str(row.grade), *row.by_hand]).strip()
     return cells | {words("many.yours"): corrected}

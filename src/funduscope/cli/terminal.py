@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES, structure
+from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES, structure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +49,8 @@ def sentence(found: Mapping[str, Any]) -> str:
         parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{confidence})")
     if found.get("dme") is not None:
         parts.append(f"macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}")
+    answers = found.get("tasks") or {}
+    parts += [f"{task.title}: {answers[task.name]['class_name']}" for task in FURTHER_TASKS if task.name in answers]
     if found.get("advice") is not None:
         parts.append("refer" if found["advice"]["refer"] else "no referral")
     lesions = found.get("lesions") or {}

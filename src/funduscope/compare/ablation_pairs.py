@@ -73,8 +73,7 @@ def _environment_differs(more: Run, less: Run) -> list[str]:
 def tasks_of(recipe: Recipe) -> set[str]:
     """The names of everything that the recipe predicts."""
     tasks = recipe.tasks
-    grades = {name for name in ("grade", "dme") if getattr(tasks, name)}
-    return grades | set(tasks.structures) | set(tasks.landmarks)
+    return set(tasks.photo_tasks) | set(tasks.structures) | set(tasks.landmarks)
 
 
 def _about(more: Run, less: Run) -> str | None:

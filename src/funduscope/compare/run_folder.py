@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from funduscope.atomic import replacing
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
-from funduscope.evaluation.score_key import DME, DR, ScoreKey
+from funduscope.evaluation.score_key import ScoreKey
 from funduscope.metrics import Interval
 from funduscope.recipe import Recipe
+from funduscope.vocabulary import FURTHER_TASKS, PHOTO_TASKS
 
 FOLDS: Final = ("validation", "test")
 TRAINING: Final = "training"
@@ -31,6 +32,7 @@ PARTS: Final = (*FOLDS, TRAINING, *SHIFTS)
 COST: Final = "cost.json"
 _COLUMNS: Final = (
     *("key", "dataset", "visit", "refused", "grade", "predicted_grade", "dme", "predicted_dme", "maculopathy"),
+    *(name for task in FURTHER_TASKS for name in (task.name, f"predicted_{task.name}")),
     *("disc center px", "fovea px", "false lesions"),
 )
 DASH: Final = "–"
@@ -65,7 +67,7 @@ class Run:
     def answers(self) -> list[str]:
         """The names of everything that it predicts, for people."""
         tasks = self.recipe.tasks
-        named = [word for word, wanted in ((DR, tasks.grade), (DME, tasks.dme)) if wanted]
+        named = [task.title for task in PHOTO_TASKS if task.name in tasks.photo_tasks]
         return [*named, *tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
+from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey, headline
 from funduscope.evaluation.scores import FALSE_LESIONS, FALSE_VISIBLE, PhotoScore, scores_of
 from funduscope.metrics import (
     CoarseDenseState,
@@ -20,7 +20,7 @@ from funduscope.metrics import (
     MeanState,
     State,
 )
-from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS
+from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, FURTHER_TASKS, LESIONS, PHOTO_TASKS
 
 Row = dict[str, Any]
 
@@ -88,6 +88,11 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(GRADING, Question("referable DR"), "AUROC", "referable DR, AUROC"),
     Kind(GRADING, Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
     *(
+        Kind(GRADING, question, score, f"{task.title} {score}", key=question.name == task.title)
+        for task in FURTHER_TASKS
+        for question, score in dict.fromkeys([(headline(task), task.headline), (Question(task.title), "accuracy")])
+    ),
+    *(
         Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", key=True)
         for code in _CODES
     ),
@@ -101,7 +106,7 @@ _MASKS: Final = frozenset(kind.question.name for kind in KINDS if kind.question.
 PACKED: Final = _MASKS | {kind.question.name for kind in KINDS if kind.question.aspect == Aspect.PIXELS}
 """The keys that `pack` puts into a row."""
 
-_GRADED: Final = {DR: ("grade", "predicted_grade", len(GRADES)), DME: ("dme", "predicted_dme", len(DME_RISKS))}
+_GRADED: Final = {task.title: (task.name, f"predicted_{task.name}", len(task.classes)) for task in PHOTO_TASKS}
 
 
 def pack(photo: PhotoScore) -> None:
@@ -134,4 +139,4 @@ def state_of(question: Question, row: Row) -> State | None:
 def truths(row: Row) -> dict[str, Any]:
     """The photo's labels as far as the row has them: two runs are compared on photos where these agree."""
     masks = {name: row[name][0] + row[name][2] for name in _MASKS & row.keys()}
-    return masks | {name: row[name] for name in ("grade", "dme", "maculopathy") if name in row}
+    return masks | {name: row[name] for name in (*CLASSES, "maculopathy") if name in row}

@@ -29,6 +29,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import digest_of
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
+from funduscope.vocabulary import FURTHER_TASKS
 
 Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
 
@@ -106,8 +107,7 @@ def _is_asked(case: Case, card: Card) -> bool:
     labels = case.labels
     asked = {code for codes in labels.masks for code in codes.split("|")}
     return bool(
-        (card.grade and labels.grade is not None)
-        or (card.dme and (labels.dme is not None or labels.dme_among))
+        any(labels.known(task) is not None for task in card.photo_tasks)
         or (card.landmarks and (labels.disc_xy or labels.fovea_xy))
         or asked & set(card.outlined)
         or (card.outlined and (labels.grade == 0 or labels.experts))
@@ -129,9 +129,10 @@ def labels_of(cases: Sequence[Case]) -> str:
         one = case.labels
         masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
         files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
-        values = (one.grade, one.dme, sorted(one.dme_among or ()), one.quality, one.disc_xy, one.fovea_xy)
+        values = (one.grade, one.dme, one.among("dme"), one.quality, one.disc_xy, one.fovea_xy)
+        further = [(one.label(task.name), one.among(task.name), task.name) for task in FURTHER_TASKS]
         drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
-        digest.update(repr((case.key, case.visit, values, drawn)).encode())
+        digest.update(repr((case.key, case.visit, values, drawn, *further)).encode())
         for name, path in files:
             digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
     return digest.hexdigest()

@@ -73,7 +73,8 @@ class LabelError(ValueError):
 class Labels:
     """The labels of one photo. Points and boxes are in the photo's own pixels (x right, y down, centers at +0.5).
 
-    grade: 0-4. dme: risk of macular edema, 0-2. dme_among: the possible risks where a data set answers yes or no.
+    grade: 0-4. dme: risk of macular edema, 0-2. classes: by further photo task of the vocabulary its class, and by any
+    photo task the possible classes where a data set tells only some of them apart (a yes or no about the edema risk).
     masks: structure code (or "EX|SE" for either exudate) to mask. `masks["EX"] = ABSENT` is a label: there is none.
     negatives: what looks like a lesion and is known to be none (drusen, reflections); bright ones only.
     votes: structure code to a file of uint8, 60 x the number of experts who marked the pixel (DIARETDB1).
@@ -83,7 +84,7 @@ class Labels:
 
     grade: int | None = None
     dme: int | None = None
-    dme_among: frozenset[int] | None = None
+    classes: dict[str, int | frozenset[int]] = field(default_factory=dict)
     quality: Quality | None = None
     laterality: Laterality | None = None
     disc_xy: Point | None = None
@@ -93,6 +94,21 @@ class Labels:
     votes: dict[str, Path] = field(default_factory=dict)
     experts: dict[str, int] = field(default_factory=dict)
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+
+    def known(self, task: str) -> int | frozenset[int] | None:
+        """What is known of a photo task: its class, the classes that are possible, or None."""
+        own = {"grade": self.grade, "dme": self.dme}.get(task)
+        return self.classes.get(task) if own is None else own
+
+    def among(self, task: str) -> list[int]:
+        """The possible classes of a photo task where it is known by a constraint alone; otherwise empty."""
+        known = self.known(task)
+        return [] if known is None or isinstance(known, int) else sorted(known)
+
+    def label(self, task: str) -> int | None:
+        """The class of a photo task; None where it is not known, or not exactly."""
+        known = self.known(task)
+        return known if isinstance(known, int) else None
 
 
 @dataclass(frozen=True)

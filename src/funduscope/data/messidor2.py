@@ -43,7 +43,7 @@ def read(folder: Path) -> list[Case]:
         rejected = official and row.integer(last, 1) == 0
         labels = Labels(
             grade=None if rejected else grade,
-            dme_among=None if rejected or edema is None else _EDEMA[edema],
+            classes={} if rejected or edema is None else {"dme": _EDEMA[edema]},
             quality="reject" if rejected else None,
             laterality=laterality,
         )

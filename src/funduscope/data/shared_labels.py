@@ -23,7 +23,7 @@ _ALIKE_LEVELS: Final = 1.2
 
 
 def share_labels(cases: Sequence[Case]) -> list[Case]:
-    """The cases, each with the grade, edema risk, quality and eye that the other case of its photo has.
+    """The cases, each with the grade, edema risk, other classes, quality and eye that the other case of its photo has.
 
     Only cases in the list give labels, so a training learns nothing from a fold that is kept apart. A pair whose photos
     do not look the same is left alone: in a copy of the data with other numbers, the names mean other photos. Points,
@@ -38,10 +38,11 @@ def _with_labels_of(case: Case, other: Case | None) -> Case:
         return case
     given = {
         name: getattr(other.labels, name)
-        for name in ("grade", "dme", "dme_among", "quality", "laterality")
+        for name in ("grade", "dme", "quality", "laterality")
         if getattr(case.labels, name) is None
     }
-    return replace(case, labels=replace(case.labels, **given))
+    classes = {**other.labels.classes, **case.labels.classes}
+    return replace(case, labels=replace(case.labels, **given, classes=classes))
 
 
 def _look_the_same(one: Path, other: Path) -> bool:

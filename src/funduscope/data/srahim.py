@@ -13,7 +13,7 @@ from funduscope.data.match_photos import photo_rows, photos_in
 from funduscope.data.rows import EYES, columns_of
 
 _COLUMNS = ("image", "patient", "eye", "dr", "maculopathy")
-_MACULOPATHY = {None: None, 0: frozenset({0}), 1: frozenset({1, 2})}
+_MACULOPATHY = (frozenset({0}), frozenset({1, 2}))
 
 
 def recognize(folder: Path) -> bool:
@@ -25,9 +25,10 @@ def read(folder: Path) -> list[Case]:
     """The cases, a patient's two eyes under one visit; raises `LabelError` naming row and column."""
     cases = []
     for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos_in(folder / "images")):
+        maculopathy = row.integer("maculopathy", 1)
         labels = Labels(
             grade=row.grade("dr"),
-            dme_among=_MACULOPATHY[row.integer("maculopathy", 1)],
+            classes={} if maculopathy is None else {"dme": _MACULOPATHY[maculopathy]},
             laterality=row.one_of("eye", EYES),
         )
         cases.append(Case.of("srahim", path, labels, row.needed("patient")))

@@ -7,12 +7,15 @@ from pathlib import Path
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
-from funduscope.vocabulary import CODES
+from funduscope.vocabulary import CODES, FURTHER_TASKS
 
 MASK_COLUMNS = {f"mask_{code}": code for code in CODES}
+CLASS_COLUMNS = {task.name: len(task.classes) - 1 for task in FURTHER_TASKS}
+"""The columns of further photo tasks, with the highest class."""
 COLUMNS = (
-    "path", "dr", "dme", "od_x", "od_y", "fovea_x", "fovea_y", "patient", "quality", "eye", "fold", *MASK_COLUMNS
-)  # fmt: skip
+    *("path", "dr", "dme", *CLASS_COLUMNS, "od_x", "od_y", "fovea_x", "fovea_y", "patient", "quality", "eye", "fold"),
+    *MASK_COLUMNS,
+)
 EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
@@ -60,9 +63,11 @@ def _case(row: Row) -> Case:
         raise row.error("path", str(error).rstrip(".")) from error
     empty = row.one_of(EMPTY_COLUMN, EMPTY_WORDS) or "error"
     masks = {code: mask for column, code in MASK_COLUMNS.items() if (mask := _mask(row, column, size, empty))}
+    classes = {column: row.integer(column, highest) for column, highest in CLASS_COLUMNS.items()}
     labels = Labels(
         grade=row.grade("dr"),
         dme=row.integer("dme", 2),
+        classes={name: label for name, label in classes.items() if label is not None},
         quality=row.one_of("quality", QUALITY_WORDS),
         laterality=row.one_of("eye", EYES),
         disc_xy=_point(row, "od", size),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from funduscope.data.case import LabelError
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES
+from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
 NONE_WORD: Final = "none"
@@ -51,9 +51,10 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "y0": ("y0",),
     "x1": ("x1",),
     "y1": ("y1",),
+    **{task.name: (task.name.replace("_", ""),) for task in FURTHER_TASKS},
 } | {f"mask_{code}": (f"mask{code.lower()}",) for code in CODES}
 
-GRADING: Final = frozenset({"grade", "dme", "maculopathy", "edema", "quality"})
+GRADING: Final = frozenset({*CLASSES, "maculopathy", "edema", "quality"})
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ _TEXT: Final = ("a text", lambda row, column: row.text(column) or None)
 _MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
     "grade": (_whole(len(GRADES) - 1)[0], Row.grade),
     "dme": _whole(len(DME_RISKS) - 1),
+    **{task.name: _whole(len(task.classes) - 1) for task in FURTHER_TASKS},
     "maculopathy": _whole(1),
     "edema": _whole(1),
     "quality": _word(QUALITY_WORDS),

@@ -22,13 +22,16 @@ from funduscope.data.splits import SplitPlan
 from funduscope.doctor.confident_learning import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.scan import Progress, Scan
-from funduscope.vocabulary import DME_RISKS
+from funduscope.vocabulary import CLASSES, DME_RISKS, FURTHER_TASKS
 
 if TYPE_CHECKING:
     from funduscope.duplicates.pairs import DuplicatePair
     from funduscope.inference.model import Model
 
-TASKS: Final = {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy", "edema": "macular edema"}
+TASKS: Final = (
+    {"grade": "grade", "dme": "edema risk", "maculopathy": "maculopathy", "edema": "macular edema"}
+    | {task.name: task.title for task in FURTHER_TASKS}
+)  # fmt: skip
 _LOWEST: Final = {"maculopathy": 1, "edema": 2}
 """For labels of yes or no: the lowest edema risk that means yes."""
 
@@ -74,7 +77,7 @@ def examine(
     pairs: Iterable[DuplicatePair] = (),
     progress: Progress = lambda items, words, total: items,
 ) -> Iterator[Finding]:
-    """Findings about grade, edema risk, maculopathy and macular edema.
+    """Findings about grade, edema risk, maculopathy, macular edema and the further photo tasks.
 
     pairs: by the photos' names; a photo with a duplicate in another fold is left out, since the model learned from it.
     Where too few labels are predicted to judge them, a finding says so.
@@ -109,7 +112,7 @@ def predict_unseen(
     duplicates: Mapping[str, set[str]],
     progress: Progress = lambda items, words, total: items,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Case key to mean probabilities (by "grade" and "dme") of the models that did not learn from the case.
+    """Case key to mean probabilities (by photo task) of the models that did not learn from the case.
 
     duplicates: case key to keys of other photos of the same eye; a photo is left out where one is in another fold.
     """
@@ -126,14 +129,13 @@ def predict_unseen(
                 findings = one.model(case.path)
             except PhotoError:  # the photo has a finding of its own
                 continue
-            for name, probs in (("grade", findings.grade_probs), ("dme", findings.dme_probs)):
-                if probs is not None:
-                    answers[case.key][name].append(np.asarray(probs, np.float64))
+            for name, probs in findings.class_probs.items():
+                answers[case.key][name].append(np.asarray(probs, np.float64))
     return {key: {name: np.mean(each, axis=0) for name, each in of_case.items()} for key, of_case in answers.items()}
 
 
 def _has_labels(case: Case) -> bool:
-    return any(value is not None for value in (case.labels.grade, case.labels.dme, case.labels.dme_among))
+    return any(case.labels.known(task) is not None for task in CLASSES)
 
 
 def _duplicates(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> dict[str, set[str]]:
@@ -152,14 +154,15 @@ def _label(case: Case, task: str) -> int | None:
     """A case's label in a task; None where it is not known."""
     labels = case.labels
     if task not in _LOWEST:
-        return labels.grade if task == "grade" else labels.dme
+        return labels.label(task)
     no, yes = frozenset(range(_LOWEST[task])), frozenset(range(_LOWEST[task], len(DME_RISKS)))
-    return int(labels.dme_among == yes) if labels.dme is None and labels.dme_among in (yes, no) else None
+    known = labels.known("dme")
+    return int(known == yes) if known in (yes, no) else None
 
 
 def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """(K,) probabilities of a task's classes; None where no model predicted them."""
-    probs = answers.get("grade" if task == "grade" else "dme")
+    probs = answers.get("dme" if task in _LOWEST else task)
     if probs is None or task not in _LOWEST:
         return probs
     return np.array([probs[: _LOWEST[task]].sum(), probs[_LOWEST[task] :].sum()])

@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.data.case import Case, LabelError, Mask
 from funduscope.data.masks import read_votes, size_of
-from funduscope.evaluation.score_key import DME, DR, Aspect, Question
+from funduscope.evaluation.score_key import DR, Aspect, Question
 from funduscope.evaluation.scores import FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
@@ -41,7 +41,7 @@ from funduscope.metrics import (
     VotesState,
     froc_candidates,
 )
-from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, referable
+from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, LESIONS, PHOTO_TASKS, PhotoTask, referable
 
 _log = logging.getLogger(__name__)
 
@@ -92,10 +92,9 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
     scored.row.update(key=case.key, dataset=case.dataset, visit=case.visit, fold=case.fold, refused=found is None)
     if isinstance(answer, Failure):
         scored.row["error"] = answer.code
-    if card.grade:
-        _score_grade(found, scored, card)
-    if card.dme:
-        _score_dme(found, scored)
+    for task in PHOTO_TASKS:
+        if task.name in card.photo_tasks:
+            _score_class(task, found, scored, card)
     labels = case.labels
     if card.grade and card.dme and labels.grade is not None and labels.dme is not None:
         both = (found.grade, found.dme) if found and found.grade is not None and found.dme is not None else None
@@ -121,45 +120,50 @@ def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
     return float(found is not None)
 
 
-def _score_grade(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    truth = scored.case.labels.grade
-    if truth is None:
+def _score_class(task: PhotoTask, found: Findings | None, scored: PhotoScore, card: Card) -> None:
+    """The class of a photo task. Of grades also the referral and the sets, of edema risks also a yes or no."""
+    labels, title, classes = scored.case.labels, task.title, len(task.classes)
+    truth, answer = labels.label(task.name), found.answer(task.name) if found else None
+    probs = _probabilities(found and found.class_probs.get(task.name), classes)
+    refused = [found is None]
+    if truth is not None:
+        table = ScoresState.of([truth], probs[None], refused)
+        scored.states[Question(title)] = GradingState.of([truth], [answer], classes)
+        scored.states[Question(title, Aspect.PROBABILITIES)] = (
+            BinaryState.of([truth > 0], probs[1:], refused) if classes == 2 else table
+        )
+        if title == DR:
+            _score_referable(truth, table, found, scored, card)
+        scored.states[Question(title, Aspect.CALIBRATION)] = CalibrationState.of([truth], probs[None], refused)
+    elif not (task.name == "dme" and _score_yes_or_no(probs, answer, scored)):
         return
-    probs, refused = _probabilities(found and found.grade_probs, len(GRADES)), [found is None]
-    table = ScoresState.of([truth], probs[None], refused)
+    scored.row.update({task.name: truth, f"predicted_{task.name}": answer, f"{task.name}_probs": _plain(probs)})
+    if title == DR and truth is not None and card.grade_quantile is not None:
+        grades = (found and found.grade_set) or ()
+        sets = np.isin(np.arange(classes), grades)[None]
+        scored.states[Question(title, Aspect.GRADE_SETS)] = ConformalState.of([truth], sets, refused)
+        scored.row["grade_set"] = list(grades) if found else None
+
+
+def _score_referable(truth: int, table: ScoresState, found: Findings | None, scored: PhotoScore, card: Card) -> None:
     chance = found.referable_probability if found else None
-    scored.states[Question(DR)] = GradingState.of([truth], [found.grade if found else None], len(GRADES))
-    scored.states[Question(DR, Aspect.PROBABILITIES)] = table
     scored.states[REFERABLE] = table.referable()
     scored.decisions[REFERABLE] = _decision(
         referable(truth), None if chance is None else chance >= card.referable_threshold
     )
-    scored.states[Question(DR, Aspect.CALIBRATION)] = CalibrationState.of([truth], probs[None], refused)
-    scored.row.update(grade=truth, predicted_grade=found.grade if found else None, grade_probs=_plain(probs))
-    if card.grade_quantile is not None:
-        grades = (found and found.grade_set) or ()
-        sets = np.isin(np.arange(len(GRADES)), grades)[None]
-        scored.states[Question(DR, Aspect.GRADE_SETS)] = ConformalState.of([truth], sets, refused)
-        scored.row["grade_set"] = list(grades) if found else None
 
 
-def _score_dme(found: Findings | None, scored: PhotoScore) -> None:
-    truth, among = scored.case.labels.dme, scored.case.labels.dme_among
-    probs, refused = _probabilities(found and found.dme_probs, len(DME_RISKS)), [found is None]
-    risk = found.dme if found else None
-    if truth is not None:
-        scored.states[Question(DME)] = GradingState.of([truth], [risk], len(DME_RISKS))
-        scored.states[Question(DME, Aspect.PROBABILITIES)] = ScoresState.of([truth], probs[None], refused)
-        scored.states[Question(DME, Aspect.CALIBRATION)] = CalibrationState.of([truth], probs[None], refused)
-    elif among in YES_OR_NO:
-        name, lowest = YES_OR_NO[among]
-        ill = min(among) >= lowest
-        scored.states[Question(name)] = BinaryState.of([ill], [float(probs[lowest:].sum())], refused)
-        scored.decisions[Question(name)] = _decision(ill, None if risk is None else risk >= lowest)
-        scored.row[name] = ill
-    else:
-        return
-    scored.row.update(dme=truth, predicted_dme=risk, dme_probs=_plain(probs))
+def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) -> bool:
+    """Where the edema risk is known as a yes or no: that question. Returns whether it is."""
+    among = scored.case.labels.known("dme")
+    if among not in YES_OR_NO:
+        return False
+    name, lowest = YES_OR_NO[among]
+    ill = min(among) >= lowest
+    scored.states[Question(name)] = BinaryState.of([ill], [float(probs[lowest:].sum())], [scored.refused])
+    scored.decisions[Question(name)] = _decision(ill, None if risk is None else risk >= lowest)
+    scored.row[name] = ill
+    return True
 
 
 def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> None:

@@ -23,9 +23,9 @@ class Parity:
     """The largest differences between two forms of a model.
 
     photos: the number that both answered. most_difference: of any probability. labels_equal: share of those photos
-    with the same grade and DME risk. most_landmark: distance of disc center or fovea over the photo's width, infinite
-    where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any pixel, over
-    the map's largest value. The last three are 0 where a model has none.
+    with the same class in every photo task. most_landmark: distance of disc center or fovea over the photo's width,
+    infinite where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any
+    pixel, over the map's largest value. The last three are 0 where a model has none.
     """
 
     photos: int
@@ -53,9 +53,8 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
         if not (a.gradable_ok and b.gradable_ok):
             continue
         answered += 1
-        for name in ("grade_probs", "dme_probs"):
-            if getattr(a, name) is not None:
-                most = max(most, float(np.abs(getattr(a, name) - getattr(b, name)).max()))
+        for task, probs in a.class_probs.items():
+            most = max(most, float(np.abs(probs - b.class_probs[task]).max()))
         for code in a.codes:
             most = max(most, float(np.abs(a.frame_probs[code] - b.frame_probs[code]).max()))
         for one, other in ((a.disc_xy, b.disc_xy), (a.fovea_xy, b.fovea_xy)):
@@ -64,7 +63,7 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
             gate = max(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
         for task in a.cams.keys() | b.cams.keys():
             cam = max(cam, _maps_apart(a.cams.get(task), b.cams.get(task)))
-        equal += (a.grade, a.dme) == (b.grade, b.dme)
+        equal += all(a.answer(task) == b.answer(task) for task in a.class_probs)
     if not answered:
         raise ParityError(f"None of the {len(photos)} photos shows an eye: there is nothing to compare on them.")
     return Parity(answered, most, equal / answered, landmark, gate, cam)

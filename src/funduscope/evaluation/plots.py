@@ -22,7 +22,7 @@ from funduscope.evaluation.scores import PhotoScore, Scores
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.metrics.grading import furthest_grade
 from funduscope.metrics.landmark_distance import DISC_DIAMETER_PX
-from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES, structure
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES, PHOTO_TASKS, structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> F
 
 
 def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    names = [name for name in (DR, DME) if name in states]
+    names = [task.title for task in PHOTO_TASKS if task.title in states]
     if not names:
         return None
     figure, panels = _figure(len(names), 4.8, 4.9)
@@ -108,7 +108,7 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
             color = "white" if share[row, column] > 0.55 else "black"
             text = f"{count}\n{100 * share[row, column]:.0f} %" if count else "0"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=10)
-        what = "grade" if name == DR else "risk"
+        what = {DR: "grade", DME: "risk"}.get(name, "class")
         ticks = range(len(counts))
         axes.set(xticks=ticks, yticks=ticks, xlabel=f"predicted {what}", ylabel=f"true {what}")
         axes.grid(False)
@@ -120,7 +120,7 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
 
 
 def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    names = [name for name in (DR, DME) if Question(name, Aspect.CALIBRATION).name in states]
+    names = [task.title for task in PHOTO_TASKS if Question(task.title, Aspect.CALIBRATION).name in states]
     if not names:
         return None
     figure, panels = _figure(len(names), 4.8, 4.9)
@@ -133,7 +133,7 @@ def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure
         sizes = 20 + 300 * counts / max(1, counts.sum())
         axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="a bin (larger: more photos)")
         ece = scores.number(ScoreKey(dataset, calibration, "ECE"))
-        bias = states[Question(name, Aspect.PROBABILITIES).name]["ECE of a calibrated model"]
+        bias = states[Question(name, Aspect.PROBABILITIES).name].get("ECE of a calibrated model")
         expected = "" if bias is None else f" ({bias:.3f} if calibrated)"
         axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean highest probability", ylabel="share of photos right")
         axes.set_aspect("equal")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from funduscope.vocabulary import CODES, EITHER_EXUDATE
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, PHOTO_TASKS, PhotoTask
 
 T = TypeVar("T")
 
 DR, DME = "DR", "DME"
 _WITHOUT: Final = " without "
+_TITLES: Final = tuple(task.title for task in PHOTO_TASKS)
 
 
 class Aspect(StrEnum):
@@ -38,8 +39,8 @@ class Aspect(StrEnum):
 class Question:
     """What is asked of a photo.
 
-    subject: "DR", "DME", the code of a structure, or a question without aspects, such as "referable DR". without: the
-    name of a photo that is left out.
+    subject: the title of a photo task ("DR", "DME"), the code of a structure, or a question without aspects, such as
+    "referable DR". without: the name of a photo that is left out.
     """
 
     subject: str
@@ -62,9 +63,14 @@ class Question:
         """The question of a key in scores.json."""
         whole, _, without = name.partition(_WITHOUT)
         subject, _, aspect = whole.partition(" ")
-        if subject in (DR, DME, *CODES, EITHER_EXUDATE) and aspect in set(Aspect):
+        if subject in (*_TITLES, *CODES, EITHER_EXUDATE) and aspect in set(Aspect):
             return cls(subject, Aspect(aspect), without)
         return cls(whole, without=without)
+
+
+def headline(task: PhotoTask) -> Question:
+    """The question whose score `task.headline` is."""
+    return Question.named(task.headline_question)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ from funduscope.metrics import (
 )
 from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
-from funduscope.vocabulary import LESIONS
+from funduscope.vocabulary import LESIONS, PHOTO_TASKS
+
+_UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
 
 if TYPE_CHECKING:
     import pandas
@@ -287,6 +289,8 @@ def scores_of(question: Question, whole: State) -> dict[str, Score]:
             for what, attribute in (("photos with", "rates"), ("components a photo,", "per_photo"))
         }
     found = _SCORES[type(whole)]
+    if question.subject in _UNORDERED and isinstance(whole, GradingState):
+        found = {name: score for name, score in found.items() if name != "kappa"}  # its weights grow with the distance
     if isinstance(whole, GradingState):
         found = found | {f"recall of {grade}": _item("recalls", grade) for grade in range(len(whole.refusals))}
     if isinstance(whole, ConformalState):

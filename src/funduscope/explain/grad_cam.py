@@ -59,7 +59,7 @@ def levels_of(
         torch.enable_grad(),
     ):
         outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
-        score = log_odds(getattr(outputs, task)[0] / temperature, classes)
+        score = log_odds(outputs.classes[task][0] / temperature, classes)
         maps = [*shallow, deepest[0]]
         gradients = torch.autograd.grad(score, maps)
     pairs = [[each[0].detach().float().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]

@@ -13,7 +13,7 @@ from importlib import resources
 from string import Formatter
 from typing import Any, Final
 
-from funduscope.vocabulary import structure
+from funduscope.vocabulary import PhotoTask, structure
 
 LANGUAGES: Final[Mapping[str, str]] = {"en": "English", "de": "Deutsch", "es": "Español", "hi": "हिन्दी"}
 """Code and own name of every language that the tables have."""
@@ -69,6 +69,16 @@ class Words:
         """The name of a structure, capitalized as at the start of a line; the vocabulary's name if there is none."""
         key = f"structure.{code}"
         return self(key) if self.has(key) else structure(code).name
+
+    def task(self, task: PhotoTask) -> str:
+        """The name of a photo task; its title in the vocabulary if there is none."""
+        key = f"{task.name}.title"
+        return self(key) if self.has(key) else task.title
+
+    def photo_class(self, task: PhotoTask, number: int) -> str:
+        """The name of a class of a photo task; the vocabulary's if there is none."""
+        key = f"{task.name}.{number}"
+        return self(key) if self.has(key) else task.classes[number]
 
     def kinds(self, codes: list[str]) -> str:
         """The names of structures as a list, capitalized as at the start of a sentence."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from funduscope.version import __version__
-from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
+from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LANDMARKS, LESIONS
 
 if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does not need
     from funduscope.recipe import Recipe
@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does 
 
 @dataclass(frozen=True)
 class Card:
-    """structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
+    """grade, dme, tasks: what the model classifies photos for; `tasks` names the vocabulary's further photo tasks.
+    structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
     example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
     mirrored, upside_down: see `recipe.Views`.
 
@@ -39,6 +40,7 @@ class Card:
     version: str = "0"
     grade: bool = True
     dme: bool = True
+    tasks: tuple[str, ...] = ()
     structures: tuple[str, ...] = CODES
     not_learned: tuple[str, ...] = ()
     landmarks: tuple[str, ...] = LANDMARKS
@@ -47,7 +49,7 @@ class Card:
     close: tuple[str, ...] = LESIONS
     mirrored: bool = False
     upside_down: bool = False
-    temperatures: dict[str, float] = field(default_factory=lambda: {"grade": 1.0, "dme": 1.0})
+    temperatures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLASSES, 1.0))
     thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
     smallest_px2: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.0))
     lowest_grades: dict[str, int] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Card:
             version=__version__,
             grade=tasks.grade,
             dme=tasks.dme,
+            tasks=tuple(task.name for task in FURTHER_TASKS if task.name in tasks.photo_tasks),
             structures=tasks.structures,
             landmarks=tasks.landmarks,
             whole_px=views.whole_px,
@@ -85,15 +88,21 @@ class Card:
         """The structures that the model outlines: those of its planes that it learned."""
         return tuple(code for code in self.structures if code not in self.not_learned)
 
+    @property
+    def photo_tasks(self) -> tuple[str, ...]:
+        """The names of all photo tasks that the model answers, in the vocabulary's order."""
+        wanted = {"grade": self.grade, "dme": self.dme} | dict.fromkeys(self.tasks, True)
+        return tuple(task for task in CLASSES if wanted.get(task))
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `from_dict` reads them back equal."""
-        return asdict(self)
+        """Plain values; `from_dict` reads them back equal. `tasks` is there only where it names any."""
+        return {name: value for name, value in asdict(self).items() if name != "tasks" or value}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Card:
         """Raises `TypeError` or `KeyError` where the tree is no card."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
-        optional = ("not_learned", "routers", "fovea_from_disc")
+        optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         return cls(**{**tree, **tuples})
 

@@ -8,7 +8,7 @@ are the mean of the members' own, and a landmark is the mean of the points that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -20,10 +20,10 @@ from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.model import Model, OnGrade
-from funduscope.inference.predictor import Predictor, gate, grade_probabilities
+from funduscope.inference.predictor import Predictor, class_probabilities, gate
 from funduscope.inference.runtime import ModelError
 from funduscope.quality.gradability import Quality
-from funduscope.vocabulary import CODES, LANDMARKS
+from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 
 class Ensemble(Model):
@@ -54,17 +54,18 @@ class Ensemble(Model):
         runs = [(member, frames[member.card.close_px]) for member in self.members]
         wholes = [member.whole_view(own.image) for member, own in runs]
         if on_grade is not None and any(member.has_close_view for member in self.members):
-            graded = [(whole.grade, member.card) for whole, member in zip(wholes, self.members, strict=True)]
-            probs = _mean([None if logits is None else grade_probabilities(logits, card) for logits, card in graded])
-            if probs is not None:
-                on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, grade_probs=probs))
+            runs_of_view = zip(wholes, self.members, strict=True)
+            graded = [(whole, member.card) for whole, member in runs_of_view if "grade" in whole.classes]
+            probs = _mean_classes([{"grade": class_probabilities(whole, "grade", card)} for whole, card in graded])
+            if probs:
+                on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, class_probs=probs))
         found = [member.run(photo, own, whole)[0] for (member, own), whole in zip(runs, wholes, strict=True)]
         return self._joined_findings(photo, framed, quality, found)
 
     def _joined_findings(self, photo: Photo, framed: Frame, quality: Quality | None, found: list[Findings]) -> Findings:
         """The members' findings as one."""
-        grade_probs = _mean([one.grade_probs for one in found])
-        maps = [_gated(one, grade_probs) for one in found]
+        probs = _mean_classes([one.class_probs for one in found])
+        maps = [_gated(one, probs.get("grade")) for one in found]
         disc_xy = _mean_point([one.disc_xy for one in found if "optic_disc" in one.card.landmarks])
         fovea_xy = _mean_point([one.fovea_xy for one in found if "fovea" in one.card.landmarks])
         points = {"optic_disc": disc_xy, "fovea": fovea_xy}
@@ -75,8 +76,7 @@ class Ensemble(Model):
             self.card,
             self.sha256,
             quality=quality,
-            grade_probs=grade_probs,
-            dme_probs=_mean([one.dme_probs for one in found]),
+            class_probs=probs,
             disc_xy=disc_xy,
             fovea_xy=fovea_xy,
             estimated=tuple(name for name, xy in points.items() if xy and any(name in one.estimated for one in found)),
@@ -107,6 +107,7 @@ def _joined(cards: list[Card]) -> Card:
         name=" + ".join(dict.fromkeys(card.name for card in cards)),
         grade=any(card.grade for card in cards),
         dme=any(card.dme for card in cards),
+        tasks=_union([card.tasks for card in cards], list(CLASSES)),
         structures=structures,
         not_learned=(),
         landmarks=_union([card.landmarks for card in cards], LANDMARKS),
@@ -149,9 +150,10 @@ def _average(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _mean(probabilities: list[np.ndarray | None]) -> np.ndarray | None:
-    known = [one for one in probabilities if one is not None]
-    return np.mean(known, axis=0) if known else None
+def _mean_classes(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """By photo task the mean of the probabilities of the members that answer it."""
+    known = {task: [probs[task] for probs in found if task in probs] for task in CLASSES}
+    return {task: np.mean(each, axis=0) for task, each in known.items() if each}
 
 
 def _mean_map(planes: list[np.ndarray]) -> np.ndarray:
@@ -167,10 +169,7 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
 
     Only tasks for which every member that answers has a map.
     """
-    tasks = {
-        "grade": [one for one in found if one.grade is not None],
-        "dme": [one for one in found if one.dme is not None],
-    }
+    tasks = {task: [one for one in found if task in one.class_probs] for task in CLASSES}
     return {
         task: np.stack([_mean_map([one.cams[task][c] for one in some]) for c in range(len(some[0].cams[task]))])
         for task, some in tasks.items()

@@ -23,7 +23,7 @@ from funduscope.inference.objects import (
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
 from funduscope.quality.gradability import Quality
-from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM
+from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
 
@@ -46,6 +46,7 @@ class Findings:
     """Everything the model answers about one photo. Masks and probabilities at native size are computed on demand.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
+    class_probs: by photo task the calibrated probabilities of its classes.
     reasons: why it cannot be graded. quality: None where it was not assessed. estimated: landmarks that were not
     clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
     exudates: evidence of edema in addition to the network's answer (inference/edema.py). gates: of a model with
@@ -59,8 +60,7 @@ class Findings:
     model_sha256: str
     reasons: tuple[Message, ...] = ()
     quality: Quality | None = None
-    grade_probs: np.ndarray | None = None
-    dme_probs: np.ndarray | None = None
+    class_probs: dict[str, np.ndarray] = field(default_factory=dict)
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     estimated: tuple[str, ...] = ()
@@ -73,9 +73,8 @@ class Findings:
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for array in (self.grade_probs, self.dme_probs, *self.frame_probs.values(), *self.cams.values()):
-            if array is not None:
-                array.setflags(write=False)  # masks, objects and files are made of it later
+        for array in (*self.class_probs.values(), *self.frame_probs.values(), *self.cams.values()):
+            array.setflags(write=False)  # masks, objects and files are made of it later
 
     @property
     def gradable_ok(self) -> bool:
@@ -87,15 +86,30 @@ class Findings:
         """The structures that were segmented."""
         return tuple(self.frame_probs)
 
+    def answer(self, task: str) -> int | None:
+        """The most probable class of a photo task of the vocabulary; None where the model does not answer it."""
+        probs = self.class_probs.get(task)
+        return None if probs is None else int(probs.argmax())
+
     @property
     def grade(self) -> int | None:
         """The most probable ICDR grade, 0-4."""
-        return None if self.grade_probs is None else int(self.grade_probs.argmax())
+        return self.answer("grade")
 
     @property
     def dme(self) -> int | None:
         """The most probable macular edema risk, 0-2."""
-        return None if self.dme_probs is None else int(self.dme_probs.argmax())
+        return self.answer("dme")
+
+    @property
+    def grade_probs(self) -> np.ndarray | None:
+        """(5,) calibrated probabilities of the grades."""
+        return self.class_probs.get("grade")
+
+    @property
+    def dme_probs(self) -> np.ndarray | None:
+        """(3,) calibrated probabilities of the edema risks."""
+        return self.class_probs.get("dme")
 
     @property
     def probabilities(self) -> tuple[float, ...] | None:
@@ -230,6 +244,7 @@ class Findings:
             "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
             "grade_set": None if self.grade_set is None else list(self.grade_set),
             "dme": self._dme(),
+            **({"tasks": self._further() or None} if self.card.tasks else {}),
             "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
@@ -280,6 +295,19 @@ class Findings:
             "risk": self.dme,
             "confidence": _round(self.dme_probs.max()),
             "probabilities": [_round(p) for p in self.dme_probs],
+        }
+
+    def _further(self) -> dict[str, dict[str, Any]]:
+        """The answers of the further photo tasks by name."""
+        return {
+            task.name: {
+                "class": int(probs.argmax()),
+                "class_name": task.classes[int(probs.argmax())],
+                "confidence": _round(probs.max()),
+                "probabilities": [_round(p) for p in probs],
+            }
+            for task in FURTHER_TASKS
+            if (probs := self.class_probs.get(task.name)) is not None
         }
 
     def _referable(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.card import Card
+from funduscope.vocabulary import FURTHER_TASKS
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "figure.grade_kappa": ("DR", "kappa"),
@@ -79,23 +80,27 @@ def figures_note(figures: Sequence[Mapping[str, Any]], words: Words) -> str:
 
 
 def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:
-    """A header row, then a row a measure; a column a data set. Empty where the card has none of `MEASURES`.
+    """A header row, then a row a measure; a column a data set. Empty where the card has none of `MEASURES`
+    and of the further photo tasks' headlines.
 
     figures: the rows of `card.about["figures"]`.
     """
+    shown: dict[str, tuple[str, str]] = {words(key): measure for key, measure in MEASURES.items()}
+    for task in FURTHER_TASKS:
+        shown[f"{words.task(task)}: {task.headline}"] = task.headline_question, task.headline
     known = {(row["state"], row["score"], row["dataset"]): row for row in figures if row["value"] is not None}
     photos: dict[str, int] = {}
     for (state, score, dataset), row in known.items():
-        if (state, score) in MEASURES.values():
+        if (state, score) in shown.values():
             photos[dataset] = max(photos.get(dataset, 0), row["photos"])
     sets = sorted(photos, key=lambda name: -photos[name])[:MOST_SETS]
     if not sets:
         return []
     rows = [["", *(f"{name} (n = {photos[name]})" for name in sets)]]
-    for key, (state, score) in MEASURES.items():
+    for label, (state, score) in shown.items():
         cells = [_figure(known.get((state, score, name)), words) for name in sets]
         if any(cell != UNKNOWN for cell in cells):
-            rows.append([words(key), *cells])
+            rows.append([label, *cells])
     return rows
 
 

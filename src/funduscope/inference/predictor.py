@@ -51,9 +51,9 @@ class Predictor(Model):
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
         """See `Model.find`."""
         whole = self.whole_view(framed.image)
-        if on_grade is not None and whole.grade is not None and self.has_close_view:
-            probs = grade_probabilities(whole.grade, self.card)
-            on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, grade_probs=probs))
+        if on_grade is not None and "grade" in whole.classes and self.has_close_view:
+            probs = {"grade": class_probabilities(whole, "grade", self.card)}
+            on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, class_probs=probs))
         return replace(self.run(photo, framed, whole)[0], quality=quality)
 
     def run(self, photo: Photo, framed: Frame, whole: Outputs | None = None) -> tuple[Findings, Views]:
@@ -99,7 +99,7 @@ class Predictor(Model):
     def _run(self, image: np.ndarray) -> Outputs:
         """The outputs of one image. Raises `ModelError` for NaN and infinity, which would read as grade 0."""
         outputs = self.runtime(image[None])
-        if not all(np.isfinite(value).all() for value in vars(outputs).values() if value is not None):
+        if not all(np.isfinite(value).all() for value in outputs.named().values()):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
         return outputs
 
@@ -111,21 +111,20 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     fovea = landmarks["fovea"].xy if "fovea" in landmarks else None
     logits = exudate_logits(whole, close, card)
     exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
-    grade_probs = None if whole.grade is None else grade_probabilities(whole.grade, card)
+    probs = {task: class_probabilities(whole, task, card, exudates) for task in whole.classes}
     return Findings(
         photo,
         framed.transform,
         card,
         model_sha256,
-        grade_probs=grade_probs,
-        dme_probs=None if whole.dme is None else _edema(whole.dme[0], exudates, card),
+        class_probs=probs,
         exudates=exudates,
         disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
         fovea_xy=fovea,
         estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, index, card, code)
-            * gate(grade_probs, card.lowest_grades.get(code, 0))
+            * gate(probs.get("grade"), card.lowest_grades.get(code, 0))
             for index, code in enumerate(card.structures)
             if code not in card.not_learned
         },
@@ -135,16 +134,17 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     )
 
 
-def grade_probabilities(logits: np.ndarray, card: Card) -> np.ndarray:
-    """(1, 5) logits of one photo to its calibrated probabilities (5,)."""
-    return softmax(logits[0] / card.temperatures["grade"])
+def class_probabilities(
+    whole: Outputs, task: str, card: Card, exudates: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Calibrated probabilities (G,) of a photo task's classes, from the outputs of one photo.
 
-
-def _edema(logits: np.ndarray, exudates: tuple[float, float] | None, card: Card) -> np.ndarray:
-    """Probabilities (3,) of the risks: from the logits (3,), and from the exudates where the card weighs them."""
-    if exudates is None or card.dme_evidence is None:
-        return softmax(logits / card.temperatures["dme"])
-    return weighed(np.log(softmax(logits)), exudates, card.dme_evidence)
+    exudates: of the edema risk, where the card weighs them, the evidence in addition to the logits.
+    """
+    logits = whole.classes[task][0]
+    if task == "dme" and exudates is not None and card.dme_evidence is not None:
+        return weighed(np.log(softmax(logits)), exudates, card.dme_evidence)
+    return softmax(logits / card.temperatures[task])
 
 
 def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
@@ -169,10 +169,9 @@ def calibrated_cams(whole: Outputs, card: Card, exudates: tuple[float, float] | 
     exudates: the evidence of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps
     show the network's share in the logits, to first order.
     """
-    maps = {"grade": whole.grade_cam, "dme": whole.dme_cam}
-    cams = {task: plane[0] / card.temperatures[task] for task, plane in maps.items() if plane is not None}
-    if whole.dme_cam is not None and whole.dme is not None and exudates is not None and card.dme_evidence is not None:
-        own = whole.dme_cam[0]
-        centered = own - np.tensordot(softmax(whole.dme[0]), own, axes=1)  # of the logarithms of the probabilities
+    cams = {task: plane[0] / card.temperatures[task] for task, plane in whole.cams.items()}
+    if "dme" in cams and "dme" in whole.classes and exudates is not None and card.dme_evidence is not None:
+        own = whole.cams["dme"][0]
+        centered = own - np.tensordot(softmax(whole.classes["dme"][0]), own, axes=1)  # of the log probabilities
         cams["dme"] = np.tensordot(np.asarray(card.dme_evidence["weights"])[:, : len(own)], centered, axes=1)
     return cams

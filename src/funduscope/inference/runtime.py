@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
@@ -23,35 +23,48 @@ class ModelError(CodedError, RuntimeError):
     """A model file that cannot be used; `says` is what to do."""
 
 
+_OTHERS: Final = ("structures", "landmarks", "gates", "features")
+_CAM: Final = "_cam"
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """Logits, float32; None for tasks that the model does not have.
 
-    grade (B, 5), dme (B, 3), structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share of each
-    router for each expert, 0 where the expert did not run. grade_cam (B, 5, h", w"), dme_cam (B, 3, h", w"): exact
-    class activation maps, whose means over the map are grade and dme. features (B, C): means over the encoder's deepest
-    map. Older exports have no maps and no features.
+    classes: by photo task (B, G). structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share of each
+    router for each expert, 0 where the expert did not run. cams: by photo task (B, G, h", w"), the exact class
+    activation map, whose mean is the logits. features (B, C): means over the encoder's deepest map. Older exports have
+    no maps and no features.
     """
 
-    grade: np.ndarray | None = None
-    dme: np.ndarray | None = None
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
     structures: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     gates: np.ndarray | None = None
-    grade_cam: np.ndarray | None = None
-    dme_cam: np.ndarray | None = None
+    cams: dict[str, np.ndarray] = field(default_factory=dict)
     features: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, named: Mapping[str, np.ndarray]) -> Outputs:
+        """Of an exported model's outputs by name: a photo task's logits under its own, its map under NAME_cam."""
+        cams = {name.removesuffix(_CAM): value for name, value in named.items() if name.endswith(_CAM)}
+        classes = {name: value for name, value in named.items() if name not in _OTHERS and not name.endswith(_CAM)}
+        return cls(classes, cams=cams, **{name: named[name] for name in _OTHERS if name in named})
+
+    def named(self) -> dict[str, np.ndarray]:
+        """The outputs that are not None by name; `of` makes the same of them."""
+        others = {name: value for name in _OTHERS if (value := getattr(self, name)) is not None}
+        return self.classes | others | {f"{task}{_CAM}": plane for task, plane in self.cams.items()}
 
     def flipped(self, axis: int) -> Outputs:
         """The same outputs with every map mirrored (axis -1) or upside down (-2): from those of an image that was
         flipped so to those of the image itself."""
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return Outputs(**{name: np.flip(value, axis) if value.ndim == 4 else value for name, value in values.items()})
+        return Outputs.of({n: np.flip(value, axis) if value.ndim == 4 else value for n, value in self.named().items()})
 
     def mean_with(self, other: Outputs) -> Outputs:
         """The mean of two outputs of one model for one image."""
-        others = vars(other)
-        return Outputs(**{name: (value + others[name]) / 2 for name, value in vars(self).items() if value is not None})
+        others = other.named()
+        return Outputs.of({name: (value + others[name]) / 2 for name, value in self.named().items()})
 
 
 def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -151,7 +164,7 @@ class OnnxRuntime:
 
     def __call__(self, images: np.ndarray) -> Outputs:
         values: list[Any] = list(self.session.run(self.names, {"image": np.ascontiguousarray(images)}))
-        return Outputs(**dict(zip(self.names, values, strict=True)))
+        return Outputs.of(dict(zip(self.names, values, strict=True)))
 
 
 class TorchRuntime:
@@ -174,4 +187,4 @@ class TorchRuntime:
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
             outputs = self.network(batch)
-        return Outputs(**{name: value.float().cpu().numpy() for name, value in outputs.named().items()})
+        return Outputs.of({name: value.float().cpu().numpy() for name, value in outputs.named().items()})

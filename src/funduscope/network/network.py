@@ -23,25 +23,26 @@ from funduscope.vocabulary import CLASSES
 class Outputs:
     """Logits only; a task that the recipe leaves out is None.
 
-    gates: the share that each router R gives each expert E, 0 where it was not computed. grade_cam, dme_cam: exact
-    class activation maps, whose means over the map are grade and dme; None in training, and for a head with hidden
+    classes: by photo task. gates: the share that each router R gives each expert E, 0 where it was not computed. cams:
+    by photo task the exact class activation map, whose mean is the logits; none in training, and for a head with hidden
     layers or experts of its own. features: means over the encoder's deepest map, for out-of-distribution detection;
     None in training. routing: by router its gates and logits, for the routing losses.
     """
 
-    grade: Float[Tensor, "B grades"] | None = None
-    dme: Float[Tensor, "B risks"] | None = None
+    classes: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
     structures: Float[Tensor, "B L h w"] | None = None
     landmarks: Float[Tensor, "B P h_landmarks w_landmarks"] | None = None
     gates: Float[Tensor, "B R E"] | None = None
-    grade_cam: Float[Tensor, "B grades h_deepest w_deepest"] | None = None
-    dme_cam: Float[Tensor, "B risks h_deepest w_deepest"] | None = None
+    cams: dict[str, Float[Tensor, "B _ h_deepest w_deepest"]] = field(default_factory=dict)
     features: Float[Tensor, "B C"] | None = None
     routing: dict[str, Routed] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """The outputs that are not None, in a fixed order: those of an exported model."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        """The outputs that are not None, in a fixed order: those of an exported model. A task's map is NAME_cam."""
+        dense = {"structures": self.structures, "landmarks": self.landmarks, "gates": self.gates}
+        maps = {f"{task}_cam": plane for task, plane in self.cams.items()}
+        every = {**self.classes, **dense, **maps, "features": self.features}
+        return {name: value for name, value in every.items() if value is not None}
 
 
 class Network(nn.Module):
@@ -74,24 +75,23 @@ class Network(nn.Module):
         if self.shared is not None:
             mixed, routing = self.shared(pyramid[-1])
             deepest |= mixed
-        logits: dict[str, Tensor] = {}
+        classes: dict[str, Tensor] = {}
         for task in CLASSES:
             if task in self.heads:
                 found = self.heads[task](deepest[task])
                 if isinstance(found, tuple):
                     found, routing[task] = found
-                logits[task] = found
-        maps = {} if self.training else self._activation_maps(deepest)
-        if self.decoder is not None:
-            logits |= self._dense([*pyramid[:-1], deepest["dense"]], routing)
+                classes[task] = found
+        cams = {} if self.training else self._activation_maps(deepest)
+        dense = {} if self.decoder is None else self._dense([*pyramid[:-1], deepest["dense"]], routing)
         gates = torch.stack([one.gates for one in routing.values()], 1) if routing else None
         features = None if self.training else pyramid[-1].mean(dim=(2, 3))
-        return Outputs(**logits, **maps, gates=gates, features=features, routing=routing)
+        return Outputs(classes, **dense, gates=gates, cams=cams, features=features, routing=routing)
 
     def _activation_maps(self, deepest: dict[str, Tensor]) -> dict[str, Tensor]:
         """Class activation maps of the heads that have exact ones."""
         linear = {name: head for name, head in self.heads.items() if isinstance(head, GradeHead)}
-        maps = {f"{name}_cam": head.activation_map(deepest[name]) for name, head in linear.items()}
+        maps = {name: head.activation_map(deepest[name]) for name, head in linear.items()}
         return {name: value for name, value in maps.items() if value is not None}
 
     def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
@@ -115,13 +115,12 @@ def build(recipe: Recipe) -> Network:
     hidden, dropout = recipe.heads.hidden, recipe.training.dropout
     by_task = experts.kind == "per_task"
     heads = nn.ModuleDict()
-    for task, classes in CLASSES.items():
-        if getattr(tasks, task):
-            heads[task] = (
-                ExpertGradeHead(deepest, len(classes), dropout, hidden, experts)
-                if by_task
-                else GradeHead(deepest, len(classes), dropout, hidden)
-            )
+    for task in tasks.photo_tasks:
+        heads[task] = (
+            ExpertGradeHead(deepest, len(CLASSES[task]), dropout, hidden, experts)
+            if by_task
+            else GradeHead(deepest, len(CLASSES[task]), dropout, hidden)
+        )
     shared = None
     if experts.kind in ("mixture", "soft"):
         names = recipe.routers if experts.kind == "soft" else (*CLASSES, "dense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -14,7 +15,7 @@ from funduscope.report.html_frame import data_url, render
 from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
 from funduscope.report.overlay import shrunk
 from funduscope.report.photo_jpegs import jpeg
-from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
+from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -44,6 +45,7 @@ def report(
         "landmarks": dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {}),
         "grades": [words(f"grade.{number}") for number in range(len(GRADES))],
         "risks": [words(f"dme.{number}") for number in range(len(DME_RISKS))],
+        "tasks": further_answers(found, words),
         "evidence": evidence_table(found, words) if found["evidence"] else [],
         "figures": figures_table(figures, words),
         "figures_note": figures_note(figures, words),
@@ -53,6 +55,31 @@ def report(
     folder = "report/viewer"
     style, script = f"{folder}/viewer.css", f"{folder}/viewer.js"
     return render(f"{folder}/report.html.j2", values, style=style, script=script, language=language)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is shown of a further photo task: its name, those of its classes, their probabilities, the chosen one."""
+
+    title: str
+    names: list[str]
+    probabilities: list[float]
+    chosen: int
+
+
+def further_answers(found: Mapping[str, Any], words: Words) -> list[Answer]:
+    """The answers of the further photo tasks. found: as in findings.json."""
+    tasks = found.get("tasks") or {}
+    return [
+        Answer(
+            words.task(task),
+            [words.photo_class(task, number) for number in range(len(task.classes))],
+            tasks[task.name]["probabilities"],
+            tasks[task.name]["class"],
+        )
+        for task in FURTHER_TASKS
+        if task.name in tasks
+    ]
 
 
 def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
-from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, structure
+from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, structure
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -183,6 +183,10 @@ def _verdict(found: Mapping[str, Any]) -> list[Word]:
         words.append(Word(f"Grade {grade} of {len(GRADES) - 1}: {found['grade_name']}{confidence}", size=1.25))
     if found.get("dme") is not None:
         words.append(Word(f"Macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}", size=1.25))
+    answers = found.get("tasks") or {}
+    words += [
+        Word(f"{t.title}: {answers[t.name]['class_name']}", size=1.25) for t in FURTHER_TASKS if t.name in answers
+    ]
     if found.get("advice") is not None:  # from grade, edema risk and lesions, with the report's words
         words.append(Word("Refer" if found["advice"]["refer"] else "No referral", size=1.25))
     return words

@@ -17,7 +17,7 @@ from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
-from funduscope.report.html import evidence_table
+from funduscope.report.html import Answer, evidence_table, further_answers
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
@@ -115,7 +115,9 @@ def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[F
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     """Grade, edema risk and referral next to each other."""
-    cells = [cell for answer in (_grade, _edema, _referral) if (cell := answer(found, words, size))]
+    cells = [cell for answer in (_grade, _edema) if (cell := answer(found, words, size))]
+    cells += [_further(answer, size) for answer in further_answers(found, words)]
+    cells += [cell] if (cell := _referral(found, words, size)) else []
     parts: list[Flowable] = []
     if cells:
         grid = [("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT]
@@ -152,6 +154,15 @@ def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
         *(_Bars(str(number), chance, chosen=number == risk, size=size)
           for number, chance in enumerate(found["dme"]["probabilities"])),
         Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
+    ]  # fmt: skip
+
+
+def _further(answer: Answer, size: float) -> list[Flowable]:
+    return [
+        Text(answer.title, style(size, color="dim")),
+        Text(answer.names[answer.chosen], style(size + 3, bold=True)),
+        *(_Bars(name, chance, chosen=number == answer.chosen, size=size)
+          for number, (name, chance) in enumerate(zip(answer.names, answer.probabilities, strict=True))),
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from funduscope.atomic import replacing
 from funduscope.data.csv_cells import guarded
-from funduscope.vocabulary import GRADES, LESIONS
+from funduscope.vocabulary import FURTHER_TASKS, GRADES, LESIONS
 
 Cell = str | int | float | bool | None
 
@@ -42,9 +42,10 @@ class SummaryRow:
     def cells(self) -> dict[str, Cell]:
         """Every column with its value, in the columns' order."""
         found = self.found
-        dme, referable, lesions, landmarks = (
-            found.get(key) or {} for key in ("dme", "referable", "lesions", "landmarks")
+        dme, referable, lesions, landmarks, tasks = (
+            found.get(key) or {} for key in ("dme", "referable", "lesions", "landmarks", "tasks")
         )
+        further = {task.name: tasks.get(task.name) or {} for task in FURTHER_TASKS}
         chances = found.get("probabilities") or [None] * len(GRADES)
         points = {"fovea": landmarks.get("fovea") or {}, "disc": landmarks.get("optic_disc") or {}}
         return {
@@ -57,6 +58,8 @@ class SummaryRow:
             **{f"p{grade}": chance for grade, chance in enumerate(chances)},
             "dme": dme.get("risk"),
             "dme_confidence": dme.get("confidence"),
+            **{name: answer.get("class") for name, answer in further.items()},
+            **{f"{name}_confidence": answer.get("confidence") for name, answer in further.items()},
             "referable": referable.get("value"),
             "referable_probability": referable.get("probability"),
             "refer": (found.get("advice") or {}).get("refer"),

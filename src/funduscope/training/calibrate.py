@@ -56,17 +56,16 @@ RIDGE = 3.3
 class Seen:
     """The predictions and labels of one validation photo that calibration needs.
 
-    exudates: measured around the fovea that the predictor's own card finds. probs: uint8 (S, S) in the close frame, per
-    structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions that a photo of
-    grade 0 is known to lack. maps: where the edema risk is known, what the exudates are measured on: the landmarks'
-    maps, and the logits (h, w) of hard exudates.
+    exudates: measured around the fovea that the predictor's own card finds. logits: by photo task (G,). probs: uint8
+    (S, S) in the close frame, per structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy:
+    the lesions that a photo of grade 0 is known to lack. maps: where the edema risk is known, what the exudates are
+    measured on: the landmarks' maps, and the logits (h, w) of hard exudates.
     """
 
     case: Case
     transform: CropTransform
     exudates: tuple[float, float] | None
-    grade_logits: np.ndarray | None
-    dme_logits: np.ndarray | None
+    logits: dict[str, np.ndarray]
     probs: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
     healthy: frozenset[str]
@@ -84,8 +83,8 @@ def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
     seen = [photo for photo in found if photo is not None]
     card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
     temperatures = {}
-    for task in ("grade", "dme"):
-        pairs = [(getattr(photo, f"{task}_logits"), getattr(photo.case.labels, task)) for photo in seen]
+    for task in dict.fromkeys(("grade", "dme", *card.photo_tasks)):
+        pairs = [(photo.logits.get(task), photo.case.labels.label(task)) for photo in seen]
         known = [(logits, label) for logits, label in pairs if logits is not None and label is not None]
         temperatures[task] = fit_temperature(*map(np.array, zip(*known, strict=True))) if known else 1.0
         about[f"{task}_labels"] = len(known)
@@ -146,8 +145,8 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
     exudates = exudate_logits(whole, close, card) if labels.dme is not None else None
     maps = None if exudates is None else (Outputs(landmarks=whole.landmarks), exudates.copy())
-    answers = found.exudates, _log(found.grade_probs), _log(found.dme_probs)
-    return Seen(case, found.transform, *answers, planes, truths, healthy, maps)
+    logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
+    return Seen(case, found.transform, found.exudates, logits, planes, truths, healthy, maps)
 
 
 def _measured_again(photo: Seen, card: Card) -> Seen:
@@ -173,9 +172,9 @@ def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
 def _fit_evidence(seen: list[Seen]) -> dict[str, Any] | None:
     """Weights of the model's output and its exudates for the edema risk; None with too few photos of a risk."""
     rows = [
-        (np.concatenate([photo.dme_logits, photo.exudates]), photo.case.labels.dme)
+        (np.concatenate([photo.logits["dme"], photo.exudates]), photo.case.labels.dme)
         for photo in seen
-        if photo.dme_logits is not None and photo.exudates is not None and photo.case.labels.dme is not None
+        if "dme" in photo.logits and photo.exudates is not None and photo.case.labels.dme is not None
     ]
     labels = np.array([label for _, label in rows], int)
     if np.bincount(labels, minlength=len(DME_RISKS)).min() < FEWEST_OF_RISK:
@@ -216,15 +215,11 @@ def _plane(found: Findings, code: str, side: int) -> np.ndarray:
 
 def _gated(photo: Seen, lowest: dict[str, int], temperature: float) -> Seen:
     """The photo with its planes as the finished card makes them: see `Card.lowest_grades`."""
-    if photo.grade_logits is None:
+    if "grade" not in photo.logits:
         return photo
-    grade_probs = softmax(photo.grade_logits / temperature)
+    grade_probs = softmax(photo.logits["grade"] / temperature)
     gates = {code: gate(grade_probs, lowest.get(code, 0)) for code in photo.probs}
     return replace(photo, probs={code: np.rint(p * gates[code]).astype(np.uint8) for code, p in photo.probs.items()})
-
-
-def _log(probs: np.ndarray | None) -> np.ndarray | None:
-    return None if probs is None else np.log(np.maximum(probs, 1e-12))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -297,8 +292,8 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
 
 def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, G) and true grades (N,) of the photos with a known and a predicted grade; N may be 0."""
-    known = [photo for photo in seen if photo.grade_logits is not None and photo.case.labels.grade is not None]
-    scaled = np.array([photo.grade_logits for photo in known]).reshape(len(known), len(GRADES)) / temperature
+    known = [photo for photo in seen if "grade" in photo.logits and photo.case.labels.grade is not None]
+    scaled = np.array([photo.logits["grade"] for photo in known]).reshape(len(known), len(GRADES)) / temperature
     grades = np.array([photo.case.labels.grade for photo in known], int)
     return softmax(scaled, axis=1), grades
 

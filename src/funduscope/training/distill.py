@@ -32,15 +32,14 @@ _TINY = 1e-8
 
 @dataclass(frozen=True)
 class Taught:
-    """The teachers' mean probabilities; an output that no teacher has is None or absent.
+    """The teachers' mean probabilities; an output that no teacher has is absent.
 
-    grade (B, 5), dme (B, 3); structures by code, each (B, H/2, W/2); landmarks by name, each (B, H/4, W/4), summing to
-    1. rows: for each of these names the photos of the batch that its probabilities belong to, (batch,) bool with B of
-    them True; a name that is absent there has probabilities for all.
+    classes by photo task, each (B, G); structures by code, each (B, H/2, W/2); landmarks by name, each (B, H/4, W/4),
+    summing to 1. rows: for each of these names the photos of the batch that its probabilities belong to, (batch,) bool
+    with B of them True; a name that is absent there has probabilities for all.
     """
 
-    grade: Tensor | None = None
-    dme: Tensor | None = None
+    classes: dict[str, Tensor] = field(default_factory=dict)
     structures: dict[str, Tensor] = field(default_factory=dict)
     landmarks: dict[str, Tensor] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
@@ -130,11 +129,10 @@ def distill_sums(
 ) -> Sums:
     """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`."""
     sums: Sums = {}
-    for task in CLASSES:
-        logits, probs = getattr(outputs, task), getattr(taught, task)
-        if logits is not None:
-            found = [] if probs is None else [softened(taught.of(task, logits), probs, settings.distill_temperature)]
-            sums[f"distill {task}"] = summed(found, logits)
+    for task, logits in outputs.classes.items():
+        probs = taught.classes.get(task)
+        found = [] if probs is None else [softened(taught.of(task, logits), probs, settings.distill_temperature)]
+        sums[f"distill {task}"] = summed(found, logits)
     for index, code in enumerate(structures if outputs.structures is not None else ()):
         assert outputs.structures is not None
         plane, probs, weight = (
@@ -189,10 +187,8 @@ def _probabilities(
 ) -> dict[str, Tensor]:
     """A teacher's probabilities by name, resized for a batch of that height and width."""
     found: dict[str, Tensor] = {}
-    for task in CLASSES:
-        logits = getattr(outputs, task)
-        if logits is not None:
-            found[task] = torch.softmax(logits.float() / temperatures.get(task, 1.0), 1)
+    for task, logits in outputs.classes.items():
+        found[task] = torch.softmax(logits.float() / temperatures.get(task, 1.0), 1)
     if outputs.structures is not None:
         probs = _scaled(outputs.structures.float().sigmoid(), [side // STRUCTURE_STRIDE for side in size])
         found |= dict(zip(recipe.tasks.structures, probs.unbind(1), strict=True))
@@ -206,14 +202,15 @@ def _probabilities(
 
 def _taught(found: dict[str, Tensor], rows: dict[str, Tensor]) -> Taught:
     """`Taught` from probabilities by name."""
+    classes = {name: probs for name, probs in found.items() if name in CLASSES}
     structures = {name: probs for name, probs in found.items() if name in CODES}
     landmarks = {name: heat for name, heat in found.items() if name in LANDMARKS}
-    return Taught(found.get("grade"), found.get("dme"), structures, landmarks, rows)
+    return Taught(classes, structures, landmarks, rows)
 
 
 def _outputs_of(tasks: Tasks) -> set[str]:
     """The names of all outputs of a network with these tasks."""
-    return {*(task for task in CLASSES if getattr(tasks, task)), *tasks.structures, *tasks.landmarks}
+    return {*tasks.photo_tasks, *tasks.structures, *tasks.landmarks}
 
 
 def _side_px(views: Views, name: str) -> int:

@@ -22,7 +22,7 @@ from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch, Item, Samples
 from funduscope.training.samples import draw_epoch
 from funduscope.version import __version__
-from funduscope.vocabulary import CODES, EITHER_EXUDATE, STRUCTURES
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, FURTHER_TASKS, PHOTO_TASKS, STRUCTURES
 
 _PACKAGES = (
     "torch",
@@ -157,12 +157,13 @@ def fingerprint(cases: list[Case]) -> str:
         plain = (
             labels.grade,
             labels.dme,
-            sorted(labels.dme_among or ()),
+            labels.among("dme"),
             labels.quality,
             labels.disc_xy,
             labels.fovea_xy,
         )
-        digest.update(repr((case.key, case.visit, case.fold, plain)).encode())
+        further = [(labels.label(task.name), labels.among(task.name), task.name) for task in FURTHER_TASKS]
+        digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
         drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
         digest.update(repr(drawn).encode())
         files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
@@ -174,9 +175,9 @@ def fingerprint(cases: list[Case]) -> str:
 def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path: Path) -> None:
     """Writes the first samples of the first epoch as one PNG, those with masks first: what the network gets.
 
-    Outlines: structures in their colors; crosses: disc center and fovea; below: grade and edema risk, a dash where
-    unknown. Where masks are known, two tiles follow: the coverage of each structure, and its binary mask, the coverage
-    from a half on. Black is known background, gray is unknown.
+    Outlines: structures in their colors; crosses: disc center and fovea; below: the class of each photo task, a dash
+    where unknown. Where masks are known, two tiles follow: the coverage of each structure, and its binary mask, the
+    coverage from a half on. Black is known background, gray is unknown.
     """
     items = draw_epoch(cases, recipe, 0)
     if not items:
@@ -225,8 +226,9 @@ def _tile(sample: Batch, item: Item) -> np.ndarray:
             cv2.drawMarker(image, (round(float(x)), round(float(y))), (255, 255, 255), cv2.MARKER_CROSS, 14, 1)
     known = [code for code, seen in zip(CHANNELS, sample.known.flatten(1).any(1).tolist(), strict=True) if seen]
     words = ["masks known: " + (" ".join(code for code in known if code in CODES) or "none")]
-    grade, dme = (_label(sample.allowed[task]) for task in ("grade", "dme"))
-    words.insert(0, f"{item.view}  grade {grade}  DME {dme}")
+    labels = [f"{'grade' if task.name == 'grade' else task.title} {_label(sample.allowed[task.name])}"
+              for task in PHOTO_TASKS]  # fmt: skip
+    words.insert(0, "  ".join([item.view, *labels]))
     return np.vstack([image, _caption(words)])
 
 

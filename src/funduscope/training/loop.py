@@ -112,7 +112,7 @@ class Loop:
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         self.class_weights = {
             task: class_weights(
-                [getattr(label, task) for label in labels], len(classes), recipe.loss.class_weight_power
+                [label.label(task) for label in labels], len(classes), recipe.loss.class_weight_power
             ).to(self.device)
             for task, classes in CLASSES.items()
         }

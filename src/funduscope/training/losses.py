@@ -35,7 +35,7 @@ from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs
 from funduscope.settings import Loss
 from funduscope.training.batch import BAGS, Batch
-from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS
+from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS, PHOTO_TASKS
 
 Sums = dict[str, Tensor]
 """One-dimensional float tensors by name, without a gradient where the batch knows nothing of it."""
@@ -61,7 +61,7 @@ def task_losses(
     landmarks: Sequence[str] = LANDMARKS,
     by_structure: dict[str, Float[Tensor, ""]] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Unweighted losses by task: grade, dme, dense, landmarks. A task of which the batch knows nothing is left out.
+    """Unweighted losses by task: the photo tasks, dense, landmarks. One of which the batch knows nothing is left out.
 
     class_weights: per photo task (classes,). structures, landmarks: the planes of the outputs in order. by_structure:
     receives each structure's loss by its code; dense is their mean.
@@ -79,10 +79,11 @@ def loss_sums(
 ) -> Sums:
     """What `losses_of` needs of a batch: by photo task, by structure, by kind of bag, and for the landmarks."""
     sums: Sums = {}
-    for task in CLASSES:
-        logits = getattr(outputs, task)
+    for task in PHOTO_TASKS:
+        logits = outputs.classes.get(task.name)
         if logits is not None:
-            sums[task] = class_sums(logits, batch.allowed[task], class_weights[task], settings)
+            allowed, weights = batch.allowed[task.name], class_weights[task.name]
+            sums[task.name] = class_sums(logits, allowed, weights, settings, is_ordinal=task.is_ordinal)
     if outputs.structures is not None:
         sums |= structure_sums(outputs.structures, batch.coverage, batch.known, structures, settings)
         if batch.bags is not None:
@@ -145,11 +146,16 @@ def class_loss(
 
 
 def class_sums(
-    logits: Float[Tensor, "B G"], allowed: Bool[Tensor, "B G"], weights: Float[Tensor, "G"], settings: Loss
+    logits: Float[Tensor, "B G"],
+    allowed: Bool[Tensor, "B G"],
+    weights: Float[Tensor, "G"],
+    settings: Loss,
+    *,
+    is_ordinal: bool = True,
 ) -> Float[Tensor, "2"]:
     """The sum over the photos of which anything is known, and their number. See `Batch.allowed`.
 
-    A photo with one allowed class: cross-entropy, and the recipe's terms for the distance in grades and the focal loss.
+    A photo with one allowed class: cross-entropy, the focal loss, and, where the classes have an order, their distance.
     With several: -log of their summed probability. With all: nothing.
     """
     logits = logits.float()
@@ -161,7 +167,7 @@ def class_sums(
         each = F.cross_entropy(
             logits[labelled], target, weight=weights, label_smoothing=settings.label_smoothing, reduction="none"
         )
-        if settings.ordinal:
+        if settings.ordinal and is_ordinal:
             each = each + settings.ordinal * _squared_distance(logits[labelled], target)
         if settings.class_focal:
             one_hot = F.one_hot(target, logits.shape[1]).float()

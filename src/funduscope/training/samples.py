@@ -26,7 +26,7 @@ from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training.batch import BAGS, Item, View, allowed, bag_kinds, close_channels, dense_channels
-from funduscope.vocabulary import CLASSES, EITHER_EXUDATE
+from funduscope.vocabulary import EITHER_EXUDATE
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
@@ -42,7 +42,7 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     if view == "close":
         return any(bag_kinds(labels, recipe))
     points = {"optic_disc": labels.disc_xy, "fovea": labels.fovea_xy}
-    return any(getattr(tasks, task) and not all(allowed(labels, task)) for task in CLASSES) or any(
+    return any(not all(allowed(labels, task)) for task in tasks.photo_tasks) or any(
         points[name] is not None for name in tasks.landmarks
     )
 

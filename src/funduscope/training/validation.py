@@ -8,7 +8,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.evaluation.evaluate import score_stream
-from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
+from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
@@ -18,7 +18,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.loop import Validation, bfloat16
 from funduscope.training.samples import serves
-from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
+from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
 WORTHLESS_PX = 275.0
 """From this distance on a landmark scores 0: half a disc diameter, in pixels of a photo 4288 wide."""
@@ -59,38 +59,40 @@ def _scores(predictor: Predictor, cases: list[Case]) -> Scores:
 def selection(graded: Scores | None, masked: Scores | None, select: str = "mean") -> dict[str, float]:
     """Scores by name, and `selection`, by which epochs are compared.
 
-    select mean: the mean of grades, DME, lesions and landmarks, each in 0..1, as far as they are scored. Grades: the
-    mean kappa over the data sets. Lesions: the mean average precision over data sets and kinds (not the area over 33
-    thresholds, which an empty map also earns), or the disc's IoU where no lesion is predicted. Landmarks: 1 at no
-    distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy and the lesions' IoU at 0.5.
+    select mean: the mean of the photo tasks, landmarks and lesions, each in 0..1, as far as they are scored. Photo
+    tasks: the mean of their headlines over the data sets. Lesions: the mean average precision over data sets and kinds
+    (not the area over 33 thresholds, which an empty map also earns), or the disc's IoU where no lesion is predicted.
+    Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy and the
+    lesions' IoU at 0.5.
     """
-    scores, parts = _of_graded(graded)
+    scores, headlines, landmarks = _of_graded(graded)
     of_masked, lesions, overlaps = _of_masked(masked)
     scores |= of_masked
-    parts = [parts[3], overlaps] if select == "accuracy_iou" else [*parts[:3], lesions]
+    accuracies = [value for name, value in scores.items() if name.endswith(" DR accuracy")]
+    parts = [accuracies, overlaps] if select == "accuracy_iou" else [*headlines, landmarks, lesions]
     known = [float(np.nanmean(part)) for part in parts if not np.isnan(part).all()]
     if known:
         scores["selection"] = float(np.mean(known))
     return {name: value for name, value in scores.items() if not np.isnan(value)}
 
 
-def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float]]]:
-    """Scores of grades and landmarks by name; and by data set kappa, DME accuracy, landmarks, accuracy."""
+def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float]], list[float]]:
+    """Scores of photo tasks and landmarks by name; by task and data set its headline; by data set the landmarks."""
     scores: dict[str, float] = {}
-    parts: list[list[float]] = [[], [], [], []]
+    headlines: list[list[float]] = [[] for _ in PHOTO_TASKS]
+    landmarks: list[float] = []
     for dataset in graded.tables if graded else ():
         assert graded is not None
-        for task in ("DR", "DME"):
+        for task, values in zip(PHOTO_TASKS, headlines, strict=True):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
-                scores[f"{dataset} {task} {name}"] = graded.number(ScoreKey(dataset, Question(task), name))
-        parts[0].append(scores[f"{dataset} DR kappa"])
-        parts[1].append(scores[f"{dataset} DME accuracy"])
-        parts[3].append(scores[f"{dataset} DR accuracy"])
+                scores[f"{dataset} {task.title} {name}"] = graded.number(ScoreKey(dataset, Question(task.title), name))
+            values.append(graded.number(ScoreKey(dataset, headline(task), task.headline)))
+            scores[f"{dataset} {task.title} {task.headline}"] = values[-1]
         for name in ("disc center", "fovea"):
             distance = graded.number(ScoreKey(dataset, Question(name), "mean px"))
             scores[f"{dataset} {name} px"] = distance
-            parts[2].append(max(0.0, 1 - distance / WORTHLESS_PX) if not np.isnan(distance) else np.nan)
-    return scores, parts
+            landmarks.append(max(0.0, 1 - distance / WORTHLESS_PX) if not np.isnan(distance) else np.nan)
+    return scores, headlines, landmarks
 
 
 def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], list[float]]:
