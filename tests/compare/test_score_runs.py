@@ -39,6 +39,7 @@ TINY = (
     "views.whole_px=64",
     "views.close_px=64",
     "sampling.whole={idrid-B = 1, idrid-A = 1}",
+    "views.close=[]",
     "sampling.close={}",
     "sampling.per_epoch=8",
     "training.epochs=1",
