@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.unseen import must_have_kept
 from research.gradability import TESTED
 from research.not_fundus import medical, papers, rounds
-from research.trust_tables import conformal_tables, distance_table, refusing_tables
+from research.trust_tables import Seen, conformal_tables, distance_table, refusing_tables
 
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
@@ -40,25 +40,6 @@ from funduscope.testing.drawn_eyes import STYLES, draw_eye
 DRAWN, OTHERS_EACH = 60, 3
 SPOILED_EVERY: Final = 4
 """Every so many graded photos of the model's clinics are also looked at spoiled in every way of gradability.py."""
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One look. kind: "as it is" or how it was spoiled. score: `gradable.score`, nan where no eye was seen.
-
-    refused: the codes of its reasons. grade: the true one, -1 where unknown. logits (5,), features (C,).
-    """
-
-    dataset: str
-    key: str
-    visit: str
-    fold: int
-    kind: str
-    grade: int
-    score: float
-    refused: str
-    logits: np.ndarray
-    features: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -15,15 +16,31 @@ from funduscope.metrics import bootstrap
 from funduscope.metrics.calibration import ConformalState
 from funduscope.metrics.state import State
 
-if TYPE_CHECKING:
-    from research.trust import Seen
-
 CLINICS: Final = ("idrid-B", "srahim", "eyepacs400")
 GRADES: Final = 5
 SHARES: Final = (0, 1, 2, 5, 10, 20, 30)
 """Percent of the photos that are refused, those of the lowest score."""
 
 Score = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One look. kind: "as it is" or how it was spoiled. score: `gradable.score`, nan where no eye was seen.
+
+    refused: the codes of its reasons. grade: the true one, -1 where unknown. logits (5,), features (C,).
+    """
+
+    dataset: str
+    key: str
+    visit: str
+    fold: int
+    kind: str
+    grade: int
+    score: float
+    refused: str
+    logits: np.ndarray
+    features: np.ndarray
 
 
 def probabilities(rows: Sequence[Seen], card: Card) -> np.ndarray:

@@ -11,13 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from funduscope.app import MODEL_VARIABLE
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import LIMITS
 
 ADDRESS: Final = "127.0.0.1"
 PORT: Final = 8501
-MODEL_VARIABLE: Final = "FUNDUSCOPE_APP_MODEL"
-"""The environment variable that names the page's model: a JSON list of paths, empty for the shipped model."""
 
 UPLOAD_MB: Final = LIMITS.max_bytes // 1_000_000
 """The upload limit, equal to that of `Photo.open`, so that a file is refused in one place only."""

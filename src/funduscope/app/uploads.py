@@ -14,8 +14,8 @@ from typing import Final
 
 import streamlit as st
 
+from funduscope.app import MODEL_VARIABLE
 from funduscope.app.reviewed import without_objects
-from funduscope.app.server import MODEL_VARIABLE
 from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
