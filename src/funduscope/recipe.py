@@ -62,8 +62,11 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         dense = self.tasks.structures or self.tasks.landmarks
-        if self.experts.kind == "per_task" and self.decoder.kind != "deeplab" and dense:
-            raise ValueError("experts.kind per_task mixes atrous branches, which only decoder.kind deeplab has")
+        if self.experts.kind in ("per_task", "heads") and self.decoder.kind != "deeplab" and dense:
+            raise ValueError(
+                f"experts.kind {self.experts.kind} has atrous branches, so decoder.kind must be deeplab, not "
+                f"{self.decoder.kind}"
+            )
         if self.experts.kind == "per_task" and self.tasks.photo_tasks and not self.heads.hidden:
             raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")
         return self

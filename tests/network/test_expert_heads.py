@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from funduscope.export import write_onnx
+from funduscope.inference.card import Card
+from funduscope.inference.runtime import OnnxRuntime
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means
+from funduscope.network.network import build
 from funduscope.network.routing import Gate, Routed, routing_loss
+from funduscope.recipe import load_recipe
 from funduscope.settings import Decoder, Experts
 
 HEADS = Experts(kind="heads", count=3, top_p=0.8, top_p_predict=0.75)
@@ -26,6 +33,29 @@ def test_the_parts_have_the_published_sizes() -> None:
     assert count(dense.context) == 3_015_168
     assert count(dense.experts["a"]) == 3 * 102_721
     assert 23_508_032 + count(dense) + sum(map(count, grades)) == 42_372_668
+
+
+def test_the_whole_network_has_the_published_number_of_parameters() -> None:
+    recipe = load_recipe("moe_deeplab", ["experts.kind=heads"])
+    assert recipe.routers == ("grade", "dme", "MA", "HE", "EX", "SE", "OD")
+    assert count(build(recipe)) == 42_372_668
+
+
+def test_onnx_answers_like_torch_and_keeps_the_conditions(tmp_path: Path) -> None:
+    """Of each task the chosen experts alone are in the answer, at sizes that were not traced."""
+    torch.manual_seed(0)
+    changes = ["experts.kind=heads", "encoder.name=test_resnet", "encoder.weights=none", "encoder.output_stride=32"]
+    recipe = load_recipe("moe_deeplab", [*changes, "decoder.channels=[16]", "tasks.structures=['MA', 'OD']"])
+    network = build(recipe).eval()
+    with torch.no_grad():
+        for gate in (module for module in network.modules() if isinstance(module, Gate)):
+            gate.linear.bias.copy_(torch.tensor([3.0, -1.0, -2.0]))
+    image = torch.randint(0, 255, (1, 128, 160, 3), dtype=torch.uint8)
+    runtime = OnnxRuntime(write_onnx(network, Card.of(recipe), tmp_path / "model.onnx"))
+    found, expected = runtime(image.numpy()), network(image)
+    assert (expected.gates[0] != 0).sum(1).tolist() == [1, 1, 1, 1], "one expert of a score above 0.75 is enough"
+    torch.testing.assert_close(torch.from_numpy(found.classes["grade"]), expected.classes["grade"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(found.structures), expected.structures, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(11, 16), (45, 67), (32, 32), (7, 5)])

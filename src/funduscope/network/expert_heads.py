@@ -115,6 +115,7 @@ class _ClassifierExpert(nn.Module):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
+        self.rows, self.columns = POOLED_ROWS, POOLED_COLUMNS  # TorchScript reads no global names
         self.depth = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels)
         self.point = nn.Conv2d(channels, GRADING_CHANNELS, 1)
         self.hidden = nn.Linear(GRADING_CHANNELS, HIDDEN)
@@ -123,7 +124,7 @@ class _ClassifierExpert(nn.Module):
 
     def forward(self, deepest: Tensor) -> Tensor:
         """(B, C, h, w) to (B, classes, 1, 1): a mix keeps the number of axes."""
-        grid = grid_means(deepest, POOLED_ROWS, POOLED_COLUMNS)
+        grid = grid_means(deepest, self.rows, self.columns)
         pooled = self.point(self.depth(grid)).mean(dim=(2, 3))
         return self.last(self.dropout(torch.relu(self.hidden(pooled))))[:, :, None, None]
 

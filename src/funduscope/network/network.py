@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
 from funduscope.network.encoder import Encoder, fill, load_imagenet, normalization
+from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders
 from funduscope.network.heads import RARE, DenseHead, ExpertGradeHead, GradeHead
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.recipe import Recipe
@@ -49,7 +50,8 @@ class Network(nn.Module):
     """Takes RGB images with H and W multiples of 32, unnormalized, and returns `Outputs`.
 
     shared: experts on the deepest level, which give each task a map of its own there. decoder: one for all dense tasks,
-    whose maps the heads read, or a `TaskDeepLab`, which has the heads in it. settings: mean and std of images.
+    whose maps the heads read, or one with experts for each task (`TaskDeepLab`, `ExpertDecoders`) and the heads in it.
+    settings: mean and std of images.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Network(nn.Module):
     def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
         """Logits of structures and landmarks. Adds the gates of a decoder with experts to `routing`."""
         assert self.decoder is not None
-        if isinstance(self.decoder, TaskDeepLab):
+        if isinstance(self.decoder, TaskDeepLab | ExpertDecoders):
             maps, routed = self.decoder(pyramid)
             routing |= routed
             structures = [value for name, value in maps.items() if name != "landmarks"]
@@ -113,22 +115,24 @@ def build(recipe: Recipe) -> Network:
     encoder = Encoder(recipe.encoder.name, recipe.encoder.variant, recipe.encoder.output_stride)
     tasks, experts, deepest = recipe.tasks, recipe.experts, encoder.channels[-1]
     hidden, dropout = recipe.heads.hidden, recipe.training.dropout
-    by_task = experts.kind == "per_task"
     heads = nn.ModuleDict()
     for task in tasks.photo_tasks:
-        heads[task] = (
-            ExpertGradeHead(deepest, len(CLASSES[task]), dropout, hidden, experts)
-            if by_task
-            else GradeHead(deepest, len(CLASSES[task]), dropout, hidden)
-        )
+        count = len(CLASSES[task])
+        if experts.kind == "heads":
+            heads[task] = ExpertClassifiers(deepest, count, experts)
+        elif experts.kind == "per_task":
+            heads[task] = ExpertGradeHead(deepest, count, dropout, hidden, experts)
+        else:
+            heads[task] = GradeHead(deepest, count, dropout, hidden)
     shared = None
     if experts.kind in ("mixture", "soft"):
         names = recipe.routers if experts.kind == "soft" else (*CLASSES, "dense")
         shared = SharedExperts(deepest, names, experts)
     maps = dict.fromkeys(tasks.structures, 1) | ({"landmarks": len(tasks.landmarks)} if tasks.landmarks else {})
     decoder = None
-    if maps and by_task:
-        decoder = TaskDeepLab(encoder.channels, maps, recipe.decoder, recipe.encoder.output_stride, experts)
+    if maps and experts.kind in ("per_task", "heads"):
+        kind = TaskDeepLab if experts.kind == "per_task" else ExpertDecoders
+        decoder = kind(encoder.channels, maps, recipe.decoder, recipe.encoder.output_stride, experts)
     elif maps:
         decoder = make_decoder(encoder.channels, recipe.decoder, recipe.encoder.output_stride)
         channels = cast("list[int]", decoder.channels)
