@@ -52,6 +52,7 @@ def _is_case(argument: object) -> bool:
     return isinstance(first, HANDLED)
 
 
+@pytest.mark.slow
 def test_a_set_of_cases_passes_through_few_files_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)

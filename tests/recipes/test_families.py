@@ -73,10 +73,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
 
     step = Loop._step
 
-    def dies(self: Loop, *given: Any) -> Any:
+    def dies(self: Loop, *given: Any, update: bool) -> Any:
         if self.state.step == STEPS + 1:
             raise Killed
-        return step(self, *given)
+        return step(self, *given, update=update)
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", dies)

@@ -65,10 +65,10 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
 
     step = Loop._step
 
-    def stops(self: Loop, *given: Any) -> Any:
+    def stops(self: Loop, *given: Any, update: bool) -> Any:
         if self.state.step == 3:  # in the middle of the second epoch
             raise KeyboardInterrupt
-        return step(self, *given)
+        return step(self, *given, update=update)
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", stops)

@@ -146,6 +146,7 @@ def die_in_the_second_epoch(recipe: Recipe, cases: list[Case]) -> Any:
     return validate
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
     steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path

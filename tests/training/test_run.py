@@ -18,7 +18,8 @@ from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import read_prepared
-from funduscope.evaluation.evaluate import evaluate
+from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
@@ -394,7 +395,8 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
     assert (card["structures"], card["not_learned"]) == (["MA", "HE", "EX", "SE", "OD"], ["SE"])
     found = load(best)(cases[0].path).to_dict()
     assert found["lesions"] is None or [*found["lesions"]] == ["MA", "HE", "EX"]
-    scores = evaluate(load(best), [case for case in cases if case.dataset == "idrid-A"], repeats=1)
+    masked = [case for case in cases if case.dataset == "idrid-A"]
+    scores = summarize(list(score_stream(load(best), masked)), repeats=1)
     assert {key.question.subject for key in scores.intervals} & {"HE", "SE"} == {"HE"}
     run(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["not_learned"] == ["SE"]

@@ -80,7 +80,7 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     class Table:
         tables = ("idrid-A", "idrid-B")
 
-        def value(self, key: ScoreKey) -> float:
+        def number(self, key: ScoreKey) -> float:
             known = {
                 "idrid-B DR accuracy": 0.8,
                 "idrid-B DR kappa": 0.1,
