@@ -22,14 +22,17 @@ class Strict(BaseModel):
 class Encoder(Strict):
     """The backbone, any timm name. variant v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
 
-    output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided. mean, std: of red,
-    green and blue in 0..1, by which the network normalizes. ImageNet weights bring variant, mean and std with them.
+    output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided. levels: of the
+    pyramid, from the shallowest; 0 takes all. Without the deepest a network for small lesions is a quarter of the size.
+    mean, std: of red, green and blue in 0..1, by which the network normalizes. ImageNet weights bring variant, mean and
+    std with them.
     """
 
     name: str = "resnet50"
     weights: Literal["imagenet", "none"] = "imagenet"
     variant: Literal["timm", "v1"] = "timm"
     output_stride: Literal[8, 16, 32] = 32
+    levels: Annotated[int, Field(ge=0, le=6)] = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
@@ -172,8 +175,10 @@ class Sampling(Strict):
     share of the close crops around a lesion, where one is outlined or boxed. grade_power: in the whole view a photo is
     drawn in proportion to (1 / number of photos of its data set with its grade) ** power; the rate of the set stays.
     photos: share of the training photos, in whole visits of each data set, for learning curves; a larger share contains
-    the smaller ones. per_epoch: the number of samples of an epoch, with the rates as proportions; 0: as the rates say.
-    order: mixed samples, or batches that alternate between photos with masks and photos with grades alone.
+    the smaller ones. hard_negatives: share of an epoch's samples that are close crops without a lesion in which the
+    network falsely found most in the epoch before (training/hard_negatives.py). per_epoch: the number of samples of an
+    epoch, with the rates as proportions; 0: as the rates say. order: mixed samples, or batches that alternate between
+    photos with masks and photos with grades alone.
     """
 
     whole: dict[str, Weight] = {}
@@ -181,6 +186,7 @@ class Sampling(Strict):
     lesion_centered: Share = 0.75
     grade_power: Share = 0.0
     photos: Annotated[float, Field(gt=0, le=1)] = 1.0
+    hard_negatives: Share = 0.0
     per_epoch: Annotated[int, Field(ge=0)] = 0
     order: Literal["mixed", "alternate"] = "mixed"
 

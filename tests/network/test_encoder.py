@@ -259,3 +259,17 @@ def test_none_asks_for_no_weights(recipe_of: RecipeOf, monkeypatch: pytest.Monke
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
     recipe = recipe_of("resnet18")
     assert with_imagenet(recipe)[0] == recipe
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "convnext_atto"])
+def test_an_encoder_without_its_deepest_level_makes_the_same_other_maps(name: str) -> None:
+    torch.manual_seed(0)
+    whole = Encoder(name).eval()
+    short = Encoder(name, levels=len(whole.channels) - 1).eval()
+    fill(short, whole.body.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+
+    assert sum(p.numel() for p in short.parameters()) < sum(p.numel() for p in whole.parameters()) / 2
+    assert (short.channels, short.strides) == (whole.channels[:-1], whole.strides[:-1])
+    for one, other in zip(short(image), whole(image), strict=False):
+        torch.testing.assert_close(one, other)

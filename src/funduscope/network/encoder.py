@@ -11,7 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -35,19 +35,21 @@ class Encoder(nn.Module):
     """A pyramid of features: five levels at strides 2 to 32 for most backbones, four at 4 to 32 for ConvNeXt.
 
     name: a timm name. variant: "v1" has the strides of a bottleneck ResNet where the original has them. output_stride:
-    the largest stride, 8, 16 or 32; further levels are dilated instead. Raises `WeightsError` where timm has no such
-    backbone, or its features are not the pyramid that decoders and heads need.
+    the largest stride, 8, 16 or 32; further levels are dilated instead. levels: only so many, from the shallowest; the
+    stages that make the others are left out. Raises `WeightsError` where timm has no such backbone, or its features are
+    not the pyramid that decoders and heads need.
     """
 
-    def __init__(self, name: str, variant: str = "timm", output_stride: int = 32) -> None:
+    def __init__(self, name: str, variant: str = "timm", output_stride: int = 32, levels: int | None = None) -> None:
         super().__init__()
         # timm would also take addresses of a hub and folders, but a checkpoint's recipe is untrusted text.
         if not timm.is_model(name):
             raise WeightsError(f"timm has no model {name!r}; `timm.list_models()` names them.")
         # Many backbones do not know the setting; timm does not pass on None.
         dilated = None if output_stride == 32 else output_stride
+        chosen: dict[str, Any] = {} if levels is None else {"out_indices": tuple(range(levels))}
         try:
-            self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated)
+            self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated, **chosen)
         except (TypeError, AssertionError, NotImplementedError) as error:
             raise WeightsError(_no_stride(name, output_stride)) from error
         except (RuntimeError, AttributeError) as error:
@@ -59,7 +61,8 @@ class Encoder(nn.Module):
             raise WeightsError(_no_stride(name, output_stride))
         # Some backbones have their channels last.
         self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
-        self._check_pyramid(name, output_stride)
+        every = strides(len(self.strides), output_stride)
+        self._check_pyramid(name, every if levels is None else [self.strides[0] << place for place in range(levels)])
         self.name = name
         self.variant = variant
         if variant == "v1":
@@ -70,12 +73,12 @@ class Encoder(nn.Module):
         pyramid = self.body(image)
         return [level.permute(0, 3, 1, 2) for level in pyramid] if self.nhwc else pyramid
 
-    def _check_pyramid(self, name: str, output_stride: int) -> None:
+    def _check_pyramid(self, name: str, wanted_strides: list[int]) -> None:
         """Checks the strides that timm reports, and the shapes of a black image as small as the one for the export."""
-        if self.strides != strides(len(self.strides), output_stride):
+        if self.strides != wanted_strides:
             raise WeightsError(
                 f"timm's {name!r} has its maps at strides {self.strides}; expected are strides that double from map to "
-                f"map up to {output_stride}. {_PYRAMIDS}"
+                f"map up to {wanted_strides[-1]}. {_PYRAMIDS}"
             )
         training = self.training
         try:
@@ -110,9 +113,9 @@ def move_strides(body: nn.Module) -> None:
     A layer that is dilated instead of strided has no stride to move. There the first block's 3x3 is dilated like those
     of the following blocks: in the original it already works on the coarser grid.
     """
-    if not hasattr(body, "layer4"):
+    if not hasattr(body, "layer2"):
         raise WeightsError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
-    for layer in ("layer2", "layer3", "layer4"):
+    for layer in (name for name in ("layer2", "layer3", "layer4") if hasattr(body, name)):
         block = cast("nn.Sequential", body.get_submodule(layer))[0]
         if not hasattr(block, "conv3"):
             continue  # blocks of small ResNets always have their stride in the first convolution

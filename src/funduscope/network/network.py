@@ -112,7 +112,8 @@ class Network(nn.Module):
 
 def build(recipe: Recipe) -> Network:
     """The untrained network of a recipe. The only function of this package that reads a whole recipe."""
-    encoder = Encoder(recipe.encoder.name, recipe.encoder.variant, recipe.encoder.output_stride)
+    named = recipe.encoder
+    encoder = Encoder(named.name, named.variant, named.output_stride, named.levels or None)
     tasks, experts, deepest = recipe.tasks, recipe.experts, encoder.channels[-1]
     hidden, dropout = recipe.heads.hidden, recipe.training.dropout
     heads = nn.ModuleDict()

@@ -143,7 +143,7 @@ def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
 def _crop_center(prepared: Prepared, bags: Polygons, recipe: Recipe, rng: np.random.Generator) -> tuple[float, float]:
     """x, y in frame pixels: near a lesion or a bag, every kind equally often, or anywhere in the eye.
 
-    Only lesions count that the recipe learns in the close view.
+    Every lesion of a kind is as likely, large or small. Only those count that the recipe learns in the close view.
     """
     side, size_px = prepared.transform.side_px, recipe.views.whole_px
     learned = dense_channels(recipe) & {*close_channels(recipe)}
@@ -152,7 +152,8 @@ def _crop_center(prepared: Prepared, bags: Polygons, recipe: Recipe, rng: np.ran
     if (kinds or bags) and rng.random() < recipe.sampling.lesion_centered:
         chosen = int(rng.integers(len(kinds) + len(bags)))
         if chosen < len(kinds):
-            places = np.flatnonzero(prepared.coverage[kinds[chosen]])
+            count, numbers = cv2.connectedComponents((prepared.coverage[kinds[chosen]] > 0).view(np.uint8))
+            places = np.flatnonzero(numbers == rng.integers(1, count))
             place = places[rng.integers(len(places))]
             return place % side + 0.5 + jitter[0], place // side + 0.5 + jitter[1]
         of_kind = list(bags.values())[chosen - len(kinds)]

@@ -35,6 +35,7 @@ from funduscope.training import TrainingError, processes
 from funduscope.training.balance import make_balance
 from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
+from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, loss_sums, losses_of
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
@@ -51,13 +52,14 @@ MOST_BAD_STEPS = 20
 
 @dataclass
 class State:
-    """The progress of a run. best_epoch: 0 before the first. plateau: see `Plateau.state`."""
+    """The progress of a run. best_epoch: 0 before the first. plateau: see `Plateau.state`. mined: `HardNegatives`."""
 
     epoch: int = 0
     step: int = 0
     best_score: float = -math.inf
     best_epoch: int = 0
     plateau: dict[str, float] = field(default_factory=dict)
+    mined: Mined = field(default_factory=list)
 
 
 class Loop:
@@ -118,6 +120,7 @@ class Loop:
         }
         self.state = State()
         self.progress: Progress = lambda items, words, total: items
+        self.hard = HardNegatives(recipe)
         self.gathered = 0  # batches whose gradients the next step will use
 
     def run(
@@ -197,7 +200,8 @@ class Loop:
         """One pass. Returns the mean of each loss and of each task weight over the steps that had it."""
         settings = self.recipe.training
         torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)  # for dropout
-        self.batches.epoch = epoch - 1
+        self.batches.epoch, self.batches.mined = epoch - 1, self.state.mined
+        self.hard = HardNegatives(self.recipe, self.steps_each[epoch - 1] * settings.batch)
         self._to_training()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
@@ -217,6 +221,7 @@ class Loop:
             for name, value in numbers.items():
                 sums[name] += value
                 counts[name] += 1
+        self.state.mined = self.hard.mined()
         line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
@@ -250,6 +255,7 @@ class Loop:
         with self.accelerator.autocast():  # in float32 a large teacher takes longer than the whole training
             outputs = self.forward(batch.image)
             taught = self.teachers and self.teachers(batch.image, batch.whole)
+        self.hard.see(self.batches.parts, batch, outputs.structures)
         sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)

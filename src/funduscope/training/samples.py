@@ -26,6 +26,7 @@ from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training.batch import BAGS, Item, View, allowed, bag_kinds, close_channels, dense_channels
+from funduscope.training.hard_negatives import Mined, with_mined
 from funduscope.vocabulary import EITHER_EXUDATE
 
 MOST_UNREADABLE = 0.01
@@ -122,15 +123,23 @@ class EpochBatches(torch.utils.data.Sampler[list[Item]]):
         self.cases, self.recipe, self.rank, self.count = cases, recipe, rank, count
         self.epoch = 0
         """Counted from 0."""
+        self.mined: Mined = []
+        """Hard negatives of the epoch before."""
+        self.parts: list[list[Item]] = []
+        """What was yielded of the epoch so far."""
         self.digest = 0
         """Of the samples of the epoch so far, by their batches. Those of all processes add up to that of one."""
 
     def __iter__(self) -> Iterator[list[Item]]:
         items, size = draw_epoch(self.cases, self.recipe, self.epoch), self.recipe.training.batch
-        self.digest = 0
+        if self.mined:
+            rng = np.random.default_rng([self.recipe.training.seed, self.epoch, len(items)])
+            items = with_mined(items, self.mined, self.cases, rng)
+        self.digest, self.parts = 0, []
         for step in range(len(self)):
             part = items[step * size : (step + 1) * size][self.rank :: self.count]
             self.digest += sum(crc32(f"{step} {item.case.key} {item.view} {item.seed}".encode()) for item in part)
+            self.parts.append(part)
             yield part
 
     def __len__(self) -> int:
