@@ -43,7 +43,12 @@ RETIRED = {"balance": {"alpha"}}
 
 
 class Recipe(Strict):
-    """What is trained, on what, and how."""
+    """What is trained, on what, and how.
+
+    stages: by name the settings, section by section, in which a part of the model differs. Each stage trains a network
+    of its own for the tasks that it names, one after the other, and the networks are joined to one model
+    (`network.joined`). No task is in two stages, and together they have those of the recipe.
+    """
 
     name: str
     about: str = ""
@@ -58,6 +63,36 @@ class Recipe(Strict):
     loss: Loss = Loss()
     balance: Balance = Balance()
     training: Training = Training()
+    stages: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def stage(self, name: str) -> Recipe:
+        """The recipe of one stage, without stages itself."""
+        tree = self.model_dump(mode="json") | {"stages": {}, "name": f"{self.name} {name}"}
+        for section, values in self.stages[name].items():
+            if not isinstance(tree.get(section), dict) or section == "stages":
+                raise ValueError(f"stages.{name} has {section!r}, which is no section of a recipe")
+            tree[section] = tree[section] | values
+        return Recipe.model_validate(tree)
+
+    @model_validator(mode="after")
+    def _joins(self) -> Recipe:
+        shares = [self.stage(name) for name in self.stages]
+        named = [task for share in shares for task in share.tasks.named]
+        if shares and sorted(named) != sorted(self.tasks.named):
+            raise ValueError(
+                f"the stages {', '.join(self.stages)} have the tasks {', '.join(named)}, each once; expected are those of "
+                f"the recipe: {', '.join(self.tasks.named)}"
+            )
+        for name, share in zip(self.stages, shares, strict=True):
+            views = share.views.model_copy(update={"whole_px": self.views.whole_px}) if share.closeup else share.views
+            if views != self.views:
+                raise ValueError(f"stages.{name} has other views than the recipe; only the size of crops may differ")
+        return self
+
+    @property
+    def closeup(self) -> bool:
+        """Whether every task is read from the close view, so that `views.whole_px` is the size of crops alone."""
+        return {*self.tasks.named} <= {*self.views.close}
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:

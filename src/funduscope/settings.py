@@ -136,6 +136,11 @@ class Tasks(_Switches):
         """The names of the photo tasks that are switched on, in the vocabulary's order."""
         return tuple(task for task in CLASSES if getattr(self, task))
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Photo tasks, structures and landmarks by name."""
+        return (*self.photo_tasks, *self.structures, *self.landmarks)
+
 
 class Views(Strict):
     """One network takes two views of the eye: whole, for grade, landmarks and disc; close, for small structures.
