@@ -23,7 +23,8 @@ from torch import Tensor
 from funduscope.atomic import replacing
 from funduscope.i18n.errors import CodedError
 from funduscope.network.encoder import WeightsError
-from funduscope.network.network import Network, build
+from funduscope.network.joined import Joined, build_model
+from funduscope.network.network import Network
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.version import __version__
 from funduscope.vocabulary import CODES, GRADES, LANDMARKS
@@ -53,17 +54,17 @@ class Checkpoint:
             key.removeprefix(f"{name}/"): value for key, value in self.tensors.items() if key.startswith(f"{name}/")
         }
 
-    def network(self) -> Network:
+    def network(self) -> Network | Joined:
         """The model in evaluation mode. Raises `CheckpointError` where recipe and weights do not fit."""
         try:
-            network = build(self.recipe)
+            network = build_model(self.recipe)
         except (WeightsError, ValueError) as error:
             raise CheckpointError("E_CONFIG", f"The recipe in the file describes no network: {error}") from error
         fit(network, self.group("weights"))
         return network.eval()
 
 
-def fit(network: Network, state: dict[str, Tensor]) -> None:
+def fit(network: Network | Joined, state: dict[str, Tensor]) -> None:
     """Loads weights of exactly this architecture; raises `CheckpointError` naming the first that differs."""
     own = network.state_dict()
     for name in [*(own.keys() - state.keys()), *(state.keys() - own.keys())]:

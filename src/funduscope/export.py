@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -37,15 +37,17 @@ from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda
+from funduscope.inference.runtime import CLOSE, Device, OnnxRuntime, TorchRuntime, has_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
-from funduscope.network.network import Network
+from funduscope.network.joined import Joined
+from funduscope.network.network import Network, Outputs
 from funduscope.network.routing import traced
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CLASSES, CODES
+from funduscope.vocabulary import CLASSES, CODES, View
 
 OPSET = 17
+VIEWS: tuple[View, ...] = ("whole", "close")
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
 FEWEST_GRADED = 30
@@ -67,14 +69,17 @@ class ExportError(RuntimeError):
 
 
 class _Flat(nn.Module):
-    """The network with a tuple as its output, as ONNX needs it."""
+    """The network with a tuple as its output, as ONNX needs it; of joined ones, those of one view."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network | Joined, view: View) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.view = network, view
+
+    def outputs(self, image: Tensor) -> Outputs:
+        return self.network(image, self.view) if isinstance(self.network, Joined) else self.network(image)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network(image).named().values())
+        return tuple(self.outputs(image).named().values())
 
 
 def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device: Device = "auto") -> list[Path]:
@@ -150,31 +155,71 @@ def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
     return [path.replace(run / path.name) for path in (*made, folder / REPORT)]
 
 
-def write_onnx(network: Network, card: Card, path: Path) -> Path:
-    """The network as ONNX: image (B, H, W, 3) uint8, H and W multiples of 32; the card is in the metadata."""
+def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
+    """The network as ONNX: image (B, H, W, 3) uint8, H and W multiples of 32; the card is in the metadata.
+
+    Where the close view has a network of its own, the names of its outputs begin with `close_`, and whoever asks for
+    those of one view runs the network of that view alone.
+    """
     import onnx
 
     network = network.eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
+        if card.own_close:
+            model = _side_by_side([_trace(network, view, Path(folder) / f"{view}.onnx") for view in VIEWS])
+        else:
+            model = _trace(network, "whole", Path(folder) / "whole.onnx")
+        _sign(model, card)
+        onnx.save(model, str(unfinished))
+    return path
+
+
+def _trace(network: Network | Joined, view: View, path: Path) -> Any:
+    """The ONNX model of one view, by way of a file."""
+    import onnx
+
     image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    names = list(network(image).named())
+    flat = _Flat(network, view).eval()
+    prefix = CLOSE if view == "close" else ""
+    names = [prefix + name for name in flat.outputs(image).named()]
     axes = {name: {0: "batch"} for name in ("image", *names)}
     axes["image"] |= {1: "height", 2: "width"}
-    for name in ("structures", "landmarks", *(f"{task}_cam" for task in CLASSES)):
+    for name in ("structures", f"{CLOSE}structures", "landmarks", *(f"{task}_cam" for task in CLASSES)):
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
-    with replacing(path) as unfinished, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # About the conditions around experts, sizes read while tracing, and the exporter in general.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx.*")
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
         torch.onnx.export(
-            traced(_Flat(network).eval(), image), (image,), str(unfinished),
+            traced(flat, image), (image,), str(path),
             input_names=["image"], output_names=names, dynamic_axes=axes, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
-        model = onnx.load(str(unfinished))
-        _sign(model, card)
-        onnx.save(model, str(unfinished))
-    return path
+    return onnx.load(str(path))
+
+
+def _side_by_side(models: Sequence[Any]) -> Any:
+    """One model of several that take the same image. All names but those of inputs and outputs get a prefix."""
+    from onnx.compose import add_prefix
+
+    prefixed = []
+    for place, plain in enumerate(models):
+        model = add_prefix(plain, f"{place}/")  # of all names: it cannot leave out inputs that are quantized
+        ends = {f"{place}/{end.name}": end.name for end in (*plain.graph.input, *plain.graph.output)}
+        for end in (*model.graph.input, *model.graph.output):
+            end.name = ends[end.name]
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                names[:] = [ends.get(name, name) for name in names]
+        prefixed.append(model)
+    first, *rest = prefixed
+    for model in rest:
+        for name in ("node", "initializer", "output", "value_info"):
+            getattr(first.graph, name).extend(getattr(model.graph, name))
+        known = {one.domain for one in first.opset_import}
+        first.opset_import.extend(one for one in model.opset_import if one.domain not in known)
+    return first
 
 
 def _sign(model: Any, card: Card) -> None:
@@ -185,7 +230,39 @@ def _sign(model: Any, card: Card) -> None:
 
 
 def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
-    """Writes an INT8 copy of a float32 model. images: batches of one in both views, from which ranges are taken.
+    """Writes an INT8 copy of a float32 model. images: batches of one in both views, from which ranges are taken. Where
+    each view has a network, that of its own."""
+    import onnx
+    from onnx.utils import extract_model
+
+    whole = onnx.load(str(float_path))
+    card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
+    if any(node.op_type == "If" for node in whole.graph.node):
+        card = replace(card, about={**card.about, "int8": IN_BRANCHES})
+    names = [output.name for output in whole.graph.output]
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
+        if card.own_close:
+            models = []
+            for view in VIEWS:
+                part = Path(folder) / f"{view}.onnx"
+                extract_model(
+                    str(float_path),
+                    str(part),
+                    ["image"],
+                    [n for n in names if n.startswith(CLOSE) == (view == "close")],
+                )
+                side = card.close_px if view == "close" else card.whole_px
+                models.append(_quantized(part, [image for image in images if image.shape[1] == side]))
+            small = _side_by_side(models)
+        else:
+            small = _quantized(float_path, images)
+        _sign(small, card)
+        onnx.save(small, str(unfinished))
+    return path
+
+
+def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
+    """The INT8 model of a float32 one.
 
     The first sixth of the convolutions, where rounding does most harm, and the nodes that make the logits stay in
     float32. The grades' biases are corrected by the mean error of their logits on those images.
@@ -204,24 +281,19 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             image = next(self.rest, None)
             return None if image is None else {"image": image}
 
-    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready.onnx"
+    with tempfile.TemporaryDirectory() as folder:
+        ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         quantize_static(
-            str(ready), str(unfinished), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_exclude=_kept_in_float(onnx.load(str(ready)).graph),
             # The mean of the images' extremes: a single very bright photo must not make all others coarse.
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
-        whole, small = onnx.load(str(float_path)), onnx.load(str(unfinished))
-        card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
-        if any(node.op_type == "If" for node in whole.graph.node):
-            card = replace(card, about={**card.about, "int8": IN_BRANCHES})
-        _sign(small, card)
-        _shift_biases(small, _grades(str(float_path), images), _grades(str(unfinished), images))
-        onnx.save(small, str(unfinished))
-    return path
+        small = onnx.load(str(made))
+        _shift_biases(small, _grades(str(float_path), images), _grades(str(made), images))
+    return small
 
 
 def _kept_in_float(graph: Any) -> list[str]:

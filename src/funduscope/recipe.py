@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from funduscope.settings import (
     Augment,
@@ -63,7 +63,7 @@ class Recipe(Strict):
     loss: Loss = Loss()
     balance: Balance = Balance()
     training: Training = Training()
-    stages: dict[str, dict[str, dict[str, Any]]] = {}
+    stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
 
     def stage(self, name: str) -> Recipe:
         """The recipe of one stage, without stages itself."""
@@ -80,8 +80,8 @@ class Recipe(Strict):
         named = [task for share in shares for task in share.tasks.named]
         if shares and sorted(named) != sorted(self.tasks.named):
             raise ValueError(
-                f"the stages {', '.join(self.stages)} have the tasks {', '.join(named)}, each once; expected are those of "
-                f"the recipe: {', '.join(self.tasks.named)}"
+                f"the stages {', '.join(self.stages)} have the tasks {', '.join(named)}; expected are those of the "
+                f"recipe, each once: {', '.join(self.tasks.named)}"
             )
         for name, share in zip(self.stages, shares, strict=True):
             views = share.views.model_copy(update={"whole_px": self.views.whole_px}) if share.closeup else share.views

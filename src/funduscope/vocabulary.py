@@ -8,7 +8,7 @@ provides its label, and its words in i18n/strings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,9 @@ PHOTO_TASKS: Final[tuple[PhotoTask, ...]] = (
 CLASSES: Final[dict[str, tuple[str, ...]]] = {task.name: task.classes for task in PHOTO_TASKS}
 FURTHER_TASKS: Final[tuple[PhotoTask, ...]] = tuple(task for task in PHOTO_TASKS if task.name not in ("grade", "dme"))
 """Those that the rules, the referral and the explanations do not use; in findings.json they are under `tasks`."""
+
+View = Literal["whole", "close"]
+"""Of the eye: all of it, or its details."""
 
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 

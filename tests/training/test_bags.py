@@ -16,9 +16,10 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.batch import BAGS, Batch, Item, Samples, View
+from funduscope.training.batch import BAGS, Batch, Item, Samples
 from funduscope.training.losses import LEAST_PX, bag_losses
 from funduscope.training.samples import serves
+from funduscope.vocabulary import View
 
 SIDE = 128
 STYLE = Style(aspect=1.0, radius_frac=0.48, center_frac=(0.5, 0.5), notch=False)

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
-from funduscope.inference.edema import weighed
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs, TorchRuntime
+from funduscope.inference.witnesses import Numbers
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
-    FEWEST_OF_RISK,
     FEWEST_POSITIVE,
     MOST_FALSE,
-    RIDGE,
     Seen,
-    _fit_evidence,
     _see,
     calibrate,
     dice,
     false_share,
-    fit_linear,
     fit_sets,
     fit_temperature,
     fit_threshold,
     largest_area,
 )
+from funduscope.vocabulary import View
 
 HOME = CropTransform(0, 0, 200, 100, 200, 200)
 
@@ -46,7 +42,7 @@ def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A"
     case = Case(f"{dataset}/x", dataset, "x", Path("x"), "x", Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return Seen(case, HOME, None, {}, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
+    return Seen(case, HOME, {}, {}, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -97,42 +93,8 @@ def test_the_worst_data_set_counts():
     assert false_share([], [], 4) == 0.0
 
 
-def test_a_linear_layer_is_that_of_scikit_learn():
-    """The same regression, ridge and all, on inputs of unequal spread."""
-    rng = np.random.default_rng(3)
-    features = rng.normal(0, 1, (90, 4)) * (1, 10, 0.1, 3) + (0, 5, 2, -1)
-    labels = (features[:, 0] + features[:, 1] / 10 + rng.normal(0, 0.5, 90)).round().clip(0, 2).astype(int)
-    weights, bias = fit_linear(features, labels, 3)
-    scaler = StandardScaler().fit(features)
-    theirs = LogisticRegression(C=1 / RIDGE, max_iter=5000, tol=1e-8).fit(scaler.transform(features), labels)
-    expected = theirs.predict_proba(scaler.transform(features))
-    logits = features @ weights.T + bias
-    probs = np.exp(logits - logits.max(1, keepdims=True))
-    assert probs / probs.sum(1, keepdims=True) == pytest.approx(expected, abs=2e-3)
-
-
 def case_of(labels: Labels) -> Case:
     return Case("set/x", "set", "x", Path("x"), "x", labels)
-
-
-def _asked(risk: int, answer: np.ndarray, exudates: tuple[float, float]) -> Seen:
-    return Seen(case_of(Labels(dme=risk)), HOME, exudates, {"dme": np.log(answer)}, {}, {}, frozenset())
-
-
-def test_what_the_exudates_know_is_used_and_not_made_up_of_few():
-    rng = np.random.default_rng(4)
-    evidence = {0: (-6.0, -6.0), 1: (5.0, -6.0), 2: (5.0, 5.0)}
-    blind = np.array([0.4, 0.2, 0.4])
-    photos = [
-        _asked(risk, blind, tuple(np.array(evidence[risk]) + rng.normal(0, 1, 2)))
-        for risk in (0, 1, 2) * FEWEST_OF_RISK
-    ]
-    layer = _fit_evidence(photos)
-    assert layer is not None
-    assert layer["photos"] == len(photos)
-    for risk, told in evidence.items():
-        assert weighed(np.log(blind), told, layer).argmax() == risk
-    assert _fit_evidence(photos[1:]) is None, "of one risk there are too few"
 
 
 class Drawn:
@@ -144,7 +106,7 @@ class Drawn:
     def __init__(self, card: Card, places: list[tuple[np.ndarray, np.ndarray]]) -> None:
         self.card, self.places, self.turn = card, places, -1
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         self.turn += images.shape[2] == self.card.whole_px
         disc, fovea = self.places[self.turn]
         false = np.array([fovea[0], fovea[1] - 0.3])
@@ -162,7 +124,7 @@ class Drawn:
         return height * np.exp(-((at[None] - xy[0]) ** 2 + (at[:, None] - xy[1]) ** 2) / (2 * 0.02**2))
 
 
-def test_edema_is_weighed_by_what_the_finished_card_measures(
+def test_the_lesions_are_measured_around_the_fovea_that_the_finished_card_finds(
     cases: list[Case], tiny: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It seeks the fovea where the disc says, and measures exudates around that one."""
@@ -173,32 +135,27 @@ def test_edema_is_weighed_by_what_the_finished_card_measures(
         transform = frame(Photo.open(case.path), card.close_px).transform
         marked = np.array([case.labels.disc_xy, case.labels.fovea_xy], float)
         places.append(tuple(transform.to_frame(marked) / transform.side_px))
-    fitted: list[Seen] = []
-    monkeypatch.setattr(module, "_fit_evidence", fitted.extend)
+    asked: list[Sequence[Numbers]] = []
+    monkeypatch.setattr(module, "fit_witness", lambda numbers, *_: asked.append(numbers))
     finished = calibrate(Predictor(Drawn(card, places)), graded)
     assert finished.fovea_from_disc is not None
-    assert all(photo.exudates is not None for photo in fitted)
+    assert all(name.startswith("EX ") for name in asked[0][0])
     for using, close in ((finished, True), (replace(finished, fovea_from_disc=None), False)):
-        predictor = Predictor(Drawn(using, places))
-        told = [predictor(case.path).exudates for case in graded]
-        assert ([photo.exudates for photo in fitted] == told) is close
+        told = [_see(Predictor(Drawn(using, [place])), case) for case, place in zip(graded, places, strict=True)]
+        again = [{name: photo.numbers[name] for name in asked[0][0]} for photo in told if photo is not None]
+        assert (again == list(asked[0])) is close
 
 
 def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (300, 5))
-    probs = np.exp(logits / 1.3) / np.exp(logits / 1.3).sum(1, keepdims=True)
-    grades = [int(rng.choice(5, p=row)) for row in probs]
-    seen = [
-        Seen(case_of(Labels(grade=grade)), HOME, None, {"grade": row}, {}, {}, frozenset())
-        for row, grade in zip(logits, grades, strict=True)
-    ]
-    unknown = Seen(case_of(Labels()), HOME, None, {"grade": logits[0]}, {}, {}, frozenset())
-    quantile = fit_sets([*seen, unknown], temperature=1.3)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    grades = np.array([int(rng.choice(5, p=row)) for row in probs])
+    quantile = fit_sets(probs, grades)
     assert quantile is not None
     held = np.mean([grade in grade_set(row, quantile) for row, grade in zip(probs, grades, strict=True)])
     assert 0.9 <= held < 0.92
-    assert fit_sets([unknown], temperature=1.0) is None
+    assert fit_sets(probs[:0], grades[:0]) is None
 
 
 def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
@@ -210,18 +167,18 @@ def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
     class Noting(TorchRuntime):
         """Notes how wide each picture is."""
 
-        def __call__(self, images: np.ndarray):
+        def __call__(self, images: np.ndarray, view: View = "whole"):
             sides.append(images.shape[2])
-            return super().__call__(images)
+            return super().__call__(images, view)
 
     predictor = Predictor(Noting(build(tiny).eval(), Card.of(tiny)))
     graded = [case for case in cases if case.dataset == "idrid-B"]
-    plain = [replace(case, labels=Labels(grade=case.labels.grade or 1)) for case in graded]
+    plain = [replace(case, labels=Labels(disc_xy=case.labels.disc_xy)) for case in graded]
     known = calibrate(predictor, plain)
     assert set(sides) == {tiny.views.whole_px}
     calibrate(predictor, cases)
     assert tiny.views.close_px in sides
-    monkeypatch.setattr(module, "_needs_lesions", lambda _: True)
+    monkeypatch.setattr(module, "_needs_lesions", lambda *_: True)
     assert calibrate(predictor, plain) == known
 
 

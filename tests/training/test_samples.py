@@ -17,9 +17,9 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.batch import Batch, Item, Samples, View
+from funduscope.training.batch import Batch, Item, Samples
 from funduscope.training.samples import draw_epoch, serves
-from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
+from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, View
 
 SIDE, CROP = 128, 64
 STYLE = Style(aspect=1.0, radius_frac=0.48, center_frac=(0.5, 0.5), notch=False)

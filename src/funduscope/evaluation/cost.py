@@ -30,11 +30,12 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, Outputs, TorchRuntime
-from funduscope.network.network import Network, build
+from funduscope.network.joined import Joined, build_model
+from funduscope.network.network import Network
 from funduscope.network.routing import Dispatch
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import GRADES
+from funduscope.vocabulary import GRADES, View
 
 PUBLISHED_PX: Final = (712, 1072)
 """(H, W) for which the authors of `moe_deeplab` report multiply-adds."""
@@ -132,7 +133,7 @@ class Prediction:
 
 
 def measure(
-    network: Network,
+    network: Network | Joined,
     recipe: Recipe,
     photos: Sequence[Photo | np.ndarray] = (),
     sizes: Sequence[tuple[int, int]] = (),
@@ -150,21 +151,21 @@ def measure(
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
     network = copy.deepcopy(network).eval()  # the caller's stays in its mode
     all_kept = recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
-    card, both = Card.of(recipe), (network, build(all_kept).eval() if routed else network)
+    card, both = Card.of(recipe), (network, build_model(all_kept).eval() if routed else network)
     work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
     stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
 
 
-Both = tuple[Network, Network]
+Both = tuple[Network | Joined, Network | Joined]
 """The network itself, and one with every expert kept, whose work is the same for every photo."""
 
 
 class _Counting:
     """A `Runtime` that counts multiply-adds, those of each router's experts, and the experts that were computed."""
 
-    def __init__(self, network: Network, card: Card) -> None:
+    def __init__(self, network: Network | Joined, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
         # By router, its experts as torch's counter names them.
         self.experts = [
@@ -176,10 +177,10 @@ class _Counting:
         self.in_experts, self.computed, self.asked = ([0] * len(self.experts) for _ in range(3))
         self.sides: list[int] = []
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         self.sides.append(images.shape[2])
         with FlopCounterMode(display=False) as counter:
-            outputs = self.runtime(images)
+            outputs = self.runtime(images, view)
         counts = {name: sum(each.values()) // 2 for name, each in counter.get_flop_counts().items()}
         self.total += counts["Global"]
         for place, experts in enumerate(self.experts):

@@ -44,8 +44,8 @@ class Explanation:
 
     evidence: (n, n) float32 over the frame, in log odds: positive for `classes` of `task`, negative against; its mean
     is the log odds up to a constant. chance: the probability of `classes`. in_part: the answer also depends on the
-    segmented exudates, which the map does not show. exact: an exact map; otherwise it holds to first order and shows
-    only evidence in favor.
+    lesions that were outlined, which the map does not show. exact: an exact map; otherwise it holds to first order and
+    shows only evidence in favor.
     """
 
     target: Target
@@ -74,7 +74,8 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
         return None
     several = {"referable": range(REFERABLE_FROM, len(GRADES)), "edema": range(1, len(DME_RISKS))}
     classes = tuple(several.get(target, (answer,)))
-    in_part = task == "dme" and findings.card.dme_evidence is not None and findings.exudates is not None
+    in_part = task in findings.witness_probs.get("lesions", {})
+    in_part |= task == "dme" and findings.card.dme_evidence is not None and findings.exudates is not None
     chance = float(probs[list(classes)].sum())
     if cams is not None:
         evidence = np.tensordot(log_odds_weights(probs, classes), cams, axes=1).astype(np.float32)

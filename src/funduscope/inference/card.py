@@ -30,8 +30,10 @@ class Card:
     of a landmark's map that must lie around its peak for the landmark to count as found. distance: features of the
     training photos (`ood.Reference` as a tree), None where the model gives no features or there were too few photos.
     fovea_from_disc: horizontal and vertical distance of the fovea from the disc, mean and standard deviation of each,
-    in shares of the frame's side (inference/landmarks.py); None: each landmark is located by itself. dme_evidence:
-    weights of the network's answer and of the exudates in the edema risk (inference/edema.py); None: the answer alone.
+    in shares of the frame's side (inference/landmarks.py); None: each landmark is located by itself. witnesses: by
+    photo task what the lesions say of it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the
+    close view has a network of its own, whose planes are those of `close` alone. dme_evidence: of older models, weights
+    of the network's answer and of the exudates in the edema risk (inference/edema.py); None: the answer alone.
     routers: names of the rows of the model's gates, where it has experts. research_only: whether the terms of any data
     set that taught it keep it to research and education.
     """
@@ -59,6 +61,8 @@ class Card:
     fovea_from_disc: tuple[float, float, float, float] | None = None
     dme_evidence: dict[str, Any] | None = None
     distance: dict[str, Any] | None = None
+    witnesses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    own_close: bool = False
     routers: tuple[str, ...] = ()
     research_only: bool = True
     about: dict[str, Any] = field(default_factory=dict)
@@ -81,12 +85,19 @@ class Card:
             mirrored=views.mirrored,
             upside_down=views.upside_down,
             routers=recipe.routers,
+            own_close=bool(recipe.stages),
         )
 
     @property
     def outlined(self) -> tuple[str, ...]:
         """The structures that the model outlines: those of its planes that it learned."""
         return tuple(code for code in self.structures if code not in self.not_learned)
+
+    def plane(self, code: str) -> int:
+        """The place of a structure among the planes of the view that it is read from."""
+        if not self.own_close:
+            return self.structures.index(code)
+        return [one for one in self.structures if (one in self.close) == (code in self.close)].index(code)
 
     @property
     def photo_tasks(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | N
     planes = (close if "EX" in card.close else whole).structures
     if planes is None or "EX" not in card.structures or "EX" in card.not_learned:
         return None
-    return planes[0, card.structures.index("EX")]
+    return planes[0, card.plane("EX")]
 
 
 def exudate_evidence(

@@ -80,6 +80,7 @@ class Ensemble(Model):
             disc_xy=disc_xy,
             fovea_xy=fovea_xy,
             estimated=tuple(name for name, xy in points.items() if xy and any(name in one.estimated for one in found)),
+            witness_probs=_mean_witnesses(found),
             exudates=_mean_exudates(found),
             # The largest distance: an ensemble knows a photo no better than the member that knows it least.
             training_distance=max(distances, key=lambda one: one.percentile, default=None),
@@ -154,6 +155,13 @@ def _mean_classes(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.nda
     """By photo task the mean of the probabilities of the members that answer it."""
     known = {task: [probs[task] for probs in found if task in probs] for task in CLASSES}
     return {task: np.mean(each, axis=0) for task, each in known.items() if each}
+
+
+def _mean_witnesses(found: Sequence[Findings]) -> dict[str, dict[str, np.ndarray]]:
+    """The means of what the members' witnesses say; none unless every member has both."""
+    if not all(one.witness_probs for one in found):
+        return {}
+    return {name: _mean_classes([one.witness_probs[name] for one in found]) for name in found[0].witness_probs}
 
 
 def _mean_map(planes: list[np.ndarray]) -> np.ndarray:

@@ -49,7 +49,9 @@ class Findings:
     class_probs: by photo task the calibrated probabilities of its classes.
     reasons: why it cannot be graded. quality: None where it was not assessed. estimated: landmarks that were not
     clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
-    exudates: evidence of edema in addition to the network's answer (inference/edema.py). gates: of a model with
+    witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives; empty where the
+    answer is the photo's alone. exudates:
+    evidence of edema in addition to the network's answer, of older models (inference/edema.py). gates: of a model with
     experts, the shares of each router. cams: task to class activation maps (C, n, n), see `explain`.
     training_distance: None where the card has no reference.
     """
@@ -65,6 +67,7 @@ class Findings:
     fovea_xy: Point | None = None
     estimated: tuple[str, ...] = ()
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
+    witness_probs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     exudates: tuple[float, float] | None = None
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
@@ -244,6 +247,11 @@ class Findings:
             "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
             "grade_set": None if self.grade_set is None else list(self.grade_set),
             "dme": self._dme(),
+            "witnesses": {
+                name: {task: [_round(p) for p in probs] for task, probs in by_task.items()}
+                for name, by_task in self.witness_probs.items()
+            }
+            or None,
             **({"tasks": self._further() or None} if self.card.tasks else {}),
             "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,

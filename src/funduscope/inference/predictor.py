@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from funduscope.imaging.framing import Frame
+from funduscope.imaging.framing import CropTransform, Frame
 from funduscope.imaging.photo import Photo
+from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card
 from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
 from funduscope.inference.findings import Findings
@@ -19,7 +22,9 @@ from funduscope.inference.model import Model, OnGrade
 from funduscope.inference.ood import ood_score
 from funduscope.inference.runtime import ModelError, Outputs, Runtime, softmax
 from funduscope.inference.strips import run_in_strips
+from funduscope.inference.witnesses import Numbers, Witness, measure
 from funduscope.quality.gradability import Quality
+from funduscope.vocabulary import LESIONS, View
 
 
 class Views(NamedTuple):
@@ -67,7 +72,7 @@ class Predictor(Model):
     def forward_views(self, image: np.ndarray, whole: Outputs | None = None) -> Views:
         """The outputs of both views of a frame (close_px, close_px, 3) uint8. whole: as in `run`."""
         whole = whole or self.whole_view(image)
-        return Views(whole, run_in_strips(self._run, image) if self.has_close_view else whole)
+        return Views(whole, run_in_strips(self._run_close, image) if self.has_close_view else whole)
 
     @property
     def has_close_view(self) -> bool:
@@ -96,9 +101,12 @@ class Predictor(Model):
         outputs = self._run(image)
         return outputs.mean_with(self._run(image[:, ::-1]).flipped(-1)) if self.card.mirrored else outputs
 
-    def _run(self, image: np.ndarray) -> Outputs:
+    def _run_close(self, image: np.ndarray) -> Outputs:
+        return self._run(image, "close")
+
+    def _run(self, image: np.ndarray, view: View = "whole") -> Outputs:
         """The outputs of one image. Raises `ModelError` for NaN and infinity, which would read as grade 0."""
-        outputs = self.runtime(image[None])
+        outputs = self.runtime(image[None], view)
         if not all(np.isfinite(value).all() for value in outputs.named().values()):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
         return outputs
@@ -111,25 +119,33 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     fovea = landmarks["fovea"].xy if "fovea" in landmarks else None
     logits = exudate_logits(whole, close, card)
     exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
-    probs = {task: class_probabilities(whole, task, card, exudates) for task in whole.classes}
+    points = {name: found.xy for name, found in landmarks.items()}
+    of_photo = {task: class_probabilities(whole, task, card, exudates) for task in whole.classes}
+    numbers = lesion_numbers(views, card, points, framed.transform) if card.witnesses else {}
+    witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if numbers}
+    of_lesions = {task: witness.probabilities(numbers) for task, witness in witnesses.items()}
+    probs = of_photo | {
+        task: witness.joint(softmax(whole.classes[task][0]), of_lesions[task]) for task, witness in witnesses.items()
+    }
     return Findings(
         photo,
         framed.transform,
         card,
         model_sha256,
         class_probs=probs,
+        witness_probs={"photo": of_photo, "lesions": of_lesions} if of_lesions else {},
         exudates=exudates,
         disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
         fovea_xy=fovea,
         estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
         frame_probs={
-            code: frame_probability((close if code in card.close else whole).structures, index, card, code)
+            code: frame_probability((close if code in card.close else whole).structures, card, code)
             * gate(probs.get("grade"), card.lowest_grades.get(code, 0))
-            for index, code in enumerate(card.structures)
+            for code in card.structures
             if code not in card.not_learned
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
-        cams=calibrated_cams(whole, card, exudates),
+        cams=calibrated_cams(whole, card, exudates, {task: witness.shares[0] for task, witness in witnesses.items()}),
         training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
     )
 
@@ -154,22 +170,39 @@ def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
     return np.float32(grade_probs[lowest_grade:].sum())
 
 
-def frame_probability(logits: np.ndarray | None, plane: int, card: Card, code: str) -> np.ndarray:
-    """(S, S) float32: one plane of (1, L, h, w) logits at its view's full size, as probabilities."""
+def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform) -> Numbers:
+    """What was found of each lesion, in numbers; none where a lesion that the model outlines was not sought."""
+    maps: dict[str, np.ndarray] = {}
+    for code in (code for code in card.outlined if code in LESIONS):
+        planes = (views.close if code in card.close else views.whole).structures
+        if planes is None:
+            return {}
+        maps[code] = planes[0, card.plane(code)]
+    return measure(maps, points.get("optic_disc"), points.get("fovea"), transform) if maps else {}
+
+
+def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.ndarray:
+    """(S, S) float32: a structure's plane of (1, L, h, w) logits at its view's full size, as probabilities."""
     assert logits is not None
     side = card.close_px if code in card.close else card.whole_px
-    full = cv2.resize(logits[0, plane], (side, side), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(logits[0, card.plane(code)], (side, side), interpolation=cv2.INTER_LINEAR)
     # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
     return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
 
 
-def calibrated_cams(whole: Outputs, card: Card, exudates: tuple[float, float] | None = None) -> dict[str, np.ndarray]:
+def calibrated_cams(
+    whole: Outputs,
+    card: Card,
+    exudates: tuple[float, float] | None = None,
+    shares: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
     """Task to class activation maps (C, n, n) of the calibrated logits; only tasks for which the model has maps.
 
-    exudates: the evidence of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps
-    show the network's share in the logits, to first order.
+    shares: by task the exponent of the photo's answer, where the lesions' is the other witness. exudates: the evidence
+    of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps show the network's
+    share in the logits, to first order.
     """
-    cams = {task: plane[0] / card.temperatures[task] for task, plane in whole.cams.items()}
+    cams = {task: plane[0] * shares.get(task, 1 / card.temperatures[task]) for task, plane in whole.cams.items()}
     if "dme" in cams and "dme" in whole.classes and exudates is not None and card.dme_evidence is not None:
         own = whole.cams["dme"][0]
         centered = own - np.tensordot(softmax(whole.classes["dme"][0]), own, axes=1)  # of the log probabilities

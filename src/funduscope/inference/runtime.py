@@ -12,9 +12,14 @@ import numpy as np
 
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
+from funduscope.vocabulary import View
 
 Device = Literal["auto", "cpu", "cuda"]
 """Where a model computes; auto: on a card where there is one that its runtime can use."""
+
+
+CLOSE: Final = "close_"
+"""Begins the names of the outputs of a network that sees the close view alone."""
 
 CUDA: Final = "CUDAExecutionProvider"
 
@@ -79,8 +84,8 @@ class Runtime(Protocol):
     card: Card
     sha256: str
 
-    def __call__(self, images: np.ndarray) -> Outputs:
-        """(B, H, W, 3) uint8 RGB to logits."""
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
+        """(B, H, W, 3) uint8 RGB of one view to logits. A single network answers both views alike."""
         ...
 
 
@@ -161,30 +166,36 @@ class OnnxRuntime:
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
             has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
         self.names = [output.name for output in self.session.get_outputs()]
+        self.options = onnxruntime.RunOptions()
+        self.options.only_execute_path_to_fetches = True  # of two networks in the file, the one that is asked
 
-    def __call__(self, images: np.ndarray) -> Outputs:
-        values: list[Any] = list(self.session.run(self.names, {"image": np.ascontiguousarray(images)}))
-        return Outputs.of(dict(zip(self.names, values, strict=True)))
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
+        names = self.names
+        if self.card.own_close:
+            names = [name for name in names if name.startswith(CLOSE) == (view == "close")]
+        values: list[Any] = list(self.session.run(names, {"image": np.ascontiguousarray(images)}, self.options))
+        return Outputs.of({name.removeprefix(CLOSE): value for name, value in zip(names, values, strict=True)})
 
 
 class TorchRuntime:
     """A torch network as a runtime.
 
-    network: takes (B, H, W, 3) uint8 and gives outputs of tensors. bfloat16: compute in it, as training does where the
-    machine supports it; published figures use float32. sha256: of the checkpoint, where there is one.
+    network: takes (B, H, W, 3) uint8 and, where the card has `own_close`, the view; gives outputs of tensors. bfloat16:
+    compute in it, as training does where the machine supports it; published figures use float32. sha256: of the
+    checkpoint, where there is one.
     """
 
     def __init__(
-        self, network: Callable[[Any], Any], card: Card, *, bfloat16: bool = False, sha256: str | None = None
+        self, network: Callable[..., Any], card: Card, *, bfloat16: bool = False, sha256: str | None = None
     ) -> None:
         self.network, self.card, self.bfloat16 = network, card, bfloat16
         self.sha256 = sha256 or hashlib.sha256(b"").hexdigest()
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         import torch
 
         device = next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
-            outputs = self.network(batch)
+            outputs = self.network(batch, view) if self.card.own_close else self.network(batch)
         return Outputs.of({name: value.float().cpu().numpy() for name, value in outputs.named().items()})

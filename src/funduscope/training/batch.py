@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,9 +25,7 @@ from funduscope.data.derived_labels import BOXED
 from funduscope.data.prepare import CHANNELS, Prepared, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.training.augment import Warp, draw_warp, plain_warp, recolor
-from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS, LESIONS
-
-View = Literal["whole", "close"]
+from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS, LESIONS, View
 
 BAGS: dict[str, tuple[str, ...]] = {
     **{f"{kind} boxes": codes for kind, codes in BOXED.items()},

@@ -6,7 +6,7 @@ quantile is fitted on the same photos as the temperature.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,21 +15,27 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.duplicates.search import Progress
+from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.evaluate import DOUBTED
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import fit_quantile
-from funduscope.inference.edema import exudate_evidence, exudate_logits
 from funduscope.inference.findings import Findings
-from funduscope.inference.landmarks import find_landmarks, usual_distance
+from funduscope.inference.landmarks import usual_distance
 from funduscope.inference.objects import Components
 from funduscope.inference.ood import Reference, fit_reference
-from funduscope.inference.predictor import Predictor, gate
-from funduscope.inference.runtime import Outputs, softmax
+from funduscope.inference.predictor import Predictor, lesion_numbers
+from funduscope.inference.runtime import softmax
+from funduscope.inference.witnesses import Numbers
 from funduscope.quality.assessment import assess, not_gradable
-from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, REFERABLE_FROM, structure
+from funduscope.training.fit_witnesses import fit_witness
+from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
+
+WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
+"""The photo tasks that lesions are asked about, and which: edema risk is defined by hard exudates."""
+
+DISTANCE_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
 THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
 SMALLEST_PX2 = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -45,75 +51,95 @@ MOST_FALSE = 0.06
 MOST_FALSE_DOTS = 0.2
 """The same for microaneurysms: similar dots are common, and the strict share would remove all true ones."""
 
-FEWEST_OF_RISK = 5
-"""With fewer photos of any risk, edema is predicted from the model's output alone, without the exudates."""
-
-RIDGE = 3.3
-"""Ridge penalty of the edema layer, by cross-validation within the first shipped model's validation photos."""
-
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """The predictions and labels of one validation photo that calibration needs.
 
-    exudates: measured around the fovea that the predictor's own card finds. logits: by photo task (G,). probs: uint8
-    (S, S) in the close frame, per structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy:
-    the lesions that a photo of grade 0 is known to lack. maps: where the edema risk is known, what the exudates are
-    measured on: the landmarks' maps, and the logits (h, w) of hard exudates.
+    numbers: of its lesions, none where they were not sought. logits: by photo task (G,). probs: uint8 (S, S) in the
+    close frame, per structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions
+    that a photo of grade 0 is known to lack.
     """
 
     case: Case
     transform: CropTransform
-    exudates: tuple[float, float] | None
+    numbers: Numbers
     logits: dict[str, np.ndarray]
     probs: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
     healthy: frozenset[str]
-    maps: tuple[Outputs, np.ndarray] | None = None
 
 
-def calibrate(predictor: Predictor, cases: Iterable[Case]) -> Card:
+def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = no_progress) -> Card:
     """The predictor's card, fixed on those validation cases. `about` has their number and what could not be fixed.
 
-    The predictor's own card must be neutral: temperatures of 1.
+    The predictor's own card must be neutral: temperatures of 1, no witnesses.
     """
-    # Many graded photos have no label of lesions or edema: they do without the close view, which is most of the work.
-    plain = predictor.without_structures()
-    found = (_see(predictor if _needs_lesions(case) else plain, case) for case in cases)
+    # First: where the fovea is found decides what is near it.
+    predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=_fit_distance(cases)))
+    # Many photos have no label that the lesions say anything of: they do without the close view, most of the work.
+    plain, card = predictor.without_structures(), predictor.card
+    watched = progress(cases, "Calibrating", len(cases))
+    found = (_see(predictor if _needs_lesions(case, card) else plain, case) for case in watched)
     seen = [photo for photo in found if photo is not None]
-    card, about = predictor.card, dict[str, Any](validation_photos=len(seen))
+    about = dict[str, Any](validation_photos=len(seen))
     temperatures = {}
     for task in dict.fromkeys(("grade", "dme", *card.photo_tasks)):
-        pairs = [(photo.logits.get(task), photo.case.labels.label(task)) for photo in seen]
-        known = [(logits, label) for logits, label in pairs if logits is not None and label is not None]
-        temperatures[task] = fit_temperature(*map(np.array, zip(*known, strict=True))) if known else 1.0
+        known = _labelled(seen, task)
+        labels = np.array([photo.case.labels.label(task) for photo in known], int)
+        temperatures[task] = fit_temperature(np.array([p.logits[task] for p in known]), labels) if known else 1.0
         about[f"{task}_labels"] = len(known)
-    lowest = {code: structure(code).lowest_grade for code in card.outlined if about["grade_labels"]}
-    lowest = {code: grade for code, grade in lowest.items() if grade}
-    seen = [_gated(photo, lowest, temperatures["grade"]) for photo in seen]
+    witnesses, joint = _fit_witnesses(seen, card)
+    grades = [
+        joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
+        for photo in _labelled(seen, "grade")
+    ]
     thresholds, smallest = dict(card.thresholds), dict(card.smallest_px2)
     for code in card.outlined:
         thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
-    referable = _fit_referable(seen, temperatures["grade"])
-    card = replace(card, fovea_from_disc=_fit_distance(seen))
+    labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
+    probs = np.array(grades).reshape(len(grades), len(GRADES))
     return replace(
         card,
         temperatures=temperatures,
         thresholds=thresholds,
         smallest_px2=smallest,
-        lowest_grades=lowest,
-        referable_threshold=referable,
-        grade_quantile=fit_sets(seen, temperatures["grade"]),
-        dme_evidence=_fit_evidence([_measured_again(photo, card) for photo in seen]),
+        referable_threshold=_fit_referable(probs, labels),
+        grade_quantile=fit_sets(probs, labels),
+        witnesses=witnesses,
         about={**card.about, "calibration": about},
     )
 
 
-def _needs_lesions(case: Case) -> bool:
-    """Whether calibration needs the photo's lesion maps: for outlined or absent lesions, or an edema risk."""
+def _labelled(seen: list[Seen], task: str) -> list[Seen]:
+    """The photos with a known and a predicted class."""
+    return [photo for photo in seen if task in photo.logits and photo.case.labels.label(task) is not None]
+
+
+def _fit_witnesses(seen: list[Seen], card: Card) -> tuple[dict[str, Any], dict[tuple[str, str], np.ndarray]]:
+    """By task what the lesions say of it, as trees; by task and photo the joint answers out of fold."""
+    trees: dict[str, Any] = {}
+    joint: dict[tuple[str, str], np.ndarray] = {}
+    for task, codes in WITNESSED.items():
+        known = [photo for photo in _labelled(seen, task) if photo.numbers]
+        if not known or not {*codes} & {*card.outlined}:
+            continue
+        numbers = [{n: v for n, v in photo.numbers.items() if n.split()[0] in codes} for photo in known]
+        of_photo = np.array([softmax(photo.logits[task]) for photo in known])
+        labels = np.array([photo.case.labels.label(task) for photo in known], int)
+        fitted = fit_witness(numbers, of_photo, labels, [photo.case.visit for photo in known])
+        if fitted is not None:
+            trees[task] = fitted.witness.to_tree()
+            joint |= {(task, photo.case.key): row for photo, row in zip(known, fitted.joint, strict=True)}
+    return trees, joint
+
+
+def _needs_lesions(case: Case, card: Card) -> bool:
+    """Whether calibration needs the photo's lesion maps: for outlined or absent lesions, or as a witness."""
     labels = derive_labels(case.labels)
     outlined = any(not mask.is_absent for mask in labels.masks.values())
-    return labels.dme is not None or outlined or bool(case.labels.masks) or _healthy(case)
+    witnessed = any(labels.label(task) is not None for task in WITNESSED if task in card.photo_tasks)
+    return witnessed or outlined or bool(case.labels.masks) or _healthy(case)
 
 
 def _healthy(case: Case) -> bool:
@@ -130,7 +156,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     framed = frame(photo, card.close_px)
     if assess(framed, photo.pixels)[0]:
         return None
-    found, (whole, close) = predictor.run(photo, framed)
+    found, views = predictor.run(photo, framed)
     labels, side = derive_labels(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
@@ -143,83 +169,32 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     }
     truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
     planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
-    exudates = exudate_logits(whole, close, card) if labels.dme is not None else None
-    maps = None if exudates is None else (Outputs(landmarks=whole.landmarks), exudates.copy())
+    points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
+    numbers = lesion_numbers(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
-    return Seen(case, found.transform, found.exudates, logits, planes, truths, healthy, maps)
+    return Seen(case, found.transform, numbers, logits, planes, truths, healthy)
 
 
-def _measured_again(photo: Seen, card: Card) -> Seen:
-    """The photo with its exudates measured around the fovea that this card finds, which also uses the disc."""
-    if photo.maps is None:
-        return photo
-    spot = find_landmarks(photo.maps[0], card, photo.transform).get("fovea")
-    return replace(photo, exudates=exudate_evidence(photo.maps[1], spot and spot.xy, photo.transform))
-
-
-def _fit_distance(seen: list[Seen]) -> tuple[float, float, float, float] | None:
+def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | None:
     """The usual distance of the fovea from the disc in the frames of photos in which both are marked."""
     discs, foveas = [], []
-    for photo in seen:
-        disc, fovea = photo.case.labels.disc_xy, photo.case.labels.fovea_xy
-        if disc is not None and fovea is not None:
-            places = photo.transform.to_frame(np.array([disc, fovea])) / photo.transform.side_px
-            discs.append(places[0])
-            foveas.append(places[1])
+    for case in cases:
+        disc, fovea = case.labels.disc_xy, case.labels.fovea_xy
+        if disc is None or fovea is None:
+            continue
+        try:
+            transform = frame(Photo.open(case.path), DISTANCE_PX).transform
+        except PhotoError:
+            continue
+        places = transform.to_frame(np.array([disc, fovea])) / transform.side_px
+        discs.append(places[0])
+        foveas.append(places[1])
     return usual_distance(discs, foveas)
-
-
-def _fit_evidence(seen: list[Seen]) -> dict[str, Any] | None:
-    """Weights of the model's output and its exudates for the edema risk; None with too few photos of a risk."""
-    rows = [
-        (np.concatenate([photo.logits["dme"], photo.exudates]), photo.case.labels.dme)
-        for photo in seen
-        if "dme" in photo.logits and photo.exudates is not None and photo.case.labels.dme is not None
-    ]
-    labels = np.array([label for _, label in rows], int)
-    if np.bincount(labels, minlength=len(DME_RISKS)).min() < FEWEST_OF_RISK:
-        return None
-    weights, bias = fit_linear(np.array([row for row, _ in rows]), labels, len(DME_RISKS))
-    return {"weights": np.round(weights, 5).tolist(), "bias": np.round(bias, 5).tolist(), "photos": len(rows)}
-
-
-def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (classes, F) and bias (classes,) of a multinomial logistic regression of labels (N,) on features (N, F).
-
-    Features are scaled to a standard deviation of 1. The summed loss includes `RIDGE` times half the squared weights.
-    """
-    import torch
-
-    center, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-    inputs, target = torch.tensor((features - center) / spread), torch.tensor(labels)
-    weights = torch.zeros(classes, features.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        missed = torch.nn.functional.cross_entropy(inputs @ weights.T + bias, target, reduction="sum")
-        total = missed + RIDGE / 2 * weights.square().sum()
-        total.backward()
-        return total
-
-    optimizer.step(loss)
-    scaled = weights.detach().numpy() / spread
-    return scaled, bias.detach().numpy() - scaled @ center
 
 
 def _plane(found: Findings, code: str, side: int) -> np.ndarray:
     plane = cv2.resize(found.frame_probs[code], (side, side), interpolation=cv2.INTER_LINEAR)
     return np.rint(plane * 255).astype(np.uint8)
-
-
-def _gated(photo: Seen, lowest: dict[str, int], temperature: float) -> Seen:
-    """The photo with its planes as the finished card makes them: see `Card.lowest_grades`."""
-    if "grade" not in photo.logits:
-        return photo
-    grade_probs = softmax(photo.logits["grade"] / temperature)
-    gates = {code: gate(grade_probs, lowest.get(code, 0)) for code in photo.probs}
-    return replace(photo, probs={code: np.rint(p * gates[code]).astype(np.uint8) for code, p in photo.probs.items()})
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -290,24 +265,14 @@ def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -
     return 2 * overlap / (marked + true) if marked + true else 1.0
 
 
-def _graded(seen: list[Seen], temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, G) and true grades (N,) of the photos with a known and a predicted grade; N may be 0."""
-    known = [photo for photo in seen if "grade" in photo.logits and photo.case.labels.grade is not None]
-    scaled = np.array([photo.logits["grade"] for photo in known]).reshape(len(known), len(GRADES)) / temperature
-    grades = np.array([photo.case.labels.grade for photo in known], int)
-    return softmax(scaled, axis=1), grades
-
-
-def fit_sets(seen: list[Seen], temperature: float) -> float | None:
-    """The quantile of conformal grade sets, one for all data sets; None where no grade is known."""
-    probs, grades = _graded(seen, temperature)
+def fit_sets(probs: np.ndarray, grades: np.ndarray) -> float | None:
+    """The quantile of conformal grade sets, one for all data sets; None where no grade is known. probs: (N, G)."""
     # Rounded up, so that the photo with this score stays in its own set.
     return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
 
 
-def _fit_referable(seen: list[Seen], temperature: float) -> float:
+def _fit_referable(probs: np.ndarray, grades: np.ndarray) -> float:
     """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 with a single class."""
-    probs, grades = _graded(seen, temperature)
     score, truth = probs[:, REFERABLE_FROM:].sum(1), grades >= REFERABLE_FROM
     if truth.all() or not truth.any():
         return 0.5

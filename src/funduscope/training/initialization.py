@@ -68,10 +68,7 @@ BUILD = ("encoder", "decoder", "heads", "experts", "tasks")
 
 
 def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
-    """The best epoch of the run to refit. Raises `TrainingError` where this is another procedure.
-
-    A run without thresholds is one of several stages; it is refitted so that the next stage can start from it.
-    """
+    """The best epoch of the run to refit. Raises `TrainingError` where this is another procedure."""
     refit = start.refit
     assert refit is not None
     best = checkpoint.load(refit)
@@ -80,12 +77,6 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
         raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
     if expected != best.recipe:
         raise TrainingError(f"{named(refit)} was made by another recipe or other settings: refit it with the same.")
-    if not best.card.get("about", {}).get("calibration"):
-        print(
-            f"warning: {named(refit)} has no thresholds yet, so this run gets none: it can be started from (--init), "
-            "but not used. If it is to be used, let that training end first.",
-            file=sys.stderr,
-        )
     return int(best.progress["best_epoch"])
 
 

@@ -11,7 +11,8 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import cached, default_cache
 from funduscope.recipe import Recipe
 from funduscope.settings import Augment
-from funduscope.training.batch import Batch, Item, Samples, View
+from funduscope.training.batch import Batch, Item, Samples
+from funduscope.vocabulary import View
 
 PLAIN = Augment(mirror=0, warp=0, tone=0, blur=0, noise=0, jpeg=0)
 """No augmentation."""

@@ -5,14 +5,11 @@ The walk of a set of cases: split, start weights, prepared files, loop, card. Ea
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,16 +22,10 @@ from funduscope.data.folds import share_of, write_folds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
 from funduscope.duplicates.search import Progress
-from funduscope.evaluation.evaluate import score_stream
-from funduscope.evaluation.plots import draw_all
-from funduscope.evaluation.scores import summarize
-from funduscope.inference.card import Card
-from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import TorchRuntime
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
-from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.distill import Teachers
+from funduscope.training.finish import UNKNOWN_BEFORE, finish, is_calibrated
 from funduscope.training.initialization import (
     START,
     First,
@@ -47,14 +38,11 @@ from funduscope.training.initialization import (
     not_learned,
 )
 from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
-from funduscope.training.loop import Loop, Validation, bfloat16, mixed_precision, sentence
+from funduscope.training.loop import Loop, Validation, mixed_precision, sentence
 from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
-
-UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True}
-"""What run.json and the card say of what taught the model, as runs of older versions have it, which do not say it."""
 
 SHORT_STEPS = 300
 """A training of fewer steps is not worth timing how many processes it should have: it gets one."""
@@ -85,13 +73,37 @@ def run(
     *,
     count: int | Literal["auto"] = 1,
 ) -> Path:
-    """Trains, or continues the run in the folder. Returns the best checkpoint.
+    """Trains a network, or continues the run in the folder, and fixes its card. Returns the best checkpoint.
 
     start: weights and teachers to begin with. make_validation: makes the validation of each epoch from the resolved
     recipe and the validation photos. count: processes of this machine
     that share each batch; auto: as many as are fastest, by timing a few steps of each. Without any meaning where
     `accelerate launch` started several. Raises `TrainingError`, `RecipeError`.
     """
+    plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
+    if start.refit is not None and not is_calibrated(start.refit):
+        print(
+            f"warning: {named(start.refit)} has no thresholds yet, so this run gets none: it can be started from "
+            "(--init), but not used. If it is to be used, let that training end first.",
+            file=sys.stderr,
+        )
+    if processes.state().is_main_process:
+        finish(folder, plan, start.refit, watch.progress)
+    return folder / "best.safetensors"
+
+
+def learn(
+    recipe: Recipe,
+    cases: list[Case],
+    folder: Path,
+    fold: int | None,
+    start: Start,
+    make_validation: MakeValidation | None,
+    watch: Watch,
+    *,
+    count: int | Literal["auto"],
+) -> SplitPlan:
+    """Everything of `run` up to the best checkpoint, whose card is still empty. Returns the split."""
     if watch.report is None:
         watch = replace(watch, report=lambda line: print(sentence(line, recipe.training.epochs), flush=True))
     place = processes.state()
@@ -108,12 +120,9 @@ def run(
         draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
     alone = launched or about["processes"] == 1
     peak = _train(job, watch) if alone else processes.run(about["processes"], _train, job, watch)
-    if not place.is_main_process:
-        return folder / "best.safetensors"
-    _note_memory(folder, peak)
-    scored = [case for case in plan.validation if case.dataset in job.recipe.sampling.datasets()]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return _finish(folder, replace(plan, validation=scored), start.refit, watch.progress, device)
+    if place.is_main_process:
+        _note_memory(folder, peak)
+    return plan
 
 
 def _prepare(
@@ -134,7 +143,7 @@ def _prepare(
     own_folds = folder / "folds.csv"
     resumed = own_folds.is_file() and (folder / LAST).is_file()
     until = check_refit(start, recipe, fold) if start.refit is not None else None
-    plan = _split(cases, folder, fold, start, resumed, recipe, progress)
+    plan = split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = _run_before(folder)
     if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
@@ -150,7 +159,7 @@ def _prepare(
         print(first.note, file=sys.stderr)
     _name_unsampled(recipe, plan.train)
     used = drawn(recipe, plan.train)
-    about = {"command": start.command or start.in_words(recipe, fold)} | _about(recipe, plan, used, fold, start)
+    about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, about)
     train, files = prepared(recipe, plan.train, progress)
@@ -175,7 +184,7 @@ def _name_unsampled(recipe: Recipe, train: list[Case]) -> None:
         print(f"note: the recipe learns nothing from photos of {photos}. To change that: {settings}", file=sys.stderr)
 
 
-def _split(
+def split(
     cases: list[Case], folder: Path, fold: int | None, start: Start, resumed: bool, recipe: Recipe, progress: Progress
 ) -> SplitPlan:
     """The run's plan, by its own folds where it is resumed. Raises `TrainingError` where no photo is left to train."""
@@ -268,84 +277,6 @@ def _note_memory(folder: Path, peak: float | None) -> None:
         path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
 
 
-def _finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress, device: torch.device) -> Path:
-    """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
-
-    refit: the run that was repeated on every photo; its card has what no photo is left to fix. What was exported from
-    earlier weights is removed, since it would pass for these.
-    """
-    path = folder / "best.safetensors"
-    best = checkpoint.load(path)
-    finished = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
-    if finished and list((folder / "kept").glob("*-final.safetensors")):
-        return path
-    for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
-        (folder / name).unlink(missing_ok=True)
-    run_of = json.loads((folder / "run.json").read_text("utf-8"))
-    by_data = {name: run_of.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
-    by_data["not_learned"] = tuple(by_data["not_learned"])
-    card = replace(Card.of(best.recipe), **by_data)
-    network = best.network().to(device)
-    validation = plan.validation
-    # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
-    fast = bfloat16(best.recipe.training.precision)
-    if validation:
-        predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
-        card = calibrate(predictor, progress(validation, "Calibrating", len(validation)))
-    if refit is not None:
-        theirs = checkpoint.load(refit).card
-        if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
-            return path
-        card = replace(Card.from_dict(theirs), **by_data)
-        fixed = f"{refit.parent.name}, the same procedure on fewer photos"
-        card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
-    sampling = best.recipe.sampling
-    learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
-    clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
-    predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
-    card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
-    about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
-    about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
-    about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
-    card = replace(card, about={**card.about, **about})
-    checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
-    (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
-    if validation:
-        predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
-        _score(predictor, validation, folder / "scores" / "validation", progress)
-    _keep_dated(folder)
-    return path
-
-
-def _models_of(best: Path) -> list[str]:
-    """The SHA-256 of every file of a run that may have been scored: its best checkpoint, and what was exported."""
-    export = best.with_name("export.json")
-    files = json.loads(export.read_text("utf-8"))["files"].values() if export.is_file() else ()
-    return [hashlib.sha256(best.read_bytes()).hexdigest(), *(file["sha256"] for file in files)]
-
-
-def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:
-    """Writes scores, a line per photo, and pictures of predictions next to the truth."""
-    scores = summarize(list(score_stream(predictor, progress(validation, "Scoring", len(validation)))))
-    scores.write(out, {"photos": "validation", "command": "funduscope train"})
-    draw_all(scores, out)
-
-
-def _keep_dated(folder: Path) -> None:
-    """Keeps the best and the final weights under the time at which the run ended, so that no later training replaces
-    them. Links, where the file system has them."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    kept = folder / "kept"
-    kept.mkdir(exist_ok=True)
-    for name, source in (("best", "best.safetensors"), ("final", LAST)):
-        target = kept / f"{stamp}-{name}.safetensors"
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(folder / source)
-        except OSError:
-            shutil.copyfile(folder / source, target)
-
-
 def _run_before(folder: Path) -> dict[str, Any] | None:
     """The run.json of the unfinished or finished run in the folder, if there is one."""
     path = folder / "run.json"
@@ -364,7 +295,7 @@ def _check_same(folder: Path, before: dict[str, Any] | None, about: dict[str, An
         )
 
 
-def _about(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
+def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
     """What run.json says: everything but the recipe that repeating the run needs."""
     counts: dict[str, dict[str, int]] = {}
     for name, cases in (("train", used), ("validation", plan.validation), ("test", plan.test)):

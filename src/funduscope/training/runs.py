@@ -87,13 +87,13 @@ def train(
     settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)  # before torch, whose import takes seconds
     from funduscope.training.initialization import Start
     from funduscope.training.processes import Watch
-    from funduscope.training.run import run as run_training
+    from funduscope.training.stages import run_recipe
     from funduscope.training.validation import make_validation
 
     weights, taught = (tuple(weights_of(model) for model in _listed(models)) for models in (init, teachers))
     start = Start(weights, taught, None if refit is None else weights_of(refit), command)
     watch = Watch(progress, on_epoch)
-    best = run_training(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
+    best = run_recipe(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
     return Run(best.parent)
 
 

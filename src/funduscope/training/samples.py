@@ -25,9 +25,9 @@ from funduscope.duplicates.search import Progress
 from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
-from funduscope.training.batch import BAGS, Item, View, allowed, bag_kinds, close_channels, dense_channels
+from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels
 from funduscope.training.hard_negatives import Mined, with_mined
-from funduscope.vocabulary import EITHER_EXUDATE
+from funduscope.vocabulary import EITHER_EXUDATE, View
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""

@@ -1,0 +1,125 @@
+"""Trainings of several stages: each stage learns a network in a folder of its own, and the best ones are joined.
+
+run/stages/NAME    the run of a stage, as any other, without a card
+run/               the joined model, its card, journal and scores
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from funduscope import checkpoint
+from funduscope.checkpoint import LAST, Checkpoint
+from funduscope.data.case import Case
+from funduscope.data.folds import write_folds
+from funduscope.data.splits import SplitPlan
+from funduscope.recipe import Recipe
+from funduscope.training import TrainingError, processes
+from funduscope.training.initialization import START, Start
+from funduscope.training.processes import Watch
+from funduscope.training.run import MakeValidation, about_run, finish, is_calibrated, learn, run, split
+from funduscope.training.samples import drawn
+
+STAGES = "stages"
+"""The folder of the stages in that of a run."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    cases: list[Case],
+    folder: Path,
+    fold: int | None = None,
+    start: Start = START,
+    make_validation: MakeValidation | None = None,
+    watch: Watch = Watch(),  # noqa: B008
+    *,
+    count: int | Literal["auto"] = 1,
+) -> Path:
+    """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on."""
+    if not recipe.stages:
+        return run(recipe, cases, folder, fold, start, make_validation, watch, count=count)
+    if start.refit is not None and not is_calibrated(start.refit):
+        raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
+    place = processes.state()
+    own_folds = folder / "folds.csv"
+    with place.main_process_first():
+        plan = split(cases, folder, fold, start, own_folds.is_file(), recipe, watch.progress)
+        if place.is_main_process and not own_folds.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_folds(plan.cases, own_folds)
+    for name in recipe.stages:
+        refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
+        own, stage = folder / STAGES / name, recipe.stage(name)
+        if _has_ended(own, stage):
+            continue
+        if place.is_main_process:
+            print(f"Stage {name}", flush=True)
+        learn(stage, plan.cases, own, fold, replace(start, refit=refit), make_validation, watch, count=count)
+    if place.is_main_process:
+        _join(recipe, folder, fold, start, plan)
+        finish(folder, plan, start.refit, watch.progress)
+    return folder / "best.safetensors"
+
+
+def _has_ended(folder: Path, recipe: Recipe) -> bool:
+    """Whether the stage has every epoch of the recipe, apart from the encoder's variant that its weights brought."""
+    if not (folder / LAST).is_file() or not (folder / "best.safetensors").is_file():
+        return False
+    last = checkpoint.load(folder / LAST, ())
+    about = json.loads((folder / "run.json").read_text("utf-8"))
+    same = last.recipe.model_copy(update={"encoder": recipe.encoder}) == recipe
+    return same and last.progress["epoch"] >= about.get("until", recipe.training.epochs)
+
+
+def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: SplitPlan) -> None:
+    """Writes the joined weights, still without a card, the recipe, journal and run.json."""
+    folders = {name: folder / STAGES / name for name in recipe.stages}
+    bests = {name: checkpoint.load(own / "best.safetensors") for name, own in folders.items()}
+    joined = joined_recipe(recipe, bests)
+    lines = [line | {"stage": name} for name, own in folders.items() for line in _lines(own)]
+    abouts = {name: json.loads((own / "run.json").read_text("utf-8")) for name, own in folders.items()}
+    keys = {case.key for name in recipe.stages for case in drawn(recipe.stage(name), plan.train)}
+    used = [case for case in plan.train if case.key in keys]
+    about = {"command": start.command or start.in_words(recipe, fold)} | about_run(joined, plan, used, fold, start)
+    about["samples"] = sum(one["samples"] for one in abouts.values())
+    about["until"] = len(lines)  # with fewer it would be unfinished
+    about["processes"] = max(one["processes"] for one in abouts.values())
+    about["training_peak_mb"] = max(one.get("training_peak_mb", 0) for one in abouts.values())
+    about["not_learned"] = [code for one in abouts.values() for code in one["not_learned"]]
+    about["research_only"] = any(one["research_only"] for one in abouts.values())
+    (folder / "recipe.toml").write_text(joined.to_toml(), "utf-8")
+    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    numbered = (json.dumps(line | {"epoch": place}) + "\n" for place, line in enumerate(lines, 1))
+    (folder / "journal.jsonl").write_text("".join(numbered), "utf-8")
+    weights = {
+        f"parts.{name}.{key}": value for name, best in bests.items() for key, value in best.group("weights").items()
+    }
+    progress = {"epoch": len(lines)} | _progress(bests)
+    best = folder / "best.safetensors"
+    if best.is_file() and checkpoint.load(best, ()).progress == progress:
+        return  # its card may be finished
+    checkpoint.save(best, joined, {"weights": weights}, {}, progress)
+
+
+def joined_recipe(recipe: Recipe, bests: dict[str, Checkpoint]) -> Recipe:
+    """The recipe with the encoders' variant, mean and std as the stages' weights brought them."""
+    stages = {
+        name: stage | {"encoder": stage.get("encoder", {}) | bests[name].recipe.encoder.model_dump(mode="json")}
+        for name, stage in recipe.stages.items()
+    }
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _progress(bests: dict[str, Checkpoint]) -> dict[str, Any]:
+    """The best epoch of each stage, and the mean of their scores."""
+    scores = [best.progress["best_score"] for best in bests.values()]
+    epochs = {name: best.progress["best_epoch"] for name, best in bests.items()}
+    return {"best_epoch": epochs, "best_score": sum(scores) / len(scores)}
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    """A stage's journal."""
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]

@@ -1,0 +1,175 @@
+"""A recipe of two stages: each learns by itself, and both are one model, with a card, in one file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.export import export_run
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.loading import load
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.witnesses import Witness
+from funduscope.network.joined import Joined, build_model
+from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.training import run as run_module
+from funduscope.training.initialization import Start
+from funduscope.training.stages import STAGES, run_recipe
+from funduscope.training.validation import make_validation
+
+SMALL = (
+    "encoder.name=test_resnet",
+    "encoder.weights=none",
+    "views={whole_px=64, close_px=128, mirrored=true}",
+    "sampling.whole={idrid-B = 1, idrid-A = 0.5}",
+    "sampling.close={idrid-B = 0.5, idrid-A = 1.5}",
+    "training={epochs=1, batch=2, workers=0, precision='float32', average_decay=0.9}",
+    "stages.lesions.sampling={per_epoch=6}",
+    "stages.lesions.training={epochs=2}",
+    "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[16, 8, 8]}",
+    "stages.whole.training={epochs=1}",
+    "stages.whole.decoder={skip_channels=[8, 8, 8, 8, 16], channels=[16, 16, 8, 8]}",
+)
+WITNESS = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0.2), (-1.0, 0.0, 0.5, 1.0), (0.6, 0.4))
+
+
+@pytest.fixture(scope="module")
+def staged() -> Recipe:
+    return load_recipe("flagship", SMALL)
+
+
+@pytest.fixture(scope="module")
+def done(staged: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of fold 0."""
+    folder = tmp_path_factory.mktemp("stages") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUNDUSCOPE_CACHE", str(cache))
+        run_recipe(staged, cases, folder, fold=0, make_validation=make_validation)
+    return folder
+
+
+def test_the_model_gives_what_its_parts_give(done: Path, cases: list[Case]) -> None:
+    model = checkpoint.load(done / "best.safetensors").network()
+    assert isinstance(model, Joined)
+    parts = {
+        name: checkpoint.load(done / STAGES / name / "best.safetensors").network() for name in ("lesions", "whole")
+    }
+    image = torch.from_numpy(frame(Photo.open(cases[0].path), 64).image[None])
+    with torch.inference_mode():
+        whole, close = model(image), model(image, "close")
+        torch.testing.assert_close(close.structures, parts["lesions"](image).structures)
+        torch.testing.assert_close(whole.structures, parts["whole"](image).structures)
+        torch.testing.assert_close(whole.classes["grade"], parts["whole"](image).classes["grade"])
+    assert not close.classes
+    findings = load(done)(cases[0].path)
+    assert findings.codes == ("MA", "HE", "EX", "SE", "OD")
+    assert findings.grade is not None
+
+
+def test_the_run_says_what_was_learned(done: Path, staged: Recipe) -> None:
+    about = json.loads((done / "run.json").read_text("utf-8"))
+    lines = [json.loads(line) for line in (done / "journal.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [("lesions", 1), ("lesions", 2), ("whole", 3)]
+    stages = [json.loads((done / STAGES / name / "run.json").read_text("utf-8")) for name in ("lesions", "whole")]
+    assert about["samples"] == sum(stage["samples"] for stage in stages)
+    card = json.loads((done / "card.json").read_text("utf-8"))
+    assert card["own_close"]
+    assert card["about"]["calibration"]["validation_photos"]
+    assert card["lowest_grades"] == {}
+    assert (done / "scores" / "validation" / "scores.json").is_file()
+    assert Recipe.load(done / "recipe.toml").stage("whole").encoder.name == staged.encoder.name
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here between the stages: the first is not learned again, and the model is the same."""
+    learned: list[str] = []
+    learn = run_module.learn
+
+    def stopping(recipe: Recipe, *given: object, **named: object):
+        learned.append(recipe.name)
+        if learned == ["flagship lesions", "flagship whole"]:
+            raise KeyboardInterrupt
+        return learn(recipe, *given, **named)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr("funduscope.training.stages.learn", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+    run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+    assert learned == ["flagship lesions", "flagship whole", "flagship whole"]
+    ours, theirs = (checkpoint.load(folder / "best.safetensors") for folder in (tmp_path, done))
+    assert all(torch.equal(value, theirs.tensors[name]) for name, value in ours.tensors.items())
+    before = (tmp_path / "best.safetensors").read_bytes()
+    run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_refit_repeats_every_stage_on_every_photo(
+    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    run_recipe(staged, cases, tmp_path, start=Start(refit=done / "best.safetensors"), make_validation=make_validation)
+    card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path, done))
+    assert card["thresholds"] == theirs["thresholds"]
+    for name in staged.stages:
+        about, before = (json.loads((f / STAGES / name / "run.json").read_text("utf-8")) for f in (tmp_path, done))
+        assert sum(about["photos"]["train"].values()) > sum(before["photos"]["train"].values())
+
+
+def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -> None:
+    export_run(done)
+    torch_model, onnx_model = Predictor(_torch(done)), load(done / "model.onnx")
+    small = load(done / "model.int8.onnx")
+    photo = Photo.open(cases[0].path)
+    framed = frame(photo, 128)
+    for image, view in ((framed.image, "close"), (cv2.resize(framed.image, (64, 64)), "whole")):
+        ours, theirs, rounded = (one.runtime(image[None], view) for one in (onnx_model, torch_model, small))  # pyright: ignore
+        assert ours.named().keys() == theirs.named().keys() == rounded.named().keys()
+        for name, value in ours.named().items():
+            np.testing.assert_allclose(value, theirs.named()[name], atol=2e-4)
+    assert isinstance(onnx_model, Predictor)
+    assert onnx_model(photo).codes == ("MA", "HE", "EX", "SE", "OD")
+
+
+def _torch(done: Path) -> TorchRuntime:
+    made = load(done / "best.safetensors")
+    assert isinstance(made, Predictor)
+    assert isinstance(made.runtime, TorchRuntime)
+    return made.runtime
+
+
+def test_findings_carry_both_witnesses(done: Path, cases: list[Case]) -> None:
+    runtime = _torch(done)
+    witnessed = Predictor(runtime, replace(runtime.card, witnesses={"grade": WITNESS.to_tree()}))
+    alone, both = Predictor(runtime)(cases[0].path), witnessed(cases[0].path)
+    assert alone.to_dict()["witnesses"] is None
+    said = both.to_dict()["witnesses"]
+    assert said["photo"]["grade"] == alone.to_dict()["probabilities"]
+    assert sum(said["lesions"]["grade"]) == pytest.approx(1, abs=1e-3)
+    assert both.to_dict()["probabilities"] != alone.to_dict()["probabilities"]
+    assert both.grade_probs is not None
+    assert both.grade_probs.sum() == pytest.approx(1)
+
+
+def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
+    for change, says in (
+        (["stages.whole.tasks={structures=['OD', 'EX']}"], "each once"),
+        (["stages.lesions.views={close_px=256}"], "other views"),
+        (["stages.lesions.training={epoch=2}"], "epoch"),
+        (["stages.lesions.network={}"], "no section"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            load_recipe("flagship", [*SMALL, *change])
+    assert isinstance(build_model(staged), Joined)
