@@ -54,6 +54,20 @@ class Checkpoint:
             key.removeprefix(f"{name}/"): value for key, value in self.tensors.items() if key.startswith(f"{name}/")
         }
 
+    def parts(self) -> list[Checkpoint]:
+        """Itself, or of a joined model a checkpoint for each of its networks, with the same card."""
+        if not self.recipe.stages:
+            return [self]
+        found = []
+        for name in self.recipe.stages:
+            own = {
+                f"weights/{key.removeprefix(f'parts.{name}.')}": value
+                for key, value in self.group("weights").items()
+                if key.startswith(f"parts.{name}.")
+            }
+            found.append(Checkpoint(self.recipe.stage(name), self.card, self.progress, own))
+        return found
+
     def network(self) -> Network | Joined:
         """The model in evaluation mode. Raises `CheckpointError` where recipe and weights do not fit."""
         try:

@@ -13,6 +13,7 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
+from funduscope.evaluation.cost import measure
 from funduscope.export import export_run
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -22,8 +23,10 @@ from funduscope.inference.runtime import TorchRuntime
 from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.training import run as run_module
-from funduscope.training.initialization import Start
+from funduscope.training.distill import Teachers
+from funduscope.training.initialization import Start, first_network
 from funduscope.training.stages import STAGES, run_recipe
 from funduscope.training.validation import make_validation
 
@@ -161,6 +164,36 @@ def test_findings_carry_both_witnesses(done: Path, cases: list[Case]) -> None:
     assert both.to_dict()["probabilities"] != alone.to_dict()["probabilities"]
     assert both.grade_probs is not None
     assert both.grade_probs.sum() == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_joined_model_starts_and_teaches_others(
+    done: Path, staged: Recipe, tiny: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    weights = done / "best.safetensors"
+    first = first_network(staged.stage("lesions"), tmp_path, [weights])
+    part = checkpoint.load(done / STAGES / "lesions" / "best.safetensors").group("weights")
+    assert not first.note
+    assert all(torch.equal(value, part[name]) for name, value in first.network.state_dict().items())
+    teachers = Teachers([checkpoint.load(weights)], tiny)
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    assert teachers(image).classes.keys() == {"grade", "dme"}
+    assert teachers(image, torch.tensor([False])).structures.keys() == {"MA", "HE", "EX", "SE"}
+
+
+def test_its_answers_are_explained_and_its_work_is_counted(done: Path, cases: list[Case]) -> None:
+    model = load(done)
+    assert isinstance(model, Predictor)
+    assert isinstance(model.runtime, TorchRuntime)
+    findings = model(cases[0].path)
+    network = model.runtime.network
+    assert isinstance(network, Joined)
+    shown = CheckpointMaps(network, model.card).explanation(findings, "referable")
+    assert shown is not None
+    assert shown.exact
+    cost = measure(network, checkpoint.load(done / "best.safetensors").recipe)
+    assert cost.parameters == sum(p.numel() for p in network.parameters())
+    assert cost.views_px == (64, 128)
 
 
 def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:

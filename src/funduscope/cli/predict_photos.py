@@ -97,11 +97,12 @@ def _checkpoint_maps(answer: Callable[[Photo], Findings]) -> ExtraOutputs | None
     """What draws maps with the network itself, if the model is one checkpoint; torch is loaded already in that case."""
     if not isinstance(answer, Predictor) or not isinstance(answer.runtime, TorchRuntime):
         return None
+    from funduscope.network.joined import Joined
     from funduscope.network.network import Network
     from funduscope.report.checkpoint_maps import CheckpointMaps
 
     network = answer.runtime.network
-    return CheckpointMaps(network, answer.card) if isinstance(network, Network) else None
+    return CheckpointMaps(network, answer.card) if isinstance(network, Network | Joined) else None
 
 
 def _lacks_maps(findings: Findings) -> bool:

@@ -52,13 +52,18 @@ class Joined(nn.Module):
             )
         return joined
 
-    def answering(self, task: str) -> Network:
-        """The part that answers a photo task. Raises `KeyError` where none does."""
-        for part in self.parts.values():
+    def answering(self, name: str) -> Network:
+        """The part that answers a photo task or a structure. Raises `KeyError` where none does."""
+        for stage, part in self.parts.items():
             assert isinstance(part, Network)
-            if task in part.heads:
+            if name in part.heads or name in self.codes[stage]:
                 return part
-        raise KeyError(f"No part of this model answers {task!r}.")
+        raise KeyError(f"No part of this model answers {name!r}.")
+
+
+def part_for(model: Network | Joined, name: str) -> Network:
+    """The network that answers a photo task or a structure."""
+    return model.answering(name) if isinstance(model, Joined) else model
 
 
 def build_model(recipe: Recipe) -> Network | Joined:

@@ -23,6 +23,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.runtime import Outputs
 from funduscope.inference.strips import run_in_strips
 from funduscope.network.attention import AttentionGate
+from funduscope.network.joined import Joined, part_for
 from funduscope.network.network import Network
 from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
 from funduscope.report.outline import Traced
@@ -38,7 +39,7 @@ COLUMNS: Final = 2
 class CheckpointMaps:
     """Draws maps of findings with the network that made them. card: of that network."""
 
-    def __init__(self, network: Network, card: Card) -> None:
+    def __init__(self, network: Network | Joined, card: Card) -> None:
         self.network, self.card = network, card
         self.gated = any(isinstance(module, AttentionGate) for module in network.modules())
 
@@ -64,7 +65,9 @@ class CheckpointMaps:
         image, card, same, back = self._whole(findings), self.card, slice(None), slice(None, None, -1)
         maps = []
         for flip in product((same, back) if card.upside_down else (same,), (same, back) if card.mirrored else (same,)):
-            plane = grad_cam(levels_of(self.network, image[flip], task, classes, card.temperatures[task])[-1])
+            plane = grad_cam(
+                levels_of(part_for(self.network, task), image[flip], task, classes, card.temperatures[task])[-1]
+            )
             maps.append((plane * plane.size)[flip])
         return np.asarray(np.mean(maps, axis=0), np.float32)
 
@@ -79,12 +82,15 @@ class CheckpointMaps:
         Empty for a network without gates.
         """
         card = self.card
-        if not any(code in card.close for code in card.outlined) or card.close_px == card.whole_px:
-            return attention_maps(self.network, self._whole(findings))
+        close = [code for code in card.outlined if code in card.close]
+        if not close or card.close_px == card.whole_px:
+            names = [*card.photo_tasks, *card.outlined]
+            return attention_maps(part_for(self.network, names[0]), self._whole(findings))
+        network = part_for(self.network, close[0])
         sides: list[int] = []
 
         def gates_of(image: np.ndarray) -> Outputs:
-            maps = attention_maps(self.network, image)
+            maps = attention_maps(network, image)
             sides[:] = [plane.shape[1] for plane in maps]
             size = maps[-1].shape[::-1]
             level = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in maps]

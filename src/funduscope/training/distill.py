@@ -58,7 +58,8 @@ class Teachers:
 
     def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
         self.student = student
-        self.teachers = [(one.network(), one.recipe, one.card.get("temperatures", {})) for one in checkpoints]
+        parts = [part for one in checkpoints for part in one.parts()]
+        self.teachers = [(one.network(), one.recipe, one.card.get("temperatures", {})) for one in parts]
         wanted = _outputs_of(student.tasks)
         left = [(recipe, sorted((wanted & _outputs_of(recipe.tasks)) - self._ratios(recipe, wanted).keys()))
                 for _, recipe, _ in self.teachers]  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
+from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
 from funduscope.network.network import Network, build, with_imagenet
@@ -168,7 +169,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
         return First(last.recipe, build(last.recipe))
     if not init:
         return First(*with_imagenet(recipe))
-    starts = [checkpoint.load(path) for path in init]
+    starts = [_nearest(checkpoint.load(path), recipe) for path in init]
     theirs = starts[0].recipe
     for path, start in zip(init, starts, strict=True):
         if any(getattr(start.recipe, name) != getattr(theirs, name) for name in BUILD):
@@ -197,6 +198,12 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
     note += "".join(f"; {what}: {', '.join(some)}" for what, some in rest.items() if some)
     return First(resolved, network, known, f"{note}." if any(rest.values()) else "")
+
+
+def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """Of a joined model the network that shares most tasks with the recipe."""
+    wanted = {*recipe.tasks.named}
+    return max(start.parts(), key=lambda part: len(wanted & {*part.recipe.tasks.named}))
 
 
 def is_research_only(used: list[Case], start: Start) -> bool:
