@@ -58,7 +58,7 @@ def main() -> None:
 
 def _recipe(encoder: str, px: int) -> Recipe:
     changes = [f"encoder.name={encoder}", "encoder.weights=none", f"views.whole_px={px}", "views.close_px=1440"]
-    return load_recipe("spine", [*changes, "sampling.whole={idrid-B=1, srahim=1}", "sampling.close={idrid-A=4}"])
+    return load_recipe("plain", [*changes, "sampling.whole={idrid-B=1, srahim=1}", "sampling.close={idrid-A=4}"])
 
 
 def _job(recipe: Recipe, cases: list[Any], folder: Path) -> Job:

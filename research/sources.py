@@ -79,7 +79,7 @@ class Row:
 
     def command(self) -> str:
         """What a person types for the same training, which then also fixes a card on fold 1."""
-        words = ["funduscope", "train", "flagship", "--data", self.data, "--run", f"runs/{self.name}"]
+        words = ["funduscope", "train", "plain", "--data", self.data, "--run", f"runs/{self.name}"]
         words += ["--fold", str(FOLD)]
         return shlex.join([*words, *(part for change in (*BUDGET, *self.changes) for part in ("--set", change))])
 
@@ -135,7 +135,7 @@ def cc_by_alone(data: Path, folder: Path) -> Path:
 
 def train(row: Row, data: Path, runs: Path) -> Path:
     """Trains the row, or goes on with it; returns the weights after its last epoch."""
-    recipe = load_recipe("flagship", [*BUDGET, *row.changes])
+    recipe = load_recipe("plain", [*BUDGET, *row.changes])
     cases = read_data([cc_by_alone(data, runs / OPEN) if row.data == OPEN else data])
     learned = share_of(SplitPlan.of(cases, FOLD).train, recipe.sampling.photos)
     folder = runs / row.name

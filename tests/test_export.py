@@ -38,7 +38,7 @@ TINY = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an untrained network's best checkpoint."""
     folder = tmp_path_factory.mktemp("run")
-    recipe = load_recipe("spine", TINY)
+    recipe = load_recipe("plain", TINY)
     torch.manual_seed(0)
     network = build(recipe)
     card = Card.of(recipe).to_dict()
@@ -233,7 +233,7 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
 
 def test_landmarks_and_gates_are_compared_too():
     """Two networks that differ in one thing alone: the heat map of the fovea, or the gates."""
-    recipe = load_recipe("spine", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
+    recipe = load_recipe("plain", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
     card = replace(Card.of(recipe), landmark_floor=0.0)  # of an untrained map, too, a point is reported
     eyes = [draw_eye(seed, width_px=480).pixels for seed in (1, 2)]
     torch.manual_seed(0)
@@ -267,7 +267,7 @@ def test_landmarks_and_gates_are_compared_too():
 
 def test_activation_maps_are_compared_too():
     """The same answers with a map turned upside down, and without any."""
-    recipe = load_recipe("spine", TINY)
+    recipe = load_recipe("plain", TINY)
     card = Card.of(recipe)
     torch.manual_seed(0)
     plain = TorchRuntime(build(recipe).eval(), card)

@@ -100,7 +100,7 @@ def test_a_recipe_needs_a_name_and_a_task() -> None:
 
 def test_what_is_no_toml_is_said() -> None:
     with pytest.raises(RecipeError, match="no valid TOML"):
-        Recipe.from_toml("name = spine = 3")
+        Recipe.from_toml("name = plain = 3")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_recipe_is_found_by_name_or_file_and_else_the_names_are_told(tmp_path:
     path = tmp_path / "own.toml"
     path.write_text(SMALL)
     assert load_recipe(str(path)).name == "small"
-    assert load_recipe("spine", ["training.epochs=2"]).training.epochs == 2
-    with pytest.raises(RecipeError, match="spine"):
+    assert load_recipe("plain", ["training.epochs=2"]).training.epochs == 2
+    with pytest.raises(RecipeError, match="plain"):
         load_recipe("spline")
 
 

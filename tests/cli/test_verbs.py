@@ -62,13 +62,13 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["predict", "eye.jpg", "--model", "gone.onnx"],
         ["predict", "eye.jpg", "--nothing"],
         ["predict", "eye.jpg", "--device", "tpu"],
-        ["train", "spine", "--data", ".", "--run", "r", "--fold", "-1"],
+        ["train", "plain", "--data", ".", "--run", "r", "--fold", "-1"],
         ["train", "no-such-recipe", "--data", ".", "--run", "r"],
-        ["train", "spine", "--data", ".", "--run", "r", "--set", "epochs"],
-        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.epochs=-1"],
-        ["train", "spine", "--data", ".", "--run", "r", "--set", "training.nothing=1"],
-        ["train", "spine", "--run", "r"],
-        ["train", "spine", "--data", ".", "--run", "r", "--like", "other"],
+        ["train", "plain", "--data", ".", "--run", "r", "--set", "epochs"],
+        ["train", "plain", "--data", ".", "--run", "r", "--set", "training.epochs=-1"],
+        ["train", "plain", "--data", ".", "--run", "r", "--set", "training.nothing=1"],
+        ["train", "plain", "--run", "r"],
+        ["train", "plain", "--data", ".", "--run", "r", "--like", "other"],
         ["evaluate", "--data", "."],
         ["evaluate", ".", "..", "--data", ".", "--fold", "0"],
         ["export", "gone"],
@@ -95,7 +95,7 @@ def test_wrong_use_is_one_line_and_two(
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_an_old_option_is_answered_with_its_new_name(command: Command, old: str, new: str):
     for option in ([old, "run"], [f"{old}=run"]):
-        code, out, err = command("train", "spine", "--data", ".", "--run", "r", *option)
+        code, out, err = command("train", "plain", "--data", ".", "--run", "r", *option)
         assert (code, out) == (2, "")
         assert f"{old} is called {new} now" in err
 
@@ -119,15 +119,15 @@ def test_recipes(command: Command):
     code, out, _ = command("recipes")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(builtin_recipes())
-    code, out, _ = command("recipes", "--show", "spine")
-    assert (code, out) == (0, builtin_recipes()["spine"])
+    code, out, _ = command("recipes", "--show", "plain")
+    assert (code, out) == (0, builtin_recipes()["plain"])
 
 
 def test_a_recipe_is_shown_with_every_setting(command: Command):
-    code, out, _ = command("recipes", "--show", "spine", "--full")
-    assert (code, out) == (0, Recipe.load("spine").to_toml())
+    code, out, _ = command("recipes", "--show", "plain", "--full")
+    assert (code, out) == (0, Recipe.load("plain").to_toml())
     assert "[balance]" in out
-    assert Recipe.from_toml(out) == Recipe.load("spine")
+    assert Recipe.from_toml(out) == Recipe.load("plain")
     code, _, err = command("recipes", "--full")
     assert code == 2
     assert "--show" in err
@@ -309,14 +309,14 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     monkeypatch.setitem(sys.modules, "funduscope.training.run", SimpleNamespace(run=run))
     monkeypatch.setitem(sys.modules, "funduscope.training.validation", SimpleNamespace(make_validation=None))
     options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3", "--teacher", start)
-    code, out, _ = command("train", "spine", "--data", table, "--run", tmp_path / "run", *options)
+    code, out, _ = command("train", "plain", "--data", table, "--run", tmp_path / "run", *options)
     assert code == 0
     assert "best.safetensors" in out
     assert seen == [(3, 6, tmp_path / "run", 2, (start,), (start,))]
-    command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", "--init", start.parent)
+    command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", "--init", start.parent)
     shipped, other = seen[-1][-2]
     assert (shipped.name, other) == ("funduscope.safetensors", start)
-    code, _, err = command("train", "spine", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
+    code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err
 
@@ -342,6 +342,6 @@ def test_what_needs_the_training_extra_says_so(
     for name in [name for name in sys.modules if name.startswith(("funduscope.training", "funduscope.checkpoint"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    code, out, err = command("train", "spine", "--data", table, "--run", tmp_path / "run")
+    code, out, err = command("train", "plain", "--data", table, "--run", tmp_path / "run")
     assert (code, out) == (1, "")
     assert "pip install 'funduscope[train]'" in err

@@ -33,7 +33,7 @@ HARDER = {"validation": 0.0, "test": 0.05, "training": -0.3, "color": 0.25, "blu
 Fabricate = Callable[..., Path]
 
 
-def at_budget(name: str = "spine", *changes: str) -> Recipe:
+def at_budget(name: str = "plain", *changes: str) -> Recipe:
     """A recipe of the package at the budget of these tests."""
     once = [] if load_recipe(name).views.close else ["views.close_px=384"]
     return load_recipe(name, [*BUDGET, *once, *changes])

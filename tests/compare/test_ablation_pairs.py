@@ -32,7 +32,7 @@ def effects_of(pair: AblationPair) -> dict[tuple[str, str], str]:
 
 
 def test_fewer_tasks_and_nothing_else_are_twins_in_sharing(fabricate, recipe_of, tmp_path: Path) -> None:
-    told = {"all": (recipe_of(), 0.1, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.98, 2, {})}
+    told = {"all": (recipe_of(), 0.1, 1, {}), "grades": (recipe_of("plain", *GRADES_ALONE), 0.98, 2, {})}
     pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
     assert (pairs.about, pairs.more.name, pairs.less.name) == (SHARING, "all", "grades")
     effects = effects_of(pairs)
@@ -41,19 +41,19 @@ def test_fewer_tasks_and_nothing_else_are_twins_in_sharing(fabricate, recipe_of,
 
 
 def test_runs_that_are_alike_show_no_difference(fabricate, recipe_of, tmp_path: Path) -> None:
-    told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE), 0.7, 1, {})}
+    told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("plain", *GRADES_ALONE), 0.7, 1, {})}
     pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
     assert set(effects_of(pairs).values()) == {"no difference shown"}
 
 
 def test_what_differs_besides_is_said(fabricate, recipe_of, tmp_path: Path) -> None:
-    fewer = recipe_of("spine", *GRADES_ALONE, "sampling.close={}")
+    fewer = recipe_of("plain", *GRADES_ALONE, "sampling.close={}")
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (fewer, 0.7, 2, {})}
     assert only(find_ablation_pairs(runs_of(fabricate, tmp_path, told))).also == ("sampling",)
 
 
 def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path: Path) -> None:
-    fewer = recipe_of("spine", *GRADES_ALONE)
+    fewer = recipe_of("plain", *GRADES_ALONE)
     here = {"precision": "bfloat16", "environment": {"device": "cpu"}}
     there = {"precision": "float32", "environment": {"device": "cuda some card"}}
     pairs = only(
@@ -68,14 +68,14 @@ def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path
 
 @pytest.mark.parametrize("change", ["encoder.name=resnet18", "training.learning_rate=1e-3", "augment.mirror=0"])
 def test_runs_that_differ_in_more_are_no_twins(fabricate, recipe_of, tmp_path: Path, change: str) -> None:
-    told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("spine", *GRADES_ALONE, change), 0.7, 2, {})}
+    told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("plain", *GRADES_ALONE, change), 0.7, 2, {})}
     assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
 def test_experts_and_teachers_have_twins_too(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {
         "plain": (recipe_of(), 0.7, 1, {}),
-        "routed": (recipe_of("spine", "experts.kind=mixture"), 0.7, 2, {}),
+        "routed": (recipe_of("plain", "experts.kind=mixture"), 0.7, 2, {}),
         "taught": (recipe_of(), 0.7, 3, {"teachers": ["routed"]}),
     }
     found = find_ablation_pairs(runs_of(fabricate, tmp_path, told))
@@ -104,14 +104,14 @@ TAUGHT = {"teachers": ["someone"]}
 def test_runs_with_other_photos_teachers_or_first_weights_are_no_twins(
     fabricate, recipe_of, tmp_path: Path, more: tuple[str, ...], about: dict, beside: dict
 ) -> None:
-    told = {"more": (recipe_of("spine", *more), 0.7, 1, about), "less": (recipe_of(), 0.7, 2, beside)}
+    told = {"more": (recipe_of("plain", *more), 0.7, 1, about), "less": (recipe_of(), 0.7, 2, beside)}
     assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
 def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
     fabricate, recipe_of, tmp_path: Path
 ) -> None:
-    fewer = recipe_of("spine", *GRADES_ALONE)
+    fewer = recipe_of("plain", *GRADES_ALONE)
     told = {"all": (recipe_of(), 0.7, 1, OTHER_START), "grades": (fewer, 0.7, 2, OTHER_START | OTHER_DATA)}
     runs = runs_of(fabricate, tmp_path, told)
     assert only(find_ablation_pairs(runs)).about == SHARING, "other tasks, other photos"

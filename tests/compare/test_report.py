@@ -34,7 +34,7 @@ def pages(fabricate, recipe_of, tmp_path_factory: pytest.TempPathFactory) -> Pat
         fabricate(
             root / "runs" / "grades", recipe_of("resnet_grader"), 0.6, 2, command="funduscope train resnet_grader"
         ),
-        fabricate(root / "runs" / "longer", recipe_of("spine", "training.epochs=9"), 0.9, 3),
+        fabricate(root / "runs" / "longer", recipe_of("plain", "training.epochs=9"), 0.9, 3),
     ]
     compare_runs(runs, root / "out", markdown_file=root / "docs" / "board.md", command="funduscope compare runs/*")
     return root

@@ -17,7 +17,7 @@ TABLE = Path(__file__).parents[2] / "results" / "leaderboard.jsonl.gz"
 
 def routed(fabricate, recipe_of, folder: Path, *changes: str, lines: list[dict], **work: float) -> Run:
     """A run with a shared mixture, such a diary, and such work (G multiply-adds)."""
-    fabricate(folder, recipe_of("spine", "experts.kind=mixture", *changes))
+    fabricate(folder, recipe_of("plain", "experts.kind=mixture", *changes))
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     path = folder / "scores" / "cost.json"
     tree = json.loads(path.read_text("utf-8"))

@@ -45,7 +45,7 @@ def test_half_a_line_of_a_killed_process_is_no_line(fabricate, tmp_path: Path) -
 
 def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, tmp_path: Path) -> None:
     alike = [fabricate(tmp_path / name) for name in ("one", "two")]
-    wider = fabricate(tmp_path / "wider", load_recipe("spine", ["sampling.per_epoch=900", "training.epochs=4"]))
+    wider = fabricate(tmp_path / "wider", load_recipe("plain", ["sampling.per_epoch=900", "training.epochs=4"]))
     other = fabricate(tmp_path / "other", fold=3)
     side, reasons = parted(gather([wider, *alike, other]))
     assert [run.name for run in side] == ["one", "two"]
@@ -57,7 +57,7 @@ def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, t
 
 def test_other_epochs_or_another_close_view_are_another_budget(fabricate, recipe_of, tmp_path: Path) -> None:
     changes = (), ("training.epochs=2", "sampling.per_epoch=1800"), ("views.close_px=768",)
-    runs = gather([fabricate(tmp_path / str(place), recipe_of("spine", *one)) for place, one in enumerate(changes)])
+    runs = gather([fabricate(tmp_path / str(place), recipe_of("plain", *one)) for place, one in enumerate(changes)])
     assert [run.budget for run in runs] == [
         "3,600 samples in 4 epochs at 384 px",
         "3,600 samples in 2 epochs at 384 px",
@@ -67,7 +67,7 @@ def test_other_epochs_or_another_close_view_are_another_budget(fabricate, recipe
 
 def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate, recipe_of, tmp_path: Path) -> None:
     folders = [fabricate(tmp_path / name) for name in ("ended", "killed")]
-    folders.append(fabricate(tmp_path / "stopped", recipe_of("spine", "training.patience=2")))
+    folders.append(fabricate(tmp_path / "stopped", recipe_of("plain", "training.patience=2")))
     lines = [{"epoch": epoch, "seconds": 1.0, "best": epoch == 1} for epoch in (1, 2, 3)]
     for folder in folders[1:]:
         (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")

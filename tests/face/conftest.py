@@ -65,7 +65,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clinic.mkdir()
     (clinic / "photos.csv").write_text(COLUMNS + "".join(_row(clinic, number) for number in range(12)), "utf-8")
     write_folds(make_folds(read_data(clinic / "photos.csv")), clinic / "folds.csv")
-    recipe = Recipe.load("spine", SMALL)
+    recipe = Recipe.load("plain", SMALL)
     torch.manual_seed(1)
     network = build(recipe).eval()
     card = replace(Card.of(recipe), name="shipped", landmark_floor=0.0)

@@ -151,25 +151,25 @@ def test_findings_are_shown_on_axes(drawn: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_training_is_a_call_that_goes_on(cases: list[fs.Case], tmp_path: Path) -> None:
     lines: list[dict] = []
-    run = fs.train("spine", cases, tmp_path / "run", 0, init="default", on_epoch=lines.append)
+    run = fs.train("plain", cases, tmp_path / "run", 0, init="default", on_epoch=lines.append)
     assert [line["epoch"] for line in lines] == [line["epoch"] for line in run.journal] == [1]
     assert run.about["init"]["name"] == "funduscope.safetensors"
     assert (run.about["fold"], run.recipe.training.epochs) == (0, 1)
     assert run.best.is_file()
     assert run.load().card.name == run.recipe.name
     assert run.scores.details["table"]["photos"] == run.about["photos"]["validation"]["table"]
-    again = fs.train("spine", cases, run, 0, init="default", on_epoch=lines.append)
+    again = fs.train("plain", cases, run, 0, init="default", on_epoch=lines.append)
     assert again == run
     assert len(lines) == 1, "nothing was left to do"
 
 
 def test_a_setting_is_changed_by_its_name() -> None:
-    recipe = fs.Recipe.load("spine", {"sampling.whole": {"table": 2}, "training.seed": 3})
+    recipe = fs.Recipe.load("plain", {"sampling.whole": {"table": 2}, "training.seed": 3})
     assert (recipe.sampling.whole, recipe.training.seed) == ({"table": 2}, 3)
 
 
 def test_samples_for_a_loop_of_ones_own(cases: list[fs.Case]) -> None:
-    recipe = fs.Recipe.load("spine")
+    recipe = fs.Recipe.load("plain")
     plain = PhotoDataset(cases, recipe=recipe)
     assert len(plain) == 12
     assert torch.equal(plain[3].image, plain[3].image), "a whole eye that is not augmented is always the same"
@@ -188,7 +188,7 @@ def test_samples_for_a_loop_of_ones_own(cases: list[fs.Case]) -> None:
 
 
 def test_each_loss_works_alone_and_skips_what_is_unknown(cases: list[fs.Case]) -> None:
-    batch = collate([PhotoDataset(cases, recipe=fs.Recipe.load("spine"))[index] for index in (0, 1)])
+    batch = collate([PhotoDataset(cases, recipe=fs.Recipe.load("plain"))[index] for index in (0, 1)])
     logits = torch.zeros(2, 5, requires_grad=True)
     loss = class_loss(logits, batch.allowed["grade"])
     assert loss is not None

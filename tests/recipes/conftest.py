@@ -53,6 +53,12 @@ def _tiny(name: str) -> list[str]:
         "training.precision=float32",
         "experts.width=8",
     ]
+    for stage in recipe.stages:
+        skips, blocks = ([8] * 4, [8] * 3) if recipe.stage(stage).encoder.levels else ([8] * 5, [8] * 4)
+        changes += [f"stages.{stage}.decoder={{skip_channels={skips}, channels={blocks}}}"]
+        changes += [f"stages.{stage}.training={{epochs=1}}", f"stages.{stage}.sampling={{per_epoch=4}}"]
+    if recipe.stages:
+        return changes
     if recipe.heads.hidden:
         changes.append("heads.hidden=[8]")
     if recipe.decoder.kind == "deeplab":

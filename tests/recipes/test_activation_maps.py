@@ -70,14 +70,14 @@ def test_the_mean_of_a_map_is_the_logit(name: str, tiny: Tiny, tmp_path: Path) -
 
 
 def test_a_training_makes_no_maps(tiny: Tiny) -> None:
-    network = _built(load_recipe("spine", tiny("spine")))
+    network = _built(load_recipe("plain", tiny("plain")))
     images = torch.from_numpy(_images(2, 64))
     assert "grade" in network(images).cams
     assert "grade" not in network.train()(images).cams
 
 
 def test_it_holds_in_int8_too(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = load_recipe("spine", tiny("spine"))
+    recipe = load_recipe("plain", tiny("plain"))
     whole = export.write_onnx(_built(recipe), Card.of(recipe), tmp_path / "model.onnx")
     images = [_images(1, 64), _images(1, 128)]
     small = OnnxRuntime(export.quantize(whole, tmp_path / "small.onnx", images))
@@ -90,7 +90,7 @@ def test_it_holds_in_int8_too(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_file_without_maps_answers_alike_and_explains_nothing(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe("spine", tiny("spine"))
+    recipe = load_recipe("plain", tiny("plain"))
     network = _built(recipe)
     new = export.write_onnx(network, Card.of(recipe), tmp_path / "new.onnx")
     with monkeypatch.context() as patch:

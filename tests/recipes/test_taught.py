@@ -49,12 +49,12 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    assert train("spine", "teacher") == 0
+    assert train("plain", "teacher") == 0
     untaught = ("--set", "training.epochs=2")
     taught = (*untaught, "--teacher", str(tmp_path / "teacher"))
     capsys.readouterr()
     assert train("edge", "through", *taught) == 0
-    assert "spine does not teach EX, HE, MA, SE" in capsys.readouterr().err, "it reads them from the close view"
+    assert "plain does not teach EX, HE, MA, SE" in capsys.readouterr().err, "it reads them from the close view"
 
     lines = [json.loads(line) for line in (tmp_path / "through" / "journal.jsonl").read_text("utf-8").splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]

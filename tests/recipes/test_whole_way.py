@@ -65,9 +65,11 @@ def test_a_recipe_goes_the_whole_way(
         f"funduscope train {name} --data idrid --run run --fold 0 --set encoder.name=test_"
     )
     assert str(tmp_path) not in (run / "run.json").read_text("utf-8")
-    assert (run / "samples.png").is_file()
-    assert (run / "curves.png").is_file()
-    assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == {"best.safetensors", "final.safetensors"}
+    for folder in [run / "stages" / stage for stage in load_recipe(name).stages] or [run]:
+        assert (folder / "samples.png").is_file()
+        assert (folder / "curves.png").is_file()
+    kept = {"best.safetensors"} | (set() if load_recipe(name).stages else {"final.safetensors"})
+    assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == kept
 
     assert main(["evaluate", str(run), "--data", str(data), "--fold", "0", "--out", str(tmp_path / "scores")]) == 0
     recipe = Recipe.from_toml((run / "recipe.toml").read_text())

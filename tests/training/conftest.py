@@ -49,7 +49,7 @@ def changes() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny(changes: list[str]) -> Recipe:
     """The package's first recipe, made tiny."""
-    return load_recipe("spine", changes)
+    return load_recipe("plain", changes)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def recipe(changes: list[str]) -> Recipe:
         "augment.rotate_deg=5",
         "loss.landmarks=1",
     ]
-    return load_recipe("spine", changes + only)
+    return load_recipe("plain", changes + only)
 
 
 def test_a_network_learns_where_the_disc_and_the_fovea_are(recipe: Recipe, cache: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 def quick(changes: list[str]) -> Recipe:
     """One epoch of few steps, no worker."""
     few = ["training.epochs=1", "training.workers=0", "sampling.whole={idrid-B = 1}", "sampling.close={}"]
-    return load_recipe("spine", changes + few)
+    return load_recipe("plain", changes + few)
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], how: float = math.nan) -> None:

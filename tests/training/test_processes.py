@@ -36,7 +36,7 @@ STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=
 
 @pytest.fixture
 def steady(changes: list[str]) -> Recipe:
-    return load_recipe("spine", [*changes, *STEADY, "training.epochs=2"])
+    return load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])
 
 
 @pytest.mark.quick
@@ -109,7 +109,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    recipe = load_recipe("spine", [*changes, *STEADY, "training.epochs=2"])
+    recipe = load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
         run(recipe, cases, folder, 0, START, make_validation)

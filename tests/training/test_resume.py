@@ -135,14 +135,14 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(
 ) -> None:
     before = _bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes()
     with pytest.raises(TrainingError, match=says):
-        run(load_recipe("spine", changes + change), cases, unbroken, fold=fold)
+        run(load_recipe("plain", changes + change), cases, unbroken, fold=fold)
     assert before == (_bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes())
 
 
 @pytest.mark.usefixtures("use_cache")
 def test_the_seed_decides_the_bytes(cases: list[Case], changes: list[str], tmp_path: Path) -> None:
     def trained(name: str, seed: int) -> Any:
-        recipe = load_recipe("spine", [*changes, "training.epochs=1", "training.workers=0", f"training.seed={seed}"])
+        recipe = load_recipe("plain", [*changes, "training.epochs=1", "training.workers=0", f"training.seed={seed}"])
         return _content(run(recipe, cases, tmp_path / name))[1]
 
     assert trained("a", 3) == trained("b", 3)
@@ -157,7 +157,7 @@ def test_fine_tuning_starts_from_the_given_weights_and_the_same_command_goes_on(
     from funduscope import checkpoint
 
     recipe = load_recipe(
-        "spine",
+        "plain",
         [*changes, "tasks.landmarks=[]", "training.epochs=1", "training.workers=0", "training.learning_rate=1e-12"],
     )
     given = checkpoint.load(unbroken / "best.safetensors")

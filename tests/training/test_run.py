@@ -31,7 +31,7 @@ from funduscope.training.samples import drawn, prepared, readable
 
 @pytest.fixture(scope="module")
 def short(changes: list[str]) -> Recipe:
-    return load_recipe("spine", [*changes, "training.epochs=1", "training.workers=0"])
+    return load_recipe("plain", [*changes, "training.epochs=1", "training.workers=0"])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
 def test_a_run_says_how_it_came_about_and_names_nobodys_folders(done: Path, tmp_path: Path) -> None:
     text = (done / "run.json").read_text("utf-8")
     about = json.loads(text)
-    assert about["command"] == "run('spine', fold=0)", "whoever calls says it, else the call itself"
+    assert about["command"] == "run('plain', fold=0)", "whoever calls says it, else the call itself"
     assert about["precision"] == "float32"
     assert about["environment"]["device"].split(" ")[0] in ("cpu", "cuda")
     assert about["environment"]["packages"]["torch"]
@@ -214,7 +214,7 @@ def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Ca
 def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
     changes: list[str], cases: list[Case], tmp_path: Path
 ) -> None:
-    recipe = load_recipe("spine", [*changes, "encoder.name=test_convnext"])
+    recipe = load_recipe("plain", [*changes, "encoder.name=test_convnext"])
     with pytest.raises(RecipeError, match="The encoder has 4 levels"):
         run(recipe, cases, tmp_path / "run", fold=0)
 
@@ -233,7 +233,7 @@ def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
 )
 def test_settings_that_contradict_each_other_are_refused(change: list[str], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
-        load_recipe("spine", change)
+        load_recipe("plain", change)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -485,7 +485,7 @@ def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_
 def test_a_damaged_last_checkpoint_costs_one_epoch(
     changes: list[str], cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    recipe = load_recipe("spine", [*changes, "training.epochs=2", "training.workers=0"])
+    recipe = load_recipe("plain", [*changes, "training.epochs=2", "training.workers=0"])
     run(recipe, cases, tmp_path / "run", fold=0)
     last = tmp_path / "run" / "last.safetensors"
     whole = last.read_bytes()

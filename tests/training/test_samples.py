@@ -230,7 +230,7 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn(photo: Path, tiny: Recipe) ->
 
 def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
     sets = ["sampling.whole={often = 2.3, seldom = 0.25, never = 0}", "sampling.close={often = 1}"]
-    recipe = load_recipe("spine", changes + sets)
+    recipe = load_recipe("plain", changes + sets)
     cases = [
         case
         for dataset in ("often", "seldom", "never", "unnamed")

@@ -19,7 +19,7 @@ ONCE = ["views.close=[]", "views.close_px=64", "views.whole_px=64"]
 
 
 def _recipe(*changes: str) -> Recipe:
-    return load_recipe("spine", [*ONCE, "sampling.close={}", "sampling.whole={many = 2.0, few = 1.0}", *changes])
+    return load_recipe("plain", [*ONCE, "sampling.close={}", "sampling.whole={many = 2.0, few = 1.0}", *changes])
 
 
 def _cases(dataset: str, count: int, labels: Labels) -> list[Case]:
@@ -31,7 +31,7 @@ def test_an_eye_seen_once_is_drawn_for_its_lesions_too() -> None:
     assert serves(masked, "whole", recipe)
     assert not serves(masked, "close", recipe)
     assert close_channels(recipe) == ()
-    assert EITHER_EXUDATE in close_channels(load_recipe("spine"))
+    assert EITHER_EXUDATE in close_channels(load_recipe("plain"))
 
 
 @pytest.mark.parametrize(

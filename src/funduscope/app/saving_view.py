@@ -51,7 +51,7 @@ def _save_into(folder: str, session: Session, words: Words) -> None:
     else:
         session.saved.update(saved)
         st.success(words("save.done"))
-        st.code(f"funduscope train spine --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
+        st.code(f"funduscope train plain --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
 
 
 def _offer_zips(session: Session, words: Words) -> None:

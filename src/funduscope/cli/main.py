@@ -55,11 +55,11 @@ def funduscope(
 VERBS = {
     demo.demo: "funduscope demo --out first-look",
     predict.predict: "funduscope predict eye.jpg clinic/ --out results",
-    train.train: "funduscope train spine --data photos/ --run runs/first --fold 0 --set training.epochs=3",
+    train.train: "funduscope train plain --data photos/ --run runs/first --fold 0 --set training.epochs=3",
     evaluate.evaluate: "funduscope evaluate runs/fold0 runs/fold1 --data photos/ --out scores",
     compare.compare: "funduscope compare runs/first runs/second --data photos/ --out compared",
     export.export: "funduscope export runs/first --data photos/",
-    recipes.recipes: "funduscope recipes --show spine > mine.toml",
+    recipes.recipes: "funduscope recipes --show plain > mine.toml",
     doctor.doctor: "funduscope doctor photos/ --out examined",
     folds.folds: "funduscope folds photos/ --out photos/folds.csv",
     app.app: "funduscope app --port 8600",
