@@ -35,6 +35,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs, Runtime
+from funduscope.vocabulary import View
 
 MASKED: Final = ("idrid-A", "heimed")
 GRADED: Final = ("idrid-B", "srahim")
@@ -47,9 +48,9 @@ class Timed:
         self.runtime, self.card, self.sha256 = runtime, runtime.card, runtime.sha256
         self.seconds = 0.0
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         begun = time.perf_counter()
-        outputs = self.runtime(images)
+        outputs = self.runtime(images, view)
         self.seconds += time.perf_counter() - begun
         return outputs
 

@@ -279,7 +279,7 @@ def test_activation_maps_are_compared_too():
         def __init__(self, change) -> None:
             self.card, self.change = card, change
 
-        def __call__(self, images):
+        def __call__(self, images, view="whole"):
             outputs = plain(images)
             changed = self.change({"dme": outputs.cams["dme"]})
             return replace(outputs, cams={"grade": outputs.cams["grade"]} | changed)

@@ -440,7 +440,7 @@ class SeesDisc:
     sha256 = "0" * 64
     card = replace(CARD, structures=("OD",), dme=False, close=())
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         picture = images[0].astype(np.float32)
         painted = picture[..., 2] - picture[..., :2].max(axis=2)
         coverage = np.clip(painted / 255, 0, 1)

@@ -39,7 +39,7 @@ class Hot:
         self.dme_cam = np.zeros((1, 3, N, N), np.float32)
         self.dme_cam[0, 1, row, column] = heat
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         grade, dme = self.grade_cam.mean((2, 3)), self.dme_cam.mean((2, 3))
         return Outputs(classes={"grade": grade, "dme": dme}, cams={"grade": self.grade_cam, "dme": self.dme_cam})
 
@@ -169,7 +169,7 @@ def test_an_ensemble_explains_by_the_mean_and_only_if_all_can() -> None:
     np.testing.assert_allclose(both.cams["grade"], (alone[0]["grade"] + alone[1]["grade"]) / 2)
 
     class Without(Hot):
-        def __call__(self, images: np.ndarray) -> Outputs:
+        def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
             return replace(super().__call__(images), cams={"dme": self.dme_cam})
 
     some = Ensemble([first, Predictor(Without())])(eye)

@@ -97,7 +97,7 @@ class CountsPaint:
     sha256 = "0" * 64
     card = Card(name="paint", structures=("HE", "EX"), landmarks=(), whole_px=128, close_px=256, close=("HE", "EX"))
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         picture = images[0].astype(np.float32)
         planes = []
         for plane in (2, 1):

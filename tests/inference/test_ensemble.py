@@ -41,7 +41,7 @@ class SeesBlue:
         self.draw = np.random.default_rng(seed).normal(size=16).astype(np.float32)
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         self.seen.append(images[0])
         picture = images[0].astype(np.float32)
         blue = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 200, 0, 1)

@@ -104,7 +104,7 @@ class HiddenFovea:
     def __init__(self, card: Card, disc: tuple[float, float], trace: tuple[float, float]) -> None:
         self.card, self.disc, self.trace = card, disc, trace
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         maps = np.stack([_peak(*self.disc), _peak(*self.trace, height=2.5)])[None]
         return Outputs(landmarks=maps.astype(np.float32))
 
@@ -122,7 +122,7 @@ class Sighted:
         self.maps = np.stack([_peak(*disc), _peak(*fovea)])
         self.maps = self.maps[:, ::-1, ::-1] if is_turned else self.maps
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         lesion = _peak(0.5, 0.3)[None, None] - 6
         return Outputs(landmarks=self.maps[None].astype(np.float32), structures=lesion.astype(np.float32))
 

@@ -51,7 +51,7 @@ class SeesPaint:
         self.card = card
         self.sizes: list[tuple[int, ...]] = []
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         self.sizes.append(images.shape)
         picture = images[0].astype(np.float32)
         share = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 200, 0, 1)
@@ -265,7 +265,7 @@ WAYS = (slice(None), slice(None, None, -1))
 class Lopsided(SeesPaint):
     """Answers differently for a mirrored picture: what lies left counts for the grade, what lies right does not."""
 
-    def __call__(self, images: np.ndarray) -> Outputs:
+    def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         found = super().__call__(images)
         left = images[0][:, : images.shape[2] // 2].astype(np.float32)
         blue = (left[..., 2] > left[..., 0] + 60).mean()
@@ -278,7 +278,7 @@ def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
     class Heavy(SeesPaint):
         """What lies above counts for the grade; the disc is where an upright eye has it, in any picture."""
 
-        def __call__(self, images: np.ndarray) -> Outputs:
+        def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
             found = super().__call__(images)
             above = images[0][: images.shape[1] // 2].astype(np.float32)
             blue = (above[..., 2] > above[..., 0] + 60).mean()

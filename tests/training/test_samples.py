@@ -14,7 +14,7 @@ from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
+from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read_prepared
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.batch import Batch, Item, Samples
@@ -145,7 +145,9 @@ def test_regions_of_experts_are_certain_only_where_nobody_marked(
 
 def test_a_box_around_the_disc_is_its_ellipse(photo: Path, tiny: Recipe, cache: Path) -> None:
     y, x = np.nonzero(EYE.masks["OD"])
-    box = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
+    center = np.array([x.min() + x.max() + 1, y.min() + y.max() + 1]) / 2
+    half = np.array([np.ptp(x) + 1, np.ptp(y) + 1]) / DISC_IN_BOX / 2  # boxes are drawn a little too large
+    box = (*(center - half).tolist(), *(center + half).tolist())
     framed = prepare(_case(photo, Labels(boxes={"OD": (box,)})), 512)
     truth = framed.transform.map_to_frame(EYE.masks["OD"])
     disc = framed.coverage["OD"] / 255

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
+from funduscope.report.results_folder import findings_schema
 from funduscope.training import run as run_module
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
@@ -157,8 +159,9 @@ def test_findings_carry_both_witnesses(done: Path, cases: list[Case]) -> None:
     runtime = _torch(done)
     witnessed = Predictor(runtime, replace(runtime.card, witnesses={"grade": WITNESS.to_tree()}))
     alone, both = Predictor(runtime)(cases[0].path), witnessed(cases[0].path)
-    assert alone.to_dict()["witnesses"] is None
+    assert "witnesses" not in alone.to_dict()
     said = both.to_dict()["witnesses"]
+    jsonschema.Draft202012Validator(findings_schema()).validate(both.to_dict())
     assert said["photo"]["grade"] == alone.to_dict()["probabilities"]
     assert sum(said["lesions"]["grade"]) == pytest.approx(1, abs=1e-3)
     assert both.to_dict()["probabilities"] != alone.to_dict()["probabilities"]

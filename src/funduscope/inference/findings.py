@@ -247,11 +247,7 @@ class Findings:
             "probabilities": [_round(p) for p in self.grade_probs] if self.grade_probs is not None else None,
             "grade_set": None if self.grade_set is None else list(self.grade_set),
             "dme": self._dme(),
-            "witnesses": {
-                name: {task: [_round(p) for p in probs] for task, probs in by_task.items()}
-                for name, by_task in self.witness_probs.items()
-            }
-            or None,
+            **({"witnesses": self._witnesses()} if self.witness_probs else {}),
             **({"tasks": self._further() or None} if self.card.tasks else {}),
             "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
@@ -303,6 +299,12 @@ class Findings:
             "risk": self.dme,
             "confidence": _round(self.dme_probs.max()),
             "probabilities": [_round(p) for p in self.dme_probs],
+        }
+
+    def _witnesses(self) -> dict[str, dict[str, list[float]]]:
+        return {
+            name: {task: [_round(p) for p in probs] for task, probs in by_task.items()}
+            for name, by_task in self.witness_probs.items()
         }
 
     def _further(self) -> dict[str, dict[str, Any]]:
