@@ -25,7 +25,7 @@ from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
-from funduscope.report.results_folder import findings_schema
+from funduscope.report.write import findings_schema
 from funduscope.training import run as run_module
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
