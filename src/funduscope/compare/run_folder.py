@@ -90,8 +90,11 @@ class Run:
     @property
     def budget(self) -> str:
         """Samples and epochs planned, and the width of the eye; runs with equal budgets are comparable."""
-        epochs, views = self.recipe.training.epochs, self.recipe.views
-        planned = self.recipe.sampling.per_epoch * epochs
+        views = self.recipe.views
+        stages = [self.recipe.stage(name) for name in self.recipe.stages] or [self.recipe]
+        epochs = sum(stage.training.epochs for stage in stages)
+        each = [stage.sampling.per_epoch * stage.training.epochs for stage in stages]
+        planned = sum(each) if all(each) else 0
         samples = f"{planned:,} samples" if planned else "as many samples as its rates give"
         close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
         return f"{samples} in {_epochs(epochs)} at {views.whole_px} px{close}"
