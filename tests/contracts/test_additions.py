@@ -180,6 +180,7 @@ assert main(train) != 0
 assert main([*train, *settings]) == 0
 card = json.loads(Path("run/card.json").read_text())
 assert card["not_learned"] == ["OD"] and card["research_only"]
+assert (card["grade"], card["dme"]) == (True, False), "no photo has a label of edema"
 assert json.loads(Path("run/run.json").read_text())["photos"]["train"]["clinic"] >= 8
 assert main(["evaluate", "run", "--data", "clinic", "--fold", "0", "--out", "scores"]) == 0
 scores = json.loads(Path("scores/scores.json").read_text())["scores"]["clinic"]
