@@ -302,6 +302,59 @@ with Path("several/summary.csv").open(encoding="utf-8") as file:
     table = list(csv.DictReader(file))
 assert all(row["glaucoma"] in ("0", "1") and float(row["glaucoma_confidence"]) >= 0.5 for row in table), table
 """
+WAY_OF_A_MARKED_TASK = """
+import json
+import os
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.app import MODEL_VARIABLE
+from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import Corrections
+from funduscope.cli.main import main
+from funduscope.data.sources import read_data
+from funduscope.imaging.photo import Photo
+
+os.environ[MODEL_VARIABLE] = json.dumps(["run/model.onnx"])
+page = AppTest.from_string("from funduscope.app.page_view import show; show()", default_timeout=180).run()
+page.file_uploader[0].set_value([("5.png", Path("5.png").read_bytes(), "image/png")]).run()
+session = page.session_state.session
+(key,) = session.entries
+page.selectbox(key=f"correct-{key[:16]}-glaucoma").set_value(1).run()
+assert not page.exception and session.history(key).now == Corrections(classes={"glaucoma": 1})
+assert any("Glaucoma suspected" in one.value for one in page.info), [one.value for one in page.info]
+page.selectbox(key="language").set_value("de").run()
+assert any("Verdacht auf Glaukom" in one.value for one in page.info)
+page.segmented_control(key="view").set_value("many").run()
+assert not page.exception and "Verdacht auf Glaukom" in page.dataframe[0].value.to_string()
+page.segmented_control(key="view").set_value("one").run()
+page.text_input(key="save-folder").set_value("saved").run()
+page.button(key="save-button").click().run()
+assert not page.exception and not page.error
+assert "'saved/labels.csv' --run runs/corrected --set tasks.glaucoma=true" in page.code[0].value
+(again,) = read_data("saved/labels.csv")
+assert (again.labels.classes, again.labels.grade) == ({"glaucoma": 1}, None)
+
+marked = [
+    LabeledPhoto(Photo.open(f"{number}.png"), Corrections(classes={"glaucoma": number // 5 % 2}), {})
+    for number in range(20)
+]
+assert [one.corrections for one in read_zip(as_zip(marked[4:6]))] == [one.corrections for one in marked[4:6]]
+table = into_folder(marked, Path("corrected")) / "labels.csv"
+short = ["--fold", "0", "--set", "training.epochs=1"]
+assert main(["train", "glaucoma.toml", "--data", str(table), "--run", "again", *short]) == 0
+line = json.loads(Path("again/journal.jsonl").read_text().splitlines()[-1])
+assert "loss glaucoma" in line and "loss grade" not in line, line
+card = json.loads(Path("again/card.json").read_text())
+assert (card["grade"], card["tasks"]) == (False, ["glaucoma"]), card
+assert main(["predict", "5.png", "--model", "again", "--out", "marked"]) == 0
+found = json.loads(next(Path("marked").rglob("findings.json")).read_text())
+assert found["predicted_grade"] is None and found["tasks"]["glaucoma"]["class"] in (0, 1)
+page = next(Path("marked").rglob("report.html")).read_text()
+assert "looks for no disease that is not named above" in page and "does not look for glaucoma" not in page
+"""
 
 
 def _copy(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
@@ -368,9 +421,11 @@ def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_photo_task_is_one_line_and_its_words(tmp_path: Path) -> None:
-    """Its label is a column of the user's table."""
+    """Its label is a column of the user's table, and what a person marks on the page becomes such a column."""
     copy = _copy(tmp_path, TASK_CHANGES)
     (tmp_path / "glaucoma.toml").write_text(TASK_RECIPE, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_TASK)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "glaucoma: " in done.stdout, "the sentence of one photo"
+    done = _run(copy, tmp_path, WAY_OF_A_MARKED_TASK)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
