@@ -141,6 +141,9 @@ from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.masks import read_mask
 
 
+NAME = "Clinic"
+
+
 def recognize(folder: Path) -> bool:
     return (folder / "grades.txt").is_file()
 
@@ -405,13 +408,9 @@ def test_a_lesion_is_one_line_from_drawn_eyes_to_saved_corrections(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
-    line = '    "DDR": ddr,\n'
-    changes = {"data/sources.py": (line, line + '    "Clinic": clinic,\n')}
-    copy = _copy(tmp_path, changes)
-    sources = copy / "data" / "sources.py"
-    sources.write_text(sources.read_text("utf-8").replace("    aptos,\n", "    aptos,\n    clinic,\n"), "utf-8")
-    (copy / "data" / "clinic.py").write_text(READER, "utf-8")
+def test_a_data_set_is_its_reader(tmp_path: Path) -> None:
+    copy = _copy(tmp_path, {})
+    (copy / "data" / "readers" / "clinic.py").write_text(READER, "utf-8")
     recipe = RECIPE.replace('kind = "halved"', "").replace('"MA", "NV", "OD"', '"MA", "OD"')
     (tmp_path / "sixth.toml").write_text(recipe, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_DATA_SET)

@@ -33,7 +33,7 @@ from PIL import Image
 
 from funduscope.app.reviewed import Corrections
 from funduscope.data.case import LabelError
-from funduscope.data.idrid import KNOWN_FILE, KNOWN_WORDS
+from funduscope.data.readers.idrid import KNOWN_FILE, KNOWN_WORDS
 from funduscope.data.table import COLUMNS, NONE_WORD
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
