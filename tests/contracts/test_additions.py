@@ -1,4 +1,5 @@
-"""What is added (a lesion, a photo task, a data set, an encoder, a balance) needs only what docs/architecture.md names.
+"""What is added needs only what docs/architecture.md names: a lesion, a photo task, a data set, an encoder, a balance,
+a term of a loss, an augmentation. (A data set in Python and a score of one's own: docs/python.md, whose examples run.)
 
 A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,35 @@ BALANCE = '''class Halved(Balance):
 
 
 '''
-CHANGES = {
-    "vocabulary.py": ('    Structure("OD"', STRUCTURE + '    Structure("OD"'),
-    "settings.py": ('"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
-    "training/balance.py": ("def make_balance(", BALANCE + "def make_balance("),
-}
 LINE = '        "uncertainty": lambda: Uncertainty(start),\n'
+TERM = """        if settings.class_brier:
+            wrong = logits[labelled].softmax(1) - F.one_hot(target, logits.shape[1])
+            each = each + settings.class_brier * wrong.square().sum(1)
+        parts.append(each)
+"""
+GRAY = """    if happens(bounds.gray, rng):
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return image
+
+
+def _tone("""
+Change = tuple[str, str, str]
+"""A file of the package, a text that it has once, and what takes its place."""
+
+CHANGES: tuple[Change, ...] = (
+    ("vocabulary.py", '    Structure("OD"', STRUCTURE + '    Structure("OD"'),
+    ("settings.py", '"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
+    ("training/balance.py", "def make_balance(", BALANCE + "def make_balance("),
+    ("training/balance.py", LINE, LINE + '        "halved": lambda: Halved(start),\n'),
+    (
+        "settings.py",
+        "    class_focal: Weight = 0.0\n",
+        "    class_focal: Weight = 0.0\n    class_brier: Weight = 0.0\n",
+    ),
+    ("training/losses.py", "        parts.append(each)\n", TERM),
+    ("settings.py", "    jpeg: Share = 0.1\n", "    jpeg: Share = 0.1\n    gray: Share = 0.0\n"),
+    ("training/augment.py", "    return image\n\n\ndef _tone(", GRAY),
+)
 
 RECIPE = """
 name = "sixth"
@@ -66,13 +91,16 @@ idrid-B = 1
 kind = "halved"
 [loss]
 dme = 3.0
+class_brier = 1000.0
+[augment]
+gray = 1.0
 [training]
 epochs = 1
 batch = 4
 workers = 0
 precision = "float32"
 """
-
+PLAIN = RECIPE.replace('kind = "halved"', "").replace("class_brier = 1000.0", "").replace("gray = 1.0", "")
 
 LESION = (
     '    Structure("NV", "New vessels", (255, 120, 200), (0, 0, 0), True, "vessels that grew where none belong", 4),\n'
@@ -213,10 +241,10 @@ es = "Sospecha de glaucoma"
 hi = "ग्लूकोमा का संदेह"
 
 ["grade.0"]"""
-TASK_CHANGES = {
-    "vocabulary.py": (")\nCLASSES: Final", TASK + ")\nCLASSES: Final"),
-    "i18n/strings/page.toml": ('\n["grade.0"]', WORDS),
-}
+TASK_CHANGES: tuple[Change, ...] = (
+    ("vocabulary.py", ")\nCLASSES: Final", TASK + ")\nCLASSES: Final"),
+    ("i18n/strings/page.toml", '\n["grade.0"]', WORDS),
+)
 TASK_RECIPE = """
 name = "glaucoma"
 [encoder]
@@ -360,11 +388,11 @@ assert "looks for no disease that is not named above" in page and "does not look
 """
 
 
-def _copy(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
-    """A copy of the package with one change in each of these files."""
+def _copy(folder: Path, changes: Sequence[Change] = ()) -> Path:
+    """A copy of the package with these changes."""
     copy = folder / "source" / "funduscope"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "demo", "__pycache__"))
-    for name, (old, new) in changes.items():
+    for name, old, new in changes:
         text = (copy / name).read_text("utf-8")
         assert text.count(old) == 1, name
         (copy / name).write_text(text.replace(old, new), "utf-8")
@@ -382,9 +410,6 @@ def _run(copy: Path, folder: Path, code: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     copy = _copy(tmp_path, CHANGES)
-    balances = copy / "training" / "balance.py"
-    text = balances.read_text("utf-8").replace(LINE, LINE + '        "halved": lambda: Halved(start),\n')
-    balances.write_text(text, "utf-8")
     (tmp_path / "sixth.toml").write_text(RECIPE, "utf-8")
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
     assert Encoder("regnetx_002").channels != Encoder("resnet50").channels, "no encoder of a recipe of the package"
@@ -395,23 +420,34 @@ def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "run" / "journal.jsonl").read_text("utf-8"))
     assert "loss dense NV" in line, "known to be absent from the eyes of grade 0, so it is learned"
     assert line["weight dme"] == 1.5
+    assert line["loss grade"] > 100, "the term of the loss, weighed by 1000"
+    gray = """
+import numpy as np
+from funduscope.settings import Augment
+from funduscope.training.augment import recolor
+red = np.full((9, 9, 3), (200, 100, 50), np.uint8)
+image = recolor(red, Augment(gray=1, noise=0, jpeg=0), np.random.default_rng(0))
+assert image.any() and (np.ptp(image, axis=2) == 0).all(), image
+"""
+    done = _run(copy, tmp_path, gray)
+    assert done.returncode == 0, done.stderr[-3000:]
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["structures"], card["not_learned"]) == (["MA", "NV", "OD"], ["NV"]), "no eye shows one"
 
 
 @pytest.mark.slow
 def test_a_lesion_is_one_line_from_drawn_eyes_to_saved_corrections(tmp_path: Path) -> None:
-    copy = _copy(tmp_path, {"vocabulary.py": ('    Structure("OD"', LESION + '    Structure("OD"')})
-    (tmp_path / "sixth.toml").write_text(RECIPE.replace('kind = "halved"', ""), "utf-8")
+    copy = _copy(tmp_path, [("vocabulary.py", '    Structure("OD"', LESION + '    Structure("OD"')])
+    (tmp_path / "sixth.toml").write_text(PLAIN, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_LESION)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
 @pytest.mark.slow
 def test_a_data_set_is_its_reader(tmp_path: Path) -> None:
-    copy = _copy(tmp_path, {})
+    copy = _copy(tmp_path)
     (copy / "data" / "readers" / "clinic.py").write_text(READER, "utf-8")
-    recipe = RECIPE.replace('kind = "halved"', "").replace('"MA", "NV", "OD"', '"MA", "OD"')
+    recipe = PLAIN.replace('"MA", "NV", "OD"', '"MA", "OD"')
     (tmp_path / "sixth.toml").write_text(recipe, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_DATA_SET)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
