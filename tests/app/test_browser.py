@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 import funduscope
-from funduscope.data import idrid, table
+from funduscope.data import table
+from funduscope.data.readers import idrid
 from funduscope.i18n.languages import Words
 from funduscope.vocabulary import GRADES, LESIONS
 

@@ -25,8 +25,9 @@ from funduscope.app.reviewed import (
     mask_to_png,
 )
 from funduscope.app.viewer_data import contours_of, viewer_data
-from funduscope.data import idrid, table
+from funduscope.data import table
 from funduscope.data.case import LabelError
+from funduscope.data.readers import idrid
 from funduscope.data.sources import read_data
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import CropTransform

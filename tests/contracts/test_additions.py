@@ -1,4 +1,5 @@
-"""What is added (a lesion, a photo task, a data set, an encoder, a balance) needs only what docs/architecture.md names.
+"""What is added needs only what docs/architecture.md names: a lesion, a photo task, a data set, an encoder, a balance,
+a term of a loss, an augmentation. (A data set in Python and a score of one's own: docs/python.md, whose examples run.)
 
 A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,35 @@ BALANCE = '''class Halved(Balance):
 
 
 '''
-CHANGES = {
-    "vocabulary.py": ('    Structure("OD"', STRUCTURE + '    Structure("OD"'),
-    "settings.py": ('"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
-    "training/balance.py": ("def make_balance(", BALANCE + "def make_balance("),
-}
 LINE = '        "uncertainty": lambda: Uncertainty(start),\n'
+TERM = """        if settings.class_brier:
+            wrong = logits[labelled].softmax(1) - F.one_hot(target, logits.shape[1])
+            each = each + settings.class_brier * wrong.square().sum(1)
+        parts.append(each)
+"""
+GRAY = """    if happens(bounds.gray, rng):
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return image
+
+
+def _tone("""
+Change = tuple[str, str, str]
+"""A file of the package, a text that it has once, and what takes its place."""
+
+CHANGES: tuple[Change, ...] = (
+    ("vocabulary.py", '    Structure("OD"', STRUCTURE + '    Structure("OD"'),
+    ("settings.py", '"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
+    ("training/balance.py", "def make_balance(", BALANCE + "def make_balance("),
+    ("training/balance.py", LINE, LINE + '        "halved": lambda: Halved(start),\n'),
+    (
+        "settings.py",
+        "    class_focal: Weight = 0.0\n",
+        "    class_focal: Weight = 0.0\n    class_brier: Weight = 0.0\n",
+    ),
+    ("training/losses.py", "        parts.append(each)\n", TERM),
+    ("settings.py", "    jpeg: Share = 0.1\n", "    jpeg: Share = 0.1\n    gray: Share = 0.0\n"),
+    ("training/augment.py", "    return image\n\n\ndef _tone(", GRAY),
+)
 
 RECIPE = """
 name = "sixth"
@@ -66,13 +91,16 @@ idrid-B = 1
 kind = "halved"
 [loss]
 dme = 3.0
+class_brier = 1000.0
+[augment]
+gray = 1.0
 [training]
 epochs = 1
 batch = 4
 workers = 0
 precision = "float32"
 """
-
+PLAIN = RECIPE.replace('kind = "halved"', "").replace("class_brier = 1000.0", "").replace("gray = 1.0", "")
 
 LESION = (
     '    Structure("NV", "New vessels", (255, 120, 200), (0, 0, 0), True, "vessels that grew where none belong", 4),\n'
@@ -99,7 +127,7 @@ assert len(outlined) == 5, "every eye of grade 4 that has masks"
 
 assert main(["train", "sixth.toml", "--data", "idrid", "--run", "run", "--fold", "0"]) == 0
 card = json.loads(Path("run/card.json").read_text())
-assert (card["structures"], card["not_learned"], card["lowest_grades"]["NV"]) == (["MA", "NV", "OD"], [], 4)
+assert (card["structures"], card["not_learned"]) == (["MA", "NV", "OD"], [])
 assert main(["evaluate", "run", "--data", "idrid", "--fold", "0", "--out", "scores"]) == 0
 scores = json.loads(Path("scores/scores.json").read_text())["scores"]["idrid-A"]
 assert "AUPR" in scores["NV pixels"], scores.keys()
@@ -141,6 +169,9 @@ from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.masks import read_mask
 
 
+NAME = "Clinic"
+
+
 def recognize(folder: Path) -> bool:
     return (folder / "grades.txt").is_file()
 
@@ -180,6 +211,7 @@ assert main(train) != 0
 assert main([*train, *settings]) == 0
 card = json.loads(Path("run/card.json").read_text())
 assert card["not_learned"] == ["OD"] and card["research_only"]
+assert (card["grade"], card["dme"]) == (True, False), "no photo has a label of edema"
 assert json.loads(Path("run/run.json").read_text())["photos"]["train"]["clinic"] >= 8
 assert main(["evaluate", "run", "--data", "clinic", "--fold", "0", "--out", "scores"]) == 0
 scores = json.loads(Path("scores/scores.json").read_text())["scores"]["clinic"]
@@ -209,10 +241,10 @@ es = "Sospecha de glaucoma"
 hi = "ग्लूकोमा का संदेह"
 
 ["grade.0"]"""
-TASK_CHANGES = {
-    "vocabulary.py": (")\nCLASSES: Final", TASK + ")\nCLASSES: Final"),
-    "i18n/strings/page.toml": ('\n["grade.0"]', WORDS),
-}
+TASK_CHANGES: tuple[Change, ...] = (
+    ("vocabulary.py", ")\nCLASSES: Final", TASK + ")\nCLASSES: Final"),
+    ("i18n/strings/page.toml", '\n["grade.0"]', WORDS),
+)
 TASK_RECIPE = """
 name = "glaucoma"
 [encoder]
@@ -301,13 +333,66 @@ with Path("several/summary.csv").open(encoding="utf-8") as file:
     table = list(csv.DictReader(file))
 assert all(row["glaucoma"] in ("0", "1") and float(row["glaucoma_confidence"]) >= 0.5 for row in table), table
 """
+WAY_OF_A_MARKED_TASK = """
+import json
+import os
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.app import MODEL_VARIABLE
+from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
+from funduscope.app.import_labels import read_zip
+from funduscope.app.reviewed import Corrections
+from funduscope.cli.main import main
+from funduscope.data.sources import read_data
+from funduscope.imaging.photo import Photo
+
+os.environ[MODEL_VARIABLE] = json.dumps(["run/model.onnx"])
+page = AppTest.from_string("from funduscope.app.page_view import show; show()", default_timeout=180).run()
+page.file_uploader[0].set_value([("5.png", Path("5.png").read_bytes(), "image/png")]).run()
+session = page.session_state.session
+(key,) = session.entries
+page.selectbox(key=f"correct-{key[:16]}-glaucoma").set_value(1).run()
+assert not page.exception and session.history(key).now == Corrections(classes={"glaucoma": 1})
+assert any("Glaucoma suspected" in one.value for one in page.info), [one.value for one in page.info]
+page.selectbox(key="language").set_value("de").run()
+assert any("Verdacht auf Glaukom" in one.value for one in page.info)
+page.segmented_control(key="view").set_value("many").run()
+assert not page.exception and "Verdacht auf Glaukom" in page.dataframe[0].value.to_string()
+page.segmented_control(key="view").set_value("one").run()
+page.text_input(key="save-folder").set_value("saved").run()
+page.button(key="save-button").click().run()
+assert not page.exception and not page.error
+assert "'saved/labels.csv' --run runs/corrected --set tasks.glaucoma=true" in page.code[0].value
+(again,) = read_data("saved/labels.csv")
+assert (again.labels.classes, again.labels.grade) == ({"glaucoma": 1}, None)
+
+marked = [
+    LabeledPhoto(Photo.open(f"{number}.png"), Corrections(classes={"glaucoma": number // 5 % 2}), {})
+    for number in range(20)
+]
+assert [one.corrections for one in read_zip(as_zip(marked[4:6]))] == [one.corrections for one in marked[4:6]]
+table = into_folder(marked, Path("corrected")) / "labels.csv"
+short = ["--fold", "0", "--set", "training.epochs=1"]
+assert main(["train", "glaucoma.toml", "--data", str(table), "--run", "again", *short]) == 0
+line = json.loads(Path("again/journal.jsonl").read_text().splitlines()[-1])
+assert "loss glaucoma" in line and "loss grade" not in line, line
+card = json.loads(Path("again/card.json").read_text())
+assert (card["grade"], card["tasks"]) == (False, ["glaucoma"]), card
+assert main(["predict", "5.png", "--model", "again", "--out", "marked"]) == 0
+found = json.loads(next(Path("marked").rglob("findings.json")).read_text())
+assert found["predicted_grade"] is None and found["tasks"]["glaucoma"]["class"] in (0, 1)
+page = next(Path("marked").rglob("report.html")).read_text()
+assert "looks for no disease that is not named above" in page and "does not look for glaucoma" not in page
+"""
 
 
-def _copy(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
-    """A copy of the package with one change in each of these files."""
+def _copy(folder: Path, changes: Sequence[Change] = ()) -> Path:
+    """A copy of the package with these changes."""
     copy = folder / "source" / "funduscope"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "demo", "__pycache__"))
-    for name, (old, new) in changes.items():
+    for name, old, new in changes:
         text = (copy / name).read_text("utf-8")
         assert text.count(old) == 1, name
         (copy / name).write_text(text.replace(old, new), "utf-8")
@@ -325,9 +410,6 @@ def _run(copy: Path, folder: Path, code: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     copy = _copy(tmp_path, CHANGES)
-    balances = copy / "training" / "balance.py"
-    text = balances.read_text("utf-8").replace(LINE, LINE + '        "halved": lambda: Halved(start),\n')
-    balances.write_text(text, "utf-8")
     (tmp_path / "sixth.toml").write_text(RECIPE, "utf-8")
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
     assert Encoder("regnetx_002").channels != Encoder("resnet50").channels, "no encoder of a recipe of the package"
@@ -338,27 +420,34 @@ def test_only_the_named_files_are_touched_and_it_trains(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "run" / "journal.jsonl").read_text("utf-8"))
     assert "loss dense NV" in line, "known to be absent from the eyes of grade 0, so it is learned"
     assert line["weight dme"] == 1.5
+    assert line["loss grade"] > 100, "the term of the loss, weighed by 1000"
+    gray = """
+import numpy as np
+from funduscope.settings import Augment
+from funduscope.training.augment import recolor
+red = np.full((9, 9, 3), (200, 100, 50), np.uint8)
+image = recolor(red, Augment(gray=1, noise=0, jpeg=0), np.random.default_rng(0))
+assert image.any() and (np.ptp(image, axis=2) == 0).all(), image
+"""
+    done = _run(copy, tmp_path, gray)
+    assert done.returncode == 0, done.stderr[-3000:]
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["structures"], card["not_learned"]) == (["MA", "NV", "OD"], ["NV"]), "no eye shows one"
 
 
 @pytest.mark.slow
 def test_a_lesion_is_one_line_from_drawn_eyes_to_saved_corrections(tmp_path: Path) -> None:
-    copy = _copy(tmp_path, {"vocabulary.py": ('    Structure("OD"', LESION + '    Structure("OD"')})
-    (tmp_path / "sixth.toml").write_text(RECIPE.replace('kind = "halved"', ""), "utf-8")
+    copy = _copy(tmp_path, [("vocabulary.py", '    Structure("OD"', LESION + '    Structure("OD"')])
+    (tmp_path / "sixth.toml").write_text(PLAIN, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_LESION)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
 @pytest.mark.slow
-def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
-    line = '    "DDR": ddr,\n'
-    changes = {"data/sources.py": (line, line + '    "Clinic": clinic,\n')}
-    copy = _copy(tmp_path, changes)
-    sources = copy / "data" / "sources.py"
-    sources.write_text(sources.read_text("utf-8").replace("    aptos,\n", "    aptos,\n    clinic,\n"), "utf-8")
-    (copy / "data" / "clinic.py").write_text(READER, "utf-8")
-    recipe = RECIPE.replace('kind = "halved"', "").replace('"MA", "NV", "OD"', '"MA", "OD"')
+def test_a_data_set_is_its_reader(tmp_path: Path) -> None:
+    copy = _copy(tmp_path)
+    (copy / "data" / "readers" / "clinic.py").write_text(READER, "utf-8")
+    recipe = PLAIN.replace('"MA", "NV", "OD"', '"MA", "OD"')
     (tmp_path / "sixth.toml").write_text(recipe, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_DATA_SET)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
@@ -367,9 +456,11 @@ def test_a_data_set_is_its_reader_and_its_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_photo_task_is_one_line_and_its_words(tmp_path: Path) -> None:
-    """Its label is a column of the user's table."""
+    """Its label is a column of the user's table, and what a person marks on the page becomes such a column."""
     copy = _copy(tmp_path, TASK_CHANGES)
     (tmp_path / "glaucoma.toml").write_text(TASK_RECIPE, "utf-8")
     done = _run(copy, tmp_path, WAY_OF_A_TASK)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "glaucoma: " in done.stdout, "the sentence of one photo"
+    done = _run(copy, tmp_path, WAY_OF_A_MARKED_TASK)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]

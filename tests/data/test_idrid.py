@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.data import idrid
 from funduscope.data.case import Case, LabelError
+from funduscope.data.readers import idrid
 
 TRAIN, TEST = "a. Training Set", "b. Testing Set"
 A_PHOTOS, A_MASKS = "A. Segmentation/1. Original Images", "A. Segmentation/2. All Segmentation Groundtruths"

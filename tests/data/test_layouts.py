@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.data import aptos, ddr, eophtha, eyepacs, messidor2
 from funduscope.data.case import ABSENT, Case, LabelError
 from funduscope.data.prepare import prepare
+from funduscope.data.readers import aptos, ddr, eophtha, eyepacs, messidor2
 from funduscope.data.sources import READERS, read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.testing.drawn_eyes import draw_eye

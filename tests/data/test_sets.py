@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.data import diaretdb1, eophtha, eyepacs, heimed, messidor2, srahim
 from funduscope.data.case import ABSENT, LabelError
+from funduscope.data.readers import diaretdb1, eophtha, eyepacs, heimed, messidor2, srahim
 from funduscope.data.sources import READERS
 
 

@@ -13,7 +13,7 @@ import pytest
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import make_folds
 from funduscope.data.grouping import grouped
-from funduscope.data.idrid import SAME_PHOTO
+from funduscope.data.readers.idrid import SAME_PHOTO
 from funduscope.duplicates.candidates import candidates
 from funduscope.duplicates.descriptor import Descriptor, describe
 from funduscope.duplicates.pairs import DuplicatePair

@@ -346,10 +346,10 @@ def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Rec
     given = build(few).state_dict()
     checkpoint.save(path, few, {"weights": given}, {"not_learned": ["OD"]}, {})
     same = first_network(few, tmp_path / "run", [path])
-    assert (same.note, same.known) == ("", {"MA"})
+    assert (same.note, same.known) == ("", {"MA", "grade"})
     first = first_network(short, tmp_path / "run", [path])
     assert first.recipe == short, "the network is the recipe's"
-    assert first.known == {"MA"}, "what was never learned is not known"
+    assert first.known == {"MA", "grade"}, "what was never learned is not known"
     assert first.note == (
         "note: weights.safetensors gave encoder, decoder, grade, structure MA, structure OD, optic disc, fovea; "
         "fresh: dme, structure HE, structure EX, structure SE."
@@ -402,6 +402,26 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["not_learned"] == ["SE"]
     run(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["not_learned"] == []
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_photo_task_without_a_label_is_not_answered(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Its head would answer by its first weights. A later training that has labels starts from there."""
+    bare = [replace(case, labels=replace(case.labels, dme=None)) for case in cases]
+    best = run(short, bare, tmp_path / "run", fold=0)
+    assert "no training photo has a label of dme: the model's answers leave dme out" in capsys.readouterr().err
+    card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
+    assert (card["grade"], card["dme"]) == (True, False)
+    graded = [case for case in cases if case.dataset == "idrid-B"]
+    assert load(best)(graded[0].path).to_dict()["dme"] is None
+    scores = summarize(list(score_stream(load(best), graded)), repeats=1)
+    assert {key.question.subject for key in scores.intervals} & {"DR", "DME"} == {"DR"}
+    run(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
+    assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["dme"] is False
+    run(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
+    assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["dme"] is True
 
 
 @pytest.mark.usefixtures("use_cache")

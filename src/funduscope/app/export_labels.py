@@ -33,7 +33,7 @@ from PIL import Image
 
 from funduscope.app.reviewed import Corrections
 from funduscope.data.case import LabelError
-from funduscope.data.idrid import KNOWN_FILE, KNOWN_WORDS
+from funduscope.data.readers.idrid import KNOWN_FILE, KNOWN_WORDS
 from funduscope.data.table import COLUMNS, NONE_WORD
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
@@ -140,7 +140,7 @@ def into_folder(photos: Iterable[LabeledPhoto], folder: Path) -> Path:
 def _row(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str]) -> dict[str, Any]:
     """A row of the table: what the person stated, and nothing that only the model predicted."""
     corrections = one.corrections
-    row: dict[str, Any] = {"path": path, "dr": corrections.grade, "dme": corrections.dme}
+    row: dict[str, Any] = {"path": path, "dr": corrections.grade, "dme": corrections.dme, **corrections.classes}
     for column, xy in (("od", corrections.disc_xy), ("fovea", corrections.fovea_xy)):
         if xy is not None:
             row |= {f"{column}_x": round(xy[0], 1), f"{column}_y": round(xy[1], 1)}
@@ -162,6 +162,7 @@ def _manifest_entry(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str])
         "path": path,
         "grade": corrections.grade,
         "dme": corrections.dme,
+        "classes": dict(corrections.classes),
         "disc_xy": corrections.disc_xy,
         "fovea_xy": corrections.fovea_xy,
         "corrected": sorted(corrections.by_hand),

@@ -19,7 +19,7 @@ from funduscope.data.case import Point
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
 from funduscope.imaging.photo import LIMITS
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES
+from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 MAX_FILES: Final = 10_000
 MAX_RATIO: Final = 100
@@ -88,6 +88,7 @@ def _photo(archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any]) -> Sav
     corrections = Corrections(
         grade=_within(entry["grade"], len(GRADES)),
         dme=_within(entry["dme"], len(DME_RISKS)),
+        classes=_classes(entry.get("classes", {})),  # older files have no such key
         disc_xy=_point(entry["disc_xy"], size),
         fovea_xy=_point(entry["fovea_xy"], size),
         masks=_masks(archive, root, entry, size, complete, by_hand - complete),
@@ -131,6 +132,12 @@ def _mask(data: bytes, size: tuple[int, int], kind: str, mode: str) -> np.ndarra
         if image.size != size or image.mode != mode:
             raise _refusal("a mask has another size than its photo")
         return np.asarray(image) > 0
+
+
+def _classes(given: Mapping[str, Any]) -> dict[str, int]:
+    """By further photo task its class; a task that the vocabulary does not have is left out."""
+    known = {task.name: _within(given.get(task.name), len(task.classes)) for task in FURTHER_TASKS}
+    return {name: label for name, label in known.items() if label is not None}
 
 
 def _within(value: Any, count: int) -> int | None:

@@ -18,25 +18,24 @@ from funduscope.inference.findings import Failure
 from funduscope.report.html import further_answers
 from funduscope.report.outline import Palette
 from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
-from funduscope.vocabulary import CODES, LESIONS
+from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LESIONS
 
-CORRECTION_COLUMNS: Final = ("corrected_grade", "corrected_dme", "corrected_outlines")
-"""Columns next to those of summary.csv: a person's grade and risk, and the kinds whose outlines are a person's."""
+CORRECTION_COLUMNS: Final = (*(f"corrected_{task}" for task in CLASSES), "corrected_outlines")
+"""Columns next to those of summary.csv: a person's classes, and the kinds whose outlines are a person's."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One photo.
 
-    found: with the photo's thresholds and corrections, and the advice from them. grade, dme: as the person corrected
-    them. by_hand: the kinds whose outlines are a person's.
+    found: with the photo's thresholds and corrections, and the advice from them. stated: the class that the person gave
+    for each photo task of the vocabulary, None without one. by_hand: the kinds whose outlines are a person's.
     """
 
     key: str
     name: str
     found: dict[str, Any]
-    grade: int | None
-    dme: int | None
+    stated: dict[str, int | None]
     by_hand: tuple[str, ...] = ()
 
     @property
@@ -66,7 +65,8 @@ def rows(session: Session) -> list[Row]:
     for key, entry in session.entries.items():
         now = session.history(key).now
         by_hand = tuple(code for code in CODES if code in now.by_hand)
-        found.append(Row(key, entry.name, session.found(key), now.grade, now.dme, by_hand))
+        stated = {task: now.label(task) for task in CLASSES}
+        found.append(Row(key, entry.name, session.found(key), stated, by_hand))
     return sorted(found, key=lambda row: row.urgency)
 
 
@@ -75,8 +75,8 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
 
     UTF-8 with a byte order mark, by which spreadsheets recognize it.
     """
-    given = [(SummaryRow(row.name, found=row.found), (row.grade, row.dme, " ".join(row.by_hand))) for row in photos]
-    given += [(SummaryRow.of(failure.to_dict()), (None, None, "")) for failure in refused]
+    given = [(SummaryRow(row.name, found=row.found), (*row.stated.values(), " ".join(row.by_hand))) for row in photos]
+    given += [(SummaryRow.of(failure.to_dict()), (*(None for _ in CLASSES), "")) for failure in refused]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
@@ -133,8 +133,9 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
     }
     cells |= {answer.title: answer.names[answer.chosen] for answer in further_answers(found, words)}
     cells |= {code: (lesions.get(code) or {}).get("count") for code in LESIONS}
-    corrected = " ".join(["" if row.grade is None else str(row.grade), *row.by_hand]).strip()
-    return cells | {words("many.yours"): corrected}
+    stated = [] if row.stated["grade"] is None else [str(row.stated["grade"])]
+    stated += [words.photo_class(task, label) for task in FURTHER_TASKS if (label := row.stated[task.name]) is not None]
+    return cells | {words("many.yours"): " ".join([*stated, *row.by_hand])}
 
 
 def _advice(row: Row) -> str:

@@ -28,7 +28,7 @@ from funduscope.app.viewer_data import move_threshold, threshold_sliders, viewer
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette
-from funduscope.vocabulary import CODES, DME_RISKS, GRADES
+from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 UNSTATED: Final = -1
 """In a list of grades: the person gave none. (Streamlit takes None for an empty field.)"""
@@ -142,6 +142,7 @@ def _set_widgets(key: str, now: Corrections, *, overwrite: bool) -> str:
     values = {
         "grade": UNSTATED if now.grade is None else now.grade,
         "dme": UNSTATED if now.dme is None else now.dme,
+        **{task.name: now.classes.get(task.name, UNSTATED) for task in FURTHER_TASKS},
         "complete": [code for code in CODES if code in now.complete],
     }
     for name, value in values.items():
@@ -151,7 +152,7 @@ def _set_widgets(key: str, now: Corrections, *, overwrite: bool) -> str:
 
 
 def _show_corrections(key: str, shown: Findings, history: History, words: Words) -> None:
-    """Widgets for grade, risk and complete structures; each change becomes a step."""
+    """Widgets for the photo tasks and complete structures; each change becomes a step."""
     now = history.now
     with st.expander(words("correct.title"), expanded=not now.is_empty):
         st.caption(words("correct.note"))
@@ -169,6 +170,15 @@ def _show_corrections(key: str, shown: Findings, history: History, words: Words)
             format_func=lambda value: unstated if value == UNSTATED else f"{value} {words(f'dme.{value}')}",
             key=f"{prefix}-dme",
         )
+        further = {
+            task.name: st.selectbox(
+                words.task(task),
+                [UNSTATED, *range(len(task.classes))],
+                format_func=lambda value, task=task: unstated if value == UNSTATED else words.photo_class(task, value),
+                key=f"{prefix}-{task.name}",
+            )
+            for task in FURTHER_TASKS
+        }
         complete = st.pills(
             words("correct.complete"),
             [code for code in CODES if code in shown.codes],
@@ -182,6 +192,7 @@ def _show_corrections(key: str, shown: Findings, history: History, words: Words)
         mark_complete(shown, now, frozenset(complete)),
         grade=None if grade == UNSTATED else grade,
         dme=None if risk == UNSTATED else risk,
+        classes={name: label for name, label in further.items() if label != UNSTATED},
     )
     if after != now:
         history.step(after)

@@ -21,7 +21,7 @@ from funduscope.i18n.languages import Words
 from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.rules import DME_REFERABLE_FROM
-from funduscope.vocabulary import CODES, LANDMARKS, REFERABLE_FROM
+from funduscope.vocabulary import CODES, FURTHER_TASKS, LANDMARKS, REFERABLE_FROM
 
 MAX_STEPS: Final = 100
 MAX_POINTS: Final = 5_000
@@ -35,18 +35,25 @@ _NO_REASON: Final = "NOTHING_REFERABLE"
 class Corrections:
     """What a person stated about one photo.
 
-    grade 0-4, dme 0-2, disc_xy and fovea_xy in photo pixels: None where the person gave none. masks: structure code to
-    the whole (H, W) mask as a one-bit PNG. complete: structures whose masks the person calls complete; only these
-    become labels. confirmed: structures whose mask is the model's, copied when it was called complete.
+    grade 0-4, dme 0-2, disc_xy and fovea_xy in photo pixels: None where the person gave none. classes: by name the
+    class of each further photo task that the person gave. masks: structure code to the whole (H, W) mask as a one-bit
+    PNG. complete: structures whose masks the person calls complete; only these become labels. confirmed: structures
+    whose mask is the model's, copied when it was called complete.
     """
 
     grade: int | None = None
     dme: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     masks: Mapping[str, bytes] = field(default_factory=dict)
     complete: frozenset[str] = frozenset()
     confirmed: frozenset[str] = frozenset()
+
+    def label(self, task: str) -> int | None:
+        """The class that the person gave for a photo task of the vocabulary; None without one."""
+        own = {"grade": self.grade, "dme": self.dme}
+        return own[task] if task in own else self.classes.get(task)
 
     @property
     def by_hand(self) -> frozenset[str]:
@@ -270,11 +277,16 @@ def describe(corrections: Corrections, words: Words) -> str:
         return ", ".join(words.structure(code) for code in CODES if code in codes)
 
     stated = {
-        "grade.title": "" if corrections.grade is None else grade_name(corrections.grade, words),
-        "dme.title": "" if corrections.dme is None else str(corrections.dme),
-        "correct.by_hand": names(corrections.by_hand),
-        "correct.confirmed": names(corrections.complete - corrections.by_hand),
+        words("grade.title"): "" if corrections.grade is None else grade_name(corrections.grade, words),
+        words("dme.title"): "" if corrections.dme is None else str(corrections.dme),
+        **{
+            words.task(task): words.photo_class(task, corrections.classes[task.name])
+            for task in FURTHER_TASKS
+            if task.name in corrections.classes
+        },
+        words("correct.by_hand"): names(corrections.by_hand),
+        words("correct.confirmed"): names(corrections.complete - corrections.by_hand),
     }
-    parts = [f"{words(key)}: {text}" for key, text in stated.items() if text]
+    parts = [f"{name}: {text}" for name, text in stated.items() if text]
     landmarks = (("optic_disc", corrections.disc_xy), ("fovea", corrections.fovea_xy))
     return "; ".join([*parts, *(words(f"correct.{name}") for name, xy in landmarks if xy)])

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder, max_saved_bytes
+from funduscope.app.export_labels import TABLE, LabeledPhoto, as_zip, into_folder, max_saved_bytes
 from funduscope.app.import_labels import read_zip
 from funduscope.app.reviewed import Corrections
 from funduscope.app.server import UPLOAD_MB
@@ -51,7 +51,11 @@ def _save_into(folder: str, session: Session, words: Words) -> None:
     else:
         session.saved.update(saved)
         st.success(words("save.done"))
-        st.code(f"funduscope train plain --data '{place}' --run runs/corrected", language=None, wrap_lines=True)
+        # The table, since the folders of masks have neither grades nor points.
+        command = f"funduscope train plain --data '{place / TABLE}' --run runs/corrected"
+        tasks = sorted({task for now in saved.values() for task in now.classes})
+        switches = "".join(f" --set tasks.{task}=true" for task in tasks)
+        st.code(command + switches, language=None, wrap_lines=True)
 
 
 def _offer_zips(session: Session, words: Words) -> None:

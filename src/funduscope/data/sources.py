@@ -1,43 +1,29 @@
 """Cases of the paths that a user gives: each a data set's folder, a folder of several, or a table.
 
-A data set is one file with `recognize` and `read`, and one line in `READERS`.
+A data set is one file in `data/readers`.
 """
 
 from __future__ import annotations
 
 import os
+import pkgutil
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from funduscope.data import (
-    aptos,
-    ddr,
-    diaretdb1,
-    eophtha,
-    eyepacs,
-    heimed,
-    idrid,
-    messidor2,
-    srahim,
-    table,
-)
+from funduscope.data import readers, table
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import apply_folds, find_folds, read_folds
 
 READERS: dict[str, ModuleType] = {
-    "IDRiD": idrid,
-    "srahim": srahim,
-    "HEI-MED": heimed,
-    "DIARETDB1": diaretdb1,
-    "EyePACS": eyepacs,
-    "Messidor-2": messidor2,
-    "e-ophtha": eophtha,
-    "APTOS 2019": aptos,
-    "DDR": ddr,
+    reader.NAME: reader
+    for file in pkgutil.iter_modules(readers.__path__)
+    for reader in [import_module(f"{readers.__name__}.{file.name}")]
 }
+"""Name of a data set to its reader: the files of `data/readers`."""
 
 
 PathName = str | os.PathLike[str]

@@ -6,7 +6,8 @@ The card is stored inside the ONNX file and the checkpoint. Its numbers were fix
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from funduscope.version import __version__
@@ -18,7 +19,8 @@ if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does 
 
 @dataclass(frozen=True)
 class Card:
-    """grade, dme, tasks: what the model classifies photos for; `tasks` names the vocabulary's further photo tasks.
+    """grade, dme, tasks: what the model classifies photos for; `tasks` names the vocabulary's further photo tasks. One
+    that training had no label of is not among them, and its logits are not read.
     structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
     example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
     mirrored, upside_down: see `recipe.Views`.
@@ -86,6 +88,17 @@ class Card:
             upside_down=views.upside_down,
             routers=recipe.routers,
             own_close=bool(recipe.stages),
+        )
+
+    def without(self, names: Collection[str]) -> Card:
+        """The card of a model whose training had no example of these structures and photo tasks."""
+        return replace(
+            self,
+            grade=self.grade and "grade" not in names,
+            dme=self.dme and "dme" not in names,
+            tasks=tuple(task for task in self.tasks if task not in names),
+            not_learned=tuple(code for code in self.structures if code in names),
+            witnesses={task: tree for task, tree in self.witnesses.items() if task not in names},
         )
 
     @property

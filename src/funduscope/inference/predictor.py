@@ -46,6 +46,7 @@ class Predictor(Model):
     def __init__(self, runtime: Runtime, card: Card | None = None, *, refuses: bool = True) -> None:
         self.runtime = runtime
         self.card = card or runtime.card
+        self._tasks = self.card.photo_tasks
         self.sha256 = runtime.sha256
         self.refuses = refuses
 
@@ -105,8 +106,11 @@ class Predictor(Model):
         return self._run(image, "close")
 
     def _run(self, image: np.ndarray, view: View = "whole") -> Outputs:
-        """The outputs of one image. Raises `ModelError` for NaN and infinity, which would read as grade 0."""
-        outputs = self.runtime(image[None], view)
+        """The outputs of one image, of photo tasks those that the card names.
+
+        Raises `ModelError` for NaN and infinity, which would read as grade 0.
+        """
+        outputs = self.runtime(image[None], view).only(self._tasks)
         if not all(np.isfinite(value).all() for value in outputs.named().values()):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
         return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
@@ -60,6 +60,11 @@ class Outputs:
         """The outputs that are not None by name; `of` makes the same of them."""
         others = {name: value for name in _OTHERS if (value := getattr(self, name)) is not None}
         return self.classes | others | {f"{task}{_CAM}": plane for task, plane in self.cams.items()}
+
+    def only(self, tasks: Collection[str]) -> Outputs:
+        """The same outputs with the logits and maps of these photo tasks alone."""
+        classes = {task: value for task, value in self.classes.items() if task in tasks}
+        return replace(self, classes=classes, cams={task: value for task, value in self.cams.items() if task in tasks})
 
     def flipped(self, axis: int) -> Outputs:
         """The same outputs with every map mirrored (axis -1) or upside down (-2): from those of an image that was

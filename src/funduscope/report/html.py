@@ -49,6 +49,7 @@ def report(
         "evidence": evidence_table(found, words) if found["evidence"] else [],
         "figures": figures_table(figures, words),
         "figures_note": figures_note(figures, words),
+        "limits": limits(found, words),
         "referable_from": REFERABLE_FROM,
         "mark_px": found["photo"]["width"] / 64,
     }
@@ -80,6 +81,18 @@ def further_answers(found: Mapping[str, Any], words: Words) -> list[Answer]:
         for task in FURTHER_TASKS
         if task.name in tasks
     ]
+
+
+def limits(found: Mapping[str, Any], words: Words) -> str:
+    """What the model does not see. found: as in findings.json.
+
+    One that answers a further photo task may look for a disease of the usual list, and one that outlines a lesion of
+    the highest grade outlines new vessels.
+    """
+    parts = [words("paper.limits_named" if "tasks" in found else "paper.limits")]
+    if all(structure(code).lowest_grade < len(GRADES) - 1 for code in found["lesions"] or ()):
+        parts.append(words("paper.no_vessels"))
+    return " ".join(parts)
 
 
 def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:

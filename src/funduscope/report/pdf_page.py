@@ -17,7 +17,7 @@ from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
-from funduscope.report.html import Answer, evidence_table, further_answers
+from funduscope.report.html import Answer, evidence_table, further_answers, limits
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
@@ -104,7 +104,7 @@ def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     if found["warnings"]:
         parts += _titled("warnings.title", [words.message(note) for note in found["warnings"]], words, size)
     parts += _figures(shown.figures, words, size)
-    return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {words('paper.limits')}"], words, size)]
+    return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {limits(found, words)}"], words, size)]
 
 
 def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:

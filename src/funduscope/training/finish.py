@@ -45,8 +45,8 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
         (folder / name).unlink(missing_ok=True)
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
     by_data = {name: run_of.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
-    by_data["not_learned"] = tuple(by_data["not_learned"])
-    card = replace(Card.of(best.recipe), **by_data)
+    left, research_only = by_data["not_learned"], by_data["research_only"]
+    card = replace(Card.of(best.recipe).without(left), research_only=research_only)
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
     validation = [case for case in plan.validation if case.dataset in best.recipe.sampling.datasets()]
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
@@ -58,7 +58,7 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
             return path
-        card = replace(Card.from_dict(theirs), **by_data)
+        card = replace(Card.from_dict(theirs).without(left), research_only=research_only)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
     sampling = best.recipe.sampling

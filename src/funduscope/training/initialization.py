@@ -16,6 +16,7 @@ from funduscope import checkpoint
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
+from funduscope.inference.card import Card
 from funduscope.network.network import Network, build, with_imagenet
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
@@ -148,7 +149,8 @@ def _folds_there(listed: Path, cases: Sequence[Case], unlisted: int | None) -> d
 class First:
     """The network to start from, and the recipe with its encoder's variant, mean and std.
 
-    known: the structures whose maps came with the weights. note: which parts did and which did not; empty if all did.
+    known: the structures and photo tasks that the weights had learned and brought. note: which parts they brought and
+    which not; empty if all.
     """
 
     recipe: Recipe
@@ -188,8 +190,8 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     given = _mean([start.group("weights") for start in starts])
     moved = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
-    learned = {*theirs.tasks.structures}.difference(*(start.card.get("not_learned", ()) for start in starts))
-    known = frozenset(code for code in learned if f"structure {code}" in moved)
+    learned = set[str].intersection(*map(_learned, starts))
+    known = frozenset(name for name in learned if moved & {name, f"structure {name}"})
     parts = _parts(state, resolved)
     rest = {
         "fresh": [part for part in parts if part not in moved],
@@ -213,9 +215,9 @@ def is_research_only(used: list[Case], start: Start) -> bool:
 
 
 def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
-    """The structures that neither photos and first weights (known) nor teachers know. They are named on stderr."""
-    for one in map(checkpoint.load, teachers):
-        known = known | {*one.recipe.tasks.structures} - {*one.card.get("not_learned", ())}
+    """The structures and photo tasks that neither photos and first weights (known) nor teachers know. They are named on
+    stderr."""
+    known = known.union(*map(_learned, map(checkpoint.load, teachers)))
     left = [code for code in recipe.tasks.structures if code not in known]
     if left:
         print(
@@ -223,7 +225,20 @@ def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> li
             f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
             file=sys.stderr,
         )
-    return left
+    tasks = [task for task in recipe.tasks.photo_tasks if task not in known]
+    if tasks:
+        names = ", ".join(tasks)
+        print(
+            f"note: no training photo has a label of {names}: the model's answers leave {names} out.", file=sys.stderr
+        )
+    return left + tasks
+
+
+def _learned(one: checkpoint.Checkpoint) -> set[str]:
+    """The structures and photo tasks that a checkpoint's training had examples of, by its card."""
+    whole = one.card if "structures" in one.card else Card.of(one.recipe).to_dict() | one.card
+    card = Card.from_dict(whole)
+    return {*card.outlined, *card.photo_tasks}
 
 
 def _planes(recipe: Recipe) -> dict[str, list[str]]:

@@ -172,17 +172,20 @@ def setting_for(dataset: str, recipe: Recipe) -> str:
 
 
 def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]:
-    """The recipe's structures of which a prepared photo has an example in the view that learns them, however weak."""
+    """What of the recipe the prepared photos teach: structures of which one has an example in the view that learns
+    them, however weak, and photo tasks of which one has a label or a constraint."""
     found: set[str] = set()
-    close = close_channels(recipe)
+    close, tasks = close_channels(recipe), recipe.tasks
     for case in (case for case in train if case.key in files):
+        if recipe.sampling.whole.get(case.dataset):
+            found.update(task for task in tasks.photo_tasks if not all(allowed(case.labels, task)))
         with np.load(files[case.key], allow_pickle=False) as file:
             names = {name.removeprefix("coverage ") for name in file.files if name.startswith("coverage ")}
         rates = {code: recipe.sampling.close if code in close else recipe.sampling.whole for code in names}
         found |= {code for code in names if rates[code].get(case.dataset)}
         if recipe.sampling.close.get(case.dataset):
             found.update(code for kind in bag_kinds(case.labels, recipe) for code in BAGS[kind])
-    return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*recipe.tasks.structures}
+    return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.structures, *tasks.photo_tasks}
 
 
 def readable(cases: list[Case]) -> list[Case]:

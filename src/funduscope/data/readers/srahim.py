@@ -12,6 +12,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import photo_rows, photos_in
 from funduscope.data.rows import EYES, columns_of
 
+NAME = "srahim"
+
 _COLUMNS = ("image", "patient", "eye", "dr", "maculopathy")
 _MACULOPATHY = (frozenset({0}), frozenset({1, 2}))
 

@@ -13,6 +13,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import folder_named, photo_rows, photos_in
 from funduscope.data.rows import columns_of
 
+NAME = "APTOS 2019"
+
 _COLUMNS = ("id_code", "diagnosis")
 
 

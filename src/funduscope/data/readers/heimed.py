@@ -14,6 +14,8 @@ from funduscope.data.match_photos import photo_rows, photos_in
 from funduscope.data.rows import columns_of
 from funduscope.vocabulary import EITHER_EXUDATE
 
+NAME = "HEI-MED"
+
 _COLUMNS = ("image", "od_x", "od_y")
 
 

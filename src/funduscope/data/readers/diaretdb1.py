@@ -12,6 +12,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import photo_rows, photos_in
 from funduscope.data.rows import Row, columns_of
 
+NAME = "DIARETDB1"
+
 KINDS = ("MA", "HE", "EX", "SE", "IRMA", "NV")
 _EXPERTS = 4
 _COLUMNS = ("image", *KINDS, "od_x", "od_y")

@@ -19,6 +19,8 @@ from funduscope.data.match_photos import PHOTO_SUFFIXES, photo_rows, photos_in
 from funduscope.data.rows import columns_of
 from funduscope.vocabulary import EITHER_EXUDATE
 
+NAME = "e-ophtha"
+
 _COLUMNS = ("image", "patient", "MA_count")
 _PARTS = {"MA": "MA", "EX": EITHER_EXUDATE}
 

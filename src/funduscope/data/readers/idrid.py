@@ -26,6 +26,8 @@ from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
 from funduscope.vocabulary import CODES, STRUCTURES
 
+NAME = "IDRiD"
+
 Id = tuple[Split, int]
 """(split, number): "train" or "test", and the number in the file's name."""
 

@@ -16,6 +16,8 @@ from funduscope.data.case import Case, LabelError, Labels, Mask, Split
 from funduscope.data.masks import read_mask
 from funduscope.data.match_photos import folder_named, photos_in
 
+NAME = "DDR"
+
 _SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 _LESIONS = ("MA", "HE", "EX", "SE")
 _UNGRADABLE = 5

@@ -15,6 +15,8 @@ from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import folder_named, photo_rows, photos_in
 from funduscope.data.rows import EYES, QUALITY_WORDS, columns_of
 
+NAME = "EyePACS"
+
 _COLUMNS = ("image", "patient", "eye", "dr", "quality")
 _OFFICIAL = ("image", "level")
 

@@ -17,6 +17,8 @@ from funduscope.data.case import Case, Labels, Laterality
 from funduscope.data.match_photos import folder_named, photo_rows, photos_in
 from funduscope.data.rows import columns_of, read_sheet
 
+NAME = "Messidor-2"
+
 _COLUMNS = ("image", "dr", "dme", "group")
 _OFFICIAL = ("image_id", "adjudicated_dr_grade", "adjudicated_dme", "adjudicated_gradable")
 _PAIRS: tuple[Laterality, Laterality] = ("left", "right")
