@@ -185,7 +185,7 @@ def test_a_joined_model_starts_and_teaches_others(
 
 
 def test_its_answers_are_explained_and_its_work_is_counted(done: Path, cases: list[Case]) -> None:
-    model = load(done)
+    model = load(done / "best.safetensors")
     assert isinstance(model, Predictor)
     assert isinstance(model.runtime, TorchRuntime)
     findings = model(cases[0].path)

@@ -106,12 +106,6 @@ class Card:
         """The structures that the model outlines: those of its planes that it learned."""
         return tuple(code for code in self.structures if code not in self.not_learned)
 
-    def plane(self, code: str) -> int:
-        """The place of a structure among the planes of the view that it is read from."""
-        if not self.own_close:
-            return self.structures.index(code)
-        return [one for one in self.structures if (one in self.close) == (code in self.close)].index(code)
-
     @property
     def photo_tasks(self) -> tuple[str, ...]:
         """The names of all photo tasks that the model answers, in the vocabulary's order."""

@@ -17,7 +17,7 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
 from funduscope.inference.landmarks import Point
-from funduscope.inference.runtime import Outputs, softmax
+from funduscope.inference.runtime import Outputs, plane_of, softmax
 
 NEAR_FRAC: Final = 0.155
 """A disc diameter as a share of the frame's side, in photos with a field of view of 50 degrees."""
@@ -33,7 +33,7 @@ def exudate_logits(whole: Outputs, close: Outputs, card: Card) -> np.ndarray | N
     planes = (close if "EX" in card.close else whole).structures
     if planes is None or "EX" not in card.structures or "EX" in card.not_learned:
         return None
-    return planes[0, card.plane("EX")]
+    return planes[0, plane_of("EX", card)]
 
 
 def exudate_evidence(

@@ -20,7 +20,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks
 from funduscope.inference.model import Model, OnGrade
 from funduscope.inference.ood import ood_score
-from funduscope.inference.runtime import ModelError, Outputs, Runtime, softmax
+from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
 from funduscope.inference.witnesses import Numbers, Witness, measure
 from funduscope.quality.gradability import Quality
@@ -181,7 +181,7 @@ def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None],
         planes = (views.close if code in card.close else views.whole).structures
         if planes is None:
             return {}
-        maps[code] = planes[0, card.plane(code)]
+        maps[code] = planes[0, plane_of(code, card)]
     return measure(maps, points.get("optic_disc"), points.get("fovea"), transform) if maps else {}
 
 
@@ -189,7 +189,7 @@ def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.nd
     """(S, S) float32: a structure's plane of (1, L, h, w) logits at its view's full size, as probabilities."""
     assert logits is not None
     side = card.close_px if code in card.close else card.whole_px
-    full = cv2.resize(logits[0, card.plane(code)], (side, side), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(logits[0, plane_of(code, card)], (side, side), interpolation=cv2.INTER_LINEAR)
     # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
     return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
 

@@ -77,6 +77,13 @@ class Outputs:
         return Outputs.of({name: (value + others[name]) / 2 for name, value in self.named().items()})
 
 
+def plane_of(code: str, card: Card) -> int:
+    """The place of a structure among the planes of the view that it is read from."""
+    if not card.own_close:
+        return card.structures.index(code)
+    return [one for one in card.structures if (one in card.close) == (code in card.close)].index(code)
+
+
 def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Logits to probabilities that sum to 1 along an axis, or over the whole array. The type stays."""
     powers = np.exp(logits - logits.max(axis, keepdims=True))
