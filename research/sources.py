@@ -34,8 +34,9 @@ from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.recipe import load_recipe
+from funduscope.training.acceleration import bfloat16
 from funduscope.training.initialization import first_network
-from funduscope.training.loop import Loop, bfloat16
+from funduscope.training.loop import Loop
 from funduscope.training.samples import prepared
 from funduscope.vocabulary import EITHER_EXUDATE
 

@@ -165,6 +165,38 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
     assert "validation selection" in last
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("use_cache")
+def test_a_compiled_training_is_that_of_plain_steps(
+    steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path
+) -> None:
+    """In two processes, of which one dies in the second epoch, and then on in one; channels last, as all trainings."""
+    folder = tmp_path / "run"
+    recipe = steady.model_copy(
+        update={"training": steady.training.model_copy(update={"compile": True, "judge_every": 2})}
+    )
+    with pytest.raises(TrainingError, match="goes on from the last epoch"):
+        run(recipe, cases, folder, 0, START, die_in_the_second_epoch, count=2)
+    run(recipe, cases, folder, 0, START, make_validation)
+    for one, other in zip(_lines(undisturbed), _lines(folder), strict=True):
+        assert one["samples_digest"] == other["samples_digest"]
+        for name, value in one.items():
+            if name.startswith("loss") or (name.startswith("validation") and one["epoch"] == 2):
+                assert other[name] == pytest.approx(value, rel=5e-3, abs=1e-4), name
+    plain, compiled = (checkpoint.load(one / "best.safetensors").group("weights") for one in (undisturbed, folder))
+    assert compiled.keys() == plain.keys()
+
+
+@pytest.mark.slow
+def test_without_a_compiler_a_compiled_training_says_so(tmp_path: Path) -> None:
+    code = "import torch; from funduscope.training.acceleration import compiled; compiled(torch.nn.Linear(1, 1))"
+    environment = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "TrainingError: training.compile needs a compiler, which torch could not use here: " in last
+    assert last.endswith("or set training.compile = false.")
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_a_batch_that_is_too_small_to_share_says_so(steady: Recipe, cases: list[Case], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="5 processes cannot share a batch of 4: start fewer"):

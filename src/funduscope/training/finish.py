@@ -23,8 +23,8 @@ from funduscope.evaluation.scores import summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
+from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import calibrate, fit_distance
-from funduscope.training.loop import bfloat16
 
 UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True}
 """What run.json and the card say of what taught the model, as runs of older versions have it, which do not say it."""

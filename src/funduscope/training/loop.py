@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -32,6 +32,7 @@ from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
+from funduscope.training.acceleration import compiled, mixed_precision
 from funduscope.training.balance import make_balance
 from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
@@ -104,7 +105,7 @@ class Loop:
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         processes.share_first(network.state_dict().values())
         self.network = network
-        self.forward = torch.compile(network) if settings.compile else network
+        self.forward = compiled(network) if settings.compile else network
         start = {task: getattr(recipe.loss, task) for task in (*CLASSES, "dense", "landmarks", "distill")}
         self.balance = make_balance(recipe.balance, start).to(self.device)
         optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)
@@ -371,24 +372,6 @@ class _Waiting(Iterator[Batch]):
         batch = next(self.batches)
         self.seconds += time.monotonic() - started
         return batch
-
-
-def mixed_precision(precision: str) -> Literal["no", "bf16", "fp16"]:
-    """What accelerate calls the recipe's precision. auto: see `settings.Training`."""
-    if precision == "float16" and not torch.cuda.is_available():
-        raise TrainingError("training.precision float16 needs a card: choose bfloat16, float32 or auto.")
-    if bfloat16(precision):
-        return "bf16"
-    return "fp16" if precision == "float16" or (precision == "auto" and torch.cuda.is_available()) else "no"
-
-
-def bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16. auto: where the machine has instructions for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16")) if hasattr(torch.cpu, "get_capabilities") else False
 
 
 def sentence(line: dict[str, Any], epochs: int) -> str:

@@ -24,6 +24,7 @@ from funduscope.data.splits import SplitPlan
 from funduscope.duplicates.search import Progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
+from funduscope.training.acceleration import mixed_precision
 from funduscope.training.distill import Teachers
 from funduscope.training.finish import UNKNOWN_BEFORE, finish, is_calibrated
 from funduscope.training.initialization import (
@@ -38,7 +39,7 @@ from funduscope.training.initialization import (
     not_learned,
 )
 from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
-from funduscope.training.loop import Loop, Validation, mixed_precision, sentence
+from funduscope.training.loop import Loop, Validation, sentence
 from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
 
@@ -76,9 +77,9 @@ def run(
     """Trains a network, or continues the run in the folder, and fixes its card. Returns the best checkpoint.
 
     start: weights and teachers to begin with. make_validation: makes the validation of each epoch from the resolved
-    recipe and the validation photos. count: processes of this machine
-    that share each batch; auto: as many as are fastest, by timing a few steps of each. Without any meaning where
-    `accelerate launch` started several. Raises `TrainingError`, `RecipeError`.
+    recipe and the validation photos. count: processes of this machine that share each batch; auto: as many as are
+    fastest, by timing a few steps of each. Without any meaning where `accelerate launch` started several. Raises
+    `TrainingError`, `RecipeError`.
     """
     plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if start.refit is not None and not is_calibrated(start.refit):

@@ -16,7 +16,8 @@ from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.training import processes
-from funduscope.training.loop import Validation, bfloat16
+from funduscope.training.acceleration import bfloat16
+from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
