@@ -1,4 +1,4 @@
-"""The next item is read while the present one is used: order, errors, and never more than one ahead."""
+"""The next items are read while the present one is used: order, errors, and never more ahead than asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from funduscope.imaging.read_ahead import read_ahead
 
 
-def test_items_come_in_order_and_one_is_read_ahead() -> None:
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_items_come_in_order_and_so_many_are_read_ahead(ahead: int) -> None:
     taken, finished, main = [], [threading.Event() for _ in range(5)], threading.get_ident()
 
     def items() -> Iterator[int]:
@@ -23,12 +24,12 @@ def test_items_come_in_order_and_one_is_read_ahead() -> None:
         finished[number].set()
         return number, threading.get_ident()
 
-    for place, (number, (value, thread)) in enumerate(read_ahead(items(), read)):
+    for place, (number, (value, thread)) in enumerate(read_ahead(items(), read, ahead)):
         assert place == number == value
         assert thread != main
-        assert len(taken) <= place + 2
-        if place < 4:
-            assert finished[place + 1].wait(10), "the next one is read while this one is used"
+        assert len(taken) == min(place + 1 + ahead, 5)
+        for upcoming in finished[place + 1 : place + 1 + ahead]:
+            assert upcoming.wait(10), "they are read while this one is used"
     assert list(read_ahead([], read)) == []
 
 

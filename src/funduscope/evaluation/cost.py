@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
+from funduscope.imaging.read_ahead import cores
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, Outputs, TorchRuntime
@@ -274,8 +274,7 @@ def _medians(taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def machine() -> str:
     """The machine's class: processor, usable cores, system; nothing that identifies it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{_processor()}, {len(cores())} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def _processor() -> str:

@@ -93,7 +93,8 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
     if path.suffix == ".safetensors":
-        predictor = Predictor(_torch_runtime(path, threads, device))
+        runtime = _torch_runtime(path, threads, device)
+        predictor = Predictor(runtime, batch=runtime.batch)
     else:
         predictor = _of_onnx(path, threads, device, _exported(path))
     predictor.folder = path.parent
@@ -110,7 +111,7 @@ def _shipped(threads: int, device: Device) -> Predictor:
 
 def _of_onnx(path: Path, threads: int, device: Device, wanted: frozenset[str]) -> Predictor:
     runtime = OnnxRuntime(path, threads, wanted, device)
-    return Predictor(runtime, measured(runtime.card, path, runtime.sha256))
+    return Predictor(runtime, measured(runtime.card, path, runtime.sha256), batch=runtime.batch)
 
 
 def _exported(path: Path) -> frozenset[str]:

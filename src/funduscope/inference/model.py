@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Message, Photo, PhotoError
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
@@ -26,16 +27,27 @@ OnGrade = Callable[[Findings], None]
 """Receives the grade alone, before the close view runs. The close view takes several times as long."""
 
 
+class Assessed(NamedTuple):
+    """A photo that is ready for a network. reasons: why it is refused, if it is. quality: None where not assessed."""
+
+    photo: Photo
+    framed: Frame
+    reasons: tuple[Message, ...]
+    quality: Quality | None
+
+
 class Model(Protocol):
     """Answers for photos, one or a stream.
 
     card: of the whole model. sha256: of its file or files. refuses: whether a photo that cannot be graded, or that is
-    no fundus photo, is refused. The refusal does not depend on the network, so networks are compared without it.
+    no fundus photo, is refused. The refusal does not depend on the network, so networks are compared without it. batch:
+    photos of a stream that are answered together; so many more are decoded ahead, and kept in memory.
     """
 
     card: Card
     sha256: str
     refuses: bool
+    batch: int = 1
 
     def __call__(self, photo: Source, *, name: str | None = None, on_grade: OnGrade | None = None) -> Findings:
         """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
@@ -52,26 +64,43 @@ class Model(Protocol):
 
     def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None) -> Findings:
         """Findings of a photo that was framed at `card.close_px`. on_grade: as in `__call__`."""
+        assessed = self._assessed(photo, framed)
+        return self._refused(assessed) if assessed.reasons else self.find(photo, framed, assessed.quality, on_grade)
+
+    def _assessed(self, photo: Photo, framed: Frame) -> Assessed:
         reasons, quality = assess(framed, photo.pixels) if self.refuses else (not_gradable(framed), None)
-        if reasons:
-            return Findings(photo, framed.transform, self.card, self.sha256, reasons=reasons, quality=quality)
-        return self.find(photo, framed, quality, on_grade)
+        return Assessed(photo, framed, reasons, quality)
+
+    def _refused(self, one: Assessed) -> Findings:
+        transform = one.framed.transform
+        return Findings(one.photo, transform, self.card, self.sha256, reasons=one.reasons, quality=one.quality)
 
     @abstractmethod
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
         """Findings of a photo that is not refused. quality: as assessed, kept in the findings."""
 
+    def find_all(self, photos: Sequence[Assessed]) -> Iterator[Findings]:
+        """Findings of photos that are not refused, in order. For models that are faster for several."""
+        return (self.find(one.photo, one.framed, one.quality, None) for one in photos)
+
     def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
         """One answer a photo, in order, in flat memory. A photo that cannot be read yields a `Failure`.
 
-        The next photo is decoded and framed in a thread while this one is answered.
+        The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
+        answered.
         """
-        for _, opened in read_ahead(photos, self._opened):
-            yield opened if isinstance(opened, Failure) else self.answer(*opened)
+        opened = (one for _, one in read_ahead(photos, self._opened, self.batch))
+        while group := list(itertools.islice(opened, self.batch)):
+            found = self.find_all([one for one in group if isinstance(one, Assessed) and not one.reasons])
+            for one in group:
+                if isinstance(one, Failure):
+                    yield one
+                else:
+                    yield self._refused(one) if one.reasons else next(found)
 
-    def _opened(self, photo: Source) -> tuple[Photo, Frame] | Failure:
+    def _opened(self, photo: Source) -> Assessed | Failure:
         try:
-            return self._framed(photo)
+            return self._assessed(*self._framed(photo))
         except PhotoError as error:
             name = Path(photo).name if isinstance(photo, str | Path) else "photo"
             return Failure(name, error.code, error.says)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks
-from funduscope.inference.model import Model, OnGrade
+from funduscope.inference.model import Assessed, Model, OnGrade
 from funduscope.inference.ood import ood_score
 from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
@@ -37,22 +37,24 @@ class Views(NamedTuple):
 class Predictor(Model):
     """One network with its card.
 
-    runtime: turns images into logits. card: the runtime's own where none is given. refuses: see `Model`. folder: that
-    the model was loaded from, such as a run's; None for the shipped model, and for one that was made otherwise.
+    runtime: turns images into logits. card: the runtime's own where none is given. refuses, batch: see `Model`. folder:
+    that the model was loaded from, such as a run's; None for the shipped model, and for one that was made otherwise.
     """
 
     folder: Path | None = None
 
-    def __init__(self, runtime: Runtime, card: Card | None = None, *, refuses: bool = True) -> None:
+    def __init__(self, runtime: Runtime, card: Card | None = None, *, refuses: bool = True, batch: int = 1) -> None:
         self.runtime = runtime
         self.card = card or runtime.card
         self._tasks = self.card.photo_tasks
         self.sha256 = runtime.sha256
-        self.refuses = refuses
+        self.refuses, self.batch = refuses, batch
 
     def without_structures(self) -> Predictor:
         """The same network for grade, edema risk and landmarks alone: the close view, most of the work, never runs."""
-        return Predictor(self.runtime, replace(self.card, structures=(), close=()), refuses=self.refuses)
+        return Predictor(
+            self.runtime, replace(self.card, structures=(), close=()), refuses=self.refuses, batch=self.batch
+        )
 
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
         """See `Model.find`."""
@@ -61,6 +63,12 @@ class Predictor(Model):
             probs = {"grade": class_probabilities(whole, "grade", self.card)}
             on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, class_probs=probs))
         return replace(self.run(photo, framed, whole)[0], quality=quality)
+
+    def find_all(self, photos: Sequence[Assessed]) -> Iterator[Findings]:
+        """See `Model.find_all`: the whole views in one pass, the close views photo by photo."""
+        wholes = self.whole_views([one.framed.image for one in photos])
+        for one, whole in zip(photos, wholes, strict=True):
+            yield replace(self.run(one.photo, one.framed, whole)[0], quality=one.quality)
 
     def run(self, photo: Photo, framed: Frame, whole: Outputs | None = None) -> tuple[Findings, Views]:
         """Findings of a framed photo, whatever its quality, and the outputs that they were made of.
@@ -83,34 +91,43 @@ class Predictor(Model):
         return not learned.isdisjoint(card.close) and card.close_px != card.whole_px
 
     def whole_view(self, image: np.ndarray) -> Outputs:
-        """The outputs of the whole view of a frame (close_px, close_px, 3) uint8.
+        """The outputs of the whole view of a frame (close_px, close_px, 3) uint8. See `whole_views`."""
+        return self.whole_views([image])[0]
+
+    def whole_views(self, images: Sequence[np.ndarray]) -> list[Outputs]:
+        """The outputs of the whole views of frames (close_px, close_px, 3) uint8, all in one batch; of each a batch of
+        one.
 
         The view also runs mirrored and upside down where the card says so. Left and right eyes are each other's mirror
         images, and a lesion counts as much above the fovea as below.
         """
+        if not images:
+            return []
         card = self.card
-        size = (card.whole_px, card.whole_px)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if card.whole_px < card.close_px else image
-        whole = self._with_mirror(small)
-        if not card.upside_down:
-            return whole
-        turned = whole.mean_with(self._with_mirror(small[::-1]).flipped(-2))
-        return replace(turned, structures=whole.structures, landmarks=whole.landmarks)
+        if card.whole_px < card.close_px:
+            size = (card.whole_px, card.whole_px)
+            images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+        views = np.stack(images)
+        whole = self._with_mirror(views)
+        if card.upside_down:
+            turned = whole.mean_with(self._with_mirror(views[:, ::-1]).flipped(-2))
+            whole = replace(turned, structures=whole.structures, landmarks=whole.landmarks)
+        return whole.each(len(images))
 
-    def _with_mirror(self, image: np.ndarray) -> Outputs:
-        """The outputs of a view and, where the card says so, of its mirror image, as their mean."""
-        outputs = self._run(image)
-        return outputs.mean_with(self._run(image[:, ::-1]).flipped(-1)) if self.card.mirrored else outputs
+    def _with_mirror(self, images: np.ndarray) -> Outputs:
+        """The outputs of views and, where the card says so, of their mirror images, as their mean."""
+        outputs = self._run(images)
+        return outputs.mean_with(self._run(images[:, :, ::-1]).flipped(-1)) if self.card.mirrored else outputs
 
     def _run_close(self, image: np.ndarray) -> Outputs:
-        return self._run(image, "close")
+        return self._run(image[None], "close")
 
-    def _run(self, image: np.ndarray, view: View = "whole") -> Outputs:
-        """The outputs of one image, of photo tasks those that the card names.
+    def _run(self, images: np.ndarray, view: View = "whole") -> Outputs:
+        """The outputs of images (B, H, W, 3), of photo tasks those that the card names.
 
         Raises `ModelError` for NaN and infinity, which would read as grade 0.
         """
-        outputs = self.runtime(image[None], view).only(self._tasks)
+        outputs = self.runtime(images, view).only(self._tasks)
         if not all(np.isfinite(value).all() for value in outputs.named().values()):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
         return outputs

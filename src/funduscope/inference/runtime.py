@@ -23,6 +23,10 @@ CLOSE: Final = "close_"
 
 CUDA: Final = "CUDAExecutionProvider"
 
+CARD_BATCH: Final = 16
+"""Whole views in one pass on a card. A processor takes them one by one: in batches each costs it more time
+(docs/log.md, 2026-11-22)."""
+
 
 class ModelError(CodedError, RuntimeError):
     """A model file that cannot be used; `says` is what to do."""
@@ -66,13 +70,18 @@ class Outputs:
         classes = {task: value for task, value in self.classes.items() if task in tasks}
         return replace(self, classes=classes, cams={task: value for task, value in self.cams.items() if task in tasks})
 
+    def each(self, count: int) -> list[Outputs]:
+        """The outputs of each of that many images, as batches of one."""
+        named = self.named()
+        return [Outputs.of({name: value[i : i + 1] for name, value in named.items()}) for i in range(count)]
+
     def flipped(self, axis: int) -> Outputs:
         """The same outputs with every map mirrored (axis -1) or upside down (-2): from those of an image that was
         flipped so to those of the image itself."""
         return Outputs.of({n: np.flip(value, axis) if value.ndim == 4 else value for n, value in self.named().items()})
 
     def mean_with(self, other: Outputs) -> Outputs:
-        """The mean of two outputs of one model for one image."""
+        """The mean of two outputs of one model for the same images."""
         others = other.named()
         return Outputs.of({name: (value + others[name]) / 2 for name, value in self.named().items()})
 
@@ -143,6 +152,7 @@ class OnnxRuntime:
     threads: of the processor; 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty where none is
     known. device: cuda needs the package onnxruntime-gpu and a card. Raises `ModelError`: E_MODEL where the file is
     missing or is no such model, E_HASH where its SHA-256 is another, E_CONFIG where cuda is asked for and not there.
+    batch: the number of whole views that it answers best at once.
     """
 
     def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = (), device: Device = "cpu") -> None:
@@ -177,6 +187,7 @@ class OnnxRuntime:
             ) from error
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
             has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
+        self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True  # of two networks in the file, the one that is asked
@@ -203,10 +214,18 @@ class TorchRuntime:
         self.network, self.card, self.bfloat16 = network, card, bfloat16
         self.sha256 = sha256 or hashlib.sha256(b"").hexdigest()
 
+    @property
+    def batch(self) -> int:
+        """The number of whole views that it answers best at once."""
+        return 1 if self._device() == "cpu" else CARD_BATCH
+
+    def _device(self) -> str:
+        return next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]
+
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         import torch
 
-        device = next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]
+        device = self._device()
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
             outputs = self.network(batch, view) if self.card.own_close else self.network(batch)

@@ -50,9 +50,9 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
     validation = [case for case in plan.validation if case.dataset in best.recipe.sampling.datasets()]
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
-    fast = bfloat16(best.recipe.training.precision)
+    runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
-        predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
+        predictor = Predictor(runtime)
         card = calibrate(predictor, validation, progress)
     if refit is not None:
         theirs = checkpoint.load(refit).card
@@ -64,7 +64,7 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
     sampling = best.recipe.sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
-    predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
+    predictor = Predictor(runtime, card)
     card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
@@ -73,7 +73,7 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
     (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
     if validation:
-        predictor = Predictor(TorchRuntime(network, card, bfloat16=fast))
+        predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "scores" / "validation", progress)
     _keep_dated(folder)
     return path

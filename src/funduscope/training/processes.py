@@ -31,6 +31,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.search import Progress, no_progress
+from funduscope.imaging.read_ahead import cores
 from funduscope.training import TrainingError
 
 T = TypeVar("T")
@@ -147,13 +148,6 @@ def gathered(parts: list[T]) -> list[T]:
     dist.all_gather_object(every, parts)
     longest = max(map(len, every))
     return [part[place] for place in range(longest) for part in every if place < len(part)]
-
-
-def cores() -> list[int]:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> T:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from funduscope.data.case import Case
@@ -29,6 +27,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     """Validation on those cases whose data sets the recipe trains on.
 
     Photos without lesion masks are predicted from the whole view alone: five times as fast, and all their labels need.
+    On a card whole views are predicted in batches, of photos that several threads decode ahead.
     Of several processes each scores its share of the photos; all of them return the scores of all photos.
     """
     card = Card.of(recipe)
@@ -41,9 +40,9 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     graded = [case for case in cases if serves(case.labels, "whole", plain)]
 
     def validate(network: Network) -> dict[str, float]:
-        fast = bfloat16(recipe.training.precision)
-        whole = Predictor(TorchRuntime(network, replace(card, close=(), structures=()), bfloat16=fast))
-        both = Predictor(TorchRuntime(network, card, bfloat16=fast))
+        runtime = TorchRuntime(network, card, bfloat16=bfloat16(recipe.training.precision))
+        both = Predictor(runtime, batch=runtime.batch)
+        whole = both.without_structures()
         of_graded = _scores(whole, graded) if graded else None
         of_masked = _scores(both, masked) if masked and card.structures else None
         return selection(of_graded, of_masked, recipe.training.select)
