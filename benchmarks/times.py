@@ -25,12 +25,13 @@ from funduscope.compare.score_runs import put_prediction
 from funduscope.evaluation.cost import measure_predictions
 from funduscope.export import write_onnx
 from funduscope.inference.card import Card
-from funduscope.network.network import Network, build
+from funduscope.network.joined import Joined, build_model
+from funduscope.network.network import Network
 
 ARITHMETIC = "float32"
 
 
-def network_of(bundle: Path, runs: Path | None) -> tuple[Network, Card]:
+def network_of(bundle: Path, runs: Path | None) -> tuple[Network | Joined, Card]:
     """The row's network in eval mode, with its trained weights where what it takes hangs on them."""
     run = read_run(bundle, bundle.name)
     weights = None if runs is None else runs / bundle.name / "best.safetensors"
@@ -39,7 +40,7 @@ def network_of(bundle: Path, runs: Path | None) -> tuple[Network, Card]:
             sys.exit(f"{bundle.name}: its gates choose experts, so that its time hangs on its weights: name --runs.")
         return checkpoint.load(weights).network().eval(), Card.of(run.recipe)
     recipe = run.recipe.model_copy(update={"encoder": run.recipe.encoder.model_copy(update={"weights": "none"})})
-    return build(recipe).eval(), Card.of(run.recipe)
+    return build_model(recipe).eval(), Card.of(run.recipe)
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ def test_other_outlines_need_a_new_counterfactual(page: AppTest) -> None:
     assert [one for one in page.button if one.key == "fill-in"]
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[..., Any]) -> None:
     visitor = visitors(480, "dark")
     visitor.arrive()

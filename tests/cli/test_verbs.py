@@ -306,7 +306,7 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
         return folder / "best.safetensors"
 
     # Stand-ins: what is tested is what they are given, and importing a training takes seconds.
-    monkeypatch.setitem(sys.modules, "funduscope.training.run", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "funduscope.training.stages", SimpleNamespace(run_recipe=run))
     monkeypatch.setitem(sys.modules, "funduscope.training.validation", SimpleNamespace(make_validation=None))
     options = ("--fold", 2, "--init", start.parent, "--set", "training.epochs=3", "--teacher", start)
     code, out, _ = command("train", "plain", "--data", table, "--run", tmp_path / "run", *options)

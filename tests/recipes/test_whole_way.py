@@ -22,7 +22,7 @@ from funduscope.testing.drawn_eyes import draw_eye
 Tiny = Callable[[str], list[str]]
 
 RECIPES = tuple(builtin_recipes())
-FAST = ("edge", "flagship", "resnet_grader")
+FAST = ("flagship", "resnet_grader")
 """Two views with every task, and grades alone; the others go the whole way among the slow tests."""
 
 SYSTEMS = (
