@@ -4,7 +4,7 @@
     python -m research.sources --list                                       the rows and the commands that train them
     python -m research.sources --write                                      the tables of docs/sources.md
 
-Every row is the flagship's recipe at one small budget: as many samples drawn, as large. Folds 0 and 1 are kept away;
+Every row is the recipe `plain` at one small budget: as many samples drawn, as large. Folds 0 and 1 are kept away;
 the weights after the last epoch are scored on fold 0, so that nothing is chosen, and no threshold is fixed (which would
 cost more than the training). A stopped row goes on. Its scores stand in results/sources.jsonl.
 """
