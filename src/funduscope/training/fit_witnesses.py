@@ -32,9 +32,10 @@ FEWEST_OF_CLASS: Final = 5
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """witness: for the card. joint: (N, C) joint probabilities out of fold."""
+    """witness: for the card. lesions, joint: (N, C) probabilities out of fold, of the lesions alone and of both."""
 
     witness: Witness
+    lesions: np.ndarray
     joint: np.ndarray
 
 
@@ -60,7 +61,7 @@ def fit_witness(
     whole = fit_ordinal(rows, labels, names, classes)
     kept = [place for place, weight in enumerate(whole.weights) if weight >= LEAST_WEIGHT]
     columns = {name: tuple(getattr(whole, name)[place] for place in kept) for name in COLUMNS}
-    return Fitted(replace(whole, **columns, shares=fit_shares(of_photo, lesions, labels)), joint)
+    return Fitted(replace(whole, **columns, shares=fit_shares(of_photo, lesions, labels)), lesions, joint)
 
 
 def _parts(visits: Sequence[str]) -> np.ndarray:
