@@ -65,7 +65,7 @@ def _few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
             draws = intervals._draws
             patch.setattr(intervals, "_draws", lambda count, repeats, seed: draws(count, min(repeats, 20), seed))
         if request.path.parent == TESTS / "training":
-            patch.setattr(import_module("funduscope.training.finish"), "draw_all", lambda scores, folder: [])
+            patch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
         yield
 
 

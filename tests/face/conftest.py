@@ -104,7 +104,7 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
         return whole(name) if Path(name).is_file() else whole(name, {**dict(changes), **SMALL})
 
     monkeypatch.setattr(Recipe, "load", load)
-    monkeypatch.setattr(import_module("funduscope.training.finish"), "draw_all", lambda scores, folder: [])
+    monkeypatch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
     # What was learned in a step answers nearly at random, and INT8 otherwise.
     monkeypatch.setattr(export, "LEAST_EQUAL", 0.0)
     monkeypatch.setattr(export, "MOST_LOSS", 9.0)

@@ -16,8 +16,8 @@ from funduscope import checkpoint
 from funduscope.cli.main import main
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.training import finish as training
 from funduscope.training import journal
+from funduscope.training import validation as training
 from funduscope.training.loop import Loop
 
 Train = Callable[..., int]

@@ -39,7 +39,7 @@ class HardNegatives:
     def see(self, parts: Sequence[Sequence[Item]], batch: Batch, logits: Tensor | None) -> None:
         """Takes the crops without a lesion of the next batch. parts: the items of every batch so far. logits:
         (B, L, h, w) of structures."""
-        if not self.count or logits is None:
+        if logits is None:
             return
         items, self.batches = parts[self.batches], self.batches + 1
         known, coverage = batch.known[:, self.channels], batch.coverage[:, self.channels]

@@ -256,7 +256,8 @@ class Loop:
         with self.accelerator.autocast():  # in float32 a large teacher takes longer than the whole training
             outputs = self.forward(batch.image)
             taught = self.teachers and self.teachers(batch.image, batch.whole)
-        self.hard.see(self.batches.parts, batch, outputs.structures)
+        if self.hard.count:
+            self.hard.see(self.batches.parts, batch, outputs.structures)
         sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)

@@ -26,7 +26,6 @@ from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
 from funduscope.training.distill import Teachers
-from funduscope.training.finish import UNKNOWN_BEFORE, finish, is_calibrated
 from funduscope.training.initialization import (
     START,
     First,
@@ -42,6 +41,7 @@ from funduscope.training.journal import draw_samples, environment, fingerprint, 
 from funduscope.training.loop import Loop, Validation, sentence
 from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
+from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
 

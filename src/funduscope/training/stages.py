@@ -20,8 +20,9 @@ from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.initialization import START, Start
 from funduscope.training.processes import Watch
-from funduscope.training.run import MakeValidation, about_run, finish, is_calibrated, learn, run, split
+from funduscope.training.run import MakeValidation, about_run, learn, run, split
 from funduscope.training.samples import drawn
+from funduscope.training.validation import finish, is_calibrated
 
 STAGES = "stages"
 """The folder of the stages in that of a run."""
