@@ -109,7 +109,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
             raise KeyboardInterrupt
         return learn(recipe, *given, **named)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr("funduscope.training.stages.learn", stopping)
+    monkeypatch.setitem(run_recipe.__globals__, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
     run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
