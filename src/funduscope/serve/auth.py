@@ -1,0 +1,116 @@
+"""Who may ask: bearer tokens from a file; without one, programs of this machine alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from funduscope.i18n.errors import CodedError
+from funduscope.serve.limits import RefusalError
+
+LEAST_LENGTH: Final = 32
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+"""What load balancers and supervisors ask without a token: these answers hold nothing about photos."""
+
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{LEAST_LENGTH},512}}")
+_CHECK_S: Final = 1.0
+"""The file is looked at again after this time."""
+
+
+class Tokens:
+    """The tokens of a file: one a line; empty lines and those that begin with # are left out.
+
+    The file is read again when it changes. What is valid is what stands in it: a file that is emptied or removed lets
+    nobody in. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG where the file cannot be read at
+    first, has no token, or one that is too short to be guarded by its length.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._version: tuple[int, int, int] | None = None
+        self._digests: tuple[bytes, ...] = ()
+        self._checked = -_CHECK_S
+        try:
+            lines = _lines(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise CodedError("E_CONFIG", f"the tokens {path} cannot be read ({reason}): name a readable file") from None
+        if not lines or not all(map(_TOKEN.fullmatch, lines)):
+            says = (
+                f"{path} must have one token a line, each of {LEAST_LENGTH} or more letters, digits and ._~+/=-, such "
+                "as `openssl rand -hex 32` prints"
+            )
+            raise CodedError("E_CONFIG", says)
+
+    def __contains__(self, token: str) -> bool:
+        """Whether the token is valid. Takes the same time for each wrong one, and compares with all."""
+        self._reload()
+        given = _digest(token)
+        found = [hmac.compare_digest(given, known) for known in self._digests]
+        return any(found)
+
+    def _reload(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < _CHECK_S:
+            return
+        self._checked = now
+        try:
+            about = self._path.stat()
+            version = about.st_mtime_ns, about.st_size, about.st_ino
+            if version != self._version:
+                self._digests = tuple(_digest(line) for line in _lines(self._path) if _TOKEN.fullmatch(line))
+                self._version = version
+        except (OSError, ValueError):
+            self._digests, self._version = (), None
+
+
+class Guard:
+    """Decides whether a request may go on. tokens: None where the service is reachable from this machine only."""
+
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
+
+    def check(self, path: str, headers: Mapping[str, str]) -> None:
+        """Raises `RefusalError`: E_TOKEN without a valid token; E_ORIGIN, where no tokens are set, for what a page of
+        another site makes a browser send. headers: names in lower case."""
+        if self._tokens is None:
+            _check_origin(headers)
+        elif path not in OPEN:
+            kind, _, token = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or token.strip() not in self._tokens:
+                raise RefusalError("E_TOKEN", "no valid token came; expected the header `Authorization: Bearer TOKEN`")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reachable from this machine only. Of names, localhost alone is."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_origin(headers: Mapping[str, str]) -> None:
+    """A foreign name for this machine (DNS rebinding), or a page of another site, is refused."""
+    host = headers.get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    origin = headers.get("origin", "")
+    if not is_loopback(name.strip("[]")) or (origin and origin != f"http://{host}"):
+        says = (
+            "the request names another host, or comes from a page of another site; expected a program of this machine"
+        )
+        raise RefusalError("E_ORIGIN", says)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

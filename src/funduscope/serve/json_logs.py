@@ -1,0 +1,50 @@
+"""The log: one JSON object a line on stdout. No file name, no pixel, no token, no address of a client."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+
+class JsonLog:
+    """Writes events as lines of JSON. stream: where to; a reader that went away ends nothing."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._writing = threading.Lock()
+
+    def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
+        """An event with its fields; the level is `info` unless the fields say otherwise."""
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": time, "level": "info", "event": event, **fields}, separators=(",", ":"))
+        with self._writing:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                return
+
+
+class LibraryErrors(logging.Handler):
+    """Passes errors of the server's libraries on, without their tracebacks, which may quote a request."""
+
+    def __init__(self, log: JsonLog) -> None:
+        super().__init__(logging.ERROR)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """The logger's name, and the kind of the exception if there is one."""
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        self._log("library error", {"level": "error", "logger": record.name, "kind": kind})
+
+
+def take_over(log: JsonLog) -> None:
+    """From now on, what libraries log at the level of errors is a line of this log, and nothing else is printed."""
+    root = logging.getLogger()
+    root.handlers = [LibraryErrors(log)]
+    root.setLevel(logging.ERROR)

@@ -1,0 +1,210 @@
+"""The routes: findings of a photo, the model, health, figures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import JSONResponse, Response
+
+from funduscope.i18n.errors import CodedError
+from funduscope.imaging.dicom_file import MOST_FRAMES
+from funduscope.report.fhir import REFERENCE
+from funduscope.serve.answer_formats import ZIP, choose, content_type
+from funduscope.serve.auth import Guard
+from funduscope.serve.json_logs import JsonLog
+from funduscope.serve.limits import BodyMemory, ClientGoneError, RefusalError, ServiceLimits, check_declared, read_body
+from funduscope.serve.openapi_document import DESCRIPTION, FINDINGS, HEALTH, METRICS, MODEL, OPENAPI_PATH, complete
+from funduscope.serve.request_gate import GONE, RequestGate, record_of, refused, unexpected
+from funduscope.serve.service_metrics import CONTENT_TYPE, ServiceMetrics
+from funduscope.serve.workers import Job, Workers
+from funduscope.version import __version__
+
+_LONGEST_NAME: Final = 255
+_PIECE_BYTES: Final = 1_000_000
+"""Of a form, parsed at a time."""
+
+
+class _InMemory(MultiPartParser):
+    """Keeps the photo of a form in memory: by default the parser writes large ones to temporary files."""
+
+    spool_max_size = 0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A photo's file, and its name where the client gave one."""
+
+    body: bytes
+    name: str | None
+
+
+def make_service(workers: Workers, limits: ServiceLimits, guard: Guard, log: JsonLog) -> RequestGate:
+    """The whole service as an ASGI application. The worker starts and ends with it."""
+    metrics = ServiceMetrics(workers)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(workers.keep_alive())
+        yield
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+        await workers.end()
+
+    app = FastAPI(
+        title="funduscope",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,  # both pages load scripts of another host
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    _add_health(app, workers, metrics)
+    _add_findings(app, workers, limits)
+    _add_errors(app)
+    app.openapi = lambda: complete(app, limits)
+    routes = frozenset(path for route in app.routes if (path := getattr(route, "path", None)))
+    return RequestGate(app, guard, metrics, log, routes)
+
+
+def _add_health(app: FastAPI, workers: Workers, metrics: ServiceMetrics) -> None:
+    @app.get("/healthz", tags=["health"], responses=HEALTH, response_class=JSONResponse)
+    async def healthz() -> Any:
+        """Whether the service runs."""
+        return JSONResponse({"ok": True})
+
+    @app.get("/readyz", tags=["health"], responses=HEALTH, response_class=JSONResponse)
+    async def readyz() -> Any:
+        """Whether photos are read: the model has answered once, and its worker is there."""
+        if not workers.ready:
+            raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
+        return JSONResponse({"ok": True})
+
+    @app.get("/metrics", tags=["health"], responses=METRICS, response_class=Response)
+    async def figures() -> Any:
+        """Figures for Prometheus: requests, refusals by code, the queue, seconds by stage, memory."""
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    @app.get("/v1/model", tags=["findings"], responses=MODEL, response_class=JSONResponse)
+    async def model() -> Any:
+        """The model: name, version, hash, license, intended use, card."""
+        if workers.about is None:
+            raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
+        return JSONResponse(workers.about)
+
+
+def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None:
+    memory = BodyMemory(limits.body_memory_bytes)
+
+    @app.post("/v1/findings", tags=["findings"], responses=FINDINGS, response_class=Response)
+    async def findings(
+        request: Request,
+        frame: Annotated[
+            int | None, Query(ge=1, le=MOST_FRAMES, description="Of a DICOM file of several frames, which one.")
+        ] = None,
+        force: Annotated[
+            bool, Query(description="Grade also what is refused; such an answer is marked as not to be trusted.")
+        ] = False,
+        subject: Annotated[
+            str | None,
+            Query(pattern=REFERENCE, description="Of a FHIR bundle, the patient's reference: Patient/123."),
+        ] = None,
+    ) -> Any:
+        """Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form."""
+        media = choose(request.headers.get("accept", ""))
+        check_declared(request.headers, limits)
+        workers.check_room()
+        record = record_of(request.scope)
+        with memory.body() as take:
+            upload = await _upload(request, await read_body(request.receive, limits, take))
+            answer = await _unless_gone(request, workers, Job(upload.body, media, upload.name, frame, force, subject))
+        header, body = answer
+        record.sha256, record.seconds = header["sha256"], header["seconds"]
+        if "code" in header:
+            raise CodedError(header["code"], header["says"])
+        named = {"content-disposition": 'attachment; filename="findings.zip"'} if media == ZIP else {}
+        return Response(body, headers={"content-type": content_type(media, body), "vary": "Accept", **named})
+
+
+async def _upload(request: Request, body: bytes) -> Upload:
+    """The photo of a request: its body, or the one file of the form that the body is."""
+    if not request.headers.get("content-type", "").strip().lower().startswith("multipart/form-data"):
+        return Upload(body, None)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), _PIECE_BYTES):
+            yield body[start : start + _PIECE_BYTES]
+            await asyncio.sleep(0)  # others' turn
+
+    try:
+        form = await _InMemory(request.headers, pieces(), max_files=1, max_fields=0).parse()  # pyright: ignore[reportArgumentType]
+    except MultiPartException as error:
+        says = f"the form cannot be read ({error.message.rstrip('.')}); expected one file in it, the photo"
+        raise RefusalError("E_REQUEST", says) from None
+    files = [one for _, one in form.multi_items() if not isinstance(one, str)]
+    if not files:
+        raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
+    name = re.split(r"[/\\]", files[0].filename or "")[-1][-_LONGEST_NAME:]
+    return Upload(await files[0].read(), name or None)
+
+
+async def _unless_gone(request: Request, workers: Workers, job: Job) -> tuple[dict[str, Any], bytes]:
+    """The worker's answer; the job is left as soon as its client is gone. Raises `ClientGoneError` then."""
+    answering = asyncio.ensure_future(workers.answer(job))
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientGoneError
+        return answering.result()
+    finally:
+        leaving.cancel()
+        answering.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(CodedError)
+    async def coded(request: Request, error: CodedError) -> Response:
+        return refused(error, record_of(request.scope))
+
+    @app.exception_handler(ClientGoneError)
+    async def gone(_: Request, error: ClientGoneError) -> Response:
+        return Response(status_code=GONE)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        names = ", ".join(sorted({str(one["loc"][-1]) for one in error.errors() if one["loc"][0] == "query"}))
+        says = f"a value of the query cannot be used ({names}): /openapi.json says which can"
+        return refused(RefusalError("E_CONFIG", says), record_of(request.scope))
+
+    @app.exception_handler(HTTPException)
+    async def by_server(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            refusal = RefusalError("E_NOT_FOUND", "there is no such address: /openapi.json names those that there are")
+        elif error.status_code == 405:
+            refusal = RefusalError("E_METHOD", "the address takes another method: /openapi.json says which")
+        else:
+            refusal = RefusalError("E_REQUEST", "the request cannot be read: /openapi.json says what is expected")
+        response = refused(refusal, record_of(request.scope))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return refused(unexpected(error), record_of(request.scope))

@@ -1,0 +1,184 @@
+"""The worker process, `python -m funduscope.serve.worker`: has the model, reads photos that the front process sends.
+
+One process with one model, however many photos are read at once: ONNX Runtime and OpenCV compute without Python's lock.
+It ends when the front process closes the pipe, and nothing that it prints goes anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from funduscope.i18n.errors import CODES, machine_fault
+from funduscope.serve.answer_formats import FORMATS, JSON, Answered
+from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
+
+if TYPE_CHECKING:
+    from funduscope.inference.model import Model
+
+DEMO: Final = "hrf_07_dr.jpg"
+"""The packaged photo, which the model answers before it is ready."""
+
+INTENDED_USE: Final = (
+    "Research and education on color photographs of the back of the eye: diabetic retinopathy grade, macular edema "
+    "risk, lesions, optic disc and fovea. Not a medical device."
+)
+_LEFT_OUT: Final = ("distance", "witnesses")
+"""Long tables of a card, of use to a program that has the model."""
+
+
+class CancelledJobError(Exception):
+    """The front process does not want the answer anymore."""
+
+
+class Stages:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str):
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.perf_counter() - started, 4)
+
+
+def main() -> int:
+    """Reads the settings and then jobs from stdin, and writes answers to stdout, until stdin ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the front process decides when this one ends
+        signal.signal(number, signal.SIG_IGN)
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the answers
+    started = read_message(incoming)
+    if started is None:
+        return 0
+    settings = started.header
+    try:
+        model = _load(settings)
+    except Exception as error:
+        _send(outgoing, threading.Lock(), {"event": "failed", **_error(error, "an unexpected error met the model")})
+        return 1
+    _serve(model, settings["parallel"], incoming, outgoing, about(model, is_shipped=not settings["model"]))
+    return 0
+
+
+def _load(settings: dict[str, Any]) -> Model:
+    """The model, once it has answered."""
+    from funduscope.inference.loading import load
+
+    if settings["threads"]:
+        import cv2
+
+        cv2.setNumThreads(settings["threads"])
+    model = load(settings["model"] or None, threads=settings["threads"], device=settings["device"])
+    demo = (resources.files("funduscope") / "demo" / DEMO).read_bytes()
+    FORMATS[JSON](Answered(model(demo), demo))
+    return model
+
+
+def about(model: Model, is_shipped: bool) -> dict[str, Any]:
+    """What `GET /v1/model` answers: name, version, hash, terms, intended use, and the card."""
+    terms = Path(__file__).parents[1] / "models" / "LICENSE"
+    return {
+        "name": model.card.name,
+        "version": model.card.version,
+        "sha256": model.sha256,
+        "research_only": model.card.research_only,
+        "license": terms.read_text("utf-8") if is_shipped else None,
+        "intended_use": INTENDED_USE,
+        "not_a_medical_device": True,
+        "card": {name: value for name, value in model.card.to_dict().items() if name not in _LEFT_OUT},
+    }
+
+
+def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, ready: dict[str, Any]) -> None:
+    writing = threading.Lock()
+    cancelled: set[int] = set()
+    _send(outgoing, writing, {"event": "ready", "about": ready})
+
+    def work(job: PipeMessage) -> None:
+        number = job.header["job"]
+
+        def check() -> None:
+            if number in cancelled:
+                raise CancelledJobError
+
+        header, body = read_photo(model, job, check)
+        cancelled.discard(number)
+        _send(outgoing, writing, {"event": "done", "job": number, **header}, body)
+
+    with ThreadPoolExecutor(parallel) as threads:
+        while (message := read_message(incoming)) is not None:
+            if message.header["event"] == "cancel":
+                cancelled.add(message.header["job"])
+            else:
+                threads.submit(work, message)
+                del message  # the photo's bytes are the thread's
+
+
+def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
+    """The header and the bytes of a job's answer; a photo that cannot be read has `code` and `says` in its header.
+
+    check: called between the stages and before the close view, raises `CancelledJobError`.
+    """
+    from funduscope.imaging.framing import frame
+    from funduscope.imaging.photo import Photo
+
+    stages, digest = Stages(), None
+    try:
+        check()
+        with stages.time("open"):
+            photo = Photo.open(job.body, name=job.header["name"], frame=job.header["frame"])
+        digest = photo.sha256
+        check()
+        with stages.time("frame"):
+            framed = frame(photo, model.card.close_px)
+        check()
+        with stages.time("model"):
+            findings = model.answer(photo, framed, on_grade=lambda _: check(), force=job.header["force"])
+        check()
+        with stages.time("write"):
+            body = FORMATS[job.header["media"]](Answered(findings, job.body, job.header["subject"]))
+    except CancelledJobError:
+        return {"cancelled": True, "sha256": digest, "seconds": stages.seconds}, b""
+    except Exception as error:
+        says = "an unexpected error met this photo"
+        return {**_error(error, says), "sha256": digest, "seconds": stages.seconds}, b""
+    return {"sha256": digest, "seconds": stages.seconds}, body
+
+
+def _error(error: Exception, what: str) -> dict[str, str]:
+    """Code and sentence. An error of this package has its own; any other says its kind and no more: its text may
+    quote the photo's metadata."""
+    code, says = getattr(error, "code", None), getattr(error, "says", None)
+    if code in CODES and isinstance(says, str):
+        return {"code": code, "says": says}
+    if fault := machine_fault(error):
+        return {"code": fault.code, "says": fault.says}
+    return {"code": "E_INTERNAL", "says": f"{what} ({type(error).__name__}): please report it"}
+
+
+def _send(outgoing: BinaryIO, writing: threading.Lock, header: dict[str, Any], body: bytes = b"") -> None:
+    with writing:
+        try:
+            for part in packed(header, body):
+                outgoing.write(part)
+            outgoing.flush()
+        except OSError:  # the front process is gone
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

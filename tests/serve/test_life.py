@@ -1,0 +1,126 @@
+"""From start to end: a model that is missing, one that changes, a worker that dies, a service that is stopped."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.conftest import CARD, write_model
+from tests.serve.conftest import PATIENCE_S, Service, running, wait_for
+from tests.serve.test_limits import in_background, waits
+
+
+def test_a_worker_that_is_killed_costs_its_photo_a_500_and_nothing_more(service: Service, eye: bytes) -> None:
+    with service.busy() as worker:
+        photo, lost = in_background(service, content=eye)
+        wait_for(lambda: waits(service, 1))
+        waiting, kept = in_background(service, content=eye)
+        wait_for(lambda: waits(service, 2))
+        worker.kill()
+        photo.join(PATIENCE_S)
+    with service.client() as client:
+        assert client.get("/healthz").status_code == 200
+        waiting.join(PATIENCE_S)
+        assert client.post("/v1/findings", content=eye).status_code == 200
+    assert (lost[0].status_code, lost[0].json()["error"]["code"]) == (500, "E_INTERNAL")
+    assert kept[0].status_code == 200
+    assert service.lines("worker ended")[-1]["exit"] == -signal.SIGKILL
+    assert service.worker.pid != worker.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_finishes_what_was_taken_and_takes_nothing_new(
+    tiny: Path, eye: bytes, tmp_path: Path, number: signal.Signals
+) -> None:
+    with running(tmp_path, "--model", tiny, "--parallel", 1) as service:
+        wait_for(service.is_ready)
+        with service.busy() as worker:
+            taken = [in_background(service, content=eye) for _ in range(2)]
+            wait_for(lambda: waits(service, 2))
+            service.process.send_signal(number)
+            wait_for(lambda: _refuses(service))
+        for thread, answers in taken:
+            thread.join(PATIENCE_S)
+            assert answers[0].status_code == 200
+        assert service.process.wait(PATIENCE_S) == 0
+        assert not worker.is_running()
+        assert service.lines()[-1]["event"] == "ended"
+
+
+def _refuses(service: Service) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(service.place) != 0
+
+
+@pytest.mark.slow
+def test_the_end_comes_within_the_deadline(tiny: Path, eye: bytes, tmp_path: Path) -> None:
+    with running(tmp_path, "--model", tiny, "--deadline", 2) as service:
+        wait_for(service.is_ready)
+        with service.busy(), socket.create_connection(service.place) as slow:
+            thread, answers = in_background(service, content=eye)
+            wait_for(lambda: waits(service, 1))
+            slow.sendall(b"POST /v1/findings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(2 + 5 + 20) == 0
+        thread.join(PATIENCE_S)
+        assert answers[0].status_code == 503
+
+
+@pytest.mark.slow
+def test_a_new_model_takes_over_without_a_lost_request(eye: bytes, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx")
+    with running(tmp_path / "service", "--model", path) as service, service.client() as client:
+        wait_for(service.is_ready)
+        before = client.get("/v1/model").json()
+        write_model(path, CARD, seed=1)
+        service.process.send_signal(signal.SIGHUP)
+        hashes = set()
+        while len(service.lines("model ready")) < 2 or len(hashes) < 2:
+            answer = client.post("/v1/findings", content=eye)
+            assert answer.status_code == 200
+            hashes.add(answer.json()["model"]["sha256"])
+        assert before["sha256"] in hashes
+        assert client.get("/v1/model").json()["sha256"] in hashes - {before["sha256"]}
+        path.write_bytes(b"no model")
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: service.lines("model not replaced"))
+        assert client.post("/v1/findings", content=eye).status_code == 200
+        assert not service.lines("worker ended")
+
+
+@pytest.mark.slow
+def test_without_its_model_it_lives_and_is_not_ready(eye: bytes, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with running(tmp_path / "service", "--model", tmp_path / "broken.onnx") as service, service.client() as client:
+        assert client.get("/healthz").status_code == 200
+        failed = wait_for(lambda: service.lines("model failed"))[0]
+        assert failed["code"] == "E_MODEL"
+        for answer in (client.get("/readyz"), client.get("/v1/model"), client.post("/v1/findings", content=eye)):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "E_BUSY")
+            assert int(answer.headers["retry-after"]) >= 1
+        write_model(tmp_path / "broken.onnx")
+        wait_for(service.is_ready)
+        assert client.post("/v1/findings", content=eye).status_code == 200
+
+
+def test_a_port_in_use_is_one_line(service: Service, tiny: Path) -> None:
+    command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", str(service.place[1]), "--model", tiny]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert str(service.place[1]) in done.stderr
+
+
+def test_the_front_process_has_no_model(service: Service) -> None:
+    """A picture that a decoder crashes on ends the worker and not the service."""
+    maps = Path(f"/proc/{service.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("what a process has loaded is read from /proc")
+    assert "onnxruntime" not in maps.read_text()
+    assert "onnxruntime" in Path(f"/proc/{service.worker.pid}/maps").read_text()
+    assert httpx.get(f"{service.address}/healthz", trust_env=False).status_code == 200
