@@ -1,0 +1,126 @@
+"""What the objects of results take from the photo's DICOM file: patient, study, references, dates; and their UIDs."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.dicom_file import is_dicom, read_attributes
+from funduscope.imaging.photo import frame_sha256
+from funduscope.version import __version__
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from funduscope.inference.findings import Findings
+
+_PATIENT_AND_STUDY: Final = (
+    *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+_IMAGE: Final = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns"),
+    *("PixelSpacing", "PatientOrientation", "Laterality", "LossyImageCompression"),
+    *("LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+)
+_TIMES: Final = ("ContentDate", "ContentTime", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
+_TYPE_2: Final = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""What every object must have, be it without a value. Cameras leave out some of it."""
+
+_NO_DATE, _NO_TIME = "19000101", "000000"
+"""Of a source without any date: the standard demands one, and the present day would make every run different."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The photo's file. dataset: what is taken of it, complete and valid. frame: from 1. content_date, content_time:
+    those of the source; seed: what all UIDs of one photo's results are derived from.
+    """
+
+    dataset: Dataset
+    frame: int
+    content_date: str
+    content_time: str
+    seed: str
+
+    @property
+    def is_multiframe(self) -> bool:
+        """Whether a reference to the image must name its frame."""
+        return int(self.dataset.get("NumberOfFrames") or 1) > 1
+
+    def uid(self, name: str) -> str:
+        """The same UID for the same source, frame, model, settings and name."""
+        return _uid(f"{self.seed} {name}")
+
+
+def read_source(findings: Findings, data: bytes) -> Source:
+    """The source of the findings' photo. Raises `PhotoError` where the photo is not of this file, or it is damaged."""
+    photo = findings.photo
+    if not is_dicom(data) or photo.dicom_frame is None:
+        says = "the photo was read from no DICOM file; expected one: DICOM objects refer to the study of their source"
+        raise PhotoError("E_FORMAT", says)
+    dataset = read_attributes(data, (*_PATIENT_AND_STUDY, *_IMAGE, *_TIMES))
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frame_sha256(data, photo.dicom_frame if frames > 1 else None) != photo.sha256:
+        raise PhotoError("E_FORMAT", "the DICOM file is not the one that the photo was read from; expected that file")
+    date, time = _content_date_and_time(dataset)
+    _complete(dataset, hashlib.sha256(data).hexdigest())
+    settings = f"{findings.model_sha256} {__version__} {findings.forced}"
+    seed = f"{dataset.SOPInstanceUID} {photo.dicom_frame} {settings}"
+    return Source(dataset, photo.dicom_frame, date, time, seed)
+
+
+def _uid(seed: str) -> str:
+    """A UID of the form 2.25.N, where N is a UUID that is made of the seed's hash."""
+    return f"2.25.{uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5).int}"
+
+
+def _complete(dataset: Dataset, sha256: str) -> None:
+    """Gives the data set what highdicom and the standard demand, and takes out what would make its copies invalid."""
+    from pydicom.uid import UID
+
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        value = dataset.get(name)
+        if not value or not UID(value).is_valid:
+            setattr(dataset, name, _uid(f"{sha256} {name}"))
+    for name in _TYPE_2:
+        if name not in dataset or dataset.get(name) is None:
+            setattr(dataset, name, "")
+    for name, kind in (("PatientBirthDate", "DA"), ("StudyDate", "DA"), ("StudyTime", "TM")):
+        if not _is_valid(str(dataset.get(name) or ""), kind):
+            setattr(dataset, name, "")
+    if dataset.PatientSex not in ("M", "F", "O"):
+        dataset.PatientSex = ""
+    if not dataset.get("Modality"):
+        dataset.Modality = "OP"
+
+
+def _content_date_and_time(dataset: Dataset) -> tuple[str, str]:
+    """The first of content, acquisition and study date that is there and valid, with its time, if it has one."""
+    at = str(dataset.get("AcquisitionDateTime") or "")
+    pairs = [(at[:8], at[8:14])]
+    pairs += [(str(dataset.get(f"{kind}Date") or ""), str(dataset.get(f"{kind}Time") or "")) for kind in _KINDS]
+    for date, time in pairs:
+        if _is_valid(date, "DA") and date:
+            return date, time if time and _is_valid(time, "TM") else _NO_TIME
+    return _NO_DATE, _NO_TIME
+
+
+_KINDS: Final = ("Content", "Acquisition", "Study")
+
+
+def _is_valid(text: str, kind: str) -> bool:
+    from pydicom.valuerep import DA, TM
+
+    try:
+        DA(text) if kind == "DA" else TM(text)
+    except (ValueError, TypeError):
+        return False
+    return kind == "TM" or len(text) in (0, 8)

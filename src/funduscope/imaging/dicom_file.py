@@ -1,0 +1,315 @@
+"""DICOM files of eye photographs: what they are is checked first, then their frames are decoded one by one.
+
+Of a photo, only the attributes in `_READ` are taken from a file: a patient's name, numbers and date of birth are never
+in memory beyond the file's own bytes, unless `read_attributes` is asked for them, and no error quotes a value. Needs
+pydicom and pyjpegls, the extra `dicom`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from funduscope.i18n.errors import PhotoError, machine_fault
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MOST_FRAMES: Final = 16
+"""Frames of one file; a photo session has hardly more than ten."""
+
+MOST_INFLATED_BYTES: Final = 100_000_000
+"""Bytes of a deflated data set, once inflated; 12 million pixels have 36 million."""
+
+_READ: Final = (
+    *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation"),
+    *("ImageLaterality", "Laterality", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("LossyImageCompression", "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
+    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
+    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+)
+
+_CLASSES: Final = {
+    "1.2.840.10008.5.1.4.1.1.77.1.5.1": "Ophthalmic Photography 8 Bit",
+    "1.2.840.10008.5.1.4.1.1.77.1.4": "VL Photographic",
+    "1.2.840.10008.5.1.4.1.1.77.1.1": "VL Endoscopic",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
+    "1.2.840.10008.5.1.4.1.1.7.4": "Multi-frame True Color Secondary Capture",
+}
+_JPEG_XL: Final = frozenset({f"1.2.840.10008.1.2.4.{number}" for number in (110, 111, 112)})
+_JPEG_BASELINE: Final = "1.2.840.10008.1.2.4.50"
+_DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_READABLE: Final = frozenset(
+    {
+        *(_IMPLICIT, _EXPLICIT, _DEFLATED, "1.2.840.10008.1.2.5", _JPEG_BASELINE),  # and RLE
+        *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),  # JPEG-LS
+        *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),  # JPEG 2000
+    }
+)
+_COLORS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
+_STARTS: Final = tuple(struct.pack("<HH", *tag) for tag in ((2, 0), (8, 0), (8, 5), (8, 8), (8, 0x16)))
+"""The elements with which a file without a preamble begins."""
+
+_EXECUTABLES: Final = (
+    *(b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"PK", b"%PDF"),
+)
+
+_SQUARE: Final = 0.01
+"""Pixels are square to within this; areas in mm of others would need two figures."""
+
+Laterality = Literal["right", "left"]
+DecodeJpeg = Callable[[bytes], np.ndarray]
+"""A baseline JPEG's bytes to (H, W, 3) uint8 RGB; refuses damaged ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a file says about its photo; None where it says nothing, or what cannot be used.
+
+    laterality: of the eye. pixel_mm: the width, and height, of a pixel on the retina. field_degrees: the horizontal
+    field of view. acquired_on: the day of the exposure, to order two visits; it is never written.
+    """
+
+    laterality: Laterality | None = None
+    pixel_mm: float | None = None
+    field_degrees: float | None = None
+    acquired_on: date | None = None
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A checked file. frames: how many; width, height in pixels; stated: what it says about all of them."""
+
+    frames: int
+    width: int
+    height: int
+    stated: Stated
+    _dataset: Dataset
+
+    def pixels(self, number: int, decode_jpeg: DecodeJpeg) -> np.ndarray:
+        """A frame by its number, from 1: (H, W, 3) uint8 RGB. Raises `PhotoError` for a damaged one."""
+        try:
+            pixels = _frame(self._dataset, number - 1, self.frames, decode_jpeg)
+        except PhotoError:
+            raise
+        except Exception as error:  # decoders raise anything on hostile files
+            raise _damaged("its pixel data cannot be decoded", error) from None
+        if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
+            raise _damaged("its pixel data are of another size than it declares")
+        return np.ascontiguousarray(pixels)
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the content is a DICOM file, with or without the preamble of 128 bytes."""
+    return data[128:132] == b"DICM" or data.startswith(_STARTS)
+
+
+def read_dicom(data: bytes) -> DicomFile:
+    """Reads and checks a file's attributes; no pixel is decoded. Raises `PhotoError` for what is no eye photograph."""
+    dataset = read_attributes(data, _READ)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _checked(dataset, str(dataset.file_meta.TransferSyntaxUID))
+    except PhotoError:
+        raise
+    except Exception:
+        raise _damaged("its attributes contradict each other") from None
+
+
+def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
+    """The data set with these attributes alone, those of them that the file has. Raises `PhotoError` for damage."""
+    try:
+        import pydicom  # noqa: F401 (one sentence where it is not installed)
+    except ModuleNotFoundError:
+        says = "the content is a DICOM file; reading it needs pydicom: pip install 'funduscope[dicom]'"
+        raise PhotoError("E_FORMAT", says) from None
+    if data[128:132] == b"DICM" and data.startswith(_EXECUTABLES):
+        says = "the DICOM file is also a program or another document; expected a photo alone: export it again"
+        raise PhotoError("E_FORMAT", says)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's remarks quote values
+        try:
+            return _dataset(data, names)
+        except PhotoError:
+            raise
+        except Exception as error:  # structures that the reader does not expect, or too deep ones
+            raise _damaged("its structure cannot be read", error) from None
+
+
+def _dataset(data: bytes, names: Sequence[str]) -> Dataset:
+    """The data set with these attributes, and file meta information that names its transfer syntax."""
+    from pydicom import dcmread
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+    from pydicom.uid import UID
+
+    tags: Any = [Tag(name) for name in names]
+    start, syntax = _meta(data)
+    if syntax == _DEFLATED:
+        deflated = data[start:]
+        _check_inflated(deflated)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)
+        dataset = read_dataset(BytesIO(inflated), False, True, specific_tags=tags)
+        dataset.file_meta = FileMetaDataset()
+        syntax = _EXPLICIT
+    else:
+        dataset = dcmread(BytesIO(data), force=True, specific_tags=tags)
+        syntax = syntax or _IMPLICIT
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    return dataset
+
+
+def _check_inflated(deflated: bytes) -> None:
+    """Raises `PhotoError` for what expands too far, without keeping what comes out."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while deflated:
+        size += len(inflater.decompress(deflated, 1_000_000))
+        deflated = inflater.unconsumed_tail
+        if size > MOST_INFLATED_BYTES:
+            says = f"the DICOM file expands to over {MOST_INFLATED_BYTES} bytes; expected less: save it uncompressed"
+            raise PhotoError("E_TOO_LARGE", says)
+
+
+def _meta(data: bytes) -> tuple[int, str]:
+    """Where the file meta information ends, and the transfer syntax that it names; 0 and "" without any."""
+    start = 132 if data[128:132] == b"DICM" else 0
+    if data[start : start + 8] != b"\x02\0\0\0UL\x04\0":
+        return 0, ""
+    end = start + 12 + struct.unpack_from("<I", data, start + 8)[0]
+    at = data.find(b"\x02\0\x10\0UI", start, end)
+    if at < 0:
+        return end, ""
+    length = struct.unpack_from("<H", data, at + 6)[0]
+    return end, data[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def _checked(dataset: Dataset, syntax: str) -> DicomFile:
+    kind = str(dataset.get("SOPClassUID", ""))
+    if kind not in _CLASSES:
+        says = (
+            f"the DICOM object is no color photograph; expected one of: {', '.join(_CLASSES.values())}: send the photo"
+        )
+        raise PhotoError("E_SOP_CLASS", says)
+    if str(dataset.get("BurnedInAnnotation", "NO")).upper() == "YES":
+        says = "the DICOM photo has text burned into it; expected one without: export it without annotation"
+        raise PhotoError("E_BURNED_IN", says)
+    if syntax in _JPEG_XL:
+        raise PhotoError(
+            "E_FORMAT", "the DICOM file is compressed as JPEG XL; expected JPEG or JPEG 2000: export it so"
+        )
+    if syntax not in _READABLE:
+        raise PhotoError(
+            "E_FORMAT", "the DICOM file is compressed in a rare way; expected JPEG or JPEG 2000: export it so"
+        )
+    colors, samples = str(dataset.PhotometricInterpretation), int(dataset.SamplesPerPixel)
+    if colors not in _COLORS or samples != (1 if colors == "PALETTE COLOR" else 3):
+        raise PhotoError(
+            "E_FORMAT", "the DICOM picture is not in color; expected RGB, YBR or a palette: send the photo"
+        )
+    bits = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
+    if bits != (8, 8, 0) and not (colors == "PALETTE COLOR" and bits == (16, 16, 0)):
+        raise PhotoError(
+            "E_DEPTH", "the DICOM picture has other than 8 unsigned bits a channel; expected 8: convert it"
+        )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if not 1 <= frames <= MOST_FRAMES:
+        says = f"the DICOM file has {frames} frames; expected 1 to {MOST_FRAMES}: send the photos one by one"
+        raise PhotoError("E_MULTIPAGE", says)
+    width, height = int(dataset.Columns), int(dataset.Rows)
+    if "PixelData" not in dataset or width < 1 or height < 1:
+        raise _damaged("it has no pixel data")
+    return DicomFile(frames, width, height, _stated(dataset), dataset)
+
+
+def _stated(dataset: Dataset) -> Stated:
+    side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
+    laterality: dict[str, Laterality] = {"R": "right", "L": "left"}
+    given = _values(dataset.get("PixelSpacing"))
+    spacing = [number for value in given if (number := _positive(value)) is not None]
+    square = len(given) == len(spacing) == 2 and abs(spacing[0] / spacing[1] - 1) <= _SQUARE
+    degrees = _positive(dataset.get("HorizontalFieldOfView"))
+    day = str(dataset.get("AcquisitionDateTime") or dataset.get("AcquisitionDate") or "")[:8]
+    return Stated(laterality.get(side), spacing[0] if square else None, degrees, _day(day))
+
+
+def _values(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+
+
+def _positive(value: Any) -> float | None:
+    """The value as a number above zero; None for anything that is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _day(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -> np.ndarray:
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.uid import UID
+
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if syntax.is_encapsulated:
+        coded = get_frame(dataset.PixelData, index, number_of_frames=frames)
+        _check_coded(coded, int(dataset.Columns), int(dataset.Rows))
+        if syntax == _JPEG_BASELINE:
+            rgb = decode_jpeg(coded)  # finds damage, whatever the colors
+            if dataset.PhotometricInterpretation != "RGB":
+                return rgb
+    else:
+        expected = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8 * frames
+        if dataset.PhotometricInterpretation == "YBR_FULL_422":
+            expected = expected * 2 // 3
+        if len(dataset.PixelData) < expected:
+            raise PhotoError(
+                "E_TRUNCATED", "the DICOM file has too few pixel data; expected a whole file: copy it again"
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values, _ = get_decoder(syntax).as_array(dataset, index=index)
+        if dataset.PhotometricInterpretation != "PALETTE COLOR":
+            return values
+        colors = apply_color_lut(values, dataset)
+        return colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8)
+
+
+def _check_coded(coded: bytes, width: int, height: int) -> None:
+    """Raises `PhotoError` where a JPEG 2000 or JPEG-LS stream is of another size than the file says: it may be huge."""
+    size = width, height
+    if coded.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: the size and its offset on the reference grid
+        right, bottom, left, top = struct.unpack_from(">4I", coded, 8)
+        size = right - left, bottom - top
+    elif coded.startswith(b"\xff\xd8\xff\xf7"):  # JPEG-LS
+        size = struct.unpack_from(">2H", coded, 7)[::-1]
+    if size != (width, height):
+        raise _damaged("its pixel data are of another size than it declares")
+
+
+def _damaged(detail: str, error: Exception | None = None) -> PhotoError:
+    if error is not None and (fault := machine_fault(error)):
+        return PhotoError(fault.code, fault.says)
+    return PhotoError("E_CORRUPT", f"the DICOM file is damaged ({detail}); expected an intact file: copy it again")

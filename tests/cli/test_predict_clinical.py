@@ -1,0 +1,212 @@
+"""`predict --dicom` and `--fhir`: valid objects of the source's study, with the masks and numbers of the findings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
+
+import highdicom
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from funduscope.report.clinical_codes import AREA, COUNT, GRADES, NEAREST_FOVEA, PROBABILITY, STRUCTURES
+from funduscope.testing.drawn_eyes import draw_eye
+
+Command = Callable[..., tuple[int, str, str]]
+CLASSES = {
+    "OP": "1.2.840.10008.5.1.4.1.1.77.1.5.1",
+    "SC": "1.2.840.10008.5.1.4.1.1.7",
+    "VL": "1.2.840.10008.5.1.4.1.1.77.1.4",
+}
+COMPLETE = {
+    "StudyID": "7",
+    "StudyDate": "20240102",
+    "StudyTime": "101112",
+    "ImageLaterality": "R",
+    "PatientOrientation": ["L", "F"],
+    "Modality": "OP",
+    "ContentDate": "20240102",
+    "ContentTime": "101113",
+    "PatientBirthDate": "19500101",
+    "PatientSex": "F",
+    "PixelSpacing": [0.02, 0.02],
+}
+
+
+def write_source(path: Path, kind: str = "OP", frames: int = 1, **attributes: Any) -> Path:
+    """A DICOM photo as cameras write it, with hardly more than a patient, a study and the pixels."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CLASSES[kind]
+    meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CLASSES[kind], "1.2.3.4.5"
+    dataset.PatientName, dataset.PatientID = "Doe^Jane", "X1"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.4", "1.2.3.4.1"
+    pixels = draw_eye(1, width_px=480).pixels
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = np.stack([pixels, pixels[:, ::-1]][:frames]).tobytes()
+    if frames > 1:
+        dataset.NumberOfFrames = frames
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    return path
+
+
+def errors(file: Path) -> list[str]:
+    """What dciodvfy finds wrong."""
+    checked = subprocess.run(["dciodvfy", "-new", file], capture_output=True, text=True, check=False)
+    return [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith(("Error", "Abort"))]
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "complete": COMPLETE,
+    "as cameras write it": {},
+    "two frames": COMPLETE | {"frames": 2},
+    "secondary capture": {"kind": "SC"},
+    "VL": {"kind": "VL"},
+    "rubbish in dates and sex": {"PatientSex": "X", "StudyDate": "", "ContentDate": ""},
+}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", **SOURCES[name])
+    code, _, complained = command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom-overlay")
+    assert (code, complained) == (0, "")
+    files = sorted((tmp_path / "out").rglob("*.dcm"))
+    assert len(files) == 3 * SOURCES[name].get("frames", 1)
+    assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
+
+
+def test_the_segmentation_holds_the_masks_of_its_frame(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", frames=2)
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom")[0] == 0
+    for number in (1, 2):
+        folder = tmp_path / "out" / f"eye_frame{number}"
+        seg = highdicom.seg.segread(folder / f"eye_frame{number}_SEG.dcm")
+        assert (seg.StudyInstanceUID, str(seg.PatientName)) == ("1.2.3.4", "Doe^Jane")
+        planes = np.atleast_3d(seg.pixel_array.T).T.astype(bool)
+        for item, plane in zip(seg.PerFrameFunctionalGroupsSequence, planes, strict=True):
+            image = item.DerivationImageSequence[0].SourceImageSequence[0]
+            assert (image.ReferencedSOPInstanceUID, image.ReferencedFrameNumber) == ("1.2.3.4.5", number)
+            segment = seg.SegmentSequence[item.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
+            mask = np.asarray(Image.open(folder / f"eye_frame{number}_{segment.TrackingID}.tif")) > 0
+            assert np.array_equal(plane, mask)
+        assert len(planes) == 5
+
+
+def test_the_reports_numbers_are_those_of_the_findings(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", **COMPLETE)
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom")[0] == 0
+    folder = tmp_path / "out" / "eye"
+    found = json.loads((folder / "findings.json").read_bytes())
+    report = highdicom.sr.srread(folder / "eye_SR.dcm")
+    assert (report.VerificationFlag, report.ContentDate) == ("UNVERIFIED", "20240102")
+    groups = {g.tracking_identifier: g for g in report.content.get_image_measurement_groups()}
+    grade = groups["grade"]
+    assert grade.get_qualitative_evaluations()[0].value.value == GRADES[found["predicted_grade"]].value
+    assert _number(grade, PROBABILITY) == found["confidence"]
+    assert _number(groups["edema risk"], PROBABILITY) == found["dme"]["confidence"]
+    assert _number(groups["referable"], PROBABILITY) == found["referable"]["probability"]
+    for code, lesion in found["lesions"].items():
+        assert groups[code].finding_type.value == STRUCTURES[code].value
+        assert _number(groups[code], COUNT) == lesion["count"]
+        assert _number(groups[code], AREA) == lesion["area_px"]
+        assert _number(groups[code], NEAREST_FOVEA) == lesion["nearest_fovea_dd"]
+    assert found["model"]["sha256"] in (folder / "eye_SR.dcm").read_bytes().decode("latin-1")
+
+
+def _number(group: Any, name: Any) -> float | None:
+    return next((m.value for m in group.get_measurements() if m.name.value == name.value), None)
+
+
+def test_the_same_source_gives_the_same_bytes_and_another_model_other_uids(
+    command: Command, tiny: Path, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "eye.dcm")
+    models = {"one": tiny, "again": tiny, "other": make_model(tmp_path / "other.onnx", seed=1)}
+    written: dict[str, dict[str, bytes]] = {}
+    for name, model in models.items():
+        assert command("predict", source, "--model", model, "--out", tmp_path / name, "--dicom-overlay")[0] == 0
+        written[name] = {file.name: file.read_bytes() for file in (tmp_path / name).rglob("*.dcm")}
+    assert written["one"] == written["again"]
+    uids = {name: pydicom.dcmread(tmp_path / name / "eye" / "eye_SR.dcm").SOPInstanceUID for name in models}
+    assert uids["one"] != uids["other"]
+
+
+def test_a_photo_without_a_study_is_refused_in_a_sentence(
+    command: Command, tiny: Path, save_eye: Callable[..., Path], tmp_path: Path
+) -> None:
+    photo = save_eye(tmp_path / "eye.jpg")
+    code, _, complained = command("predict", photo, "--model", tiny, "--out", tmp_path / "out", "--dicom")
+    assert code == 1
+    assert "E_FORMAT: --dicom: the photo is no DICOM file" in complained
+
+
+def test_the_fhir_bundle_is_valid_and_names_no_patient(command: Command, tiny: Path, tmp_path: Path) -> None:
+    bundles = pytest.importorskip("fhir.resources.R4B.bundle", reason="validated by fhir.resources")
+    source = write_source(tmp_path / "eye.dcm", **COMPLETE)
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--fhir")[0] == 0
+    text = (tmp_path / "out" / "eye" / "eye_fhir.json").read_text()
+    found = json.loads((tmp_path / "out" / "eye" / "findings.json").read_bytes())
+    bundle = bundles.Bundle.model_validate_json(text)
+    kinds = [entry.resource.__resource_type__ for entry in bundle.entry]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("DiagnosticReport", "Device", {"Observation"})
+    assert {entry.resource.status for entry in bundle.entry[:-1]} == {"preliminary"}
+    urls = {entry.fullUrl for entry in bundle.entry}
+    assert {one.reference for one in bundle.entry[0].resource.result} < urls
+    for hidden in ("Doe", "X1", "1950", "2024", "subject"):
+        assert hidden not in text
+    observations = {entry.resource.code.coding[0].code: entry.resource for entry in bundle.entry[1:-1]}
+    for code, lesion in found["lesions"].items():
+        assert observations[STRUCTURES[code].value].valueInteger == lesion["count"]
+    probabilities = [float(p.valueQuantity.value) for p in observations["edema-risk"].component]
+    assert probabilities == found["dme"]["probabilities"]
+
+
+def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:
+    from pydicom.sr._concepts_dict import concepts
+
+    from funduscope.dicom.algorithm import FAMILY
+    from funduscope.report import clinical_codes
+
+    known = {(scheme, value) for scheme, names in concepts.items() for codes in names.values() for value in codes}
+    ours = [one for one in vars(clinical_codes).values() if isinstance(one, clinical_codes.ClinicalCode)]
+    for table in (clinical_codes.EYES, clinical_codes.STRUCTURES):
+        ours += table.values()
+    # SNOMED CT's microaneurysm is in no context group of DICOM; docs/fhir.md names its source.
+    public = {one[1::-1] for one in [*ours, FAMILY] if one.scheme in ("SCT", "DCM")} - {("SCT", "25412000")}
+    assert len(public) > 15
+    assert public <= known
+    for one in ours:
+        assert len(one.value) <= 16, "the standard's limit of a short code"
+        assert len(one.meaning) <= 64
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")
+def test_a_refused_photo_has_its_reasons_and_no_grade(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", PixelData=bytes(480 * 480 * 3), Rows=480, Columns=480)
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom")[0] == 0
+    folder = tmp_path / "out" / "eye"
+    found = json.loads((folder / "findings.json").read_bytes())
+    assert not found["gradable"]["ok"]
+    assert [file.name for file in folder.glob("*.dcm")] == ["eye_SR.dcm"]
+    assert errors(folder / "eye_SR.dcm") == []
+    report = highdicom.sr.srread(folder / "eye_SR.dcm")
+    assert [g.tracking_identifier for g in report.content.get_image_measurement_groups()] == ["photo"]
+    assert found["gradable"]["reasons"][0]["says"].encode() in (folder / "eye_SR.dcm").read_bytes()

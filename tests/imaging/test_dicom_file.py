@@ -1,0 +1,329 @@
+"""DICOM photos: the same pixels in every transfer syntax and color space, and a refusal for everything else."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
+
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+from funduscope.imaging.dicom_file import Stated
+from funduscope.imaging.find_photos import gather
+from funduscope.imaging.photo import CODES, Photo, PhotoError, frame_numbers
+from funduscope.testing.drawn_eyes import draw_eye
+
+OPHTHALMIC = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
+EYE = draw_eye(3, width_px=432).pixels[:280]
+
+
+def dicom(pixels: np.ndarray | bytes = EYE, syntax: UID = ExplicitVRLittleEndian, **attributes: object) -> FileDataset:
+    """A DICOM photo of an eye. pixels: (H, W, 3) or (N, H, W, 3) uint8, or the coded bytes of pixel data."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = OPHTHALMIC
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = OPHTHALMIC, meta.MediaStorageSOPInstanceUID
+    dataset.PatientName, dataset.PatientID = "Marker^Patient", "marker-1"
+    dataset.Rows, dataset.Columns = EYE.shape[:2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.ImageLaterality = "R"
+    if isinstance(pixels, np.ndarray) and pixels.ndim == 4:
+        dataset.NumberOfFrames = len(pixels)
+    dataset.PixelData = pixels if isinstance(pixels, bytes) else pixels.tobytes()
+    if syntax.is_encapsulated:
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def data_of(dataset: FileDataset, *, bare: bool = False) -> bytes:
+    """The file's bytes; bare: without preamble and file meta information."""
+    buffer = io.BytesIO()
+    if bare:
+        pydicom.filewriter.write_dataset(_little_endian(buffer), dataset)
+    else:
+        pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _little_endian(buffer: io.BytesIO) -> pydicom.filebase.DicomFileLike:
+    file = pydicom.filebase.DicomFileLike(buffer)
+    file.is_implicit_VR, file.is_little_endian = True, True
+    return file
+
+
+def compressed(syntax: UID) -> FileDataset:
+    dataset = dicom()
+    dataset.compress(syntax)
+    return dataset
+
+
+def jpeg_2000(*, is_lossy: bool) -> FileDataset:
+    buffer = io.BytesIO()
+    Image.fromarray(EYE).save(
+        buffer, "JPEG2000", no_jp2=True, mct=1, irreversible=is_lossy, quality_layers=[4] if is_lossy else None
+    )
+    syntax = UID("1.2.840.10008.1.2.4.91") if is_lossy else JPEG2000Lossless
+    return dicom(
+        encapsulate([buffer.getvalue()]), syntax, PhotometricInterpretation="YBR_ICT" if is_lossy else "YBR_RCT"
+    )
+
+
+def palette() -> FileDataset:
+    image = Image.fromarray(EYE).quantize(256)
+    table = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    dataset = dicom(np.array(image).tobytes(), PhotometricInterpretation="PALETTE COLOR", SamplesPerPixel=1)
+    del dataset.PlanarConfiguration
+    for index, color in enumerate(("Red", "Green", "Blue")):
+        setattr(dataset, f"{color}PaletteColorLookupTableDescriptor", [len(table), 0, 8])
+        setattr(dataset, f"{color}PaletteColorLookupTableData", table[:, index].tobytes())
+    return dataset
+
+
+def jpeg() -> bytes:
+    return simplejpeg.encode_jpeg(EYE, 90, colorsubsampling="422")
+
+
+LOSSLESS: dict[str, Callable[[], bytes]] = {
+    "explicit": lambda: data_of(dicom()),
+    "implicit": lambda: data_of(dicom(syntax=ImplicitVRLittleEndian)),
+    "implicit, nothing before it": lambda: data_of(dicom(syntax=ImplicitVRLittleEndian), bare=True),
+    "no preamble": lambda: data_of(dicom())[132:],
+    "deflated": lambda: data_of(dicom(syntax=DeflatedExplicitVRLittleEndian)),
+    "RLE": lambda: data_of(compressed(RLELossless)),
+    "JPEG-LS": lambda: data_of(compressed(JPEGLSLossless)),
+    "JPEG 2000": lambda: data_of(jpeg_2000(is_lossy=False)),
+    "planes": lambda: data_of(dicom(np.ascontiguousarray(EYE.transpose(2, 0, 1)).tobytes(), PlanarConfiguration=1)),
+}
+LOSSY: dict[str, Callable[[], bytes]] = {
+    "YBR_FULL": lambda: data_of(
+        dicom(convert_color_space(EYE, "RGB", "YBR_FULL"), PhotometricInterpretation="YBR_FULL")
+    ),
+    "JPEG": lambda: data_of(dicom(encapsulate([jpeg()]), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")),
+    "JPEG 2000, lossy": lambda: data_of(jpeg_2000(is_lossy=True)),
+    "palette": lambda: data_of(palette()),
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_every_lossless_way_to_store_a_photo_gives_the_same_pixels(name: str) -> None:
+    photo = Photo.open(LOSSLESS[name](), name="eye.dcm")
+    assert np.array_equal(photo.pixels, EYE)
+    assert photo.stated.laterality == "right"
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_what_lossy_coding_changes_is_small(name: str) -> None:
+    pixels = Photo.open(LOSSY[name](), name="eye.dcm").pixels
+    assert np.abs(pixels.astype(int) - EYE).mean() < 3, "levels of 255, in the mean"
+
+
+def test_a_jpeg_in_a_dicom_file_is_read_as_the_jpeg_alone() -> None:
+    assert np.array_equal(Photo.open(LOSSY["JPEG"]()).pixels, Photo.open(jpeg()).pixels)
+
+
+def test_each_frame_is_a_photo_of_its_own() -> None:
+    frames = np.stack([EYE, EYE[:, ::-1], EYE[::-1]])
+    data = data_of(dicom(frames))
+    photos = list(Photo.open_all(data, name="eye.dcm"))
+    assert [photo.name for photo in photos] == ["eye_frame1.dcm", "eye_frame2.dcm", "eye_frame3.dcm"]
+    assert len({photo.sha256 for photo in photos}) == 3
+    for photo, pixels in zip(photos, frames, strict=True):
+        assert np.array_equal(photo.pixels, pixels)
+    with pytest.raises(PhotoError, match="several frames"):
+        Photo.open(data)
+
+
+def test_what_the_file_says_about_the_photo_is_kept_where_it_makes_sense() -> None:
+    said = {"PixelSpacing": [0.006, 0.006], "HorizontalFieldOfView": 45.0, "AcquisitionDateTime": "20240229101112"}
+    stated = Photo.open(data_of(dicom(**said))).stated
+    assert (stated.pixel_mm, stated.field_degrees, stated.acquired_on) == (0.006, 45.0, date(2024, 2, 29))
+    for nonsense in (
+        {"PixelSpacing": [0.006, 0.012]},
+        {"PixelSpacing": [0, 0]},
+        {"AcquisitionDate": "20240231"},
+        {"HorizontalFieldOfView": float("nan")},
+    ):
+        assert Photo.open(data_of(dicom(**nonsense))).stated == Stated(laterality="right")
+
+
+def test_a_frame_is_chosen_by_its_number() -> None:
+    data = data_of(dicom(np.stack([EYE, EYE[:, ::-1]])))
+    assert frame_numbers(data) == [1, 2]
+    assert np.array_equal(Photo.open(data, frame=2).pixels, EYE[:, ::-1])
+    assert frame_numbers(data_of(dicom())) == frame_numbers(b"no photo") == frame_numbers(data[:200]) == []
+    for file in (data, jpeg()):
+        with pytest.raises(PhotoError, match="frame 3 is asked for"):
+            Photo.open(file, frame=3)
+
+
+def read(data: bytes) -> str:
+    """What comes of a file: its pixels or a code."""
+    try:
+        return "pixels" if Photo.open(data).pixels.shape[2] == 3 else "no pixels"
+    except PhotoError as error:
+        return error.code
+
+
+def _huge() -> bytes:
+    return data_of(dicom(b"\0" * 64, Rows=65535, Columns=65535))
+
+
+def _nested() -> bytes:
+    inner = b""
+    for _ in range(1000):
+        item = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(inner)) + inner
+        inner = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, len(item)) + item
+    return data_of(dicom()) + inner
+
+
+def _truncated() -> bytes:
+    return data_of(dicom())[:-1000]
+
+
+def _jpeg_xl() -> bytes:
+    high_throughput = "1.2.840.10008.1.2.4.201"  # pydicom knows no JPEG XL yet, and this name is as long
+    data = data_of(dicom(encapsulate([b"\xff\x0a"]), UID(high_throughput)))
+    return data.replace(high_throughput.encode(), b"1.2.840.10008.1.2.4.110")
+
+
+def _executable() -> bytes:
+    return b"MZ" + data_of(dicom())[2:]
+
+
+def _bomb() -> bytes:
+    return data_of(dicom(b"\0" * 150_000_000, DeflatedExplicitVRLittleEndian))
+
+
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "grey": (
+        lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
+        "E_FORMAT",
+    ),
+    "16 bits": (lambda: data_of(dicom(BitsAllocated=16, BitsStored=12, HighBit=11)), "E_DEPTH"),
+    "signed": (lambda: data_of(dicom(PixelRepresentation=1)), "E_DEPTH"),
+    "an OCT volume": (lambda: data_of(dicom(SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.5.4")), "E_SOP_CLASS"),
+    "text burned in": (lambda: data_of(dicom(BurnedInAnnotation="YES")), "E_BURNED_IN"),
+    "JPEG XL": (_jpeg_xl, "E_FORMAT"),
+    "17 frames": (lambda: data_of(dicom(np.stack([EYE] * 17))), "E_MULTIPAGE"),
+    "65,535 x 65,535 with 64 bytes": (_huge, "E_TOO_MANY_PIXELS"),
+    "pixel data cut short": (_truncated, "E_TRUNCATED"),
+    "also a program": (_executable, "E_FORMAT"),
+    "a deflated bomb": (_bomb, "E_TOO_LARGE"),
+    "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
+    "coded pixels of another size": (
+        lambda: data_of(
+            dicom(encapsulate([jpeg()]), JPEGBaseline8Bit, Rows=270, PhotometricInterpretation="YBR_FULL_422")
+        ),
+        "E_CORRUPT",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_photo_is_refused_by_its_code(name: str) -> None:
+    make, code = REFUSED[name]
+    with pytest.raises(PhotoError) as refused:
+        Photo.open(make(), name="eye.dcm")
+    assert refused.value.code == code
+    assert "arker" not in refused.value.says
+
+
+def _element(vr: bytes, length: int, content: bytes = b"", tag: tuple[int, int] = (0x0009, 0x1010)) -> bytes:
+    """An element, private unless said otherwise, with a length that its content need not have."""
+    return struct.pack("<HH2sHI", *tag, vr, 0, length) + content
+
+
+def _with_rubbish(rubbish: bytes) -> bytes:
+    """The file with something between its file meta information and its data set."""
+    data = data_of(dicom())
+    start = data.index(b"\x08\x00\x16\x00UI")
+    return data[:start] + rubbish + data[start:]
+
+
+UNDEFINED = 0xFFFFFFFF
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "1,000 nested sequences": _nested,
+    "1,000 nested sequences without lengths": lambda: _with_rubbish(
+        (_element(b"SQ", UNDEFINED, tag=(0x0008, 0x1140)) + b"\xfe\xff\x00\xe0\xff\xff\xff\xff") * 1000
+    ),
+    "a length of 4 GB": lambda: _with_rubbish(_element(b"OB", 0xFFFFFFF0)),
+    "an undefined length": lambda: _with_rubbish(_element(b"UN", UNDEFINED, b"rubbish" * 100)),
+    "private rubbish": lambda: _with_rubbish(_element(b"OB", 5_000_000, b"\xff\xfe\x00" * 1_666_667)),
+    "100,000 private elements": lambda: _with_rubbish(_element(b"UN", 4, b"abcd") * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_structure_does_no_harm(name: str) -> None:
+    assert read(HOSTILE[name]()) in ("pixels", *CODES)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux says how much memory was used")
+def test_what_is_refused_takes_little_memory() -> None:
+    files = [make() for make, _ in REFUSED.values()] + [make() for make in HOSTILE.values()]
+    for data in files:
+        Path("/proc/self/clear_refs").write_text("5")  # the largest size so far becomes the present one
+        before = _memory_bytes("VmRSS")
+        assert read(data) in ("pixels", *CODES)
+        assert _memory_bytes("VmHWM") - before < 100e6
+
+
+def _memory_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def test_flipped_bytes_are_refused_or_read_and_never_a_traceback() -> None:
+    rng = np.random.default_rng(0)
+    makers = [LOSSLESS["explicit"], LOSSLESS["RLE"], LOSSLESS["JPEG-LS"], LOSSLESS["JPEG 2000"], LOSSY["JPEG"]]
+    for make in makers:
+        whole = np.frombuffer(make(), np.uint8)
+        for _ in range(40):
+            data = whole.copy()
+            places = rng.integers(128, min(len(data), 1500), 3)
+            data[places] = rng.integers(0, 256, 3)
+            assert read(data.tobytes()) in ("pixels", *CODES)
+
+
+def test_a_folder_gives_its_dicom_files_whatever_they_are_called(tmp_path: Path) -> None:
+    for name in ("IM0001", "eye.dcm"):
+        (tmp_path / name).write_bytes(data_of(dicom()))
+    (tmp_path / "note.txt").write_text("not a photo " * 20)
+    assert [path.name for path in gather([tmp_path])] == ["IM0001", "eye.dcm"]
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(dicom())
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(PhotoError, match=r"pip install 'funduscope\[dicom\]'"):
+        Photo.open(data)
