@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from research.not_fundus.surroundings import SURROUNDED
 
 from funduscope.imaging import framing
 from funduscope.imaging.framing import CropTransform, FieldOfView, find_field_of_view, frame
@@ -96,6 +97,38 @@ def test_nothing_is_found_where_nothing_is(color: tuple[int, int, int], grain: f
 def test_a_photo_filled_with_retina_is_taken_whole() -> None:
     field_of_view = find_field_of_view(drawn_eye((600, 400), (300, 200, 900)))
     assert field_of_view == FieldOfView(300, 200, 300)
+
+
+@pytest.mark.parametrize("way", SURROUNDED)
+def test_the_eye_is_found_in_what_surrounds_it(way: str) -> None:
+    """On a screen, a page, in a frame, under words; nothing of the surroundings is in the frame."""
+    for geometry in ("cut at top and bottom", "full circle, off center"):
+        size, circle = GEOMETRIES[geometry]
+        for seed in range(3):
+            eye = drawn_eye(size, circle, surround=0)
+            picture, true = SURROUNDED[way](eye, FieldOfView(*circle), np.random.default_rng(seed))
+            framed = frame(picture, 200)
+            found = framed.field_of_view
+            assert found is not None
+            off = np.subtract((found.x_px, found.y_px, found.radius_px), (true.x_px, true.y_px, true.radius_px))
+            assert np.abs(off).max() < 0.03 * true.radius_px
+            corners = framed.image[[0, 0, -1, -1], [0, -1, 0, -1]]
+            assert corners.max() < 30, "a page would be bright there"
+            points = np.array([[true.x_px, true.y_px]])
+            np.testing.assert_allclose(framed.transform.to_photo(framed.transform.to_frame(points)), points)
+            assert framed.transform.map_to_photo(np.ones((50, 50), np.float32)).shape == picture.shape[:2]
+
+
+def test_a_part_is_cut_out_of_its_picture() -> None:
+    size, circle = GEOMETRIES["full circle"]
+    picture, _ = SURROUNDED["on a page"](drawn_eye(size, circle), FieldOfView(*circle), np.random.default_rng(0))
+    framed = frame(picture, 128)
+    pixels, alone = framed.alone(picture)
+    assert alone.transform.part is None
+    assert pixels.shape == (alone.transform.height_px, alone.transform.width_px, 3)
+    np.testing.assert_array_equal(alone.transform.image_to_frame(pixels)[32:96, 32:96], framed.image[32:96, 32:96])
+    whole = frame(pixels, 128)
+    assert whole.alone(pixels)[0] is pixels
 
 
 def test_the_eye_is_found_quickly() -> None:

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from funduscope.imaging.dicom_file import Stated
 from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
@@ -102,6 +103,27 @@ def test_a_mask_is_what_the_threshold_says():
         assert np.array_equal(found.mask("EX"), found.probability("EX") >= threshold)
         areas.append(int(found.mask("EX").sum()))
     assert areas[0] > areas[1] > areas[2] > 0
+
+
+def test_scaled_logits_are_the_probabilities_and_a_card_keeps_the_scales() -> None:
+    ramp = np.tile(np.linspace(-4, 4, 128, dtype=np.float32), (128, 1))
+    card = replace(CARD, scales={"EX": (0.5, -1.0)})
+    plain, scaled = (found_in(photo(), outputs(EX=ramp), card=one).frame_probs["EX"] for one in (CARD, card))
+    logits = np.log(plain / (1 - plain))
+    assert scaled == pytest.approx(1 / (1 + np.exp(1.0 - 0.5 * logits)), abs=1e-4)
+    assert Card.from_json(card.to_json()) == card
+    assert "scales" not in CARD.to_dict()
+
+
+def test_what_is_smaller_than_true_lesions_are_is_out_at_any_size_of_photo():
+    spots = np.full((2048, 2048), -4, np.float32)
+    spots[600:604, 600:604] = spots[900:920, 900:920] = 4  # 4 and 95 millionths of the field's square
+    card = replace(CARD, whole_px=2048, close_px=2048)
+    for width in (1400, 2800):
+        found = found_in(photo(width, width * 5 // 7), outputs(2048, HE=spots), card=card)
+        both = (found.probability("HE") >= card.thresholds["HE"]).astype(np.uint8)
+        assert cv2.connectedComponents(both)[0] == 3, "the ground and two spots"
+        assert found.count("HE") == 1
 
 
 def test_small_components_are_out_of_everything():
@@ -263,3 +285,39 @@ def test_a_card_names_further_tasks_only_where_it_has_any() -> None:
     assert "tasks" not in found_in(photo(), outputs(), card=CARD).to_dict()
     more = replace(CARD, tasks=("glaucoma",))
     assert Card.from_json(more.to_json()) == more
+
+
+def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
+    found = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0))
+    assert found.anatomy.laterality is not None
+    other = {"right": "left", "left": "right"}[found.anatomy.laterality]
+    for stated, warned in ((other, True), (found.anatomy.laterality, False), (None, False)):
+        one = replace(found, photo=replace(found.photo, stated=Stated(laterality=stated)))
+        assert any(message.code == f"FILE_SAYS_{other.upper()}_EYE" for message in one.warnings) is warned
+
+
+def test_a_pixel_spacing_gives_millimeters_unless_the_disc_contradicts_it() -> None:
+    found = found_in(photo(), outputs(OD=blob(128, (90, 64, 10)), EX=blob(128, (50, 64, 10))))
+    (disc,) = found.objects("OD")
+    fovea_xy = disc.x_px - 2.5 * found.disc_diameter_px, disc.y_px
+    found = replace(found, disc_xy=(disc.x_px, disc.y_px), fovea_xy=fovea_xy)
+    assert "mm" not in str(found.to_dict())
+    for disc_mm, is_used in ((1.8, True), (0.4, False), (4.0, False)):
+        pixel_mm = disc_mm / found.disc_diameter_px
+        one = replace(found, photo=replace(found.photo, stated=Stated(pixel_mm=pixel_mm)))
+        said = one.to_dict()
+        jsonschema.validate(said, findings_schema())
+        assert ("SPACING_CONTRADICTS_DISC" in [note["code"] for note in said["warnings"]]) is not is_used
+        lesion, disc = said["lesions"]["EX"], said["landmarks"]["optic_disc"]
+        assert ("area_mm2" in lesion, "diameter_mm" in disc) == (is_used, is_used)
+        if is_used:
+            assert disc["diameter_mm"] == pytest.approx(disc_mm, abs=1e-3)
+            assert lesion["area_mm2"] == pytest.approx(lesion["area_px"] * pixel_mm**2, abs=1e-4)
+            assert lesion["nearest_fovea_mm"] == pytest.approx(lesion["nearest_fovea_dd"] * disc_mm, abs=2e-3)
+
+
+@pytest.mark.parametrize(("degrees", "is_unusual"), [(45.0, False), (None, False), (20.0, True), (200.0, True)])
+def test_a_field_far_from_what_models_learned_from_is_named(degrees: float | None, is_unusual: bool) -> None:
+    found = found_in(photo(), outputs())
+    one = replace(found, photo=replace(found.photo, stated=Stated(field_degrees=degrees)))
+    assert ("UNUSUAL_FIELD" in [warning.code for warning in one.warnings]) is is_unusual

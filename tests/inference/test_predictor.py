@@ -15,11 +15,13 @@ import psutil
 import pytest
 from PIL import Image
 
+from funduscope.i18n.messages import message
 from funduscope.imaging.photo import PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, OnnxRuntime, Outputs
+from funduscope.quality.gradability import Quality
 from funduscope.report.write import findings_schema, to_json
 from funduscope.testing.drawn_eyes import STYLES, DrawnEye, draw_eye
 
@@ -172,7 +174,7 @@ def test_a_picture_of_nothing_gets_no_grade(shared_example, model, value):
         # The example's other keys are of machinery that does not exist yet.
         if key in told and key not in ("photo", "image", "model", "gradable", "warnings"):
             assert told[key] == example, key
-    assert set(told) <= set(shared_example)
+    assert set(told) <= {*shared_example, "headline"}
     assert model.runtime.sizes == []
 
 
@@ -207,6 +209,40 @@ def test_a_field_without_light_or_full_of_it_is_refused(model, gain, code):
     assert found.reasons[0].code in (code, "NOT_FUNDUS")
 
 
+def test_a_refused_photo_is_answered_where_a_person_insists(model, painted, monkeypatch):
+    plain = model(painted.pixels).to_dict()
+    refusal = (message("NOT_FUNDUS"),), None
+    monkeypatch.setattr("funduscope.inference.model.assess", lambda framed, pixels: refusal)
+    refused, forced = model(painted.pixels), model(painted.pixels, force=True)
+    assert (refused.gradable_ok, refused.grade, refused.quality_advice) == (False, None, "refuse")
+    assert (forced.gradable_ok, forced.quality_advice) == (True, "refuse")
+    said = forced.to_dict()
+    assert (said["predicted_grade"], said["lesions"]) == (plain["predicted_grade"], plain["lesions"])
+    assert [reason["code"] for reason in said["gradable"]["reasons"]] == ["NOT_FUNDUS"]
+    assert said["headline"]["trust"]["code"] == "TRUST_FORCED"
+    assert "TRUST_FORCED" in [warning["code"] for warning in said["warnings"]]
+    (streamed,) = model.stream([painted.pixels], force=True)
+    assert streamed.to_dict() == said
+    early = []
+    model(painted.pixels, on_grade=early.append, force=True)
+    assert [one.quality_advice for one in early] == ["refuse"] * len(early)
+
+
+def test_force_changes_nothing_of_a_photo_that_is_graded(model, painted):
+    assert model(painted.pixels, force=True).to_dict() == model(painted.pixels).to_dict()
+
+
+def test_a_poor_photo_is_answered_and_to_be_taken_again(model, painted, monkeypatch):
+    poor = Quality(0.07, (message("OUT_OF_FOCUS"),), "retake")
+    monkeypatch.setattr("funduscope.inference.model.assess", lambda framed, pixels: ((), poor))
+    said = model(painted.pixels).to_dict()
+    assert said["gradable"]["ok"]
+    assert said["gradable"]["advice"] == "retake"
+    assert [reason["code"] for reason in said["gradable"]["reasons"]] == ["OUT_OF_FOCUS"]
+    assert said["headline"]["trust"]["code"] == "TRUST_RETAKE"
+    assert "OUT_OF_FOCUS" not in [warning["code"] for warning in said["warnings"]]
+
+
 def test_the_same_photo_gives_the_same_bytes(painted):
     first, second = (to_json(Predictor(SeesPaint())(painted.pixels).to_dict()) for _ in range(2))
     assert first == second
@@ -225,6 +261,21 @@ def test_a_stream_goes_on_after_a_bad_photo(model, painted, tmp_path):
     assert set(answers[1].to_dict()["error"]) == {"code", "says"}
     with pytest.raises(PhotoError):
         model(empty)
+
+
+def test_a_stream_reads_every_frame_of_a_dicom_file(model, painted, tmp_path):
+    pytest.importorskip("pydicom", reason="DICOM needs the extra `dicom`")
+    from tests.cli.test_predict_dicom import write_dicom
+
+    two, one = tmp_path / "two.dcm", tmp_path / "one.png"
+    write_dicom(two, np.stack([painted.pixels, painted.pixels[:, ::-1]]), "L")
+    Image.fromarray(painted.pixels).save(one)
+    answers = list(model.stream([two, one, two.read_bytes()]))
+    names = ["two_frame1.dcm", "two_frame2.dcm", "one.png", "photo_frame1", "photo_frame2"]
+    assert [answer.photo.name for answer in answers] == names
+    assert answers[1].photo.sha256 == answers[4].photo.sha256 != answers[0].photo.sha256
+    two.write_bytes(two.read_bytes()[: -painted.pixels.size - 10])  # the second frame, and ten bytes of the first
+    assert [answer.code for answer in model.stream([two])] == ["E_TRUNCATED"]
 
 
 def test_memory_stays_flat_over_many_photos(model, painted, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,20 @@ def test_a_spoiled_photo_is_told_what_to_do(demo: np.ndarray, spoil, code: str) 
     good, spoiled = _judged(demo), _judged(spoil(demo))
     assert spoiled.score < 0.1 < good.score
     assert [reason.code for reason in spoiled.reasons] == [code]
+    assert (good.advice, spoiled.advice) in (("grade", "retake"), ("grade", "refuse"))
+
+
+def test_between_refused_and_graded_there_is_retake() -> None:
+    usual = shipped()
+    assert usual.refusal < 0.07 < usual.threshold
+    measures = {"brightness": 120.0, "detail": 2.0, "seen": 1.0}
+    score = usual.judge(measures).score
+    above, between, below = (
+        replace(usual, threshold=threshold, refusal=refusal).judge(measures)
+        for threshold, refusal in ((score / 2, score / 4), (2 * score, score / 2), (4 * score, 2 * score))
+    )
+    assert [one.advice for one in (above, between, below)] == ["grade", "retake", "refuse"]
+    assert [len(one.reasons) for one in (above, between, below)] == [0, 1, 1]
 
 
 def test_every_feature_is_in_one_group_at_most_and_has_a_name() -> None:

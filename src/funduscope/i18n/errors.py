@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import Final
 
 CODES: Final[dict[str, int]] = {
@@ -19,12 +21,24 @@ CODES: Final[dict[str, int]] = {
     "E_MULTIPAGE": 422,
     "E_DEPTH": 422,
     "E_METADATA": 422,
+    "E_SOP_CLASS": 422,
+    "E_BURNED_IN": 422,
     "E_LABELS": 422,
     "E_CONFIG": 422,
     "E_MODEL": 500,
     "E_WEIGHTS": 500,
     "E_HASH": 500,
     "E_INTERNAL": 500,
+    "E_MEMORY": 503,
+    "E_DISK": 507,
+    "E_REQUEST": 400,
+    "E_TOKEN": 401,
+    "E_ORIGIN": 403,
+    "E_METHOD": 405,
+    "E_ACCEPT": 406,
+    "E_SLOW": 408,
+    "E_BUSY": 503,
+    "E_DEADLINE": 503,
 }
 """Every error code with the HTTP status that a service answers with. Codes are never renamed."""
 
@@ -43,3 +57,59 @@ class CodedError(Exception):
 
 class PhotoError(CodedError):
     """A photo that cannot be read or exceeds a limit. The sentence contains no file name, so that it can be logged."""
+
+
+MEMORY: Final = (
+    "this machine has too little free memory; expected about 1 GB for a photo and more for a training: close other "
+    "programs, or use a machine with more, and run it again"
+)
+_DISK: Final = {
+    errno.ENOSPC: "the disk is full: free some space or name a folder on another disk, and run it again",
+    errno.EDQUOT: "your share of the disk is used up: free some space or name another disk, and run it again",
+    errno.EFBIG: "a file would be larger than this system allows: name a folder on another disk, or raise the limit, "
+    "and run it again",
+    errno.EROFS: "the disk can only be read: name a folder that can be written, and run it again",
+    errno.EACCES: "the folder may not be written: name one that may be, or change its permissions, and run it again",
+    errno.EIO: "the disk reports a fault (input/output error): name a folder on another disk, run it again, and check "
+    "this disk",
+}
+_SHARED_MEMORY: Final = (
+    "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "
+    "--set training.workers=0"
+)
+_OS_NUMBER: Final = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+_NO_MEMORY: Final = re.compile(
+    r"insufficient memory|bad.?alloc|can't allocate memory|failed to allocate|cannot allocate|out of memory",
+    re.IGNORECASE,
+)
+_NO_SHARED_MEMORY: Final = re.compile(r"shared memory object|shm_open|out of shared memory|/dev/shm")
+
+
+def machine_fault(error: BaseException) -> CodedError | None:
+    """What the machine refused, as E_MEMORY or E_DISK with a sentence of cause and remedy; None for any other error.
+
+    Libraries say it in their own ways: OpenCV, ONNX Runtime and torch have no `MemoryError`, safetensors no `OSError`.
+    The sentence names no file.
+    """
+    text = str(error) if isinstance(error, RuntimeError | OSError) or _is_foreign(error) else ""
+    if _NO_SHARED_MEMORY.search(text) or (isinstance(error, OSError) and "/dev/shm" in str(error.filename)):
+        return CodedError("E_MEMORY", _SHARED_MEMORY)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return CodedError("E_MEMORY", MEMORY)
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (named := _OS_NUMBER.search(text)):
+        number = int(named[1] or named[2])
+    if number in _DISK:
+        return CodedError("E_DISK", _DISK[number])
+    return CodedError("E_MEMORY", MEMORY) if _NO_MEMORY.search(text) else None
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether an error is of a library whose errors have no common base class."""
+    return type(error).__module__.partition(".")[0] in (
+        "cv2",
+        "onnxruntime",
+        "safetensors",
+        "safetensors_rust",
+        "torch",
+    )

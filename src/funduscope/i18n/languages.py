@@ -91,17 +91,21 @@ class Words:
     def _filled(self, text: str, values: Mapping[str, Any]) -> str:
         if "kinds" in values:
             values = {**values, "kinds": self.kinds(list(values["kinds"]))}
+        if isinstance(grade := values.get("grade"), int) and self.has(f"grade.{grade}"):
+            values = {"name": self(f"grade.{grade}"), **values}
         return self._numbers.vformat(text, (), values)
 
 
 class _Numbers(Formatter):
-    """Formats as `str.format` does, with a decimal comma if the language has one."""
+    """Formats as `str.format` does, with a decimal comma if the language has one, and a space before a percent sign."""
 
     def __init__(self, comma: bool) -> None:
         self._comma = comma
 
     def format_field(self, value: Any, format_spec: str) -> str:
         text = super().format_field(value, format_spec)
+        if format_spec.endswith("%"):
+            text = f"{text[:-1]} %"
         return text.replace(".", ",") if self._comma and isinstance(value, float) else text
 
 

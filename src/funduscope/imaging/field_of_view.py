@@ -8,11 +8,13 @@ and fields that are cut on any side do no harm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
 import numpy as np
+
+from funduscope.imaging.photo_parts import Part, find_parts
 
 SEARCH_SIDE_PX: Final = 512
 """Longer side of the copy in which the field is searched: a circle averages over hundreds of edge points anyway."""
@@ -35,32 +37,106 @@ MIN_ARC_DEG: Final = 24.0
 LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
 """Thresholds above the surround: dark fields need the low ones, noisy surrounds the high ones."""
 
+CLUTTER_LEVELS, CLUTTER_FRAC = 25, 0.02
+"""Around the field of one photo, less than this share of the picture differs by more levels from the surround."""
+
+PAGE_LEVEL: Final = 120
+"""A surround that is brighter than this is a page, which is cut off around the field."""
+
+CLEAR_EDGE: Final = 3.0
+"""A field in a part of a picture has at least this score of its edge: a fall of 9 levels all around."""
+
+MIN_PART_PX: Final = 64
+"""Shorter side of the smallest part of a picture in which a field is looked for."""
+
+_NESTED: Final = 2
+"""A photo is looked for in parts of parts, to this depth: in a viewer's pane, in its window, on a screen."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldOfView:
-    """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges."""
+    """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges.
+
+    part: where in the picture the photo lies, as left, top, right and bottom in pixels; None where it is all of it.
+    """
 
     x_px: float
     y_px: float
     radius_px: float
+    part: Part | None = None
 
 
 def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
 
     Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
-    center, as wide as its longer side. None where the photo shows nothing: black, white, one color.
+    center, as wide as its longer side. None where the photo shows nothing: black, white, one color. Where the photo
+    lies in a frame, in a window or on a page, the field is found there, and `part` is the photo's place; so it is where
+    the surround is a bright page.
     """
+    small = _thinned(pixels)
+    found, edge = _searched(pixels, _smoothed(small))
+    if found is None:
+        return None
+    on_page = edge > 0 and _surround(_smoothed(small))[0].max() > PAGE_LEVEL
+    if not on_page and not _is_surrounded(pixels, small, found, edge):
+        return found
+    whole = replace(found, part=(0, 0, pixels.shape[1], pixels.shape[0])) if on_page else found
+    return _in_parts(pixels, small, (0, 0), _NESTED) or whole
+
+
+def _is_surrounded(pixels: np.ndarray, small: np.ndarray, found: FieldOfView, edge: float) -> bool:
+    """Whether a picture shows more than a field on a ground of one color."""
+    if edge == 0:
+        return True
+    return _unlike_around(small, found, small.shape[1] / pixels.shape[1]) > CLUTTER_FRAC
+
+
+def _unlike_around(small: np.ndarray, found: FieldOfView, scale: float) -> float:
+    """The share of a small copy that lies around a field and has not the most frequent color there."""
+    rows, columns = np.ogrid[: small.shape[0], : small.shape[1]]
+    distance = np.hypot(columns + 0.5 - found.x_px * scale, rows + 0.5 - found.y_px * scale)
+    around = small[distance > 1.06 * found.radius_px * scale].astype(np.int16)
+    if not len(around):
+        return 0.0
+    return float((np.abs(around - np.median(around, axis=0)).max(axis=1) > CLUTTER_LEVELS).sum()) / distance.size
+
+
+def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], depth: int) -> FieldOfView | None:
+    """The largest field with a clear edge in a part of a picture, in pixels of the whole picture."""
+    scale, best = pixels.shape[1] / small.shape[1], None
+    for left, top, right, bottom in find_parts(small):
+        margin = 0.5 if scale > 1 else 0  # the copy's pixels at the part's edge are half of its surroundings
+        x, y = (int(np.ceil(scale * (at + margin))) for at in (left, top))
+        end_x, end_y = (int(scale * (at - margin)) for at in (right, bottom))
+        cut, there = pixels[y:end_y, x:end_x], (offset[0] + x, offset[1] + y)
+        if min(cut.shape[:2]) < MIN_PART_PX:
+            continue
+        copy = _thinned(cut)
+        found, edge = _searched(cut, _smoothed(copy))
+        if found is None:
+            continue
+        if edge < CLEAR_EDGE or _is_surrounded(cut, copy, found, edge):
+            inner = _in_parts(cut, copy, there, depth - 1) if depth else None
+        else:
+            part = (*there, there[0] + cut.shape[1], there[1] + cut.shape[0])
+            inner = FieldOfView(found.x_px + there[0], found.y_px + there[1], found.radius_px, part)
+        if inner is not None and (best is None or inner.radius_px > best.radius_px):
+            best = inner
+    return best
+
+
+def _searched(pixels: np.ndarray, small: np.ndarray) -> tuple[FieldOfView | None, float]:
+    """The field in a picture that is one photo, and how clear its edge is: 0 where no edge is visible."""
     height, width = pixels.shape[:2]
-    small = _small(pixels)
     scale = np.array([width / small.shape[1], height / small.shape[0]])
     light = _brightest(small)
     if np.ptp(np.percentile(light, (0.5, 99.5))) < NOTHING_LEVELS:
-        return None
+        return None, 0.0
     color, noise = _surround(small)
     away = _brightest(np.abs(small - color)) - 3 * noise  # so a low threshold works on a noisy border too
-    # A corner that is bright and colored is retina, not surround: circles in such a photo are discs and vessels.
-    filled = color.max() > 60 and np.ptp(color) > 0.4 * color.max()
+    # A corner that is bright and orange is retina, not surround: circles in such a photo are discs and vessels.
+    filled = color[0] > 60 and np.ptp(color) > 0.4 * color[0] and color[0] >= color[1] >= color[2]
     best, best_score = None, 0.0
     for level in () if filled else LEVELS_ABOVE_SURROUND:
         circle = _circle_at(away, level)
@@ -68,20 +144,24 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
         if score > best_score:
             best, best_score = circle, score
     if best is None:
-        return FieldOfView(width / 2, height / 2, max(width, height) / 2)
+        return FieldOfView(width / 2, height / 2, max(width, height) / 2), 0.0
     x, y, radius = _sharpened(away, best)
-    return FieldOfView(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
+    field = FieldOfView(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
+    return field, best_score
 
 
-def _small(pixels: np.ndarray) -> np.ndarray:
-    """A smoothed copy (h, w, 3) float32, at most `SEARCH_SIDE_PX` on its longer side."""
+def _thinned(pixels: np.ndarray) -> np.ndarray:
+    """A copy (h, w, 3) uint8, at most `SEARCH_SIDE_PX` on its longer side."""
     step = max(1, max(pixels.shape[:2]) // (2 * SEARCH_SIDE_PX))
     height, width = pixels.shape[:2]
     shrink = min(1.0, SEARCH_SIDE_PX / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     # Averaging all of 12 megapixels costs more than the search itself; every fourth pixel each way is enough.
     thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
-    small = cv2.resize(thin, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(thin, size, interpolation=cv2.INTER_AREA)
+
+
+def _smoothed(small: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from funduscope.i18n.errors import PhotoError
 
-EXPECTED: Final = "expected a JPEG, PNG or TIFF photograph"
+EXPECTED: Final = "expected a JPEG, PNG, TIFF or DICOM photograph"
 
 # Formats that are often sent by mistake, so that the error can name them. None of them is ever opened.
 _OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
@@ -35,7 +35,6 @@ _OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"II+\0", "a BigTIFF"),
     (0, b"MM\0+", "a BigTIFF"),
-    (128, b"DICM", "a DICOM file"),
 )
 
 MAX_SCANS: Final = 100

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from funduscope.imaging.dicom_file import is_dicom
+
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff"})
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
 RESULT: Final = "findings.json"
 """A folder with this file is an earlier result, whose masks and overlays are no photos."""
 
@@ -17,10 +19,10 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
     """Every photo in the sources, in their order, the photos of a folder sorted.
 
     A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
-    folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG or TIFF; files with such a
-    suffix, so that a damaged photo is reported; links that lead nowhere and folders that cannot be read, which are then
-    reported as failures. Links to folders are followed, last, each folder once. Hidden files and earlier results are
-    left out.
+    folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
+    with such a suffix, so that a damaged photo is reported; links that lead nowhere and folders that cannot be read,
+    which are then reported as failures. Links to folders are followed, last, each folder once. Hidden files and earlier
+    results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
@@ -80,6 +82,7 @@ def _is_photo(path: Path) -> bool:
         if is_named_so:
             return True
         with path.open("rb") as file:
-            return file.read(4).startswith(SIGNATURES)
+            start = file.read(132)
+            return start.startswith(SIGNATURES) or is_dicom(start)
     except OSError:
         return is_named_so

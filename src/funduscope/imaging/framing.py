@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from funduscope.imaging.field_of_view import FieldOfView, find_field_of_view
+from funduscope.imaging.photo_parts import Part
 
 if TYPE_CHECKING:
     from funduscope.imaging.photo import Photo
@@ -27,7 +28,9 @@ class CropTransform:
     """The exact transform between a photo and its frame, and back.
 
     The frame shows the square of `size_px` at (`left_px`, `top_px`) of the photo, which may reach beyond the photo.
-    side_px: of the frame. width_px, height_px: of the photo.
+    side_px: of the frame. width_px, height_px: of the photo. part: where in a larger picture the photo lies, as left,
+    top, right and bottom in pixels, if it is not all of it; then everything beyond the part, and beyond the circle that
+    the frame contains, is black in the frame.
     """
 
     left_px: int
@@ -36,6 +39,12 @@ class CropTransform:
     side_px: int
     width_px: int
     height_px: int
+    part: Part | None = None
+
+    @property
+    def bounds(self) -> Part:
+        """The photo's left, top, right and bottom in the picture, in pixels; right and bottom are outside."""
+        return self.part or (0, 0, self.width_px, self.height_px)
 
     @property
     def px_per_frame_px(self) -> float:
@@ -98,13 +107,18 @@ class CropTransform:
     def image_to_frame(self, pixels: np.ndarray) -> np.ndarray:
         """The photo's pixels (H, W, 3) uint8, cut and resized once: (S, S, 3) uint8; black beyond the photo."""
         rows, columns, margins = self._inside()
-        return _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
+        image = _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
+        if self.part is not None:
+            at = np.arange(self.side_px) + 0.5 - self.side_px / 2
+            image[np.hypot(at[:, None], at) > self.side_px / 2] = 0
+        return image
 
     def _inside(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
         """The square's part inside the photo (rows, columns), and the margins beyond it: top, bottom, left, right."""
-        top, left = min(max(self.top_px, 0), self.height_px), min(max(self.left_px, 0), self.width_px)
-        bottom = max(top, min(self.top_px + self.size_px, self.height_px))
-        right = max(left, min(self.left_px + self.size_px, self.width_px))
+        first_x, first_y, end_x, end_y = self.bounds
+        top, left = min(max(self.top_px, first_y), end_y), min(max(self.left_px, first_x), end_x)
+        bottom = max(top, min(self.top_px + self.size_px, end_y))
+        right = max(left, min(self.left_px + self.size_px, end_x))
         beyond = (self.top_px + self.size_px - bottom, self.left_px + self.size_px - right)
         return slice(top, bottom), slice(left, right), (top - self.top_px, beyond[0], left - self.left_px, beyond[1])
 
@@ -143,6 +157,22 @@ class Frame:
         transform = replace(self.transform, side_px=side_px)
         return Frame(transform.image_to_frame(pixels), transform, self.field_of_view)
 
+    def alone(self, pixels: np.ndarray) -> tuple[np.ndarray, Frame]:
+        """The photo cut out of the picture's pixels (H, W, 3) that it is a part of, and this frame of it.
+
+        Beyond the circle the photo is then black. Both are unchanged where the photo is the whole picture.
+        """
+        if self.transform.part is None or self.field_of_view is None:
+            return pixels, self
+        left, top, right, bottom = self.transform.part
+        field = self.field_of_view
+        moved = FieldOfView(field.x_px - left, field.y_px - top, field.radius_px)
+        y, x = np.ogrid[: bottom - top, : right - left]
+        inside = np.hypot(x + 0.5 - moved.x_px, y + 0.5 - moved.y_px) <= moved.radius_px
+        corner = {"left_px": self.transform.left_px - left, "top_px": self.transform.top_px - top}
+        transform = replace(self.transform, **corner, width_px=right - left, height_px=bottom - top, part=None)
+        return pixels[top:bottom, left:right] * inside[..., None], Frame(self.image, transform, moved)
+
 
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     """Cut the eye out of a photo as a square of `side_px`: the circle's bounding square, black beyond the photo.
@@ -156,5 +186,5 @@ def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     circle = field_of_view or FieldOfView(width / 2, height / 2, max(width, height) / 2)
     left, top = round(circle.x_px - circle.radius_px), round(circle.y_px - circle.radius_px)
     size = max(1, round(2 * circle.radius_px))
-    transform = CropTransform(left, top, size, side_px, width, height)
+    transform = CropTransform(left, top, size, side_px, width, height, circle.part)
     return Frame(transform.image_to_frame(pixels), transform, field_of_view)

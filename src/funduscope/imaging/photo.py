@@ -6,10 +6,12 @@ filled with grey, and no metadata is kept. JPEGs are decoded once, strictly: Pil
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import stat
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +20,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from funduscope.i18n.errors import CODES, PhotoError
+from funduscope.i18n.errors import CODES, PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
+from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, read_header
 
 __all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
@@ -59,13 +62,17 @@ class Photo:
 
     The pixels are a copy that nobody else has, and read-only: findings draw them long after inference. `name` is the
     file's name with its suffix ("photo" where there is none). `sha256` is the hex digest of the file's bytes (of shape
-    and pixels for arrays and PIL images). `notes` are messages about how the photo was read.
+    and pixels for arrays and PIL images; of a frame of several, of the file's bytes and the frame's number). `notes`
+    are messages about how the photo was read. `stated`: what a DICOM file says about the photo; nothing of other files.
+    `dicom_frame`: of a DICOM file, the frame's number, from 1; None for other files.
     """
 
     pixels: np.ndarray
     name: str
     sha256: str
     notes: tuple[Message, ...] = ()
+    stated: Stated = field(default_factory=Stated)
+    dicom_frame: int | None = None
 
     @property
     def width(self) -> int:
@@ -77,27 +84,95 @@ class Photo:
 
     @staticmethod
     def open(
-        source: str | Path | bytes | Image.Image | np.ndarray, *, name: str | None = None, limits: Limits = LIMITS
+        source: str | Path | bytes | Image.Image | np.ndarray,
+        *,
+        name: str | None = None,
+        limits: Limits = LIMITS,
+        frame: int | None = None,
     ) -> Photo:
         """Open a photo from a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 RGB array.
 
-        Raises PhotoError with a code of `CODES` where it cannot be read or breaks a limit.
+        frame: of a DICOM file, the number of the frame, from 1; None: the only one. Raises PhotoError with a code of
+        `CODES` where it cannot be read or breaks a limit, and for a DICOM file of several frames where none is chosen.
         """
         if isinstance(source, np.ndarray):
             return _from_array(source, name or "photo", limits)
         if isinstance(source, Image.Image):
             return _from_pil(source, name or "photo", limits)
-        if isinstance(source, bytes | bytearray | memoryview):
-            data = bytes(source)
-            _check_bytes(len(data), limits)
-        elif isinstance(source, str | Path):
-            data = _read(source, limits)
-            name = name or Path(source).name
-        else:
-            raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}")
+        data, name = _data(source, name, limits)
+        if is_dicom(data):
+            return _dicom_photo(data, name, limits, read_dicom(data), frame)
+        if frame not in (None, 1):
+            raise _no_frame(frame)
         pixels, notes = _decoded(data, limits)
         pixels.setflags(write=False)
-        return Photo(pixels, name or "photo", hashlib.sha256(data).hexdigest(), notes)
+        return Photo(pixels, name, hashlib.sha256(data).hexdigest(), notes)
+
+    @staticmethod
+    def open_all(source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS) -> Iterator[Photo]:
+        """Every photo in a file, one at a time: the frames of a DICOM file, otherwise the one photo.
+
+        A frame of several is named after its number: eye.dcm gives eye_frame1.dcm, eye_frame2.dcm. Raises PhotoError as
+        `open` does, at the photo that it concerns.
+        """
+        data, name = _data(source, name, limits)
+        if not is_dicom(data):
+            return iter([Photo.open(data, name=name, limits=limits)])
+        file = read_dicom(data)
+        return (_dicom_photo(data, name, limits, file, number) for number in range(1, file.frames + 1))
+
+
+def _data(source: object, name: str | None, limits: Limits) -> tuple[bytes, str]:
+    """The bytes of a file and the photo's name."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        _check_bytes(len(source), limits)
+        return bytes(source), name or "photo"
+    if isinstance(source, str | Path):
+        return _read(source, limits), name or Path(source).name
+    raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}")
+
+
+def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number: int | None) -> Photo:
+    """A frame of a DICOM file; a baseline JPEG in it is decoded as one outside."""
+    if number is None and file.frames > 1:
+        says = "the DICOM file has several frames; expected one: predict and Photo.open_all read each"
+        raise PhotoError("E_MULTIPAGE", says)
+    number = 1 if number is None else number
+    if not 1 <= number <= file.frames:
+        raise _no_frame(number)
+    _check_size(file.width, file.height, limits)
+    pixels = file.pixels(number, lambda jpeg: _decoded(jpeg, limits)[0])
+    pixels.setflags(write=False)
+    named = name if file.frames == 1 else frame_name(name, number)
+    sha256 = frame_sha256(data, number if file.frames > 1 else None)
+    return Photo(pixels, named, sha256, stated=file.stated, dicom_frame=number)
+
+
+def _no_frame(number: int) -> PhotoError:
+    return PhotoError("E_CONFIG", f"frame {number} is asked for; the file has fewer: ask for one that it has")
+
+
+def frame_name(name: str, number: int) -> str:
+    """The photo's name of a frame of several: eye.dcm gives eye_frame1.dcm."""
+    path = Path(name)
+    return f"{path.stem}_frame{number}{path.suffix}"
+
+
+def frame_numbers(data: bytes) -> list[int]:
+    """The numbers of the frames of a DICOM file of several; empty for any other file, be it damaged."""
+    try:
+        frames = read_dicom(data).frames if is_dicom(data) else 1
+    except PhotoError:
+        frames = 1
+    return list(range(1, frames + 1)) if frames > 1 else []
+
+
+def frame_sha256(data: bytes, number: int | None) -> str:
+    """The `sha256` of a photo in a file of several frames; with None of the file's only photo."""
+    digest = hashlib.sha256(data)
+    if number is not None:
+        digest.update(f"frame {number}".encode())
+    return digest.hexdigest()
 
 
 def _read(path: str | Path, limits: Limits) -> bytes:
@@ -110,6 +185,11 @@ def _read(path: str | Path, limits: Limits) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            says = (
+                "the disk reports a fault while the photo is read: copy the photo to another disk, and check this one"
+            )
+            raise PhotoError("E_DISK", says) from None
         reason = getattr(error, "strerror", None) or "not a valid path"
         says = f"the file cannot be read ({reason}); expected a photo: check the path"
         raise PhotoError("E_NOT_FOUND", says) from None
@@ -123,11 +203,16 @@ def _check_bytes(size: int, limits: Limits) -> None:
         raise PhotoError("E_TOO_LARGE", says)
 
 
+def _millions(pixels: int) -> str:
+    return f"{pixels / 1e6:.3g}"
+
+
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise PhotoError(
             "E_TOO_MANY_PIXELS",
-            f"the picture is {width} x {height} pixels; expected at most {limits.max_pixels} in all: resize it",
+            f"the picture has {_millions(width * height)} million pixels ({width} x {height}); "
+            f"the limit is {_millions(limits.max_pixels)} million: resize it",
         )
     if min(width, height) < limits.min_side_px:
         raise PhotoError(
@@ -179,6 +264,8 @@ def _one_bit() -> PhotoError:
 
 
 def _undecodable(error: Exception) -> PhotoError:
+    if fault := machine_fault(error):
+        return PhotoError(fault.code, fault.says)
     if "truncated" in str(error).lower() or "premature end" in str(error).lower():
         return PhotoError("E_TRUNCATED", "the picture's data end too early; expected a whole file: copy it again")
     return PhotoError("E_CORRUPT", "the picture's data are damaged; expected an intact file: copy it again")

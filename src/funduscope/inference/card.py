@@ -6,7 +6,8 @@ The card is stored inside the ONNX file and the checkpoint. Its numbers were fix
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +26,19 @@ class Card:
     example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
     mirrored, upside_down: see `recipe.Views`.
 
-    temperatures: divisors of the logits. thresholds: of probability, per structure. smallest_px2: mask components
-    below this area, in pixels of the close frame, are removed. lowest_grades: a structure's probability is multiplied
-    by that of this grade or above, because no lesion is likelier than the grade it makes. referable_threshold: of
-    P(grade >= 2). grade_quantile: of conformal sets (`conformal`), None where none was fixed. landmark_floor: the share
-    of a landmark's map that must lie around its peak for the landmark to count as found. distance: features of the
-    training photos (`ood.Reference` as a tree), None where the model gives no features or there were too few photos.
-    fovea_from_disc: horizontal and vertical distance of the fovea from the disc, mean and standard deviation of each,
-    in shares of the frame's side (inference/landmarks.py); None: each landmark is located by itself. witnesses: by
-    photo task what the lesions say of it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the
-    close view has a network of its own, whose planes are those of `close` alone. dme_evidence: of older models, weights
-    of the network's answer and of the exudates in the edema risk (inference/edema.py); None: the answer alone.
+    temperatures: divisors of the photo tasks' logits. scales: by structure slope and shift of its logits, which make
+    probabilities of them (training/fit_scale.py); a structure without them has its plain ones. thresholds: of
+    probability, per structure. smallest_px2: mask components below this area, in pixels of the close frame, are
+    removed. lowest_grades: a structure's probability is multiplied by that of this grade or above, because no lesion is
+    likelier than the grade it makes. referable_threshold: of P(grade >= 2). grade_quantile: of conformal sets
+    (`conformal`), None where none was fixed. landmark_floor: the share of a landmark's map that must lie around its
+    peak for the landmark to count as found. distance: features of the training photos (`ood.Reference` as a tree), None
+    where the model gives no features or there were too few photos. fovea_from_disc: horizontal and vertical distance of
+    the fovea from the disc, mean and standard deviation of each, in shares of the frame's side
+    (inference/landmarks.py); None: each landmark is located by itself. witnesses: by photo task what the lesions say of
+    it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the close view has a network of its
+    own, whose planes are those of `close` alone. dme_evidence: of older models, weights of the network's answer and of
+    the exudates in the edema risk (inference/edema.py); None: the answer alone.
     routers: names of the rows of the model's gates, where it has experts. research_only: whether the terms of any data
     set that taught it keep it to research and education.
     """
@@ -54,6 +57,7 @@ class Card:
     mirrored: bool = False
     upside_down: bool = False
     temperatures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLASSES, 1.0))
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
     smallest_px2: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.0))
     lowest_grades: dict[str, int] = field(default_factory=dict)
@@ -113,16 +117,19 @@ class Card:
         return tuple(task for task in CLASSES if wanted.get(task))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `from_dict` reads them back equal. `tasks` is there only where it names any."""
-        return {name: value for name, value in asdict(self).items() if name != "tasks" or value}
+        """Plain values; `from_dict` reads them back equal. `tasks` and `scales` are there only where they name any."""
+        return {name: value for name, value in asdict(self).items() if name not in ("tasks", "scales") or value}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Card:
-        """Raises `TypeError` or `KeyError` where the tree is no card."""
+        """Raises `TypeError`, `KeyError` or `ValueError` where the tree is no card, or a value of it cannot be used."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
         optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
-        return cls(**{**tree, **tuples})
+        scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
+        card = cls(**{**tree, **tuples, "scales": scales})
+        _check(card)
+        return card
 
     def to_json(self) -> str:
         """One line of JSON; `from_json` reads it back equal."""
@@ -130,5 +137,91 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Raises `ValueError` or `TypeError` where the text is no card."""
+        """Raises as `from_dict` does, `ValueError` also for what is no JSON."""
         return cls.from_dict(json.loads(text))
+
+
+def _check(card: Card) -> None:
+    """Raises `ValueError` naming the first value that no photo could be answered with."""
+    for name, is_right in _RULES.items():
+        if not is_right(getattr(card, name)):
+            raise ValueError(f"{name} cannot be used")
+    for name, keys in (("temperatures", card.photo_tasks), ("thresholds", card.outlined)):
+        if missing := [key for key in keys if key not in getattr(card, name)]:
+            raise ValueError(f"{name} has no value for {missing[0]}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _by_name(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(is_right(one) for one in value.values())
+
+
+def _names(known: Collection[str] | None = None) -> Callable[[Any], bool]:
+    """Whether a tuple has texts alone, each once; known: the only ones that it may have."""
+
+    def is_right(value: Any) -> bool:
+        if not isinstance(value, tuple) or not all(isinstance(one, str) for one in value):
+            return False
+        return len({*value}) == len(value) and (known is None or {*value} <= {*known})
+
+    return is_right
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_PX
+
+
+def _one_of_type(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+def _numbers(value: Any) -> bool:
+    """Whether a tree of lists and objects has finite numbers alone."""
+    if isinstance(value, Mapping):
+        return all(_numbers(one) for one in value.values())
+    return all(_numbers(one) for one in value) if isinstance(value, list | tuple) else _number(value)
+
+
+def _is_witness(tree: Any) -> bool:
+    """Whether a tree has lists of texts and lists of finite numbers alone."""
+    return isinstance(tree, Mapping) and all(
+        isinstance(value, list | tuple) and (all(map(_number, value)) or all(isinstance(one, str) for one in value))
+        for value in tree.values()
+    )
+
+
+def _is_evidence(tree: Any) -> bool:
+    """Whether a tree has the weights (3, 5) and the bias (3,) of `edema.weighed`."""
+    return (
+        isinstance(tree, Mapping)
+        and _numbers(tree)
+        and [len(tree[name]) for name in ("weights", "bias")] == [len(CLASSES["dme"])] * 2
+        and all(len(row) == len(CLASSES["dme"]) + 2 for row in tree["weights"])
+    )
+
+
+_MOST_PX = 8192
+_is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_type(dict)
+_RULES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "version"), _is_text),
+    **dict.fromkeys(("grade", "dme", "mirrored", "upside_down", "own_close", "research_only"), _is_flag),
+    **dict.fromkeys(("structures", "not_learned", "close"), _names(CODES)),
+    **dict.fromkeys(("tasks", "routers"), _names()),  # further tasks may be of another vocabulary
+    "landmarks": _names(LANDMARKS),
+    **dict.fromkeys(("whole_px", "close_px"), _is_side),
+    "temperatures": _by_name(lambda value: _number(value) and value > 0),
+    "scales": _by_name(lambda scale: len(scale) == 2 and _numbers(scale)),
+    **dict.fromkeys(("thresholds", "smallest_px2"), _by_name(_number)),
+    "lowest_grades": _by_name(lambda value: isinstance(value, int) and 0 <= value < len(CLASSES["grade"])),
+    **dict.fromkeys(("referable_threshold", "landmark_floor"), _number),
+    "grade_quantile": lambda value: value is None or _number(value),
+    "fovea_from_disc": lambda value: value is None or (len(value) == 4 and _numbers(value) and min(value[1::2]) > 0),
+    "dme_evidence": lambda value: value is None or _is_evidence(value),
+    "distance": _one_of_type(dict, type(None)),
+    "witnesses": _by_name(_is_witness),
+    "about": _is_object,
+}
+"""By field whether a value can be used."""

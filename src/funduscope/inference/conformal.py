@@ -8,6 +8,10 @@ grows with the size of the set, as in Angelopoulos, Bates, Jordan and Malik, "Un
 using Conformal Prediction", ICLR 2021, so an uncertain photo does not get every grade. The coverage is guaranteed on
 average over photos like those that fixed the quantile, not for each photo and not for each grade.
 
+A photo may be healthy or diseased and hardly anything between, so that a set of neighbors would leave out a grade that
+is likelier than one in it. Such grades are added with whatever lies between: a set only grows by that, and contains the
+true grade no less often.
+
 MAPIE, the library for such sets, has no score whose sets are always intervals of grades. This is its split procedure
 with a score whose sets are.
 """
@@ -49,7 +53,7 @@ def fit_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float =
     probabilities: (N, G); truth: (N,) grades. The ceil((N + 1) * coverage)-th smallest score of the true grades. With
     too few photos for that rank it is above any score, so a set contains every grade.
     """
-    scores = np.sort([nonconformity(row)[grade] for row, grade in zip(probabilities, truth, strict=True)])
+    scores = np.sort([_closed(row)[grade] for row, grade in zip(probabilities, truth, strict=True)])
     # Without 1e-9, 10 * 0.9 would become the 10th, because it is 9.000000000000002 in floating point.
     rank = int(np.ceil((len(scores) + 1) * coverage - 1e-9))
     return float(scores[rank - 1]) if 0 < rank <= len(scores) else 1 + PENALTY * probabilities.shape[1]
@@ -57,4 +61,19 @@ def fit_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float =
 
 def grade_set(probabilities: np.ndarray, quantile: float) -> tuple[int, ...]:
     """The grades that cannot be excluded, ascending and without a gap; always with the most probable one."""
-    return tuple(int(grade) for grade in np.flatnonzero(nonconformity(probabilities) <= quantile))
+    return tuple(int(grade) for grade in np.flatnonzero(_closed(probabilities) <= quantile))
+
+
+def _closed(probabilities: np.ndarray) -> np.ndarray:
+    """`nonconformity` (G,), lowered for each grade to that of the first set that cannot leave it out."""
+    scores, closed = nonconformity(probabilities), np.full(len(probabilities), np.inf)
+    for score in np.unique(scores):
+        inside = scores <= score
+        while True:
+            inside |= np.asarray(probabilities) > np.min(probabilities, where=inside, initial=np.inf)
+            between = np.flatnonzero(inside)
+            if inside[between[0] : between[-1] + 1].all():
+                break
+            inside[between[0] : between[-1] + 1] = True
+        closed[inside] = np.minimum(closed[inside], score)
+    return closed

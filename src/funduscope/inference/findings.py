@@ -13,8 +13,10 @@ from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
+from funduscope.inference.headline import headline
 from funduscope.inference.objects import (
     MOST_LISTED,
+    SMALLEST_PPM,
     Components,
     LesionObject,
     by_quadrant,
@@ -22,7 +24,8 @@ from funduscope.inference.objects import (
 )
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
-from funduscope.quality.gradability import Quality
+from funduscope.inference.stated import retina_pixel_mm, stated_warnings
+from funduscope.quality.gradability import Quality, QualityAdvice
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
@@ -47,7 +50,8 @@ class Findings:
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
     class_probs: by photo task the calibrated probabilities of its classes.
-    reasons: why it cannot be graded. quality: None where it was not assessed. estimated: landmarks that were not
+    reasons: why it cannot be graded. forced: whether it was graded all the same because a person insisted. quality:
+    None where it was not assessed. estimated: landmarks that were not
     clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
     witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives; empty where the
     answer is the photo's alone. exudates:
@@ -61,6 +65,7 @@ class Findings:
     card: Card
     model_sha256: str
     reasons: tuple[Message, ...] = ()
+    forced: bool = False
     quality: Quality | None = None
     class_probs: dict[str, np.ndarray] = field(default_factory=dict)
     disc_xy: Point | None = None
@@ -81,8 +86,15 @@ class Findings:
 
     @property
     def gradable_ok(self) -> bool:
-        """Whether the photo can be graded at all."""
-        return not self.reasons
+        """Whether the photo was graded: it can be, or a person insisted."""
+        return self.forced or not self.reasons
+
+    @property
+    def quality_advice(self) -> QualityAdvice:
+        """What to do with the photo. "refuse" and graded: graded only because a person insisted, not to be trusted."""
+        if self.reasons:
+            return "refuse"
+        return "grade" if self.quality is None else self.quality.advice
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -137,22 +149,24 @@ class Findings:
     @property
     def warnings(self) -> tuple[Message, ...]:
         """What a reader should know in addition to the answer."""
-        poor = self.quality.reasons if self.quality is not None and self.gradable_ok else ()
+        forced = [message("TRUST_FORCED")] if self.forced else []
         rest = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
         if self.is_upside_down:
             rest.append(message("UPSIDE_DOWN"))
+        side = None if self.estimated else self.anatomy.laterality
+        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)}))
         if self.card.research_only:
             rest.append(message("RESEARCH_WEIGHTS"))
-        return (*self.photo.notes, *poor, *rest)
+        return (*self.photo.notes, *forced, *rest)
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not segmented."""
         return self.transform.map_to_photo(self._plane(code))
 
     def mask(self, code: str) -> np.ndarray:
-        """(H, W) bool at the photo's size, read-only, without components below the card's smallest area."""
+        """(H, W) bool at the photo's size, read-only, without components below the smallest area."""
         if code not in self._masks:
             self._segment(code)
         self._masks[code].setflags(write=False)  # all callers and writers share this array
@@ -174,7 +188,10 @@ class Findings:
     def _segment(self, code: str) -> None:
         """Makes mask and objects of a structure together: both are the same components."""
         plane, threshold = self._plane(code), self.card.thresholds[code]
-        smallest = self.card.smallest_px2.get(code, 0.0) * (self.transform.size_px / self.card.close_px) ** 2
+        square = self.transform.size_px**2
+        smallest = square * max(
+            self.card.smallest_px2.get(code, 0.0) / self.card.close_px**2, 1e-6 * SMALLEST_PPM.get(code, 0.0)
+        )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         # There is one disc: it is the largest component.
         parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
@@ -228,10 +245,16 @@ class Findings:
         """Of the circle with the area of the disc mask; None without a mask, or where it cannot be the disc."""
         return disc_diameter_px(self.mask("OD"), self.disc_xy, self.fovea_xy) if "OD" in self.frame_probs else None
 
+    @property
+    def pixel_mm(self) -> float | None:
+        """The side of a pixel on the retina by the file; None where it has none, or one that the disc contradicts."""
+        return retina_pixel_mm(self.photo.stated, self.disc_diameter_px)
+
     def to_dict(self) -> dict[str, Any]:
         """The content of findings.json; see report/findings.schema.json."""
         photo, checked, advice = self.photo, self.checked, self.advice
-        return {
+        reasons = self.reasons or (() if self.quality is None else self.quality.reasons)
+        found = {
             "schema": SCHEMA,
             "photo": {"name": photo.name, "sha256": photo.sha256, "width": photo.width, "height": photo.height},
             "image": photo.name,
@@ -239,7 +262,8 @@ class Findings:
             "gradable": {
                 "ok": self.gradable_ok,
                 "score": None if self.quality is None else _round(self.quality.score),
-                "reasons": [note.to_dict() for note in self.reasons],
+                "advice": self.quality_advice,
+                "reasons": [note.to_dict() for note in reasons],
             },
             "predicted_grade": self.grade,
             "grade_name": GRADES[self.grade] if self.grade is not None else None,
@@ -250,7 +274,7 @@ class Findings:
             **({"witnesses": self._witnesses()} if self.witness_probs else {}),
             **({"tasks": self._further() or None} if self.card.tasks else {}),
             "referable": self._referable() if self.grade_probs is not None else None,
-            "landmarks": self.anatomy.to_dict() if self.gradable_ok else None,
+            "landmarks": self._landmarks() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
             # None also where the model segments no lesions: not examined differs from not present.
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
@@ -261,6 +285,7 @@ class Findings:
             "warnings": [message.to_dict() for message in self.warnings],
             "not_a_medical_device": True,
         }
+        return found | {"headline": headline(found)}
 
     def to_row(self) -> dict[str, str | int | float | bool | None]:
         """One row of a table, with equal columns for all photos of a model; None where there is no answer.
@@ -274,10 +299,16 @@ class Findings:
         referable, advice = found["referable"] or {}, found["advice"] or {}
         row = {"photo": self.photo.name, "width_px": self.photo.width, "height_px": self.photo.height}
         row |= {"gradable": self.gradable_ok, "gradable_score": found["gradable"]["score"]}
+        row |= {"advice": self.quality_advice}
         row |= {"grade": self.grade, "confidence": found["confidence"]}
         row |= {f"p{grade}": _at(found["probabilities"], grade) for grade in range(len(GRADES))}
         row |= {"referable": referable.get("value"), "referable_probability": referable.get("probability")}
-        row |= {"refer": advice.get("refer"), "dme": self.dme, "dme_confidence": dme.get("confidence")}
+        row |= {
+            "refer": advice.get("refer"),
+            "urgency": advice.get("urgency"),
+            "dme": self.dme,
+            "dme_confidence": dme.get("confidence"),
+        }
         row |= {f"dme_p{risk}": _at(dme.get("probabilities"), risk) for risk in range(len(DME_RISKS))}
         for code in [code for code in self.card.structures if code in LESIONS]:
             lesion = lesions.get(code) or {}
@@ -291,6 +322,12 @@ class Findings:
         row |= {"fovea_x_px": fovea.get("x_px"), "fovea_y_px": fovea.get("y_px")}
         row |= {"laterality": found["laterality"]}
         return row | {"training_percentile": (found["training_distance"] or {}).get("percentile")}
+
+    def _landmarks(self) -> dict[str, Any]:
+        landmarks, pixel_mm = self.anatomy.to_dict(), self.pixel_mm
+        if pixel_mm and landmarks["optic_disc"] and self.disc_diameter_px:
+            landmarks["optic_disc"]["diameter_mm"] = round(self.disc_diameter_px * pixel_mm, 3)
+        return landmarks
 
     def _dme(self) -> dict[str, Any] | None:
         if self.dme_probs is None:
@@ -327,7 +364,12 @@ class Findings:
 
     def _lesion(self, code: str) -> dict[str, Any]:
         objects, anatomy = self.objects(code), self.anatomy
-        area, nearest = sum(one.area_px for one in objects), nearest_fovea_dd(objects)
+        area, nearest, pixel_mm = sum(one.area_px for one in objects), nearest_fovea_dd(objects), self.pixel_mm
+        in_mm = {}
+        if pixel_mm:
+            disc_mm = None if nearest is None else (anatomy.disc_diameter_px or 0.0) * pixel_mm
+            in_mm["area_mm2"] = round(area * pixel_mm**2, 4)
+            in_mm["nearest_fovea_mm"] = None if nearest is None or disc_mm is None else round(nearest * disc_mm, 3)
         return {
             "present": area > 0,
             "threshold": _round(self.card.thresholds[code]),
@@ -335,6 +377,7 @@ class Findings:
             "area_px": area,
             "area_dd2": round(area / anatomy.disc_diameter_px**2, 5) if anatomy.disc_diameter_px else None,
             "nearest_fovea_dd": None if nearest is None else round(nearest, 3),
+            **in_mm,
             "by_quadrant": by_quadrant(objects, anatomy),
             "objects": [one.to_dict() for one in objects[:MOST_LISTED]],
         }

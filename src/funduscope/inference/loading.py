@@ -16,6 +16,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.model import Model
 from funduscope.inference.model_scores import ENDING, measured
+from funduscope.inference.ood import Reference
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import (
     Device,
@@ -26,6 +27,8 @@ from funduscope.inference.runtime import (
     digest_of,
     has_cuda,
 )
+from funduscope.inference.urgency import urgency_table
+from funduscope.inference.witnesses import Witness
 
 ModelPath = str | os.PathLike[str]
 """A path, or the name of a shipped model."""
@@ -48,9 +51,11 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
     processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card where there is one that
     the runtime can use. Scores next to the model go into its card (inference/model_scores.py). Raises `ModelError`,
     with the code E_HASH where the file is not the one that export.json or the scores name, E_CONFIG where cuda is asked
-    for and not there, or, for damaged weights, `checkpoint.CheckpointError`.
+    for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG where
+    a clinic's own table of urgency cannot be read (inference/urgency.py).
     """
     check_device(device)
+    urgency_table()  # fails here and not at the first photo
     if model is None or isinstance(model, str | os.PathLike):
         return _predictor(model, threads, device)
     members = [_predictor(one, threads, device) for one in model]
@@ -97,8 +102,23 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
         predictor = Predictor(runtime, batch=runtime.batch)
     else:
         predictor = _of_onnx(path, threads, device, _exported(path))
+    _check_parts(predictor.card, path)
     predictor.folder = path.parent
     return predictor
+
+
+def _check_parts(card: Card, path: Path) -> None:
+    """Raises `ModelError` where a part of the card that is a tree of its own cannot be used: no photo is the reason."""
+    try:
+        if card.distance is not None:
+            Reference.from_tree(card.distance)
+        for tree in card.witnesses.values():
+            Witness.of_tree(tree)
+    except Exception as error:  # the tree can be wrong in any way
+        says = (
+            f"{path.name} has a card that cannot be used ({type(error).__name__}): export it again, or fetch it again."
+        )
+        raise ModelError("E_MODEL", says) from error
 
 
 def _shipped(threads: int, device: Device) -> Predictor:

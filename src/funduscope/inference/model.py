@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -28,12 +29,24 @@ OnGrade = Callable[[Findings], None]
 
 
 class Assessed(NamedTuple):
-    """A photo that is ready for a network. reasons: why it is refused, if it is. quality: None where not assessed."""
+    """A photo that is ready for a network.
+
+    reasons: why it cannot be graded, if it cannot. quality: None where not assessed. forced: it is graded all the same.
+    """
 
     photo: Photo
     framed: Frame
     reasons: tuple[Message, ...]
     quality: Quality | None
+    forced: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        return bool(self.reasons) and not self.forced
+
+    def marked(self, found: Findings) -> Findings:
+        """Its findings, marked as forced if they are."""
+        return replace(found, reasons=self.reasons, forced=True) if self.forced else found
 
 
 class Model(Protocol):
@@ -49,27 +62,33 @@ class Model(Protocol):
     refuses: bool
     batch: int = 1
 
-    def __call__(self, photo: Source, *, name: str | None = None, on_grade: OnGrade | None = None) -> Findings:
+    def __call__(
+        self, photo: Source, *, name: str | None = None, on_grade: OnGrade | None = None, force: bool = False
+    ) -> Findings:
         """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
 
         on_grade: called once with the grade alone, as soon as it is known. It is not called where the model gives no
-        grade or has no close view. Raises `PhotoError` for what cannot be decoded or breaks a limit.
+        grade or has no close view. force: also a photo that cannot be graded, or that is no fundus photo, is answered;
+        the answer is marked as not to be trusted. Raises `PhotoError` for what cannot be decoded or breaks a limit.
         """
-        return self.answer(*self._framed(photo, name), on_grade=on_grade)
+        return self.answer(*self._framed(photo, name), on_grade=on_grade, force=force)
 
     def _framed(self, photo: Source, name: str | None = None) -> tuple[Photo, Frame]:
         """The photo, and its frame for `answer`."""
         opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
         return opened, frame(opened, self.card.close_px)
 
-    def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None) -> Findings:
-        """Findings of a photo that was framed at `card.close_px`. on_grade: as in `__call__`."""
-        assessed = self._assessed(photo, framed)
-        return self._refused(assessed) if assessed.reasons else self.find(photo, framed, assessed.quality, on_grade)
+    def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None, force: bool = False) -> Findings:
+        """Findings of a photo that was framed at `card.close_px`. on_grade, force: as in `__call__`."""
+        one = self._assessed(photo, framed, force)
+        if one.is_refused:
+            return self._refused(one)
+        early = on_grade if on_grade is None or not one.forced else lambda found: on_grade(one.marked(found))
+        return one.marked(self.find(photo, framed, one.quality, early))
 
-    def _assessed(self, photo: Photo, framed: Frame) -> Assessed:
+    def _assessed(self, photo: Photo, framed: Frame, force: bool) -> Assessed:
         reasons, quality = assess(framed, photo.pixels) if self.refuses else (not_gradable(framed), None)
-        return Assessed(photo, framed, reasons, quality)
+        return Assessed(photo, framed, reasons, quality, forced=force and bool(reasons))
 
     def _refused(self, one: Assessed) -> Findings:
         transform = one.framed.transform
@@ -83,24 +102,35 @@ class Model(Protocol):
         """Findings of photos that are not refused, in order. For models that are faster for several."""
         return (self.find(one.photo, one.framed, one.quality, None) for one in photos)
 
-    def stream(self, photos: Iterable[Source]) -> Iterator[Findings | Failure]:
+    def stream(self, photos: Iterable[Source], *, force: bool = False) -> Iterator[Findings | Failure]:
         """One answer a photo, in order, in flat memory. A photo that cannot be read yields a `Failure`.
+
+        Of a DICOM file with several frames each is a photo of its own. force: as in `__call__`.
 
         The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
         answered.
         """
-        opened = (one for _, one in read_ahead(photos, self._opened, self.batch))
+        files = read_ahead(photos, lambda photo: self._opened(photo, force), self.batch)
+        opened = (one for _, frames in files for one in frames)
         while group := list(itertools.islice(opened, self.batch)):
-            found = self.find_all([one for one in group if isinstance(one, Assessed) and not one.reasons])
+            found = self.find_all([one for one in group if isinstance(one, Assessed) and not one.is_refused])
             for one in group:
                 if isinstance(one, Failure):
                     yield one
                 else:
-                    yield self._refused(one) if one.reasons else next(found)
+                    yield self._refused(one) if one.is_refused else one.marked(next(found))
 
-    def _opened(self, photo: Source) -> Assessed | Failure:
+    def _opened(self, photo: Source, force: bool) -> Iterator[Assessed | Failure]:
+        """The photos of a source. The first is read here, the further frames of a DICOM file as they are asked for."""
+        frames = self._frames(photo, force)
+        first = next(frames)
+        return itertools.chain([first], frames)
+
+    def _frames(self, photo: Source, force: bool) -> Iterator[Assessed | Failure]:
         try:
-            return self._assessed(*self._framed(photo))
+            frames = Photo.open_all(photo) if isinstance(photo, str | Path | bytes) else [photo]
+            for one in frames:
+                yield self._assessed(*self._framed(one), force)
         except PhotoError as error:
             name = Path(photo).name if isinstance(photo, str | Path) else "photo"
-            return Failure(name, error.code, error.says)
+            yield Failure(name, error.code, error.says)

@@ -24,7 +24,7 @@ from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of,
 from funduscope.inference.strips import run_in_strips
 from funduscope.inference.witnesses import Numbers, Witness, measure
 from funduscope.quality.gradability import Quality
-from funduscope.vocabulary import LESIONS, View
+from funduscope.vocabulary import CLASSES, LESIONS, View
 
 
 class Views(NamedTuple):
@@ -47,6 +47,7 @@ class Predictor(Model):
         self.runtime = runtime
         self.card = card or runtime.card
         self._tasks = self.card.photo_tasks
+        self._outlines = bool(self.card.outlined)
         self.sha256 = runtime.sha256
         self.refuses, self.batch = refuses, batch
 
@@ -130,7 +131,22 @@ class Predictor(Model):
         outputs = self.runtime(images, view).only(self._tasks)
         if not all(np.isfinite(value).all() for value in outputs.named().values()):
             raise ModelError("E_MODEL", "The model's answer is not finite: its file is damaged or was badly trained.")
+        self._check_fit(outputs)
         return outputs
+
+    def _check_fit(self, outputs: Outputs) -> None:
+        """Raises `ModelError` where the model does not give what its card names: every photo would fail."""
+        card = self.card
+        found = {name: value.shape[1] for name, value in outputs.named().items()}
+        named = {task: len(CLASSES[task]) for task in self._tasks}
+        if not card.own_close:  # planes that a card does not name are not read
+            planes = {"structures": len(card.structures), "landmarks": len(card.landmarks)}
+            named |= {name: count for name, count in planes.items() if count}
+        needed = {"structures"} if self._outlines and not card.own_close else set()
+        for name, count in named.items():
+            if found.get(name, 0 if name in needed else count) != count:
+                says = f"The model gives {found.get(name, 0)} planes or classes of {name}, its card names {count}"
+                raise ModelError("E_MODEL", f"{says}: fetch it again, or export it again.")
 
 
 def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha256: str) -> Findings:
@@ -207,6 +223,9 @@ def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.nd
     assert logits is not None
     side = card.close_px if code in card.close else card.whole_px
     full = cv2.resize(logits[0, plane_of(code, card)], (side, side), interpolation=cv2.INTER_LINEAR)
+    if code in card.scales:
+        slope, shift = card.scales[code]
+        full = np.float32(slope) * full + np.float32(shift)
     # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
     return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
 

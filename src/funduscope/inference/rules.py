@@ -22,6 +22,7 @@ from typing import Any, Final
 from funduscope.i18n.messages import Message, message
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 from funduscope.inference.objects import LesionObject, nearest_fovea_dd
+from funduscope.inference.urgency import Urgency, urgency
 from funduscope.vocabulary import ICDR_KINDS, REFERABLE_FROM, structure
 
 MANY_HAEMORRHAGES: Final = 20
@@ -76,13 +77,14 @@ class Checked:
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether to refer, by the more careful of model and lesions, and the reasons."""
+    """Whether to refer and how soon, by the more careful of model and lesions, and the reasons."""
 
     refer: bool
+    urgency: Urgency
     because: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"refer": self.refer, "because": [one.to_dict() for one in self.because]}
+        return {"refer": self.refer, "urgency": self.urgency, "because": [one.to_dict() for one in self.because]}
 
 
 def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
@@ -119,7 +121,14 @@ def advise(
         because += [one for one in supported.because if one.code.startswith("DME")]
     elif risk is not None and risk >= DME_REFERABLE_FROM:
         because.append(message("DME_REFERABLE", {"risk": risk}))
-    return Advice(bool(because), tuple(because) or (message("NOTHING_REFERABLE"),))
+    lowest = None if supported.grade_range is None else supported.grade_range[0]
+    how_soon = urgency(more_careful(grade, lowest), more_careful(risk, supported.dme_risk), bool(because))
+    return Advice(bool(because), how_soon, tuple(because) or (message("NOTHING_REFERABLE"),))
+
+
+def more_careful(one: int | None, other: int | None) -> int | None:
+    """The higher of two grades or risks of which either may be unknown."""
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None, tuple[Message, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -16,7 +18,8 @@ from funduscope.quality.image_measures import small_frame
 def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Quality | None]:
     """Reasons to refuse a framed photo (H, W, 3) uint8, and its quality.
 
-    No reason: the photo is answered. Quality is None where no eye is visible, or where the photo shows something else.
+    No reason: the photo is answered, though its quality may advise to take it again. Quality is None where no eye is
+    visible, or where the photo shows something else.
     """
     reasons = not_gradable(framed)
     if framed.field_of_view is None:
@@ -27,9 +30,12 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
         return reasons, quality
     if shown == "other":
         return (message("NOT_FUNDUS"),), None
+    if shown == "unsure":
+        advice = "retake" if quality.advice == "grade" else quality.advice
+        quality = replace(quality, reasons=(message("UNSURE_FUNDUS"), *quality.reasons), advice=advice)
     if shown == "unlike":  # perhaps only a badly taken photo, so the photographer's reasons are given too
         return (message("NOT_FUNDUS"), *quality.reasons), quality
-    return quality.reasons if quality.refused else (), quality
+    return quality.reasons if quality.advice == "refuse" else (), quality
 
 
 def not_gradable(framed: Frame) -> tuple[Message, ...]:

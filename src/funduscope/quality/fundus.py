@@ -56,6 +56,9 @@ COLORED, ORDERED = 40.0, 0.95
 RIM, DARK_OUTSIDE = 0.8, 60.0
 """rim above the first and outside below the second: a round field on a dark background."""
 
+VESSEL_FRAC: Final = 0.3
+"""longest above this: a dark line as long as a vessel's, in frames."""
+
 ODD_MOST: Final = 5.0
 """The deviation of a feature is clipped to this many standard deviations."""
 
@@ -65,7 +68,7 @@ SKEW_MOST: Final = 4.0
 
 def measure_all(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     """All measures of a photo (H, W, 3) uint8 and its small frame: `image_measures.measure` and `appearance`."""
-    return measure(pixels, framed) | appearance(pixels, framed)
+    return measure(pixels, framed) | appearance(*framed.alone(pixels))
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
@@ -75,8 +78,9 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
     return np.array([*plain, *logs, float(np.clip(measures.get("skew", 0.0), -SKEW_MOST, SKEW_MOST))])
 
 
-Shown = Literal["eye", "unlike", "other"]
-"""A fundus photo; a picture unlike any, perhaps a badly degraded fundus photo; a picture of something else."""
+Shown = Literal["eye", "unsure", "unlike", "other"]
+"""A fundus photo; a picture unlike any, but with vessels; one without, perhaps a badly degraded fundus photo; a picture
+of something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,9 @@ class FundusTest:
         values = features(measures)
         if self.score(values) < self.threshold:
             return "unlike" if _lost_in_light(measures) else "other"
-        return "eye" if self.distance(values) <= self.reach else "unlike"
+        if self.distance(values) <= self.reach:
+            return "eye"
+        return "unsure" if shows_vessels(values) else "unlike"
 
     @classmethod
     def from_json(cls, text: str) -> FundusTest:
@@ -124,6 +130,12 @@ class FundusTest:
         arrays = {name: np.array(tree[name], np.float64) for name in ("least", "most", "middle", "scale", "whitening")}
         numbers = {name: tree[name] for name in ("threshold", "reach", "about")}
         return cls(MLP.from_tree(tree), **arrays, **numbers)
+
+
+def shows_vessels(values: np.ndarray) -> bool:
+    """Whether a picture with features (F,) has a round field with long dark lines in a retina's order of colors."""
+    long, ordered, rim = (values[PLAIN.index(name)] for name in ("longest", "ordered", "rim"))
+    return bool(long >= VESSEL_FRAC and ordered > ORDERED and rim > RIM)
 
 
 def _lost_in_light(measures: Mapping[str, float]) -> bool:

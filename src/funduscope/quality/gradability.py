@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -34,24 +34,24 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 """Features that one cause degrades, by its code; LIGHT is reported as TOO_DARK or TOO_BRIGHT."""
 
 
+QualityAdvice = Literal["grade", "retake", "refuse"]
+"""What to do with a photo: grade it; grade it, but take it again; no answer is better than that of a model."""
+
+
 @dataclass(frozen=True)
 class Quality:
-    """score: probability, 0 to 1, that a photo can be graded. reasons: what is wrong with a photo of a low score.
-
-    refused: whether it is so poor that no answer is better than that of a model.
-    """
+    """score: probability, 0 to 1, that a photo can be graded. reasons: what is wrong with a photo to take again."""
 
     score: float
     reasons: tuple[Message, ...]
-    refused: bool = False
+    advice: QualityAdvice = "grade"
 
 
 @dataclass(frozen=True, eq=False)
 class Gradability:
     """The fitted model. usual (F,): medians of good photos. about: its origin.
 
-    threshold: below this score the findings warn that the photo should be taken again. refusal: below this score the
-    photo is refused.
+    threshold: below this score the photo is graded, but should be taken again. refusal: below this score it is refused.
     """
 
     network: MLP
@@ -69,13 +69,13 @@ class Gradability:
         values = features(measures)
         score = self.network.probability(values)
         if score >= self.threshold:
-            return Quality(score, (), refused=score < self.refusal)
+            return Quality(score, ())
         repaired = {code: np.where(np.isin(FEATURES, names), self.usual, values) for code, names in GROUPS.items()}
         gains = {code: self.network.probability(one) for code, one in repaired.items()}
         most = max(gains, key=gains.__getitem__)
         dark = values[0] < self.usual[0]
         reason = message(("TOO_DARK" if dark else "TOO_BRIGHT") if most == "LIGHT" else most)
-        return Quality(score, (reason,), refused=score < self.refusal)
+        return Quality(score, (reason,), "refuse" if score < self.refusal else "retake")
 
     @classmethod
     def from_json(cls, text: str) -> Gradability:

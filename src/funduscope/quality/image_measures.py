@@ -66,6 +66,8 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible. outside:
     brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
     """
+    picture = pixels
+    pixels, framed = framed.alone(pixels)
     field, core = circle_in_photo(framed, _FIELD), circle_in_photo(framed, _CORE)
     image = framed.image.astype(np.float32)
     if not field.any():
@@ -75,7 +77,7 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
         **_sharpness(image[..., 1], field, core),
         **_geometry(framed),
         **_surround(pixels, framed.field_of_view),
-        "filled": filled_below(pixels),
+        "filled": filled_below(picture),  # what was filled may count as the photo's surroundings
     }
 
 

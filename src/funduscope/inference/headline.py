@@ -1,0 +1,124 @@
+"""What stands largest wherever findings are shown: whether to trust the answer, grade, edema risk, referral.
+
+One function makes it from probabilities, the set of grades, the rules, the photo's quality and what a person stated, so
+that page, reports, terminal and tables say one thing.
+
+A doubtful answer is called doubtful: "undecided" below a probability of `UNDECIDED`, "probably" below `SURE`, where a
+grade cannot be excluded, where the outlined lesions support another answer, and where a grade below 2 comes with a
+chance of more that is referred for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from funduscope.i18n.messages import Message, message
+from funduscope.inference.ood import FAR_PERCENTILE
+from funduscope.inference.urgency import urgency
+from funduscope.vocabulary import REFERABLE_FROM
+
+UNDECIDED: Final = 0.5
+"""An answer less probable than this is called undecided."""
+
+SURE: Final = 0.8
+"""An answer less probable than this is called probable."""
+
+_REFERRALS: Final = {
+    "soon": ("REFER_SOON", "REFER_SOON_CHANCE", "REFER_SOON_LESIONS"),
+    "urgent": ("REFER_URGENT", "REFER_URGENT_CHANCE", "REFER_URGENT_LESIONS"),
+}
+"""By urgency the codes of a referral: by grade or edema risk, by the chance of grade 2 or more, by lesions alone."""
+
+Found = Mapping[str, Any]
+"""As in findings.json."""
+
+
+def headline(found: Found, *, grade: int | None = None, dme: int | None = None) -> dict[str, dict[str, Any] | None]:
+    """The four headlines as messages of findings.json; null where there is nothing to say.
+
+    trust: a warning that belongs above every answer, with what to do. grade, dme: the answers, with their doubt.
+    referral: what follows. found: as in findings.json, with the advice that follows from `grade` and `dme`, the answers
+    of a person (None where the person gave none).
+    """
+    parts = {
+        "trust": _trust(found),
+        "grade": _grade(found, grade),
+        "dme": _dme(found, dme),
+        "referral": _referral(found, grade, dme),
+    }
+    return {name: None if part is None else part.to_dict() for name, part in parts.items()}
+
+
+def _trust(found: Found) -> Message | None:
+    gradable = found["gradable"]
+    if not gradable["ok"]:
+        is_other = any(reason["code"] == "NOT_FUNDUS" for reason in gradable["reasons"])
+        return message("TRUST_NOT_FUNDUS" if is_other else "TRUST_NOT_GRADABLE")
+    if gradable["advice"] == "refuse":
+        return message("TRUST_FORCED")
+    if gradable["advice"] == "retake":
+        return message("TRUST_RETAKE")
+    percentile = (found.get("training_distance") or {}).get("percentile", 0)
+    return message("TRUST_UNLIKE_TRAINING") if percentile > FAR_PERCENTILE else None
+
+
+def _grade(found: Found, stated: int | None) -> Message | None:
+    grade = found["predicted_grade"]
+    if stated is not None:
+        return message("GRADE_YOURS" if grade is None else "GRADE_YOURS_MODEL", {"grade": stated, "model": grade})
+    if grade is None:
+        return None
+    values = {"grade": grade, "chance": found["confidence"]}
+    if found["confidence"] < UNDECIDED:
+        return message("GRADE_UNDECIDED", values)
+    referable, rules = found["referable"] or {}, found["rules"] or {}
+    is_doubtful = (
+        found["confidence"] < SURE
+        or len(found.get("grade_set") or ()) > 1
+        or rules.get("agrees") is False
+        or (grade < REFERABLE_FROM and referable.get("value"))
+    )
+    return message("GRADE_PROBABLE" if is_doubtful else "GRADE", values)
+
+
+def _dme(found: Found, stated: int | None) -> Message | None:
+    dme, rules = found["dme"], found["rules"] or {}
+    if stated is not None:
+        values = {"risk": stated, "model": None if dme is None else dme["risk"]}
+        return message("DME_YOURS" if dme is None else "DME_YOURS_MODEL", values)
+    if dme is None:
+        return None
+    values = {"risk": dme["risk"], "chance": dme["confidence"]}
+    if dme["confidence"] < UNDECIDED:
+        if rules.get("dme_risk") is None:
+            return message("DME_UNDECIDED", values)
+        return message("DME_UNDECIDED_LESIONS", {**values, "supported": rules["dme_risk"]})
+    is_doubtful = dme["confidence"] < SURE or rules.get("dme_agrees") is False
+    return message("DME_PROBABLE" if is_doubtful else "DME", values)
+
+
+def _referral(found: Found, grade: int | None, dme: int | None) -> Message | None:
+    advice, gradable = found["advice"], found["gradable"]
+    if advice is not None and advice["refer"]:
+        return _refer(found, grade, dme)
+    if not gradable["ok"] or gradable["advice"] == "refuse":
+        return message("RETAKE_OR_EXAMINE") if advice is None or grade is None else message("NO_REFERRAL")
+    if advice is None:
+        return None
+    return message("NO_REFERRAL_RETAKE" if gradable["advice"] == "retake" else "NO_REFERRAL")
+
+
+def _refer(found: Found, grade: int | None, dme: int | None) -> Message:
+    """The referral, with its reason where the answers in the headline do not give it."""
+    own_grade = found["predicted_grade"] if grade is None else grade
+    own_risk = (found["dme"] or {}).get("risk") if dme is None else dme
+    how_soon = found["advice"]["urgency"]
+    by_answers, by_chance, by_lesions = _REFERRALS[how_soon]
+    if urgency(own_grade, own_risk, refer=True) != how_soon:
+        return message(by_lesions)
+    if (own_grade or 0) >= REFERABLE_FROM or own_risk:
+        return message(by_answers)
+    if any(reason["code"] == "REFERABLE_PROBABLE" for reason in found["advice"]["because"]):
+        return message(by_chance, {"chance": found["referable"]["probability"]})
+    return message(by_lesions)

@@ -1,0 +1,40 @@
+"""What a DICOM file says about its photo, next to what the photo shows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from funduscope.i18n.messages import Message, message
+from funduscope.imaging.dicom_file import Laterality, Stated
+
+DISC_MM: Final = (1.2, 2.9)
+"""Diameters that an outlined disc may have. Normal discs have 1.65 to 2.54 mm, by their areas (Mansoori et al. 2011,
+doi:10.4103/0301-4738.73716); outlines are not exact. A pixel spacing that gives another is not one on the retina."""
+
+FIELD_DEGREES: Final = (30, 60)
+"""Fields of view that are near the 45 to 50 degrees of the photos that models here have learned from."""
+
+
+def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None) -> float | None:
+    """The side of a pixel on the retina; None where the file has none, or one that the disc contradicts."""
+    if stated.pixel_mm is None or not disc_diameter_px:
+        return stated.pixel_mm
+    least, most = DISC_MM
+    return stated.pixel_mm if least <= disc_diameter_px * stated.pixel_mm <= most else None
+
+
+def stated_warnings(stated: Stated, side: Laterality | None, disc_diameter_px: float | None) -> list[Message]:
+    """Where the file contradicts the photo, or says that it is unlike those that models have learned from.
+
+    side: which eye disc and fovea show; None where they do not, or were not both seen.
+    """
+    warnings = []
+    if stated.laterality is not None and side is not None and stated.laterality != side:
+        is_right = stated.laterality == "right"
+        warnings.append(message("FILE_SAYS_RIGHT_EYE") if is_right else message("FILE_SAYS_LEFT_EYE"))
+    if stated.pixel_mm is not None and retina_pixel_mm(stated, disc_diameter_px) is None:
+        warnings.append(message("SPACING_CONTRADICTS_DISC"))
+    degrees = stated.field_degrees
+    if degrees is not None and not FIELD_DEGREES[0] <= degrees <= FIELD_DEGREES[1]:
+        warnings.append(message("UNUSUAL_FIELD", {"degrees": round(degrees)}))
+    return warnings

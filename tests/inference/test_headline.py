@@ -1,0 +1,163 @@
+"""The headline is one truthful sentence a part: tested over a grid of answers for contradictions."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funduscope.i18n.errors import CodedError
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.inference.conformal import grade_set
+from funduscope.inference.headline import headline
+from funduscope.inference.rules import Supported, advise
+from funduscope.inference.urgency import urgency
+
+GRADES = (
+    [0.92, 0.03, 0.03, 0.01, 0.01],
+    [0.5, 0.04, 0.45, 0.005, 0.005],
+    [0.35, 0.33, 0.2, 0.06, 0.06],
+    [0.1, 0.7, 0.15, 0.03, 0.02],
+    [0.1, 0.1, 0.45, 0.25, 0.1],
+    [0.01, 0.01, 0.03, 0.05, 0.9],
+)
+RISKS = ([0.9, 0.05, 0.05], [0.35, 0.32, 0.33], [0.1, 0.6, 0.3], [0.02, 0.03, 0.95])
+SPANS = (None, (0, 0), (1, 1), (2, 3), (3, 3))
+SUPPORTED_RISKS = (None, 0, 2)
+QUALITIES = ((True, "grade"), (True, "retake"), (True, "refuse"))
+
+
+def found_of(
+    grades: list[float],
+    risks: list[float],
+    span: tuple[int, int] | None = None,
+    risk: int | None = None,
+    quality: tuple[bool, str] = (True, "grade"),
+    percentile: float = 50,
+) -> dict[str, Any]:
+    """The parts of findings.json that a headline is made of."""
+    grade, own_risk = int(np.argmax(grades)), int(np.argmax(risks))
+    probability = sum(grades[2:])
+    referable = {"value": probability >= 0.2, "probability": probability, "threshold": 0.2}
+    advice = advise(Supported(span, risk, ()), grade, (referable["value"], probability, 0.2), own_risk)
+    because = [one.to_dict() for one in advice.because]
+    if span is not None and span[0] >= 2 and not advice.refer:
+        because = [{"code": "ICDR_2_BEYOND_MA", "values": {}, "says": ""}]
+    refer = because[0]["code"] != "NOTHING_REFERABLE" or risk == 2
+    how_soon = urgency(max(grade, span[0] if span else 0), max(own_risk, risk or 0), refer)
+    return {
+        "gradable": {"ok": quality[0], "score": 0.5, "advice": quality[1], "reasons": []},
+        "predicted_grade": grade,
+        "confidence": grades[grade],
+        "probabilities": grades,
+        "grade_set": list(grade_set(np.array(grades), 0.9)),
+        "dme": {"risk": own_risk, "confidence": risks[own_risk], "probabilities": risks},
+        "referable": referable,
+        "rules": {
+            "grade_range": span,
+            "agrees": None if span is None else span[0] <= grade <= span[1],
+            "dme_risk": risk,
+            "dme_agrees": None if risk is None else risk == own_risk,
+        },
+        "advice": {"refer": refer, "urgency": how_soon, "because": because},
+        "training_distance": {"value": 1.0, "percentile": percentile},
+    }
+
+
+def said(parts: Mapping[str, Any]) -> dict[str, str]:
+    """The sentences of the headlines that there are."""
+    return {name: part["says"] for name, part in parts.items() if part}
+
+
+GRID = [found_of(*parts) for parts in itertools.product(GRADES, RISKS, SPANS, SUPPORTED_RISKS, QUALITIES, (50, 99.5))]
+
+
+def test_no_headline_contradicts_another_part_of_the_findings() -> None:
+    for found in GRID:
+        parts = {name: one["code"] if one else None for name, one in headline(found).items()}
+        refer, grade, trust = found["advice"]["refer"], found["predicted_grade"], parts["trust"]
+        assert str(parts["referral"]).startswith("REFER_") == refer, found
+        if refer:
+            assert found["advice"]["urgency"].upper() in str(parts["referral"])
+        unusual = found["training_distance"]["percentile"] > 99
+        assert (trust is None) == (found["gradable"]["advice"] == "grade" and not unusual)
+        if trust in ("TRUST_RETAKE", "TRUST_FORCED"):
+            assert parts["referral"] != "NO_REFERRAL", "a poor photo must not end the matter"
+        if parts["grade"] == "GRADE":  # said without a doubt
+            assert found["confidence"] >= 0.8
+            assert found["grade_set"] == [grade]
+            assert found["rules"]["agrees"] is not False
+            assert grade >= 2 or not found["referable"]["value"]
+        if parts["dme"] == "DME":
+            assert found["dme"]["confidence"] >= 0.8
+            assert found["rules"]["dme_agrees"] is not False
+        if found["advice"]["urgency"] == "urgent" and grade < 4 and found["dme"]["risk"] < 2:
+            assert str(parts["referral"]).endswith("_LESIONS"), "the answers above do not say why"
+        if refer and grade < 2 and not found["dme"]["risk"]:  # the reason is named, as the answers do not give it
+            assert str(parts["referral"]).endswith(("_CHANCE", "_LESIONS"))
+
+
+def test_doubtful_answers_are_called_doubtful() -> None:
+    undecided = said(headline(found_of(GRADES[0], RISKS[1], (0, 0), 2)))
+    assert undecided["dme"] == "Macular edema risk undecided; the outlines support 2"
+    probable = said(headline(found_of(GRADES[1], RISKS[0])))
+    assert probable["grade"] == "Probably grade 0: No DR"
+    assert probable["referral"] == "Refer soon: 46 % chance of grade 2 or more"
+    sure = said(headline(found_of(GRADES[5], RISKS[3])))
+    assert sure["grade"] == "Grade 4: Proliferative"
+    assert sure["referral"] == "Refer urgently"
+
+
+def test_a_photo_without_an_answer_asks_for_another_photo() -> None:
+    empty = dict.fromkeys(("predicted_grade", "confidence", "grade_set", "dme", "referable", "rules", "advice"))
+    for code, trust in (("OUT_OF_FOCUS", "TRUST_NOT_GRADABLE"), ("NOT_FUNDUS", "TRUST_NOT_FUNDUS")):
+        reasons = [{"code": code, "values": {}, "says": ""}]
+        quality = {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}
+        parts = headline({**empty, "gradable": quality, "training_distance": None})
+        codes = {name: part["code"] for name, part in parts.items() if part}
+        assert codes == {"trust": trust, "referral": "RETAKE_OR_EXAMINE"}
+
+
+def test_a_persons_answer_stands_first_and_the_models_next_to_it() -> None:
+    parts = said(headline(found_of(GRADES[5], RISKS[3]), grade=3, dme=1))
+    assert parts["grade"] == "Grade 3: Severe (yours; model: 4)"
+    assert parts["dme"] == "Macular edema risk 1 of 2 (yours; model: 2)"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_headline_can_be_said_in_every_language(language: str) -> None:
+    words = Words(language)
+    parts = [part for found in GRID for part in headline(found).values() if part]
+    parts += [part for part in headline(GRID[0], grade=1, dme=2).values() if part]
+    for part in parts:
+        assert re.fullmatch(r"[^{}]+", words.message(part))
+    assert language == "en" or any(words.message(part) != part["says"] for part in parts)
+
+
+def test_a_set_leaves_out_no_grade_that_is_likelier_than_one_in_it() -> None:
+    for probabilities in np.random.default_rng(0).dirichlet(np.full(5, 0.5), 500):
+        for quantile in (0.2, 0.6, 0.9, 1.2):
+            inside = np.isin(np.arange(5), grade_set(probabilities, quantile))
+            if not inside.all():
+                assert probabilities[inside].min() >= probabilities[~inside].max()
+
+
+def test_urgency_follows_the_table_of_a_clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [urgency(grade, 0, grade >= 2) for grade in range(5)] == ["routine", "routine", "soon", "soon", "urgent"]
+    assert [urgency(0, risk, risk >= 1) for risk in range(3)] == ["routine", "soon", "urgent"]
+    assert urgency(1, 0, refer=True) == "soon"
+    own = tmp_path / "urgency.toml"
+    own.write_text('grade = ["routine", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "soon"]\n')
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
+    assert urgency(3, 0, refer=True) == "urgent"
+    assert urgency(0, 2, refer=True) == "soon"
+    own = tmp_path / "wrong.toml"
+    own.write_text('grade = ["now"]\ndme = []\n')
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
+    with pytest.raises(CodedError, match="expected 5 values, each one of routine, soon, urgent"):
+        urgency(3, 0, refer=True)
