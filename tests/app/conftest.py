@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from funduscope.app.drafts import VARIABLE
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -34,16 +38,31 @@ class Served:
     process: subprocess.Popen[bytes]
 
 
+@pytest.fixture(autouse=True)
+def no_drafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts of this process go into the test's own folder."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "drafts"))
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("streamlit", reason="the page needs the extra `app`")
     home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    log = tmp_path_factory.mktemp("log") / "log.txt"
+    with serve(home, work, tmp_path_factory.mktemp("log") / "log.txt") as server:
+        yield server
+
+
+@contextmanager
+def serve(home: Path, work: Path, log: Path, port: int = 0) -> Iterator[Served]:
+    """A server with this home, until the block ends. port: 0 for a free one."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)]
     environment = os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in (VARIABLE, "XDG_STATE_HOME"):
+        environment.pop(name, None)
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file)
     address = f"http://127.0.0.1:{port}"
@@ -81,6 +100,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         opened.close()
 
 
+@pytest.fixture
+def serving() -> Callable[..., AbstractContextManager[Served]]:
+    """Starts a server of a test's own: see `serve`."""
+    return serve
+
+
+@pytest.fixture
+def visiting(browser: Any) -> Callable[[Served], Visitor]:
+    """Opens a browser profile for a server."""
+    return partial(Visitor, browser)
+
+
 class Visitor:
     """One browser profile with one page. Records requests to other hosts and errors of the page's scripts."""
 
@@ -89,7 +120,7 @@ class Visitor:
         self.context = browser.new_context(viewport=size, color_scheme=scheme, locale="en-US", accept_downloads=True)
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
-        self.address = served.address
+        self.served, self.address = served, served.address
         self.foreign: list[str] = []
         self.faults: list[str] = []
         self.page.on("request", self._watch)
@@ -111,6 +142,11 @@ class Visitor:
         self.page.locator("input[type=file]").first.set_input_files(payload)
 
     @property
+    def drafts(self) -> Path:
+        """The folder of the server's drafts."""
+        return self.served.home / ".local/state/funduscope/drafts"
+
+    @property
     def photo(self) -> Any:
         """The photo, once it is shown."""
         found = self.page.locator("svg[data-photo]")
@@ -130,7 +166,11 @@ class Visitor:
 
 @pytest.fixture
 def visitors(browser: Any, served: Served) -> Iterator[Any]:
-    """Makes visitors. After the test each one is checked for requests to other hosts and script errors."""
+    """Makes visitors. After the test each one is checked for requests to other hosts and script errors.
+
+    No draft of an earlier test is left.
+    """
+    shutil.rmtree(served.home / ".local", ignore_errors=True)
     made: list[Visitor] = []
 
     def make(width: int = 1280, scheme: str = "light") -> Visitor:

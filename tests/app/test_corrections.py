@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
 from funduscope.app.import_labels import read_zip
 from funduscope.app.reviewed import (
     Corrections,
     History,
     apply_corrections,
-    apply_edit,
     mark_complete,
     mask_from_png,
     mask_to_png,
@@ -76,14 +76,53 @@ def test_edits_and_undo() -> None:
     assert apply_corrections(findings, {}, history.now).mask("MA")[100, 300]
     ring = [[310, 310], [340, 310], [340, 340], [310, 340]]
     history.step(apply_edit(shown, history.now, {"what": "draw", "code": "SE", "points": ring}))
-    assert history.now.complete == {"MA", "SE"}
+    assert history.now.unfinished == {"MA", "SE"}, "no kind is complete because something in it was corrected"
     assert apply_corrections(findings, {}, history.now).count("SE") == 1
+    last = history.now
     history.undo()
     history.undo()
     assert apply_corrections(findings, {}, history.now).count("MA") == 2
-    history.undo()
+    history.redo()
+    history.redo()
+    history.redo()
+    assert history.now == last
+    for _ in range(3):
+        history.undo()
     assert history.now.is_empty
+    history.step(Corrections(grade=1))
+    history.redo()
+    assert history.now == Corrections(grade=1), "a new step ends what could be redone"
+    history.undo()
     assert apply_corrections(findings, {}, history.now) is findings
+
+
+def test_a_relabeled_lesion_changes_its_kind_and_nothing_else() -> None:
+    findings = _findings()
+    edit = {"what": "relabel", "code": "MA", "to": "HE", "points": [[51.5, 61.0]]}
+    stated = apply_edit(findings, Corrections(), edit)
+    shown = apply_corrections(findings, {}, stated)
+    assert (shown.count("MA"), shown.count("HE")) == (2, 1)
+    assert np.array_equal(shown.mask("MA") | shown.mask("HE"), findings.mask("MA"))
+    assert stated.unfinished == {"MA", "HE"}
+    for other in ("OD", "MA", "XX", None):
+        assert apply_edit(findings, Corrections(), edit | {"to": other}) == Corrections()
+
+
+def test_brush_and_eraser_have_the_stated_size() -> None:
+    findings = _findings()
+    line = {"code": "HE", "points": [[200, 300], [260, 300]], "radius": 6}
+    stated = apply_edit(findings, Corrections(), {"what": "brush", **line})
+    painted = apply_corrections(findings, {}, stated).mask("HE")
+    rows, columns = np.nonzero(painted)
+    assert np.ptp(rows) + 1 == pytest.approx(12, abs=2)
+    assert np.ptp(columns) + 1 == pytest.approx(60 + 12, abs=2)
+    shown = apply_corrections(findings, {}, stated)
+    half = apply_edit(shown, stated, {"what": "erase", "code": "HE", "points": [[245, 300]], "radius": 20})
+    left = apply_corrections(findings, {}, half).mask("HE")
+    assert left[300, 210]
+    assert not left[300, 250]
+    nothing = {"what": "erase", "code": "HE", "points": [[10, 10]], "radius": 4}
+    assert apply_edit(shown, stated, nothing) == stated, "where nothing changes there is no step"
 
 
 def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> None:
@@ -159,7 +198,7 @@ def test_every_lesion_has_its_own_outline() -> None:
 def _labeled() -> LabeledPhoto:
     findings = _findings()
     stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    stated = mark_complete(findings, replace(stated, grade=1, fovea_xy=(201.5, 199.0)), stated.complete | {"HE"})
+    stated = mark_complete(findings, replace(stated, grade=1, fovea_xy=(201.5, 199.0)), frozenset({"MA", "HE"}))
     shown = apply_corrections(findings, {}, stated)
     return LabeledPhoto(
         findings.photo, stated, {code: shown.mask(code) for code in shown.codes if code in stated.complete}
@@ -266,9 +305,8 @@ def test_a_complete_mask_stays_as_it_was_shown() -> None:
 def test_a_drawn_but_incomplete_mask_is_no_label_and_is_restored() -> None:
     findings = _findings()
     drawn = apply_edit(findings, Corrections(), {"what": "delete", "code": "MA", "points": [[51.5, 61.0]]})
-    stated = mark_complete(findings, drawn, frozenset())
-    again = next(read_zip(as_zip([LabeledPhoto(findings.photo, stated, {})]))).corrections
-    assert again == stated
+    again = next(read_zip(as_zip([LabeledPhoto(findings.photo, drawn, {})]))).corrections
+    assert again == drawn
     assert apply_corrections(findings, {}, again).count("MA") == 2
 
 

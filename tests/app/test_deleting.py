@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.app.reviewed import Corrections, apply_corrections, apply_edit
+from funduscope.app.edits import apply_edit
+from funduscope.app.reviewed import Corrections, apply_corrections
 from funduscope.app.viewer_data import viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.imaging.framing import CropTransform
@@ -90,6 +91,7 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
             "language": "en",
             "canUndo": not stated.is_empty,
             "unsaved": False,
+            "position": {"number": 1, "count": 1},
         }
         live = {"words": photo_texts(words), "thresholds": [], "planes": {}, "frame": [0, 0, SIDE]}
         return viewer_data(apply_corrections(findings, {}, stated), "standard", stated) | more | live
@@ -108,7 +110,7 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     on_screen = "svg => (({ x, y }) => [x, y])(new DOMPoint(360.5, 300.5).matrixTransform(svg.getScreenCTM()))"
     x, y = page.locator("svg[data-photo]").evaluate(on_screen)  # of a pixel of the ring
     page.mouse.click(x, y)
-    assert page.locator("tr[data-row=EX-0]").get_attribute("aria-current") == "true"
+    assert page.locator("tr[data-row=EX-0]").get_attribute("aria-selected") == "true"
     page.locator("svg[data-photo]").focus()
     page.keyboard.press("Delete")
     page.keyboard.press("Delete")
@@ -117,5 +119,5 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     assert np.array_equal(apply_corrections(findings, {}, stated).mask("EX"), DOT)
     page.evaluate("data => draw(data)", drawn(stated, "2"))
     assert page.locator("tr[data-row]").count() == 1
-    assert page.locator("tr[aria-current]").count() == 0, "the dot is not chosen"
+    assert page.locator("tr[aria-selected=true]").count() == 0, "the dot is not chosen"
     page.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
@@ -13,7 +15,9 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 from streamlit.testing.v1 import AppTest
 
 from funduscope.explain import map_reliability
+from funduscope.explain.class_activation import Explanation
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import message
 
 
 def _script() -> None:
@@ -36,7 +40,7 @@ def _html(page: AppTest) -> str:
 def test_the_map_comes_with_its_measured_reliability(page: AppTest) -> None:
     assert not page.exception
     text = _html(page)
-    assert "Bright is what speaks for grade 2 or more" in text
+    assert "Bright areas are evidence for grade 2 or more" in text
     shipped = map_reliability._table()["models"]
     assert ("was not measured" in text) == (not shipped)
     assert page.get("image"), "a picture is shown"
@@ -81,7 +85,7 @@ def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[
     visitor = visitors(480, "dark")
     visitor.arrive()
     page = visitor.page
-    page.get_by_role("button", name="Take the demo photo").click()
+    page.get_by_role("button", name="Use the demo photo").click()
     visitor.photo.wait_for()
     section = page.get_by_test_id("stExpander").filter(has_text="Explanation").last
     section.locator("summary").click()
@@ -93,3 +97,26 @@ def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[
     section.get_by_role("button", name="Fill in and grade again").click()
     section.get_by_role("rowheader", name="All of them").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= 480")
+
+
+def test_of_a_checkpoint_the_page_draws_what_needs_the_network(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grad-CAM where there is no exact map, and what attention gates let through, as `predict --explain` does."""
+    (opened,) = page.session_state.session.opened.values()
+    shown, evidence = opened.findings, np.full((8, 8), 3.0, np.float32)
+    approximate = Explanation("referable", "grade", (2, 3, 4), 0.4, evidence, shown.transform, exact=False)
+    network = Mock(gated=True)
+    network.explanation.side_effect = lambda findings, target: approximate if target == "referable" else None
+    network.attention_picture.return_value = np.zeros((60, 80, 3), np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr("funduscope.app.explain_view.explanation", lambda findings, target: None)
+        patch.setattr("funduscope.app.explain_view.checkpoint_maps", lambda model: network)
+        page.run()
+        assert not network.explanation.called, "they take seconds, and nobody asked"
+        before = len(page.get("image"))
+        page.button(key="explain-compute").click().run()
+        assert not page.exception
+        assert network.explanation.call_args_list[0].args[0].photo.sha256 == shown.photo.sha256
+        assert len(page.get("image")) == before + 2
+        assert Words("en").message(message("MAP_BY_GRADIENTS").to_dict()) in _html(page)
+        assert not [one for one in page.button if one.key == "explain-compute"], "the maps are kept"
+    page.run()

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,15 +25,11 @@ from funduscope.app.printing import pages_pdf
 from funduscope.app.server import OPTIONS, free_port
 from funduscope.app.session import MAX_OPEN_PHOTOS, MAX_OPEN_PIXELS, MAX_UPLOAD_BYTES, Entry, OpenPhoto, Session
 from funduscope.app.uploads import preview_jpeg, read_upload
-from funduscope.app.visit_comparison import compare_visits
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import LIMITS, Photo
-from funduscope.inference.card import Card
+from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CODES
 
 
 def _script() -> None:
@@ -59,6 +56,11 @@ def test_a_photo_next_to_another_file_in_every_language() -> None:
     eye = cv2.imencode(".png", cv2.cvtColor(draw_eye(3, width_px=700).pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
     page.file_uploader[0].set_value([("eye.png", eye, "image/png"), ("notes.jpg", b"hello", "image/jpeg")])
     page.run()
+    for _ in range(600):
+        if "batch-reading" not in page.session_state:
+            break
+        time.sleep(0.1)
+        page.run()
     assert not page.exception
     assert "E_FORMAT" in page.error[0].value.replace("\\", "")
     assert page.file_uploader[0].value == [], "the uploader no longer keeps the files"
@@ -70,17 +72,44 @@ def test_a_photo_next_to_another_file_in_every_language() -> None:
     assert not page.error
     page.session_state["visits"], page.session_state["visit-later-chosen"] = {"two": "pictures"}, "a photo"
     page.button(key="clear").click().run()
+    page.button(key="forget-yes").click().run()
     assert page.info
     assert not [name for name in ("visits", "visit-later-chosen") if name in page.session_state], (
         "everything is forgotten"
     )
 
 
+def test_frames_are_photos_of_their_own_and_visits_are_in_the_order_of_their_days(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", reason="DICOM needs the extra `dicom`")
+    from tests.cli.test_predict_clinical import write_source
+
+    page = _page()
+    if not hasattr(page, "file_uploader"):
+        pytest.skip("this Streamlit's AppTest uploads no files")
+    new = write_source(tmp_path / "new.dcm", AcquisitionDate="20240101")
+    old = write_source(tmp_path / "old.dcm", frames=2, AcquisitionDate="20200101", SOPInstanceUID="1.2.3.4.6")
+    page.file_uploader[0].set_value([(one.name, one.read_bytes(), "") for one in (new, old)])
+    page.run()
+    for _ in range(600):
+        if "batch-reading" not in page.session_state:
+            break
+        time.sleep(0.1)
+        page.run()
+    entries = page.session_state["session"].entries
+    assert [entry.name for entry in entries.values()] == ["new.dcm", "old_frame1.dcm", "old_frame2.dcm"]
+    assert "2020" not in str([entry.found for entry in entries.values()])
+    page.session_state["view"] = "visits"
+    page.run()
+    assert not page.exception
+    chosen = [entries[page.selectbox(key=f"visit-{name}").value].name for name in ("earlier", "later")]
+    assert chosen == ["old_frame1.dcm", "new.dcm"]
+
+
 def _entry(key: str, size: int = 10, **found: Any) -> Entry:
     entry = {
         "photo": {"name": key, "sha256": "0" * 64, "width": 10, "height": 10},
         "model": {"name": "m", "version": "1", "sha256": "0" * 64},
-        "gradable": {"ok": True, "reasons": []},
+        "gradable": {"ok": True, "advice": "grade", "reasons": []},
         "predicted_grade": 0,
         "grade_name": "No DR",
         "confidence": 0.9,
@@ -92,7 +121,7 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
         "lesions": None,
         "rules": None,
         "evidence": [],
-        "advice": {"refer": False, "because": []},
+        "advice": {"refer": False, "urgency": "routine", "because": []},
         "warnings": [],
     } | found
     picture = cv2.imencode(".jpg", np.zeros((60, 90, 3), np.uint8))[1].tobytes()
@@ -113,12 +142,15 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
 
 def test_the_most_urgent_photos_come_first() -> None:
     session = Session()
-    refer = {"advice": {"refer": True, "because": []}}
+    refer: dict[str, Any] = {"advice": {"refer": True, "urgency": "soon", "because": []}}
+    unsure: dict[str, Any] = {"confidence": 0.4, "probabilities": [0.4, 0.3, 0.1, 0.1, 0.1]}
     session.add(_entry("sure healthy"), None)
-    session.add(_entry("unsure healthy", confidence=0.4), None)
+    session.add(_entry("unsure healthy", **unsure), None)
     session.add(_entry("sure refer", **refer), None)
-    session.add(_entry("unsure refer", confidence=0.5, **refer), None)
-    session.add(_entry("=black()", gradable={"ok": False, "reasons": []}, advice=None, confidence=None), None)
+    session.add(_entry("unsure refer", **unsure, **refer), None)
+    none = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
+    refused = {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": []}}
+    session.add(_entry("=black()", **none, **refused), None)
     photos = rows(session)
     assert [row.key for row in photos] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
     session.refuse(Failure("torn.jpg", "E_TRUNCATED", "…"))
@@ -144,33 +176,6 @@ def test_a_session_keeps_a_bounded_amount() -> None:
     photo.width = MAX_OPEN_PIXELS
     session.open("48", OpenPhoto(findings, b""))
     assert list(session.opened) == ["48"], "two huge photos are not open at once"
-
-
-def _seen(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> Findings:
-    """Findings that outline these masks."""
-    photo = Photo.open(pixels)
-    transform = frame(photo, 1024).transform
-    planes = {code: transform.map_to_frame(masks[code]) * np.float32(0.9) for code in CODES}
-    return Findings(photo, transform, Card(), "0" * 64, frame_probs=planes)
-
-
-def test_new_and_gone_lesions_between_two_visits() -> None:
-    eye = draw_eye(11, grade=2, width_px=1000)
-    height, width = eye.pixels.shape[:2]
-    before, after = ({code: eye.masks[code].copy() for code in CODES} for _ in range(2))
-    x, y = int(eye.fovea_xy[0]), int(eye.fovea_xy[1])
-    for masks, shift in ((before, -60), (after, 60)):
-        masks["SE"] = np.zeros((height, width), bool)
-        masks["SE"][y - 8 : y + 8, x + shift - 8 : x + shift + 8] = True
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 5, 1.0)
-    later = cv2.warpAffine(eye.pixels, turn, (width, height))
-    turned = {code: cv2.warpAffine(mask.view(np.uint8), turn, (width, height)) > 0 for code, mask in after.items()}
-    visits = compare_visits(_seen(eye.pixels, before), _seen(later, turned))
-    assert visits.is_one_eye
-    assert [change.code for change in visits.new or ()] == ["SE"]
-    assert [change.code for change in visits.gone or ()] == ["SE"]
-    other = draw_eye(12, grade=2, width_px=1000)
-    assert not compare_visits(_seen(eye.pixels, before), _seen(other.pixels, other.masks)).is_one_eye
 
 
 def test_the_server_is_this_machine_s_alone() -> None:
@@ -208,7 +213,7 @@ def test_an_error_of_the_model_keeps_its_sentence(monkeypatch: pytest.MonkeyPatc
     from funduscope.app import uploads
     from funduscope.inference.runtime import ModelError
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ModelError("E_MODEL", "The model's answer is not finite.")
 
     monkeypatch.setattr(uploads, "_predict", broken)

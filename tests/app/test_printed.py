@@ -86,7 +86,7 @@ def test_the_leaflet_prints_on_one_page_in_its_own_font(
     words = Words(language)
     page = opened(patient_leaflet_html(compose(findings.to_dict(), words), unmarked_jpeg(findings.photo)), 480)
     text = page.locator("body").inner_text()
-    assert words("sheet.next.refer") in text
+    assert words("sheet.next.urgent") in text
     assert NASTY not in text, "a file's name may be a person's, and is not on the leaflet"
     assert page.evaluate("document.documentElement.scrollWidth") <= 480
     assert pages_of(page) == 1

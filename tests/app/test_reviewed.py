@@ -13,10 +13,11 @@ import pytest
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from funduscope.app import printing, saving_view
+from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip
 from funduscope.app.many_view import as_csv, rows
 from funduscope.app.printing import page_pdf, pages_pdf
-from funduscope.app.reviewed import Corrections, apply_edit, describe, mark_complete, with_advice, without_objects
+from funduscope.app.reviewed import Corrections, describe, mark_complete, with_advice, without_objects
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.session import MAX_OPEN_PHOTOS, Entry, OpenPhoto, Session
 from funduscope.i18n.languages import LANGUAGES, Words
@@ -102,12 +103,14 @@ def test_corrections_from_a_file_apply_before_their_photo_is_opened(monkeypatch:
     key = _put(session, findings)
     session.opened.clear()
     stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})
+    stated = mark_complete(findings, stated, frozenset({"HE"}))
     monkeypatch.setattr(saving_view, "open_photo", lambda *_: OpenPhoto(findings, b""))
     saved = as_zip([LabeledPhoto(findings.photo, stated, {"HE": np.zeros((SIDE, SIDE), bool)})])
     assert restore_corrections(session, saved, "corrections.zip") == key
     assert rows(session)[0].found["lesions"]["HE"]["count"] == 0
 
 
+@pytest.mark.slow
 def test_the_pdf_states_all_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = _findings(0, haemorrhages=2)
     stated = apply_edit(findings, Corrections(), {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]})

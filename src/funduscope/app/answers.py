@@ -13,9 +13,22 @@ from funduscope.report.html import evidence_table, further_answers
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>
-.stMainBlockContainer { padding-top: 3rem; }
+.stAppHeader, .stAppHeader * { background: none; pointer-events: none; }
+.stAppHeader button, .stAppHeader button * { pointer-events: auto; }
+.stMainBlockContainer { padding: 1.25rem 1rem 3rem; max-width: 120rem; }
+@media (min-width: 40.0625rem) {
+  .stMainBlockContainer { padding-inline: 1.5rem; }
+  /* The photo stays in sight while its answers and controls scroll. */
+  .stColumn:has(.st-key-photo) { position: sticky; top: 0.5rem; align-self: flex-start; }
+}
+.fs-top { margin: 0; padding: 0; font-size: 0.9rem; font-weight: 400; line-height: 1.35; }
+.fs-top strong { font-size: 1.35rem; margin-right: 0.6rem; }
 .fs-name { font-size: 1.1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
-.fs-answer { font-size: 1.5rem; line-height: 1.25; font-weight: 600; margin: 0 0 0.4rem; }
+.fs-title { font-size: 0.85rem; margin: 0; opacity: 0.75; }
+.fs-answer { font-size: 1.35rem; line-height: 1.25; font-weight: 600; margin: 0 0 0.4rem; }
+.fs-banner { border: 2px solid #e07b00; border-radius: 0.5rem; padding: 0.7rem 0.9rem; }
+.fs-banner { background: rgb(224 123 0 / 12%); }
+.fs-banner strong { font-size: 1.15rem; line-height: 1.3; }
 .fs-alert { color: color-mix(in srgb, #e07b00 72%, currentColor); }
 .fs-chances { width: 100%; border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 .fs-chances th, .fs-chances td { text-align: left; font-weight: 400; padding: 0.15rem 0.5rem 0.15rem 0; border: 0; }
@@ -31,23 +44,40 @@ STYLE: Final = """<style>
 </style>"""
 
 
+def show_headline(found: Mapping[str, Any], words: Words) -> None:
+    """The answer in one card: whether to trust it, grade, edema risk, referral with its reasons.
+
+    found: as in findings.json, with the thresholds and corrections that are shown.
+    """
+    parts, gradable = found["headline"], found["gradable"]
+    if parts["trust"] is not None:
+        reasons = [words.message(reason) for reason in gradable["reasons"]]
+        notes = reasons if gradable["ok"] else [*reasons, words("gradable.nothing_said")]
+        banner = f"<strong>{escape(words.message(parts['trust']))}</strong>{_list(notes)}"
+        st.html(f"<div class='fs-banner' role='alert'>{banner}</div>")
+    said = {name: words.message(parts[name]) for name in ("grade", "dme", "referral") if parts[name] is not None}
+    if not said:
+        return
+    with st.container(border=True, key="headline"):
+        for name, text in said.items():
+            is_alert = name == "referral" and bool((found["advice"] or {}).get("refer"))
+            title = words(f"{'advice' if name == 'referral' else name}.title")
+            st.html(f"<p class='fs-title'>{escape(title)}</p>{_answer_html(text, alert=is_alert)}")
+        if found["advice"] is not None:
+            bullet_list(words.message(reason) for reason in found["advice"]["because"])
+
+
 def show_answers(found: Mapping[str, Any], words: Words) -> None:
-    """All cards. found: as in findings.json, with the thresholds and corrections that are shown."""
+    """The cards with probabilities and evidence. found: see `show_headline`."""
     if not found["gradable"]["ok"]:
-        with _card(words("gradable.title")):
-            _answer(words("gradable.no"), alert=True)
-            bullet_list(words.message(reason) for reason in found["gradable"]["reasons"])
-            st.caption(words("gradable.nothing_said"))
         return
     if found["predicted_grade"] is not None:
         _grade(found, words)
-    if found["referable"] is not None or found["advice"] is not None:
-        _referral(found, words)
     if found["dme"] is not None:
         _edema(found, words)
     for task in further_answers(found, words):
         with _card(task.title):
-            _answer(task.names[task.chosen])
+            st.html(_answer_html(task.names[task.chosen]))
             _probabilities(task.title, task.names, task.probabilities, task.chosen)
     if found["evidence"]:
         _evidence(found, words)
@@ -58,6 +88,7 @@ def show_grade_first(found: Mapping[str, Any], picture: bytes, words: Words) -> 
     left, right = st.columns([3, 2], gap="medium")
     left.image(picture, width="stretch")
     with right:
+        show_headline(found, words)
         _grade(found, words)
         st.info(words("first.more"))
 
@@ -84,7 +115,7 @@ def escaped(text: str) -> str:
 
 def bullet_list(sentences: Iterable[str]) -> None:
     """A list of plain sentences."""
-    st.html(f"<ul class='fs-list'>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>")
+    st.html(_list(sentences))
 
 
 def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> None:
@@ -98,32 +129,22 @@ def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]], style: str =
 
 
 def _grade(found: Mapping[str, Any], words: Words) -> None:
-    grade = found["predicted_grade"]
+    grade, referable = found["predicted_grade"], found["referable"]
     with _card(words("grade.title")):
-        _answer(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}))
         names = [words(f"grade.{number}") for number in range(len(GRADES))]
         _probabilities(words("grade.chances"), names, found["probabilities"], grade)
         if found.get("grade_set"):
             st.caption(words("grade.set", {"grades": ", ".join(map(str, found["grade_set"]))}))
-        st.caption(words("grade.scale"))
-
-
-def _referral(found: Mapping[str, Any], words: Words) -> None:
-    advice, referable = found["advice"], found["referable"]
-    with _card(words("advice.title")):
-        if advice is not None:
-            _answer(words("advice.refer" if advice["refer"] else "advice.no_referral"), alert=advice["refer"])
-            bullet_list(words.message(reason) for reason in advice["because"])
         if referable is not None:
             values = {key: words.number(referable[key], ".0%") for key in ("probability", "threshold")}
             key = "referable.yes" if referable["value"] else "referable.no"
             st.caption(words(key, values | {"grade": REFERABLE_FROM}))
+        st.caption(words("grade.scale"))
 
 
 def _edema(found: Mapping[str, Any], words: Words) -> None:
     risk = found["dme"]["risk"]
     with _card(words("dme.title")):
-        _answer(words("dme.answer", {"risk": risk, "most": len(DME_RISKS) - 1}))
         names = [words(f"dme.{number}") for number in range(len(DME_RISKS))]
         _probabilities(words("dme.chances"), names, found["dme"]["probabilities"], risk)
         lesion = (found["lesions"] or {}).get("EX") or {}
@@ -156,5 +177,10 @@ def _card(title: str) -> Any:
     return card
 
 
-def _answer(text: str, *, alert: bool = False) -> None:
-    st.html(f"<p class='fs-answer{' fs-alert' if alert else ''}'>{escape(text)}</p>")
+def _answer_html(text: str, *, alert: bool = False) -> str:
+    together = escape(text).replace(" %", "\N{NO-BREAK SPACE}%")
+    return f"<p class='fs-answer{' fs-alert' if alert else ''}'>{together}</p>"
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return f"<ul class='fs-list'>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"

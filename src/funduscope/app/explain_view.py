@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 
 from funduscope.app.answers import bullet_list, text_table
 from funduscope.app.session import OpenPhoto
-from funduscope.app.uploads import run_counterfactual
-from funduscope.explain.class_activation import SHOWN, Explanation, explanation
+from funduscope.app.uploads import model, run_counterfactual
+from funduscope.explain.class_activation import SHOWN, Explanation, Target, explanation
 from funduscope.explain.counterfactual import ALL, Answer, Change
 from funduscope.explain.map_reliability import filling_message, map_messages
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
 from funduscope.inference.model_scores import UNKNOWN
 from funduscope.report.heatmap import blend
+from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
+
+if TYPE_CHECKING:
+    from funduscope.report.checkpoint_maps import CheckpointMaps
 
 WIDTH_PX: Final = 1000
 
@@ -30,12 +34,31 @@ def show_explanation(shown: Findings, opened: OpenPhoto, outlines: Any, words: W
             st.caption(words("explain.none"))
             return
         maps = {target: one for target in SHOWN if (one := explanation(shown, target)) is not None}
+        network = checkpoint_maps(model())
+        if network is not None:
+            maps |= _by_network(shown, opened, network, words)
         if maps:
             _map(shown, opened, maps, words)
-        else:
+        elif network is None:
             is_answered = shown.grade is not None or shown.dme is not None
             st.caption(" ".join(words(key) for key in ("explain.none", "explain.checkpoint")[: 1 + is_answered]))
         _counterfactual(shown, opened, outlines, words)
+
+
+def _by_network(shown: Findings, opened: OpenPhoto, network: CheckpointMaps, words: Words) -> dict[Target, Explanation]:
+    """Maps by Grad-CAM of answers without an exact one, once a person asked for them; shows the attention gates."""
+    if opened.by_network is None:
+        if not st.button(words("explain.compute"), key="explain-compute"):
+            return {}
+        with st.spinner(words("explain.computing")):
+            made = [one for target in SHOWN if (one := network.explanation(shown, target)) is not None]
+            gates = jpeg(network.attention_picture(shown, WIDTH_PX), quality=88) if network.gated else None
+        opened.by_network = {one.target: one for one in made if not one.exact}, gates
+        st.rerun()  # the maps replace the button
+    maps, gates = opened.by_network
+    if gates is not None:
+        st.image(gates, width="stretch")
+    return maps
 
 
 def _map(shown: Findings, opened: OpenPhoto, maps: Mapping[str, Explanation], words: Words) -> None:

@@ -10,6 +10,9 @@
     corrections.json
         What the page restores the corrections from.
 
+Where files are to carry the photos' names, which IDRiD's layout does not allow, photos are in `photos/`, masks in
+`masks/`, and the table alone says what is known.
+
 The files do not say who corrected what, or when.
 """
 
@@ -39,6 +42,7 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
 from funduscope.imaging.photo import Photo
 from funduscope.imaging.plain_jpeg import START, plain_jpeg
+from funduscope.report.naming import safe_stem
 from funduscope.vocabulary import CODES, STRUCTURES
 
 SCHEMA: Final = "funduscope-corrections/1"
@@ -48,6 +52,8 @@ SUBSET: Final = "A. Segmentation"
 SPLIT: Final = "a. Training Set"
 PHOTOS: Final = f"{SUBSET}/1. Original Images/{SPLIT}"
 MASKS: Final = f"{SUBSET}/2. All Segmentation Groundtruths/{SPLIT}"
+NAMED_PHOTOS: Final = "photos"
+NAMED_MASKS: Final = "masks"
 FOLDERS: Final[Mapping[str, str]] = {
     item.code: f"{place}. {item.name.title()}" for place, item in enumerate(STRUCTURES, start=1)
 }
@@ -57,32 +63,39 @@ FOLDERS: Final[Mapping[str, str]] = {
 class LabeledPhoto:
     """One corrected photo. masks: structure code to (H, W) bool, for every complete structure.
 
-    data: the bytes of the file that the photo was read from, None where they were removed.
+    data: the bytes of the file that the photo was read from, None where they were removed. name: what its files are
+    named after; None for neutral names.
     """
 
     photo: Photo
     corrections: Corrections
     masks: Mapping[str, np.ndarray]
     data: bytes | None = None
+    name: str | None = None
 
 
 def label_files(photos: Iterable[LabeledPhoto], first: int = 1) -> Iterator[tuple[str, bytes]]:
     """The path and the bytes of every file, one at a time. first: the number of the first photo."""
-    rows, manifest, known = [], [], []
+    rows, manifest, known, taken = [], [], [], set[str]()
     for number, one in enumerate(photos, start=first):
-        name = f"IDRiD_{number:03d}"
         suffix, picture = _picture(one)
-        path = f"{PHOTOS}/{name}{suffix}"
+        if one.name is None:
+            name = f"IDRiD_{number:03d}"
+            path, mask_path = f"{PHOTOS}/{name}{suffix}", f"{MASKS}/{{folder}}/{name}_{{code}}.tif"
+            known.append({"image": name} | {code: KNOWN_WORDS[code in one.masks] for code in CODES})
+        else:
+            name = safe_stem(one.name, taken, one.photo.sha256)
+            path, mask_path = f"{NAMED_PHOTOS}/{name}{suffix}", f"{NAMED_MASKS}/{name}_{{code}}.tif"
         yield path, picture
         mask_paths: dict[str, str] = {}
         for code, mask in one.masks.items():
-            if mask.any():  # in this layout a missing file means an empty mask
-                mask_paths[code] = f"{MASKS}/{FOLDERS[code]}/{name}_{code}.tif"
+            if mask.any():  # in IDRiD's layout a missing file means an empty mask
+                mask_paths[code] = mask_path.format(folder=FOLDERS[code], code=code)
                 yield mask_paths[code], _tiff(mask)
-        known.append({"image": name} | {code: KNOWN_WORDS[code in one.masks] for code in CODES})
         rows.append(_row(path, one, mask_paths))
         manifest.append(_manifest_entry(path, one, mask_paths))
-    yield f"{MASKS}/{KNOWN_FILE}", _csv(("image", *CODES), known)
+    if known:
+        yield f"{MASKS}/{KNOWN_FILE}", _csv(("image", *CODES), known)
     yield TABLE, _csv(COLUMNS, rows)
     yield MANIFEST, json.dumps({"schema": SCHEMA, "photos": manifest}, indent=1, ensure_ascii=False).encode()
 
@@ -152,24 +165,28 @@ def _row(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str]) -> dict[st
 
 def _manifest_entry(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str]) -> dict[str, Any]:
     """What the page restores. The name is the saved one: the uploaded file's own name may be a person's."""
-    corrections = one.corrections
-    unfinished = {code: data for code, data in corrections.masks.items() if code not in one.masks}
     return {
         "name": path.rpartition("/")[2],
         "sha256": one.photo.sha256,
         "width": one.photo.width,
         "height": one.photo.height,
         "path": path,
+        "masks": dict(mask_paths),
+    } | corrections_to_json(one.corrections, one.corrections.masks.keys() - one.masks.keys())
+
+
+def corrections_to_json(corrections: Corrections, codes: Iterable[str]) -> dict[str, Any]:
+    """A person's corrections for a JSON file. codes: the structures whose masks are in it, as text."""
+    return {
         "grade": corrections.grade,
         "dme": corrections.dme,
         "classes": dict(corrections.classes),
         "disc_xy": corrections.disc_xy,
         "fovea_xy": corrections.fovea_xy,
         "corrected": sorted(corrections.by_hand),
-        "looked_at": sorted(one.masks),
-        "masks": dict(mask_paths),
+        "looked_at": sorted(corrections.complete),
         # Drawn but not complete: no label for a training, but the page restores it.
-        "unfinished": {code: b64encode(data).decode() for code, data in unfinished.items()},
+        "unfinished": {code: b64encode(corrections.masks[code]).decode() for code in sorted(codes)},
     }
 
 

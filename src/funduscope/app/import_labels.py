@@ -6,8 +6,8 @@ import io
 import json
 import zipfile
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -84,17 +84,9 @@ def _photo(archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any]) -> Sav
     size = int(entry["width"]), int(entry["height"])
     if size[0] * size[1] > LIMITS.max_pixels:
         raise _refusal("a photo is larger than any that is read")
-    by_hand, complete = (frozenset(entry[key]) & set(CODES) for key in ("corrected", "looked_at"))
-    corrections = Corrections(
-        grade=_within(entry["grade"], len(GRADES)),
-        dme=_within(entry["dme"], len(DME_RISKS)),
-        classes=_classes(entry.get("classes", {})),  # older files have no such key
-        disc_xy=_point(entry["disc_xy"], size),
-        fovea_xy=_point(entry["fovea_xy"], size),
-        masks=_masks(archive, root, entry, size, complete, by_hand - complete),
-        complete=complete,
-        confirmed=complete - by_hand,
-    )
+    corrections = corrections_from_json(entry, size)
+    complete = _saved_masks(archive, root, entry, size, corrections.complete - corrections.masks.keys())
+    corrections = replace(corrections, masks={**corrections.masks, **complete})
     picture = _member(archive, root + entry["path"], LIMITS.max_bytes * 2)
     try:
         header = read_header(picture)
@@ -105,25 +97,41 @@ def _photo(archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any]) -> Sav
     return SavedPhoto(str(entry["name"])[:300], str(entry["sha256"]), picture, size, corrections)
 
 
-def _masks(
-    archive: zipfile.ZipFile,
-    root: str,
-    entry: Mapping[str, Any],
-    size: tuple[int, int],
-    complete: frozenset[str],
-    unfinished: frozenset[str],
+def corrections_from_json(entry: Mapping[str, Any], size: tuple[int, int]) -> Corrections:
+    """The corrections that `export_labels.corrections_to_json` wrote, with the masks that are in it.
+
+    size: width and height of the photo. Raises `PhotoError` E_LABELS for impossible values, and other errors where it
+    has another form.
+    """
+    by_hand, complete = (frozenset(entry[key]) & set(CODES) for key in ("corrected", "looked_at"))
+    texts = entry.get("unfinished", {})  # older files have no such key
+    return Corrections(
+        grade=_within(entry["grade"], len(GRADES)),
+        dme=_within(entry["dme"], len(DME_RISKS)),
+        classes=_classes(entry.get("classes", {})),  # nor this one
+        disc_xy=_point(entry["disc_xy"], size),
+        fovea_xy=_point(entry["fovea_xy"], size),
+        masks={
+            code: mask_to_png(_mask(b64decode(texts[code], validate=True), size, "PNG", "1"))
+            for code in sorted(by_hand | complete)
+            if code in texts
+        },
+        complete=complete,
+        confirmed=complete - by_hand,
+    )
+
+
+def _saved_masks(
+    archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any], size: tuple[int, int], codes: Iterable[str]
 ) -> dict[str, bytes]:
-    """Structure code to the mask as a PNG: complete ones from their TIFF files, the others from the manifest itself."""
+    """Code to the mask as a PNG, of complete structures, from their TIFF files."""
     masks: dict[str, bytes] = {}
-    for code in complete:
+    for code in codes:
         path = entry["masks"].get(code)  # an empty mask has no file
         mask = np.zeros(size[::-1], bool)
         if path is not None:
             mask = _mask(_member(archive, root + path, 200_000_000), size, "TIFF", "L")
         masks[code] = mask_to_png(mask)
-    for code, text in entry.get("unfinished", {}).items():  # older files have no such key
-        if code in unfinished:
-            masks[code] = mask_to_png(_mask(b64decode(text, validate=True), size, "PNG", "1"))
     return masks
 
 

@@ -15,6 +15,7 @@ from funduscope.app.reviewed import grade_name
 from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
+from funduscope.inference.uncertainty import uncertainty
 from funduscope.report.html import further_answers
 from funduscope.report.outline import Palette
 from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
@@ -22,6 +23,9 @@ from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LESIONS
 
 CORRECTION_COLUMNS: Final = (*(f"corrected_{task}" for task in CLASSES), "corrected_outlines")
 """Columns next to those of summary.csv: a person's classes, and the kinds whose outlines are a person's."""
+
+DRAWN: Final = "many-drawn"
+"""In Streamlit's state: the keys of the table's rows as they were drawn last."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,24 @@ class Row:
         return self.found["gradable"]["ok"]
 
     @property
+    def retake(self) -> bool:
+        """Whether the photo should be taken again: it was not graded, or its grade is not to be relied on."""
+        return not self.gradable or self.found["gradable"].get("advice") not in (None, "grade")
+
+    @property
     def refer(self) -> bool:
         """Whether referral is advised; for an ungradable photo only where a person's correction advises it."""
         return bool((self.found["advice"] or {}).get("refer"))
 
     @property
     def uncertainty(self) -> float | None:
-        """One minus the probability of the predicted grade; None without a grade."""
-        return None if self.found["confidence"] is None else 1 - self.found["confidence"]
+        """How unsure the model is of the photo, from 0 to 1; None without a grade."""
+        return uncertainty(self.found)
 
     @property
     def urgency(self) -> tuple[int, float]:
         """The sort key: referrals first, then photos to take again, then the rest; the uncertain ones first in each."""
-        order = 0 if self.refer else 1 if not self.gradable else 2
+        order = 0 if self.refer else 1 if self.retake else 2
         return order, -(self.uncertainty or 0.0)
 
 
@@ -90,10 +99,14 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
     counts = {
         "count": len(photos),
         "referred": sum(row.refer for row in photos),
-        "ungradable": sum(not row.gradable for row in photos),
+        "ungradable": sum(row.retake for row in photos),
     }
     st.markdown(words("many.counts", counts))
     st.caption(words("many.note"))
+    photos = _sorted(photos, words)
+    # A click means the row as it was drawn: meanwhile a photo may have been added.
+    drawn = st.session_state.get(DRAWN, [])
+    st.session_state[DRAWN] = [row.key for row in photos]
     table = st.dataframe(
         [_cells(row, words) for row in photos],
         hide_index=True,
@@ -104,8 +117,8 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
         column_config={words("many.uncertainty"): st.column_config.NumberColumn(format="%d %%")},
     )
     selected = table["selection"]["rows"]
-    if selected and selected[0] < len(photos):
-        st.session_state.current = photos[selected[0]].key
+    if selected and selected[0] < len(drawn):
+        st.session_state.current = drawn[selected[0]]
         st.session_state["many-shown"] = st.session_state.get("many-shown", 0) + 1
         st.session_state["open-one"] = True
         st.rerun()
@@ -118,6 +131,21 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
         words,
         right,
     )
+
+
+def _sorted(photos: list[Row], words: Words) -> list[Row]:
+    """The rows in the order that the person chose: by referral, by uncertainty, or by name."""
+    orders = {"many.advice": None, "many.uncertainty": _most_uncertain, "many.photo": lambda row: row.name.casefold()}
+    chosen = st.segmented_control(
+        words("many.sort"), list(orders), format_func=words, key="many-sort", default="many.advice"
+    )
+    order = orders.get(chosen or "")
+    return photos if order is None else sorted(photos, key=order)
+
+
+def _most_uncertain(row: Row) -> float:
+    """The sort key by uncertainty; photos without a grade come last."""
+    return 1.0 if row.uncertainty is None else -row.uncertainty
 
 
 def _cells(row: Row, words: Words) -> dict[str, Any]:
@@ -141,4 +169,4 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
 def _advice(row: Row) -> str:
     if row.refer:
         return "advice.refer"
-    return "advice.no_referral" if row.gradable else "many.again"
+    return "many.again" if row.retake else "advice.no_referral"

@@ -8,30 +8,38 @@ from typing import Any, Final
 
 import streamlit as st
 
-from funduscope.app.answers import escaped, show_answers, show_warnings
+from funduscope.app.answers import escaped, show_answers, show_headline, show_warnings
+from funduscope.app.drafts import drafts_folder
+from funduscope.app.edits import apply_edit
 from funduscope.app.explain_view import show_explanation
 from funduscope.app.printing import show_printing
 from funduscope.app.reviewed import (
     Corrections,
     History,
-    apply_edit,
     describe,
     grade_name,
     mark_complete,
     with_advice,
 )
 from funduscope.app.saving_view import show_saving
-from funduscope.app.session import Entry, OpenPhoto, Session
-from funduscope.app.uploads import open_photo
-from funduscope.app.viewer_component import last_edit, media_address, show_photo
+from funduscope.app.session import OpenPhoto, Session
+from funduscope.app.uploads import grade_anyway, open_photo
+from funduscope.app.viewer_component import last_edit, media_address, show_panel, show_photo
 from funduscope.app.viewer_data import move_threshold, threshold_sliders, viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
+from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Palette
 from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 UNSTATED: Final = -1
 """In a list of grades: the person gave none. (Streamlit takes None for an empty field.)"""
+
+NAMED: Final = "files-named"
+"""In Streamlit's state: whether files are named after their photos."""
+
+STEPS: Final = {"next": 1, "previous": -1}
+"""Edits of the photo that show another one; after the last comes the first."""
 
 FROM_FILE: Final = "corrections-from-file"
 """In Streamlit's state: corrections were read from a file, so the widgets must take their values from them."""
@@ -39,8 +47,7 @@ FROM_FILE: Final = "corrections-from-file"
 
 def show_one(session: Session, words: Words, palette: Palette) -> None:
     """The view of the photo that was chosen last."""
-    entry = _choose(session, words)
-    key = entry.key
+    key = _current(session)
     opened = session.opened.get(key)
     if opened is None:
         with st.spinner(words("upload.reading", {"number": 1, "count": 1})):
@@ -50,48 +57,84 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
         return
     session.open(key, opened)
     history = session.history(key)
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([15, 8], gap="small")
     shown, drawn = _drawn(session, opened, key, palette)
-    with left:
-        st.html(f"<h2 class='fs-name'>{escape(entry.name)}</h2>")
+    with left, st.container(key="photo"):
+        keys = list(session.entries)
+        _show_name(session, key, words)
         show_photo(
             drawn | _sliders(session, opened, key),
             media_address(opened.jpeg, f"photo-{key[:16]}"),
             words,
+            position=(keys.index(key) + 1, len(keys)),
             can_undo=bool(history.before),
-            unsaved=session.unsaved,
+            can_redo=bool(history.undone),
+            unsaved=bool(session.unsaved),
             on_edit=lambda: _take_edit(session, key, palette),
         )
-        show_explanation(shown, opened, (dict(session.thresholds.get(key, {})), history.now), words)
     found = with_advice(shown.to_dict(), history.now)
     with right:
+        show_headline(found, words)
         if not history.now.is_empty:
             st.info(escaped(f"{words('correct.yours')} {describe(history.now, words)}."))
+        if history.is_draft:
+            st.info(words("draft.restored", {"undo": words("correct.undo")}))
         if history.is_replaced:
             st.info(words("correct.replaced", {"undo": words("correct.undo")}))
+        show_panel()
         show_answers(found, words)
         if found["gradable"]["ok"]:
+            _ask_complete(session, key, shown, words)
             _show_corrections(key, shown, history, words)
-        show_saving(session, words)
-        show_printing(shown, history.now, words, palette)
+            if not history.now.is_empty:
+                values = {"folder": drafts_folder(), "forget": words("upload.clear")}
+                st.caption(words("draft.kept", values))
+        else:
+            _offer_anyway(session, key, words, palette)
+        show_explanation(shown, opened, (dict(session.thresholds.get(key, {})), history.now), words)
+        named = st.toggle(words("files.named"), key=NAMED, help=words("files.named_help"))
+        show_saving(session, words, named=named)
+        show_printing(
+            shown, history.now, words, palette, name=safe_stem(session.entries[key].name, set(), key) if named else None
+        )
         show_warnings(found, words)
 
 
-def _choose(session: Session, words: Words) -> Entry:
-    """The photo to show: the current one, or the one chosen in the list where there are several."""
-    keys = list(session.entries)
+def _current(session: Session) -> str:
+    """The key of the photo to show: the one that was opened last, otherwise the newest."""
     current = st.session_state.get("current")
-    if current not in session.entries:
-        current = keys[-1]
-    if len(keys) > 1:
-        current = st.selectbox(
-            words("photo.choose"),
-            keys,
-            index=keys.index(current),
-            format_func=lambda key: session.entries[key].name,
-        )
-    st.session_state.current = current
-    return session.entries[current]
+    st.session_state.current = current if current in session.entries else list(session.entries)[-1]
+    return st.session_state.current
+
+
+def _show_name(session: Session, key: str, words: Words) -> None:
+    """The photo's name; of several photos a list to choose from."""
+    names = {key: entry.name for key, entry in session.entries.items()}
+    if len(names) == 1:
+        st.html(f"<h2 class='fs-name'>{escape(names[key])}</h2>")
+        return
+    chosen = st.selectbox(
+        words("photo.choose"),
+        list(names),
+        index=list(names).index(key),
+        format_func=names.__getitem__,
+        label_visibility="collapsed",
+    )
+    if chosen != key:
+        st.session_state.current = chosen
+        st.rerun()
+
+
+def _offer_anyway(session: Session, key: str, words: Words, palette: Palette) -> None:
+    """A button that has a refused photo graded; the answer is marked as not to be trusted."""
+    if session.entries[key].data is None:
+        return
+    if st.button(words("gradable.anyway"), help=words("gradable.anyway_help")):
+        with st.spinner(words("upload.reading", {"number": 1, "count": 1})):
+            failure = grade_anyway(session, key, palette)
+        if failure is None:
+            st.rerun()
+        st.error(escaped(failure.says))
 
 
 def _drawn(session: Session, opened: OpenPhoto, key: str, palette: Palette) -> tuple[Findings, dict[str, Any]]:
@@ -122,6 +165,10 @@ def _take_edit(session: Session, key: str, palette: Palette) -> None:
         return
     history, moved = session.history(key), session.thresholds.get(key, {})
     what = edit.get("what")
+    if what in STEPS:
+        keys = list(session.entries)
+        st.session_state.current = keys[(keys.index(key) + STEPS[what]) % len(keys)]
+        return
     if what == "threshold":
         session.thresholds[key] = move_threshold(opened.findings, moved, edit, history.now)
         return
@@ -130,6 +177,8 @@ def _take_edit(session: Session, key: str, palette: Palette) -> None:
         return
     if what == "undo":
         history.undo()
+    elif what == "redo":
+        history.redo()
     else:
         shown, _ = _drawn(session, opened, key, palette)
         history.step(apply_edit(shown, history.now, edit))
@@ -149,6 +198,25 @@ def _set_widgets(key: str, now: Corrections, *, overwrite: bool) -> str:
         if overwrite or f"{prefix}-{name}" not in st.session_state:
             st.session_state[f"{prefix}-{name}"] = value
     return prefix
+
+
+def _ask_complete(session: Session, key: str, shown: Findings, words: Words) -> None:
+    """Asks of a corrected kind whether it is complete now: a deleted lesion alone does not say so."""
+    history, deferred = session.history(key), session.deferred.setdefault(key, set())
+    deferred &= history.now.unfinished  # a kind that is corrected afresh is asked for again
+    code = next((code for code in CODES if code in history.now.unfinished - deferred), None)
+    if code is None:
+        return
+    with st.container(border=True):
+        st.markdown(escaped(words("correct.ask", {"kind": words.structure(code)})))
+        yes, no = st.columns(2)
+        if yes.button(words("correct.ask_yes"), key=f"complete-yes-{key[:16]}-{code}", width="stretch"):
+            history.step(mark_complete(shown, history.now, history.now.complete | {code}))
+            _set_widgets(key, history.now, overwrite=True)
+            st.rerun()
+        if no.button(words("correct.ask_no"), key=f"complete-no-{key[:16]}-{code}", width="stretch"):
+            deferred.add(code)
+            st.rerun()
 
 
 def _show_corrections(key: str, shown: Findings, history: History, words: Words) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from html import escape
 from typing import Final
 
 import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from funduscope.app.answers import STYLE, escaped, show_grade_first
+from funduscope.app.answers import STYLE, bullet_list, escaped, show_grade_first
+from funduscope.app.batch_reading import ZIP, Answer, BatchReading, SavedCorrections, Upload
+from funduscope.app.batch_view import BATCH, CANCELED, cancel_batch, show_batch, waiting_count
+from funduscope.app.drafts import continue_draft, delete_drafts, drafts, drafts_folder, keep_drafts
 from funduscope.app.many_view import show_many
 from funduscope.app.one_view import FROM_FILE, show_one
+from funduscope.app.own_words import own_words
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.server import UPLOAD_MB
 from funduscope.app.session import Session
 from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, preview_jpeg, read_upload
 from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.photo import LIMITS, frame_name, frame_numbers
 from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.model import OnGrade
 from funduscope.report.fonts import font_face
 from funduscope.report.html_frame import printable
 from funduscope.report.outline import Palette
@@ -29,7 +34,6 @@ PAGE_FONT: Final = "Source Sans"
 """Streamlit's font. It has no Devanagari, and some machines have no font for it either."""
 
 DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
-ZIP: Final = b"PK\x03\x04"
 VIEWS: Final = {"one": show_one, "many": show_many, "visits": show_visits}
 
 
@@ -40,13 +44,17 @@ def show() -> None:
     model()
     session = st.session_state.setdefault("session", Session())
     words, palette = _header()
+    st.html(own_words(words))
     font = font_face(words.language, PAGE_FONT, DEVANAGARI)
     if font:
         st.html(f"<style>{font}</style>")
+    _keep_drafts(session, words)
     _uploader(session, words)
     _refused(session, words)
+    show_batch(session, words, _accept)
     if not session.entries:
-        st.info(words("start.privacy"))
+        _waiting_drafts(words)
+        st.info(words("start.privacy", {"folder": drafts_folder()}))
         st.caption(words("not_a_device"))
         return
     if st.session_state.pop("open-one", False) or "view" not in st.session_state:
@@ -70,16 +78,19 @@ def requested_language() -> str:
 
 def _header() -> tuple[Words, Palette]:
     """Title, language and colors. The address names the language too, so that a reload keeps it."""
-    title, language, colors = st.columns([3, 1, 1], vertical_alignment="bottom")
+    title, language, colors = st.columns([7, 2, 3], vertical_alignment="center")
     if "language" not in st.session_state:
         st.session_state.language = requested_language()
     words = Words(st.session_state.language)
     st.query_params["lang"] = language.selectbox(
-        words("language.label"), list(LANGUAGES), format_func=lambda code: LANGUAGES[code], key="language"
+        words("language.label"),
+        list(LANGUAGES),
+        format_func=lambda code: LANGUAGES[code],
+        key="language",
+        label_visibility="collapsed",
     )
     safe = colors.toggle(words("colors.safe"), key="safe", help=words("colors.help"))
-    with title:
-        st.markdown(f"## funduscope\n{words('start.what')}")
+    title.html(f"<h1 class='fs-top'><strong>funduscope</strong>{escape(words('start.what'))}</h1>")
     return words, "safe" if safe else "standard"
 
 
@@ -93,41 +104,105 @@ def _uploader(session: Session, words: Words) -> None:
         )
         st.caption(words("upload.limits", limits))
         if st.button(words("upload.demo"), key="demo"):
-            _read_all(session, [(DEMO_PHOTO, "demo", demo_photo)], words)
-        if session.entries and st.button(words("upload.clear"), key="clear"):
-            session.clear()
-            for name in ("current", *(name for name in st.session_state if str(name).startswith("visit"))):
-                st.session_state.pop(name, None)
+            _read_now(session, demo_photo(), DEMO_PHOTO, words)
+            st.session_state.view = "one"
             st.rerun()
+        if (session.entries or waiting_count()) and st.button(words("upload.clear"), key="clear"):
+            st.dialog(words("forget.title"))(_forget)(session, words)
     if files:
-        _read_all(session, [(file.name, file.file_id, file.getvalue) for file in files], words)
+        _read_all(session, files, words)
 
 
-def _read_all(session: Session, files: list[tuple[str, str, Callable[[], bytes]]], words: Words) -> None:
-    """Reads every file, with progress, and runs the page again. The grade of a single file is shown at once.
+def _forget(session: Session, words: Words) -> None:
+    """Names what would be forgotten, and forgets it once the person confirms."""
+    kept = [key for key in drafts() if key in session.entries]
+    lines = [words("forget.photos", {"count": len(session.entries)})]
+    if waiting_count():
+        lines.append(words("forget.waiting", {"count": waiting_count()}))
+    if session.corrected:
+        values = {"count": len(session.corrected), "unsaved": len(session.unsaved)}
+        lines.append(words("forget.corrected", values))
+    if kept:
+        lines.append(words("forget.drafts", {"count": len(kept), "folder": drafts_folder()}))
+    bullet_list(lines)
+    st.caption(words("forget.stays"))
+    yes, no = st.columns(2)
+    forget = partial(_forget_all, session, kept)
+    done = yes.button(words("forget.yes"), key="forget-yes", type="primary", width="stretch", on_click=forget)
+    if no.button(words("forget.no"), key="forget-no", width="stretch") or done:
+        st.rerun()
 
-    files: name, id and a function that returns the bytes.
-    """
-    bar = st.progress(0.0, text=words("upload.reading", {"number": 1, "count": len(files)}))
+
+def _forget_all(session: Session, kept: list[str]) -> None:
+    """Forgets the photos of the session with the drafts of these."""
+    cancel_batch()
+    delete_drafts(kept)
+    session.clear()
+    of_visits = [name for name in st.session_state if str(name).startswith("visit")]
+    for name in ("current", CANCELED, *of_visits):
+        st.session_state.pop(name, None)
+
+
+def _keep_drafts(session: Session, words: Words) -> None:
+    try:
+        keep_drafts(session)
+    except OSError as error:
+        st.warning(escaped(words("draft.failed", {"reason": error.strerror or type(error).__name__})))
+
+
+def _waiting_drafts(words: Words) -> None:
+    """Drafts of photos that this session does not have: where they are, and a button that deletes them."""
+    waiting = drafts()
+    if waiting:
+        st.info(words("draft.waiting", {"count": len(waiting), "folder": drafts_folder()}))
+        if st.button(words("draft.delete"), key="draft-delete"):
+            delete_drafts(waiting)
+            st.rerun()
+
+
+def _read_all(session: Session, files: list[UploadedFile], words: Words) -> None:
+    """Reads one file at once, with its grade as soon as it is known, and several in the background."""
+    st.session_state.pop(CANCELED, None)
+    uploads = [upload for file in files for upload in _photos_of(file)]
+    is_alone = len(uploads) == 1 and not waiting_count()
+    if is_alone:
+        _read_now(session, uploads[0].data(), uploads[0].name, words)
+    else:
+        reading = st.session_state.setdefault(BATCH, BatchReading(_palette()))
+        reading.add(uploads)
+    for file in files:  # only now: a run that was interrupted reads a single file again
+        _remove_upload(file.file_id)
+    st.session_state.batch += 1
+    st.session_state.view = "one" if is_alone else "many"
+    st.rerun()
+
+
+def _photos_of(file: UploadedFile) -> list[Upload]:
+    """The photos of a file: the frames of a DICOM file of several, otherwise one."""
+    name = printable(file.name)
+    frames = frame_numbers(file.getvalue())
+    several = [Upload(frame_name(name, number), file.getvalue, number) for number in frames]
+    return several or [Upload(name, file.getvalue)]
+
+
+def _read_now(session: Session, data: bytes, name: str, words: Words) -> None:
+    """Reads a photo or saved corrections while the page waits, and makes the photo the current one."""
+    bar = st.progress(0.0, text=words("upload.reading", {"number": 1, "count": 1}))
     place = st.empty()
 
     def show_grade(findings: Findings) -> None:
         with place.container():
             show_grade_first(findings.to_dict(), preview_jpeg(findings.photo), words)
 
-    for number, (name, file_id, data) in enumerate(files):
-        bar.progress(number / len(files), text=words("upload.reading", {"number": number + 1, "count": len(files)}))
-        if file_id not in session.done:  # a run that was interrupted may have read it
-            key = _read_one(session, data(), printable(name), show_grade if len(files) == 1 else None)
-            st.session_state.current = key or st.session_state.get("current")
-            session.done.add(file_id)
-            _remove_upload(file_id)
+    is_zip = data.startswith(ZIP)
+    answer = SavedCorrections(name, data) if is_zip else read_upload(data, name, _palette(), show_grade)
+    st.session_state.current = _accept(session, answer) or st.session_state.get("current")
     bar.empty()
     place.empty()
-    session.done.clear()
-    st.session_state.batch += 1
-    st.session_state.view = "many" if len(files) > 1 and len(session.entries) > 1 else "one"
-    st.rerun()
+
+
+def _palette() -> Palette:
+    return "safe" if st.session_state.get("safe") else "standard"
 
 
 def _remove_upload(file_id: str) -> None:
@@ -138,17 +213,21 @@ def _remove_upload(file_id: str) -> None:
         store.remove_file(context.session_id, file_id)
 
 
-def _read_one(session: Session, data: bytes, name: str, on_grade: OnGrade | None) -> str | None:
-    """Reads a photo or saved corrections; returns the photo's key, None for a refused file."""
-    if data.startswith(ZIP):
+def _accept(session: Session, answer: Answer) -> str | None:
+    """Adds a photo with its draft, or saved corrections; returns the photo's key, None for a refused file."""
+    if isinstance(answer, SavedCorrections):
         st.session_state[FROM_FILE] = True
-        return restore_corrections(session, data, name)
-    answer = read_upload(data, name, "safe" if st.session_state.get("safe") else "standard", on_grade)
-    if isinstance(answer, Failure):
+        key = restore_corrections(session, answer.data, answer.name)
+    elif isinstance(answer, Failure):
         session.refuse(answer)
         return None
-    session.add(*answer)
-    return answer[0].key
+    else:
+        session.add(*answer)
+        key = answer[0].key
+        continue_draft(session, key)
+    if st.session_state.get("current") not in session.entries:
+        st.session_state.current = key
+    return key
 
 
 def _refused(session: Session, words: Words) -> None:

@@ -22,17 +22,18 @@ from funduscope.report.pdf_page import PageContent, failure_page, foot, page
 from funduscope.report.photo_jpegs import marked_jpeg, unmarked_jpeg
 
 
-def show_printing(shown: Findings, now: Corrections, words: Words, palette: Palette) -> None:
-    """Three files of one photo. No file name is the photo's, which may be a person's name."""
+def show_printing(shown: Findings, now: Corrections, words: Words, palette: Palette, *, name: str | None) -> None:
+    """Three files of one photo. name: what they are named after; None for neutral names."""
 
     def leaflet() -> tuple[PatientLeaflet, bytes]:
         return compose(shown.to_dict(), words, grade=now.grade, dme=now.dme), unmarked_jpeg(shown.photo)
 
+    page_name, sheet_name = ("funduscope", "sheet") if name is None else (name, f"{name}-sheet")
     with st.expander(words("print.title")):
         st.caption(words("print.note"))
-        offer_file("print.page", "funduscope.pdf", lambda: page_pdf(shown, now, words, palette), words)
-        offer_file("print.leaflet_pdf", "sheet.pdf", lambda: patient_leaflet_pdf(*leaflet()), words)
-        offer_file("print.leaflet_html", "sheet.html", lambda: patient_leaflet_html(*leaflet()).encode(), words)
+        offer_file("print.page", f"{page_name}.pdf", lambda: page_pdf(shown, now, words, palette), words)
+        offer_file("print.leaflet_pdf", f"{sheet_name}.pdf", lambda: patient_leaflet_pdf(*leaflet()), words)
+        offer_file("print.leaflet_html", f"{sheet_name}.html", lambda: patient_leaflet_html(*leaflet()).encode(), words)
 
 
 def offer_file(key: str, file_name: str, make: Callable[[], bytes], words: Words, place: Any = st) -> None:

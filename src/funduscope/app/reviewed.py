@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -20,11 +19,12 @@ from funduscope.data.case import Point
 from funduscope.i18n.languages import Words
 from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
-from funduscope.inference.rules import DME_REFERABLE_FROM
-from funduscope.vocabulary import CODES, FURTHER_TASKS, LANDMARKS, REFERABLE_FROM
+from funduscope.inference.headline import headline
+from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
+from funduscope.inference.urgency import urgency
+from funduscope.vocabulary import CODES, FURTHER_TASKS, REFERABLE_FROM
 
 MAX_STEPS: Final = 100
-MAX_POINTS: Final = 5_000
 
 _GRADE_CODES: Final = ("GRADE_", "REFERABLE_", "ICDR_")
 _DME_CODES: Final = ("DME_",)
@@ -61,6 +61,11 @@ class Corrections:
         return frozenset(self.masks) - self.confirmed
 
     @property
+    def unfinished(self) -> frozenset[str]:
+        """The structures that were corrected and not called complete: no labels yet."""
+        return self.by_hand - self.complete
+
+    @property
     def is_empty(self) -> bool:
         """Whether the person stated nothing."""
         return self == Corrections()
@@ -71,27 +76,29 @@ class Corrections:
         return self.disc_xy, self.fovea_xy, tuple(sorted(self.masks.items()))
 
     def with_mask(self, code: str, mask: np.ndarray) -> Corrections:
-        """A copy with this (H, W) bool mask. A structure that is corrected counts as complete."""
-        masks = {**self.masks, code: mask_to_png(mask)}
-        return replace(self, masks=masks, complete=self.complete | {code}, confirmed=self.confirmed - {code})
+        """A copy with this (H, W) bool mask, drawn by the person; whether the structure is complete stays."""
+        return replace(self, masks={**self.masks, code: mask_to_png(mask)}, confirmed=self.confirmed - {code})
 
 
 @dataclass
 class History:
-    """The current corrections of one photo and the earlier states that undo goes back to.
+    """The current corrections of one photo, and the states that undo and redo go to.
 
-    from_file: the last corrections that were read from a file and replaced others.
+    from_file: the last corrections that were read from a file and replaced others. from_draft: those that were restored
+    from this machine's draft.
     """
 
     now: Corrections = field(default_factory=Corrections)
     before: list[Corrections] = field(default_factory=list)
+    undone: list[Corrections] = field(default_factory=list)
     from_file: Corrections | None = None
+    from_draft: Corrections | None = None
 
     def step(self, after: Corrections) -> None:
         """Makes `after` the current state; nothing happens where it equals the current one."""
         if after != self.now:
             self.before = [*self.before, self.now][-MAX_STEPS:]
-            self.now = after
+            self.now, self.undone = after, []
 
     def restore(self, saved: Corrections) -> None:
         """Takes corrections from a file: as a step that can be undone where the photo already has some."""
@@ -107,10 +114,27 @@ class History:
         """Whether the current corrections came from a file and replaced others."""
         return self.from_file is not None and self.now == self.from_file
 
+    def continue_draft(self, draft: Corrections) -> None:
+        """Takes the corrections of a draft, as a step that can be undone."""
+        self.from_draft = draft
+        self.step(draft)
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether the current corrections are those that were restored from a draft."""
+        return self.from_draft is not None and self.now == self.from_draft
+
     def undo(self) -> None:
         """Goes back one step, if there is one."""
         if self.before:
+            self.undone.append(self.now)
             self.now = self.before.pop()
+
+    def redo(self) -> None:
+        """Takes the step again that was undone last, if there is one."""
+        if self.undone:
+            self.before.append(self.now)
+            self.now = self.undone.pop()
 
 
 def mask_to_png(mask: np.ndarray) -> bytes:
@@ -173,64 +197,6 @@ def mark_complete(shown: Findings, corrections: Corrections, codes: frozenset[st
     return replace(corrections, masks=masks, complete=codes, confirmed=(corrections.confirmed - removed) | added)
 
 
-def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any]) -> Corrections:
-    """The corrections after one edit in the photo.
-
-    edit: `what` (draw, delete, optic_disc or fovea), `code` and `points`, as the browser sent them. An invalid edit
-    changes nothing.
-    """
-    points = _valid_points(edit.get("points"), shown.photo.width, shown.photo.height)
-    what, code = edit.get("what"), edit.get("code")
-    if what in LANDMARKS and len(points) == 1:
-        xy = float(points[0, 0]), float(points[0, 1])
-        return replace(corrections, disc_xy=xy) if what == "optic_disc" else replace(corrections, fovea_xy=xy)
-    if code not in CODES or code not in shown.codes or not shown.gradable_ok:
-        return corrections
-    mask = shown.mask(code).copy()
-    if what == "draw" and code == "OD":
-        if len(points) < 3:
-            return corrections  # a dot is no disc, and would make every distance in disc diameters wrong
-        mask[:] = False  # an eye has one disc: the drawn one replaces the model's
-    if what == "draw" and len(points):
-        _draw(mask, points, float(edit.get("radius") or 0))
-        return corrections.with_mask(code, mask)
-    if what == "delete" and len(points) == 1 and _delete(mask, points[0]):
-        return corrections.with_mask(code, mask)
-    return corrections
-
-
-def _valid_points(points: Any, width: int, height: int) -> np.ndarray:
-    """(N, 2) points, clipped to the photo; no points where the input is not a list of pairs of finite numbers."""
-    try:
-        array = np.asarray(points, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        array = np.zeros((0, 2))
-    if array.ndim != 2 or array.shape[1] != 2 or len(array) > MAX_POINTS or not np.isfinite(array).all():
-        return np.zeros((0, 2))
-    return np.clip(array, 0, (width, height))
-
-
-def _draw(mask: np.ndarray, points: np.ndarray, radius_px: float) -> None:
-    """Fills the polygon of three points or more; fewer points become discs of this radius."""
-    levels = mask.view(np.uint8)
-    pixels = np.minimum(points.astype(int), (mask.shape[1] - 1, mask.shape[0] - 1))
-    if len(points) >= 3:
-        cv2.fillPoly(levels, [pixels.astype(np.int32)], 1)
-        return
-    radius = round(min(max(radius_px, 1), max(mask.shape) / 8))
-    for x, y in pixels:
-        cv2.circle(levels, (int(x), int(y)), radius, 1, -1)
-
-
-def _delete(mask: np.ndarray, point: np.ndarray) -> bool:
-    """Clears the 8-connected component at a point; returns whether there was one."""
-    x, y = (int(value) for value in np.minimum(point, (mask.shape[1] - 1, mask.shape[0] - 1)))
-    if not mask[y, x]:
-        return False
-    cv2.floodFill(mask.view(np.uint8), None, (x, y), 0, flags=8)
-    return True
-
-
 def without_objects(findings: Findings) -> dict[str, Any]:
     """The content of findings.json without the list of single lesions, which is most of it."""
     found = findings.to_dict()
@@ -240,7 +206,7 @@ def without_objects(findings: Findings) -> dict[str, Any]:
 
 
 def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str, Any]:
-    """The findings with the advice that follows from the person's grade and risk.
+    """The findings with the advice and the headline that follow from the person's grade and risk.
 
     found: as in findings.json, with the corrected outlines. Where the person gave no grade or risk, the model's counts.
     """
@@ -251,7 +217,7 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
             for code, lesion in found["lesions"].items()
         }
     if corrections.grade is None and corrections.dme is None:
-        return found
+        return found | {"headline": headline(found)}
     because = [reason for reason in (found["advice"] or {}).get("because", ()) if reason["code"] != _NO_REASON]
     if corrections.grade is not None:
         because = [reason for reason in because if not reason["code"].startswith(_GRADE_CODES)]
@@ -261,8 +227,16 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
         because = [reason for reason in because if not reason["code"].startswith(_DME_CODES)]
         if corrections.dme >= DME_REFERABLE_FROM:
             because.append(message("DME_REFERABLE", {"risk": corrections.dme}).to_dict())
-    found["advice"] = {"refer": bool(because), "because": because or [message(_NO_REASON).to_dict()]}
-    return found
+    rules = found["rules"] or {}
+    lowest = (rules.get("grade_range") or [None])[0]
+    grade = more_careful(found["predicted_grade"], lowest) if corrections.grade is None else corrections.grade
+    risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk"))
+    found["advice"] = {
+        "refer": bool(because),
+        "urgency": urgency(grade, risk if corrections.dme is None else corrections.dme, bool(because)),
+        "because": because or [message(_NO_REASON).to_dict()],
+    }
+    return found | {"headline": headline(found, grade=corrections.grade, dme=corrections.dme)}
 
 
 def grade_name(grade: int, words: Words) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import streamlit as st
 
+from funduscope.app.drafts import continue_draft
 from funduscope.app.export_labels import TABLE, LabeledPhoto, as_zip, into_folder, max_saved_bytes
 from funduscope.app.import_labels import read_zip
 from funduscope.app.reviewed import Corrections
@@ -20,30 +21,38 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
 from funduscope.report.html_frame import printable
+from funduscope.vocabulary import CODES
 
 MAX_ZIP_BYTES: Final = UPLOAD_MB * 1_000_000
 """Of one download: a larger file than the upload limit could not be restored."""
 
 
-def show_saving(session: Session, words: Words) -> None:
-    """Downloads and a folder for all corrected photos of the session. A file is made when it is asked for."""
+def show_saving(session: Session, words: Words, *, named: bool) -> None:
+    """Downloads and a folder for all corrected photos of the session. A file is made when it is asked for.
+
+    named: whether files carry the photos' names.
+    """
     corrected = session.corrected
     if not corrected:
         return
     with st.expander(words("save.title"), expanded=True):
-        st.caption(words("save.note", {"count": len(corrected)}))
+        st.caption(words("save.note_named" if named else "save.note", {"count": len(corrected)}))
+        unfinished = frozenset().union(*(session.history(key).now.unfinished for key in corrected))
+        if unfinished:
+            st.caption(words("save.unfinished", {"kinds": [code for code in CODES if code in unfinished]}))
         if any(_is_removed(session, key) for key in corrected):
             st.warning(words("save.removed"))
-        _offer_zips(session, words)
+        _offer_zips(session, words, named=named)
         folder = st.text_input(words("save.folder"), key="save-folder", placeholder="~/corrections")
         if st.button(words("save.into_folder"), key="save-button", disabled=not folder.strip()):
-            _save_into(folder.strip(), session, words)
+            _save_into(folder.strip(), session, words, named=named)
 
 
-def _save_into(folder: str, session: Session, words: Words) -> None:
+def _save_into(folder: str, session: Session, words: Words, *, named: bool) -> None:
     saved: dict[str, Corrections] = {}
     try:
-        place = into_folder(_labeled_photos(session, session.corrected, saved), Path(folder))
+        photos = _labeled_photos(session, session.corrected, saved, named=named)
+        place = into_folder(photos, Path(folder))
     except LabelError:
         st.error(words("save.not_empty"))
     except OSError as error:
@@ -58,7 +67,7 @@ def _save_into(folder: str, session: Session, words: Words) -> None:
         st.code(command + switches, language=None, wrap_lines=True)
 
 
-def _offer_zips(session: Session, words: Words) -> None:
+def _offer_zips(session: Session, words: Words, *, named: bool) -> None:
     """One download button, or several where one file would exceed the upload limit."""
     parts, first = split_for_zips(session), 1
     if len(parts) > 1:
@@ -68,7 +77,7 @@ def _offer_zips(session: Session, words: Words) -> None:
         folder = "corrections" if len(parts) == 1 else f"corrections-{number}"
         st.download_button(
             words("save.download") if len(parts) == 1 else words("save.part", values),
-            partial(make_zip, session, keys, folder, first),
+            partial(make_zip, session, keys, folder, first, named=named),
             file_name=f"{folder}.zip",
             mime="application/zip",
             on_click="ignore",
@@ -87,8 +96,7 @@ def split_for_zips(session: Session, max_bytes: int = MAX_ZIP_BYTES) -> list[lis
     for key in session.corrected:
         if _is_removed(session, key):
             continue
-        entry = session.entries[key]
-        needed = max_saved_bytes(entry.data, *_size(entry.found))
+        needed = max_saved_bytes(session.entries[key].data, *session.size(key))
         if needed > left:
             parts.append([])
             left = max_bytes
@@ -97,18 +105,22 @@ def split_for_zips(session: Session, max_bytes: int = MAX_ZIP_BYTES) -> list[lis
     return parts
 
 
-def make_zip(session: Session, keys: Iterable[str], folder: str = "corrections", first: int = 1) -> bytes:
+def make_zip(
+    session: Session, keys: Iterable[str], folder: str = "corrections", first: int = 1, *, named: bool = False
+) -> bytes:
     """The download with these photos. They count as saved once the whole file is made.
 
-    folder: its name in the file. first: the number of its first photo.
+    folder: its name in the file. first: the number of its first photo. named: whether files carry the photos' names.
     """
     saved: dict[str, Corrections] = {}
-    data = as_zip(_labeled_photos(session, keys, saved), folder, first)
+    data = as_zip(_labeled_photos(session, keys, saved, named=named), folder, first)
     session.saved.update(saved)
     return data
 
 
-def _labeled_photos(session: Session, keys: Iterable[str], saved: dict[str, Corrections]) -> Iterator[LabeledPhoto]:
+def _labeled_photos(
+    session: Session, keys: Iterable[str], saved: dict[str, Corrections], *, named: bool
+) -> Iterator[LabeledPhoto]:
     """Each photo, one at a time, with its complete masks; those whose bytes were removed are left out.
 
     saved: gets the corrections of each photo.
@@ -119,7 +131,8 @@ def _labeled_photos(session: Session, keys: Iterable[str], saved: dict[str, Corr
             continue
         now, shown = session.history(key).now, session.shown(key, opened)
         masks = {code: shown.mask(code) for code in shown.codes if code in now.complete}
-        yield LabeledPhoto(opened.findings.photo, now, masks, session.entries[key].data)
+        entry = session.entries[key]
+        yield LabeledPhoto(opened.findings.photo, now, masks, entry.data, entry.name if named else None)
         saved[key] = now
 
 
@@ -140,7 +153,8 @@ def restore_corrections(session: Session, data: bytes, name: str) -> str | None:
                     continue
                 session.add(*answer)
                 key = answer[0].key
-            elif _size(session.entries[key].found) != one.size:
+                continue_draft(session, key)
+            elif session.size(key) != one.size:
                 says = "the corrections are of a photo of another size; expected those of this one: choose that file"
                 session.refuse(Failure(printable(one.name), "E_LABELS", says))
                 continue
@@ -166,7 +180,3 @@ def _update_closed(session: Session, key: str) -> None:
 
 def _is_removed(session: Session, key: str) -> bool:
     return session.entries[key].data is None and key not in session.opened
-
-
-def _size(found: Mapping[str, Any]) -> tuple[int, int]:
-    return found["photo"]["width"], found["photo"]["height"]

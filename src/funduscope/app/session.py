@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 
 from funduscope.app.reviewed import Corrections, History, apply_corrections, with_advice, without_objects
+from funduscope.explain.class_activation import Explanation, Target
 from funduscope.explain.counterfactual import Change
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.outline import Palette
@@ -34,7 +36,8 @@ class Entry:
 
     data: the file's bytes, None once they were removed from memory. found: the model's findings as in findings.json,
     without objects. picture: a small JPEG of the photo with its overlay in the colors of `palette`, for the PDF.
-    changed: both with the corrected outlines, of a photo that is no longer open.
+    changed: both with the corrected outlines, of a photo that is no longer open. forced: a person had it graded though
+    it is refused. frame: of a DICOM file of several, which one. acquired_on: the day of the exposure by the file.
     """
 
     key: str
@@ -44,6 +47,9 @@ class Entry:
     picture: bytes
     palette: Palette = "standard"
     changed: tuple[dict[str, Any], bytes] | None = None
+    forced: bool = False
+    frame: int | None = None
+    acquired_on: date | None = None
 
 
 @dataclass(eq=False)
@@ -51,7 +57,8 @@ class OpenPhoto:
     """A photo with everything that its view needs.
 
     jpeg: its pixels for the browser. planes: structure code to a PNG of its probabilities. latest: what was drawn last,
-    as (palette, thresholds, corrections), findings, viewer data. maps: explained answer to a JPEG of its map. changes:
+    as (palette, thresholds, corrections), findings, viewer data. maps: explained answer to a JPEG of its map.
+    by_network: what only a checkpoint gives: maps by Grad-CAM, and a JPEG of its attention gates. changes:
     the counterfactual, and the outlines it was computed for.
     """
 
@@ -60,6 +67,7 @@ class OpenPhoto:
     planes: dict[str, bytes] = field(default_factory=dict)
     latest: tuple[Any, Findings, dict[str, Any]] | None = None
     maps: dict[str, bytes] = field(default_factory=dict)
+    by_network: tuple[dict[Target, Explanation], bytes | None] | None = None
     changes: tuple[Any, tuple[Change, ...]] | None = None
 
 
@@ -67,17 +75,18 @@ class OpenPhoto:
 class Session:
     """The photos of one session by key (the file's SHA-256), with a person's changes, and the refused files.
 
-    saved: the corrections as they were last saved. done: ids of the uploads that were read already, so that an
-    interrupted run continues where it stopped.
+    saved: the corrections as they were last saved. drafted: as they are in the draft on disk. deferred: by photo the
+    kinds of which the person said that they are not complete yet.
     """
 
     entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
     opened: OrderedDict[str, OpenPhoto] = field(default_factory=OrderedDict)
     histories: dict[str, History] = field(default_factory=dict)
     saved: dict[str, Corrections] = field(default_factory=dict)
+    drafted: dict[str, Corrections] = field(default_factory=dict)
+    deferred: dict[str, set[str]] = field(default_factory=dict)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     refused: list[Failure] = field(default_factory=list)
-    done: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry, opened: OpenPhoto | None) -> None:
         """Adds a photo as the newest one; the same file replaces its earlier entry."""
@@ -87,7 +96,7 @@ class Session:
             self.open(entry.key, opened)
         while len(self.entries) > MAX_ROWS:
             oldest, _ = self.entries.popitem(last=False)
-            for by_key in (self.opened, self.histories, self.saved, self.thresholds):
+            for by_key in (self.opened, self.histories, self.saved, self.drafted, self.deferred, self.thresholds):
                 by_key.pop(oldest, None)
         size = sum(len(one.data or b"") for one in self.entries.values())
         for one in self.entries.values():
@@ -147,15 +156,20 @@ class Session:
         """The history of a photo's corrections, empty at first."""
         return self.histories.setdefault(key, History())
 
+    def size(self, key: str) -> tuple[int, int]:
+        """Width and height of a photo, in pixels."""
+        photo = self.entries[key].found["photo"]
+        return photo["width"], photo["height"]
+
     @property
     def corrected(self) -> list[str]:
         """The keys of the photos with corrections."""
         return [key for key in self.entries if key in self.histories and not self.histories[key].now.is_empty]
 
     @property
-    def unsaved(self) -> bool:
-        """Whether corrections would be lost if the page were closed."""
-        return any(self.histories[key].now != self.saved.get(key) for key in self.corrected)
+    def unsaved(self) -> list[str]:
+        """The keys of the photos whose corrections were not saved as they are now."""
+        return [key for key in self.corrected if self.histories[key].now != self.saved.get(key)]
 
     def refuse(self, failure: Failure) -> None:
         """Adds a refused file; only the last few are kept."""

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from funduscope.app.reviewed import without_objects
 from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
-from funduscope.i18n.errors import CODES, PhotoError
+from funduscope.i18n.errors import CODES, PhotoError, machine_fault
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
@@ -61,14 +62,22 @@ def demo_photo() -> bytes:
 
 
 def read_upload(
-    data: bytes, name: str, palette: Palette = "standard", on_grade: OnGrade | None = None
+    data: bytes,
+    name: str,
+    palette: Palette = "standard",
+    on_grade: OnGrade | None = None,
+    *,
+    frame: int | None = None,
+    force: bool = False,
 ) -> tuple[Entry, OpenPhoto] | Failure:
     """Reads one file; every error becomes a `Failure`, so that no exception carries the file's name.
 
-    palette: of the small picture for the PDF. on_grade: gets the findings once the grade is known, before lesions are.
+    name: of the photo. palette: of the small picture for the PDF. on_grade: gets the findings once the grade is known,
+    before lesions are.
+    frame: of a DICOM file of several frames, which one. force: see `Model`.
     """
     try:
-        findings = _predict(data, name, on_grade)
+        findings = _predict(data, name, on_grade, frame=frame, force=force)
         opened = _prepare(findings)
         picture = marked_jpeg(findings, palette)
     except PhotoError as error:
@@ -76,7 +85,9 @@ def read_upload(
     except Exception as error:
         _log.error("photo %s met an unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
         return Failure(name, *code_and_sentence(error, "an unexpected error met this photo"))
-    return Entry(findings.photo.sha256, name, data, without_objects(findings), picture, palette), opened
+    photo = findings.photo
+    entry = Entry(photo.sha256, name, data, without_objects(findings), picture, palette)
+    return replace(entry, forced=force, frame=frame, acquired_on=photo.stated.acquired_on), opened
 
 
 def open_photo(session: Session, key: str) -> OpenPhoto | None:
@@ -84,7 +95,20 @@ def open_photo(session: Session, key: str) -> OpenPhoto | None:
     entry = session.entries[key]
     if key in session.opened or entry.data is None:
         return session.opened.get(key)
-    return _prepare(_predict(entry.data, entry.name))
+    return _prepare(_predict(entry.data, entry.name, frame=entry.frame, force=entry.forced))
+
+
+def grade_anyway(session: Session, key: str, palette: Palette) -> Failure | None:
+    """Reads a refused photo of the session again and answers all the same; the failure where it cannot be read."""
+    entry = session.entries[key]
+    if entry.data is None:
+        return None
+    answer = read_upload(entry.data, entry.name, palette, frame=entry.frame, force=True)
+    if isinstance(answer, Failure):
+        return answer
+    session.entries[key] = answer[0]
+    session.open(key, answer[1])
+    return None
 
 
 def run_counterfactual(shown: Findings) -> tuple[Change, ...]:
@@ -102,14 +126,20 @@ def _prepare(findings: Findings) -> OpenPhoto:
     return OpenPhoto(findings, jpeg(findings.photo.pixels, _JPEG_QUALITY), probability_pngs(findings))
 
 
-def _predict(data: bytes, name: str, on_grade: OnGrade | None = None) -> Findings:
+def _predict(
+    data: bytes, name: str, on_grade: OnGrade | None = None, *, frame: int | None = None, force: bool = False
+) -> Findings:
     with _LOCK:  # two photos at once would be no faster, and need twice the memory
-        return model()(data, name=name, on_grade=on_grade)
+        photo = replace(Photo.open(data, frame=frame), name=name)
+        return model()(photo, on_grade=on_grade, force=force)
 
 
 def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
-    """The code and the sentence of an error. An error of the model has its own; any other is a `fault` to report."""
+    """The code and the sentence of an error. An error of the model has its own, and so
+    has what the machine refuses; any other is a `fault` to report."""
     code, says = getattr(error, "code", None), getattr(error, "says", None)
     if code in CODES and isinstance(says, str):
         return code, says
+    if refused := machine_fault(error):
+        return refused.code, refused.says
     return "E_INTERNAL", f"{fault} ({type(error).__name__}): please report it"

@@ -17,22 +17,30 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.vocabulary import CODES
 
-View = Literal["photo", "visits"]
+View = Literal["photo", "panel", "visits"]
 
 KEY: Final = "photo-view"
 _SCRIPTS: Final[Mapping[View, tuple[str, ...]]] = {
-    "photo": ("dom.js", "thresholds.js", "photo.js"),
+    "photo": ("dom.js", "thresholds.js", "tools.js", "photo.js"),
+    "panel": ("panel.js",),
     "visits": ("dom.js", "visits.js"),
 }
-_TOOLS: Final = ("view", "draw", "optic_disc", "fovea")
+_TOOLS: Final = ("view", "draw", "brush", "erase", "optic_disc", "fovea")
 _TEXTS: Final = {
     "photoLabel": "photo.label",
-    "zoom": "photo.zoom",
+    "view": "tool.view",
     "zoomIn": "photo.zoom_in",
     "zoomOut": "photo.zoom_out",
     "whole": "photo.whole",
     "ownPixels": "photo.own_pixels",
     "bare": "photo.bare",
+    "redFree": "photo.red_free",
+    "contrast": "photo.contrast",
+    "ruler": "photo.ruler",
+    "rulerHint": "photo.ruler_hint",
+    "dd": "photo.dd",
+    "previous": "photo.previous",
+    "next": "photo.next",
     "scale": "photo.scale",
     "layers": "photo.layers",
     "landmarks": "photo.landmarks",
@@ -47,11 +55,15 @@ _TEXTS: Final = {
     "thresholdsReset": "thresholds.reset",
     "all": "lesions.all",
     "kind": "lesions.kind",
-    "find": "lesions.find",
     "corrected": "correct.corrected",
     "correct": "correct.tools",
     "remove": "correct.remove",
+    "relabel": "correct.relabel",
     "undo": "correct.undo",
+    "redo": "correct.redo",
+    "brushSize": "brush.size",
+    "brushPx": "brush.px",
+    "brushPxDd": "brush.px_dd",
 }
 
 
@@ -77,24 +89,34 @@ def show_photo(
     address: str,
     words: Words,
     *,
+    position: tuple[int, int],
     can_undo: bool,
+    can_redo: bool,
     unsaved: bool,
     on_edit: Callable[[], None],
 ) -> None:
-    """Shows a photo.
+    """Shows a photo, and in the panel of `show_panel` its layers, thresholds and lesions.
 
-    drawn: `viewer_data` with thresholds and planes. address: of the photo's JPEG. unsaved: the browser asks before it
-    leaves the page. on_edit: called after each edit in the photo.
+    drawn: `viewer_data` with thresholds and planes. address: of the photo's JPEG. position: the photo's number, from 1,
+    and how many there are. unsaved: the browser asks before it leaves the page. on_edit: called after each edit in the
+    photo, and when the next or the previous photo is asked for.
     """
     data = drawn | {
         "picture": address,
-        "stamp": hashlib.sha256(json.dumps([drawn, can_undo]).encode()).hexdigest(),
+        "stamp": hashlib.sha256(json.dumps([drawn, can_undo, can_redo]).encode()).hexdigest(),
         "language": words.language,
         "canUndo": can_undo,
+        "canRedo": can_redo,
         "unsaved": unsaved,
-        "words": photo_texts(words),
+        "position": dict(zip(("number", "count"), position, strict=True)),
+        "words": photo_texts(words) | {"eye": words(f"photo.eye.{drawn['eye']}") if drawn["eye"] else ""},
     }
     viewer("photo")(key=KEY, data=data, on_edit_change=on_edit)
+
+
+def show_panel() -> None:
+    """The place where the photo's component puts layers, thresholds and the table of lesions."""
+    viewer("panel")(key=f"{KEY}-panel")
 
 
 def last_edit() -> dict[str, Any]:

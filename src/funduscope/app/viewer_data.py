@@ -44,7 +44,9 @@ def viewer_data(shown: Findings, palette: Palette, corrections: Corrections) -> 
         "lesions": [row for layer in reversed(layers) for row in layer["rows"]],
         "optic_disc": _rounded(shown.disc_xy),
         "fovea": _rounded(shown.fovea_xy),
+        "eye": shown.anatomy.laterality if shown.gradable_ok else None,
         "circle_px": None if shown.fovea_xy is None or not diameter else round(NEAR_DD * diameter, 1),
+        "disc_diameter_px": None if not diameter else round(diameter, 1),
         "editable": shown.gradable_ok,
     }
 

@@ -1,4 +1,4 @@
-"""Two photos of one eye over each other: a slider, a blink, and the lesions that are new or gone."""
+"""Two photos of one eye over each other: a divider, a blink, and the lesions that are new or gone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import streamlit as st
 
+from funduscope.app.brightness import match_brightness
+from funduscope.app.export_visits import visits_csv, visits_pdf
+from funduscope.app.printing import offer_file
 from funduscope.app.session import Session
 from funduscope.app.uploads import open_photo
 from funduscope.app.viewer_component import media_address, texts, viewer
@@ -22,7 +25,7 @@ MAX_COMPARISONS: Final = 2
 
 _TEXTS: Final = {
     "label": "visits.photo",
-    "zoom": "photo.zoom",
+    "view": "tool.view",
     "zoomIn": "photo.zoom_in",
     "zoomOut": "photo.zoom_out",
     "whole": "photo.whole",
@@ -39,7 +42,7 @@ _TEXTS: Final = {
     "place": "lesions.place",
     "change": "visits.change",
     "none": "visits.none",
-    "find": "lesions.find",
+    "tableLabel": "visits.table",
 }
 
 
@@ -65,14 +68,29 @@ def show_visits(session: Session, words: Words, palette: Palette) -> None:
         st.markdown(f"**{words('visits.result', values)}**")
         if visits.registration.mirrored:
             st.warning(words("visits.mirrored"))
-        st.caption(words("visits.note"))
+        st.caption(f"{words('visits.note')} {words('visits.brightness')}")
     _show(visits, words, palette)
+    _offer(session, (earlier, later), visits, words, palette)
+
+
+def _offer(session: Session, keys: tuple[str, ...], visits: VisitComparison, words: Words, palette: Palette) -> None:
+    """The comparison as files."""
+    earlier, later = (session.found(key) for key in keys)
+    left, right = st.columns([1, 1, 2])[:2]
+    offer_file("visits.csv", "visits.csv", lambda: visits_csv(visits, earlier, later), words, left)
+    offer_file("visits.pdf", "visits.pdf", lambda: visits_pdf(visits, earlier, later, words, palette), words, right)
 
 
 def _choose(session: Session, keys: list[str], words: Words) -> tuple[str, ...]:
-    """The keys of the earlier and the later photo, chosen in two lists; at first the oldest and the newest upload."""
+    """The keys of the earlier and the later photo, chosen in two lists.
+
+    At first those that were taken first and last, where two files say when; otherwise the oldest and the newest upload.
+    """
+    days = {key: day for key in keys if (day := session.entries[key].acquired_on) is not None}
+    by_day = sorted(days, key=days.__getitem__)
+    ends = (by_day[0], by_day[-1]) if len(set(days.values())) > 1 else (keys[0], keys[-1])
     chosen = []
-    for place, name, first in zip(st.columns(2), ("earlier", "later"), (keys[0], keys[-1]), strict=True):
+    for place, name, first in zip(st.columns(2), ("earlier", "later"), ends, strict=True):
         widget, backup = f"visit-{name}", f"visit-{name}-chosen"
         if widget not in st.session_state:  # Streamlit forgets a list's choice while another view is shown
             last = st.session_state.get(backup)
@@ -112,7 +130,7 @@ def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
     changes = [("new", one) for one in visits.new or ()] + [("gone", one) for one in visits.gone or ()]
     data = {
         "side": SIDE_PX,
-        "first": media_address(jpeg(visits.first, 90), "v1"),
+        "first": media_address(jpeg(match_brightness(visits.first, visits.second), 90), "v1"),
         "second": media_address(jpeg(visits.second, 90), "v2"),
         "colors": {code: "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)) for code in LESIONS},
         "changes": [_row(what, change) for what, change in changes],

@@ -27,3 +27,24 @@ const recolor = (node, color, isFilled) => {
   square.setAttribute("fill", isFilled ? color : "none");
   square.setAttribute("stroke", color);
 };
+
+/* Marks one row of a table as chosen, none without a row. The chosen row, otherwise the first one, is the table's one tab stop. */
+const chooseRow = (row, body = row.parentElement) => {
+  const stop = row || body.firstElementChild;
+  for (const node of body.children) {
+    node.classList.toggle("is-chosen", node === row);
+    node.setAttribute("aria-selected", String(node === row));
+    node.tabIndex = node === stop ? 0 : -1;
+  }
+  return row;
+};
+
+/* Arrow keys go from row to row of a table's body. */
+const stepRows = (event) => {
+  const rows = [...event.currentTarget.children];
+  const at = rows.indexOf(event.target.closest("tr"));
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + 10, PageUp: at - 10, Home: 0, End: rows.length - 1 }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  rows[Math.min(rows.length - 1, Math.max(0, to))].focus();
+};

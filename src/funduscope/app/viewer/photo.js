@@ -5,28 +5,32 @@
 const discMark = (r) => `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0M${-0.7 * r} ${-0.7 * r}L${0.7 * r} ${0.7 * r}M${-0.7 * r} ${0.7 * r}L${0.7 * r} ${-0.7 * r}`;
 const foveaMark = (r) => `M${-1.25 * r} 0H${-0.35 * r}M${0.35 * r} 0H${1.25 * r}M0 ${-1.25 * r}V${-0.35 * r}M0 ${0.35 * r}V${1.25 * r}`;
 
-/* Which layers are shown, and how opaque: the same for every photo. */
-const layerState = { shown: {}, faded: {} };
+/* Which layers are shown, how opaque, and which filters are on: the same for every photo. */
+const layerState = { shown: {}, faded: {}, filters: {} };
+
+/* The panel next to the photo is another component of the page: whichever of the two comes later joins them. */
+const PANEL = "funduscope-panel";
+const NARROW = window.matchMedia("(max-width: 40rem)");
 
 class PhotoPage {
   constructor(host) {
     this.host = host;
     this.chosen = null;
-    this.tool = "view";
-    this.stroke = null;
   }
 
   update(data, send) {
     const before = this.data;
     this.data = data;
     this.send = send;
-    if (!before || before.id !== data.id || before.language !== data.language || before.picture !== data.picture) {
+    const fixed = (one) => JSON.stringify([one.id, one.language, one.picture, one.position, one.words.eye]);
+    if (!before || fixed(before) !== fixed(data)) {
       this.build(before && before.id === data.id);
     } else if (before.stamp !== data.stamp) {
+      Object.assign(this.view, data);
       this.drawLayers();
       this.drawMarks();
       this.fillTable();
-      this.showTool();
+      if (this.tools) this.tools.show();
     }
     if (this.thresholds) this.thresholds.update(data);
   }
@@ -34,34 +38,42 @@ class PhotoPage {
   build(isSamePhoto) {
     const { data } = this;
     const visible = isSamePhoto && this.viewer ? this.viewer.seen() : null;
-    if (!isSamePhoto) {
-      this.chosen = null;
-      this.tool = "view";
-    }
-    this.root = make("div", { class: "viewer", "data-viewer": true });
+    if (!isSamePhoto) this.chosen = null;
+    this.tools = data.editable ? new CorrectionTools(this) : null;
+    const hadFocus = Boolean(this.svg) && this.svg.getRootNode().activeElement === this.svg;
+    this.root = make("div", { class: "viewer" });
     this.svg = this.makePhoto();
     this.root.append(
-      make("div", { class: "stage" }, [this.svg]),
-      this.makeButtons(),
-      ...(data.editable ? [this.makeTools()] : []),
-      ...(data.layers.length ? [this.makeLayerList(), this.makeTable()] : []),
+      make("div", { class: "stage" }, [
+        this.svg, ...(data.words.eye ? [make("span", { class: "corner", text: data.words.eye })] : []),
+      ]),
     );
+    this.controls = [this.makeButtons(), ...(this.tools ? [this.tools.root] : [])];
+    if (this.panel) this.panel.remove();
+    this.panel = make("div", { class: "panel" });
     this.thresholds = data.layers.length ? new Thresholds(this.svg, this.layerNodes, (what) => this.edit(what)) : null;
-    if (this.thresholds) this.root.append(this.thresholds.root);
-    this.announcement = make("p", { class: "vh", role: "status" });
-    this.root.append(this.announcement);
+    if (this.thresholds) this.panel.append(this.makeLayerList(), this.thresholds.root, this.makeTable());
     this.host.replaceChildren(this.root);
+    this.joinPanel();
     this.drawLayers();
     this.drawMarks();
     this.listen();
-    this.viewer = attachViewer(this.root);
+    if (this.viewer) this.viewer.end();
+    this.view = { ...data, onChoose: (one) => this.choose(one, false) };
+    this.viewer = attachViewer(this.root, this.view, [this.panel]);
     if (visible) this.viewer.look(visible.x, visible.y, visible.width);
     if (data.layers.length) this.fillTable();
-    this.showTool();
-    this.showScale();
-    if (this.sizes) this.sizes.disconnect();
-    this.sizes = new ResizeObserver(() => this.showScale());
-    this.sizes.observe(this.svg);
+    if (this.tools) this.tools.show();
+    if (hadFocus) this.svg.focus({ preventScroll: true });
+  }
+
+  joinPanel() {
+    const host = window[PANEL];
+    const place = host && host.isConnected ? host : this.root;
+    if (this.panel.parentNode !== place) place.append(this.panel);
+    // In a narrow window the answer stands directly under the photo, and everything that is operated under the answer.
+    if (NARROW.matches) this.panel.prepend(...this.controls);
+    else this.root.querySelector(".stage").after(...this.controls);
   }
 
   makePhoto() {
@@ -71,59 +83,44 @@ class PhotoPage {
       "data-layer": layer.code, class: layer.lesion ? "layer" : "layer open", fill: layer.color, stroke: layer.color,
     })]));
     this.marks = make("g", { "data-layer": "landmarks", class: "mark" });
-    this.ring = make("g", { class: "mark chosen-ring", "aria-hidden": "true" });
-    this.pen = make("path", { class: "pen", "vector-effect": "non-scaling-stroke" });
     const svg = make("svg", {
       "data-photo": true, viewBox: `0 0 ${width} ${height}`, width, height, tabindex: 0, role: "img",
       "aria-label": words.photoLabel,
     }, [
       make("image", { href: data.picture, width, height, preserveAspectRatio: "none" }),
-      ...this.layerNodes.values(), this.marks, this.ring, this.pen,
+      ...this.layerNodes.values(), this.marks, ...(this.tools ? [this.tools.drawn] : []),
     ]);
     return svg;
   }
 
   makeButtons() {
-    const { words, layers } = this.data;
+    const { words, layers, position } = this.data;
     const button = (attributes) => make("button", { type: "button", ...attributes });
-    this.ownPixels = button({ "data-own": true, text: words.ownPixels });
-    this.scale = make("span", { class: "dim small" });
-    return make("div", { class: "buttons", role: "group", "aria-label": words.zoom }, [
+    const filter = (name, text) => {
+      const node = button({ "data-filter": name, "aria-pressed": String(Boolean(layerState.filters[name])), text });
+      node.addEventListener("change", () => { layerState.filters[name] = node.getAttribute("aria-pressed") === "true"; });
+      return node;
+    };
+    const step = (what, sign, label) => {
+      const node = button({ [`data-${what}`]: true, "aria-label": label, title: label, text: sign });
+      node.addEventListener("click", () => this.edit({ what }));
+      return node;
+    };
+    return make("div", { class: "buttons", role: "group", "aria-label": words.view }, [
+      ...(position.count > 1 ? [
+        step("previous", "‹", words.previous),
+        make("span", { class: "small", text: `${position.number} / ${position.count}` }),
+        step("next", "›", words.next),
+      ] : []),
       button({ "data-zoom": "out", "aria-label": words.zoomOut, text: "−" }),
       button({ "data-zoom": "in", "aria-label": words.zoomIn, text: "+" }),
       button({ "data-zoom": "all", text: words.whole }),
-      this.ownPixels,
+      button({ "data-zoom": "own", title: words.ownPixels, text: "100 %" }),
       ...(layers.length ? [button({ "data-bare": true, "aria-pressed": "false", text: words.bare })] : []),
-      this.scale,
+      filter("red-free", words.redFree), filter("contrast", words.contrast),
+      button({ "data-ruler": true, "aria-pressed": "false", title: words.rulerHint, text: words.ruler }),
+      make("span", { class: "dim small", "data-scale": true }),
     ]);
-  }
-
-  makeTools() {
-    const { words, layers } = this.data;
-    this.toolButtons = ["view", "draw", "optic_disc", "fovea"].map((tool) => {
-      const node = make("button", { type: "button", "data-tool": tool, text: words.tools[tool] });
-      node.addEventListener("click", () => { this.tool = tool; this.showTool(); });
-      return node;
-    });
-    this.kind = make("select", { "aria-label": words.kind, "data-kind": true }, [...layers].reverse().map((layer) =>
-      make("option", { value: layer.code, text: words.structures[layer.code] })));
-    this.remove = make("button", { type: "button", "data-remove": true, text: words.remove });
-    this.remove.addEventListener("click", () => this.removeChosen());
-    this.undo = make("button", { type: "button", "data-undo": true, text: words.undo });
-    this.undo.addEventListener("click", () => this.edit({ what: "undo" }));
-    this.hint = make("p", { class: "dim small", "aria-live": "polite" });
-    const tools = make("details", { class: "card tools" }, [
-      make("summary", { text: words.correct }),
-      make("div", { class: "buttons", role: "group", "aria-label": words.correct }, [...this.toolButtons, this.kind, this.remove, this.undo]),
-      this.hint,
-    ]);
-    // Closing the tools puts the current one away.
-    tools.addEventListener("toggle", () => {
-      if (tools.open) return;
-      this.tool = "view";
-      this.showTool();
-    });
-    return tools;
   }
 
   makeLayerList() {
@@ -148,8 +145,7 @@ class PhotoPage {
       make("path", { d: foveaMark(6.5), fill: "none", stroke: "currentColor", "stroke-width": 1.8 }),
     ]);
     rows.push(row("landmarks", mark, data.words.landmarks));
-    // In a narrow window the list starts closed, so that less stands above the answers.
-    return make("details", { class: "card", open: window.innerWidth > 640 }, [
+    return make("details", { class: "card", open: true }, [
       make("summary", { text: data.words.layers }), make("ul", { class: "layers" }, rows),
     ]);
   }
@@ -159,11 +155,15 @@ class PhotoPage {
     this.body = make("tbody");
     this.only = make("select", { "aria-label": words.kind, "data-only": true });
     this.only.addEventListener("change", () => this.fillTable());
-    const heads = ["", words.columns.kind, words.columns.area, words.columns.fovea, words.columns.place, words.columns.probability];
+    const heads = [words.columns.kind, words.columns.area, words.columns.fovea, words.columns.place, words.columns.probability];
     this.none = make("p", { class: "dim small", text: words.noLesion });
+    this.body.addEventListener("keydown", (event) => {
+      stepRows(event);
+      if (event.key === "Delete" && this.chosen && this.tools) this.tools.removeChosen();
+    });
     return make("div", { class: "card" }, [
       make("div", { class: "title" }, [make("h2", { text: words.lesions }), this.only]),
-      make("div", { class: "rows", tabindex: -1 }, [make("table", { class: "small lesions" }, [
+      make("div", { class: "rows", tabindex: -1 }, [make("table", { class: "small lesions", role: "grid" }, [
         make("caption", { class: "vh", text: words.tableLabel }),
         make("thead", {}, [make("tr", {}, heads.map((text) => make("th", { scope: "col", text })))]),
         this.body,
@@ -219,16 +219,15 @@ class PhotoPage {
     const fine = new Intl.NumberFormat(data.language, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
     this.body.replaceChildren(...rows.map((one) => {
       const place = one.quadrant ? words.quadrants[one.quadrant] : "–";
-      const find = make("button", { type: "button", class: "find", "aria-label": filled(words.find, { name: words.structures[one.code], place }) }, [swatch(color[one.code], true)]);
       const row = make("tr", { "data-row": one.id }, [
-        make("td", {}, [find]),
-        make("th", { scope: "row", text: words.structures[one.code] }),
+        make("th", { scope: "row" }, [make("span", { class: "named" }, [swatch(color[one.code], true), words.structures[one.code]])]),
         make("td", { text: form.format(one.area) }),
         make("td", { text: one.fovea_dd === null ? "–" : fine.format(one.fovea_dd) }),
         make("td", { text: place }),
-        make("td", { text: fine.format(one.probability) }),
+        make("td", { text: `${form.format(Math.round(100 * one.probability))} %` }),
       ]);
       row.addEventListener("click", () => this.choose(one, true));
+      row.addEventListener("focus", () => this.choose(one, true));
       return row;
     }));
     this.none.hidden = rows.length > 0;
@@ -243,98 +242,42 @@ class PhotoPage {
 
   choose(one, isShown) {
     this.chosen = one;
-    for (const row of this.body ? this.body.children : []) {
-      const isChosen = Boolean(one) && row.dataset.row === one.id;
-      row.classList.toggle("is-chosen", isChosen);
-      if (isChosen) row.setAttribute("aria-current", "true");
-      else row.removeAttribute("aria-current");
+    const row = this.body && chooseRow([...this.body.children].find((node) => one && node.dataset.row === one.id), this.body);
+    if (row && !isShown) {
+      const box = row.closest(".rows");
+      box.scrollTop = row.offsetTop - box.clientHeight / 2;
     }
-    this.ring.replaceChildren();
-    if (one) {
-      const radius = this.radius(one) * 1.6 + this.data.width / 250;
-      for (const kind of ["casing", "line"]) this.ring.append(make("circle", { class: kind, cx: one.x, cy: one.y, r: radius }));
-      if (isShown) this.show(one);
-    }
-    if (this.remove) this.remove.disabled = !one;
-  }
-
-  radius(one) {
-    return Math.sqrt(one.area / Math.PI);
-  }
-
-  /* Centers a lesion and zooms in until it and its surroundings fill the view; never zooms out. */
-  show(one) {
-    const { width, height } = this.data;
-    const wide = Math.min(this.viewer.seen().width, Math.max(width / 8, this.radius(one) * 12));
-    this.viewer.look(one.x - wide / 2, one.y - (wide * height) / width / 2, wide);
-    this.showScale();
-    const bounds = this.svg.getBoundingClientRect();
-    if (bounds.bottom < 80 || bounds.top > window.innerHeight - 80) this.svg.scrollIntoView({ block: "nearest" });
-  }
-
-  /* The lesion under a click, or the nearest one within a finger's width. */
-  lesionAt(event) {
-    const at = this.viewer.toPhoto(event.clientX, event.clientY);
-    const under = (this.svg.getRootNode().elementsFromPoint(event.clientX, event.clientY) || [])
-      .map((node) => node.dataset && node.dataset.lesion).filter(Boolean);
-    const exact = under.map((id) => this.data.lesions.find((one) => one.id === id)).find(Boolean);
-    if (exact) return exact;
-    const reach = (14 * this.viewer.seen().width) / Math.max(1, this.svg.getBoundingClientRect().width);
-    const near = this.data.lesions
-      .filter((one) => layerState.shown[one.code] ?? true)
-      .map((one) => [Math.hypot(one.x - at.x, one.y - at.y) - this.radius(one), one])
-      .filter(([away]) => away < reach)
-      .sort((a, b) => a[0] - b[0]);
-    return near.length ? near[0][1] : null;
+    if (one && isShown && !this.viewer.isMeasuring()) this.viewer.show(one);
+    this.viewer.choose(one);
+    if (this.tools) this.tools.show();
   }
 
   listen() {
-    const { svg } = this;
+    const { svg, tools } = this;
     let down = null;
     svg.addEventListener("pointerdown", (event) => {
       down = { x: event.clientX, y: event.clientY };
-      if (this.tool === "view") return;
+      if (!tools || !tools.isActive) return;
       event.stopImmediatePropagation();
       event.preventDefault();
       svg.focus({ preventScroll: true });
       svg.setPointerCapture(event.pointerId);
-      if (this.tool === "draw") this.stroke = [this.point(event)];
+      tools.down(event);
     }, { capture: true });
     svg.addEventListener("pointermove", (event) => {
-      if (!this.stroke) return;
-      event.stopImmediatePropagation();
-      this.stroke.push(this.point(event));
-      this.pen.setAttribute("d", `M${this.stroke.map((point) => point.join(" ")).join("L")}`);
+      if (tools && tools.move(event)) event.stopImmediatePropagation();
     }, { capture: true });
     svg.addEventListener("pointerup", (event) => {
       const moved = down ? Math.hypot(event.clientX - down.x, event.clientY - down.y) : Infinity;
       down = null;
-      if (this.tool === "view") {
-        if (moved < 5) this.clicked(event);
-        return;
-      }
+      if (!tools || !tools.isActive) return;
       event.stopImmediatePropagation();
-      this.finish(event, moved);
+      tools.up(event, moved);
     }, { capture: true });
+    if (tools) svg.addEventListener("keydown", (event) => tools.key(event));
     svg.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && this.tool !== "view") {
-        event.preventDefault();
-        const { x, y } = this.middle();
-        this.place([x, y]);
-      } else if (event.key === "Escape" && this.tool !== "view") {
-        this.tool = "view";
-        this.stroke = null;
-        this.showTool();
-      } else if (event.key === "Delete" && this.chosen) this.removeChosen();
-    });
-    const later = () => requestAnimationFrame(() => this.showScale());
-    for (const kind of ["wheel", "pointermove", "keydown", "dblclick"]) svg.addEventListener(kind, later, { passive: true });
-    this.root.querySelectorAll("button[data-zoom]").forEach((node) => node.addEventListener("click", later));
-    this.ownPixels.addEventListener("click", () => {
-      const wide = Math.min(this.data.width, this.svg.getBoundingClientRect().width * (window.devicePixelRatio || 1));
-      const middle = this.chosen || this.middle();
-      this.viewer.look(middle.x - wide / 2, middle.y - (wide * this.data.height) / this.data.width / 2, wide);
-      this.showScale();
+      const what = { n: "next", p: "previous" }[event.key];
+      if (what && this.data.position.count > 1 && !event.ctrlKey && !event.metaKey && !event.altKey) this.edit({ what });
     });
   }
 
@@ -344,68 +287,14 @@ class PhotoPage {
     return { x: visible.x + visible.width / 2, y: visible.y + (visible.width * this.data.height) / this.data.width / 2 };
   }
 
-  clicked(event) {
-    const one = this.lesionAt(event);
-    this.choose(one, false);
-    const row = one && this.body && this.body.querySelector(`[data-row="${CSS.escape(one.id)}"]`);
-    if (row) {
-      const box = row.closest(".rows");
-      box.scrollTop = row.offsetTop - box.clientHeight / 2;
-      const { words } = this.data;
-      this.announcement.textContent = `${words.structures[one.code]}, ${one.quadrant ? words.quadrants[one.quadrant] : ""}`;
-    }
-  }
-
   point(event) {
     const at = this.viewer.toPhoto(event.clientX, event.clientY);
     return [Math.round(at.x * 10) / 10, Math.round(at.y * 10) / 10];
   }
 
-  finish(event, moved) {
-    const stroke = this.stroke;
-    this.stroke = null;
-    this.pen.removeAttribute("d");
-    if (this.tool === "draw" && stroke && moved >= 5 && stroke.length > 2) this.edit({ what: "draw", code: this.kind.value, points: stroke });
-    else this.place(this.point(event));
-  }
-
-  /* Sets a dot, the disc's center or the fovea at a point; Enter takes the middle of the visible part. */
-  place(point) {
-    if (this.tool === "draw") {
-      const radius = Math.max(this.data.width / 600, this.viewer.seen().width / 200);
-      this.edit({ what: "draw", code: this.kind.value, points: [point], radius });
-    } else this.edit({ what: this.tool, points: [point] });
-  }
-
-  removeChosen() {
-    const one = this.chosen;
-    if (!one || !this.data.editable) return;
-    this.edit({ what: "delete", code: one.code, points: [one.pixel] });
-    this.choose(null, false); // so that a second Delete does not remove another lesion at the same place
-  }
-
   edit(what) {
     this.count = (this.count || 0) + 1;
     this.send("edit", { ...what, photo: this.data.id, number: this.count });
-  }
-
-  showTool() {
-    if (!this.toolButtons) return;
-    const { words, canUndo } = this.data;
-    for (const node of this.toolButtons) node.setAttribute("aria-pressed", String(node.dataset.tool === this.tool));
-    this.kind.hidden = this.tool !== "draw";
-    this.undo.disabled = !canUndo;
-    this.remove.disabled = !this.chosen;
-    this.hint.textContent = words.hints[this.tool];
-    this.root.classList.toggle("is-editing", this.tool !== "view");
-  }
-
-  /* Shows the zoom in percent. From three screen pixels for each pixel of the photo on, pixels are drawn as squares. */
-  showScale() {
-    const bounds = this.svg.getBoundingClientRect();
-    const times = (bounds.width * (window.devicePixelRatio || 1)) / this.viewer.seen().width;
-    this.svg.classList.toggle("is-pixelated", times >= 3);
-    this.scale.textContent = bounds.width ? filled(this.data.words.scale, { percent: Math.round(100 * times) }) : "";
   }
 }
 
@@ -414,8 +303,17 @@ const pages = new WeakMap();
 export default function ({ data, parentElement, setTriggerValue }) {
   const host = parentElement.querySelector("[data-host]");
   if (!pages.has(host)) pages.set(host, new PhotoPage(host));
-  pages.get(host).update(data, setTriggerValue);
+  const page = pages.get(host);
+  page.update(data, setTriggerValue);
+  page.joinPanel();
+  const join = () => page.joinPanel();
+  document.addEventListener(PANEL, join);
+  NARROW.addEventListener("change", join);
   const ask = (event) => event.preventDefault();
   if (data.unsaved) window.addEventListener("beforeunload", ask);
-  return () => window.removeEventListener("beforeunload", ask);
+  return () => {
+    window.removeEventListener("beforeunload", ask);
+    document.removeEventListener(PANEL, join);
+    NARROW.removeEventListener("change", join);
+  };
 }

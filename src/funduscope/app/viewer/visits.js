@@ -1,9 +1,10 @@
-/* Two registered photos of one eye over each other, with a slider or blinking; new and gone lesions are marked. */
+/* Two registered photos of one eye over each other, with a divider or blinking; new and gone lesions are marked. */
 
 class VisitsPage {
   constructor(host) {
     this.host = host;
     this.timer = null;
+    this.percent = 50;
   }
 
   update(data) {
@@ -13,29 +14,56 @@ class VisitsPage {
   }
 
   build() {
-    const { side, words, first, second } = this.data;
-    clearInterval(this.timer);
-    this.timer = null;
+    const { side, words, first, second, language } = this.data;
+    this.stop();
     this.over = make("image", { href: first, width: side, height: side });
+    this.under = make("image", { href: second, width: side, height: side });
     this.marks = make("g", { "data-layer": "changes", class: "mark" });
     this.ring = make("g", { class: "mark chosen-ring" });
     this.svg = make("svg", {
       "data-photo": true, viewBox: `0 0 ${side} ${side}`, width: side, height: side, tabindex: 0, role: "img", "aria-label": words.label,
-    }, [make("image", { href: second, width: side, height: side }), this.over, this.marks, this.ring]);
-    this.root = make("div", { class: "viewer visits", "data-viewer": true }, [
-      make("div", { class: "stage" }, [this.svg]), this.makeButtons(), ...(this.data.known ? [this.makeTable()] : []),
+    }, [this.under, this.over, this.marks, this.ring]);
+    this.names = ["earlier", "later"].map((name) => make("span", {
+      class: name === "later" ? "corner is-right" : "corner", "data-visit": name, text: words[name],
+    }));
+    this.root = make("div", { class: "viewer visits" }, [
+      make("div", { class: "stage" }, [this.svg, this.makeDivider(), ...this.names]),
+      make("div", { class: "panel" }, [this.makeButtons(), ...(this.data.known ? [this.makeTable()] : [])]),
     ]);
     this.host.replaceChildren(this.root);
     this.drawMarks();
-    this.viewer = attachViewer(this.root);
-    this.slide(50);
+    if (this.viewer) this.viewer.end();
+    this.viewer = attachViewer(this.root, { language, words, onLook: () => this.slide(this.percent) });
+    this.slide(this.percent);
+  }
+
+  /* A line on the photo that is dragged, or moved by arrow keys; the earlier photo is on its left. */
+  makeDivider() {
+    this.divider = make("div", {
+      class: "divider", role: "slider", tabindex: 0, "data-slide": true, "aria-label": this.data.words.slide, "aria-valuemin": 0, "aria-valuemax": 100,
+    });
+    const follow = (event) => {
+      const bounds = this.svg.getBoundingClientRect();
+      this.slide((100 * (event.clientX - bounds.left)) / bounds.width);
+    };
+    this.divider.addEventListener("pointerdown", (event) => {
+      this.stop();
+      this.divider.setPointerCapture(event.pointerId);
+    });
+    this.divider.addEventListener("pointermove", (event) => { if (this.divider.hasPointerCapture(event.pointerId)) follow(event); });
+    this.divider.addEventListener("keydown", (event) => {
+      const to = { ArrowLeft: this.percent - 5, ArrowRight: this.percent + 5, Home: 0, End: 100 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      this.stop();
+      this.slide(to);
+    });
+    return this.divider;
   }
 
   makeButtons() {
     const { words } = this.data;
     const button = (attributes) => make("button", { type: "button", ...attributes });
-    this.range = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": words.slide, "data-slide": true });
-    this.range.addEventListener("input", () => { this.stop(); this.slide(this.range.value); });
     this.blink = button({ "data-blink": true, "aria-pressed": "false", text: words.blink });
     this.blink.addEventListener("click", () => {
       if (this.timer) this.stop();
@@ -47,17 +75,13 @@ class VisitsPage {
     });
     const swap = button({ "data-swap": true, text: words.swap });
     swap.addEventListener("click", () => { this.stop(); this.swap(); });
-    this.visitName = make("span", { class: "dim small", "aria-live": "polite" });
     const box = make("input", { type: "checkbox", "data-show": "changes" });
     box.checked = true;
-    return make("div", { class: "controls" }, [
-      make("div", { class: "slide" }, [make("span", { class: "small", text: words.earlier }), this.range, make("span", { class: "small", text: words.later })]),
-      make("div", { class: "buttons", role: "group", "aria-label": words.zoom }, [
-        button({ "data-zoom": "out", "aria-label": words.zoomOut, text: "−" }),
-        button({ "data-zoom": "in", "aria-label": words.zoomIn, text: "+" }),
-        button({ "data-zoom": "all", text: words.whole }), this.blink, swap, this.visitName,
-        make("label", { class: "check" }, [box, words.marks]),
-      ]),
+    return make("div", { class: "buttons", role: "group", "aria-label": words.view }, [
+      button({ "data-zoom": "out", "aria-label": words.zoomOut, text: "−" }),
+      button({ "data-zoom": "in", "aria-label": words.zoomIn, text: "+" }),
+      button({ "data-zoom": "all", text: words.whole }), this.blink, swap,
+      make("label", { class: "check" }, [box, words.marks]),
     ]);
   }
 
@@ -65,19 +89,21 @@ class VisitsPage {
     const { words, changes, colors, language } = this.data;
     const form = new Intl.NumberFormat(language);
     const rows = changes.map((change, index) => {
-      const place = change.quadrant ? words.quadrants[change.quadrant] : "–";
-      const find = make("button", { type: "button", class: "find", "aria-label": filled(words.find, { name: words.structures[change.code], place }) }, [swatch(colors[change.code], change.what === "new")]);
-      const row = make("tr", { "data-row": index }, [
-        make("td", {}, [find]), make("th", { scope: "row", text: words.structures[change.code] }),
-        make("td", { text: words[change.what] }), make("td", { text: form.format(change.area) }), make("td", { text: place }),
+      const row = make("tr", { "data-row": index, tabindex: index ? -1 : 0 }, [
+        make("th", { scope: "row" }, [make("span", { class: "named" }, [swatch(colors[change.code], change.what === "new"), words.structures[change.code]])]),
+        make("td", { text: words[change.what] }), make("td", { text: form.format(change.area) }),
+        make("td", { text: change.quadrant ? words.quadrants[change.quadrant] : "–" }),
       ]);
       row.addEventListener("click", () => this.choose(change, row));
+      row.addEventListener("focus", () => this.choose(change, row));
       return row;
     });
-    const heads = ["", words.kind, words.change, words.area, words.place];
+    const body = make("tbody", {}, rows);
+    body.addEventListener("keydown", stepRows);
+    const heads = [words.kind, words.change, words.area, words.place];
     return make("div", { class: "card" }, [
-      make("div", { class: "rows" }, [make("table", { class: "small lesions" }, [
-        make("thead", {}, [make("tr", {}, heads.map((text) => make("th", { scope: "col", text })))]), make("tbody", {}, rows),
+      make("div", { class: "rows", tabindex: -1 }, [make("table", { class: "small lesions", role: "grid", "aria-label": words.tableLabel }, [
+        make("thead", {}, [make("tr", {}, heads.map((text) => make("th", { scope: "col", text })))]), body,
       ])]),
       ...(rows.length ? [] : [make("p", { class: "dim small", text: words.none })]),
     ]);
@@ -92,27 +118,32 @@ class VisitsPage {
     }));
   }
 
-  /* Shows the earlier photo in this share of the width, from the left. */
+  /* Shows the earlier photo in this share of what is seen, from the left. */
   slide(percent) {
-    this.over.setAttribute("style", `clip-path: inset(0 ${100 - percent}% 0 0)`);
-    this.range.value = percent;
-    this.visitName.textContent = "";
+    this.percent = Math.min(100, Math.max(0, percent));
+    if (!this.viewer) return;
+    const { x, width } = this.viewer.seen();
+    const edge = (x + (this.percent / 100) * width) / this.data.side;
+    this.over.setAttribute("style", `clip-path: inset(0 ${100 * (1 - edge)}% 0 0)`);
+    this.divider.style.left = `${this.percent}%`;
+    this.divider.setAttribute("aria-valuenow", Math.round(this.percent));
+    const [earlier, later] = this.names;
+    earlier.hidden = this.percent === 0;
+    later.hidden = this.percent === 100;
   }
 
   swap() {
-    const isEarlier = Number(this.range.value) < 50;
-    this.slide(isEarlier ? 100 : 0);
-    this.visitName.textContent = isEarlier ? this.data.words.earlier : this.data.words.later;
+    this.slide(this.percent < 50 ? 100 : 0);
   }
 
   stop() {
     clearInterval(this.timer);
     this.timer = null;
-    this.blink.setAttribute("aria-pressed", "false");
+    if (this.blink) this.blink.setAttribute("aria-pressed", "false");
   }
 
   choose(change, row) {
-    for (const other of row.parentElement.children) other.classList.toggle("is-chosen", other === row);
+    chooseRow(row);
     const wide = this.data.side / 4;
     this.viewer.look(change.x - wide / 2, change.y - wide / 2, wide);
     this.ring.replaceChildren(...["casing", "line"].map((kind) => make("circle", { class: kind, cx: change.x, cy: change.y, r: this.data.side / 50 })));
@@ -125,5 +156,5 @@ export default function ({ data, parentElement }) {
   const host = parentElement.querySelector("[data-host]");
   if (!pages.has(host)) pages.set(host, new VisitsPage(host));
   pages.get(host).update(data);
-  return () => clearInterval(pages.get(host) && pages.get(host).timer);
+  return () => pages.get(host).stop();
 }

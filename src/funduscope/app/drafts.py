@@ -1,0 +1,95 @@
+"""Drafts of corrections on this machine's disk: what was not saved survives a reload, a crash and a restart.
+
+One file for each corrected photo, named by the SHA-256 of the photo's file, in a folder that only its owner can open.
+It holds the corrections alone: neither the photo nor its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from funduscope.app.export_labels import corrections_to_json
+from funduscope.app.import_labels import corrections_from_json
+from funduscope.app.reviewed import Corrections
+from funduscope.app.session import Session
+from funduscope.atomic import write_atomically
+
+VARIABLE: Final = "FUNDUSCOPE_DRAFTS"
+SCHEMA: Final = "funduscope-draft/1"
+_NAME: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def drafts_folder() -> Path:
+    """The folder of the drafts: FUNDUSCOPE_DRAFTS, otherwise in the user's folder for a program's state."""
+    named = os.environ.get(VARIABLE)
+    base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return Path(named).expanduser() if named else base / "funduscope" / "drafts"
+
+
+def keep_drafts(session: Session) -> None:
+    """Writes the corrections that changed since they were written last; removes the drafts of those that were undone.
+
+    Raises `OSError` where the disk refuses.
+    """
+    for key, history in session.histories.items():
+        if key not in session.entries or history.now == session.drafted.get(key, Corrections()):
+            continue
+        if history.now.is_empty:
+            delete_drafts([key])
+        else:
+            _write(key, session.size(key), history.now)
+        session.drafted[key] = history.now
+
+
+def continue_draft(session: Session, key: str) -> None:
+    """Restores a photo's draft, where it has one and has no corrections in this session."""
+    history = session.history(key)
+    draft = _read(key, session.size(key)) if history.now.is_empty and not history.before else None
+    if draft is not None:
+        history.continue_draft(draft)
+        session.drafted[key] = draft
+
+
+def delete_drafts(keys: Iterable[str]) -> None:
+    """Removes the drafts of these photos. Raises `OSError` where the disk refuses."""
+    for key in keys:
+        _path(key).unlink(missing_ok=True)
+
+
+def drafts() -> list[str]:
+    """The keys of the photos that have a draft."""
+    with suppress(OSError):
+        return sorted(path.stem for path in drafts_folder().glob("*.json") if _NAME.fullmatch(path.stem))
+    return []
+
+
+def _path(key: str) -> Path:
+    if not _NAME.fullmatch(key):
+        raise ValueError("a draft is named by a SHA-256")
+    return drafts_folder() / f"{key}.json"
+
+
+def _write(key: str, size: tuple[int, int], corrections: Corrections) -> None:
+    path = _path(key)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.chmod(0o700)
+    draft = {"schema": SCHEMA, "width": size[0], "height": size[1]} | corrections_to_json(
+        corrections, corrections.masks
+    )
+    write_atomically(path, json.dumps(draft).encode())
+
+
+def _read(key: str, size: tuple[int, int]) -> Corrections | None:
+    """The draft of a photo of this size; None without one, and where it cannot be read."""
+    with suppress(Exception):  # the file can be wrong in any way
+        draft = json.loads(_path(key).read_bytes())
+        if draft["schema"] == SCHEMA and (draft["width"], draft["height"]) == size:
+            corrections = corrections_from_json(draft, size)
+            return None if corrections.is_empty else corrections
+    return None

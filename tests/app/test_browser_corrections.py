@@ -1,0 +1,122 @@
+"""Corrections in a real browser: brush, relabeling, undo and redo, the question, and the draft after a restart."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
+
+
+def _count(page: Any, code: str) -> int:
+    text = page.locator(f"li:has([data-show={code}]) label").inner_text()
+    return int(re.findall(r"\d+", text)[0])
+
+
+def _wait_for_count(page: Any, code: str, count: int) -> None:
+    pattern = re.compile(rf"\s{count}( · corrected)?\s*$")
+    page.locator(f"li:has([data-show={code}]) label").filter(has_text=pattern).wait_for()
+
+
+def _paint(visitor: Any, tool: str, across: float) -> None:
+    """Moves a brush to and fro over the middle of the photo's lower part; across: of the photo's width."""
+    page = visitor.page
+    page.locator(f"[data-tool={tool}]").click()
+    page.locator("[data-kind]").select_option("SE")
+    page.locator("[data-size]").fill("60")
+    visitor.photo.scroll_into_view_if_needed()
+    box = visitor.photo.bounding_box()
+    x, y = box["x"] + box["width"] * (0.5 - across / 2), box["y"] + box["height"] * 0.8
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] * across, y, steps=4)
+    page.mouse.up()
+
+
+@pytest.mark.slow
+def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, visiting: Any, tmp_path: Path) -> None:
+    pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    with serving(home, work, tmp_path / "first.txt") as server:
+        visitor = visiting(server)
+        visitor.page.on("dialog", lambda dialog: dialog.accept())
+        visitor.arrive()
+        visitor.drop(("Meier, Anna.jpg", DEMO))
+        visitor.photo.wait_for()
+        page = visitor.page
+        page.locator("details.tools summary").click()
+        before = {code: _count(page, code) for code in ("SE", "EX", "MA")}
+        _paint(visitor, "brush", 0.1)
+        _wait_for_count(page, "SE", before["SE"] + 1)
+        assert "60 px, 0." in page.locator(".brush").inner_text(), "its size in pixels and in disc diameters"
+        question = page.get_by_text("You corrected: Soft exudates.")
+        question.wait_for()
+        _paint(visitor, "erase", 0.02)  # cuts the stroke in two
+        _wait_for_count(page, "SE", before["SE"] + 2)
+        visitor.photo.focus()
+        page.keyboard.press("Control+z")
+        _wait_for_count(page, "SE", before["SE"] + 1)
+        page.keyboard.press("Control+z")
+        _wait_for_count(page, "SE", before["SE"])
+        question.wait_for(state="hidden")
+        page.keyboard.press("Control+Shift+Z")
+        _wait_for_count(page, "SE", before["SE"] + 1)
+        page.get_by_role("button", name="Not yet").click()
+        question.wait_for(state="hidden")
+        page.get_by_text("Corrected but not complete, so no labels: Soft exudates.").wait_for()
+
+        page.locator("[data-tool=view]").click()
+        page.locator("tr[data-row=EX-0]").click()
+        page.locator("[data-relabel]").select_option("MA")
+        _wait_for_count(page, "EX", before["EX"] - 1)
+        _wait_for_count(page, "MA", before["MA"] + 1)
+        visitor.settled()
+        (draft,) = (file for file in home.rglob("*") if file.is_file())
+        assert "Meier" not in draft.name + draft.read_text()
+
+    own = page.get_by_test_id("stDialog").get_by_role("heading")
+    own.wait_for()
+    says = "node => getComputedStyle(node, '::after').content"
+    page.wait_for_function(
+        f"node => ({says})(node).includes('The page has lost its program')", arg=own.element_handle()
+    )
+    assert own.evaluate("node => getComputedStyle(node).fontSize") == "0px", "Streamlit's own words are not shown"
+    with serving(home, work, tmp_path / "second.txt", int(server.address.rpartition(":")[2])):
+        page.reload()
+        page.get_by_test_id("stFileUploaderDropzone").first.wait_for()
+        page.get_by_text("Drafts of corrections: 1").wait_for()
+        visitor.drop(("the same.jpg", DEMO))
+        visitor.photo.wait_for()
+        page.get_by_text("restored from the draft").wait_for()
+        _wait_for_count(page, "SE", before["SE"] + 1)
+        _wait_for_count(page, "EX", before["EX"] - 1)
+        page.get_by_test_id("stExpander").first.locator("summary").click()
+        page.get_by_role("button", name="Forget all photos").click()
+        page.get_by_text("Photos with your corrections: 1; not saved: 1").wait_for()
+        page.get_by_role("button", name="Forget", exact=True).click()
+        page.get_by_role("button", name="Forget all photos").wait_for(state="hidden")
+        assert not [file for file in home.rglob("*") if file.is_file()]
+        assert not visitor.faults
+        visitor.context.close()
+
+
+@pytest.mark.slow
+def test_the_table_offers_one_csv(visitors: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    page = visitor.page
+    page.get_by_role("button", name="Use the demo photo").click()
+    visitor.photo.wait_for()
+    page.get_by_role("radio", name="All photos").click()
+    table = page.get_by_test_id("stDataFrame")
+    table.wait_for()
+    table.hover()
+    page.get_by_role("button", name="Search").wait_for()
+    assert not page.get_by_role("button", name="Download as CSV").is_visible()
+    assert page.get_by_role("button", name="Table (CSV)").is_visible()

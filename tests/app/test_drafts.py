@@ -1,0 +1,140 @@
+"""Corrections that were not saved survive a reload and a restart, in a private folder, until they are forgotten."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from streamlit.testing.v1 import AppTest
+
+from funduscope.app.drafts import continue_draft, drafts, drafts_folder, keep_drafts
+from funduscope.app.reviewed import Corrections
+from funduscope.app.session import Entry, Session
+from funduscope.i18n.languages import Words
+from funduscope.testing.drawn_eyes import draw_eye
+
+KEY, SIZE = "ab" * 32, (40, 30)
+EYE = cv2.imencode(".png", draw_eye(3, width_px=700).pixels[..., ::-1])[1].tobytes()
+WORDS = Words("en")
+
+
+def _session(size: tuple[int, int] = SIZE) -> Session:
+    session = Session()
+    found = {"photo": {"width": size[0], "height": size[1]}}
+    session.add(Entry(KEY, "Meier, Anna.jpg", b"", found, b""), None)
+    return session
+
+
+def _stated() -> Corrections:
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[3:9, 4:20] = True
+    return Corrections(grade=3, fovea_xy=(10.0, 12.5), classes={}).with_mask("MA", mask).with_mask("HE", ~mask)
+
+
+def test_a_draft_is_restored_in_another_session_and_can_be_undone() -> None:
+    session, stated = _session(), _stated()
+    session.history(KEY).step(stated)
+    keep_drafts(session)
+    assert stat.S_IMODE(drafts_folder().stat().st_mode) == 0o700
+    (file,) = drafts_folder().iterdir()
+    assert "Meier" not in file.name + file.read_text()
+
+    later = _session()
+    continue_draft(later, KEY)
+    assert later.history(KEY).now == stated
+    assert later.history(KEY).is_draft
+    later.history(KEY).undo()
+    keep_drafts(later)
+    assert drafts() == [], "what was undone has no draft"
+    later.history(KEY).redo()
+    keep_drafts(later)
+    assert drafts() == [KEY]
+
+
+def test_a_draft_that_does_not_fit_is_left_alone() -> None:
+    session = _session()
+    session.history(KEY).step(_stated())
+    keep_drafts(session)
+    other = _session((40, 31))
+    continue_draft(other, KEY)
+    assert other.history(KEY).now.is_empty
+    keep_drafts(other)
+    assert drafts() == [KEY]
+    path = drafts_folder() / f"{KEY}.json"
+    for broken in (b"", b"{}", json.dumps(json.loads(path.read_bytes()) | {"grade": 9}).encode()):
+        path.write_bytes(broken)
+        again = _session()
+        continue_draft(again, KEY)
+        assert again.history(KEY).now.is_empty
+
+
+def test_corrections_of_the_session_are_not_replaced_by_a_draft() -> None:
+    session = _session()
+    session.history(KEY).step(_stated())
+    keep_drafts(session)
+    other = _session()
+    other.history(KEY).step(Corrections(grade=1))
+    continue_draft(other, KEY)
+    assert other.history(KEY).now == Corrections(grade=1)
+
+
+def _script() -> None:
+    from funduscope.app.page_view import show
+
+    show()
+
+
+def _page_with_photo() -> Any:
+    page = AppTest.from_function(_script, default_timeout=180).run()
+    if not hasattr(page, "file_uploader"):
+        pytest.skip("this Streamlit's AppTest uploads no files")
+    page.file_uploader[0].set_value([("eye.png", EYE, "image/png")])
+    page.run()
+    assert not page.exception
+    return page
+
+
+def _texts(page: Any) -> str:
+    return " ".join(str(one.value) for kind in ("markdown", "caption", "info", "warning") for one in page.get(kind))
+
+
+def test_the_page_restores_a_draft_and_forgets_it_when_asked() -> None:
+    page = _page_with_photo()
+    (key,) = page.session_state.session.entries
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    assert str(drafts_folder()) in _texts(page), "the page names the folder"
+    assert drafts() == [key]
+
+    reloaded = AppTest.from_function(_script, default_timeout=180).run()
+    assert WORDS("draft.waiting", {"count": 1, "folder": drafts_folder()}) in _texts(reloaded)
+    again = _page_with_photo()
+    assert again.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    assert WORDS("draft.restored", {"undo": WORDS("correct.undo")}) in _texts(again)
+
+    again.button(key="clear").click().run()
+    asked = " ".join(str(one.value) for one in again.get("html")) + _texts(again)
+    assert again.session_state.session.entries, "nothing is forgotten before the person confirms"
+    assert drafts() == [key]
+    for part in ("forget.photos", "forget.corrected", "forget.drafts"):
+        assert WORDS(part, {"count": 1, "unsaved": 1, "folder": drafts_folder()}) in asked
+    again.button(key="forget-yes").click().run()
+    assert not again.session_state.session.entries
+    assert drafts() == []
+
+
+def test_a_disk_that_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FUNDUSCOPE_DRAFTS", str(tmp_path / "file" / "drafts"))
+    page = _page_with_photo()
+    (key,) = page.session_state.session.entries
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    assert not page.exception
+    assert "Not a directory" in _texts(page).replace("\\", "")

@@ -1,0 +1,120 @@
+"""Two visits of one eye: what counts as a change and what as noise, and the comparison as CSV and PDF."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the page needs the extra `app`")
+
+from funduscope.app.export_visits import COLUMNS, visits_csv, visits_pdf
+from funduscope.app.visit_comparison import ABSENT_FRAC, LEAST_PPM, STEADY_ROOT_PPM, Outlined, compare_visits, state_of
+from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
+from funduscope.inference.findings import Findings
+from funduscope.inference.objects import LesionObject
+from funduscope.testing.drawn_eyes import draw_eye
+from funduscope.vocabulary import CODES, LESIONS
+
+
+def _seen(pixels: np.ndarray, masks: dict[str, np.ndarray], name: str = "photo") -> Findings:
+    """Findings that outline these masks."""
+    photo = Photo.open(pixels, name=name)
+    transform = frame(photo, 1024).transform
+    planes = {code: transform.map_to_frame(masks[code]) * np.float32(0.9) for code in CODES}
+    return Findings(photo, transform, Card(), "0" * 64, frame_probs=planes)
+
+
+@pytest.fixture(scope="module")
+def visits() -> tuple[Any, Findings, Findings]:
+    """An eye and itself turned: a soft exudate is gone, another is new, and one that stays is twice as wide."""
+    eye = draw_eye(11, grade=2, width_px=1000)
+    height, width = eye.pixels.shape[:2]
+    before, after = ({code: eye.masks[code].copy() for code in CODES} for _ in range(2))
+    x, y = int(eye.fovea_xy[0]), int(eye.fovea_xy[1])
+    for masks, shift, half in ((before, -60, 10), (after, 60, 20)):
+        masks["SE"] = np.zeros((height, width), bool)
+        masks["SE"][y - 8 : y + 8, x + shift - 8 : x + shift + 8] = True
+        masks["SE"][y + 90 - half : y + 90 + half, x - half : x + half] = True
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 5, 1.0)
+    later = cv2.warpAffine(eye.pixels, turn, (width, height))
+    turned = {code: cv2.warpAffine(mask.view(np.uint8), turn, (width, height)) > 0 for code, mask in after.items()}
+    first, second = _seen(eye.pixels, before, "=first.jpg"), _seen(later, turned, "second.jpg")
+    return compare_visits(first, second), first, second
+
+
+def test_new_gone_and_grown_lesions_between_two_visits(visits: tuple[Any, Findings, Findings]) -> None:
+    found, first, _ = visits
+    assert found.is_one_eye
+    for state in ("new", "gone", "bigger"):
+        assert [change.code for change in found.of_state(state)] == ["SE"], state
+    assert not found.of_state("smaller"), "a turned photo changes nothing"
+    assert sum(found.stayed.values()) == len(found.of_state("unchanged")) + 1
+    grown = found.of_state("bigger")[0]
+    assert grown.later.area_ppm / grown.earlier.area_ppm == pytest.approx(4, rel=0.15)
+    other = draw_eye(12, grade=2, width_px=1000)
+    apart = compare_visits(first, _seen(other.pixels, other.masks))
+    assert not apart.is_one_eye
+    assert apart.new == ()
+
+
+def test_a_copy_of_a_photo_has_no_change(visits: tuple[Any, Findings, Findings]) -> None:
+    _, first, _ = visits
+    same = compare_visits(first, first)
+    assert {change.state for change in same.changes or ()} == {"unchanged"}
+    pieces = sum(len(change.later.lesions) for change in same.changes or ())
+    assert pieces == sum(first.count(code) for code in LESIONS), "no lesion is lost or counted twice"
+
+
+def _outlined(area_ppm: float, probability: float) -> Outlined:
+    return Outlined((LesionObject(0, 0, 9, None, None, probability),) if area_ppm else (), area_ppm, probability)
+
+
+@pytest.mark.parametrize("code", ["MA", "HE", "EX"])
+def test_a_lesion_is_new_only_beyond_the_noise(code: str) -> None:
+    limit, large = 0.5, LEAST_PPM[code] + 1
+    absent, doubtful = _outlined(0, ABSENT_FRAC * limit / 2), _outlined(0, ABSENT_FRAC * limit * 2)
+    assert state_of(code, absent, _outlined(large, 0.9), limit) == "new"
+    assert state_of(code, _outlined(large, 0.9), absent, limit) == "gone"
+    assert state_of(code, doubtful, _outlined(large, 0.9), limit) == "undecided", "it may have been there"
+    assert state_of(code, absent, _outlined(LEAST_PPM[code] - 1, 0.9), limit) == "undecided", "it is too small"
+    root = 30.0
+    for change, state in ((STEADY_ROOT_PPM[code] + 1, "bigger"), (STEADY_ROOT_PPM[code] - 1, "unchanged")):
+        assert state_of(code, _outlined(root**2, 0.9), _outlined((root + change) ** 2, 0.9), limit) == state
+    assert state_of(code, _outlined((root + 20) ** 2, 0.9), _outlined(root**2, 0.9), limit) == "smaller"
+
+
+def test_the_comparison_as_csv(visits: tuple[Any, Findings, Findings]) -> None:
+    found, first, second = visits
+    text = visits_csv(found, first.to_dict(), second.to_dict()).decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == list(COLUMNS)
+    assert len(rows) == len(found.changes)
+    (new,) = (row for row in rows if row["change"] == "new")
+    assert new["earlier_area_px"] == new["earlier_x_px"] == ""
+    assert float(new["later_probability"]) == pytest.approx(0.9, abs=0.1)
+    assert new["earlier_photo"].startswith("'="), "a spreadsheet computes no photo's name"
+
+
+def test_the_comparison_as_one_page_of_pdf(visits: tuple[Any, Findings, Findings]) -> None:
+    pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
+    found, first, second = visits
+    for language in LANGUAGES:
+        words = Words(language)
+        pages = pdfium.PdfDocument(visits_pdf(found, first.to_dict(), second.to_dict(), words, "standard"))
+        assert len(pages) == 1
+        text = " ".join(pages[0].get_textpage().get_text_range().split())
+        assert words("visits.paper") in text
+        assert "second.jpg" in text
+        assert words("visits.not_one_eye") not in text
+    eye = draw_eye(12, grade=2, width_px=1000)
+    apart = compare_visits(first, _seen(eye.pixels, eye.masks))
+    (page,) = pdfium.PdfDocument(visits_pdf(apart, first.to_dict(), second.to_dict(), Words(), "standard"))
+    assert Words()("visits.not_one_eye")[:50] in " ".join(page.get_textpage().get_text_range().split())
