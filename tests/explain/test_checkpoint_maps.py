@@ -66,7 +66,7 @@ def test_hidden_heads_are_explained_and_said_to_be_approximated(
     card = replace(CARD, routers=("grade", "dme") if changes else ())
     found, weights = _found(built(*GRADER, "heads.hidden=[8]", *changes), card)
     assert not found.cams
-    weights(found, trace_all(found), tmp_path)
+    weights(found, trace_all(found), tmp_path, "eye")
     assert {path.name for path in tmp_path.iterdir()} == {"explanation_referable.png", "explanation_edema.png"}
     for target in SHOWN:
         told = weights.explanation(found, target)
@@ -107,7 +107,7 @@ def test_what_is_not_answered_is_not_explained(built: Built, tmp_path: Path) -> 
     weights = CheckpointMaps(network, replace(CARD, structures=("EX",)))
     refused = Predictor(TorchRuntime(network, weights.card))(np.zeros((300, 300, 3), np.uint8))
     assert not refused.gradable_ok
-    weights(refused, trace_all(refused), tmp_path)
+    weights(refused, trace_all(refused), tmp_path, "eye")
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +126,7 @@ def test_gates_are_drawn_where_the_eye_is(gated: Network, tmp_path: Path) -> Non
     maps = weights.attention(found)
     for plane, there in zip(maps, attention_maps(gated, found.transform.image_to_frame(EYE)), strict=True):
         np.testing.assert_allclose(plane, there, atol=1e-6)
-    weights(found, trace_all(found), tmp_path)
+    weights(found, trace_all(found), tmp_path, "eye")
     assert [path.name for path in tmp_path.iterdir()] == ["explanation_attention.png"], "grades have exact maps here"
     with Image.open(tmp_path / "explanation_attention.png") as picture:
         drawn = np.asarray(picture).astype(int)

@@ -13,6 +13,7 @@ import pytest
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.card import Card
+from funduscope.inference.headline import headline
 from funduscope.inference.objects import Components, LesionObject, by_quadrant, nearest_fovea_dd
 from funduscope.inference.rules import advise, check, support
 from funduscope.vocabulary import CODES, GRADES, LESIONS, structure
@@ -53,7 +54,12 @@ class StandIn:
             "photo": {"name": self.name, "sha256": SHA, "width": width, "height": height},
             "image": self.name,
             "model": {"name": "stand-in", "version": "0.1.0", "sha256": SHA},
-            "gradable": {"ok": self.gradable_ok, "score": None, "reasons": []},
+            "gradable": {
+                "ok": self.gradable_ok,
+                "score": None,
+                "advice": "grade" if self.gradable_ok else "refuse",
+                "reasons": [],
+            },
         }
         tail = {
             "warnings": [{"code": "RESEARCH_WEIGHTS", "values": {}, "says": self.warning}],
@@ -63,8 +69,10 @@ class StandIn:
             head["gradable"]["reasons"] = [{"code": "OUT_OF_FOCUS", "values": {}, "says": self.reason}]
             empty = ("predicted_grade", "grade_name", "confidence", "probabilities", "dme", "referable", "landmarks")
             rest = ("laterality", "lesions", "rules", "advice")
-            return head | dict.fromkeys((*empty, *rest)) | {"evidence": []} | tail
-        return head | self._answer() | tail
+            found = head | dict.fromkeys((*empty, *rest)) | {"evidence": []} | tail
+        else:
+            found = head | self._answer() | tail
+        return found | {"headline": headline(found)}
 
     @property
     def anatomy(self) -> Anatomy:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 
+from funduscope.inference.headline import headline
 from funduscope.report.overlay import _verdict, overlay
 from funduscope.vocabulary import CODES, LESIONS, structure
 
@@ -90,10 +93,15 @@ def test_the_legend_tells_counts(drawn_eye):
 def test_the_verdict_is_that_of_the_advice(drawn_eye):
     """Grade 1 is not referable; a macular edema risk next to it is, and whoever sees the overlay alone must know."""
     found = drawn_eye().to_dict() | {"predicted_grade": 1}
-    said = [word.text for word in _verdict(found | {"advice": {"refer": True, "because": []}})]
-    assert said[-1] == "Refer"
-    assert _verdict(found | {"advice": {"refer": False, "because": []}})[-1].text == "No referral"
-    assert len(_verdict(found | {"advice": None})) == len(said) - 1
+
+    def verdict(advice: dict[str, Any] | None) -> list[str]:
+        changed = found | {"advice": advice}
+        return [word.text for word in _verdict(changed | {"headline": headline(changed)})]
+
+    said = verdict({"refer": True, "urgency": "urgent", "because": []})
+    assert said[-1] == "Refer urgently"
+    assert verdict({"refer": False, "urgency": "routine", "because": []})[-1] == "No referral: next routine check"
+    assert len(verdict(None)) == len(said) - 1
 
 
 def test_a_refused_photo_says_so_and_shows_no_lesion(drawn_eye):

@@ -40,6 +40,7 @@ def test_a_row_holds_what_was_found(drawn_eye, tmp_path):
     expected = {
         "photo": "eye.jpg", "error": "", "gradable": "yes", "grade": "2", "grade_name": "Moderate", "p2": "0.71",
         "dme": "2", "dme_confidence": "0.83", "referable": "yes", "referable_probability": "0.89", "refer": "yes",
+        "advice": "grade", "eye": "right", "urgency": "urgent", "dme_p1": "0.08", "warnings": "RESEARCH_WEIGHTS",
         "MA_count": "2",
         "SE_count": "1", "fovea_x_px": "130.0", "disc_y_px": "150.0", "folder": "eye",
     }  # fmt: skip
@@ -51,7 +52,13 @@ def test_what_is_not_known_stays_empty(drawn_eye, tmp_path):
     rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict()), SummaryRow.of(failed)]
     refused, broken = read(write_summary(rows, tmp_path / "summary.csv"))
     assert refused["gradable"] == "no"
-    assert {refused[key] for key in COLUMNS[3:]} == {""}
+    known = {"photo", "gradable", "advice", "warnings", "model", "model_sha256"}
+    assert {refused[key] for key in COLUMNS if key not in known} == {""}
+    assert (refused["advice"], refused["warnings"], refused["model"]) == (
+        "refuse",
+        "RESEARCH_WEIGHTS",
+        "stand-in 0.1.0",
+    )
     assert broken["error"] == "E_TRUNCATED"
     assert {broken[key] for key in COLUMNS[2:]} == {""}
 

@@ -12,7 +12,6 @@ from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from funduscope.explain.attention_maps import attention_maps
 from funduscope.explain.class_activation import SHOWN, Explanation, Target, explanation
@@ -28,6 +27,7 @@ from funduscope.network.network import Network
 from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
 from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
+from funduscope.report.png_files import write_png
 
 LEAST_SPAN: Final = 0.1
 """Least range of a gate's factors that is stretched to full contrast: a gate that is nearly uniform stays flat."""
@@ -43,14 +43,14 @@ class CheckpointMaps:
         self.network, self.card = network, card
         self.gated = any(isinstance(module, AttentionGate) for module in network.modules())
 
-    def __call__(self, findings: Findings, traced: Traced, folder: Path) -> None:
+    def __call__(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         """Adds the maps that need the network to a photo's folder; an extra output of `report.write.save`."""
         for target in SHOWN:
             shown = self.explanation(findings, target)
             if shown is not None and not shown.exact:
-                _save(pictured(findings, shown), folder / f"explanation_{target}.png")
+                write_png(pictured(findings, shown), folder / f"explanation_{target}.png")
         if self.gated and findings.gradable_ok:
-            _save(self.attention_picture(findings), folder / "explanation_attention.png")
+            write_png(self.attention_picture(findings), folder / "explanation_attention.png")
 
     def explanation(self, findings: Findings, target: Target) -> Explanation | None:
         """The explanation by the exact map, otherwise by Grad-CAM; None if there is no answer."""
@@ -119,7 +119,3 @@ class CheckpointMaps:
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
         rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
         return with_words(np.vstack(rows), [message("EXPLAINS_ATTENTION"), message("MAP_NOT_MEASURED")])
-
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    Image.fromarray(picture).save(path, compress_level=1)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from funduscope.i18n.languages import Words
+from funduscope.inference.anatomy import QUADRANTS
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
 from funduscope.report.html_frame import data_url, render
 from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
@@ -52,6 +53,7 @@ def report(
         "limits": limits(found, words),
         "referable_from": REFERABLE_FROM,
         "mark_px": found["photo"]["width"] / 64,
+        "view": _view(found, words),
     }
     folder = "report/viewer"
     style, script = f"{folder}/viewer.css", f"{folder}/viewer.js"
@@ -123,6 +125,36 @@ def svg_path(rings: Iterable[np.ndarray]) -> str:
         lines = "".join(f"l{x} {y}" for x, y in steps) if steps else "h0"
         pieces.append(f"M{points[0][0]} {points[0][1]}{lines}z")
     return "".join(pieces)
+
+
+def _view(found: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """What viewer.js needs for the details of lesions and for the ruler. found: as in findings.json."""
+    disc = (found["landmarks"] or {}).get("optic_disc") or {}
+    return {
+        "lesions": [
+            {
+                "id": f"{code}-{number}",
+                "code": code,
+                "x": one["x_px"],
+                "y": one["y_px"],
+                "area": one["area_px"],
+                "fovea_dd": one["nearest_fovea_dd"],
+                "quadrant": one["quadrant"],
+                "probability": one["probability"],
+            }
+            for code, lesion in (found["lesions"] or {}).items()
+            for number, one in enumerate(lesion["objects"])
+        ],
+        "disc_diameter_px": disc.get("diameter_px"),
+        "language": words.language,
+        "words": {
+            "structures": {code: words.structure(code) for code in found["lesions"] or ()},
+            "quadrants": {name: words(f"quadrant.{name}") for name in QUADRANTS},
+            "columns": {name: words(f"lesions.{name}") for name in ("area", "fovea", "place", "probability")},
+            "dd": words("photo.dd"),
+            "scale": words.template("photo.scale"),
+        },
+    }
 
 
 def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palette, words: Words) -> dict[str, Any]:

@@ -13,7 +13,7 @@ LONGEST: Final = 80
 LONGEST_BYTES: Final = 200
 """Bytes of a stem in UTF-8, at most: file systems count bytes up to 255, and endings such as `_MA_prob.png` follow."""
 
-_PICTURE_SUFFIX: Final = re.compile(r"\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|ppm|pgm)$", re.IGNORECASE)
+_PICTURE_SUFFIX: Final = re.compile(r"\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|ppm|pgm|dcm|dicom)$", re.IGNORECASE)
 _WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
-from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, structure
+from funduscope.vocabulary import FURTHER_TASKS, LESIONS, structure
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -161,39 +161,38 @@ class Word:
 
 
 def _legend(found: Mapping[str, Any], outlines: Mapping[str, Outline], palette: Palette) -> list[list[Word]]:
-    rows = [_verdict(found), []]
+    trust = found["headline"]["trust"]
+    rows = [[Word(trust["says"], ink=_ALARM, size=1.25)]] if trust else []
+    rows += [_verdict(found), []]
     lesions, landmarks = found.get("lesions") or {}, found.get("landmarks") or {}
     for code in outlines:
         text = structure(code).name
         if code in LESIONS:
             text = f"{text} {(lesions.get(code) or {}).get('count', 0)}"
-        rows[1].append(Word(text, code, swatch=color_of(code, palette)))
-    rows[1] += [
+        rows[-1].append(Word(text, code, swatch=color_of(code, palette)))
+    rows[-1] += [
         Word(text, name) for name, text in (("optic_disc", "Disc center"), ("fovea", "Fovea")) if landmarks.get(name)
     ]
-    rows[1].append(Word("Research only, not a medical device", ink=_DIM))
+    rows[-1].append(Word("Research only, not a medical device", ink=_DIM))
     return rows
 
 
 def _verdict(found: Mapping[str, Any]) -> list[Word]:
-    words = []
-    if found.get("predicted_grade") is not None:
-        grade = found["predicted_grade"]
-        confidence = f" ({found['confidence']:.0%})" if found.get("confidence") is not None else ""
-        words.append(Word(f"Grade {grade} of {len(GRADES) - 1}: {found['grade_name']}{confidence}", size=1.25))
-    if found.get("dme") is not None:
-        words.append(Word(f"Macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}", size=1.25))
+    headline = found["headline"]
+    words = [Word(headline[part]["says"], size=1.25) for part in ("grade", "dme") if headline[part]]
     answers = found.get("tasks") or {}
     words += [
         Word(f"{t.title}: {answers[t.name]['class_name']}", size=1.25) for t in FURTHER_TASKS if t.name in answers
     ]
-    if found.get("advice") is not None:  # from grade, edema risk and lesions, with the report's words
-        words.append(Word("Refer" if found["advice"]["refer"] else "No referral", size=1.25))
+    if headline["referral"]:
+        words.append(Word(headline["referral"]["says"], size=1.25))
     return words
 
 
 def _refusal(found: Mapping[str, Any]) -> list[list[Word]]:
+    trust = found["headline"]["trust"]["says"]
     rows = [[Word("NOT GRADABLE", ink=_ALARM, size=2.0), Word("No grade was given.", size=1.25)]]
+    rows.append([Word(part, size=1.25) for part in trust.split()])
     rows += [[Word(part, size=1.1) for part in reason["says"].split()] for reason in found["gradable"]["reasons"]]
     rows.append([Word("Research only, not a medical device", ink=_DIM)])
     return rows

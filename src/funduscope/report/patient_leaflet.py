@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from funduscope.i18n.languages import Words
-from funduscope.inference.rules import DME_REFERABLE_FROM
-from funduscope.quality.gradability import GROUPS
+from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
+from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
 
 FIELDS: Final = ("name", "clinic", "phone", "visit")
 """Lines that the clinic fills in by hand."""
-
-_POOR: Final = frozenset({*GROUPS, "TOO_DARK", "TOO_BRIGHT"})
-"""Warnings about the quality of the photo."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,11 @@ def compose(
 ) -> PatientLeaflet:
     """The leaflet of one photo. found: as in findings.json; grade, dme: a person's, instead of the model's.
 
-    The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye.
+    The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye, also where
+    someone asked for an answer nevertheless.
     """
     examined = Part(words("sheet.looked"), (words("sheet.looked_says"),))
-    parts = _gradable(found, words, grade, dme) if found["gradable"]["ok"] else _not_gradable(words)
+    parts = _not_gradable(words) if found["gradable"]["advice"] == "refuse" else _gradable(found, words, grade, dme)
     sha = found["photo"]["sha256"][:12]
     return PatientLeaflet(
         language=words.language,
@@ -75,8 +73,8 @@ def compose(
 def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: int | None) -> tuple[Part, ...]:
     rules = found["rules"] or {}
     lowest = (rules.get("grade_range") or [None])[0]
-    level = _more_careful(found["predicted_grade"], lowest) if grade is None else grade
-    risk = _more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk")) if dme is None else dme
+    level = more_careful(found["predicted_grade"], lowest) if grade is None else grade
+    risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk")) if dme is None else dme
     is_referable = (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
     refer = None if found["advice"] is None else found["advice"]["refer"]
     if grade is None and dme is None:
@@ -91,19 +89,18 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     if kinds:
         says.append(words("sheet.seen"))
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
-    is_poor = any(note["code"] in _POOR for note in found["warnings"])
+    is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
     step = {None: "clinic", True: "refer", False: "no_referral"}[refer]
+    if refer and urgency(level, risk, refer) == "urgent":
+        step = "urgent"
+    steps = ["again"] if found["gradable"]["advice"] == "retake" else []
     first = "sheet.not.lost" if has_marks else "sheet.not.healthy"
     return (
         Part(words("sheet.found"), tuple(says), tuple(_kind(code, words) for code in kinds), tuple(after)),
-        Part(words("sheet.next"), (words(f"sheet.next.{step}"), words("sheet.next.sudden"))),
+        Part(words("sheet.next"), tuple(words(f"sheet.next.{name}") for name in (*steps, step, "sudden"))),
         Part(words("sheet.not"), (), (words(first), words("sheet.not.diagnosis"), words("sheet.not.others"))),
     )
-
-
-def _more_careful(one: int | None, other: int | None) -> int | None:
-    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def _not_gradable(words: Words) -> tuple[Part, ...]:

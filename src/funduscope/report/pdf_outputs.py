@@ -1,7 +1,7 @@
 """What `predict --pdf --sheet` adds: a PDF page and a patient leaflet per photo, and one file with all pages.
 
-results/eye/report.pdf     one page: see pdf_page.py
-results/eye/sheet.html     the patient leaflet; with --pdf also sheet.pdf
+results/eye/eye_report.pdf one page: see pdf_page.py
+results/eye/eye_sheet.html the patient leaflet; with --pdf also eye_sheet.pdf
 results/summary.pdf        for more than one photo: their pages in the order of summary.csv, and a page for every file
                            that could not be read; at most 100 pages, then summary-2.pdf, which bounds memory
 """
@@ -57,8 +57,8 @@ class PdfOutputs:
             self._remove_later_files()
 
     @property
-    def extra_outputs(self) -> Callable[[Findings, Traced, Path], None] | None:
-        """For `report.write.save`, which calls it with findings, outlines and folder; None if nothing is wanted."""
+    def extra_outputs(self) -> Callable[[Findings, Traced, Path, str], None] | None:
+        """What `report.write.save` calls to add files to a photo's folder; None if nothing is wanted."""
         return self._write if self.options.pdf or self.options.leaflet else None
 
     def add_findings(self, findings: Findings, traced: Traced | None = None) -> bytes | None:
@@ -88,10 +88,10 @@ class PdfOutputs:
         reason = self.words.error(failure.code, failure.says, LIMITS.in_sentences)
         self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words), "")
 
-    def _write(self, findings: Findings, traced: Traced, folder: Path) -> None:
+    def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         pdf = self.add_findings(findings, traced)
         if pdf is not None:
-            (folder / PAGE).write_bytes(pdf)
+            (folder / f"{stem}_{PAGE}").write_bytes(pdf)
         if not self.options.leaflet:
             return
         from funduscope.report.patient_leaflet import compose
@@ -99,11 +99,11 @@ class PdfOutputs:
         from funduscope.report.photo_jpegs import unmarked_jpeg
 
         leaflet, picture = compose(traced.found, self.words), unmarked_jpeg(findings.photo)
-        (folder / f"{LEAFLET}.html").write_text(patient_leaflet_html(leaflet, picture), "utf-8")
+        (folder / f"{stem}_{LEAFLET}.html").write_text(patient_leaflet_html(leaflet, picture), "utf-8")
         if self.options.pdf:
             from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 
-            (folder / f"{LEAFLET}.pdf").write_bytes(patient_leaflet_pdf(leaflet, picture))
+            (folder / f"{stem}_{LEAFLET}.pdf").write_bytes(patient_leaflet_pdf(leaflet, picture))
 
     def _add(self, column: Callable[[], list[Any]], line: str) -> None:
         if self.count < 2:

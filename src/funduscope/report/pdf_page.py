@@ -21,7 +21,7 @@ from funduscope.report.html import Answer, evidence_table, further_answers, limi
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
-from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
+from funduscope.vocabulary import GRADES, REFERABLE_FROM
 
 MOST_PICTURE, GOOD_PICTURE, LEAST_PICTURE = 92 * mm, 78 * mm, 45 * mm
 SIZES: Final = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
@@ -92,10 +92,9 @@ def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:
 
 def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     found = shown.found
+    parts: list[Flowable] = _trust(found, words, size)
     if found["gradable"]["ok"]:
-        parts = [Text(words("paper.marks"), style(6.5, color="dim")), *_answers(found, words, size)]
-    else:
-        parts = _not_gradable(found, words, size)
+        parts += [Text(words("paper.marks"), style(6.5, color="dim")), *_answers(found, words, size)]
     if shown.corrected:
         parts.append(Text(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
     if found["gradable"]["ok"]:
@@ -107,10 +106,16 @@ def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     return [*parts, *_titled("paper.not", [f"{words('not_a_device')} {limits(found, words)}"], words, size)]
 
 
-def _not_gradable(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    reasons = [Text(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
-    answer = Text(words("gradable.no"), style(size + 4, bold=True, color="alert"))
-    return [answer, *reasons, Text(words("gradable.nothing_said"), style(size))]
+def _trust(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
+    """The warning that belongs above every answer, with the reasons of the photo's quality; nothing without one."""
+    trust = found["headline"]["trust"]
+    if trust is None:
+        return []
+    parts: list[Flowable] = [Text(words.message(trust), style(size + 3, bold=True, color="alert"))]
+    parts += [Text(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
+    if not found["gradable"]["ok"]:
+        parts.append(Text(words("gradable.nothing_said"), style(size)))
+    return parts
 
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
@@ -137,7 +142,7 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     among = words("grade.set", {"grades": ", ".join(map(str, grades))}) if grades else words("paper.set_unknown")
     return [
         Text(words("grade.title"), style(size, color="dim")),
-        Text(words("grade.answer", {"grade": grade, "name": words(f"grade.{grade}")}), style(size + 3, bold=True)),
+        Text(words.message(found["headline"]["grade"]), style(size + 3, bold=True)),
         *(_Bars(name, chance, chosen=number == grade, size=size)
           for number, (name, chance) in enumerate(zip(names, found["probabilities"], strict=True))),
         Text(among, style(size - 0.5, color="dim")),
@@ -147,10 +152,10 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
 def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
     if found["dme"] is None:
         return []
-    risk, most = found["dme"]["risk"], len(DME_RISKS) - 1
+    risk = found["dme"]["risk"]
     return [
         Text(words("dme.title"), style(size, color="dim")),
-        Text(words("dme.answer", {"risk": risk, "most": most}), style(size + 3, bold=True)),
+        Text(words.message(found["headline"]["dme"]), style(size + 3, bold=True)),
         *(_Bars(str(number), chance, chosen=number == risk, size=size)
           for number, chance in enumerate(found["dme"]["probabilities"])),
         Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
@@ -170,7 +175,7 @@ def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
     advice, referable = found["advice"], found["referable"]
     parts: list[Flowable] = []
     if advice is not None:
-        answer = words("advice.refer" if advice["refer"] else "advice.no_referral")
+        answer = words.message(found["headline"]["referral"])
         color = "alert" if advice["refer"] else "ink"
         parts += [
             Text(words("advice.title"), style(size, color="dim")),

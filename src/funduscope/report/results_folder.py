@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from funduscope.i18n.errors import machine_fault
 from funduscope.imaging.find_photos import RESULT, is_folder, resolved
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError
+from funduscope.inference.urgency import urgency_table
 from funduscope.report.naming import safe_stem
+from funduscope.version import __version__
 
 if TYPE_CHECKING:
     from funduscope.report.outline import Palette, Traced
 
 SUMMARY = "summary.csv"
 SUMMARY_PAGES = "summary.pdf"
+SETTINGS = "settings.json"
+"""In a photo's folder: the version and the settings that its results were made with."""
+
 Written = tuple[dict[str, Any], Path | None]
 """A photo's object of `predict --json`, and the folder of its results; None if none were written."""
 
@@ -33,7 +40,9 @@ _log = logging.getLogger(__name__)
 class OutputOptions:
     """What is written for a photo in addition to its findings: see `report.write.save`.
 
-    pdf, leaflet: see `report.pdf_outputs`.
+    pdf, leaflet: see `report.pdf_outputs`. force: what is refused is graded, too: see `Model`. dicom: DICOM
+    objects, too; dicom_overlay: among them the overlay: see `dicom.results`. fhir: a FHIR bundle; fhir_subject: the
+    patient's reference in it, or None: see `report.fhir`.
     """
 
     palette: Palette = "standard"
@@ -43,29 +52,74 @@ class OutputOptions:
     explain: bool = False
     pdf: bool = False
     leaflet: bool = False
+    force: bool = False
+    dicom: bool = False
+    dicom_overlay: bool = False
+    fhir: bool = False
+    fhir_subject: str | None = None
 
 
-def answers(answer: Callable[[Photo], Findings], paths: Iterable[Path]) -> Iterator[tuple[Path, Findings | Failure]]:
-    """Each path with its findings, in order. The next photo is decoded while the model reads this one.
+@dataclass(frozen=True)
+class Unchanged:
+    """Results that are there already, of the same photo, model, version and settings.
+
+    found: as in findings.json; folder: where they are.
+    """
+
+    found: dict[str, Any]
+    folder: Path
+
+
+Answer = Findings | Failure | Unchanged
+
+
+def answers(
+    answer: Callable[[Photo], Findings],
+    paths: Iterable[Path],
+    earlier: Callable[[Path], Unchanged | None] = lambda path: None,
+) -> Iterator[tuple[Path, Answer]]:
+    """Each path with its answer, in order. The next photo is decoded while the model reads this one.
+
+    earlier: gives a photo's results that are there already, and which is then not read again.
 
     A photo that cannot be read gives a `Failure`. So does any other error of one photo, with the code E_INTERNAL: one
     of a thousand must not end the run. A `ModelError` ends it, since the model would fail the next photo too.
     """
-    for path, opened in read_ahead(paths, _open):
-        if isinstance(opened, Failure):
+    for path, opened in read_ahead(paths, lambda path: earlier(path) or _open(path)):
+        if isinstance(opened, Failure | Unchanged):
             yield path, opened
             continue
-        try:
-            yield path, answer(opened)
-        except ModelError:
-            raise
-        except Exception as error:
-            yield path, internal(path, error)
+        photo, others = opened
+        while photo is not None:
+            if isinstance(photo, Failure):
+                yield path, photo
+                break
+            try:
+                yield path, answer(photo)
+            except ModelError:
+                raise
+            except Exception as error:
+                yield path, internal(path, error)
+            photo = _next(path, others)
 
 
-def _open(path: Path) -> Photo | Failure:
+def _open(path: Path) -> Failure | tuple[Photo, Iterator[Photo]]:
+    """The first photo of a file and its other frames, which are decoded when they are asked for."""
+    if is_folder(path):
+        return _unreadable(path)
+    photos: Iterator[Photo] = iter(())
     try:
-        return _unreadable(path) if is_folder(path) else Photo.open(path)
+        photos = Photo.open_all(path)
+        return next(photos), photos
+    except PhotoError as error:
+        return Failure(path.name, error.code, error.says)
+    except Exception as error:
+        return internal(path, error)
+
+
+def _next(path: Path, photos: Iterator[Photo]) -> Photo | Failure | None:
+    try:
+        return next(photos, None)
     except PhotoError as error:
         return Failure(path.name, error.code, error.says)
     except Exception as error:
@@ -86,6 +140,8 @@ def _unreadable(folder: Path) -> Failure:
 def internal(path: Path, error: Exception) -> Failure:
     """The failure of an unexpected error. It omits the error's own text, which may contain the photo's metadata."""
     _log.debug("an unexpected error with one photo", exc_info=error)
+    if fault := machine_fault(error):
+        return Failure(path.name, fault.code, fault.says)
     says = f"an unexpected error with this photo ({type(error).__name__}): --debug shows where, please report it"
     return Failure(path.name, "E_INTERNAL", says)
 
@@ -103,13 +159,47 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
             return folder
 
 
+def earlier_results(folder: Path, model_sha256: str, options: OutputOptions) -> Callable[[Path], Unchanged | None]:
+    """Gives the function that finds a photo's results in `folder`, if they need not be made again.
+
+    They are of a file with the same name and bytes, of the same model, version of this package and settings.
+    """
+    settings = _settings(options)
+
+    def find(path: Path) -> Unchanged | None:
+        try:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # the reader says why
+            return None
+        taken: set[str] = set()
+        for _ in range(2):  # the photo's own name, and the same with a hash
+            place = folder / safe_stem(path.name, taken, resolved(path))
+            try:
+                found = json.loads((place / RESULT).read_bytes())
+                known = found["photo"]["sha256"], found["model"]["sha256"], (place / SETTINGS).read_bytes()
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+            if known == (sha256, model_sha256, settings):
+                return Unchanged(found, place)
+        return None
+
+    return find
+
+
+def _settings(options: OutputOptions) -> bytes:
+    """The content of settings.json."""
+    tree = {"funduscope": __version__, "settings": asdict(options), "urgency": urgency_table()}
+    return (json.dumps(tree, indent=2) + "\n").encode("ascii")
+
+
 @contextmanager
 def open_results(
     folder: Path,
     many: bool,
     options: OutputOptions,
-    extra_outputs: Callable[[Findings, Traced, Path], None] | None = None,
-) -> Iterator[Callable[[Path, Findings | Failure], Written]]:
+    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None = None,
+) -> Iterator[Callable[[Path, Answer], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`.
 
     many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
@@ -125,7 +215,10 @@ def open_results(
     has_rows = many or is_summary(folder / SUMMARY)
     with open_summary(folder / SUMMARY) if has_rows else nullcontext(lambda row: None) as add:
 
-        def put(path: Path, answer: Findings | Failure) -> Written:
+        def put(path: Path, answer: Answer) -> Written:
+            if isinstance(answer, Unchanged):
+                add(SummaryRow.of(answer.found, answer.folder.name))
+                return answer.found, answer.folder
             if not isinstance(answer, Failure):
                 try:
                     stem = _own_stem(folder, answer.photo, path, taken)
@@ -147,10 +240,15 @@ def _written(
     answer: Findings,
     place: Path,
     options: OutputOptions,
-    extra_outputs: Callable[[Findings, Traced, Path], None] | None,
+    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None,
 ) -> Written:
     """Writes the results into the folder `place`; gives the findings an `error` if the folder has other files."""
     from funduscope.report.write import save, to_json
+
+    def write_more(findings: Findings, traced: Traced, unfinished: Path, stem: str) -> None:
+        (unfinished / SETTINGS).write_bytes(_settings(options))
+        if extra_outputs is not None:
+            extra_outputs(findings, traced, unfinished, stem)
 
     try:
         place = save(
@@ -160,7 +258,7 @@ def _written(
             probabilities=options.probabilities,
             full_size=options.full_size,
             language=options.language,
-            extra_outputs=extra_outputs,
+            extra_outputs=write_more,
             explain=options.explain,
         )
     except FileExistsError as error:

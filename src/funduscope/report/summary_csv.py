@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from funduscope.atomic import replacing
 from funduscope.data.csv_cells import guarded
-from funduscope.vocabulary import FURTHER_TASKS, GRADES, LESIONS
+from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS
 
 Cell = str | int | float | bool | None
 
@@ -47,24 +47,34 @@ class SummaryRow:
         )
         further = {task.name: tasks.get(task.name) or {} for task in FURTHER_TASKS}
         chances = found.get("probabilities") or [None] * len(GRADES)
+        gradable, model = found.get("gradable") or {}, found.get("model") or {}
+        edema = dme.get("probabilities") or [None] * len(DME_RISKS)
         points = {"fovea": landmarks.get("fovea") or {}, "disc": landmarks.get("optic_disc") or {}}
         return {
             "photo": self.photo,
             "error": self.error,
-            "gradable": (found.get("gradable") or {}).get("ok"),
+            "gradable": gradable.get("ok"),
+            "gradability": gradable.get("score"),
+            "advice": gradable.get("advice"),
+            "eye": found.get("laterality"),
             "grade": found.get("predicted_grade"),
             "grade_name": found.get("grade_name"),
             "confidence": found.get("confidence"),
             **{f"p{grade}": chance for grade, chance in enumerate(chances)},
             "dme": dme.get("risk"),
             "dme_confidence": dme.get("confidence"),
+            **{f"dme_p{risk}": chance for risk, chance in enumerate(edema)},
             **{name: answer.get("class") for name, answer in further.items()},
             **{f"{name}_confidence": answer.get("confidence") for name, answer in further.items()},
             "referable": referable.get("value"),
             "referable_probability": referable.get("probability"),
             "refer": (found.get("advice") or {}).get("refer"),
+            "urgency": (found.get("advice") or {}).get("urgency"),
             **{f"{code}_count": (lesions.get(code) or {}).get("count") for code in LESIONS},
             **{f"{name}_{axis}_px": point.get(f"{axis}_px") for name, point in points.items() for axis in "xy"},
+            "warnings": " ".join(one["code"] for one in found.get("warnings") or ()),
+            "model": f"{model['name']} {model['version']}" if model else None,
+            "model_sha256": model.get("sha256"),
             "folder": self.folder,
         }
 

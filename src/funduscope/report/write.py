@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from funduscope.atomic import replacing
+from funduscope.imaging.find_photos import RESULT
 from funduscope.report.heatmap import pictures
 from funduscope.report.html import report
 from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Outline, Palette, Traced, trace
 from funduscope.report.overlay import WIDTH_PX, overlay
+from funduscope.report.png_files import png, write_png
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 _OURS = re.compile(
-    r"findings\.json|overlay\.png|(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png|.+_[A-Z]{2,}(\.tif|_prob\.png)",
+    r"(findings|settings)\.json|overlay\.png|(.+_)?(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png"
+    r"|.+_[A-Z]{2,}(\.tif|_prob\.png)|.+_(SR|SEG|SC)\.dcm|.+_fhir\.json",
     re.DOTALL,
 )
 # Files that desktops create in every folder that is opened; they are nobody's work and appear again.
@@ -42,7 +47,7 @@ def save(
     full_size: bool = False,
     explain: bool = False,
     language: str = "en",
-    extra_outputs: Callable[[Findings, Traced, Path], None] | None = None,
+    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None = None,
 ) -> Path:
     """Writes the results of one photo into `folder` and returns it.
 
@@ -50,8 +55,8 @@ def save(
     for every structure if the photo is gradable, and with `probabilities` also `{photo}_{structure}_prob.png`
     (probability times 255, rounded). `full_size`: the overlay as wide as the photo. `explain`: also
     explanation_referable.png and explanation_edema.png, if the model has such maps. `language`: of the report, one of
-    `languages.LANGUAGES`. `extra_outputs`: called with the findings, their outlines and the folder to add more files
-    (`pdf_outputs.py`).
+    `languages.LANGUAGES`. `extra_outputs`: called with the findings, their outlines, the folder and how names of
+    files begin, to add more files (`pdf_outputs.py`).
 
     The folder appears complete or not at all, and replaces an earlier result of that name. Raises `FileExistsError` if
     the folder has files that this function did not write (a desktop's own, such as .DS_Store, are removed with the
@@ -64,16 +69,17 @@ def save(
         unfinished.mkdir()
         found = findings.to_dict()
         (unfinished / "findings.json").write_bytes(to_json(found))
-        outlines = _write_masks(findings, unfinished, _stem(findings, folder), probabilities)
+        stem = _stem(findings, folder.name)
+        outlines = _write_masks(findings, unfinished, stem, probabilities)
         traced = Traced(found, outlines)
         picture = overlay(findings, palette=palette, width_px=None if full_size else WIDTH_PX, traced=traced)
-        Image.fromarray(picture).save(unfinished / "overlay.png", compress_level=1)
+        write_png(picture, unfinished / "overlay.png")
         for target, picture in pictures(findings).items() if explain else ():
-            Image.fromarray(picture).save(unfinished / f"explanation_{target}.png", compress_level=1)
+            write_png(picture, unfinished / f"explanation_{target}.png")
         page = report(findings, palette=palette, traced=traced, language=language)
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
         if extra_outputs is not None:
-            extra_outputs(findings, traced, unfinished)
+            extra_outputs(findings, traced, unfinished, stem)
     return folder
 
 
@@ -93,24 +99,54 @@ def findings_schema() -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def zipped(findings: Findings, *, palette: Palette = "standard") -> bytes:
+    """findings.json, overlay.png and the masks of one photo, as `save` writes them, in a zip file.
+
+    Made in memory: nothing of the photo gets onto a disk. The same findings give the same bytes.
+    """
+    found, stem, outlines, content = findings.to_dict(), _stem(findings, ""), {}, io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+
+        def add(name: str, data: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED if name == RESULT else None)
+
+        add(RESULT, to_json(found))
+        for code in findings.codes if findings.gradable_ok else ():
+            mask = io.BytesIO()
+            outlines[code] = _write_mask(findings, code, mask)
+            add(f"{stem}_{code}.tif", mask.getvalue())
+        drawn = overlay(findings, palette=palette, width_px=WIDTH_PX, traced=Traced(found, outlines))
+        add("overlay.png", png(drawn))
+    return content.getvalue()
+
+
+def _write_mask(findings: Findings, code: str, file: BinaryIO) -> Outline:
+    """Writes a structure's mask as a TIFF of 0 and 255, and returns its outline."""
+    mask = np.ascontiguousarray(findings.mask(code), dtype=bool)
+    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(file, "TIFF", compression="tiff_lzw")
+    return trace(mask)
+
+
 def _write_masks(findings: Findings, folder: Path, stem: str, probabilities: bool) -> dict[str, Outline]:
     """Writes the structures one by one, with one mask in memory at a time, and returns their outlines."""
     outlines: dict[str, Outline] = {}
     for code in findings.codes if findings.gradable_ok else ():
-        mask = np.ascontiguousarray(findings.mask(code), dtype=bool)
-        outlines[code] = trace(mask)
-        levels = mask.view(np.uint8) * np.uint8(255)
-        Image.fromarray(levels).save(folder / f"{stem}_{code}.tif", compression="tiff_lzw")
+        coded = io.BytesIO()
+        outlines[code] = _write_mask(findings, code, coded)
+        (folder / f"{stem}_{code}.tif").write_bytes(coded.getbuffer())
         if probabilities:
             chances = cv2.convertScaleAbs(findings.probability(code), alpha=255)
-            Image.fromarray(chances).save(folder / f"{stem}_{code}_prob.png", compress_level=1)
+            write_png(chances, folder / f"{stem}_{code}_prob.png")
     return outlines
 
 
-def _stem(findings: Findings, folder: Path) -> str:
-    """The masks' stem: the photo's, or the folder's if that ends with a hash because of a photo of the same name."""
+def _stem(findings: Findings, folder: str) -> str:
+    """How files of a photo's results begin: with the photo's name.
+
+    folder: the name of their folder, which is used where it ends with a hash because of a photo of the same name.
+    """
     stem = safe_stem(findings.photo.name, set(), "")
-    return folder.name if folder.name.startswith(f"{stem}-") else stem
+    return folder if folder.startswith(f"{stem}-") else stem
 
 
 def _check_place(folder: Path) -> None:

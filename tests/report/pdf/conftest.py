@@ -11,6 +11,7 @@ import pytest
 
 from funduscope.i18n.messages import message
 from funduscope.inference.anatomy import Anatomy
+from funduscope.inference.headline import headline
 from funduscope.inference.rules import support
 
 LESIONS = {"MA": 4, "HE": 3, "EX": 2, "SE": 0}
@@ -23,7 +24,7 @@ def told(**changes: Any) -> dict[str, Any]:
         "schema": "funduscope-findings/1",
         "photo": {"name": "eye.jpg", "sha256": "ab" * 32, "width": 1440, "height": 956},
         "model": {"name": "a-model", "version": "1.2.3", "sha256": "cd" * 32},
-        "gradable": {"ok": True, "score": 0.97, "reasons": []},
+        "gradable": {"ok": True, "score": 0.97, "advice": "grade", "reasons": []},
         "predicted_grade": 2,
         "grade_name": "Moderate",
         "confidence": 0.71,
@@ -35,10 +36,15 @@ def told(**changes: Any) -> dict[str, Any]:
         "lesions": {code: _lesion(count) for code, count in LESIONS.items()},
         "rules": {"grade_range": [2, 3], "agrees": True, "dme_risk": 2, "dme_agrees": True},
         "evidence": [message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict(), near],
-        "advice": {"refer": True, "because": [message("GRADE_REFERABLE", {"grade": 2}).to_dict(), near]},
+        "advice": {
+            "refer": True,
+            "urgency": "urgent",
+            "because": [message("GRADE_REFERABLE", {"grade": 2}).to_dict(), near],
+        },
         "warnings": [message("RESEARCH_WEIGHTS").to_dict()],
     }
-    return found | changes
+    found |= changes
+    return {"headline": headline(found)} | found
 
 
 def healthy(**changes: Any) -> dict[str, Any]:
@@ -51,16 +57,16 @@ def healthy(**changes: Any) -> dict[str, Any]:
         "lesions": {code: _lesion(0) for code in LESIONS},
         "rules": {"grade_range": [0, 0], "agrees": True, "dme_risk": 0, "dme_agrees": True},
         "evidence": [one.to_dict() for one in support(dict.fromkeys(LESIONS, ()), Anatomy()).because],
-        "advice": {"refer": False, "because": because},
+        "advice": {"refer": False, "urgency": "routine", "because": because},
     }
-    return told(**nothing) | changes
+    return told(**nothing | changes)
 
 
 def not_gradable(code: str = "TOO_DARK") -> dict[str, Any]:
     """The same of a photo that cannot be graded."""
     empty = ("predicted_grade", "grade_name", "confidence", "probabilities", "grade_set", "dme", "referable")
     rest = ("laterality", "lesions", "rules", "advice")
-    gradable = {"ok": False, "score": None, "reasons": [message(code).to_dict()]}
+    gradable = {"ok": False, "score": None, "advice": "refuse", "reasons": [message(code).to_dict()]}
     return told(**dict.fromkeys((*empty, *rest)), evidence=[], gradable=gradable)
 
 

@@ -37,8 +37,8 @@ def made(shown: PageContent, language: str = "en") -> bytes:
 def test_a_page_says_what_was_found(language: str, jpeg: bytes, pages: Pages) -> None:
     words, found = Words(language), told()
     (text,) = pages(made(PageContent(found, jpeg, figures=FIGURES), language))
-    said = [words("grade.answer", {"grade": 2, "name": words("grade.2")}), words("grade.set", {"grades": "2, 3"})]
-    said += [words("dme.answer", {"risk": 2, "most": 2}), words("advice.refer")]
+    said = [words.message(part) for part in found["headline"].values() if part]
+    said += [words("grade.set", {"grades": "2, 3"})]
     said += [words.message(one) for one in (*found["evidence"], *found["advice"]["because"], *found["warnings"])]
     said += [words.structure(code) for code in found["lesions"]]
     said += [
@@ -84,7 +84,7 @@ def test_findings_without_a_set_say_so(jpeg: bytes, pages: Pages) -> None:
 def test_a_photo_that_cannot_be_graded_has_no_grade(language: str, jpeg: bytes, pages: Pages) -> None:
     words = Words(language)
     (text,) = pages(made(PageContent(not_gradable(), jpeg, figures=FIGURES), language))
-    assert words("gradable.no") in text
+    assert words.message(not_gradable()["headline"]["trust"]) in text
     assert words.message(not_gradable()["gradable"]["reasons"][0]) in text
     assert words("grade.title") not in text.replace(words("not_a_device"), "")
     assert words("advice.no_referral") not in text

@@ -82,7 +82,7 @@ def test_it_says_what_was_looked_at_found_and_to_do(kind: str, language: str) ->
 
 def test_what_to_do_follows_from_advice() -> None:
     words = Words()
-    for found, key in ((told(), "refer"), (healthy(), "no_referral"), (not_gradable(), "again")):
+    for found, key in ((told(), "urgent"), (healthy(), "no_referral"), (not_gradable(), "again")):
         assert words(f"sheet.next.{key}") in said(compose(found, words))
     # Where model and lesions disagree, the more careful of them counts, as in `advice`.
     lesions_alone = told(
@@ -91,14 +91,14 @@ def test_what_to_do_follows_from_advice() -> None:
     text = said(compose(lesions_alone, words))
     assert words("sheet.found.2") in text
     assert words("sheet.found.unsure") in text
-    assert words("sheet.next.refer") in text
+    assert words("sheet.next.urgent") in text
 
 
 def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_sure() -> None:
     """The likeliest grade is 0, and grades 2 and above together are likely enough: no marks, and yet a referral."""
     words = Words()
     because = [message("REFERABLE_PROBABLE", {"probability": 0.4, "threshold": 0.35}).to_dict()]
-    probable = healthy(advice={"refer": True, "because": because})
+    probable = healthy(advice={"refer": True, "urgency": "soon", "because": because})
     for found, unsure in ((probable, True), (healthy(), False)):
         text = said(compose(found, words))
         assert words("sheet.found.0") in text

@@ -1,0 +1,21 @@
+"""PNG files of drawn pictures. They are coded in memory: Pillow loses the reason where it writes to a full disk."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def png(picture: np.ndarray) -> bytes:
+    """The PNG's bytes of a picture, (H, W) or (H, W, 3) uint8."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def write_png(picture: np.ndarray, path: Path) -> None:
+    """Writes a picture as a PNG file. Raises `OSError` with its number where the disk refuses."""
+    path.write_bytes(png(picture))
