@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_score, recall_score
 
-from funduscope.metrics import DenseState, FrocState, MaskState, froc_candidates
+from funduscope.metrics import DenseState, FrocState, MaskState, froc_by_area, froc_candidates
 
 SHAPE = (40, 30)
 
@@ -233,3 +233,15 @@ def test_candidates_of_an_empty_map() -> None:
 def test_a_candidate_of_a_lesion_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="names lesion 2"):
         FrocState.of([(0.5, 2)], 2)
+
+
+def test_outlines_by_area():
+    target, mask = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
+    target[2:6, 2:6] = target[10:12, 2:4] = True
+    mask[3:6, 3:6] = True  # 9 px on the first lesion; the second is missed
+    mask[15, 15] = True  # a false dot
+    state = froc_by_area(mask, target)
+    assert (state.found.tolist(), state.false.tolist(), state.lesions) == ([9.0], [1.0], 2)
+    assert state.f1_at(0) == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
+    assert state.f1_at(2) == pytest.approx(2 * 1 / (2 * 1 + 0 + 1))
+    assert state.f1_at(10) == 0

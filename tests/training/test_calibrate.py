@@ -42,7 +42,7 @@ def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A"
     case = Case(f"{dataset}/x", dataset, "x", Path("x"), "x", Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return Seen(case, HOME, {}, {}, {"EX": (probs * 255).astype(np.uint8)}, truths, healthy)
+    return Seen(case, HOME, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -76,6 +76,19 @@ def test_healthy_photos_push_threshold_or_smallest_area_up():
     sizes = [largest_area(photo, "EX", threshold) for photo in healthy]
     assert false_share(sizes, ["idrid-B"] * 10, area) <= MOST_FALSE
     assert dice(ill, "EX", threshold, area) == 1
+
+
+def test_the_smallest_area_is_chosen_by_lesions_not_by_pixels():
+    truth = np.zeros((64, 64), bool)
+    truth[10:30, 10:30] = True
+    truth[40:45, 40:45] = True
+    probs = np.where(truth, 0.9, 0.05)
+    probs[50:53:2, 3:60:6] = 0.9  # twenty false dots of a pixel: a twentieth of the true pixels
+    photos = [_photo(probs, truth)] * FEWEST_POSITIVE
+    _, area, _ = fit_threshold(photos, "EX")
+    assert 1 < area <= 25, "the dots are gone, the small true lesion stays"
+    without_dots = [_photo(np.where(truth, 0.9, 0.05), truth)] * FEWEST_POSITIVE
+    assert fit_threshold(without_dots, "EX")[1] == 0, "nothing is taken out for nothing"
 
 
 def test_too_few_positive_photos_take_one_half_and_say_so():

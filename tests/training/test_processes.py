@@ -81,6 +81,7 @@ def gradients(job: tuple[Recipe, list[Case], dict[str, Path], Path], watch: proc
     return {"losses": losses, "gradients": {name: grad.flatten().tolist() for name, grad in held.items()}}
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one(
     steady: Recipe, cases: list[Case], cache: Path, tmp_path: Path
 ) -> None:

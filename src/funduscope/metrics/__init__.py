@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funduscope.metrics.calibration import CalibrationState, ConformalState, ece_bias
-from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, MaskState, froc_candidates
+from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, MaskState, froc_by_area, froc_candidates
 from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState
 from funduscope.metrics.intervals import Interval, bootstrap, bootstrap_all, by_visit, paired_test
 from funduscope.metrics.landmark_distance import DistanceState, in_dd
@@ -33,6 +33,7 @@ __all__ = [
     "bootstrap_all",
     "by_visit",
     "ece_bias",
+    "froc_by_area",
     "froc_candidates",
     "in_dd",
     "paired_test",

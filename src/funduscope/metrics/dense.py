@@ -221,6 +221,11 @@ class FrocState(State):
         """Mean over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false alarms per photo."""
         return float(np.mean([self.sensitivity_at(rate) for rate in FROC_RATES]))
 
+    def f1_at(self, least: float) -> float:
+        """Of the candidates that score at least this: 2 x found / (2 x found + false + missed); nan for nothing."""
+        found, false = np.count_nonzero(self.found >= least), np.count_nonzero(self.false >= least)
+        return ratio(2 * found, found + false + self.lesions)
+
 
 def froc_candidates(prob: np.ndarray, target: np.ndarray, floor: float = 0.1) -> tuple[list[tuple[float, int]], int]:
     """A photo's candidates as `FrocState.of` takes them, and the number of true lesions.
@@ -243,6 +248,19 @@ def froc_candidates(prob: np.ndarray, target: np.ndarray, floor: float = 0.1) ->
     hits = [(float(scores[pair // lesions]), int(pair % lesions) - 1) for pair in pairs]
     missing = np.setdiff1d(np.arange(1, count), pairs // lesions)
     return hits + [(float(scores[i]), -1) for i in missing], lesions - 1
+
+
+def froc_by_area(mask: np.ndarray, target: np.ndarray) -> FrocState:
+    """One photo's outlined lesions against the true ones, (H, W) bool each; the score is an outline's area in pixels.
+
+    So `f1_at` says what is left when smaller outlines are taken out.
+    """
+    import cv2
+
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
+    areas[0] = 0  # the background
+    return FrocState.of(*froc_candidates(areas[np.asarray(parts, np.intp)], target, floor=1))
 
 
 def _bins(prob: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ quantile is fitted on the same photos as the temperature.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -28,7 +28,9 @@ from funduscope.inference.ood import Reference, fit_reference
 from funduscope.inference.predictor import Predictor, lesion_numbers
 from funduscope.inference.runtime import softmax
 from funduscope.inference.witnesses import Numbers
+from funduscope.metrics.dense import FrocState, froc_by_area
 from funduscope.quality.assessment import assess, not_gradable
+from funduscope.training.fit_scale import PLAIN, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_witnesses import fit_witness
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
 
@@ -56,8 +58,9 @@ MOST_FALSE_DOTS = 0.2
 class Seen:
     """The predictions and labels of one validation photo that calibration needs.
 
-    numbers: of its lesions, none where they were not sought. logits: by photo task (G,). probs: uint8 (S, S) in the
-    close frame, per structure, 255 being 1. truths: bool (S, S) per structure with a true mask. healthy: the lesions
+    numbers: of its lesions, none where they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
+    close frame, per structure, of the logits (`fit_scale.to_bytes`). probs: uint8 (S, S) likewise, 255 being 1, once
+    the logits are scaled. truths: bool (S, S) per structure with a true mask. healthy: the lesions
     that a photo of grade 0 is known to lack.
     """
 
@@ -65,15 +68,16 @@ class Seen:
     transform: CropTransform
     numbers: Numbers
     logits: dict[str, np.ndarray]
-    probs: dict[str, np.ndarray]
+    steps: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
     healthy: frozenset[str]
+    probs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = no_progress) -> Card:
     """The predictor's card, fixed on those validation cases. `about` has their number and what could not be fixed.
 
-    The predictor's own card must be neutral: temperatures of 1, no witnesses.
+    The predictor's own card must be neutral: temperatures of 1, no scales, no witnesses.
     """
     # First: where the fovea is found decides what is near it.
     predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=_fit_distance(cases)))
@@ -94,14 +98,16 @@ def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = 
         joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
         for photo in _labelled(seen, "grade")
     ]
-    thresholds, smallest = dict(card.thresholds), dict(card.smallest_px2)
+    thresholds, smallest, scales = dict(card.thresholds), dict(card.smallest_px2), dict[str, Scale]()
     for code in card.outlined:
+        scales[code] = _scale(seen, code)
         thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
     labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
     probs = np.array(grades).reshape(len(grades), len(GRADES))
     return replace(
         card,
         temperatures=temperatures,
+        scales={code: scale for code, scale in scales.items() if scale != PLAIN},
         thresholds=thresholds,
         smallest_px2=smallest,
         referable_threshold=_fit_referable(probs, labels),
@@ -109,6 +115,18 @@ def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = 
         witnesses=witnesses,
         about={**card.about, "calibration": about},
     )
+
+
+def _scale(seen: list[Seen], code: str) -> Scale:
+    """Fixes what makes probabilities of a structure's logits, and makes them, for all photos."""
+    with_truth = [photo for photo in seen if code in photo.truths]
+    positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
+    is_known = positive >= FEWEST_POSITIVE
+    scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else PLAIN
+    for photo in seen:
+        if code in photo.steps:
+            photo.probs[code] = scaled(photo.steps.pop(code), scale)
+    return scale
 
 
 def _labelled(seen: list[Seen], task: str) -> list[Seen]:
@@ -168,11 +186,11 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
         if code in case.labels.masks or not mask.is_absent
     }
     truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
-    planes = {code: _plane(found, code, side) for code in {*truths, *healthy}}
+    steps = {code: _steps(found, code, side) for code in {*truths, *healthy}}
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
     numbers = lesion_numbers(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
-    return Seen(case, found.transform, numbers, logits, planes, truths, healthy)
+    return Seen(case, found.transform, numbers, logits, steps, truths, healthy)
 
 
 def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | None:
@@ -192,9 +210,8 @@ def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | 
     return usual_distance(discs, foveas)
 
 
-def _plane(found: Findings, code: str, side: int) -> np.ndarray:
-    plane = cv2.resize(found.frame_probs[code], (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.rint(plane * 255).astype(np.uint8)
+def _steps(found: Findings, code: str, side: int) -> np.ndarray:
+    return to_bytes(cv2.resize(found.frame_probs[code], (side, side), interpolation=cv2.INTER_LINEAR))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -211,8 +228,9 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     """The threshold and smallest area of a structure, and a sentence on how they were chosen.
 
     Of all pairs with which at most `MOST_FALSE` of the healthy photos of each data set show the structure (without such
-    a pair, as few as possible), the one with the highest Dice over the photos with true masks; 0.5 where these are too
-    few.
+    a pair, as few as possible), the threshold of the one with the highest Dice over the photos with true masks; 0.5
+    where these are too few. Of the areas that go with this threshold, the one that serves single lesions best
+    (`FrocState.f1_at`): Dice does not notice outlines of a few pixels, and a reader counts them.
     """
     with_truth = [photo for photo in seen if code in photo.truths]
     positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
@@ -230,9 +248,17 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     clean = [pair for pair in pairs if shares[pair] <= limit]
     if positive < FEWEST_POSITIVE:
         return 0.5, 0.0, f"{positive} positive validation photos: 0.5"
-    best = max(clean, key=lambda pair: dice(with_truth, code, *pair))
-    share = f"{shares[best]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
-    return best[0], best[1], f"best Dice over {positive} positive validation photos; {share}"
+    threshold, area = max(clean, key=lambda pair: dice(with_truth, code, *pair))
+    if code != "OD":
+        found = FrocState.total(by_area(photo, code, threshold) for photo in with_truth)
+        area = max((area for other, area in clean if other == threshold), key=lambda area: (found.f1_at(area), -area))
+    share = f"{shares[threshold, area]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
+    return threshold, area, f"best Dice over {positive} positive validation photos; {share}"
+
+
+def by_area(photo: Seen, code: str, threshold: float) -> FrocState:
+    """The outlines at that threshold against the true lesions, by area."""
+    return froc_by_area(photo.probs[code] >= threshold * 255, photo.truths[code])
 
 
 def largest_area(photo: Seen, code: str, threshold: float) -> int:

@@ -34,7 +34,18 @@ _PACKAGES = (
     "onnxruntime",
 )
 
-FAMILIES = ("loss", "validation", "lesions", "distance", "weight", "experts")
+FAMILIES = (
+    "loss",
+    "validation loss",
+    "validation",
+    "training",
+    "lesions",
+    "distance",
+    "gradient",
+    "rate",
+    "weight",
+    "experts",
+)
 """The panels of the curves: the first word of a number's name, but lesions and pixels have panels of their own."""
 
 _COLORS = {item.code: item.color for item in STRUCTURES} | {EITHER_EXUDATE: (255, 160, 60)}
@@ -94,7 +105,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
         for place, name in enumerate(members):
             points = [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
             style = {"color": colormaps["tab10"](place % 10), "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[1], **style)
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[-1], **style)
         axis.set(title=family, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
@@ -105,6 +116,8 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
 def _family(name: str) -> str:
     """The panel of a number: shares of 1 would be invisible next to pixels, grades among twenty lesions."""
     first, last = name.split(" ", 1)[0], name.rsplit(" ", 1)[-1]
+    if name.startswith("validation loss"):
+        return "validation loss"
     if first == "validation":
         return {"px": "distance", "AP": "lesions", "IoU": "lesions", "Dice": "lesions"}.get(last, first)
     return first

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,7 @@ from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
-from funduscope.training.losses import add, class_weights, loss_sums, losses_of
+from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.samples import EpochBatches, draw_epoch
 from funduscope.vocabulary import CLASSES
@@ -223,6 +224,8 @@ class Loop:
                 sums[name] += value
                 counts[name] += 1
         self.state.mined = self.hard.mined()
+        for sentence in usage.neglected() if self.accelerator.is_main_process else ():
+            print(f"warning: {sentence}", file=sys.stderr)
         line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
@@ -261,27 +264,34 @@ class Loop:
         sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
-        sums = processes.add_up(sums | routing_sums(outputs.routing, self.recipe.experts))
+        sums |= routing_sums(outputs.routing, self.recipe.experts) | accuracy_sums(outputs, batch)
+        sums = processes.add_up(sums)
         usage.add(sums)
+        accuracies = {name: sums.pop(name) for name in [*sums] if name.endswith(" accuracy")}
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
         routing = routing_loss_of(sums, self.recipe.experts)
         total = self.balance.backward(losses, routing, self.accelerator.backward)
-        stepped = update and self._update()
+        norm = self._update() if update else None
         if total is None or not bool(torch.isfinite(total)):
             return ({} if total is None else None), rate
-        if update and not stepped:
+        if update and norm is None:
             return None, rate
         if routing is not None:
             losses["routing"] = routing
         losses |= {f"dense {code}": loss for code, loss in by_structure.items()} | {"total": total}
         numbers = {f"loss {name}": float(loss.detach()) for name, loss in losses.items()}
+        numbers |= {"gradient norm": norm} if norm is not None else {}
+        numbers |= {f"training {name}": float(right / count) for name, (right, count) in accuracies.items() if count}
         weights = {} if self.recipe.balance.kind == "fixed" else self.balance.applied
         return numbers | {f"weight {task}": weight for task, weight in weights.items()}, rate
 
-    def _update(self) -> bool:
-        """Takes a step with the mean of the gathered gradients; False where there are none, or they are not finite."""
+    def _update(self) -> float | None:
+        """Takes a step with the mean of the gathered gradients, and returns their norm before it is clipped.
+
+        None, and no step, where there are no gradients or they are not finite.
+        """
         processes.add_gradients(self.network.parameters())
         gathered, self.gathered = self.gathered, 0
         if gathered > 1:
@@ -289,15 +299,16 @@ class Loop:
                 if parameter.grad is not None:
                     parameter.grad /= gathered
         if all(parameter.grad is None for parameter in self.network.parameters()):
-            return False
+            return None
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.training.clip_norm)
-        sound = norm is None or math.isfinite(norm)
+        norm = 0.0 if norm is None else float(norm)
+        sound = math.isfinite(norm)
         if sound or self.accelerator.scaler is not None:  # the scaler skips the step itself, and lowers its scale
             self.optimizer.step()
         if sound:
             self.average.update(self.network)
         self.optimizer.zero_grad()
-        return sound
+        return norm if sound else None
 
     def _progress(self) -> float:
         """The share of all steps that are done."""

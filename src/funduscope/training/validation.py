@@ -35,6 +35,7 @@ from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
+from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
 UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True}
@@ -49,7 +50,8 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
 
     Photos without lesion masks are predicted from the whole view alone: five times as fast, and all their labels need.
     On a card whole views are predicted in batches, of photos that several threads decode ahead.
-    Of several processes each scores its share of the photos; all of them return the scores of all photos.
+    Of several processes each scores its share of the photos; all of them return the scores of all photos. The losses on
+    these photos are among the scores, as `loss ...`; for `training.select` loss, the total decides.
     """
     card = Card.of(recipe)
     structures = set(card.structures) - {"OD"} or set(card.structures)
@@ -59,6 +61,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     # Without the structures: a grade that implies absent lesions is no mask to compare with.
     plain = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"structures": ()})})
     graded = [case for case in cases if serves(case.labels, "whole", plain)]
+    losses = ValidationLoss(recipe, cases)
 
     def validate(network: Network) -> dict[str, float]:
         runtime = TorchRuntime(network, card, bfloat16=bfloat16(recipe.training.precision))
@@ -66,7 +69,11 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
         whole = both.without_structures()
         of_graded = _scores(whole, graded) if graded else None
         of_masked = _scores(both, masked) if masked and card.structures else None
-        return selection(of_graded, of_masked, recipe.training.select)
+        found = losses(network)
+        scores = selection(of_graded, of_masked, recipe.training.select) | found
+        if recipe.training.select == "loss" and "loss total" in found:
+            scores["selection"] = -found["loss total"]
+        return scores
 
     return validate
 

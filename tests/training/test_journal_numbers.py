@@ -1,0 +1,61 @@
+"""What an epoch's line says: losses on the validation photos, training accuracy, gradient norm, idle experts."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.network.network import build
+from funduscope.network.routing import ExpertUsage
+from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.run import Start, run
+from funduscope.training.validation import make_validation
+from funduscope.training.validation_loss import ValidationLoss
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
+    cases: list[Case], changes: list[str], tmp_path: Path
+) -> None:
+    recipe = load_recipe("plain", [*changes, "training.select=loss", "training.workers=0"])
+    run(recipe, cases, tmp_path, 0, Start(), make_validation)
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    losses = [line["validation loss total"] for line in lines]
+    assert [line["validation selection"] for line in lines] == [-loss for loss in losses]
+    assert [line["best"] for line in lines] == [loss < min([math.inf, *losses[:i]]) for i, loss in enumerate(losses)]
+    for line in lines:
+        assert {"validation loss grade", "validation loss dense", "gradient norm", "rate"} <= line.keys()
+        assert 0 <= line["training grade accuracy"] <= 1
+        assert line["gradient norm"] > 0
+    best = checkpoint.load(tmp_path / "best.safetensors")
+    assert best.progress["best_score"] == -min(losses)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_the_validation_loss_repeats_and_adds_up(tiny: Recipe, cases: list[Case]) -> None:
+    torch.manual_seed(0)
+    network = build(tiny).eval()
+    found = ValidationLoss(tiny, cases)(network)
+    assert found == ValidationLoss(tiny, cases)(network), "no random number differs from epoch to epoch"
+    parts = {name.removeprefix("loss "): value for name, value in found.items() if name != "loss total"}
+    assert found["loss total"] == pytest.approx(sum(getattr(tiny.loss, task) * loss for task, loss in parts.items()))
+    with torch.no_grad():
+        network.heads["grade"].linear.bias.copy_(torch.tensor([30.0, 0, 0, 0, 0]))
+    grades = [case.labels.grade for case in cases if case.dataset == "idrid-B"]
+    plain = tiny.model_copy(update={"loss": tiny.loss.model_copy(update={"label_smoothing": 0.0})})
+    found = ValidationLoss(plain, cases)(network)
+    assert found["loss grade"] == pytest.approx(30 * sum(grade != 0 for grade in grades) / len(grades), rel=0.1)
+
+
+def test_an_expert_that_is_hardly_chosen_is_named() -> None:
+    usage = ExpertUsage()
+    shares, taken, gates = torch.tensor([50.0, 50]), torch.tensor([99.0, 1]), torch.tensor([90.0, 10])
+    usage.add({"routing grade": torch.cat([shares, taken, gates, torch.tensor([0.0, 100])])})
+    (sentence,) = usage.neglected()
+    assert "router of grade chose expert 1 for 1.0% of the photos" in sentence
