@@ -49,7 +49,7 @@ def test_deeplab_segmenter_is_as_large_as_published() -> None:
     assert count == pytest.approx(39.77, abs=0.005)
 
 
-def test_moe_deeplab_is_as_large_as_published() -> None:
+def test_moe_aspp_is_nearly_as_large_as_what_it_varies() -> None:
     with torch.device("meta"):
         encoder = Encoder("resnet50", output_stride=16)
         wide = Decoder(kind="deeplab", channels=(256,), separable=True)

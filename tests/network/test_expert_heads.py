@@ -36,7 +36,7 @@ def test_the_parts_have_the_published_sizes() -> None:
 
 
 def test_the_whole_network_has_the_published_number_of_parameters() -> None:
-    recipe = load_recipe("moe_deeplab", ["experts.kind=heads"])
+    recipe = load_recipe("moe_deeplab")
     assert recipe.routers == ("grade", "dme", "MA", "HE", "EX", "SE", "OD")
     assert count(build(recipe)) == 42_372_668
 
@@ -44,7 +44,7 @@ def test_the_whole_network_has_the_published_number_of_parameters() -> None:
 def test_onnx_answers_like_torch_and_keeps_the_conditions(tmp_path: Path) -> None:
     """Of each task the chosen experts alone are in the answer, at sizes that were not traced."""
     torch.manual_seed(0)
-    changes = ["experts.kind=heads", "encoder.name=test_resnet", "encoder.weights=none", "encoder.output_stride=32"]
+    changes = ["encoder.name=test_resnet", "encoder.weights=none", "encoder.output_stride=32"]
     recipe = load_recipe("moe_deeplab", [*changes, "decoder.channels=[16]", "tasks.structures=['MA', 'OD']"])
     network = build(recipe).eval()
     with torch.no_grad():

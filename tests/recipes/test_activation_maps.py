@@ -31,7 +31,7 @@ def _built(recipe: Recipe) -> Network:
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     for name in ("grade", "dme"):
-        if name in network.heads:
+        if name in network.heads and recipe.experts.kind != "heads":
             torch.nn.init.normal_(network.heads[name].linear.bias)  # pyright: ignore
     return network.eval()
 
@@ -42,12 +42,12 @@ def _images(count: int, side: int) -> np.ndarray:
 
 def _linear_tasks(recipe: Recipe) -> set[str]:
     """The tasks whose heads are linear on pooled features, by the recipe's own words."""
-    if recipe.heads.hidden or recipe.experts.kind == "per_task":
+    if recipe.heads.hidden or recipe.experts.kind in ("per_task", "heads"):
         return set()
     return {task for task in ("grade", "dme") if getattr(recipe.tasks, task)}
 
 
-@pytest.mark.parametrize("name", builtin_recipes())
+@pytest.mark.parametrize("name", [name for name in builtin_recipes() if "/" not in name])
 def test_the_mean_of_a_map_is_the_logit(name: str, tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(name, tiny(name))
     network, linear = _built(recipe), _linear_tasks(recipe)

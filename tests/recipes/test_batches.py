@@ -34,7 +34,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
-@pytest.mark.parametrize("name", ["flagship", "moe_deeplab"])
+@pytest.mark.parametrize("name", ["flagship", "moe_aspp"])
 def test_findings_of_batches_are_those_of_single_photos(
     name: str, kind: str, tiny: Callable[[str], list[str]], tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ BOTH = {"explanation_referable.png", "explanation_edema.png"}
     [
         ("resnet_grader", BOTH),
         ("unet34", BOTH),
-        ("moe_deeplab", BOTH),
+        ("moe_aspp", BOTH),
         ("attention_moe", {"explanation_referable.png", "explanation_attention.png"}),
     ],
 )

@@ -19,7 +19,8 @@ from funduscope.training.run import run
 FAMILIES = {
     "attention_moe": [],  # one router, attention gates, Adam, plateau
     "soft_sharing": [],  # a gate a task, losses weighed by a network, batches by turns
-    "moe_deeplab": ["balance.kind=uncertainty"],
+    "moe_deeplab": [],  # whole heads as experts, sigmoid gates
+    "moe_aspp": ["balance.kind=uncertainty"],
     "unet34": ["balance.kind=uncertainty"],
     "unetplusplus_lesions": ["balance.kind=routed"],
     "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],

@@ -21,7 +21,7 @@ from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
 
-RECIPES = tuple(builtin_recipes())
+RECIPES = tuple(name for name in builtin_recipes() if "/" not in name)
 FAST = ("flagship", "resnet_grader")
 """Two views with every task, and grades alone; the others go the whole way among the slow tests."""
 
@@ -36,7 +36,8 @@ SYSTEMS = (
     "unetplusplus_lesions",
 )
 MAY_BE_REFUSED = {
-    "convnext_grader": "hardly trained, its grades are so nearly alike that a rounding of 0.004 changes the likeliest"
+    "convnext_grader": "hardly trained, its grades are so nearly alike that a rounding of 0.004 changes the likeliest",
+    "moe_deeplab": "likewise by 0.01; several experts answer, so that INT8's shift has no bias to go to",
 }
 """Recipes of which INT8 may be refused when they are this tiny, and why; any other that is refused is a fault."""
 MILLIONS = {"resnet_grader": 25.61, "deeplab_segmenter": 39.80, "moe_deeplab": 42.37}
@@ -118,7 +119,19 @@ def test_a_reader_sees_where_a_recipe_comes_from_and_what_was_repaired(name: str
     assert "Repaired: " in header
 
 
-@pytest.mark.parametrize("name", ["moe_deeplab", "soft_sharing", "attention_moe"])
+@pytest.mark.parametrize("name", [name for name in builtin_recipes() if "/" in name])
+def test_a_published_budget_is_of_the_design_of_its_name(name: str) -> None:
+    """The same network, learned from IDRiD alone, at the size and for the epochs that its header names."""
+    published, design = load_recipe(name), load_recipe(name.removeprefix("published/"))
+    for section in ("encoder", "decoder", "heads", "experts", "tasks"):
+        assert getattr(published, section) == getattr(design, section), section
+    assert published.sampling.datasets() <= {"table", "idrid-A", "idrid-B"}
+    header = builtin_recipes()[name].split("name =", 1)[0]
+    assert f"{published.training.epochs} epochs" in header
+    assert "As published: " in header
+
+
+@pytest.mark.parametrize("name", ["moe_deeplab", "moe_aspp", "soft_sharing", "attention_moe"])
 def test_a_model_with_experts_says_which_took_a_photo(name: str, tiny: Tiny, tmp_path: Path) -> None:
     from funduscope import checkpoint, export
     from funduscope.inference.card import Card

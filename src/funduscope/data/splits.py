@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from funduscope.data.case import Case
+from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import Place, fold_key, make_folds, read_folds
 from funduscope.data.grouping import join_duplicates
 from funduscope.duplicates.search import Progress, no_progress
@@ -54,6 +54,8 @@ class SplitPlan:
     def of_run(cls, run: Path, cases: Iterable[Case]) -> SplitPlan:
         """The plan that a run was trained by, for any photos: its test fold, and the fold that selected.
 
+        A run without a test fold is tested on the photos of an official test, where they are given.
+
         Where its run.json does not name the latter, it is the fold that training chooses by the run's own folds.
         """
         about, listed = read_run_json(run), _folds_of(run)
@@ -66,7 +68,10 @@ class SplitPlan:
         else:
             folds = {case.fold for case in assigned} if listed is None else {own for _, own in listed.values()}
             selecting = _next_fold(fold, folds)
-        return cls._parted(assigned, fold, selecting)
+        plan = cls._parted(assigned, fold, selecting)
+        if fold is None:  # no run learns from photos of an official test
+            plan = replace(plan, test=[case for case in assigned if case.split == "test" and case.fold is None])
+        return plan
 
     @classmethod
     def for_refit(cls, cases: Iterable[Case], run: Path | None = None) -> SplitPlan:
@@ -108,6 +113,23 @@ class SplitPlan:
                 f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none."
             )
         return sentences
+
+
+def official_training(cases: Iterable[Case]) -> list[Case]:
+    """The photos of data sets whose authors parted them, such as IDRiD's; those of the test among them, which no run
+    learns from. Raises `LabelError` where there is none."""
+    found = [case for case in cases if case.split is not None]
+    if not any(case.split == "train" for case in found):
+        raise LabelError("No photo is in an official training split: expected IDRiD's folders, `a. Training Set`.")
+    return found
+
+
+def official_test(cases: Iterable[Case]) -> list[Case]:
+    """The photos that their authors kept for the test. Raises `LabelError` where there is none."""
+    found = [case for case in cases if case.split == "test"]
+    if not found:
+        raise LabelError("No photo is in an official test split: expected IDRiD's folders, `b. Testing Set`.")
+    return found
 
 
 def make_clean_folds(

@@ -8,9 +8,8 @@ convolutions after the fusion the second is the dense head, which makes the logi
 separable. The convolutions are segmentation-models-pytorch's. Its decoder is not used: it is always separable, keeps
 its rates at output stride 8 and fails on a batch of one in training.
 
-`TaskDeepLab` is the multi-task design of the recipe moe_deeplab: each task has atrous branches of its own as experts,
-and a gate that chooses among them for each photo. Only the chosen ones are computed; the published system computed all
-and masked them.
+`TaskDeepLab` is the multi-task design of the recipe moe_aspp: each task has atrous branches of its own as experts, and
+a gate that chooses among them for each photo. Only the chosen ones are computed.
 """
 
 from __future__ import annotations

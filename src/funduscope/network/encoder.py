@@ -2,6 +2,9 @@
 
 ResNet: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Some public ImageNet weights are for the
 authors' original ("v1"), which has its stride in the first 1x1 convolution of a block; timm's has it in the 3x3.
+ConvNeXt: Liu et al., "A ConvNet for the 2020s", CVPR 2022. Its layer norm between the last stage and the classifier,
+which timm's pyramid leaves out, is applied to the deepest level. Differs: before the mean over places, not after it, so
+that a linear head keeps its exact class activation map.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from funduscope.network.pyramid import strides
@@ -61,6 +65,8 @@ class Encoder(nn.Module):
             raise WeightsError(_no_stride(name, output_stride))
         # Some backbones have their channels last.
         self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
+        has_norm = name.startswith(("convnext", "test_convnext")) and levels is None
+        self.norm = LayerNorm2d(self.channels[-1], eps=1e-6) if has_norm else None
         every = strides(len(self.strides), output_stride)
         self._check_pyramid(name, every if levels is None else [self.strides[0] << place for place in range(levels)])
         self.name = name
@@ -71,7 +77,9 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalized to a pyramid of (B, C, H/stride, W/stride), shallow to deep."""
         pyramid = self.body(image)
-        return [level.permute(0, 3, 1, 2) for level in pyramid] if self.nhwc else pyramid
+        if self.nhwc:
+            return [level.permute(0, 3, 1, 2) for level in pyramid]
+        return pyramid if self.norm is None else [*pyramid[:-1], self.norm(pyramid[-1])]
 
     def _check_pyramid(self, name: str, wanted_strides: list[int]) -> None:
         """Checks the strides that timm reports, and the shapes of a black image as small as the one for the export."""
@@ -209,13 +217,22 @@ def _no_weights(name: str) -> str:
 
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
     """Copies the weights that the pyramid uses. Raises `WeightsError` where one of them is missing."""
-    own = encoder.body.state_dict()
-    named = {key: key if key in state else _whole_name(key) for key in own}
+    own = encoder.state_dict()
+    named = {key: _name_in(state, key) for key in own}
     missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {missing[0]}.")
+        example = missing[0].removeprefix("body.")
+        raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {example}.")
     with torch.no_grad():
-        encoder.body.load_state_dict({key: state.get(name, own[key]) for key, name in named.items()})
+        encoder.load_state_dict({key: state.get(name, own[key]) for key, name in named.items()})
+
+
+def _name_in(state: dict[str, Tensor], key: str) -> str:
+    """The name of an encoder's tensor in the whole model's weights."""
+    part, _, rest = key.partition(".")
+    if part == "norm":
+        return f"head.norm.{rest}"
+    return rest if rest in state else _whole_name(rest)
 
 
 def _whole_name(key: str) -> str:

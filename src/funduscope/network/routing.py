@@ -25,6 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from funduscope.settings import Experts
 
 _TINY = 1e-12
+NEGLECTED = 0.02
+"""An expert that is computed for a smaller share of an epoch's photos hardly learns, and the training warns."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,16 @@ class ExpertUsage:
             entropy = -(mean * mean.clamp(min=1e-12).log()).sum() / torch.log(torch.tensor(float(len(mean))))
             numbers |= {f"experts {name} entropy": float(entropy), f"experts {name} chosen": float(computed.sum())}
         return numbers
+
+    def neglected(self) -> list[str]:
+        """A sentence for each expert that was computed for less than `NEGLECTED` of the photos."""
+        return [
+            f"The router of {name} chose expert {index} for {share:.1%} of the photos, less than {NEGLECTED:.0%}: "
+            "the expert hardly learns. Raise experts.balance or experts.every_until."
+            for name, (_, taken, _, _, count) in _by_router(self.sums).items()
+            for index, share in enumerate((taken / count).tolist())
+            if share < NEGLECTED
+        ]
 
 
 class _Branch(nn.Module):
