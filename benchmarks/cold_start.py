@@ -4,7 +4,7 @@ python benchmarks/cold_start.py [PHOTO] [--runs N] [--model MODEL]
 
 Without PHOTO: a 4288x2848 photo of IDRiD's from the folder that FUNDUSCOPE_DATA names, otherwise a drawn eye of that
 size. Prints a Markdown table. Peak memory is the operating system's own figure for the child (its largest resident
-size). Needs a POSIX system, for `os.wait4`.
+size). Needs a POSIX system, for `os.wait4`, and the extra `dicom`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,26 @@ from PIL import Image
 from funduscope.testing.drawn_eyes import draw_eye
 Image.fromarray(draw_eye(1, grade=3, width_px=int(sys.argv[2])).pixels).save(sys.argv[1], quality=92)
 """
+WRAP = """
+import sys
+from pathlib import Path
+from PIL import Image
+from pydicom import FileDataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+meta = FileMetaDataset()
+meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = "1.2.840.10008.1.2.4.50", "1.2.840.10008.5.1.4.1.1.77.1.5.1"
+meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+one = FileDataset(sys.argv[2], {}, file_meta=meta, preamble=bytes(128))
+one.SOPClassUID, one.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+one.Columns, one.Rows = Image.open(sys.argv[1]).size
+one.SamplesPerPixel, one.PhotometricInterpretation, one.PlanarConfiguration = 3, "YBR_FULL_422", 0
+one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 8, 8, 7, 0
+one.PixelData = encapsulate([Path(sys.argv[1]).read_bytes()])
+one["PixelData"].VR = "OB"
+dcmwrite(sys.argv[2], one, enforce_file_format=True)
+"""
+JSON, DICOM = "`funduscope predict --json PHOTO`", "`funduscope predict --json`, the same JPEG in a DICOM file"
 
 
 @dataclass(frozen=True)
@@ -50,8 +70,8 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         photo = options.photo or _photo(Path(folder))
-        commands = _commands(photo, Path(folder) / "out", options.model)
-        costs = {name: _measure(command, options.runs, Path(folder) / "out") for name, command in commands.items()}
+        commands = _commands(photo, Path(folder), options.model)
+        costs = _measure(commands, options.runs, Path(folder) / "out")
         _print(costs, photo, options.runs)
     return 0
 
@@ -64,7 +84,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _commands(photo: Path, out: Path, model: str | None) -> dict[str, list[str]]:
+def _commands(photo: Path, folder: Path, model: str | None) -> dict[str, list[str]]:
+    wrapped, out = folder / "eye.dcm", folder / "out"
+    subprocess.run([sys.executable, "-c", WRAP, str(photo), str(wrapped)], check=True)
     script = shutil.which("funduscope", path=Path(sys.executable).parent) or shutil.which("funduscope")
     tool = [script] if script else [sys.executable, "-m", "funduscope.cli.main"]
     chosen = [] if model is None else ["--model", model]
@@ -72,18 +94,23 @@ def _commands(photo: Path, out: Path, model: str | None) -> dict[str, list[str]]
         "baseline: import numpy, cv2, onnxruntime; decode": [sys.executable, "-c", BASELINE, str(photo)],
         "`import funduscope`": [sys.executable, "-c", "import funduscope"],
         "`funduscope --help`": [*tool, "--help"],
-        "`funduscope predict --json PHOTO`": [*tool, "predict", "--json", str(photo), *chosen],
+        JSON: [*tool, "predict", "--json", str(photo), *chosen],
+        DICOM: [*tool, "predict", "--json", str(wrapped), *chosen],
         "`funduscope predict PHOTO --out DIR`": [*tool, "predict", str(photo), "--out", str(out), *chosen],
     }
 
 
-def _measure(command: list[str], runs: int, out: Path) -> list[Cost]:
-    """The costs of the runs after a warm-up, which fills the file cache. Ends the benchmark where one fails."""
-    costs = []
+def _measure(commands: dict[str, list[str]], runs: int, out: Path) -> dict[str, list[Cost]]:
+    """The costs of the runs after a warm-up, which fills the file cache. Ends the benchmark where one fails.
+
+    The commands run in turn, so that what else the machine does concerns all of them.
+    """
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(runs + 1):
-        shutil.rmtree(out, ignore_errors=True)
-        costs.append(_run(command))
-    return costs[1:]
+        for name, command in commands.items():
+            shutil.rmtree(out, ignore_errors=True)
+            costs[name].append(_run(command))
+    return {name: measured[1:] for name, measured in costs.items()}
 
 
 def _run(command: list[str]) -> Cost:
@@ -131,6 +158,11 @@ def _print(costs: dict[str, list[Cost]], photo: Path, runs: int) -> None:
         )
         ratio = statistics.median(walls) / base
         print(f"| {name} | {_three(walls, 2)} | {_three(processor, 2)} | {_three(peaks, 0)} | {ratio:.2f} |")
+    print()
+    pairs = list(zip(costs[DICOM], costs[JSON], strict=True))
+    parts = {"processor time": "cpu_s", "wall time": "wall_s", "memory": "peak_mb"}
+    ratios = {name: [getattr(a, part) / getattr(b, part) for a, b in pairs] for name, part in parts.items()}
+    print("DICOM over JPEG: " + ", ".join(f"{name} {_three(values, 2)}" for name, values in ratios.items()))
 
 
 def _three(values: list[float], digits: int) -> str:

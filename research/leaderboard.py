@@ -7,7 +7,7 @@
     python -m research.leaderboard --unpack FOLDER                       the table's rows as folders of runs
     python -m research.leaderboard --pack FOLDER                         such folders back into the table
 
-leaderboard: every recipe. leaderboard-larger: the three systems whose authors saw larger photos, and `edge` with and
+leaderboard: every recipe. leaderboard-larger: S3's designs and `moe_aspp` at 384 px, and `edge` with and
 without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
 A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz. The page itself is written by
@@ -55,6 +55,7 @@ class Row:
 RECIPES = (
     Row("resnet_grader", "resnet_grader"),
     Row("moe_deeplab", "moe_deeplab"),
+    Row("moe_aspp", "moe_aspp"),
     Row("attention_moe", "attention_moe"),
     Row("attention_moe-without", "attention_moe", NO_EXPERTS),
     Row("soft_sharing", "soft_sharing"),
@@ -69,7 +70,7 @@ RECIPES = (
 )
 
 LARGER = (
-    *(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab", "edge")),
+    *(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab", "moe_aspp", "edge")),
     Row("edge-taught", "edge", teachers=("flagship",)),
 )
 """The teacher is candidates/flagship, which saw neither fold 0 nor fold 1."""

@@ -80,11 +80,11 @@ def _explanation() -> None:
 
 def _papers() -> None:
     for image, pdf, options in (
-        ("report-page.jpg", "report.pdf", ["--pdf"]),
-        ("sheet-hindi.jpg", "sheet.pdf", ["--pdf", "--sheet", "--language", "hi"]),
+        ("report-page.jpg", "*_report.pdf", ["--pdf"]),
+        ("sheet-hindi.jpg", "*_sheet.pdf", ["--pdf", "--sheet", "--language", "hi"]),
     ):
         with _predicted(*options) as folder:
-            page = pypdfium2.PdfDocument(folder / pdf)[0].render(scale=1.5)  # pyright: ignore[reportArgumentType] (a float is meant)
+            page = pypdfium2.PdfDocument(next(folder.glob(pdf)))[0].render(scale=1.5)  # pyright: ignore[reportArgumentType] (a float is meant)
             _write(image, cv2.cvtColor(np.asarray(page.to_pil().convert("RGB")), cv2.COLOR_RGB2BGR))
 
 
@@ -125,7 +125,7 @@ def _settled(page: Page) -> None:
 
 
 def _one() -> None:
-    with _visit(1280, 1210) as page:
+    with _visit(1280, 900) as page:
         _drop(page, ("hrf_07_dr.jpg", DEMO.read_bytes()))
         page.locator("svg[data-photo]").wait_for()
         _settled(page)
@@ -142,14 +142,14 @@ def _narrow() -> None:
 
 def _correct() -> None:
     """A hard exudate at the photo's own size, and a microaneurysm drawn next to it."""
-    with _visit(1280, 1060) as page:
+    with _visit(1280, 900) as page:
         _drop(page, ("hrf_07_dr.jpg", DEMO.read_bytes()))
         photo = page.locator("svg[data-photo]")
         photo.wait_for()
         _settled(page)
         page.locator("details.tools summary").click()
-        page.locator("tr[data-row=EX-0] button").click()
-        page.locator("[data-own]").click()
+        page.locator("tr[data-row=EX-0]").click()
+        page.locator("[data-zoom=own]").click()
         page.locator("[data-tool=draw]").click()
         page.locator("[data-kind]").select_option("MA")
         photo.scroll_into_view_if_needed()
@@ -180,7 +180,7 @@ def _visits() -> None:
         _drop(page, ("visit-2024.jpg", before), ("visit-2026.jpg", later))
         choice = page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits"))
         choice.click()
-        said = page.get_by_text("Seen in both:")
+        said = page.get_by_text("Found in both:")
         said.wait_for()
         _settled(page)
         choice.evaluate("node => { node.scrollIntoView(); window.scrollBy(0, -160); }")

@@ -3,11 +3,13 @@
     python -m research.not_fundus --data DATA              the tables: true photos by folds, other pictures by family
     python -m research.not_fundus --data DATA --write      also fits on everything and writes models/fundus.json
 
-True: every photo of DATA, as it is (EyePACS's `reject` is counted apart); every twentieth also spoiled in each way of
-gradability.py, in grey, in another camera's colors, small, in a wide frame; drawn eyes. Other: families of drawn
-pictures (papers.py, rounds.py, medical.py) and what installed packages carry (packaged.py). A true photo is judged by a
-fit without its fold, another picture by a fit without its family, by one without its whole group, and by how unlike
-eyes it is alone, which needs no other picture. Measuring takes minutes and is kept in --cache. Needs scikit-learn,
+True: photos of DATA, at most `--most` of a data set and all of grade 3 or more, as they are (EyePACS's `reject` is
+counted apart); every twentieth also spoiled in each way of
+gradability.py, in grey, in another camera's colors, small, on a screen, a page, in a frame, with a smaller and a wider
+field (surroundings.py); drawn eyes. Other: families of drawn pictures (papers.py, rounds.py, medical.py) and what
+installed packages carry (packaged.py). A true photo is judged by a fit without its fold and by a fit without its whole
+data set, another picture by a fit without its family, by one without its whole group, and by how unlike eyes it is
+alone, which needs no other picture. Measuring takes minutes and is kept in --cache. Needs scikit-learn,
 matplotlib, and the pictures of scikit-image and pydicom.
 """
 
@@ -18,9 +20,10 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +31,16 @@ import cv2
 import numpy as np
 from research.gradability import MILD, SPOILED
 from research.not_fundus import medical, packaged, papers, rounds
+from research.not_fundus.surroundings import SURROUNDED, resized
 from sklearn.neural_network import MLPClassifier
 
 from funduscope.compare.corruptions import shift_color
+from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all
+from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all, shows_vessels
 from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.quality.mlp import MLP, to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -45,13 +50,18 @@ GROUPS: Final = {"flat": papers.FAMILIES, "round": rounds.FAMILIES, "medical": m
 PHOTOGRAPHS: Final = ("packages' pictures", "crops of photographs", "photographs in a circle")
 EACH, DRAWN, SPOILED_EVERY = 24, 100, 20
 HIDDEN, MEMBERS, ALPHA = 12, 6, 3.0
+CHANGED: Final = ("spoiled", "surrounded")
+CHECKED_MEMBERS, FAMILY_PARTS = 3, 5
+"""A fit that only a table needs has fewer members; every so many-th family is left out at once."""
 THRESHOLD: Final = 0.1
 """Far below a half: an eye full of lesions resembles the others least, and must not be turned away."""
 SICK: Final = 3
 """From this grade on an eye counts as sick: few photos, and those whose refusal does most harm."""
 BEYOND, SPOILED_BEYOND, REGULAR = 0.003, 0.05, 0.03
 """The shares of true and of spoiled photos that may lie beyond the reach; what is added to the features' variances."""
-WEIGHTS: Final = {"true": 1.0, "sick": 4.0, "spoiled": 0.3, "rejected": 2.0, "drawn": 1.0, "other": 1.5}
+WEIGHTS: Final = {
+    "true": 1.0, "sick": 4.0, "spoiled": 0.3, "surrounded": 0.5, "rejected": 2.0, "drawn": 1.0, "other": 1.5
+}  # fmt: skip
 
 Look = Callable[[], np.ndarray]
 
@@ -90,22 +100,34 @@ def small(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, np.ndarray]]:
-    """A photo as it is, by its sort, and, if wanted, spoiled in every way."""
+def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, str, np.ndarray]]:
+    """A photo as it is, by its sort, and, if wanted, spoiled and surrounded in every way: sort, way, features."""
     cv2.setNumThreads(1)
     pixels = Photo.open(path).pixels
-    told = [(sort, seen(pixels))]
-    if spoil:
-        rng = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
-        told += [("spoiled", seen(change(pixels, rng))) for change in (*MILD.values(), *SPOILED.values())]
-        unusual = grey(pixels), shift_color(pixels, key), bordered(pixels, rng), bordered(small(pixels), rng)
-        told += [("spoiled", seen(changed)) for changed in unusual]
-    return told
+    looked = [(sort, "as it is", seen(pixels))]
+    moderate = resized(pixels) if spoil else None
+    if moderate is not None:
+        pixels, rng = moderate[0], np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+        ways = {
+            **{name: partial(change, rng=rng) for name, change in (*MILD.items(), *SPOILED.items())},
+            "grey": grey,
+            "cast": partial(shift_color, key=key),
+            "small": small,
+            "border": partial(bordered, rng=rng),
+            "small in a border": lambda pixels: bordered(small(pixels), rng),
+        }
+        looked += [("spoiled", way, seen(change(pixels))) for way, change in ways.items()]
+        for way, surround in SURROUNDED.items():
+            picture = surround(*moderate, rng)[0]
+            looked.append(("surrounded", way, seen(picture)))
+            if rng.random() < 0.3:
+                looked.append(("surrounded", f"{way}, cast", seen(shift_color(picture, key + way))))
+    return looked
 
 
-def true_rows(data: Path, workers: int) -> Iterator[Row]:
-    """Every photo of the data sets, of `cameras/` and the demo's."""
-    cases = SplitPlan.of(read_data([data])).cases
+def true_rows(data: Path, workers: int, most: int) -> Iterator[Row]:
+    """Of every data set at most so many photos, every k-th, and all that are sick; `cameras/` and the demo's."""
+    cases = list(_at_most(SplitPlan.of(read_data([data])).cases, most))
     sorts = {case.key: "sick" if (case.labels.grade or 0) >= SICK else "true" for case in cases}
     held = [(c.path, c.key, c.dataset, c.fold) for c in cases if c.labels.quality != "reject"]
     for folder in ("cameras", "demo"):
@@ -116,16 +138,25 @@ def true_rows(data: Path, workers: int) -> Iterator[Row]:
         sort = [sorts.get(one[1], "true") for one in held]
         told = pool.map(looks, [one[0] for one in held], [one[1] for one in held], sort, wanted, chunksize=8)
         for (_, key, dataset, fold), looked in zip(held, told, strict=True):
-            yield from (Row(s, dataset, f"{key} {number}", fold, v) for number, (s, v) in enumerate(looked))
+            yield from (Row(s, dataset, f"{key} {way}", fold, v) for s, way, v in looked)
         rejected = [case for case in cases if case.labels.quality == "reject"]
         sort, unspoiled = ["rejected"] * len(rejected), [False] * len(rejected)
         told = pool.map(looks, [c.path for c in rejected], [c.key for c in rejected], sort, unspoiled)
         for case, looked in zip(rejected, told, strict=True):
-            yield from (Row(s, case.dataset, case.key, case.fold, values) for s, values in looked)
+            yield from (Row(s, case.dataset, case.key, case.fold, values) for s, _, values in looked)
     for seed in range(DRAWN):
         style = list(STYLES.values())[seed % len(STYLES)]
         eye = draw_eye(seed, width_px=600, style=style).pixels
         yield Row("drawn", "drawn eyes", f"drawn {seed}", seed % 5, seen(eye))
+
+
+def _at_most(cases: Sequence[Case], most: int) -> Iterator[Case]:
+    for name in dict.fromkeys(case.dataset for case in cases):
+        mine = [case for case in cases if case.dataset == name]
+        every = max(1, -(-len(mine) // most))
+        for number, case in enumerate(mine):
+            if number % every == 0 or (case.labels.grade or 0) >= SICK or case.labels.quality == "reject":
+                yield case
 
 
 def other_rows(first: int = 0, each: int = EACH) -> Iterator[Row]:
@@ -184,19 +215,23 @@ def spread(rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return middle, scale, np.linalg.cholesky(np.linalg.inv(covariance))
 
 
-def told(test: FundusTest, row: Row) -> bool:
-    """Whether the test takes a row for an eye."""
-    return test.score(row.values) >= test.threshold and test.distance(row.values) <= test.reach
+def verdict(test: FundusTest, row: Row) -> str:
+    """eye: taken for one; unsure: answered with a warning; refused."""
+    if test.score(row.values) < test.threshold:
+        return "refused"
+    if test.distance(row.values) <= test.reach:
+        return "eye"
+    return "unsure" if shows_vessels(row.values) else "refused"
 
 
 def group_of(family: str) -> str:
     return next((group for group, families in GROUPS.items() if family in families), "photographs")
 
 
-def without(rows: list[Row], left_out: Callable[[Row], bool]) -> Mapping[str, bool]:
-    """Which of the rows that are left out are taken for eyes, by a fit of the others; by `name_of`."""
-    test = fitted([row for row in rows if not left_out(row)])
-    return {name_of(row): told(test, row) for row in rows if left_out(row)}
+def without(rows: list[Row], left_out: Callable[[Row], bool]) -> Mapping[str, str]:
+    """The verdict on each of the rows that are left out, by a fit of the others; by `name_of`."""
+    test = fitted([row for row in rows if not left_out(row)], CHECKED_MEMBERS)
+    return {name_of(row): verdict(test, row) for row in rows if left_out(row)}
 
 
 def name_of(row: Row) -> str:
@@ -206,43 +241,52 @@ def name_of(row: Row) -> str:
 def tables(rows: list[Row]) -> Iterator[str]:
     yield from _true_tables(rows)
     others = [row for row in rows if row.sort == "other"]
-    alone, grouped = dict[str, bool](), dict[str, bool]()
-    for family in dict.fromkeys(row.family for row in others):
-        alone |= without(rows, lambda row, family=family: row.family == family)
+    alone, grouped = dict[str, str](), dict[str, str]()
+    families = list(dict.fromkeys(row.family for row in others))
+    for part in range(FAMILY_PARTS):
+        mine = families[part::FAMILY_PARTS]
+        alone |= without(rows, lambda row, mine=mine: row.sort == "other" and row.family in mine)
     for group in (*GROUPS, "photographs"):
         grouped |= without(rows, lambda row, group=group: row.sort == "other" and group_of(row.family) == group)
-    eyes_alone = replace(fitted(rows), threshold=0.0)
-    unlike = {name_of(row): told(eyes_alone, row) for row in others}
+    eyes_alone = replace(fitted(rows, CHECKED_MEMBERS), threshold=0.0)
+    unlike = {name_of(row): verdict(eyes_alone, row) for row in others}
     yield "| other pictures | group | of | refused by a fit without the family | without the group | without any |"
     yield "|---|---|---|---|---|---|"
-    for family in (*dict.fromkeys(row.family for row in others), "all"):
+    for family in (*families, "all"):
         chosen = [name_of(row) for row in others if family in (row.family, "all")]
-        cells = [f"{100 * np.mean([not held[name] for name in chosen]):.1f} %" for held in (alone, grouped, unlike)]
+        cells = [
+            f"{100 * np.mean([held[name] == 'refused' for name in chosen]):.1f} %" for held in (alone, grouped, unlike)
+        ]
         group = "" if family == "all" else group_of(family)
         yield f"| {family} | {group} | {len(chosen)} | {' | '.join(cells)} |"
-    wrong = [row.name for row in others if alone[name_of(row)]]
+    wrong = [row.name for row in others if alone[name_of(row)] != "refused"]
     yield ""
     yield f"Taken for fundus photographs: {', '.join(wrong[:40]) or 'none'}{', ...' if len(wrong) > 40 else ''}."
 
 
 def _true_tables(rows: list[Row]) -> Iterator[str]:
-    taken: dict[str, bool] = {}
-    for fold in range(5):
-        # A photo without a fold is in the first one's part.
-        taken |= without(rows, lambda row, fold=fold: row.sort != "other" and (row.fold or 0) == fold)
-    true = [row for row in rows if row.sort in ("true", "sick", "drawn")]
+    """Every true photo, as it is and changed, by a fit without its data set."""
+    eyes = [row for row in rows if row.sort != "other"]
+    found: dict[str, str] = {}
+    for data_set in dict.fromkeys(row.family for row in eyes):
+        found |= without(rows, lambda row, data_set=data_set: row.sort != "other" and row.family == data_set)
+    true = [row for row in eyes if row.sort in ("true", "sick", "drawn")]
     sick = f"of grade {SICK} or more"
-    yield "| true photos | lost | of |"
-    yield "|---|---|---|"
-    for family in (*dict.fromkeys(row.family for row in true), sick, "all"):
-        mine = [row for row in true if family in (row.family, "all") or (family == sick and row.sort == "sick")]
-        lost = [row.name for row in mine if not taken[name_of(row)]]
-        yield f"| {family} | {len(lost)} ({100 * len(lost) / len(mine):.2f} %) | {len(mine)} |"
-    spoiled = [taken[name_of(row)] for row in rows if row.sort == "spoiled"] or [True]
+    groups = {family: [row for row in true if row.family == family] for family in dict.fromkeys(r.family for r in true)}
+    groups |= {sick: [row for row in true if row.sort == "sick"], "all": true}
+    keys = {row.name.removesuffix(" as it is") for row in true}
+    for way in (*MILD, *SPOILED, "grey", "cast", "small", "border", "small in a border", *SURROUNDED):
+        groups[way] = [row for row in eyes if row.name.removesuffix(f" {way}") in keys and row.sort in CHANGED]
+    groups["rejected by EyePACS's graders"] = [row for row in eyes if row.sort == "rejected"]
+    yield "| true photos, by a fit without their data set | refused | answered as doubtful | of |"
+    yield "|---|---|---|---|"
+    for name, mine in ((name, mine) for name, mine in groups.items() if mine):
+        counts = [sum(found[name_of(row)] == kind for row in mine) for kind in ("refused", "unsure")]
+        cells = [f"{count} ({100 * count / len(mine):.2f} %)" for count in counts]
+        yield f"| {name} | {' | '.join(cells)} | {len(mine)} |"
+    lost = [row.name for row in true if found[name_of(row)] == "refused"]
     yield ""
-    yield f"Of {len(spoiled)} spoiled photos, {100 * (1 - np.mean(spoiled)):.1f} % are taken for something else."
-    rejected = [taken[name_of(row)] for row in rows if row.sort == "rejected"]
-    yield f"Of {len(rejected)} photos that EyePACS's graders rejected, {len(rejected) - sum(rejected)} are."
+    yield f"Refused: {', '.join(lost[:40]) or 'none'}."
     yield ""
 
 
@@ -250,13 +294,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/not_fundus.npz"))
+    parser.add_argument("--most", type=int, default=350, help="photos of a data set, besides the sick ones")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="fit on everything and write fundus.json")
     given = parser.parse_args()
     if given.cache.is_file():
         rows = _kept(given.cache)
     else:
-        rows = [*true_rows(given.data, given.workers), *other_rows()]
+        rows = [*true_rows(given.data, given.workers, given.most), *other_rows()]
         _keep(given.cache, rows)
     print("\n".join(tables(rows)))
     if given.write:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from funduscope.testing.drawn_eyes import STYLES, draw_eye
-
-from .grounds import Draw, clouds, colors_of, disc, fitted, fractal, laid, level, sized, words
+from .grounds import Draw, clouds, colors_of, disc, fractal, laid, level, sized, words
 
 
 def film(rng: np.random.Generator) -> np.ndarray:
@@ -162,33 +159,6 @@ def microscope(rng: np.random.Generator) -> np.ndarray:
     return level(picture)
 
 
-def page_with(photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """A web page, a viewer or a slide with a fundus photo in it."""
-    size = sized(rng)
-    dark = rng.random() < 0.35
-    ground, ink = ((22, 24, 28), (200, 205, 210)) if dark else ((255, 255, 255), (40, 42, 50))
-    picture = Image.new("RGB", (size[1], size[0]), ground)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    draw.rectangle((0, 0, size[1], 44), fill=tuple(rng.integers(20, 150, 3).tolist()))
-    draw.text((16, 12), words(rng, 4), fill=(255, 255, 255), font=font)
-    for line in range(int(size[0] / 22)):
-        draw.text((20, 60 + 22 * line), words(rng, 20)[: int(size[1] / 9)], fill=ink, font=font)
-    wide = int(size[1] * rng.uniform(0.3, 0.7))
-    high = int(min(wide * rng.uniform(0.6, 1), size[0] * 0.75))
-    left, top = int(rng.integers(10, size[1] - wide - 9)), int(rng.integers(50, max(51, size[0] - high - 10)))
-    shown = Image.fromarray(fitted(photos[rng.integers(len(photos))], high, wide))
-    if rng.random() < 0.4:  # a light margin around it
-        draw.rectangle((left - 14, top - 14, left + wide + 14, top + high + 14), fill=ground)
-    picture.paste(shown, (left, top))
-    return np.asarray(picture)
-
-
-def shown_drawn(rng: np.random.Generator) -> np.ndarray:
-    """A page with a drawn eye in it."""
-    style = STYLES[str(rng.choice(["cut_top_bottom", "full_circle", "cut_sides", "pale"]))]
-    return page_with([draw_eye(int(rng.integers(1 << 30)), width_px=500, style=style).pixels], rng)
-
-
 FAMILIES: Final[dict[str, tuple[Draw, ...]]] = {
     "films": (film,),
     "slices": (slice_through,),
@@ -198,5 +168,4 @@ FAMILIES: Final[dict[str, tuple[Draw, ...]]] = {
     "the eye from outside": (outer_eye,),
     "false color": (false_color,),
     "microscopes": (microscope,),
-    "pages with a fundus photo": (shown_drawn,),
 }

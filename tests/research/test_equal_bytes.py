@@ -1,0 +1,23 @@
+"""The same photo gives the same findings.json by every entry and number of threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import write_model
+
+from research import equal_bytes
+
+
+def test_every_entry_gives_the_same_bytes(tmp_path: Path, takes_anything: None) -> None:
+    model = write_model(tmp_path / "tiny.onnx")
+    for path in equal_bytes.draw(tmp_path, 2):
+        groups = equal_bytes.differences(path, model)
+        assert len(groups) == 1, groups
+        assert len(groups[0]) == 13
+
+
+@pytest.mark.slow
+def test_every_entry_gives_the_same_bytes_of_fifty_photos_by_the_shipped_model() -> None:
+    assert equal_bytes.main(["--drawn", "50"]) == 0
