@@ -49,26 +49,26 @@ def test_every_photo_has_its_page(command: Command, tiny: Path, save_eye: Save, 
     for name in names:
         assert "tiny 1" in by_name[name][0]
         assert words("paper.figures_none") in by_name[name][0]
-    assert words("gradable.no") in by_name["c_black.png"][0]
+    assert words.sentence("TRUST_NOT_FUNDUS", {}) in by_name["c_black.png"][0]
     assert words("paper.refused") in by_name["d_torn.jpg"][0]
     assert "E_TRUNCATED" in by_name["d_torn.jpg"][0]
     assert "Seite 5 von 5" in pages[-1]
     folders = [path for path in out.iterdir() if path.is_dir()]
     assert len(folders) == 4
     for folder in folders:
-        assert len(texts(folder / "report.pdf")) == len(texts(folder / "sheet.pdf")) == 1
-        assert words("sheet.title") in (folder / "sheet.html").read_text("utf-8")
+        assert len(texts(folder / f"{folder.name}_report.pdf")) == len(texts(folder / f"{folder.name}_sheet.pdf")) == 1
+        assert words("sheet.title") in (folder / f"{folder.name}_sheet.html").read_text("utf-8")
 
 
 def test_one_photo_needs_no_file_of_all_pages(command: Command, tiny: Path, save_eye: Save, tmp_path: Path) -> None:
     out = tmp_path / "results"
     assert command("predict", save_eye(tmp_path / "eye.jpg"), "--model", tiny, "--out", out, "--pdf")[0] == 0
     assert [path.name for path in out.iterdir()] == ["eye"]
-    assert not (out / "eye" / "sheet.html").exists(), "a sheet is for who asks for it"
-    assert len(texts(out / "eye" / "report.pdf")) == 1
+    assert not (out / "eye" / "eye_sheet.html").exists(), "a sheet is for who asks for it"
+    assert len(texts(out / "eye" / "eye_report.pdf")) == 1
     # Once more over it, without paper: an earlier result is replaced whole.
     assert command("predict", tmp_path / "eye.jpg", "--model", tiny, "--out", out)[0] == 0
-    assert not (out / "eye" / "report.pdf").exists()
+    assert not (out / "eye" / "eye_report.pdf").exists()
 
 
 def test_many_pages_are_parted_into_files(
@@ -111,7 +111,7 @@ def test_the_extra_that_is_missing_is_named_before_anything_is_read(
     assert err.strip() == "funduscope: this needs uharfbuzz: pip install 'funduscope[report]'"
     assert not out.exists()
     assert command("predict", photo, "--model", tiny, "--out", out, "--sheet")[0] == 0, "HTML needs nothing"
-    assert (out / "eye" / "sheet.html").is_file()
+    assert (out / "eye" / "eye_sheet.html").is_file()
 
 
 def test_paper_needs_a_place(command: Command, tiny: Path, save_eye: Save, tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ import numpy as np
 import funduscope
 from funduscope.app.export_labels import LabeledPhoto, as_zip, into_folder
 from funduscope.app.import_labels import read_zip
-from funduscope.app.reviewed import Corrections, apply_corrections, apply_edit, mask_from_png
+from funduscope.app.edits import apply_edit
+from funduscope.app.reviewed import Corrections, apply_corrections, mark_complete, mask_from_png
 from funduscope.app.viewer_data import threshold_sliders, viewer_data
 from funduscope.cli.main import main
 from funduscope.data.case import ABSENT
@@ -152,6 +153,7 @@ assert shown.mask("NV")[110, 160]
 assert shown.to_dict()["rules"]["grade_range"] == [4, 4], "a lesion that makes grade 4"
 assert "NV" in [layer["code"] for layer in viewer_data(shown, "standard", drawn)["layers"]]
 assert "NV" in [slider["code"] for slider in threshold_sliders(findings, {}, drawn)]
+drawn = mark_complete(shown, drawn, frozenset({"NV"}))
 saved = LabeledPhoto(findings.photo, drawn, {"NV": shown.mask("NV")})
 (again,) = read_data([into_folder([saved], Path("corrected"))])
 assert np.array_equal(again.labels.masks["NV"].load(*shown.mask("NV").shape), shown.mask("NV"))

@@ -23,9 +23,9 @@ from funduscope.training.validation import make_validation
 ROOM = Path(training.__file__).parent
 WALK = {
     "run", "initialization", "samples", "batch", "augment",
-    "loop", "losses", "validation", "journal", "calibrate",
+    "loop", "losses", "validation", "validation_loss", "journal", "calibrate",
 }  # fmt: skip
-"""Ten, of eighteen before. The optimizer, the balance of the losses and the exchange between processes see no case."""
+"""Eleven, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
 
 HANDLED = (Case, Labels, Prepared, Item, Batch, Warp)
 """What a case is on its way through training."""
