@@ -128,6 +128,7 @@ def test_a_model_that_came_out_otherwise_is_refused(fresh: Path):
     assert _content(fresh) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bent")
 def test_photos_that_would_be_refused_are_compared_all_the_same(
     run: Path, fresh: Path, exported: list[Path], monkeypatch: pytest.MonkeyPatch

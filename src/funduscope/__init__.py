@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from funduscope.compare.report import compare_runs
     from funduscope.data.case import Case, Labels
     from funduscope.data.sources import read_data
+    from funduscope.dicom.results import to_dicom
     from funduscope.doctor.examine import Report, check_data
     from funduscope.evaluation.out_of_fold import evaluate
     from funduscope.evaluation.scores import Scores
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from funduscope.inference.predictor import Predictor
     from funduscope.inference.runtime import ModelError
     from funduscope.recipe import Recipe
+    from funduscope.report.fhir import to_fhir
     from funduscope.report.notebook import show
     from funduscope.report.write import save
     from funduscope.training.runs import Run, train
@@ -46,7 +48,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = [
     "Case", "Ensemble", "Failure", "Findings", "Labels", "ModelError", "Photo", "PhotoError", "Predictor", "Recipe",
     "Report", "Run", "Scores", "__version__", "check_data", "compare_runs", "evaluate", "export_run", "load",
-    "read_data", "save", "show", "train",
+    "read_data", "save", "show", "to_dicom",
+    "to_fhir", "train",
 ]  # fmt: skip
 
 # None of these names is a submodule's: importing that would put the module in the function's place.
@@ -72,6 +75,8 @@ _HOMES = {
     "read_data": "funduscope.data.sources",
     "save": "funduscope.report.write",
     "show": "funduscope.report.notebook",
+    "to_dicom": "funduscope.dicom.results",
+    "to_fhir": "funduscope.report.fhir",
     "train": "funduscope.training.runs",
 }
 

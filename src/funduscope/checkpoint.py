@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from funduscope.atomic import replacing
-from funduscope.i18n.errors import CodedError
+from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.network.encoder import WeightsError
 from funduscope.network.joined import Joined, build_model
 from funduscope.network.network import Network
-from funduscope.recipe import Recipe, RecipeError
+from funduscope.recipe import Recipe
 from funduscope.version import __version__
 from funduscope.vocabulary import CODES, GRADES, LANDMARKS
 
@@ -151,13 +151,21 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
             for name in [name for name, value in tensors.items() if value.dtype == torch.int8]:
                 tensors[name] = tensors[name].float() * tensors.pop(f"{SCALES}/{name}")
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors, torch and json raise anything on hostile files
+        if fault := machine_fault(error):
+            raise CheckpointError(fault.code, fault.says) from error
         raise CheckpointError("E_WEIGHTS", f"{path.name} cannot be read as safetensors: {error}.") from error
     try:
         recipe = Recipe.from_toml(metadata["recipe"])
         card, progress = json.loads(metadata["card"]), json.loads(metadata["progress"])
-    except (KeyError, RecipeError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError("E_CONFIG", f"{path.name} carries no usable recipe: {error}") from error
+    if not isinstance(card, dict) or not isinstance(progress, dict):
+        raise CheckpointError(
+            "E_CONFIG", f"{path.name} carries no usable card or no progress: train or fetch it again."
+        )
     return Checkpoint(recipe, card, progress, tensors)
 
 

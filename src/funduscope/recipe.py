@@ -137,14 +137,19 @@ class Recipe(Strict):
         path = Path(name_or_path)
         if not path.is_file():
             raise RecipeError(f"No recipe {str(name_or_path)!r}: neither a file nor one of {', '.join(known)}.")
-        return cls.from_toml(path.read_text("utf-8"), changes)
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            says = f"The recipe {path.name} is no text in UTF-8; expected TOML: save it as UTF-8."
+            raise RecipeError(says) from error
+        return cls.from_toml(text, changes)
 
     @classmethod
     def from_toml(cls, text: str, changes: Changes | None = None) -> Recipe:
         """Reads a recipe. changes: as in `load`. Raises `RecipeError`."""
         try:
             tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits, and of deep nesting
             raise RecipeError(f"The recipe is no valid TOML: {error}.") from error
         if isinstance(changes, Mapping):
             for path, value in changes.items():
@@ -159,6 +164,8 @@ class Recipe(Strict):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise RecipeError(_say(error)) from error
+        except (TypeError, ArithmeticError, RecursionError) as error:
+            raise RecipeError(f"The recipe does not fit. A value of it cannot be used: {error}.") from error
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
@@ -169,7 +176,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         raise RecipeError(f"--set got {change!r}; expected section.key=value, such as training.epochs=3.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value  # a bare word is a string
     _set(tree, keys, parsed, f"--set {change!r}")
 
@@ -193,11 +200,12 @@ def _say(error: ValidationError) -> str:
 
 
 def builtin_recipes() -> dict[str, str]:
-    """Names of the recipes in the package, with their TOML text."""
+    """Names of the package's recipes with their TOML text; those at their authors' budgets are `published/NAME`."""
     folder = resources.files("funduscope") / "recipes"
     return {
-        entry.name.removesuffix(".toml"): entry.read_text("utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        prefix + entry.name.removesuffix(".toml"): entry.read_text("utf-8")
+        for prefix, place in (("", folder), ("published/", folder / "published"))
+        for entry in sorted(place.iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith(".toml")
     }
 

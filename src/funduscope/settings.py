@@ -300,12 +300,12 @@ class Training(Strict):
     validation score; schedule step: every step_epochs epochs it is multiplied by step_factor. average_decay: of the
     exponential moving average of the weights, which is what is scored and kept; 0 keeps the weights themselves.
     patience: training stops after so many epochs without a better validation score. select: the validation score: the
-    mean of all tasks (training/validation.py), or the mean of accuracy and IoU (at a probability of 0.5, since
-    thresholds are fixed after training). judge_every: validate every so many epochs, and after the last. precision
-    auto: bfloat16 where the machine has instructions for it, otherwise float16 with loss scaling on a card, float32 on
-    a processor. batch: of all processes together. batch_norm: statistics of each process's own share of a batch;
-    synchronized over the processes, where the device can (cards; otherwise its own share); or frozen, those of the
-    first weights. compile: the network by torch.compile.
+    mean of all tasks (training/validation.py), the mean of accuracy and IoU (at a probability of 0.5, since thresholds
+    are fixed after training), or the total loss on the validation photos, the lower the better. judge_every: validate
+    every so many epochs, and after the last. precision auto: bfloat16 where the machine has instructions for it,
+    otherwise float16 with loss scaling on a card, float32 on a processor. batch: of all processes together. batch_norm:
+    statistics of each process's own share of a batch; synchronized over the processes, where the device can (cards;
+    otherwise its own share); or frozen, those of the first weights. compile: the network by torch.compile.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 9
@@ -325,7 +325,7 @@ class Training(Strict):
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     patience: Annotated[int, Field(ge=1)] = 4
-    select: Literal["mean", "accuracy_iou"] = "mean"
+    select: Literal["mean", "accuracy_iou", "loss"] = "mean"
     judge_every: Annotated[int, Field(ge=1)] = 1
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_norm: Literal["own", "synchronized", "frozen"] = "own"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,14 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
     cases: list[fs.Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, gone = fs.load(), cases[0].path
-    opened = fs.Photo.open
+    opened = fs.Photo.open_all
 
-    def refuse(path: Path, **options: object) -> fs.Photo:
+    def refuse(path: Path) -> Iterator[fs.Photo]:
         if path == gone:
             raise fs.PhotoError("E_EMPTY", "It is empty.")
         return opened(path)
 
-    monkeypatch.setattr(fs.Photo, "open", refuse)
+    monkeypatch.setattr(fs.Photo, "open_all", refuse)
     found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, "nan": lambda f, c: math.nan}, repeats=5)
     assert found.value("table", "one", "mean") == 1
     counts = found.details["table"]["states"]["one"]

@@ -16,6 +16,13 @@ def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="ONNX files or run folders.", exists=True)],
     data: Data,
     fold: Fold = None,
+    official: Annotated[
+        bool,
+        typer.Option(
+            "--official-test",
+            help="Score the photos that IDRiD's authors kept for the test, by the challenge's measures.",
+        ),
+    ] = False,
     out: OutFolder = None,
     as_json: AsJson = False,
     device: DeviceOption = DeviceName.AUTO,
@@ -23,17 +30,25 @@ def evaluate(
     """Score a model, or several runs out of fold.
 
     One model is scored on the photos of --fold, or on all photos. Several runs are scored each on its own test fold.
+    With --official-test one model is scored on the official test photos, which no training learns from.
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
     from importlib.util import find_spec
 
-    from funduscope.cli.terminal import complain, score_table, tracked
+    from funduscope.cli.terminal import challenge_table, complain, score_table, tracked
+    from funduscope.data.sources import read_data
+    from funduscope.data.splits import official_test
+    from funduscope.evaluation.challenge import challenge
     from funduscope.evaluation.out_of_fold import evaluate as score
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
-    scores = score(models, data, fold, device=device.value, progress=tracked, warn=complain)
-    chosen = () if fold is None else ("--fold", fold)
+    if official and (len(models) > 1 or fold is not None):
+        raise typer.BadParameter("it takes one model and no --fold", param_hint="--official-test")
+    photos = official_test(read_data(data)) if official else data
+    scores = score(models, photos, fold, device=device.value, progress=tracked, warn=complain)
+    chosen = ("--official-test",) if official else () if fold is None else ("--fold", fold)
+    measures = challenge(scores) if official else {}
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     scores.about["command"] = shlex.join(map(str, command))
     if out is not None:  # before anything is printed, which a closed pipe would end
@@ -45,10 +60,13 @@ def evaluate(
 
             draw_all(scores, out)
     if as_json:
-        print(json.dumps(scores.to_dict(), allow_nan=False))
+        own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
+        print(json.dumps(scores.to_dict() | own, allow_nan=False))
     else:
         from rich.console import Console
 
         for dataset, states in scores.tables.items():
             Console().print(score_table(dataset, states, scores.details[dataset]))
+        if measures:
+            Console().print(challenge_table(measures))
     return 0

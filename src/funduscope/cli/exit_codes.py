@@ -6,6 +6,8 @@ from typing import Final
 
 import typer
 
+from funduscope.i18n.errors import machine_fault
+
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
@@ -16,7 +18,9 @@ _TRAINING: Final[tuple[str, ...]] = (
 )  # fmt: skip
 _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),
+    **dict.fromkeys(("highdicom", "pydicom"), "dicom"),
     "streamlit": "app",
+    **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
 }
 # The base class of the command line's errors, which typer does not export.
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
@@ -34,9 +38,9 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), WRONG_USE if isinstance(error, RecipeError) else NOTHING_DONE
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         return f"this needs {error.name}: pip install 'funduscope[{extra}]'", NOTHING_DONE
-    if isinstance(error, OSError):  # disk full, no permission; one of this package has no number and is a sentence
-        where = f" {error.filename}" if error.filename is not None else ""
-        return str(error) if error.errno is None else f"the system refused{where}: {error.strerror}", NOTHING_DONE
-    if isinstance(error, MemoryError):
-        return "this machine has not enough memory", NOTHING_DONE
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
+    if fault := machine_fault(error):
+        return f"{where}{fault.says}", NOTHING_DONE
+    if isinstance(error, OSError):  # one of this package has no number and is a sentence
+        return str(error) if error.errno is None else f"the system refused {where}{error.strerror}", NOTHING_DONE
     return f"unexpected {type(error).__name__}: {error}. --debug shows where; please report it.", NOTHING_DONE

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from funduscope.cli import app, compare, demo, doctor, evaluate, export, folds, predict, recipes, train
+from funduscope.cli import app, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
 from funduscope.version import __version__
 
 INTERRUPTED = 130
@@ -63,6 +63,7 @@ VERBS = {
     doctor.doctor: "funduscope doctor photos/ --out examined",
     folds.folds: "funduscope folds photos/ --out photos/folds.csv",
     app.app: "funduscope app --port 8600",
+    serve.serve: "funduscope serve --port 8000",
 }
 """Every verb with its example, in the order of `--help`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -62,3 +63,39 @@ OutFolder = Annotated[
     typer.Option(help="Folder for the results.", file_okay=False, metavar="DIR"),
 ]
 Workers = Annotated[int, typer.Option(help="Worker processes; 0 uses none.", min=0, max=256, metavar="N")]
+
+# ---- of predict: what is written in addition ----
+
+Pdf = Annotated[bool, typer.Option("--pdf", help="Also write one PDF page per photo (needs the extra report).")]
+Sheet = Annotated[
+    bool,
+    typer.Option("--sheet", help="Also write a leaflet in plain words for the patient (with --pdf, also as PDF)."),
+]
+Dicom = Annotated[
+    bool, typer.Option("--dicom", help="Also write DICOM objects, of DICOM files (needs the extra dicom).")
+]
+DicomOverlay = Annotated[
+    bool, typer.Option("--dicom-overlay", help="As --dicom, with the overlay as a Secondary Capture.")
+]
+Fhir = Annotated[bool, typer.Option("--fhir", help="Also write a FHIR bundle (R4B) without patient data.")]
+
+
+def _reference(given: str | None) -> str | None:
+    from funduscope.report.fhir import REFERENCE
+
+    if given is not None and not re.match(REFERENCE, given):
+        raise typer.BadParameter(f"{given!r} is no reference to a patient; expected one such as Patient/123.")
+    return given
+
+
+FhirSubject = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        callback=_reference,
+        help="As --fhir, with this reference to the patient, such as Patient/123, in the bundle of every photo.",
+        metavar="REFERENCE",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Grade also what is refused; such an answer is not to be trusted.")
+]

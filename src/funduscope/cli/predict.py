@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,30 +11,41 @@ from funduscope.cli.options import (
     AsJson,
     DeviceName,
     DeviceOption,
+    Dicom,
+    DicomOverlay,
+    Fhir,
+    FhirSubject,
+    Force,
     LanguageName,
     ModelOption,
     OutFolder,
     PaletteName,
+    Pdf,
+    Sheet,
     Threads,
 )
 
+if TYPE_CHECKING:
+    from funduscope.report.results_folder import OutputOptions
+
 
 def predict(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG or TIFF files, or folders.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG, TIFF or DICOM files, or folders.")],
     model: ModelOption = None,
     out: OutFolder = None,
     palette: Annotated[PaletteName, typer.Option(help="Colors; safe suits color-blind eyes.")] = PaletteName.STANDARD,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write 8-bit probability maps.")] = False,
     full_size: Annotated[bool, typer.Option("--full-size", help="Draw the overlay as wide as the photo.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Also draw maps of the evidence for the answers.")] = False,
-    pdf: Annotated[
-        bool, typer.Option("--pdf", help="Also write one PDF page per photo (needs the extra report).")
-    ] = False,
-    sheet: Annotated[
-        bool,
-        typer.Option("--sheet", help="Also write a leaflet in plain words for the patient (with --pdf, also as PDF)."),
-    ] = False,
+    pdf: Pdf = False,
+    sheet: Sheet = False,
     language: Annotated[LanguageName, typer.Option(help="Language of report, PDF page and leaflet.")] = LanguageName.EN,
+    dicom: Dicom = False,
+    dicom_overlay: DicomOverlay = False,
+    fhir: Fhir = False,
+    fhir_subject: FhirSubject = None,
+    again: Annotated[bool, typer.Option("--again", help="Also read what has results in --out already.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
     threads: Threads = 0,
     device: DeviceOption = DeviceName.AUTO,
@@ -43,8 +54,11 @@ def predict(
 
     Each photo gets its own folder in --out. Without --out a new folder named after the time is made; with --json alone,
     none. For more than one photo, summary.csv is written too and, with --pdf, summary.pdf. Results of the same photo
-    are replaced; another photo of the same name gets a folder whose name ends with a hash. A photo that cannot be read
-    gives one line on stderr and exit code 1; the others are read.
+    are replaced; another photo of the same name gets a folder whose name ends with a hash. With the same --out again,
+    only photos are read that are new or changed, or whose results are of another model, version or settings (all of
+    them where --pdf makes summary.pdf). A photo that cannot be read gives one line on stderr and exit code 1; the
+    others are read. A photo that cannot be graded, or that is no fundus photo, is refused: a result without a grade.
+    With --force it is graded all the same, and marked as not to be trusted.
     """
     from funduscope.cli.predict_photos import predict_all
     from funduscope.cli.terminal import complain
@@ -52,20 +66,32 @@ def predict(
     from funduscope.inference.loading import load
     from funduscope.report.results_folder import OutputOptions
 
-    options = OutputOptions(palette.value, probabilities, full_size, language.value, explain, pdf, sheet)
-    if as_json and out is None and options != OutputOptions():
+    options = OutputOptions(
+        *(palette.value, probabilities, full_size, language.value, explain, pdf, sheet, force),
+        *(dicom or dicom_overlay, dicom_overlay, fhir or fhir_subject is not None, fhir_subject),
+    )
+    if as_json and out is None and options != OutputOptions(force=force):
         raise typer.BadParameter(
-            "--pdf, --sheet, --probabilities, --full-size, --explain, --palette and --language set what files contain,"
-            " and --json alone writes none: name a folder with --out."
+            "--pdf, --sheet, --dicom, --dicom-overlay, --fhir, --probabilities, --full-size, --explain, --palette and"
+            " --language set what files contain, and --json alone writes none: name a folder with --out."
         )
-    if pdf:
-        import funduscope.report.pdf_text  # noqa: F401 (fails before any work if the extra `report` is not installed)
+    _need_extras(options)
     paths = gather(photos)
     if not paths:
-        complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG or TIFF files")
+        complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG, TIFF or DICOM files")
         return 1
     if threads:
         import cv2
 
         cv2.setNumThreads(threads)
-    return predict_all(load(model or None, threads=threads, device=device.value), paths, out, options, as_json=as_json)
+    return predict_all(
+        load(model or None, threads=threads, device=device.value), paths, out, options, as_json=as_json, again=again
+    )
+
+
+def _need_extras(options: OutputOptions) -> None:
+    """Fails before any work where what is asked for needs an extra that is not installed."""
+    if options.pdf:
+        import funduscope.report.pdf_text  # noqa: F401
+    if options.dicom:
+        import highdicom  # noqa: F401

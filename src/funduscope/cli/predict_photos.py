@@ -8,21 +8,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.explain.class_activation import SHOWN, TASK_OF
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import TorchRuntime
+from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.outline import Traced
 from funduscope.report.pdf_outputs import PdfOutputs
 from funduscope.report.results_folder import (
     SUMMARY,
+    Answer,
     OutputOptions,
+    Unchanged,
     Written,
     answers,
+    earlier_results,
     internal,
     new_folder,
     open_results,
@@ -32,51 +35,73 @@ NO_MAP = (
     "--explain: this model has no exact map of some answers; with its checkpoint as --model (best.safetensors in its "
     "run's folder) Grad-CAM, an approximation, is drawn for them"
 )
-ExtraOutputs = Callable[[Findings, Traced, Path], None]
+NO_STUDY = (
+    "--dicom: the photo is no DICOM file; expected one: the results go into the study of their source, "
+    "so leave out --dicom for this photo"
+)
+ExtraOutputs = Callable[[Findings, Traced, Path, str], None]
 
 
 def predict_all(
-    answer: Callable[[Photo], Findings],
+    answer: Callable[..., Findings],
     paths: list[Path],
     out: Path | None,
     options: OutputOptions,
     *,
     as_json: bool,
+    again: bool = False,
 ) -> int:
     """Reads all paths and returns the exit code: 1 if any photo failed.
 
-    out: folder for the results; None means a new folder named after the time or, with `as_json`, none. A new folder
-    that stays empty is removed.
+    again: also what has its results in `out` already. out: folder for the results; None means a new folder named after
+    the time or, with `as_json`, none. A new folder that stays empty is removed.
     """
     is_new = out is None or not out.exists()
     folder = new_folder(datetime.now()) if out is None and not as_json else out
-    many, failed, lacks_maps = len(paths) > 1, 0, False
+    many, failed, unchanged, lacks_maps = len(paths) > 1, 0, 0, False
     last: Written = {}, None
-    maps = _checkpoint_maps(answer) if options.explain and folder else None
+    maps = checkpoint_maps(answer) if options.explain and folder else None
     with _sigterm_as_interrupt(), ExitStack() as stack:
         if folder and is_new:
             stack.callback(_remove_if_empty, folder)
         pdfs = stack.enter_context(PdfOutputs(options, folder, len(paths))) if folder else None
-        extra_outputs = _all_of([pdfs.extra_outputs if pdfs else None, maps])
+        clinical = ClinicalOutputs(options)
+        extra_outputs = _all_of([pdfs.extra_outputs if pdfs else None, maps, clinical.extra_outputs])
         write = stack.enter_context(open_results(folder, many, options, extra_outputs)) if folder else _unwritten
-        stream = answers(answer, paths)
+        earlier = _earlier(answer, paths, None if again else folder, options)
+        stream = answers(partial(answer, force=True) if options.force else answer, paths, earlier)
         for path, result in stream if as_json else tracked(stream, "Reading", len(paths)):
+            unchanged += isinstance(result, Unchanged)
             lacks_maps = lacks_maps or (isinstance(result, Findings) and _lacks_maps(result))
-            last = write(path, result)
+            last = write(path, clinical.prepared(path, result) if folder else result)
             if "error" in last[0]:
                 failure = Failure(last[0]["photo"]["name"], **last[0]["error"])
                 if pdfs:
-                    _add_page(pdfs, failure, result if "schema" in last[0] else failure)
+                    _add_page(
+                        pdfs, failure, result if isinstance(result, Findings) and "schema" in last[0] else failure
+                    )
                 complain(f"{path}: {failure.code}: {failure.says}")
                 failed += 1
+            elif many and not as_json:
+                print(sentence(last[0]), flush=True)
             if as_json:
                 # ASCII escapes, so that any file name can be printed in any terminal's encoding.
                 print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
     if options.explain and folder and lacks_maps and maps is None:
         complain(NO_MAP)
     if folder and not as_json:
-        _conclude(folder, len(paths), failed, last)
+        _conclude(folder, len(paths), failed, unchanged, last)
     return 1 if failed else 0
+
+
+def _earlier(
+    answer: Callable[[Photo], Findings], paths: list[Path], folder: Path | None, options: OutputOptions
+) -> Callable[[Path], Unchanged | None]:
+    """What finds a photo's earlier results in `folder`; nothing where summary.pdf needs a page of every photo."""
+    sha256 = getattr(answer, "sha256", None)
+    if folder is None or sha256 is None or (options.pdf and len(paths) > 1):
+        return lambda path: None
+    return earlier_results(folder, sha256, options)
 
 
 def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) -> None:
@@ -93,31 +118,53 @@ def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) ->
     pdfs.add_failure(failure)
 
 
-def _checkpoint_maps(answer: Callable[[Photo], Findings]) -> ExtraOutputs | None:
-    """What draws maps with the network itself, if the model is one checkpoint; torch is loaded already in that case."""
-    if not isinstance(answer, Predictor) or not isinstance(answer.runtime, TorchRuntime):
-        return None
-    from funduscope.network.joined import Joined
-    from funduscope.network.network import Network
-    from funduscope.report.checkpoint_maps import CheckpointMaps
-
-    network = answer.runtime.network
-    return CheckpointMaps(network, answer.card) if isinstance(network, Network | Joined) else None
-
-
 def _lacks_maps(findings: Findings) -> bool:
     """Whether the findings have an answer without an exact map."""
     answers = {"grade": findings.grade, "dme": findings.dme}
     return any(answers[TASK_OF[target]] is not None and TASK_OF[target] not in findings.cams for target in SHOWN)
 
 
+class ClinicalOutputs:
+    """What `--dicom` and `--fhir` add to a photo's results: {photo}_SR.dcm, _SEG.dcm, _SC.dcm and _fhir.json."""
+
+    def __init__(self, options: OutputOptions) -> None:
+        self.options = options
+        self._source = Path()
+
+    def prepared(self, path: Path, result: Answer) -> Answer:
+        """The result whose files are written next, of the photo in `path`; a failure where it has no study."""
+        self._source = path
+        if self.options.dicom and isinstance(result, Findings) and result.photo.dicom_frame is None:
+            return Failure(result.photo.name, "E_FORMAT", NO_STUDY)
+        return result
+
+    @property
+    def extra_outputs(self) -> ExtraOutputs | None:
+        """For `report.write.save`; None where neither is asked for."""
+        return self._write if self.options.dicom or self.options.fhir else None
+
+    def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
+        if self.options.dicom:
+            from funduscope.dicom.results import to_dicom
+
+            overlay, palette = self.options.dicom_overlay, self.options.palette
+            for kind, data in to_dicom(findings, self._source, overlay=overlay, palette=palette).files().items():
+                (folder / f"{stem}_{kind}.dcm").write_bytes(data)
+        if self.options.fhir:
+            from funduscope.report.fhir import to_fhir
+
+            bundle = to_fhir(findings, subject=self.options.fhir_subject)
+            text = json.dumps(bundle, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            (folder / f"{stem}_fhir.json").write_bytes(text.encode("utf-8", "replace"))
+
+
 def _all_of(extras: list[ExtraOutputs | None]) -> ExtraOutputs | None:
     """One function that writes all the extra outputs; None if there are none."""
     known = [extra for extra in extras if extra is not None]
 
-    def write_all(findings: Findings, traced: Traced, folder: Path) -> None:
+    def write_all(findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         for extra in known:
-            extra(findings, traced, folder)
+            extra(findings, traced, folder, stem)
 
     return write_all if known else None
 
@@ -140,8 +187,10 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _unwritten(path: Path, result: Findings | Failure) -> Written:
+def _unwritten(path: Path, result: Answer) -> Written:
     """The JSON object of a result that is not written. Lesions are measured only here, and an error fails the photo."""
+    if isinstance(result, Unchanged):
+        return result.found, result.folder
     try:
         found = result.to_dict()
         json.dumps(found, allow_nan=False)
@@ -150,12 +199,14 @@ def _unwritten(path: Path, result: Findings | Failure) -> Written:
     return found, None
 
 
-def _conclude(folder: Path, count: int, failed: int, last: Written) -> None:
+def _conclude(folder: Path, count: int, failed: int, unchanged: int, last: Written) -> None:
     found, photo_folder = last
     if count == 1:
         if photo_folder is not None:
             print(sentence(found))
             print(shown(f"Open {photo_folder / 'report.html'}"))
         return
-    print(f"{count - failed} of {count} photos read" + (f", {failed} failed." if failed else "."))
+    rest = f", {failed} failed" if failed else ""
+    rest += f", {unchanged} unchanged and not read again (--again reads all)" if unchanged else ""
+    print(f"{count - failed - unchanged} of {count} photos read{rest}.")
     print(shown(f"Results are in {folder}; its {SUMMARY} has one row per photo."))

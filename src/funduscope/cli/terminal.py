@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES, structure
+from funduscope.vocabulary import CODES, FURTHER_TASKS, structure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,23 +41,20 @@ def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterato
 def sentence(found: Mapping[str, Any]) -> str:
     """One line that sums up findings. found: as in findings.json."""
     name = found["photo"]["name"]
+    headline = found["headline"]
+    trust = f"{headline['trust']['says']} " if headline["trust"] else ""
     if not found["gradable"]["ok"]:
-        return shown(f"{name}: not gradable. {' '.join(reason['says'] for reason in found['gradable']['reasons'])}")
-    parts = []
-    if found.get("predicted_grade") is not None:
-        confidence = f", {found['confidence']:.0%} sure" if found.get("confidence") is not None else ""
-        parts.append(f"grade {found['predicted_grade']} of {len(GRADES) - 1} ({found['grade_name']}{confidence})")
-    if found.get("dme") is not None:
-        parts.append(f"macular edema risk {found['dme']['risk']} of {len(DME_RISKS) - 1}")
+        return shown(f"{name}: {trust}{' '.join(reason['says'] for reason in found['gradable']['reasons'])}")
+    parts = [headline[part]["says"] for part in ("grade", "dme") if headline[part]]
     answers = found.get("tasks") or {}
     parts += [f"{task.title}: {answers[task.name]['class_name']}" for task in FURTHER_TASKS if task.name in answers]
-    if found.get("advice") is not None:
-        parts.append("refer" if found["advice"]["refer"] else "no referral")
+    if headline["referral"]:
+        parts.append(headline["referral"]["says"])
     lesions = found.get("lesions") or {}
     counts = [f"{structure(code).name.lower()} {lesions[code]['count']}" for code in CODES if code in lesions]
     if counts:
         parts.append(", ".join(counts))
-    return shown(f"{name}: {'; '.join(parts) or 'the model answers nothing about it'}.")
+    return shown(f"{name}: {trust}{'; '.join(parts) or 'The model answers nothing about it'}.")
 
 
 def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: Mapping[str, Any]) -> Table:
@@ -73,6 +70,19 @@ def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: 
             spread = f"[{_number(interval.low)}, {_number(interval.high)}]".replace("[", r"\[")
             table.add_row("" if number else state, score, _number(interval.value), spread)
         table.add_section()
+    return table
+
+
+def challenge_table(measures: Mapping[str, Any]) -> Table:
+    """The measures of IDRiD's challenge as a table. measures: by sub-challenge and name the interval."""
+    from rich.table import Table
+
+    table = Table(title="IDRiD's challenge, by sub-challenge", title_justify="left")
+    for heading in ("measure", "value", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right", no_wrap=True)
+    for name, interval in measures.items():
+        spread = f"[{_number(interval.low)}, {_number(interval.high)}]".replace("[", r"\[")
+        table.add_row(name, _number(interval.value), spread)
     return table
 
 

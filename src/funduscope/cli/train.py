@@ -34,6 +34,13 @@ ProcessCount = Annotated[
         metavar="auto|N",
     ),
 ]
+OfficialSplit = Annotated[
+    bool,
+    typer.Option(
+        "--official-split",
+        help="Learn from the photos that IDRiD's authors gave for training, all folds but the first, which selects.",
+    ),
+]
 Refit = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Repeat this run on all photos, without validation, with its epochs and card.", metavar="RUN"),
@@ -49,6 +56,7 @@ def train(
         Path, typer.Option(help="The run's folder; an unfinished run there continues.", file_okay=False, metavar="DIR")
     ],
     fold: Fold = None,
+    official_split: OfficialSplit = False,
     init: Init = None,
     teacher: Teacher = None,
     change: Change = None,
@@ -63,14 +71,18 @@ def train(
 
     if processes != "auto" and not (processes.isdecimal() and int(processes)):
         raise typer.BadParameter(f"--processes got {processes!r}; expected auto or a number from 1 on.")
+    if official_split and fold is not None:
+        raise typer.BadParameter("--official-split tests no fold: leave it out", param_hint="--fold")
     settings = Recipe.load(recipe, change or ())
     from funduscope.cli.terminal import tracked
+    from funduscope.data.sources import read_data
+    from funduscope.data.splits import official_training
     from funduscope.training.runs import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     made = train_run(
         settings,
-        data,
+        official_training(read_data(data)) if official_split else data,
         run,
         fold,
         init=init or (),
@@ -78,7 +90,7 @@ def train(
         refit=refit,
         processes="auto" if processes == "auto" else int(processes),
         progress=tracked,
-        command=_command(recipe, data, run, fold, models, change),
+        command=_command(recipe, data, run, "--official-split" if official_split else fold, models, change),
     )
     from funduscope.training.processes import state
 
@@ -91,13 +103,13 @@ def _command(
     recipe: str,
     data: list[Path],
     run: Path,
-    fold: int | None,
+    fold: int | str | None,
     models: dict[str, list[str] | None],
     changes: list[str] | None,
 ) -> str:
     """The command as it was given, for the run's record. Paths are cut to their names, which keeps folders private."""
-    words = ["funduscope", "train", Path(recipe).name]
+    words = ["funduscope", "train", recipe if recipe.startswith("published/") else Path(recipe).name]
     words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
-    words += [] if fold is None else ["--fold", str(fold)]
+    words += [] if fold is None else [fold] if isinstance(fold, str) else ["--fold", str(fold)]
     words += [part for name, paths in models.items() for path in paths or () for part in (f"--{name}", Path(path).name)]
     return shlex.join([*words, *(part for change in changes or () for part in ("--set", change))])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from funduscope.data.readers.idrid import KNOWN_FILE
 from funduscope.data.rows import Sheet, read_tolerantly
 from funduscope.doctor.columns import BOX_SIDES, GRADING, POINTS, Cell, cell_of, plain, roles_of
 from funduscope.doctor.inventory import Inventory, PhotoIndex
@@ -131,6 +132,8 @@ def read_table(file: Path, inventory: Inventory) -> Table | None:
 
 def _is_label_file(sheet: Sheet, roles: Mapping[str, str]) -> bool:
     if "image" not in roles or any(plain(name) in _RESULTS for name in sheet.columns):
+        return False
+    if sheet.file.name.lower() == KNOWN_FILE:  # which masks are complete, in yes and no; the reader checks it
         return False
     points = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
     wanted = (*GRADING, *_LABELS, *points, "fold")
