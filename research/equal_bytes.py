@@ -24,23 +24,32 @@ from PIL import Image
 from funduscope.app import MODEL_VARIABLE
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
+from funduscope.inference.model import Model
 from funduscope.report.write import to_json
 from funduscope.testing.drawn_eyes import draw_eye
 
 THREADS = (1, 2)
 
 
-def answers(path: Path, model: Path | None, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """By entry and number of threads the bytes of findings.json. folder: an empty one, for what the commands write."""
+def load_models(model: Path | None) -> dict[int, Model]:
+    """That model, or the shipped one, by number of threads."""
+    return {threads: load(model, threads=threads) for threads in THREADS}
+
+
+def answers(path: Path, model: Path | None, models: dict[int, Model], folder: Path) -> Iterator[tuple[str, bytes]]:
+    """By entry and number of threads the bytes of findings.json.
+
+    model: what the command line and the page load by themselves; models: the same, loaded. folder: an empty one, for
+    what the command writes.
+    """
     from funduscope.cli.main import main
     from funduscope.serve.answer_formats import JSON
     from funduscope.serve.worker import read_photo
     from funduscope.serve.worker_pipe import PipeMessage
 
     data = path.read_bytes()
-    for threads in THREADS:
+    for threads, loaded in models.items():
         cv2.setNumThreads(threads)
-        loaded = load(model, threads=threads)
         yield f"Python, {threads} threads", _json(loaded(path))
         yield f"Python from bytes, {threads} threads", _json(loaded(data, name=path.name))
         for again, found in enumerate(loaded.stream([path, path])):
@@ -73,11 +82,11 @@ def _by_page(data: bytes, name: str, model: Path | None) -> bytes:
     return _json(opened[1].findings) if isinstance(opened, tuple) else b""
 
 
-def differences(path: Path, model: Path | None) -> list[list[str]]:
-    """The entries by the bytes that they gave: one list where all are equal."""
+def differences(path: Path, model: Path | None, models: dict[int, Model]) -> list[list[str]]:
+    """The entries by the bytes that they gave: one list where all are equal. model, models: as for `answers`."""
     groups: defaultdict[bytes, list[str]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        for entry, found in answers(path, model, Path(folder)):
+        for entry, found in answers(path, model, models, Path(folder)):
             groups[found].append(entry)
     return list(groups.values())
 
@@ -104,9 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         paths = [*options.photos, *draw(Path(folder), options.drawn)]
+        models = load_models(options.model)
         different = 0
         for path in paths:
-            groups = differences(path, options.model)
+            groups = differences(path, options.model, models)
             different += len(groups) > 1
             for group in groups if len(groups) > 1 else ():
                 print(f"  {path.name}: {', '.join(group)}", flush=True)

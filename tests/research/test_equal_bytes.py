@@ -12,12 +12,14 @@ from research import equal_bytes
 
 def test_every_entry_gives_the_same_bytes(tmp_path: Path, takes_anything: None) -> None:
     model = write_model(tmp_path / "tiny.onnx")
+    loaded = equal_bytes.load_models(model)
     for path in equal_bytes.draw(tmp_path, 2):
-        groups = equal_bytes.differences(path, model)
+        groups = equal_bytes.differences(path, model, loaded)
         assert len(groups) == 1, groups
         assert len(groups[0]) == 13
 
 
 @pytest.mark.slow
-def test_every_entry_gives_the_same_bytes_of_fifty_photos_by_the_shipped_model() -> None:
-    assert equal_bytes.main(["--drawn", "50"]) == 0
+def test_every_entry_gives_the_same_bytes_by_the_shipped_model() -> None:
+    """Three photos here; `python -m research.equal_bytes --drawn 50` reads fifty."""
+    assert equal_bytes.main(["--drawn", "3"]) == 0
