@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,8 @@ error.__module__ = "cv2"
         (OSError(errno.ENOSPC, "No space left on device"), "E_DISK", "full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "E_DISK", "share of the disk"),
         (RuntimeError("[Errno 28] No space left on device"), "E_DISK", "full"),
+        (sqlite3.OperationalError("database or disk is full"), "E_DISK", "full"),
+        (sqlite3.OperationalError("disk I/O error"), "E_DISK", "fault"),
         (PermissionError(errno.EACCES, "Permission denied", "/out"), "E_DISK", "may not be written"),
     ],
     ids=lambda value: type(value).__name__,

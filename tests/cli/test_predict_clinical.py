@@ -189,7 +189,7 @@ def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:
     ours = [one for one in vars(clinical_codes).values() if isinstance(one, clinical_codes.ClinicalCode)]
     for table in (clinical_codes.EYES, clinical_codes.STRUCTURES):
         ours += table.values()
-    # SNOMED CT's microaneurysm is in no context group of DICOM; docs/fhir.md names its source.
+    # SNOMED CT's microaneurysm is in no context group of DICOM; docs/pacs.md names its source.
     public = {one[1::-1] for one in [*ours, FAMILY] if one.scheme in ("SCT", "DCM")} - {("SCT", "25412000")}
     assert len(public) > 15
     assert public <= known

@@ -5,7 +5,7 @@ import logging
 from streamlit import error
 
 from funduscope.app.page_view import requested_language, show
-from funduscope.app.uploads import code_and_sentence
+from funduscope.i18n.errors import code_and_sentence
 from funduscope.i18n.languages import Words
 
 try:

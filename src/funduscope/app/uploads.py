@@ -20,7 +20,7 @@ from funduscope.app.reviewed import without_objects
 from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
-from funduscope.i18n.errors import CODES, PhotoError, machine_fault
+from funduscope.i18n.errors import PhotoError, code_and_sentence
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
@@ -132,14 +132,3 @@ def _predict(
     with _LOCK:  # two photos at once would be no faster, and need twice the memory
         photo = replace(Photo.open(data, frame=frame), name=name)
         return model()(photo, on_grade=on_grade, force=force)
-
-
-def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
-    """The code and the sentence of an error. An error of the model has its own, and so
-    has what the machine refuses; any other is a `fault` to report."""
-    code, says = getattr(error, "code", None), getattr(error, "says", None)
-    if code in CODES and isinstance(says, str):
-        return code, says
-    if refused := machine_fault(error):
-        return refused.code, refused.says
-    return "E_INTERNAL", f"{fault} ({type(error).__name__}): please report it"

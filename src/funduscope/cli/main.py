@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from funduscope.cli import app, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
+from funduscope.cli import app, batch, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
 from funduscope.version import __version__
 
 INTERRUPTED = 130
@@ -55,6 +55,7 @@ def funduscope(
 VERBS = {
     demo.demo: "funduscope demo --out first-look",
     predict.predict: "funduscope predict eye.jpg clinic/ --out results",
+    batch.batch: "funduscope batch year.csv --out results --processes 2",
     train.train: "funduscope train plain --data photos/ --run runs/first --fold 0 --set training.epochs=3",
     evaluate.evaluate: "funduscope evaluate runs/fold0 runs/fold1 --data photos/ --out scores",
     compare.compare: "funduscope compare runs/first runs/second --data photos/ --out compared",

@@ -73,6 +73,11 @@ _DISK: Final = {
     errno.EIO: "the disk reports a fault (input/output error): name a folder on another disk, run it again, and check "
     "this disk",
 }
+_SQLITE: Final = {
+    "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "attempt to write a readonly database": errno.EROFS,
+}
 _SHARED_MEMORY: Final = (
     "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "
     "--set training.workers=0"
@@ -99,9 +104,24 @@ def machine_fault(error: BaseException) -> CodedError | None:
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (named := _OS_NUMBER.search(text)):
         number = int(named[1] or named[2])
+    number = next((meant for words, meant in _SQLITE.items() if words in text), number)
     if number in _DISK:
         return CodedError("E_DISK", _DISK[number])
     return CodedError("E_MEMORY", MEMORY) if _NO_MEMORY.search(text) else None
+
+
+def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
+    """The code and the sentence of an error.
+
+    An error of this package has its own, and so has what the machine refuses. Any other is a `fault` to report: it says
+    its kind and no more, since its text may quote a photo's metadata.
+    """
+    code, says = getattr(error, "code", None), getattr(error, "says", None)
+    if code in CODES and isinstance(says, str):
+        return code, says
+    if refused := machine_fault(error):
+        return refused.code, refused.says
+    return "E_INTERNAL", f"{fault} ({type(error).__name__}): please report it"
 
 
 def _is_foreign(error: BaseException) -> bool:
@@ -111,5 +131,6 @@ def _is_foreign(error: BaseException) -> bool:
         "onnxruntime",
         "safetensors",
         "safetensors_rust",
+        "sqlite3",
         "torch",
     )

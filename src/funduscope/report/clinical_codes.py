@@ -1,4 +1,4 @@
-"""Codes of what is found, for DICOM and FHIR. docs/fhir.md names the source of each; none is invented.
+"""Codes of what is found, for DICOM and FHIR. docs/pacs.md names the source of each; none is invented.
 
 Where no code of DICOM, SNOMED CT or LOINC was found, the code is funduscope's own: the scheme `99FUNDUSCOPE` in DICOM,
 the code system `LOCAL` in FHIR.

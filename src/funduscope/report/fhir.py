@@ -1,4 +1,4 @@
-"""Findings as a FHIR bundle (R4B): report, observations, and the model as a device. docs/fhir.md names the codes."""
+"""Findings as a FHIR bundle (R4B): report, observations, and the model as a device. docs/pacs.md names the codes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from funduscope.i18n.errors import CODES, machine_fault
+from funduscope.i18n.errors import code_and_sentence
 from funduscope.serve.answer_formats import FORMATS, JSON, Answered
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
@@ -159,15 +159,9 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
     return {"sha256": digest, "seconds": stages.seconds}, body
 
 
-def _error(error: Exception, what: str) -> dict[str, str]:
-    """Code and sentence. An error of this package has its own; any other says its kind and no more: its text may
-    quote the photo's metadata."""
-    code, says = getattr(error, "code", None), getattr(error, "says", None)
-    if code in CODES and isinstance(says, str):
-        return {"code": code, "says": says}
-    if fault := machine_fault(error):
-        return {"code": fault.code, "says": fault.says}
-    return {"code": "E_INTERNAL", "says": f"{what} ({type(error).__name__}): please report it"}
+def _error(error: Exception, fault: str) -> dict[str, str]:
+    code, says = code_and_sentence(error, fault)
+    return {"code": code, "says": says}
 
 
 def _send(outgoing: BinaryIO, writing: threading.Lock, header: dict[str, Any], body: bytes = b"") -> None:

@@ -1,0 +1,162 @@
+"""Photos in .zip and .tar archives, read in place. What an archive says of its entries is not believed.
+
+Entries whose name leads out of the archive, links, and what expands beyond all measure are named as failures and never
+opened. Nothing is unpacked to the disk.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Final
+
+from funduscope.i18n.errors import CodedError
+from funduscope.imaging.find_photos import SUFFIXES
+from funduscope.imaging.photo import LIMITS
+
+MAX_RATIO: Final = 100
+"""Bytes of an entry for each that it takes in the archive; photos are compressed already."""
+
+MAX_TOTAL_BYTES: Final = 4 * 2**40
+"""Of all entries together."""
+
+_SMALL_BYTES: Final = 1_000_000
+_DAMAGED: Final = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
+    *(EOFError, UnicodeDecodeError, NotImplementedError),
+)
+
+Problem = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ArchiveEntry:
+    """A file in an archive. start: in a tar, the place of its bytes; in a zip, of its header."""
+
+    name: str
+    start: int
+    size_bytes: int
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is one of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file."""
+    return path.suffix.lower() in (".zip", ".tar", ".tgz") or path.name.lower().endswith(
+        (".tar.gz", ".tar.bz2", ".tar.xz")
+    )
+
+
+class Archive:
+    """An archive whose entries are listed, and read while it stays open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_zip = path.suffix.lower() == ".zip"
+        self._open: zipfile.ZipFile | IO[bytes] | None = None
+
+    def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
+        """Every photo by its suffix, and what must not be opened, with the code and a sentence of why.
+
+        Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond all measure.
+        """
+        total, packed = 0, self.path.stat().st_size
+        try:
+            for entry, problem in _zip_entries(self.path) if self._is_zip else _tar_entries(self.path):
+                total += entry.size_bytes
+                if total > min(MAX_TOTAL_BYTES, max(_SMALL_BYTES, packed * MAX_RATIO)):
+                    says = f"{self.path.name} expands to more than {MAX_RATIO} times its size: unpack it first"
+                    raise CodedError("E_TOO_LARGE", says)
+                if problem is not None or _is_photo(entry.name):
+                    yield entry, problem or _too_large(entry)
+        except _DAMAGED as error:
+            raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind: {error}") from error
+
+    def read(self, entry: ArchiveEntry) -> bytes:
+        """The entry's bytes. Raises `CodedError` where the archive does not give as many as it said.
+
+        A compressed tar is read forwards, so entries are best asked for in their order.
+        """
+        try:
+            data = self._bytes(entry)
+        except (*_DAMAGED, KeyError, RuntimeError) as error:
+            raise CodedError("E_CORRUPT", f"the entry cannot be read from {self.path.name}: {error}") from error
+        if len(data) != entry.size_bytes:
+            says = f"{self.path.name} gives {len(data)} bytes of an entry of {entry.size_bytes}"
+            raise CodedError("E_TRUNCATED", says)
+        return data
+
+    def _bytes(self, entry: ArchiveEntry) -> bytes:
+        if self._open is None:
+            self._open = zipfile.ZipFile(self.path) if self._is_zip else _unpacked(self.path)
+        if isinstance(self._open, zipfile.ZipFile):
+            with self._open.open(entry.name) as packed:
+                return packed.read(entry.size_bytes + 1)
+        self._open.seek(entry.start)
+        return self._open.read(entry.size_bytes)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _unpacked(tar: Path) -> IO[bytes]:
+    """The tar's bytes, unpacked as they are read."""
+    packers = {".gz": gzip.GzipFile, ".tgz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+    packer = packers.get(tar.suffix.lower())
+    return tar.open("rb") if packer is None else packer(tar)
+
+
+def _zip_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
+    with zipfile.ZipFile(archive) as file:
+        named: set[str] = set()
+        for info in file.infolist():
+            if info.is_dir():
+                continue
+            entry = ArchiveEntry(info.filename, info.header_offset, info.file_size)
+            is_link = (info.external_attr >> 28) == 0o12
+            problem = _unsafe(info.filename, is_link, info.filename in named)
+            if problem is None and info.flag_bits & 1:
+                problem = "E_FORMAT", "the entry is encrypted: unpack the archive first"
+            if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
+                problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
+            named.add(info.filename)
+            yield entry, problem
+
+
+def _tar_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
+    with tarfile.open(archive, "r|*") as file:
+        named: set[str] = set()
+        for info in file:
+            file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
+            if info.isdir():
+                continue
+            problem = _unsafe(info.name, not info.isreg(), info.name in named)
+            named.add(info.name)
+            yield ArchiveEntry(info.name, info.offset_data, info.size), problem
+
+
+def _unsafe(name: str, is_link: bool, is_twice: bool) -> Problem | None:
+    parts = PurePosixPath(name).parts + PureWindowsPath(name).parts
+    if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name:
+        return "E_FORMAT", "the entry's name leads out of the archive: it is not opened"
+    if is_link:
+        return "E_FORMAT", "the entry is a link or a device: it is not followed"
+    return ("E_FORMAT", "an earlier entry has the same name: this one is not opened") if is_twice else None
+
+
+def _too_large(entry: ArchiveEntry) -> Problem | None:
+    if entry.size_bytes <= LIMITS.max_bytes:
+        return None
+    return "E_TOO_LARGE", f"{entry.size_bytes:,} bytes; expected at most {LIMITS.max_bytes:,}: save the photo smaller"
+
+
+def _is_photo(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)

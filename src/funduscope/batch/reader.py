@@ -1,0 +1,107 @@
+"""One process of a batch: it has the model, and reads the photos that it is sent until the pipe closes."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+from funduscope.batch.store import Result
+from funduscope.i18n.errors import code_and_sentence
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.findings import Findings
+from funduscope.inference.loading import load
+from funduscope.inference.model import Model
+from funduscope.inference.runtime import Device
+from funduscope.inference.uncertainty import uncertainty
+from funduscope.quality.image_measures import FRAME_PX, measure
+from funduscope.report.naming import safe_stem
+from funduscope.report.write import save
+
+MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")
+"""Of `quality.image_measures`, those whose drift is shown."""
+
+UNEXPECTED: Final = "an unexpected error met this photo"
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """model: as for `load`; several are an ensemble. threads: of a process; 0 leaves it to the runtime. force: see
+    `Model`. files: folder for masks, overlays and reports, or None."""
+
+    model: tuple[Path, ...] = ()
+    threads: int = 1
+    device: Device = "cpu"
+    force: bool = False
+    files: Path | None = None
+
+    def load(self) -> Model:
+        if self.threads:
+            import cv2
+
+            cv2.setNumThreads(self.threads)
+        return load(list(self.model) or None, threads=self.threads, device=self.device)
+
+
+def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
+    """Loads the model, says so, and answers jobs. A job is a place, a name and a file or its bytes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
+    try:
+        model = settings.load()
+    except Exception as error:
+        pipe.send(code_and_sentence(error, "an unexpected error met the model"))
+        return
+    pipe.send(None)
+    while True:
+        try:
+            place, content = pipe.recv()
+        except (EOFError, OSError):  # the parent closed the pipe, or is gone
+            return
+        pipe.send(list(read(model, place, content, settings)))
+
+
+def read(model: Model, place: str, content: Path | bytes, settings: ReadingSettings) -> Iterator[Result]:
+    """What becomes of each photo in a file. Every error is a result."""
+    name = Path(place).name
+    try:
+        for photo in Photo.open_all(content, name=name):
+            name = photo.name
+            yield _result(model(photo, force=settings.force), place, settings)
+    except PhotoError as error:
+        yield Result(name, "failed", error.code, error.says)
+    except Exception as error:
+        yield Result(name, "failed", *code_and_sentence(error, UNEXPECTED))
+
+
+def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:
+    found = findings.to_dict()
+    if settings.files is not None:
+        save(findings, settings.files / files_folder(place, findings.photo.name))
+    lesions = {}
+    if found["lesions"]:
+        lesions = {code: one["objects"] for code, one in found["lesions"].items()}
+        found["lesions"] = {
+            code: {name: value for name, value in one.items() if name != "objects"}
+            for code, one in found["lesions"].items()
+        }
+    pixels = findings.photo.pixels
+    measures = measure(pixels, frame(pixels, FRAME_PX))
+    return Result(
+        findings.photo.name,
+        "read" if found["gradable"]["ok"] else "refused",
+        found=found,
+        lesions=lesions,
+        measures={key: round(float(measures[key]), 4) for key in MEASURES if key in measures},
+        uncertainty=uncertainty(found),
+    )
+
+
+def files_folder(place: str, name: str) -> Path:
+    """Where a photo's files are, below the folder for files: 256 folders share them, so that none grows too long."""
+    mark = hashlib.sha256(f"{place}\0{name}".encode(errors="surrogateescape")).hexdigest()
+    return Path(mark[:2]) / f"{safe_stem(name, set(), '')}_{mark[:12]}"

@@ -1,0 +1,124 @@
+"""Reads photos with several processes; one that dies is replaced, and its photo tried once more."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from funduscope.batch.reader import UNEXPECTED, ReadingSettings, run_reader
+from funduscope.batch.store import Result
+from funduscope.i18n.errors import CodedError, code_and_sentence
+
+MOST_S: Final = 600
+"""A process that has read one photo for so long is ended."""
+
+_DEATHS_AT_START: Final = 3
+_CONTEXT: Final = multiprocessing.get_context("spawn")
+
+Job = tuple[str, Callable[[], Path | bytes]]
+"""A photo's place, and what gives its content."""
+
+
+class _Reader:
+    """A process and what it reads. place: of the photo; "" while it loads the model; None while it waits."""
+
+    def __init__(self, settings: ReadingSettings) -> None:
+        self.pipe, other = _CONTEXT.Pipe()
+        self.process: SpawnProcess = _CONTEXT.Process(target=run_reader, args=(other, settings), daemon=True)
+        self.process.start()
+        other.close()
+        self.job: Job | None = None
+        self.is_ready = False
+        self.since = time.monotonic()
+
+    def give(self, job: Job, content: Path | bytes) -> None:
+        self.job, self.since = job, time.monotonic()
+        with suppress(OSError):  # it died while it waited: seen as its pipe ends
+            self.pipe.send((job[0], content))
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+def read_all(
+    jobs: Iterable[Job], processes: int, settings: ReadingSettings, may_retry: Callable[[str], bool]
+) -> Iterator[tuple[str, list[Result]]]:
+    """Each photo's place with what became of it, in the order in which they are finished.
+
+    may_retry: called with the place of a photo whose process died; answers whether it is read once more. Raises
+    `CodedError` where the model cannot be loaded, with its code.
+    """
+    waiting, again = iter(jobs), deque[Job]()
+    readers = [_Reader(settings) for _ in range(processes)]
+    deaths_at_start = 0
+    try:
+        while True:
+            for reader in readers:
+                if reader.is_ready and reader.job is None:
+                    yield from _give_next(reader, waiting, again)
+            busy = [reader for reader in readers if reader.job is not None or not reader.is_ready]
+            if not any(reader.job for reader in busy) and any(reader.is_ready for reader in readers):
+                return  # every photo was given and answered
+            for reader in _answering(busy):
+                try:
+                    answer = reader.pipe.recv()
+                except (EOFError, OSError):
+                    readers[readers.index(reader)] = _Reader(settings)
+                    reader.end()
+                    deaths_at_start += not reader.is_ready
+                    if deaths_at_start == _DEATHS_AT_START:
+                        says = "a process ended while it loaded the model: is there enough memory for --processes?"
+                        raise CodedError("E_MEMORY", says) from None
+                    if reader.job is not None and may_retry(reader.job[0]):
+                        again.append(reader.job)
+                    elif reader.job is not None:
+                        yield reader.job[0], [_deadly(reader.job[0])]
+                    continue
+                if reader.job is not None:
+                    place, reader.job = reader.job[0], None
+                    yield place, answer
+                elif answer is not None:
+                    raise CodedError(*answer)
+                reader.is_ready = True
+    finally:
+        for reader in readers:
+            reader.end()
+
+
+def _give_next(reader: _Reader, waiting: Iterator[Job], again: deque[Job]) -> Iterator[tuple[str, list[Result]]]:
+    """Gives the reader the next photo whose content can be had; the others have failed."""
+    while (job := again.popleft() if again else next(waiting, None)) is not None:
+        try:
+            reader.give(job, job[1]())
+        except CodedError as error:
+            yield job[0], [Result(Path(job[0]).name, "failed", error.code, error.says)]
+        except OSError as error:
+            yield job[0], [Result(Path(job[0]).name, "failed", *code_and_sentence(error, UNEXPECTED))]
+        else:
+            return
+
+
+def _answering(busy: list[_Reader]) -> list[_Reader]:
+    """The readers that answer or are dead, as soon as there are any. One that takes too long is killed, so is dead."""
+    while True:
+        by_pipe: dict[Connection, _Reader] = {reader.pipe: reader for reader in busy}
+        ready = wait(list(by_pipe), timeout=5)
+        if ready:
+            return [by_pipe[pipe] for pipe in ready if isinstance(pipe, Connection)]
+        for reader in busy:
+            if time.monotonic() - reader.since > MOST_S:
+                reader.process.kill()
+
+
+def _deadly(place: str) -> Result:
+    says = "the process that read this photo ended twice, without a word: it is set aside"
+    return Result(Path(place).name, "failed", "E_INTERNAL", says)

@@ -1,0 +1,162 @@
+"""A batch from its list of photos to its tables: `run_batch`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from funduscope.atomic import write_atomically
+from funduscope.batch.batch_html import page
+from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
+from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
+from funduscope.batch.photo_list import PhotoList, open_list
+from funduscope.batch.reader import MEASURES, ReadingSettings
+from funduscope.batch.readers import Job, read_all
+from funduscope.batch.store import Store
+from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
+from funduscope.inference.model import Model
+from funduscope.inference.urgency import urgency_table
+from funduscope.version import __version__
+
+FILES_FOLDER: Final = "files"
+SHOWN_PATIENTS: Final = 20
+_ANSWERED: Final = "state != 'failed'"
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """done: photos of `total` that this run has answered, in `seconds`. left_s: time left; None before the first."""
+
+    done: int
+    total: int
+    seconds: float
+
+    @property
+    def photos_per_s(self) -> float:
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        return (self.total - self.done) / self.photos_per_s if self.done else None
+
+
+def run_batch(
+    source: Path,
+    out: Path,
+    reading: ReadingSettings,
+    *,
+    processes: int = 1,
+    columns: Sequence[str] = (),
+    files: bool = False,
+    retry_failed: bool = False,
+    progress: Callable[[BatchProgress], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Reads every photo of `source` once, writes the tables into `out`, and returns what run.json holds.
+
+    source: a folder, a table or an archive: see `open_list`. columns: of a table, further ones to copy. files: masks,
+    overlay and report of each photo, too, in `out`/files. retry_failed: photos that failed earlier are read again.
+    progress: called after each photo. Called again with the same arguments it goes on where it was stopped. Raises
+    `CodedError` where `source` cannot be listed, `out` has a batch of another model or other settings, or the model
+    cannot be loaded.
+    """
+    photos = open_list(source, columns)
+    model = reading.load()
+    settings = _settings(model, reading, columns, files)
+    began = time.monotonic()
+    with closing(Store(out, settings)) as store:
+        reading = replace(reading, files=out / FILES_FOLDER if files else None)
+        total = store.update(photos)
+        if retry_failed:
+            store.retry_failed()
+            total = store.count("select count(*) from photos where not is_done")
+        for done, (place, results) in (
+            enumerate(
+                read_all(_jobs(photos, store), min(processes, max(total, 1)), reading, store.ended_its_process), 1
+            )
+            if total
+            else ()
+        ):
+            store.put(place, results)
+            progress(BatchProgress(done, total, time.monotonic() - began))
+        store.commit()
+        counts = _counts(store)
+        about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
+        _write_tables(store, out, model, columns, counts, about)
+        seconds = round(time.monotonic() - began, 1)
+        run = {
+            "photos": counts,
+            "model": about,
+            "settings": settings,
+            "processes": processes,
+            "threads": reading.threads,
+        }
+        run |= {"last_run": {"photos": total, "seconds": seconds}}
+        write_atomically(out / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+    return run
+
+
+def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str], files: bool) -> dict[str, Any]:
+    """What the tables depend on. A batch goes on only where all of it is the same."""
+    urgency = hashlib.sha256(repr(urgency_table()).encode()).hexdigest()
+    return {
+        "version": __version__,
+        "model_sha256": model.sha256,
+        "force": reading.force,
+        "columns": list(columns),
+        "files": files,
+        "urgency": urgency,
+    }
+
+
+def _jobs(photos: PhotoList, store: Store) -> Iterator[Job]:
+    return ((place, partial(photos.content, place, entry)) for place, entry in store.waiting())
+
+
+def _counts(store: Store) -> dict[str, int]:
+    """Photos by what became of them; each frame of a file is a photo."""
+    by_state = dict(store.select("select state, count(*) from results group by state"))
+    counts = {state: by_state.get(state, 0) for state in ("read", "refused", "failed")}
+    return {"given": sum(counts.values()), **counts}
+
+
+def _write_tables(
+    store: Store, out: Path, model: Model, columns: Sequence[str], counts: dict[str, int], about: dict[str, str]
+) -> None:
+    found = [*finding_columns(model.card, columns), *measure_columns(MEASURES)]
+    write_parquet(out / "findings.parquet", found, store.results(where=_ANSWERED))
+    of_photo = [replace(column, value=partial(_of_photo, column)) for column in place_columns(columns)]
+    write_parquet(
+        out / "lesions.parquet", [*of_photo, *LESION_COLUMNS], lesion_rows(store.results(where="state = 'read'"))
+    )
+    failed = (
+        {"place": one.place, "photo": one.name, "code": one.code, "says": one.says}
+        for one in store.results(where="state = 'failed'")
+    )
+    write_csv(out / "failures.csv", ("place", "photo", "code", "says"), failed)
+    by_patient = store.results("iif(patient = '', place, patient), visit")
+    names = [column.name for column in PATIENT_COLUMNS]
+    first: list[dict[str, Any]] = []
+    write_csv(out / "patients.csv", names, _noting(store.in_order(patient_rows(by_patient), sorting_key), first))
+    by_patient = store.results("iif(patient = '', place, patient), visit")
+    write_parquet(out / "patients.parquet", PATIENT_COLUMNS, store.in_order(patient_rows(by_patient), sorting_key))
+    write_atomically(out / "batch.html", page(store, counts, about, first).encode())
+
+
+def _of_photo(column: Column, row: dict[str, Any]) -> Any:
+    return column.value(row["of"])
+
+
+def _noting(rows: Iterator[dict[str, Any]], first: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Passes the rows on, and keeps the first of them."""
+    for row in islice(rows, SHOWN_PATIENTS):
+        first.append(row)
+        yield row
+    yield from rows

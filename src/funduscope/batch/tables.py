@@ -1,0 +1,90 @@
+"""findings.parquet, lesions.parquet and failures.csv: written row by row, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from funduscope.atomic import replacing
+from funduscope.batch.columns import Column
+from funduscope.batch.store import StoredResult
+from funduscope.data.csv_cells import guarded
+
+GROUP_ROWS: Final = 2000
+"""Rows that are in memory at once, and that a reader may skip together."""
+
+_TYPES: Final = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) -> int:
+    """Writes a table with a row of `columns` for each of `rows`, and returns how many. Units are fields' metadata."""
+    fields = [
+        pa.field(column.name, _TYPES[column.kind], metadata={"unit": column.unit} if column.unit else None)
+        for column in columns
+    ]
+    schema, count = pa.schema(fields), 0
+    with (
+        replacing(path, one_writer=True) as unfinished,
+        pq.ParquetWriter(unfinished, schema, compression="zstd") as file,
+    ):
+        for group in _groups(rows):
+            values = {column.name: [_fitting(column.value(row), column) for row in group] for column in columns}
+            file.write_table(pa.table(values, schema=schema))
+            count += len(group)
+    return count
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """The same as a table for spreadsheets; texts are guarded against formulas."""
+    count = 0
+    with (
+        replacing(path, one_writer=True) as unfinished,
+        unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(names)
+        for row in rows:
+            table.writerow([_cell(row.get(name)) for name in names])
+            count += 1
+    return count
+
+
+def lesion_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
+    """A row a lesion, for `LESION_COLUMNS`, next to what names its photo."""
+    for one in results:
+        for kind, objects in (one.lesions or {}).items():
+            for number, lesion in enumerate(objects, 1):
+                yield {**lesion, "kind": kind, "number": number, "of": one}
+
+
+def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for row in rows:
+        group.append(row)
+        if len(group) == GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _fitting(value: Any, column: Column) -> Any:
+    """The value in its column's type. Names of files that are not valid Unicode are spelled out."""
+    if value is None:
+        return None
+    if column.kind == "text":
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    return float(value) if column.kind == "float" else value
+
+
+def _cell(value: Any) -> str | int | float:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return guarded(value) if isinstance(value, str) else value

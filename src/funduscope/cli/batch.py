@@ -1,0 +1,94 @@
+"""The verb `batch`: reads a programme's photos with several processes and writes tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from funduscope.cli.options import AsJson, DeviceName, DeviceOption, Force, ModelOption
+
+if TYPE_CHECKING:
+    from funduscope.batch.run import BatchProgress
+
+LINE_S = 60.0
+"""Between two lines of progress."""
+
+
+def batch(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="A folder, a table (.csv, .parquet) or an archive (.zip, .tar).", exists=True
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.", file_okay=False, metavar="DIR")],
+    model: ModelOption = None,
+    processes: Annotated[int, typer.Option(help="Processes that read.", min=1, max=256, metavar="N")] = 2,
+    threads: Annotated[int, typer.Option(help="Processor threads of each.", min=1, max=256, metavar="N")] = 1,
+    device: DeviceOption = DeviceName.CPU,
+    column: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A further column of the table to copy; repeatable.", metavar="NAME"),
+    ] = None,
+    files: Annotated[bool, typer.Option("--files", help="Also write each photo's masks, overlay and report.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also read again what failed.")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Read many photos into tables: a row a photo, a lesion, a patient.
+
+    INPUT's table has the column path and any of patient, eye, visit, date and camera. --out gets findings.parquet,
+    lesions.parquet, patients.parquet and .csv, failures.csv, run.json and batch.html. Stopped or killed, the same
+    command goes on; photos that are new or changed are read, the others are not read again. Progress is a line a minute
+    on stderr; with --json, JSON lines on stdout.
+    """
+    from funduscope.batch.reader import ReadingSettings
+    from funduscope.batch.run import run_batch
+
+    report = _Lines(as_json)
+    reading = ReadingSettings(tuple(model or ()), threads, device.value, force)
+    run = run_batch(
+        source,
+        out,
+        reading,
+        processes=processes,
+        columns=column or (),
+        files=files,
+        retry_failed=retry_failed,
+        progress=report,
+    )
+    photos = run["photos"]
+    if as_json:
+        print(json.dumps({"event": "done", **photos}))
+    else:
+        print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
+        print(f"Open {out / 'batch.html'}")
+    return 1 if photos["failed"] or not photos["given"] else 0
+
+
+class _Lines:
+    """Prints the progress, at most a line a minute. The first comes with the first photo."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self._last_s: float | None = None
+
+    def __call__(self, now: BatchProgress) -> None:
+        if self._last_s is not None and time.monotonic() - self._last_s < LINE_S:
+            return
+        self._last_s = time.monotonic()
+        rate, left_s = round(now.photos_per_s, 2), round(now.left_s or 0)
+        if self.as_json:
+            line = {"event": "progress", "done": now.done, "of": now.total, "photos_per_s": rate, "left_s": left_s}
+            print(json.dumps(line), flush=True)
+        else:
+            print(
+                f"{now.done} of {now.total} photos, {rate} a second, {left_s // 60} min left",
+                file=sys.stderr,
+                flush=True,
+            )

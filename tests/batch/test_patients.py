@@ -1,0 +1,71 @@
+"""A patient's row is the worst of both eyes; who must be seen first stands first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funduscope.batch.patients import patient_rows, sorting_key
+from funduscope.batch.store import StoredResult
+
+
+def photo(
+    patient: str,
+    eye: str,
+    grade: int | None = 0,
+    urgency: str = "routine",
+    rules: int = 0,
+    dme: int = 0,
+    chance: float = 0.1,
+    visit: str = "",
+) -> StoredResult:
+    """A result; without a grade, of a photo that was refused."""
+    found: dict[str, Any] = {"predicted_grade": grade, "laterality": None, "dme": {"risk": dme}}
+    found |= {"rules": {"grade_range": [rules, 4], "dme_risk": 0}, "referable": {"probability": chance}}
+    found |= {"advice": {"refer": urgency != "routine", "urgency": urgency, "because": [{"code": f"BECAUSE_{grade}"}]}}
+    state = "refused" if grade is None else "read"
+    name = f"{patient}-{eye}-{grade}"
+    known = {"patient": patient, "eye": eye, "visit": visit, "date": "2026-01-02"}
+    return StoredResult(name, state, found=found, place=name, known=known)
+
+
+def rows_of(*photos: StoredResult) -> list[dict[str, Any]]:
+    return sorted(patient_rows(photos), key=sorting_key)
+
+
+def test_the_worst_photo_decides() -> None:
+    (row,) = rows_of(photo("a", "right", 1), photo("a", "left", 2, "soon", chance=0.8), photo("a", "left", 0))
+    assert (row["right_grade"], row["left_grade"], row["urgency"], row["refer"]) == (1, 2, "soon", True)
+    assert (row["decided_by"], row["because"], row["photos"]) == ("a-left-2", "BECAUSE_2", 3)
+
+
+def test_the_more_careful_of_model_and_rules_counts() -> None:
+    (row,) = rows_of(photo("a", "right", 0, rules=2))
+    assert row["right_grade"] == 2
+
+
+def test_an_eye_without_a_gradable_photo_is_named() -> None:
+    (row,) = rows_of(photo("a", "right", 0), photo("a", "left", None))
+    assert (row["ungradable_eyes"], row["urgency"], row["left_grade"]) == ("left", "retake", None)
+    (row,) = rows_of(photo("a", "right", None), photo("a", "right", 0))
+    assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
+def test_nothing_read_is_nothing_known() -> None:
+    failed = StoredResult("x", "failed", "E_FORMAT", "no photo", place="x", known={"patient": "a"})
+    (row,) = rows_of(failed)
+    assert (row["urgency"], row["refer"], row["failed"], row["referable_probability"]) == ("retake", None, 1, None)
+
+
+def test_who_must_be_seen_first_stands_first() -> None:
+    rows = rows_of(
+        *(photo("healthy", "right"), photo("sick", "right", 4, "urgent"), photo("unclear", "right", None)),
+        *(photo("moderate", "right", 2, "soon", chance=0.6), photo("severe", "right", 3, "soon", chance=0.7)),
+    )
+    assert [row["patient"] for row in rows] == ["sick", "severe", "moderate", "unclear", "healthy"]
+
+
+def test_visits_have_rows_of_their_own_and_unnamed_patients_too() -> None:
+    rows = rows_of(photo("a", "right", visit="1"), photo("a", "right", visit="2"))
+    assert [row["visit"] for row in rows] == ["1", "2"]
+    (row,) = rows_of(StoredResult("p.jpg", "read", found=photo("", "right").found, place="p.jpg"))
+    assert row["patient"] == "p.jpg"

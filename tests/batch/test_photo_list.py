@@ -1,0 +1,115 @@
+"""What a folder, a table and an archive name; archives are not believed."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from funduscope.batch.archives import MAX_RATIO
+from funduscope.batch.photo_list import open_list
+from funduscope.i18n.errors import CodedError
+
+
+def test_a_table_says_what_is_known(tmp_path: Path) -> None:
+    table = tmp_path / "year.csv"
+    table.write_text("path,patient,eye,clinic,note\na.jpg,p1,OD,north,x\nb.jpg,p1,left,north,y\n")
+    first, second = open_list(table, ["clinic"])
+    assert (first.place, first.known and first.known["patient"], first.copied) == ("a.jpg", "p1", ("north",))
+    assert [one.known and one.known["eye"] for one in (first, second)] == ["right", "left"]
+    assert open_list(table).content("a.jpg", None) == tmp_path / "a.jpg"
+
+
+def test_a_parquet_table_is_as_good(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.jpg"], "patient": [17]}), tmp_path / "year.parquet")
+    (only,) = open_list(tmp_path / "year.parquet")
+    assert only.known is not None
+    assert only.known["patient"] == "17"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file\na.jpg\n", "no column path; it has file"),
+        ("path\na.jpg\na.jpg\n", "row 3: the path 'a.jpg' stands in an earlier row"),
+        ("path,eye\na.jpg,up\n", "row 2: eye is 'up': expected right, left"),
+        ("path\n\x00\n\n", "row"),
+    ],
+    ids=["no path", "twice", "eye", "NUL"],
+)
+def test_a_wrong_table_is_named_with_its_row(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "year.csv").write_text(text + ",\n")
+    with pytest.raises(CodedError, match=says):
+        list(open_list(tmp_path / "year.csv"))
+
+
+def make_zip(path: Path, entries: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, entries: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, data in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["year.zip", "year.tar", "year.tar.gz"])
+def test_an_archive_gives_its_photos_and_names_what_leads_out_of_it(tmp_path: Path, name: str) -> None:
+    entries = {"b/one.png": b"first", "two.jpg": b"second", "notes.txt": b"no photo", ".hidden.jpg": b"no"}
+    entries |= {"../out.jpg": b"x", "/root.jpg": b"x", "b/../../c.png": b"x"}
+    make = make_zip if name.endswith("zip") else make_tar
+    photos = open_list(make(tmp_path / name, entries))
+    listed = list(photos)
+    assert [one.place for one in listed if one.problem is None] == ["b/one.png", "two.jpg"]
+    bad = {one.place: one.problem[0] for one in listed if one.problem}
+    assert bad == dict.fromkeys(["../out.jpg", "/root.jpg", "b/../../c.png"], "E_FORMAT")
+    assert [photos.content(one.place, one.entry) for one in listed[:2]] == [b"first", b"second"]
+
+
+def test_links_in_a_tar_are_not_followed(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "year.tar", "w") as archive:
+        info = tarfile.TarInfo("link.jpg")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    (only,) = open_list(tmp_path / "year.tar")
+    assert only.problem is not None
+    assert "link" in only.problem[1]
+
+
+def test_what_expands_beyond_measure_is_not_opened(tmp_path: Path) -> None:
+    bomb = make_zip(tmp_path / "bomb.zip", {"eye.jpg": bytes(3_000_000)})
+    with pytest.raises(CodedError, match=f"more than {MAX_RATIO} times") as caught:
+        list(open_list(bomb))
+    assert caught.value.code == "E_TOO_LARGE"
+    entries = {"eye.jpg": bytes(3_000_000), "rest.jpg": secrets.token_bytes(100_000)}
+    mixed = make_zip(tmp_path / "mixed.zip", entries)
+    assert [one.problem and one.problem[0] for one in open_list(mixed)] == ["E_TOO_LARGE", None]
+
+
+def test_a_damaged_archive_says_so(tmp_path: Path) -> None:
+    whole = make_zip(tmp_path / "year.zip", {"eye.jpg": b"x" * 1000}).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CodedError, match="damaged") as caught:
+        list(open_list(tmp_path / "cut.zip"))
+    assert caught.value.code == "E_CORRUPT"
+
+
+@pytest.mark.parametrize(("name", "code"), [("missing", "E_NOT_FOUND"), ("year.xlsx", "E_FORMAT")])
+def test_what_is_no_list_is_refused(tmp_path: Path, name: str, code: str) -> None:
+    if name != "missing":
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CodedError) as caught:
+        open_list(tmp_path / name)
+    assert caught.value.code == code

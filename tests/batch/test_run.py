@@ -1,0 +1,190 @@
+"""A batch reads every photo once, whatever ends it, and its tables hold what findings.json says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.readers import read_all
+from funduscope.batch.run import run_batch
+from funduscope.batch.store import Store
+from funduscope.i18n.errors import CodedError
+from funduscope.inference.loading import load
+from funduscope.testing.drawn_eyes import draw_eye
+
+TABLES = "findings.parquet", "lesions.parquet", "patients.parquet", "patients.csv", "failures.csv", "batch.html"
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(eyes: Path, reading: ReadingSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a batch that nothing disturbed."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    run_batch(eyes, out, reading, processes=2)
+    return out
+
+
+def test_every_photo_has_its_row(undisturbed: Path, eyes: Path, reading: ReadingSettings) -> None:
+    rows = pq.read_table(undisturbed / "findings.parquet").to_pylist()
+    assert [row["place"] for row in rows] == [f"first/eye{n}.png" for n in range(3)] + [
+        f"second/eye{n}.png" for n in (3, 4)
+    ]
+    model = load(reading.model[0])
+    for row in rows:
+        found = model(eyes / row["place"], force=True).to_dict()
+        assert row["grade"] == found["predicted_grade"]
+        assert [row[f"p{grade}"] for grade in range(5)] == found["probabilities"]
+        assert row["sha256"] == found["photo"]["sha256"]
+        assert row["EX_area_px"] == found["lesions"]["EX"]["area_px"]
+        assert row["warnings"].split() == [warning["code"] for warning in found["warnings"]]
+        assert 0 < row["brightness"] < 255
+    lesions = pq.read_table(undisturbed / "lesions.parquet").to_pylist()
+    first = [one for one in lesions if one["place"] == "first/eye0.png" and one["kind"] == "EX"]
+    objects = model(eyes / "first" / "eye0.png", force=True).to_dict()["lesions"]["EX"]["objects"]
+    assert [(one["x_px"], one["y_px"], one["area_px"]) for one in first] == [
+        (each["x_px"], each["y_px"], each["area_px"]) for each in objects
+    ]
+
+
+def test_counts_add_up_and_what_failed_is_named(undisturbed: Path) -> None:
+    run = json.loads((undisturbed / "run.json").read_text())
+    assert run["photos"] == {"given": 6, "read": 5, "refused": 0, "failed": 1}
+    with (undisturbed / "failures.csv").open() as file:
+        assert [(row["place"], row["code"]) for row in csv.DictReader(file)] == [("second/no-photo.jpg", "E_FORMAT")]
+
+
+def test_columns_have_types_and_units(undisturbed: Path) -> None:
+    schema = pq.read_schema(undisturbed / "findings.parquet")
+    assert schema.field("width_px").metadata == {b"unit": b"pixels of the upright photo"}
+    assert [str(schema.field(name).type) for name in ("grade", "confidence", "refer", "urgency")] == [
+        *("int64", "double", "bool", "string")
+    ]
+
+
+def test_run_again_nothing_is_read_and_nothing_changes(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    seen = []
+    run_batch(eyes, out, reading, progress=seen.append)
+    assert not seen
+    assert tables(out) == tables(undisturbed)
+
+
+def test_changed_new_and_removed_photos(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "eyes", tmp_path / "out"
+    shutil.copytree(eyes, source)
+    shutil.copytree(undisturbed, out)
+    Image.fromarray(draw_eye(20, width_px=430).pixels).save(source / "first" / "eye1.png")
+    Image.fromarray(draw_eye(21, width_px=420).pixels).save(source / "new.png")
+    (source / "second" / "eye4.png").unlink()
+    seen = []
+    run_batch(source, out, reading, progress=seen.append)
+    assert seen[-1].done == seen[-1].total == 2
+    rows = {row["place"]: row for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    assert sorted(rows) == ["first/eye0.png", "first/eye1.png", "first/eye2.png", "new.png", "second/eye3.png"]
+    assert rows["first/eye1.png"]["width_px"] == 430
+
+
+def test_another_model_or_setting_is_refused(undisturbed: Path, eyes: Path, reading: ReadingSettings) -> None:
+    with pytest.raises(CodedError, match=r"force was true, now false"):
+        run_batch(eyes, undisturbed, replace(reading, force=False))
+
+
+def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    store = Store(tmp_path, {"any": 1})
+    with pytest.raises(CodedError, match="another process"):
+        run_batch(eyes, tmp_path, reading)
+    store.close()
+
+
+def test_files_are_written_where_asked(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    run_batch(eyes / "first", tmp_path / "out", reading, files=True)
+    folders = sorted(path.parent.name[:4] for path in tmp_path.glob("out/files/*/*/findings.json"))
+    assert folders == ["eye0", "eye1", "eye2"]
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_photo_whose_process_dies_is_tried_once_more(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, deaths: int
+) -> None:
+    left = [deaths]
+
+    def deadly() -> Path:
+        if left[0]:
+            left[0] -= 1
+            for child in multiprocessing.active_children():
+                child.kill()
+        return eyes / "first" / "eye1.png"
+
+    jobs = [("eye0.png", lambda: eyes / "first" / "eye0.png"), ("eye1.png", deadly)]
+    jobs += [("eye2.png", lambda: eyes / "first" / "eye2.png")]
+    tries: dict[str, int] = {}
+
+    def may_retry(place: str) -> bool:
+        tries[place] = tries.get(place, 0) + 1
+        return tries[place] < 2
+
+    states = {place: results[0].state for place, results in read_all(jobs, 1, reading, may_retry)}
+    assert states == {"eye0.png": "read", "eye1.png": "read" if deaths == 1 else "failed", "eye2.png": "read"}
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no model")
+    with pytest.raises(CodedError, match="model"):
+        list(
+            read_all([("eye", lambda: eyes / "first" / "eye0.png")], 1, replace(reading, model=(bad,)), lambda _: True)
+        )
+
+
+def test_killed_it_goes_on_to_the_same_tables(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    assert killed_and_finished(eyes, tmp_path / "out", reading, moments=(1.2, 2.0)) == tables(undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_thirty_moments_it_goes_on_to_the_same_tables(reading: ReadingSettings, tmp_path: Path) -> None:
+    eyes = tmp_path / "eyes"
+    eyes.mkdir()
+    for seed in range(40):
+        Image.fromarray(draw_eye(seed, width_px=420).pixels).save(eyes / f"eye{seed:02}.png")
+    run_batch(eyes, tmp_path / "whole", reading, processes=2)
+    moments = tuple(0.8 + 0.05 * number for number in range(30))
+    assert killed_and_finished(eyes, tmp_path / "out", reading, moments) == tables(tmp_path / "whole")
+
+
+def killed_and_finished(
+    eyes: Path, out: Path, reading: ReadingSettings, moments: tuple[float, ...]
+) -> dict[str, bytes]:
+    """The tables after the command was killed with SIGKILL at each of these seconds, and then left alone."""
+    command = [sys.executable, "-m", "funduscope.cli.main", "batch", str(eyes), "--out", str(out), "--force"]
+    command += ["--model", str(reading.model[0]), "--processes", "2"]
+    for moment in moments:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "given" in done.stdout, done.stderr
+    return tables(out)
