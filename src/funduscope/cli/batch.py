@@ -40,7 +40,7 @@ def batch(
     force: Force = False,
     as_json: AsJson = False,
 ) -> int:
-    """Read many photos into tables: a row a photo, a lesion, a patient.
+    """Read many photos into tables of findings and patients.
 
     INPUT's table has the column path and any of patient, eye, visit, date and camera. --out gets findings.parquet,
     lesions.parquet, patients.parquet and .csv, failures.csv, run.json and batch.html. Stopped or killed, the same
