@@ -340,9 +340,9 @@ def fuzz(kind: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str]]
     """The number, code and fault of each input, read in processes of their own; one that ends is a fault, too."""
     start = numbers.start
     while start < numbers.stop:
-        ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
+        ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
         part = range(start, min(start + PART, numbers.stop))
-        process = multiprocessing.get_context("fork").Process(target=_work, args=(kind, seed, part, theirs))
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=(kind, seed, part, theirs))
         process.start()
         theirs.close()
         try:
