@@ -118,7 +118,7 @@ def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path:
 
 
 def test_files_are_written_where_asked(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
-    run_batch(eyes / "first", tmp_path / "out", reading, files=True)
+    run_batch(eyes / "first", tmp_path / "out", replace(reading, files=tmp_path / "out" / "files"))
     folders = sorted(path.parent.name[:4] for path in tmp_path.glob("out/files/*/*/findings.json"))
     assert folders == ["eye0", "eye1", "eye2"]
 

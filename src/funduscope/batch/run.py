@@ -26,7 +26,6 @@ from funduscope.inference.model import Model
 from funduscope.inference.urgency import urgency_table
 from funduscope.version import __version__
 
-FILES_FOLDER: Final = "files"
 SHOWN_PATIENTS: Final = 20
 _ANSWERED: Final = "state != 'failed'"
 
@@ -54,36 +53,37 @@ def run_batch(
     reading: ReadingSettings,
     *,
     processes: int = 1,
+    ray: str = "",
     columns: Sequence[str] = (),
-    files: bool = False,
     retry_failed: bool = False,
     progress: Callable[[BatchProgress], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Reads every photo of `source` once, writes the tables into `out`, and returns what run.json holds.
 
-    source: a folder, a table or an archive: see `open_list`. columns: of a table, further ones to copy. files: masks,
-    overlay and report of each photo, too, in `out`/files. retry_failed: photos that failed earlier are read again.
-    progress: called after each photo. Called again with the same arguments it goes on where it was stopped. Raises
-    `CodedError` where `source` cannot be listed, `out` has a batch of another model or other settings, or the model
-    cannot be loaded.
+    source: a folder, a table or an archive: see `open_list`. processes: of this machine. ray: address of a cluster that
+    reads in their place: see `read_with_ray`. columns: of a table, further ones to copy. retry_failed: photos that
+    failed earlier are read again. progress: called after each photo. Called again with the same arguments it goes on
+    where it was stopped. Raises `CodedError` where `source` cannot be listed, `out` has a batch of another model or
+    other settings, or the model cannot be loaded.
     """
     photos = open_list(source, columns)
     model = reading.load()
-    settings = _settings(model, reading, columns, files)
+    settings = _settings(model, reading, columns)
     began = time.monotonic()
     with closing(Store(out, settings)) as store:
-        reading = replace(reading, files=out / FILES_FOLDER if files else None)
         total = store.update(photos)
         if retry_failed:
             store.retry_failed()
             total = store.count("select count(*) from photos where not is_done")
-        for done, (place, results) in (
-            enumerate(
-                read_all(_jobs(photos, store), min(processes, max(total, 1)), reading, store.ended_its_process), 1
-            )
-            if total
-            else ()
-        ):
+        if not total:
+            answers = iter(())
+        elif ray:
+            from funduscope.batch.ray_readers import read_with_ray
+
+            answers = read_with_ray(store.waiting(), source, ray, reading, model.sha256)
+        else:
+            answers = read_all(_jobs(photos, store), min(processes, total), reading, store.ended_its_process)
+        for done, (place, results) in enumerate(answers, 1):
             store.put(place, results)
             progress(BatchProgress(done, total, time.monotonic() - began))
         store.commit()
@@ -95,7 +95,7 @@ def run_batch(
             "photos": counts,
             "model": about,
             "settings": settings,
-            "processes": processes,
+            "processes": None if ray else processes,
             "threads": reading.threads,
         }
         run |= {"last_run": {"photos": total, "seconds": seconds}}
@@ -103,7 +103,7 @@ def run_batch(
     return run
 
 
-def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str], files: bool) -> dict[str, Any]:
+def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) -> dict[str, Any]:
     """What the tables depend on. A batch goes on only where all of it is the same."""
     urgency = hashlib.sha256(repr(urgency_table()).encode()).hexdigest()
     return {
@@ -111,7 +111,7 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str], fi
         "model_sha256": model.sha256,
         "force": reading.force,
         "columns": list(columns),
-        "files": files,
+        "files": reading.files is not None,
         "urgency": urgency,
     }
 

@@ -29,6 +29,7 @@ def batch(
     out: Annotated[Path, typer.Option(help="Folder for the tables.", file_okay=False, metavar="DIR")],
     model: ModelOption = None,
     processes: Annotated[int, typer.Option(help="Processes that read.", min=1, max=256, metavar="N")] = 2,
+    ray: Annotated[str, typer.Option(help="A Ray cluster that reads in their place.", metavar="ADDRESS")] = "",
     threads: Annotated[int, typer.Option(help="Processor threads of each.", min=1, max=256, metavar="N")] = 1,
     device: DeviceOption = DeviceName.CPU,
     column: Annotated[
@@ -51,14 +52,14 @@ def batch(
     from funduscope.batch.run import run_batch
 
     report = _Lines(as_json)
-    reading = ReadingSettings(tuple(model or ()), threads, device.value, force)
+    reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     run = run_batch(
         source,
         out,
         reading,
         processes=processes,
+        ray=ray,
         columns=column or (),
-        files=files,
         retry_failed=retry_failed,
         progress=report,
     )

@@ -21,6 +21,7 @@ _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("highdicom", "pydicom"), "dicom"),
     "streamlit": "app",
     "pyarrow": "batch",
+    "ray": "scale",
     **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
 }
 # The base class of the command line's errors, which typer does not export.

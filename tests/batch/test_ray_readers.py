@@ -1,0 +1,110 @@
+"""A batch on a Ray cluster: the tables of one machine, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.batch.test_run import tables
+
+from funduscope.batch.ray_readers import PhotoReader
+from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.run import BatchProgress, run_batch
+from funduscope.i18n.errors import CodedError
+
+PORT = 6391
+ADDRESS = f"127.0.0.1:{PORT}"
+
+
+def start_node(*options: str) -> psutil.Process:
+    """One machine of a cluster, of one processor; its processes are children of the one that is answered."""
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus", "1", *options]
+    command += ["--disable-usage-stats", "--object-store-memory", "100000000"]
+    return psutil.Process(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
+
+
+def kill(node: psutil.Process) -> None:
+    for process in (*node.children(recursive=True), node):
+        process.kill()
+
+
+def actors(node: psutil.Process) -> list[psutil.Process]:
+    return [one for one in node.children(recursive=True) if "PhotoReader" in " ".join(one.cmdline())]
+
+
+@pytest.fixture
+def head() -> Iterator[psutil.Process]:
+    node = start_node("--head", "--port", str(PORT), "--include-dashboard", "false")
+    yield node
+    kill(node)
+
+
+@pytest.mark.slow
+def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(400):
+        os.link(eyes / "first" / f"eye{number % 3}.png", many / f"eye{number:03}.png")
+    (many / "no-photo.jpg").write_bytes(b"no photo")
+    run_batch(many, tmp_path / "plain", reading, processes=2)
+    second: list[psutil.Process] = []
+    killed_at = []
+
+    def join_then_die(now: BatchProgress) -> None:
+        if not second:
+            second.append(start_node("--address", ADDRESS))
+        if not killed_at:
+            time.sleep(0.1)  # until it reads, too
+            if reads := actors(second[0]):
+                time.sleep(0.5)
+                assert all(one.is_running() for one in reads)
+                kill(second[0])
+                killed_at.append(now.done)
+
+    run = run_batch(many, tmp_path / "ray", reading, ray=ADDRESS, progress=join_then_die)
+    assert 0 < killed_at[0] < 400, "the second node never read"
+    assert run["photos"] == {"given": 401, "read": 400, "refused": 0, "failed": 1}
+    assert tables(tmp_path / "ray") == tables(tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_another_model_on_a_node_is_an_error(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("funduscope.batch.ray_readers.__version__", "0.0.0")
+    with pytest.raises(CodedError, match="install the same on all"):
+        run_batch(eyes, tmp_path / "out", reading, ray=ADDRESS)
+
+
+def test_an_actor_answers_for_a_block_and_survives_its_photos(eyes: Path, reading: ReadingSettings) -> None:
+    reader = PhotoReader(eyes, reading)
+    places = ["first/eye0.png", "second/no-photo.jpg", "not-there.jpg", "second/eye3.png"]
+    block = {"place": places, "start": [-1] * 4, "size_bytes": [-1] * 4}
+    answered = reader(block)
+    assert answered["place"] == places
+    assert ['"state": "read"' in one for one in answered["answer"]] == [True, False, False, True]
+    assert "E_FORMAT" in answered["answer"][1]
+    assert "E_NOT_FOUND" in answered["answer"][2]
+
+
+def test_an_actor_without_the_model_says_so(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    reader = PhotoReader(eyes, replace(reading, model=(tmp_path / "bad.onnx",)))
+    block = {"place": ["first/eye0.png"], "start": [-1], "size_bytes": [-1]}
+    for _ in range(2):
+        assert '"code": "E_MODEL"' in reader(block)["answer"][0]
+
+
+def test_no_cluster_is_said_in_one_sentence(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    with pytest.raises(CodedError, match="no Ray cluster") as caught:
+        run_batch(eyes, tmp_path / "out", reading, ray="127.0.0.1:1")
+    assert "\n" not in caught.value.says
