@@ -18,6 +18,7 @@ import multiprocessing
 import random
 import re
 import struct
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -212,9 +213,28 @@ def _toml_changed(data: bytes, draw: random.Random) -> bytes:
     return b"\n".join(lines)
 
 
+def _photo_archive_changed(data: bytes, draw: random.Random) -> bytes:
+    """A zip as by `_zip_changed`; a tar as a plain one with a changed header whose checksum fits."""
+    if data.startswith(b"PK"):
+        return _zip_changed(data, draw)
+    with tarfile.open(fileobj=BytesIO(data)) as archive:
+        plain = bytearray(b"".join(_member(archive, info) for info in archive.getmembers()) + bytes(1024))
+    header = bytearray(_bytes_changed(bytes(plain[:512]), draw, [bytes(plain[:512])])[:512].ljust(512, b"\0"))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header + plain[512:])
+
+
+def _member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(info)
+    content = file.read() if file else b""
+    return info.tobuf() + content + bytes(-len(content) % 512)
+
+
 STRUCTURED: Final[dict[str, Callable[[bytes, random.Random], bytes]]] = {
     "photo": _png_changed,
     "model": _png_changed,
+    "photo_archive": _photo_archive_changed,
     "archive": _zip_changed,
     "checkpoint": _checkpoint_changed,
     "card": _json_changed,
@@ -249,8 +269,32 @@ def read(kind: str, data: bytes, folder: Path) -> None:
 
         (folder / "recipe.toml").write_bytes(data)
         Recipe.load(folder / "recipe.toml").to_toml()
+    elif kind == "photo_archive":
+        _read_photo_archive(data, folder)
     else:
         _read_model_or_labels(kind, data, folder)
+
+
+def _read_photo_archive(data: bytes, folder: Path) -> None:
+    """All photos as `funduscope batch` reads them: one that fails does not keep the others from being read."""
+    from funduscope.batch.photo_list import open_list
+    from funduscope.i18n.errors import CodedError
+    from funduscope.imaging.framing import frame
+    from funduscope.imaging.photo import Photo
+
+    packed = {b"\x1f\x8b": ".tar.gz", b"\xfd7": ".tar.xz", b"PK": ".zip"}
+    path = folder / f"photos{packed.get(data[:2], '.tar')}"
+    path.write_bytes(data)
+    photos, problems = open_list(path), []
+    for listed in photos:
+        try:
+            if listed.problem is None:
+                for photo in Photo.open_all(photos.content(listed.place, listed.entry)):
+                    frame(photo, 128)
+        except CodedError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
 
 
 def _read_model_or_labels(kind: str, data: bytes, folder: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -151,6 +152,23 @@ def _pictures() -> tuple[tuple[str, bytes], ...]:
     )
 
 
+def photo_archives() -> list[bytes]:
+    """Three photos in a zip and in a tar, plain and compressed."""
+    parts = {f"patient{number}/eye{number}.jpg": data for number, data in enumerate(photos()[:3])}
+    return [zip_of(parts), tar_of(parts), tar_of(parts, "gz"), tar_of(parts, "xz")]
+
+
+def tar_of(parts: dict[str, bytes], packer: Literal["", "gz", "xz"] = "") -> bytes:
+    """A tar of these files."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{packer}") as archive:
+        for name, data in parts.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
 def zip_of(parts: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     """An archive of these files."""
     file = io.BytesIO()
@@ -239,6 +257,7 @@ SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "photo": photos,
     "dicom": dicom_files,
     "table": tables,
+    "photo_archive": photo_archives,
     "archive": archives,
     "checkpoint": checkpoints,
     "card": cards,

@@ -98,11 +98,22 @@ def test_what_expands_beyond_measure_is_not_opened(tmp_path: Path) -> None:
     assert [one.problem and one.problem[0] for one in open_list(mixed)] == ["E_TOO_LARGE", None]
 
 
-def test_a_damaged_archive_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "what", ["cut.zip", "entry before the file.zip", "header that ends.tar.gz", "negative size.tar"]
+)
+def test_a_damaged_archive_says_so(tmp_path: Path, what: str) -> None:
     whole = make_zip(tmp_path / "year.zip", {"eye.jpg": b"x" * 1000}).read_bytes()
-    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    negative = tarfile.TarInfo("eye.jpg")
+    negative.size = -512
+    content = {
+        "cut.zip": whole[: len(whole) // 2],
+        "entry before the file.zip": whole[10:],
+        "header that ends.tar.gz": b"\x1f\x8b\x08\x04" + bytes(6),
+        "negative size.tar": negative.tobuf(tarfile.GNU_FORMAT) + bytes(1024),
+    }
+    (tmp_path / what).write_bytes(content[what])
     with pytest.raises(CodedError, match="damaged") as caught:
-        list(open_list(tmp_path / "cut.zip"))
+        list(open_list(tmp_path / what))
     assert caught.value.code == "E_CORRUPT"
 
 

@@ -16,7 +16,16 @@ from funduscope.inference.runtime import ModelError
 from funduscope.recipe import Recipe, RecipeError
 from research import fuzz, fuzz_seeds
 
-INPUTS = {"photo": 100, "dicom": 40, "table": 150, "archive": 60, "checkpoint": 200, "card": 40, "corrections": 80}
+INPUTS = {
+    "photo": 100,
+    "dicom": 40,
+    "table": 150,
+    "photo_archive": 60,
+    "archive": 60,
+    "checkpoint": 200,
+    "card": 40,
+    "corrections": 80,
+}
 """Of each kind; more of them by the command."""
 
 

@@ -31,6 +31,7 @@ _SMALL_BYTES: Final = 1_000_000
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
     *(EOFError, UnicodeDecodeError, NotImplementedError),
+    TypeError,  # tarfile, of a gzip header that ends early
 )
 
 Problem = tuple[str, str]
@@ -117,6 +118,8 @@ def _zip_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]
     with zipfile.ZipFile(archive) as file:
         named: set[str] = set()
         for info in file.infolist():
+            if info.header_offset < 0:
+                raise zipfile.BadZipFile("an entry begins before the archive does")
             if info.is_dir():
                 continue
             entry = ArchiveEntry(info.filename, info.header_offset, info.file_size)
@@ -135,6 +138,8 @@ def _tar_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]
         named: set[str] = set()
         for info in file:
             file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
+            if info.size < 0:
+                raise tarfile.ReadError("an entry has fewer than no bytes")
             if info.isdir():
                 continue
             problem = _unsafe(info.name, not info.isreg(), info.name in named)
