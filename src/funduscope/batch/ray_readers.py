@@ -132,6 +132,8 @@ def _check(version: str, results: Iterable[Result], model_sha256: str) -> None:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray's own words on the terminal, as https://github.com/ray-project/ray/issues/53727; what fails is raised anyway.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if ":" in address:  # Ray itself would try for minutes
             host, _, port = address.rpartition(":")

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from funduscope.atomic import replacing
+from funduscope.atomic import replacing, write_atomically
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.metrics import Interval
@@ -209,7 +209,7 @@ def bundle(run: Path, folder: Path) -> None:
                 continue
             (scores / name).mkdir()
             kept = json.dumps(_trimmed(tree, whole=name in FOLDS), separators=(",", ":")) + "\n"
-            (scores / name / "scores.json").write_text(kept, "utf-8")
+            write_atomically(scores / name / "scores.json", kept.encode())
             if name != TRAINING:  # its scores are compared as they are, never photo by photo
                 rows = _lines(run / "scores" / name / "photos.jsonl")
                 _write_lines(scores / name / "photos.jsonl", [_narrowed(row) for row in rows])
@@ -253,7 +253,7 @@ def _hashed(name: str) -> str:
 
 
 def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines), "utf-8")
+    write_atomically(path, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from funduscope.atomic import write_atomically
 from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
 from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_json
 from funduscope.compare.score_kinds import pack
@@ -179,7 +180,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     photos = list(_opened(sample(cases, SHOWN))) if loaded.recipe.experts.kind != "none" else []
     work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.PUBLISHED_PX])
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n", "utf-8")
+    write_atomically(path, (json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n").encode())
 
 
 def time_together(folders: Sequence[Path]) -> None:
@@ -202,7 +203,7 @@ def time_together(folders: Sequence[Path]) -> None:
 def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any], sitting: str) -> None:
     """Puts the cost of a prediction into the folder's cost.json. sitting: equal for all that were timed in turn."""
     timed = {**tree, "prediction": prediction, "sitting": sitting}
-    (folder / "scores" / COST).write_text(json.dumps(timed, indent=1) + "\n", "utf-8")
+    write_atomically(folder / "scores" / COST, (json.dumps(timed, indent=1) + "\n").encode())
 
 
 def _opened(cases: Sequence[Case]) -> Iterator[Photo]:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from funduscope.atomic import replacing
 from funduscope.data.case import Case
 from funduscope.data.rows import read_sheet
 
@@ -102,7 +103,7 @@ def share_of(cases: list[Case], share: float) -> list[Case]:
 
 def write_folds(cases: Iterable[Case], path: Path) -> None:
     """Writes the cases that have a fold as a `folds.csv`, which `read_folds` reads back."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)

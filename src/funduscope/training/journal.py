@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from funduscope.atomic import write_atomically
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
@@ -63,7 +64,7 @@ class Journal:
 
         self.path = folder / "journal.jsonl"
         kept = [line for line in self.lines() if line["epoch"] <= done_epochs]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
 
     def lines(self) -> list[dict[str, Any]]:

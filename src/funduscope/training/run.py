@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from funduscope import checkpoint
+from funduscope.atomic import write_atomically
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of, write_folds
@@ -275,7 +276,8 @@ def _note_memory(folder: Path, peak: float | None) -> None:
     about = json.loads(path.read_text("utf-8"))
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
     if known:
-        path.write_text(json.dumps(about | {"training_peak_mb": round(max(known))}, indent=2) + "\n", "utf-8")
+        about |= {"training_peak_mb": round(max(known))}
+        write_atomically(path, (json.dumps(about, indent=2) + "\n").encode())
 
 
 def _run_before(folder: Path) -> dict[str, Any] | None:
@@ -323,5 +325,5 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
 def _describe(folder: Path, recipe: Recipe, before: dict[str, Any] | None, about: dict[str, Any]) -> None:
     """Writes recipe.toml and run.json. A resumed run keeps its first weights' names and the measured memory."""
     about |= {name: before[name] for name in ("training_peak_mb", "init") if before is not None and name in before}
-    (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
-    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
+    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from funduscope import checkpoint
+from funduscope.atomic import write_atomically
 from funduscope.checkpoint import LAST, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import write_folds
@@ -91,10 +92,10 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     about["training_peak_mb"] = max(one.get("training_peak_mb", 0) for one in abouts.values())
     about["not_learned"] = [code for one in abouts.values() for code in one["not_learned"]]
     about["research_only"] = any(one["research_only"] for one in abouts.values())
-    (folder / "recipe.toml").write_text(joined.to_toml(), "utf-8")
-    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    write_atomically(folder / "recipe.toml", joined.to_toml().encode())
+    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
     numbered = (json.dumps(line | {"epoch": place}) + "\n" for place, line in enumerate(lines, 1))
-    (folder / "journal.jsonl").write_text("".join(numbered), "utf-8")
+    write_atomically(folder / "journal.jsonl", "".join(numbered).encode())
     weights = {
         f"parts.{name}.{key}": value for name, best in bests.items() for key, value in best.group("weights").items()
     }

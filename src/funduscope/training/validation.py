@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
+from funduscope.atomic import write_atomically
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
@@ -184,7 +185,7 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
-    (folder / "card.json").write_text(json.dumps(card.to_dict(), indent=2) + "\n", "utf-8")
+    write_atomically(folder / "card.json", (json.dumps(card.to_dict(), indent=2) + "\n").encode())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "scores" / "validation", progress)
