@@ -47,6 +47,19 @@ def test_maps_come_deep_to_shallow_and_the_last_is_as_fine_as_promised(
     assert heights[-2] >= 8, "landmarks are read there"
 
 
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("kind", ["unet", "attention_unet"])
+def test_fewer_blocks_give_a_coarser_map_of_the_deepest_levels(kind: str, projected: bool) -> None:
+    encoder = Encoder("test_resnet")
+    skips = (5, 6, 7, 8) if projected else ()
+    decoder = make_decoder(encoder.channels, Settings(kind=kind, skip_channels=skips, channels=(9, 8, 7)), 32)  # pyright: ignore[reportArgumentType]
+    pyramid = encoder.eval()(torch.randn(1, 3, 64, 96))
+    maps = decoder.eval()(pyramid)
+    assert [one.shape[2] for one in maps] == [4, 8, 16]
+    pyramid[0] = torch.full_like(pyramid[0], torch.nan)  # is not read
+    assert all(torch.isfinite(one).all() for one in decoder(pyramid))
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_step_reaches_every_weight(kind: str, name: str, wake: Callable[[torch.nn.Module], None]) -> None:

@@ -145,6 +145,8 @@ def test_planes_follow_the_recipe(recipe_of: RecipeOf) -> None:
 
 
 def test_a_decoder_of_other_levels_than_the_encoder_is_said(recipe_of: RecipeOf) -> None:
-    recipe = recipe_of("resnet18", "decoder.skip_channels=[8, 8, 8]", "decoder.channels=[8, 8]")
+    recipe = recipe_of(
+        "resnet18", "decoder.kind=transposed_unet", "decoder.skip_channels=[8, 8, 8]", "decoder.channels=[8, 8]"
+    )
     with pytest.raises(ValueError, match=r"5 levels, decoder\.skip_channels 3"):
         build(recipe)

@@ -6,7 +6,8 @@ from the last map, landmarks from the one before. A U-Net's last map is as large
 the input's size, or a quarter with ConvNeXt, which has nothing finer. DeepLab's is a quarter.
 
 An encoder of n levels needs n - 1 entries in `decoder.channels` and n in `decoder.skip_channels`, or none there for
-skips as wide as the encoder's levels. A recipe for ConvNeXt's four levels has
+skips as wide as the encoder's levels. unet and attention_unet take fewer: they then read the deepest levels alone, and
+their last map is coarser and cheaper. A recipe for ConvNeXt's four levels has
 
     [decoder]
     skip_channels = [64, 96, 128, 256]
@@ -36,16 +37,18 @@ class Decoder(nn.Module):
     """The U-Net.
 
     levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1 convolutions, or none for no
-    projection. channels: of the blocks, from the deepest up. attention: each skip passes an attention gate, which the
-    deeper map controls. Raises `ValueError` where widths and levels do not match.
+    projection. channels: of the blocks, from the deepest up; shallower levels than the blocks need are neither read nor
+    projected. attention: each skip passes an attention gate, which the deeper map controls. Raises `ValueError` where
+    widths and levels do not match.
     """
 
     def __init__(
         self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int], attention: bool = False
     ) -> None:
         super().__init__()
-        self.project = Projection(levels, projected)
-        check_blocks(levels, channels)
+        self.unused = max(len(levels) - len(channels) - 1, 0)
+        self.project = Projection(levels[self.unused :], projected)
+        check_blocks(levels, channels, fewer=True)
         deepest, *skips = self.project.channels[::-1]
         deeper = [deepest, *channels[:-1]]
         self.blocks = nn.ModuleList(
@@ -60,8 +63,8 @@ class Decoder(nn.Module):
         self.channels = list(channels)
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
-        """The output of every block, deep to shallow; the last at the shallowest level's size."""
-        feature, *skips = self.project(pyramid)[::-1]
+        """The output of every block, deep to shallow; the last at the size of the shallowest level that is read."""
+        feature, *skips = self.project(pyramid[self.unused :])[::-1]
         outputs = []
         for block, gate, skip in zip(self.blocks, self.gates, skips, strict=True):
             passed = gate(skip, feature) if self.attention else skip

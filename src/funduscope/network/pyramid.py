@@ -30,9 +30,9 @@ class Projection(nn.ModuleList):
         return [project(level) for project, level in zip(self, pyramid, strict=True)] if len(self) else list(pyramid)
 
 
-def check_blocks(levels: Sequence[int], channels: Sequence[int]) -> None:
-    """Raises `ValueError` unless there is one block for each level but the deepest."""
-    if len(channels) != len(levels) - 1:
+def check_blocks(levels: Sequence[int], channels: Sequence[int], *, fewer: bool = False) -> None:
+    """Raises `ValueError` unless there is one block for each level but the deepest; fewer: or for the deepest ones."""
+    if len(channels) != len(levels) - 1 and not (fewer and 0 < len(channels) < len(levels)):
         wanted = len(levels) - 1
         raise ValueError(
             f"The encoder has {len(levels)} levels, decoder.channels {len(channels)} entries ({list(channels)}): "
