@@ -23,7 +23,7 @@ _CHECK_S: Final = 1.0
 """The file is looked at again after this time."""
 
 WRONG_PER_S: Final = 30
-"""Requests without a valid token in a second, of all clients together, beyond which they are told to come later."""
+"""Requests without a valid token in a second, of all clients together, beyond which the answer is to come later."""
 
 
 class Tokens:
