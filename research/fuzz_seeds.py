@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Final, Literal
 
@@ -202,6 +203,8 @@ def checkpoints() -> list[bytes]:
 def cards() -> list[bytes]:
     """The JSON of a model's card: a plain one, and one with every optional part."""
     from funduscope.inference.card import Card
+    from funduscope.inference.ood import fit_reference
+    from funduscope.inference.witnesses import Witness
 
     plain = Card(whole_px=64, close_px=128)
     rich = Card(
@@ -209,7 +212,16 @@ def cards() -> list[bytes]:
         fovea_from_disc=(0.2, 0.02, 0.0, 0.02),
         dme_evidence={"bias": [0.0] * 3, "weights": [[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0.5, 0.5]]},
     )  # fmt: skip
+    witness = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0.5), (0.0, 1.0), (0.5, 0.5))
+    features = np.random.default_rng(0).normal(size=(60, 3))
+    reference = fit_reference(features[:30], features[30:])
+    assert reference is not None
+    rich = replace(rich, witnesses={"dme": witness.to_tree()}, distance=reference.to_tree())
     return [plain.to_json().encode(), rich.to_json().encode()]
+
+
+TASKS: Final = ("grade", "dme", "features")
+"""Outputs of the fuzzed ONNX file that are a row for each photo."""
 
 
 def model_with(card: bytes) -> bytes:
@@ -220,6 +232,7 @@ def model_with(card: bytes) -> bytes:
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Identity", ["mean"], ["features"]),
         *(helper.make_node("MatMul", ["mean", f"{task}_w"], [task]) for task in ("grade", "dme")),
         helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
         *(helper.make_node("Conv", ["planes", f"{name}_w"], [name]) for name in ("structures", "landmarks")),
@@ -232,7 +245,7 @@ def model_with(card: bytes) -> bytes:
         "fuzz",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", "H", "W", 3])],
         [
-            *(helper.make_tensor_value_info(task, TensorProto.FLOAT, [None] * 2) for task in ("grade", "dme")),
+            *(helper.make_tensor_value_info(task, TensorProto.FLOAT, [None] * 2) for task in TASKS),
             *(
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4)
                 for name in ("structures", "landmarks")

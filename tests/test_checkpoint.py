@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,55 @@ def test_one_changed_byte_is_noticed(group: str, good: Path, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"small\.safetensors is damaged") as caught:
         checkpoint.load(path)
     assert caught.value.code == "E_HASH"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")
+def test_killed_while_it_writes_the_old_file_is_loaded(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / checkpoint.LAST
+    path.write_bytes(good.read_bytes())
+    child = os.fork()
+    if not child:
+        try:
+            monkeypatch.setattr(checkpoint, "save_file", lambda _, file, __: (file.write_bytes(b"half"), _die()))
+            checkpoint.save(path, RECIPE, {"weights": {}}, {}, {"epoch": 5})
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2, "the half is there, under another name"
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.progress["epoch"] == 4
+    checkpoint.save(path, RECIPE, {"weights": {}}, {}, {"epoch": 5})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_the_checkpoint_before_a_damaged_one_is_used_said_and_kept(
+    damage: Callable[[bytes], bytes], good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last, previous = tmp_path / checkpoint.LAST, tmp_path / checkpoint.PREVIOUS
+    last.write_bytes(good.read_bytes())
+    checkpoint.keep_previous(tmp_path)
+    checkpoint.save(last, RECIPE, {"weights": {"x": torch.zeros(9)}}, {}, {"epoch": 5})
+    last.write_bytes(damage(last.read_bytes()))
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.progress["epoch"] == 4
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "goes on from the checkpoint before it, after epoch 4" in said
+    checkpoint.keep_previous(tmp_path)  # as before the next one is written: the damaged one must not take its place
+    assert [checkpoint.load(path).progress["epoch"] for path in (last, previous)] == [4, 4]
+    previous.unlink()
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.raises(CheckpointError):
+        checkpoint.newest(tmp_path)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.999])

@@ -172,19 +172,20 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
 def keep_previous(folder: Path) -> None:
     """Keeps a run's last checkpoint as the one before, since it is about to be replaced. A link, where possible."""
     last, previous = folder / LAST, folder / PREVIOUS
-    if not last.is_file():
+    if not last.is_file() or (previous.is_file() and previous.samefile(last)):  # of a save that failed
         return
-    previous.unlink(missing_ok=True)
-    try:
-        os.link(last, previous)
-    except OSError:
-        shutil.copyfile(last, previous)
+    with replacing(previous, one_writer=True) as unfinished:
+        try:
+            os.link(last, unfinished)
+        except OSError:  # a file system without links
+            shutil.copyfile(last, unfinished)
 
 
 def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint | None:
-    """A run's newest checkpoint that can be read, or None where there is none yet. A warning where it is not the last.
+    """A run's newest checkpoint that can be read, or None where there is none yet.
 
-    Raises `CheckpointError` where none can be read.
+    Where the last one is damaged, it is replaced by the one before it, with a warning: left there, it would soon be
+    kept as the one before. Raises `CheckpointError` where none can be read.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     if not last.is_file():
@@ -195,6 +196,8 @@ def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint |
         if not previous.is_file():
             raise
         found = load(previous, groups)
+        with replacing(last, fsync=True) as unfinished:
+            shutil.copyfile(previous, unfinished)
         print(
             f"warning: {error.says} The training goes on from the checkpoint before it, after epoch "
             f"{found.progress['epoch']}.",

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.test_full_disk import RECIPE
 
 from funduscope.i18n.errors import CodedError, machine_fault
+from funduscope.testing.drawn_eyes import write_idrid
 
 Command = Callable[..., tuple[int, str, str]]
 Save = Callable[..., Path]
@@ -130,6 +133,57 @@ def test_too_little_memory_is_one_sentence(tiny: Path, eye: np.ndarray, tmp_path
     assert "report it" not in done.stderr
 
 
+def _is_work_or_a_sentence(done: subprocess.CompletedProcess[str], words: str) -> None:
+    """A run that did its work, or that says in one sentence why not."""
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    says = [line for line in done.stderr.splitlines() if line.startswith("funduscope: ")]
+    if done.returncode:
+        assert done.returncode == 1, done.stderr[-2000:]
+        assert len(says) == 1, done.stderr[-2000:]
+        assert words in says[0]
+    else:
+        assert not says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["predict", "batch", "train"])
+def test_with_600_mb_it_works_or_says_why(verb: str, tiny: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (600_000_000, 600_000_000))
+
+    command = _verb_command(verb, tiny, tmp_path, workers=0)
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=900)
+    _is_work_or_a_sentence(done, "memory")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["batch", "train"])
+def test_without_shared_memory_it_works_or_says_why(verb: str, tiny: Path, tmp_path: Path) -> None:
+    """Loading processes hand batches over by /dev/shm, which is read-only here."""
+    inside = 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody make a namespace of mounts (unshare)")
+    command += _verb_command(verb, tiny, tmp_path, workers=1)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    _is_work_or_a_sentence(done, "/dev/shm")
+
+
+def _verb_command(verb: str, model: Path, folder: Path, workers: int) -> list[str]:
+    """A small piece of work of a verb."""
+    data = folder / "idrid"
+    write_idrid(data, graded=10, masked=5, width_px=400)
+    photos = sorted(data.rglob("*.jpg"))
+    (folder / "small.toml").write_text(RECIPE)
+    arguments: dict[str, list[object]] = {
+        "predict": ["predict", photos[0], "--out", folder / "out", "--model", model],
+        "batch": ["batch", photos[0].parent, "--out", folder / "out", "--model", model, "--processes", "1"],
+        "train": ["train", folder / "small.toml", "--data", data, "--fold", "0", "--processes", "1"],
+    }
+    further = ["--run", folder / "run", "--set", f"training.workers={workers}"] if verb == "train" else []
+    return [sys.executable, "-m", "funduscope.cli.main", *map(str, [*arguments[verb], *further])]
+
+
 def test_one_photo_without_memory_leaves_the_others(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +225,7 @@ error.__module__ = "cv2"
         (RuntimeError("[Errno 28] No space left on device"), "E_DISK", "full"),
         (sqlite3.OperationalError("database or disk is full"), "E_DISK", "full"),
         (sqlite3.OperationalError("disk I/O error"), "E_DISK", "fault"),
+        (sqlite3.OperationalError("unable to open database file"), "E_DISK", "may not be written"),
         (PermissionError(errno.EACCES, "Permission denied", "/out"), "E_DISK", "may not be written"),
     ],
     ids=lambda value: type(value).__name__,

@@ -112,8 +112,9 @@ def test_no_pickle_no_shell_no_network(path: Path) -> None:
 
 
 def test_an_answer_opens_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from funduscope.cli.main import main
-    from research import fuzz_seeds
+    """By the command line, Python, the page's reading function and that of the service's worker."""
+    from funduscope.inference.loading import load
+    from research import equal_bytes, fuzz_seeds
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was tried")
@@ -124,5 +125,6 @@ def test_an_answer_opens_no_connection(tmp_path: Path, monkeypatch: pytest.Monke
     model, photo = tmp_path / "model.onnx", tmp_path / "eye.jpg"
     model.write_bytes(fuzz_seeds.model_with(fuzz_seeds.cards()[0]))
     photo.write_bytes(fuzz_seeds.photos()[0])
-    arguments = ["predict", str(photo), "--model", str(model), "--out", str(tmp_path / "out"), "--force", "--fhir"]
-    assert main(arguments) == 0
+    found = dict(equal_bytes.answers(photo, model, {1: load(model, threads=1)}, tmp_path / "out"))
+    assert {entry.partition(",")[0] for entry in found} >= {"Python", "service", "command line", "page"}
+    assert len(set(found.values())) == 1

@@ -471,6 +471,13 @@ def test_kinds_of_jpeg() -> None:
     assert code_of(picture("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c", 1)) == "E_DEPTH"
 
 
+@pytest.mark.parametrize(("quality", "is_noted"), [(3, True), (8, True), (14, True), (15, False), (60, False)])
+def test_a_jpeg_of_low_quality_is_read_with_a_note(quality: int, is_noted: bool) -> None:
+    photo = Photo.open(picture("JPEG", quality=quality))
+    noted = [note.values for note in photo.notes if note.code == "LOW_JPEG_QUALITY"]
+    assert noted == ([{"quality": pytest.approx(quality, abs=1)}] if is_noted else [])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (63, 4000), (4000, 255)])
 def test_too_small(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size)

@@ -59,6 +59,16 @@ def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
     return Outputs(classes, planes(side, **logits))
 
 
+def test_a_photo_without_color_is_answered_with_a_warning_above_the_answer():
+    colored = photo()
+    grey = np.repeat(cv2.cvtColor(colored.pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    found = [found_in(one, outputs()).to_dict() for one in (colored, Photo.open(grey))]
+    assert ["NO_COLOR" in [one["code"] for one in each["warnings"]] for each in found] == [False, True]
+    assert found[0]["headline"]["trust"] is None
+    assert found[1]["headline"]["trust"]["code"] == "TRUST_UNLIKE_TRAINING"
+    assert found[1]["predicted_grade"] is not None
+
+
 @pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
 def test_masks_and_probabilities_have_the_photos_size(size):
     taken = photo(*size)

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import jsonschema
 import numpy as np
+import onnx
 import psutil
 import pytest
 from PIL import Image
@@ -293,6 +294,18 @@ def test_memory_stays_flat_over_many_photos(model, painted, tmp_path):
     after_few = look(15)
     # One photo's pixels and masks are 2 MB; thirty kept would be sixty.
     assert look(30) - after_few < 20e6
+
+
+def test_a_model_with_an_operator_of_somebody_s_own_is_refused(tmp_path: Path) -> None:
+    from research import fuzz_seeds
+
+    made = onnx.load_from_string(fuzz_seeds.model_with(fuzz_seeds.cards()[0]))
+    made.graph.node[0].op_type, made.graph.node[0].domain = "RunsAnything", "somebody"
+    made.opset_import.append(onnx.helper.make_opsetid("somebody", 1))
+    onnx.save(made, tmp_path / "model.onnx")
+    with pytest.raises(ModelError) as raised:
+        OnnxRuntime(tmp_path / "model.onnx")
+    assert raised.value.code == "E_MODEL"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])

@@ -58,6 +58,19 @@ def test_a_spoiled_photo_is_told_what_to_do(demo: np.ndarray, spoil, code: str) 
     assert (good.advice, spoiled.advice) in (("grade", "retake"), ("grade", "refuse"))
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pixels, step: cv2.GaussianBlur(pixels, (0, 0), (10 + 10 * step) * pixels.shape[1] / 4288),
+        lambda pixels, step: _times(pixels, 1 / 1.9 ** (step + 1)),
+    ],
+    ids=["blur", "light"],
+)
+def test_the_worse_a_photo_the_lower_its_score(demo: np.ndarray, spoil) -> None:
+    scores = [_judged(spoil(demo, step)).score for step in range(3)]
+    assert scores[0] > scores[1] > scores[2]
+
+
 def test_between_refused_and_graded_there_is_retake() -> None:
     usual = shipped()
     assert usual.refusal < 0.07 < usual.threshold

@@ -28,6 +28,16 @@ INPUTS = {
 }
 """Of each kind; more of them by the command."""
 
+WITNESS = {
+    "numbers": ["EX strong"],
+    "center": [0],
+    "spread": [1],
+    "weights": [1],
+    "cuts": [0, 1, 2, 3],
+    "shares": [1, 1],
+}
+"""What the lesions say of the grade, as in a card."""
+
 
 @pytest.mark.parametrize("kind", fuzz_seeds.SEEDS)
 def test_a_damaged_file_gives_an_answer_or_a_code(kind: str, tmp_path: Path) -> None:
@@ -78,7 +88,15 @@ def test_a_recipe_that_is_no_text_is_an_error_of_the_recipe(text: bytes, tmp_pat
         *[("thresholds", value) for value in ({"EX": []}, {}, [], {"EX": float("nan")})],
         *[("lowest_grades", {"EX": [1]}), ("lowest_grades", {"EX": 9}), ("temperatures", {"grade": 0.0, "dme": 1.0})],
         *[("structures", ["EX", "EX"]), ("structures", ["XX"]), ("fovea_from_disc", [1, 0, 1, 1]), ("about", None)],
-        *[("name", None), ("mirrored", "no"), ("witnesses", {"grade": {"cuts": [{}]}}), ("distance", 3)],
+        *[("name", None), ("mirrored", "no"), ("distance", 3)],
+        *[("close_px", 1), ("fovea_from_disc", [0, 0.02, 0, 0.02]), ("temperatures", {"grade": 10**30, "dme": 1.0})],
+        *[("scales", {"EX": [[1], [2]]}), ("dme_evidence", {"bias": [0.0] * 3, "weights": [[0] * 5, [0] * 5, {}]})],
+        *[("dme_evidence", {"bias": [0.0] * 3, "weights": [[[0]] * 5] * 3})],
+        *[
+            ("witnesses", {"grade": value})
+            for value in ({"cuts": [{}]}, WITNESS | {"spread": [0]}, WITNESS | {"x": []})
+        ],
+        *[("witnesses", {"grade": WITNESS | {"cuts": [0]}}), ("witnesses", {"another": WITNESS})],
     ],
 )
 def test_a_card_that_no_photo_could_be_answered_with_is_refused(name: str, value: object) -> None:
@@ -86,7 +104,25 @@ def test_a_card_that_no_photo_could_be_answered_with_is_refused(name: str, value
         Card.from_dict(Card().to_dict() | {name: value})
 
 
-@pytest.mark.parametrize("part", [{"distance": {}}, {"distance": {"mean": 3}}, {"witnesses": {"grade": {"x": [1]}}}])
+def test_a_model_whose_planes_its_card_does_not_name_is_read_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(fuzz_seeds.model_with(json.dumps(json.loads(fuzz_seeds.cards()[0]) | {"landmarks": []}).encode()))
+    assert load(path)(fuzz_seeds.eye(), force=True).disc_xy is None
+
+
+def _rich(**changes: object) -> dict[str, object]:
+    """Parts of the card that has every part, with changes of its reference."""
+    return {"distance": json.loads(fuzz_seeds.cards()[1])["distance"] | changes}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *[{"distance": {}}, {"distance": {"mean": 3}}, {"witnesses": {"grade": {"x": [1]}}}],
+        *[{"witnesses": {"grade": WITNESS | {"numbers": ["EX unheard of"]}}}],
+        *[_rich(quantiles=[0.0] * 9), _rich(quantiles=3), _rich(unit=0), _rich(directions=3)],
+    ],
+)
 def test_a_part_of_a_card_that_is_wrong_is_the_model_s_fault(part: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(fuzz_seeds.model_with(json.dumps(Card().to_dict() | part).encode()))

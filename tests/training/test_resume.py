@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,59 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_unbroken(
     run(tiny, cases, folder, fold=0, make_validation=make_validation)
     assert _epochs(folder) == _epochs(unbroken)
     assert [line["epoch"] for line in _epochs(folder)] == [1, 2, 3]
+    assert _bytes(folder) == _bytes(unbroken)
+
+
+TERMINATED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from funduscope.training import loop
+step = loop.Loop._step
+def _step(self, batch, usage, *, update):
+    if self.state.epoch == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, batch, usage, update=update)
+loop.Loop._step = _step
+from funduscope.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("use_cache")
+def test_at_sigterm_it_ends_with_one_sentence_and_goes_on_after_the_last_epoch(
+    tiny: Recipe, cases: list[Case], data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    folder, toml = tmp_path / "run", tmp_path / "recipe.toml"
+    toml.write_text(tiny.to_toml())
+    arguments = ["train", toml, "--data", data, "--run", folder, "--fold", "0", "--processes", "1"]
+    command = [sys.executable, "-c", TERMINATED, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 143, ended.stderr
+    said = [line for line in ended.stderr.splitlines() if line.startswith("funduscope: ")]
+    assert len(said) == 1
+    assert "the same command goes on" in said[0]
+    assert "Traceback" not in ended.stderr
+    assert not list(folder.rglob("*.partial"))
+    assert [line["epoch"] for line in _epochs(folder)] == [1]
+    run(tiny, cases, folder, fold=0, make_validation=make_validation)
+    assert [line["epoch"] for line in _epochs(folder)] == [1, 2, 3]
+    assert _content(folder / "last.safetensors")[1] == _content(unbroken / "last.safetensors")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("use_cache")
+def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_more(
+    tiny: Recipe, cases: list[Case], unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    whole = (folder / "last.safetensors").read_bytes()
+    (folder / "last.safetensors").write_bytes(whole[:-100])
+    run(tiny, cases, folder, fold=0, make_validation=make_validation)
+    assert capsys.readouterr().err.count("goes on from the checkpoint before it, after epoch 2") == 1
+    assert _epochs(folder) == _epochs(unbroken)
     assert _bytes(folder) == _bytes(unbroken)
 
 

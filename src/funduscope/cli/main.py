@@ -1,7 +1,8 @@
 """The command line. Each verb has a file here: it reads the options, calls the room that does the work, and prints.
 
-Exit codes: 0 done, 1 some photos failed or nothing could be done, 2 wrong use, 130 interrupted. An error is one line on
-stderr; a traceback is printed only with --debug. Heavy packages are imported inside the verb that needs them.
+Exit codes: 0 done, 1 some photos failed or nothing could be done, 2 wrong use, 130 interrupted, 143 a training ended by
+SIGTERM. An error is one line on stderr; a traceback is printed only with --debug. Heavy packages are imported inside
+the verb that needs them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 
 from funduscope.cli import app, batch, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
+from funduscope.cli.termination import TERMINATED, TerminatedError
 from funduscope.version import __version__
 
 INTERRUPTED = 130
@@ -94,6 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = int(command_line(options + rest, standalone_mode=False, prog_name="funduscope") or 0)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    except TerminatedError as end:
+        print(f"funduscope: {end.says}", file=sys.stderr)
+        code = TERMINATED
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from funduscope.cli.options import Data, Fold
+from funduscope.cli.termination import ended_by_sigterm
 
 Init = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -65,7 +66,8 @@ def train(
 ) -> int:
     """Train a model, or continue a training that stopped.
 
-    However a training stopped, the same command continues after the last finished epoch.
+    However a training stopped, the same command continues after the last finished epoch. At SIGTERM it ends at once,
+    with exit code 143.
     """
     from funduscope.recipe import Recipe
 
@@ -80,18 +82,19 @@ def train(
     from funduscope.training.runs import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
-    made = train_run(
-        settings,
-        official_training(read_data(data)) if official_split else data,
-        run,
-        fold,
-        init=init or (),
-        teachers=teacher or (),
-        refit=refit,
-        processes="auto" if processes == "auto" else int(processes),
-        progress=tracked,
-        command=_command(recipe, data, run, "--official-split" if official_split else fold, models, change),
-    )
+    with ended_by_sigterm("the training was ended (SIGTERM): the same command goes on after the last finished epoch"):
+        made = train_run(
+            settings,
+            official_training(read_data(data)) if official_split else data,
+            run,
+            fold,
+            init=init or (),
+            teachers=teacher or (),
+            refit=refit,
+            processes="auto" if processes == "auto" else int(processes),
+            progress=tracked,
+            command=_command(recipe, data, run, "--official-split" if official_split else fold, models, change),
+        )
     from funduscope.training.processes import state
 
     if state().is_main_process:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from funduscope.atomic import replacing, write_atomically
 from funduscope.compare import charts, compare_html, markdown
 from funduscope.compare.ablation_pairs import find_ablation_pairs
 from funduscope.compare.costs import cost_section
@@ -65,7 +66,7 @@ def compare_runs(
     sections = document(comparison, tests, command, [picture for picture, _ in drawn], figures)
     out.mkdir(parents=True, exist_ok=True)
     svg = {picture.name: charts.saved(figure, "svg") for picture, figure in drawn}
-    (out / PAGE).write_text(compare_html.render(sections, svg), "utf-8")
+    write_atomically(out / PAGE, compare_html.render(sections, svg).encode())
     _write_pairs(out / PAIRS, tests)
     if markdown_file is not None:
         _write_markdown(
@@ -79,10 +80,10 @@ def _write_markdown(path: Path, sections: Sequence[Section], pictures: Mapping[s
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {name: f"{path.stem}-{name}.png" for name in pictures}
     for name, png in pictures.items():
-        path.with_name(names[name]).write_bytes(png)
+        write_atomically(path.with_name(names[name]), png)
     before, line, _ = path.read_text("utf-8").partition(GENERATED) if path.is_file() else ("", "", "")
     head = before if line else f"# {compare_html.TITLE}\n\n"
-    path.write_text(f"{head}{GENERATED}\n\n{markdown.render(sections, names)}", "utf-8")
+    write_atomically(path, f"{head}{GENERATED}\n\n{markdown.render(sections, names)}".encode())
 
 
 def document(
@@ -131,7 +132,7 @@ def _write_pairs(path: Path, tests: Tests) -> None:
                 ends = one.interval.value, one.interval.low, one.interval.high
                 rows.append((*names, *one.scores, *ends, one.p, one.corrected, one.photos, one.visits))
     heads = "fold,data set,state,score,a,b,score of a,score of b,difference,low,high,p,corrected p,photos,visits"
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(heads.split(","))
         writer.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)

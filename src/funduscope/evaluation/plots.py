@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from funduscope.atomic import replacing
 from funduscope.data.case import LabelError
 from funduscope.evaluation.evaluate import MARKS_PX, shrunk, shrunk_size
 from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
@@ -296,7 +297,8 @@ def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[F
 
 def _save(figure: Figure, path: Path) -> Path:
     # Without the version of the drawing library in it, the same scores give the same file.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120, metadata={"Software": None})
     return path
 
 

@@ -37,6 +37,7 @@ CODES: Final[dict[str, int]] = {
     "E_METHOD": 405,
     "E_ACCEPT": 406,
     "E_SLOW": 408,
+    "E_TRIES": 429,
     "E_BUSY": 503,
     "E_DEADLINE": 503,
 }
@@ -77,6 +78,7 @@ _SQLITE: Final = {
     "database or disk is full": errno.ENOSPC,
     "disk I/O error": errno.EIO,
     "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
 }
 _SHARED_MEMORY: Final = (
     "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "

@@ -54,6 +54,7 @@ MAX_METADATA_BYTES: Final = 8_000_000
 class Header:
     """A file's header: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
 
+    `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None where it has none.
     `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
     they turn one).
@@ -68,6 +69,7 @@ class Header:
     orientation: int
     data: bytes
     is_clear: bool = True
+    quality: int | None = None
 
 
 def read_header(data: bytes) -> Header:
@@ -141,7 +143,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _jpeg(data: bytes) -> Header:
-    size, orientation, scans = None, None, 0
+    size, orientation, scans, quality = None, None, 0, None
     for marker, start, end in jpeg_segments(data):
         payload = data[start + 4 : end]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -152,6 +154,8 @@ def _jpeg(data: bytes) -> Header:
             size = struct.unpack(">BHHB", payload[:6])
         elif marker == 0xE1 and payload.startswith(b"Exif\0\0") and orientation is None:
             orientation = _exif_orientation(payload[6:])
+        elif marker == 0xDB and quality is None:
+            quality = _jpeg_quality(payload)
         elif marker == 0xDA:
             scans += 1
     if size is None or not scans:
@@ -159,7 +163,22 @@ def _jpeg(data: bytes) -> Header:
     bits, height, width, samples = size
     if samples not in (1, 3, 4):
         raise _rare("JPEG", f"{samples} color components", "1, 3 or 4")
-    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data)
+    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data, quality=quality)
+
+
+_FIRST_STEPS: Final = 266
+"""Sum of the first 16 steps of the table of brightness in the standard (ITU-T T.81, table K.1), in its zigzag order:
+the finer ones are cut off at 255 in strongly compressed files."""
+
+
+def _jpeg_quality(tables: bytes) -> int | None:
+    """The quality by which an encoder of the Independent JPEG Group makes the first table of a segment."""
+    if len(tables) < 65:
+        return None
+    wide = min(tables[0] >> 4, 1)  # 16 bits a step
+    steps = [int.from_bytes(tables[1 + at * (1 + wide) : 1 + (at + 1) * (1 + wide)], "big") for at in range(16)]
+    percent = max(1.0, 100 * sum(steps) / _FIRST_STEPS)
+    return max(1, round(5000 / percent if percent > 100 else (200 - percent) / 2))
 
 
 # --- PNG --------------------------------------------------------------------------------------------------------

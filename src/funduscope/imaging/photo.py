@@ -55,6 +55,9 @@ class Limits:
 
 LIMITS: Final = Limits()
 
+LEAST_QUALITY: Final = 15
+"""A JPEG of a lower quality has a note: blocks and lost details may pass for lesions, or hide them."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Photo:
@@ -291,6 +294,8 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ..
         )
     try:
         pixels, notes = _jpeg(header) if header.kind == "JPEG" else _by_pillow(header)
+        if header.quality is not None and header.quality < LEAST_QUALITY:
+            notes = (*notes, message("LOW_JPEG_QUALITY", {"quality": header.quality}))
     except PhotoError:
         raise
     except Exception as error:  # decoders raise anything from OSError to IndexError on hostile files

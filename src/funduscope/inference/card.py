@@ -149,10 +149,15 @@ def _check(card: Card) -> None:
     for name, keys in (("temperatures", card.photo_tasks), ("thresholds", card.outlined)):
         if missing := [key for key in keys if key not in getattr(card, name)]:
             raise ValueError(f"{name} has no value for {missing[0]}")
+    if unknown := {*card.witnesses}.difference(card.photo_tasks):
+        raise ValueError(f"witnesses has {min(unknown)}, which the model does not answer")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number; a whole one that no float has is none: numpy would keep it as an object."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**53
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _by_name(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -171,39 +176,49 @@ def _names(known: Collection[str] | None = None) -> Callable[[Any], bool]:
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_PX
+    return isinstance(value, int) and not isinstance(value, bool) and _LEAST_PX <= value <= _MOST_PX
 
 
 def _one_of_type(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types)
 
 
-def _numbers(value: Any) -> bool:
-    """Whether a tree of lists and objects has finite numbers alone."""
-    if isinstance(value, Mapping):
-        return all(_numbers(one) for one in value.values())
-    return all(_numbers(one) for one in value) if isinstance(value, list | tuple) else _number(value)
+def _row(value: Any, count: int | None = None) -> bool:
+    """Whether a value is a list of finite numbers; count: how many."""
+    return isinstance(value, list | tuple) and all(map(_number, value)) and count in (None, len(value))
 
 
-def _is_witness(tree: Any) -> bool:
-    """Whether a tree has lists of texts and lists of finite numbers alone."""
-    return isinstance(tree, Mapping) and all(
-        isinstance(value, list | tuple) and (all(map(_number, value)) or all(isinstance(one, str) for one in value))
-        for value in tree.values()
+def _are_witnesses(trees: Any) -> bool:
+    """Whether each task's tree has what `witnesses.Witness` computes with: rows of one length, and no spread of 0."""
+    return isinstance(trees, Mapping) and all(_is_witness(tree, CLASSES.get(task)) for task, tree in trees.items())
+
+
+def _is_witness(tree: Any, classes: Collection[str] | None) -> bool:
+    if classes is None or not isinstance(tree, Mapping) or not isinstance(tree.get("numbers"), list | tuple):
+        return False
+    rows = dict.fromkeys(("center", "spread", "weights"), len(tree["numbers"]))
+    rows |= {"cuts": len(classes) - 1, "shares": 2}
+    return (
+        {*tree} == {"numbers", *rows}
+        and all(isinstance(name, str) for name in tree["numbers"])
+        and all(_row(tree[name], count) for name, count in rows.items())
+        and all(spread > 0 for spread in tree["spread"])
     )
 
 
 def _is_evidence(tree: Any) -> bool:
     """Whether a tree has the weights (3, 5) and the bias (3,) of `edema.weighed`."""
+    risks = len(CLASSES["dme"])
     return (
         isinstance(tree, Mapping)
-        and _numbers(tree)
-        and [len(tree[name]) for name in ("weights", "bias")] == [len(CLASSES["dme"])] * 2
-        and all(len(row) == len(CLASSES["dme"]) + 2 for row in tree["weights"])
+        and _row(tree["bias"], risks)
+        and isinstance(tree["weights"], list | tuple)
+        and len(tree["weights"]) == risks
+        and all(_row(row, risks + 2) for row in tree["weights"])
     )
 
 
-_MOST_PX = 8192
+_LEAST_PX, _MOST_PX = 16, 8192
 _is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_type(dict)
 _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "version"), _is_text),
@@ -213,15 +228,15 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "landmarks": _names(LANDMARKS),
     **dict.fromkeys(("whole_px", "close_px"), _is_side),
     "temperatures": _by_name(lambda value: _number(value) and value > 0),
-    "scales": _by_name(lambda scale: len(scale) == 2 and _numbers(scale)),
+    "scales": _by_name(lambda scale: _row(scale, 2)),
     **dict.fromkeys(("thresholds", "smallest_px2"), _by_name(_number)),
     "lowest_grades": _by_name(lambda value: isinstance(value, int) and 0 <= value < len(CLASSES["grade"])),
     **dict.fromkeys(("referable_threshold", "landmark_floor"), _number),
     "grade_quantile": lambda value: value is None or _number(value),
-    "fovea_from_disc": lambda value: value is None or (len(value) == 4 and _numbers(value) and min(value[1::2]) > 0),
+    "fovea_from_disc": lambda value: value is None or (_row(value, 4) and min(value[0], *value[1::2]) > 0),
     "dme_evidence": lambda value: value is None or _is_evidence(value),
     "distance": _one_of_type(dict, type(None)),
-    "witnesses": _by_name(_is_witness),
+    "witnesses": _are_witnesses,
     "about": _is_object,
 }
 """By field whether a value can be used."""

@@ -26,6 +26,7 @@ from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
 from funduscope.inference.stated import retina_pixel_mm, stated_warnings
 from funduscope.quality.gradability import Quality, QualityAdvice
+from funduscope.quality.image_measures import has_color
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
@@ -157,6 +158,8 @@ class Findings:
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)}))
+        if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):
+            rest.append(message("NO_COLOR"))
         if self.card.research_only:
             rest.append(message("RESEARCH_WEIGHTS"))
         return (*self.photo.notes, *forced, *rest)

@@ -60,7 +60,8 @@ def _trust(found: Found) -> Message | None:
     if gradable["advice"] == "retake":
         return message("TRUST_RETAKE")
     percentile = (found.get("training_distance") or {}).get("percentile", 0)
-    return message("TRUST_UNLIKE_TRAINING") if percentile > FAR_PERCENTILE else None
+    is_grey = any(warning["code"] == "NO_COLOR" for warning in found.get("warnings", ()))
+    return message("TRUST_UNLIKE_TRAINING") if is_grey or percentile > FAR_PERCENTILE else None
 
 
 def _grade(found: Found, stated: int | None) -> Message | None:

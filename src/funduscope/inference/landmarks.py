@@ -46,7 +46,7 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
 
     whole: outputs of the whole view, a batch of one.
     """
-    if whole.landmarks is None:
+    if whole.landmarks is None or not card.landmarks:
         return {}
     heats = {
         name: softmax(plane.astype(np.float64)) for name, plane in zip(card.landmarks, whole.landmarks[0], strict=True)

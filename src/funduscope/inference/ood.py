@@ -71,9 +71,12 @@ class Reference:
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Reference:
-        """Raises `KeyError` or `ValueError` where the tree is no reference."""
+        """Raises `KeyError`, `TypeError` or `ValueError` where the tree is no reference."""
         rows = _unpacked([tree["mean"], *tree["directions"]])
-        return cls(rows[0], rows[1:], float(tree["unit"]), np.array(tree["quantiles"], float))
+        unit, quantiles = float(tree["unit"]), np.array(tree["quantiles"], float)
+        if quantiles.shape != (101,) or not (np.isfinite(quantiles).all() and np.isfinite(rows).all() and unit > 0):
+            raise ValueError("a reference has 101 percentiles, and finite numbers alone")
+        return cls(rows[0], rows[1:], unit, quantiles)
 
 
 def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Reference | None = None) -> Reference | None:

@@ -19,7 +19,7 @@ from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks
 from funduscope.inference.model import Assessed, Model, OnGrade
-from funduscope.inference.ood import ood_score
+from funduscope.inference.ood import Reference, ood_score
 from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
 from funduscope.inference.witnesses import Numbers, Witness, measure
@@ -142,6 +142,8 @@ class Predictor(Model):
         if not card.own_close:  # planes that a card does not name are not read
             planes = {"structures": len(card.structures), "landmarks": len(card.landmarks)}
             named |= {name: count for name, count in planes.items() if count}
+        if card.distance is not None and "features" in found:
+            named["features"] = len(Reference.from_tree(card.distance).mean)
         needed = {"structures"} if self._outlines and not card.own_close else set()
         for name, count in named.items():
             if found.get(name, 0 if name in needed else count) != count:

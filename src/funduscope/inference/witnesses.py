@@ -9,7 +9,7 @@ that the two err apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -95,6 +95,12 @@ def measure(
         disc, fovea = (_to_cells(xy, transform, scale) for xy in (disc_xy, fovea_xy))
         found |= {f"{code} {name}": value for name, value in _measure_map(logits, disc, fovea).items()}
     return found
+
+
+def number_names(codes: Iterable[str]) -> set[str]:
+    """The names of all numbers that `measure` gives of these lesions."""
+    blank = dict.fromkeys(codes, np.zeros((2, 2), np.float32))
+    return {*measure(blank, None, None, CropTransform(0, 0, 2, 2, 2, 2))}
 
 
 def _to_cells(xy: Point | None, transform: CropTransform, scale: float) -> Point | None:

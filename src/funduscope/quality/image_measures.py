@@ -30,6 +30,12 @@ _UNLIKE_FILL: Final = 25
 _STRAIGHT: Final = 0.4
 """Share of a row, just above the filled part, that must differ from it."""
 
+LIT_LEVEL: Final = 30
+"""A pixel is lit where its brightest color exceeds this level."""
+
+GREY_LEVELS: Final = 8
+"""Half of the lit pixels of a grey photo have colors that differ by no more than this."""
+
 _FIELD: Final = 0.9
 """Light is measured within this part of the radius."""
 
@@ -49,6 +55,19 @@ def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
     thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     return cv2.resize(thin, size, interpolation=cv2.INTER_AREA), scale
+
+
+def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:
+    """Whether the lit pixels of a part of a picture (H, W, 3) uint8 are colored; True where nothing is lit.
+
+    part: left, top, right, bottom. Of color photos of eyes 95 of 100 pixels differ by 60 levels and more between red
+    and blue; a grey copy differs by none, or by the few that a JPEG adds.
+    """
+    left, top, right, bottom = part
+    step = max(1, min(right - left, bottom - top) // 200)
+    colors = pixels[top:bottom:step, left:right:step].reshape(-1, 3).astype(np.int16)
+    lit = colors[colors.max(axis=1) > LIT_LEVEL]
+    return not len(lit) or float(np.median(lit.max(axis=1) - lit.min(axis=1))) > GREY_LEVELS
 
 
 def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:

@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,9 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{LEAST_LENGTH},512}}")
 _CHECK_S: Final = 1.0
 """The file is looked at again after this time."""
+
+WRONG_PER_S: Final = 30
+"""Requests without a valid token in a second, of all clients together, beyond which the answer is to come later."""
 
 
 class Tokens:
@@ -70,20 +73,43 @@ class Tokens:
             self._digests, self._version = (), None
 
 
+class WrongTokens:
+    """Counts requests without a valid token. clock: seconds.
+
+    Behind a proxy all clients have one address, so that they are counted together; hence who has a valid token is
+    never refused for the tries of others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._second, self._count = clock, -1, 0
+
+    def count(self) -> bool:
+        """Counts one more; returns whether it is one too many in this second."""
+        second = int(self._clock())
+        self._count = self._count + 1 if second == self._second else 1
+        self._second = second
+        return self._count > WRONG_PER_S
+
+
 class Guard:
     """Decides whether a request may go on. tokens: None where the service is reachable from this machine only."""
 
-    def __init__(self, tokens: Tokens | None) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens | None, wrong: WrongTokens | None = None) -> None:
+        self._tokens, self._wrong = tokens, wrong or WrongTokens()
 
     def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raises `RefusalError`: E_TOKEN without a valid token; E_ORIGIN, where no tokens are set, for what a page of
-        another site makes a browser send. headers: names in lower case."""
+        """Raises `RefusalError`: E_TOKEN without a valid token, E_TRIES after too many such requests; E_ORIGIN, where
+        no tokens are set, for what a page of another site makes a browser send. headers: names in lower case."""
         if self._tokens is None:
             _check_origin(headers)
         elif path not in OPEN:
             kind, _, token = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or token.strip() not in self._tokens:
+                if self._wrong.count():
+                    says = (
+                        f"more than {WRONG_PER_S} requests in a second had no valid token: come again later, with one"
+                    )
+                    raise RefusalError("E_TRIES", says, 1)
                 raise RefusalError("E_TOKEN", "no valid token came; expected the header `Authorization: Bearer TOKEN`")
 
 

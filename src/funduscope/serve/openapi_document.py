@@ -27,6 +27,7 @@ _SENTENCES: Final = {
     "E_METHOD": "the address takes another method: /openapi.json says which",
     "E_ACCEPT": "no answer has the form that Accept asks for",
     "E_SLOW": "the body came too slowly",
+    "E_TRIES": "more than 30 requests in a second had no valid token: come again later, with one",
     "E_TOO_LARGE": "the body is larger than the limit: save the photo smaller",
     "E_FORMAT": "the content is no photo: export it as an ordinary JPEG, PNG or TIFF",
     "E_TRUNCATED": "the file ends too early; expected a whole file: copy it again",
@@ -37,7 +38,7 @@ _SENTENCES: Final = {
 }
 """Codes with an example of their sentence."""
 
-_REFUSED_ANYWHERE: Final = ("E_REQUEST", "E_TOKEN", "E_ORIGIN", "E_METHOD", "E_INTERNAL")
+_REFUSED_ANYWHERE: Final = ("E_REQUEST", "E_TOKEN", "E_TRIES", "E_ORIGIN", "E_METHOD", "E_INTERNAL")
 _WHAT: Final = {
     400: "The request cannot be read, or has no photo.",
     401: "No valid token.",
@@ -48,6 +49,7 @@ _WHAT: Final = {
     413: "The body is larger than the limit. It is not read to its end.",
     415: "By its content the file is no JPEG, PNG, TIFF or DICOM photo.",
     422: "The photo is damaged or breaks a limit, or a value of the query cannot be used; the code says which.",
+    429: "Too many requests without a valid token: see Retry-After.",
     500: "A fault in this program, or the process that read the photo ended.",
     503: "Too many photos wait, the model is not ready, or the answer took too long: see Retry-After.",
 }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import replacing, write_atomically
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
@@ -111,7 +111,8 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=100)
+    with replacing(path, one_writer=True) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=100)
 
 
 def _family(name: str) -> str:
@@ -211,7 +212,7 @@ def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path
         else:
             plain.append(_tile(sample, item))
     rows = _rows(masked) + _rows(plain)
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+    write_atomically(path, cv2.imencode(".png", np.vstack(rows)[..., ::-1])[1].tobytes())
 
 
 def _rows(blocks: list[np.ndarray]) -> list[np.ndarray]:

@@ -195,6 +195,7 @@ def _child(
 ) -> None:
     """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
+    _leave_to_parent(signal.SIGTERM)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
         os.sched_setaffinity(0, own)
@@ -221,6 +222,18 @@ def _child(
         sys.exit(1)
     finally:
         pipe.close()
+
+
+def _leave_to_parent(number: int) -> None:
+    """Does nothing at this signal, which a scheduler sends to all. Loading processes, which inherit the handler, end:
+    they are ended by it."""
+    own = os.getpid()
+
+    def handle(*_: object) -> None:
+        if os.getpid() != own:
+            os._exit(128 + number)
+
+    signal.signal(number, handle)
 
 
 def _end_with_parent() -> None:

@@ -225,8 +225,8 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
     """The training photos that can be read, and by key the prepared file of each that an epoch draws.
 
     Photos that cannot be read are named on stderr, and so are masks and votes that cannot be used, which are left out
-    by themselves; more than a few of either raise `TrainingError`. Without these photos an epoch draws others, so this
-    repeats until every drawn photo can be read.
+    by themselves; more than a few of either raise `TrainingError`, and what the machine refuses `PhotoError`. Without
+    these photos an epoch draws others, so this repeats until every drawn photo can be read.
     """
     files: dict[str, Path] = {}
     failed: dict[str, str] = {}
@@ -239,6 +239,8 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
             try:
                 files[case.key] = cached(case, recipe.views.close_px, cache)
             except PhotoError as error:
+                if error.code in ("E_DISK", "E_MEMORY"):  # the machine's fault, not the photo's
+                    raise
                 failed[case.key] = f"{case.key}: {error}"
                 print(f"left out: {failed[case.key]}", file=sys.stderr)
                 continue

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import write_atomically
+from funduscope.atomic import replacing, write_atomically
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
@@ -226,4 +226,5 @@ def _keep_dated(folder: Path) -> None:
         try:
             target.hardlink_to(folder / source)
         except OSError:
-            shutil.copyfile(folder / source, target)
+            with replacing(target) as unfinished:
+                shutil.copyfile(folder / source, unfinished)
