@@ -55,8 +55,8 @@ FEWEST_POSITIVE = 3
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
-CALIBRATION_PHOTOS = 40
-CHECK_PHOTOS = 12
+CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
+MOST_CLASSED = 240  # photos with a class alone, evenly spread: more take long and decide nothing
 
 FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"
 
@@ -245,12 +245,8 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             models = []
             for view in VIEWS:
                 part = Path(folder) / f"{view}.onnx"
-                extract_model(
-                    str(float_path),
-                    str(part),
-                    ["image"],
-                    [n for n in names if n.startswith(CLOSE) == (view == "close")],
-                )
+                ends = [name for name in names if name.startswith(CLOSE) == (view == "close")]
+                extract_model(str(float_path), str(part), ["image"], ends)
                 side = card.close_px if view == "close" else card.whole_px
                 models.append(_quantized(part, [image for image in images if image.shape[1] == side]))
             small = _side_by_side(models)
@@ -334,10 +330,7 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
         if parity.labels_equal < LEAST_EQUAL:
             raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
         return vars(parity)
-    # Photos with the class of a photo task or outlined structures, but not of data sets whose grades are doubtful.
-    firm = [case for case in checking if case.dataset not in DOUBTED]
-    classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
-    chosen = [case for case in firm if case.key in classed or {*CODES} & {*case.labels.masks}] or checking
+    chosen = _firm(checking) or checking
     scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
@@ -349,6 +342,14 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
     return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
+
+
+def _firm(cases: list[Case]) -> list[Case]:
+    """Photos with outlines, and some with a class alone; none of data sets whose grades are doubtful."""
+    firm = [case for case in cases if case.dataset not in DOUBTED]
+    masked = [case for case in firm if {*CODES} & {*case.labels.masks}]
+    classed = [c for c in firm if c not in masked and any(c.labels.label(task) is not None for task in CLASSES)]
+    return masked + classed[:: max(1, -(-len(classed) // MOST_CLASSED))]
 
 
 def _equal_labels(first: Scores, second: Scores) -> tuple[float, int]:

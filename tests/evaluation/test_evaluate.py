@@ -492,6 +492,29 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
     assert "DR grade sets" not in by_name(without)
 
 
+def test_what_each_witness_alone_says_of_the_referral_is_scored(eyes, tmp_path):
+    """Here the photo's answer is right and the lesions' is upside down; a refused photo is wrong for both."""
+    card = replace(CARD, witnesses={"grade": {}})
+    scored = []
+    for number, eye in enumerate(eyes):
+        right = sure(eye.grade, 5)
+        said = {"photo": {"grade": right}, "lesions": {"grade": right[::-1]}}
+        answer = answer_of(eye, witness_probs=said)
+        scored.append(score_photo(answer, case_of(number, Labels(grade=eye.grade)), card))
+    scores = summarize(scored, repeats=1)
+    by_photo, by_lesions = (
+        scores.value("own", f"referable DR by the {name}", "AUROC") for name in ("photo", "lesions")
+    )
+    assert by_photo == 1
+    assert by_lesions < 0.5
+    assert scored[0].row["grade_probs_of_lesions"] == scored[0].row["grade_probs_of_photo"][::-1]
+    refused = score_photo(refusal_of(eyes[0]), case_of(9, Labels(grade=eyes[0].grade)), card)
+    assert refused.row["grade_probs_of_photo"] is None
+    assert summarize([*scored, refused], repeats=1).value("own", "referable DR by the photo", "AUROC") < 1
+    plain = score_photo(answer_of(eyes[0]), case_of(0, Labels(grade=0)), CARD)
+    assert not any("by the" in question.name for question in plain.states)
+
+
 def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, caplog):
     eye = next(eye for eye in eyes if eye.masks["EX"].any() and eye.masks["MA"].any())
     labels = labels_of(eye, tmp_path)

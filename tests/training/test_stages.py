@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from funduscope import checkpoint
-from funduscope.data.case import Case
+from funduscope.data.case import Case, Labels
 from funduscope.evaluation.cost import measure
 from funduscope.export import export_run
 from funduscope.imaging.framing import frame
@@ -31,6 +31,7 @@ from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.stages import STAGES, run_recipe
 from funduscope.training.validation import make_validation
+from funduscope.vocabulary import CODES
 
 SMALL = (
     "encoder.name=test_resnet",
@@ -42,6 +43,7 @@ SMALL = (
     "stages.lesions.sampling={per_epoch=6}",
     "stages.lesions.training={epochs=2}",
     "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[16, 8, 8]}",
+    "stages.whole.sampling={}",
     "stages.whole.training={epochs=1}",
     "stages.whole.decoder={skip_channels=[8, 8, 8, 8, 16], channels=[16, 16, 8, 8]}",
 )
@@ -131,6 +133,26 @@ def test_a_refit_repeats_every_stage_on_every_photo(
     for name in staged.stages:
         about, before = (json.loads((f / STAGES / name / "run.json").read_text("utf-8")) for f in (tmp_path, done))
         assert sum(about["photos"]["train"].values()) > sum(before["photos"]["train"].values())
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
+    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    weights = tmp_path / "first" / "best.safetensors"
+    first = checkpoint.load(done / "best.safetensors")
+    fixed = {"thresholds": dict.fromkeys(CODES, 0.3), "scales": {"EX": (0.5, -1.0)}}
+    weights.parent.mkdir()
+    checkpoint.save(weights, first.recipe, {"weights": first.group("weights")}, first.card | fixed, first.progress)
+    graded = [replace(case, labels=Labels(grade=case.labels.grade)) for case in cases if case.labels.grade is not None]
+    run_recipe(staged, graded, tmp_path / "run", fold=0, start=Start((weights,)), make_validation=make_validation)
+    made = checkpoint.load(tmp_path / "run" / "best.safetensors")
+    same = {name: torch.equal(value, first.tensors[name]) for name, value in made.tensors.items()}
+    assert all(equal for name, equal in same.items() if "parts.lesions" in name)
+    assert not all(equal for name, equal in same.items() if "parts.whole" in name)
+    assert made.card["thresholds"] == fixed["thresholds"]
+    assert made.card["scales"]["EX"] == [0.5, -1.0]
+    assert load(tmp_path / "run")(cases[0].path).codes == ("MA", "HE", "EX", "SE", "OD")
 
 
 def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -> None:

@@ -41,12 +41,14 @@ from funduscope.metrics import (
     VotesState,
     froc_candidates,
 )
-from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, LESIONS, PHOTO_TASKS, PhotoTask, referable
+from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, PHOTO_TASKS, PhotoTask, referable
 
 _log = logging.getLogger(__name__)
 
 REFERABLE: Final = Question("referable DR")
 BOTH: Final = Question("DR and DME")
+OF_WITNESS: Final = {"photo": Question("referable DR by the photo"), "lesions": Question("referable DR by the lesions")}
+"""What each witness alone says of the referral (inference/witnesses.py)."""
 
 HEAVY_PHOTO: Final = "IDRiD_17"
 """It has most of the haemorrhage pixels of IDRiD's masks: haemorrhages are also scored without it."""
@@ -151,6 +153,12 @@ def _score_referable(truth: int, table: ScoresState, found: Findings | None, sco
     scored.decisions[REFERABLE] = _decision(
         referable(truth), None if chance is None else chance >= card.referable_threshold
     )
+    if "grade" not in card.witnesses or (found and not found.witness_probs):
+        return
+    for name, question in OF_WITNESS.items():
+        probs = _probabilities(found and found.witness_probs[name]["grade"], len(GRADES))
+        scored.states[question] = ScoresState.of([truth], probs[None], [found is None]).referable()
+        scored.row[f"grade_probs_of_{name}"] = _plain(probs)
 
 
 def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) -> bool:

@@ -74,10 +74,13 @@ class Seen:
     probs: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = no_progress) -> Card:
+def calibrate(
+    predictor: Predictor, cases: Sequence[Case], progress: Progress = no_progress, before: Card | None = None
+) -> Card:
     """The predictor's card, fixed on those validation cases. `about` has their number and what could not be fixed.
 
-    The predictor's own card must be neutral: temperatures of 1, no scales, no witnesses.
+    The predictor's own card must be neutral: temperatures of 1, no scales, no witnesses. before: the card of the model
+    that this one was fine-tuned from; what the cases cannot fix stays as it is there.
     """
     # First: where the fovea is found decides what is near it.
     predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=_fit_distance(cases)))
@@ -104,7 +107,7 @@ def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = 
         thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
     labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
     probs = np.array(grades).reshape(len(grades), len(GRADES))
-    return replace(
+    fixed = replace(
         card,
         temperatures=temperatures,
         scales={code: scale for code, scale in scales.items() if scale != PLAIN},
@@ -115,18 +118,41 @@ def calibrate(predictor: Predictor, cases: Sequence[Case], progress: Progress = 
         witnesses=witnesses,
         about={**card.about, "calibration": about},
     )
+    return fixed if before is None else _with_before(fixed, before, seen)
+
+
+def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
+    """The card with what too few photos could fix taken from the card of the first weights."""
+    about = dict(card.about["calibration"])
+    rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < FEWEST_POSITIVE]
+    rare = rare if before.close_px == card.close_px else []  # areas are in pixels of its frame
+    same = {f"{code}_threshold": f"{about[f'{code}_threshold']}; that of the first weights" for code in rare}
+    parts: dict[str, Any] = {"fovea_from_disc": card.fovea_from_disc or before.fovea_from_disc}
+    for name in ("scales", "thresholds", "smallest_px2"):
+        theirs = getattr(before, name)
+        parts[name] = getattr(card, name) | {code: theirs[code] for code in rare if code in theirs}
+    unknown = [task for task in card.temperatures if not about[f"{task}_labels"] and task in before.temperatures]
+    parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
+    if "grade" in unknown:
+        parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
+    parts["witnesses"] = {task: before.witnesses[task] for task in unknown if task in before.witnesses} | card.witnesses
+    return replace(card, **parts, about={**card.about, "calibration": about | same})
 
 
 def _scale(seen: list[Seen], code: str) -> Scale:
     """Fixes what makes probabilities of a structure's logits, and makes them, for all photos."""
     with_truth = [photo for photo in seen if code in photo.truths]
-    positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
-    is_known = positive >= FEWEST_POSITIVE
+    is_known = _positive(seen, code) >= FEWEST_POSITIVE
     scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else PLAIN
     for photo in seen:
         if code in photo.steps:
             photo.probs[code] = scaled(photo.steps.pop(code), scale)
     return scale
+
+
+def _positive(seen: list[Seen], code: str) -> int:
+    """The photos that show the structure."""
+    return sum(bool(photo.truths[code].any()) for photo in seen if code in photo.truths)
 
 
 def _labelled(seen: list[Seen], task: str) -> list[Seen]:
@@ -233,7 +259,7 @@ def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
     (`FrocState.f1_at`): Dice does not notice outlines of a few pixels, and a reader counts them.
     """
     with_truth = [photo for photo in seen if code in photo.truths]
-    positive = sum(bool(photo.truths[code].any()) for photo in with_truth)
+    positive = _positive(seen, code)
     healthy = [photo for photo in seen if code in photo.healthy]
     pairs = [(float(t), a) for t in THRESHOLDS for a in (SMALLEST_PX2 if code != "OD" else (0.0,))]
     largest = [[largest_area(photo, code, threshold) for photo in healthy] for threshold in THRESHOLDS]

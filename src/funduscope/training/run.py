@@ -90,7 +90,7 @@ def run(
             file=sys.stderr,
         )
     if processes.state().is_main_process:
-        finish(folder, plan, start.refit, watch.progress)
+        finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"
 
 

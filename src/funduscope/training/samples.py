@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -186,6 +186,21 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
         if recipe.sampling.close.get(case.dataset):
             found.update(code for kind in bag_kinds(case.labels, recipe) for code in BAGS[kind])
     return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.structures, *tasks.photo_tasks}
+
+
+def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
+    """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
+    wanted, tasks = dense_channels(recipe), recipe.tasks
+    points = {"optic_disc": "disc_xy", "fovea": "fovea_xy"}
+    for case in cases:
+        labels, views = case.labels, [getattr(recipe.sampling, view).get(case.dataset) for view in ("whole", "close")]
+        there = {code for code, mask in labels.masks.items() if not mask.is_absent}
+        there |= {*labels.votes, *(code for code, boxes in labels.boxes.items() if boxes)}
+        known = any(labels.known(task) is not None for task in tasks.photo_tasks)
+        known |= any(getattr(labels, points[name]) is not None for name in tasks.landmarks)
+        if any(views) and (known or there & wanted):
+            return True
+    return False
 
 
 def readable(cases: list[Case]) -> list[Case]:

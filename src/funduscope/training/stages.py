@@ -19,11 +19,12 @@ from funduscope.data.folds import write_folds
 from funduscope.data.splits import SplitPlan
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
-from funduscope.training.initialization import START, Start
+from funduscope.training.initialization import START, Start, first_network, is_research_only
 from funduscope.training.processes import Watch
 from funduscope.training.run import MakeValidation, about_run, learn, run, split
-from funduscope.training.samples import drawn
+from funduscope.training.samples import drawn, has_examples
 from funduscope.training.validation import finish, is_calibrated
+from funduscope.vocabulary import CLASSES, CODES
 
 STAGES = "stages"
 """The folder of the stages in that of a run."""
@@ -52,18 +53,39 @@ def run_recipe(
         if place.is_main_process and not own_folds.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_folds(plan.cases, own_folds)
+    taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
     for name in recipe.stages:
         refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
+            continue
+        if start.init and taught and name not in taught:
+            if place.is_main_process:
+                _keep_first(stage, own, fold, start)
             continue
         if place.is_main_process:
             print(f"Stage {name}", flush=True)
         learn(stage, plan.cases, own, fold, replace(start, refit=refit), make_validation, watch, count=count)
     if place.is_main_process:
         _join(recipe, folder, fold, start, plan)
-        finish(folder, plan, start.refit, watch.progress)
+        finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"
+
+
+def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
+    """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
+    would teach it to find none."""
+    print(f"Stage {recipe.name.split()[-1]}: no photo shows what it learns, so the first weights stay.", flush=True)
+    first = first_network(recipe, folder, start.init)
+    about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
+    about["not_learned"] = [name for name in recipe.tasks.named if name in {*CODES, *CLASSES} - first.known]
+    about["research_only"] = is_research_only([], start)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(folder / "journal.jsonl", b"")
+    progress = {"epoch": 0, "best_epoch": 0, "best_score": 0.0}
+    for name in ("best.safetensors", LAST):
+        checkpoint.save(folder / name, first.recipe, {"weights": first.network.state_dict()}, {}, progress)
 
 
 def _has_ended(folder: Path, recipe: Recipe) -> bool:
@@ -83,7 +105,8 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     joined = joined_recipe(recipe, bests)
     lines = [line | {"stage": name} for name, own in folders.items() for line in _lines(own)]
     abouts = {name: json.loads((own / "run.json").read_text("utf-8")) for name, own in folders.items()}
-    keys = {case.key for name in recipe.stages for case in drawn(recipe.stage(name), plan.train)}
+    taught = [recipe.stage(name) for name, best in bests.items() if best.progress["best_epoch"]]
+    keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
     used = [case for case in plan.train if case.key in keys]
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(joined, plan, used, fold, start)
     about["samples"] = sum(one["samples"] for one in abouts.values())
@@ -116,10 +139,10 @@ def joined_recipe(recipe: Recipe, bests: dict[str, Checkpoint]) -> Recipe:
 
 
 def _progress(bests: dict[str, Checkpoint]) -> dict[str, Any]:
-    """The best epoch of each stage, and the mean of their scores."""
-    scores = [best.progress["best_score"] for best in bests.values()]
+    """The best epoch of each stage, 0 where the first weights stayed, and the mean of the others' scores."""
+    scores = [best.progress["best_score"] for best in bests.values() if best.progress["best_epoch"]]
     epochs = {name: best.progress["best_epoch"] for name, best in bests.items()}
-    return {"best_epoch": epochs, "best_score": sum(scores) / len(scores)}
+    return {"best_epoch": epochs, "best_score": sum(scores) / max(len(scores), 1)}
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:

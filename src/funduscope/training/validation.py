@@ -34,6 +34,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import calibrate, fit_distance
+from funduscope.training.initialization import Start
 from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
@@ -144,12 +145,14 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     return scores, lesions, overlaps
 
 
-def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress) -> Path:
+def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> Path:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
-    refit: the run that was repeated on every photo; its card has what no photo is left to fix. What was exported from
-    earlier weights is removed, since it would pass for these.
+    Of a refit, the card of the run that was repeated has what no photo is left to fix. What the validation photos of a
+    fine-tuned model cannot fix stays as it is in the card of the first weights. What was exported from earlier weights
+    is removed, since it would pass for these.
     """
+    refit = start.refit
     path = folder / "best.safetensors"
     best = checkpoint.load(path)
     finished = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
@@ -167,7 +170,8 @@ def finish(folder: Path, plan: SplitPlan, refit: Path | None, progress: Progress
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
         predictor = Predictor(runtime)
-        card = calibrate(predictor, validation, progress)
+        before = Card.from_dict(given) if start.init and (given := checkpoint.load(start.init[0]).card) else None
+        card = calibrate(predictor, validation, progress, before)
     if refit is not None:
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
