@@ -178,7 +178,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
 
     loaded = checkpoint.load(weights)
     photos = list(_opened(sample(cases, SHOWN))) if loaded.recipe.experts.kind != "none" else []
-    work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.PUBLISHED_PX])
+    work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.AUTHORS_PX])
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, (json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n").encode())
 
