@@ -35,6 +35,8 @@ _PACKAGES = (
     "onnxruntime",
 )
 
+CURVES = "curves.png"
+
 FAMILIES = (
     "loss",
     "validation loss",
@@ -81,7 +83,7 @@ class Journal:
             if isinstance(value, int | float) and name != "epoch":
                 self.board.add_scalar(name.replace(" ", "/", 1), value, line["epoch"])
         self.board.flush()
-        draw_curves(self.lines(), self.path.with_name("curves.png"))
+        draw_curves(self.lines(), self.path.with_name(CURVES))
 
 
 def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:

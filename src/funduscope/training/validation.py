@@ -34,6 +34,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import calibrate, fit_distance
+from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
@@ -213,8 +214,8 @@ def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Pr
 
 
 def _keep_dated(folder: Path) -> None:
-    """Keeps the best and the final weights under the time at which the run ended, so that no later training replaces
-    them. Links, where the file system has them."""
+    """Keeps the best and the final weights, and the curves, under the time at which the run ended, so that no later
+    training replaces them. Weights as links, where the file system has them."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)
@@ -227,3 +228,5 @@ def _keep_dated(folder: Path) -> None:
             target.hardlink_to(folder / source)
         except OSError:
             shutil.copyfile(folder / source, target)
+    if (folder / CURVES).is_file():  # drawn in place, so that a link would change with a later training
+        shutil.copyfile(folder / CURVES, kept / f"{stamp}-{CURVES}")
