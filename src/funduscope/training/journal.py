@@ -45,7 +45,7 @@ FAMILIES = (
     "lesions",
     "distance",
     "gradient",
-    "rate",
+    "learning rate",
     "weight",
     "experts",
 )
@@ -119,8 +119,9 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
 def _family(name: str) -> str:
     """The panel of a number: shares of 1 would be invisible next to pixels, grades among twenty lesions."""
     first, last = name.split(" ", 1)[0], name.rsplit(" ", 1)[-1]
-    if name.startswith("validation loss"):
-        return "validation loss"
+    for family in ("validation loss", "learning rate"):
+        if name.startswith(family):
+            return family
     if first == "validation":
         return {"px": "distance", "AP": "lesions", "IoU": "lesions", "Dice": "lesions"}.get(last, first)
     return first
