@@ -10,8 +10,9 @@
 leaderboard: every recipe. leaderboard-larger: S3's designs and `moe_aspp` at 384 px, and `edge` with and
 without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
-A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz. The page itself is written by
-`funduscope compare FOLDER/*` from the folders that --unpack writes.
+A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz, of which `python -m
+research.leaderboard_page` makes docs/leaderboard.md. Every score of a table is on the page that `funduscope compare
+FOLDER/*` writes of the folders that --unpack writes.
 """
 
 from __future__ import annotations

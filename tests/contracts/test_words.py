@@ -29,8 +29,8 @@ PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in OLD), re.IGNORECASE
 QUOTED = re.compile(r"```.*?```|`[^`\n]*`|\"[^\"\n]*\"|\]\([^)]*\)", re.DOTALL)
 """Code, quoted words and addresses of links are not prose."""
 
-HISTORY = ("docs/log.md", "docs/leaderboard.md", "docs/leaderboard-larger.md")
-"""Dated notes, and pages that a command writes."""
+HISTORY = ("docs/log.md",)
+"""Dated notes."""
 
 
 def _prose_of_python(text: str) -> Iterator[tuple[int, str]]:

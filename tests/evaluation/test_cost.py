@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from funduscope.evaluation.cost import PUBLISHED_PX, Cost, measure, measure_predictions, watched
+from funduscope.evaluation.cost import AUTHORS_PX, Cost, measure, measure_predictions, watched
 from funduscope.export import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
@@ -95,7 +95,7 @@ def test_a_photo_costs_the_views_that_predict_looks_at(close: str, views: tuple[
 
 
 def test_a_stated_size_is_counted_at_the_nearest_that_fits_and_scaled_by_area():
-    stated = measure(one_layer_network(), recipe_of('tasks.structures=["EX"]'), sizes=[PUBLISHED_PX, (96, 64)]).stated
+    stated = measure(one_layer_network(), recipe_of('tasks.structures=["EX"]'), sizes=[AUTHORS_PX, (96, 64)]).stated
     assert [one.counted_px for one in stated] == [(704, 1088), (96, 64)]
     assert stated[0].counted.total == by_hand(704, 1088)
     assert stated[0].scaled.total == pytest.approx(by_hand(712, 1072), rel=1e-4)

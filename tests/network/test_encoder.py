@@ -41,6 +41,7 @@ def test_v1_has_other_strides_same_shapes_and_other_features(wake: Callable[[tor
     [
         ("resnet18", 32), ("resnet34", 32), ("resnet50", 32), ("resnet50", 16), ("resnet50", 8),
         ("resnet101", 16), ("resnet152", 8), ("convnext_tiny", 32), ("convnext_tiny", 16), ("convnext_tiny", 8),
+        ("convnext_small", 32), ("convnext_base", 32),
     ],
 )  # fmt: skip
 def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_stride: int) -> None:
@@ -48,7 +49,9 @@ def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_st
     with torch.device("meta"):
         encoder = Encoder(name, output_stride=output_stride).train()
         pyramid = encoder(torch.randn(2, 3, 64, 96))
-    finest = 4 if name == "convnext_tiny" else 2
+    is_convnext = name.startswith("convnext")
+    assert (encoder.norm is not None) == is_convnext, "the norm between the last stage and the classifier is kept"
+    finest = 4 if is_convnext else 2
     strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32) if stride >= finest]
     assert encoder.strides == strides
     assert [level.shape for level in pyramid] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch.nn import functional as F
@@ -51,7 +52,12 @@ def test_onnx_answers_like_torch_and_keeps_the_conditions(tmp_path: Path) -> Non
         for gate in (module for module in network.modules() if isinstance(module, Gate)):
             gate.linear.bias.copy_(torch.tensor([3.0, -1.0, -2.0]))
     image = torch.randint(0, 255, (1, 128, 160, 3), dtype=torch.uint8)
-    runtime = OnnxRuntime(write_onnx(network, Card.of(recipe), tmp_path / "model.onnx"))
+    path = write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
+    conditions = [node for node in onnx.load(path).graph.node if node.op_type == "If"]
+    assert len(conditions) == 4 * 3, "each expert of each task is behind a condition of its own"
+    in_branches = [sum(node.op_type in ("Conv", "Gemm") for node in one.attribute[0].g.node) for one in conditions]
+    assert min(in_branches) > 0, "with its layers"
+    runtime = OnnxRuntime(path)
     found, expected = runtime(image.numpy()), network(image)
     assert (expected.gates[0] != 0).sum(1).tolist() == [1, 1, 1, 1], "one expert of a score above 0.75 is enough"
     torch.testing.assert_close(torch.from_numpy(found.classes["grade"]), expected.classes["grade"], atol=1e-4, rtol=0)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from funduscope.cli.main import main
+from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
-from funduscope.data.splits import SplitPlan
+from funduscope.data.splits import SplitPlan, make_clean_folds, official_training
 from funduscope.testing.drawn_eyes import write_idrid
 
+PlanOf = Callable[[list[Case], Path], SplitPlan]
+PUBLISHED = Path(__file__).parents[2] / "results" / "three-trainings.toml"
 TINY = (
     "encoder.name=test_resnet",
     "encoder.weights=none",
@@ -86,6 +90,60 @@ def test_a_published_recipe_goes_the_challenges_way(
     tested = SplitPlan.of_run(run, read_data([idrid])).test
     assert len(tested) == 10, "compare shows the same photos next to what the authors published"
     assert {case.split for case in tested} == {"test"}
+    compared = tmp_path / "compared"
+    options = ["--data", str(idrid), "--published", str(PUBLISHED), "--out", str(compared)]
+    assert main(["compare", str(run), *options]) == 0
+    page = (compared / "compare.html").read_text("utf-8")
+    assert "Published figures and these runs" in page
+    assert f"{both['value']:.3f}" in page, "of the official test photos"
+    assert "counted from the authors" in page, "the multiply-adds were not published"
+    assert "not to be trusted: one mask of the release" in page
+
+
+@pytest.mark.parametrize(
+    "plan_of",
+    [
+        lambda cases, run: SplitPlan.of(cases),
+        lambda cases, run: SplitPlan.of(cases, 0),
+        lambda cases, run: SplitPlan.for_new_run(cases, None),
+        lambda cases, run: SplitPlan.for_new_run(official_training(cases), None),
+        lambda cases, run: SplitPlan.for_refit(cases),
+        lambda cases, run: SplitPlan.of_run(run, cases),
+    ],
+    ids=[
+        "resumed",
+        "resumed with a fold",
+        "train",
+        "train --official-split",
+        "train --refit",
+        "export, doctor, compare",
+    ],
+)
+def test_no_plan_of_what_learns_has_a_photo_of_the_official_test(plan_of: PlanOf, idrid: Path, tmp_path: Path) -> None:
+    plan = plan_of(read_data([idrid]), tmp_path)
+    assert plan.train
+    assert {case.split for case in (*plan.train, *plan.validation)} == {"train"}
+
+
+def test_folds_give_the_official_test_none(idrid: Path, tmp_path: Path) -> None:
+    assert main(["folds", str(idrid), "--out", str(tmp_path / "folds.csv")]) == 0
+    placed = SplitPlan.of(make_clean_folds(read_data([idrid]), workers=1)).cases
+    assert {case.split for case in placed if case.fold is not None} == {"train"}
+    rows = (tmp_path / "folds.csv").read_text("utf-8").splitlines()[1:]
+    assert len(rows) == sum(case.fold is not None for case in placed)
+
+
+def test_a_training_of_official_test_photos_alone_is_refused(
+    idrid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "idrid"
+    shutil.copytree(idrid, alone)
+    for photo in [path for path in alone.rglob("*.jpg") if "a. Training Set" in path.parts]:
+        photo.unlink()
+    run = ["--run", str(tmp_path / "run")]
+    assert main(["train", "published/resnet_grader", "--data", str(alone), *run]) != 0
+    err = capsys.readouterr().err
+    assert "No photo is left to train on" in err, err
 
 
 def test_what_cannot_be_is_refused(idrid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

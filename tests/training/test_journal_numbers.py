@@ -30,7 +30,7 @@ def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
     assert [line["validation selection"] for line in lines] == [-loss for loss in losses]
     assert [line["best"] for line in lines] == [loss < min([math.inf, *losses[:i]]) for i, loss in enumerate(losses)]
     for line in lines:
-        assert {"validation loss grade", "validation loss dense", "gradient norm", "rate"} <= line.keys()
+        assert {"validation loss grade", "validation loss dense", "gradient norm", "learning rate"} <= line.keys()
         assert 0 <= line["training grade accuracy"] <= 1
         assert line["gradient norm"] > 0
     best = checkpoint.load(tmp_path / "best.safetensors")

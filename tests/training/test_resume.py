@@ -172,7 +172,7 @@ def test_what_a_run_folder_holds(tiny: Recipe, unbroken: Path) -> None:
     assert list((unbroken / "tensorboard").iterdir())
     for line in _epochs(unbroken):
         assert {f"loss {task}" for task in ("grade", "dme", "dense", "landmarks", "total")} <= line.keys()
-        assert {"rate", "skipped", "validation selection", "best"} <= line.keys()
+        assert {"learning rate", "skipped", "validation selection", "best"} <= line.keys()
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -49,11 +49,12 @@ def _turned(cases: list[Case]) -> list[Case]:
     return [replace(case, fold=None if case.fold is None else (case.fold + 1) % 5) for case in cases]
 
 
-def test_a_run_ends_with_scores_and_dated_weights(done: Path) -> None:
+def test_a_run_ends_with_scores_dated_weights_and_dated_curves(done: Path) -> None:
     assert json.loads((done / "scores" / "validation" / "scores.json").read_text())["scores"]["idrid-B"]["DR"]
     kept = sorted(path.name for path in (done / "kept").iterdir())
-    assert [name.split("-", 1)[1] for name in kept] == ["best.safetensors", "final.safetensors"]
-    assert (done / "kept" / kept[0]).read_bytes() == (done / "best.safetensors").read_bytes()
+    assert [name.split("-", 1)[1] for name in kept] == ["best.safetensors", "curves.png", "final.safetensors"]
+    for name in kept[:2]:
+        assert (done / "kept" / name).read_bytes() == (done / name.split("-", 1)[1]).read_bytes()
     assert json.loads((done / "run.json").read_text())["samples"] > 0
 
 

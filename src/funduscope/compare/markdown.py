@@ -1,4 +1,4 @@
-"""Sections as Markdown: the text of docs/leaderboard.md, and the source of the page's HTML."""
+"""Sections as Markdown: the text of `compare --markdown`, and the source of the page's HTML."""
 
 from __future__ import annotations
 

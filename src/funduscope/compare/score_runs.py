@@ -48,10 +48,13 @@ SHOWN, TIMED = 8, 3
 """Photos over which multiply-adds are averaged where gates choose experts, and predictions that are timed."""
 
 
-def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress) -> None:
+def score_runs(
+    folder: Path, cases: Sequence[Case], *, every_set: bool, progress: Progress, wanted_parts: Sequence[str] = PARTS
+) -> None:
     """Scores the run's model on the parts that are missing, or that other weights than the folder's made.
 
-    A folder without weights is left as it is. Raises the errors of loading models and reading photos.
+    wanted_parts: no others are scored. A folder without weights is left as it is. Raises the errors of loading models
+    and reading photos.
     """
     files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
     if not files:
@@ -63,7 +66,7 @@ def score_runs(folder: Path, cases: Sequence[Case], *, every_set: bool, progress
     asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
     labels = {part: labels_of(asked[part]) for part in PARTS}
     present = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
-    wanted = [part for part in PARTS if asked[part] and not present[part]]
+    wanted = [part for part in wanted_parts if asked[part] and not present[part]]
     # Refusals do not depend on the model, and would hide differences between models.
     predictor = Predictor(load(folder).runtime, refuses=False) if wanted else None
     for part in wanted:
@@ -178,7 +181,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
 
     loaded = checkpoint.load(weights)
     photos = list(_opened(sample(cases, SHOWN))) if loaded.recipe.experts.kind != "none" else []
-    work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.PUBLISHED_PX])
+    work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.AUTHORS_PX])
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, (json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n").encode())
 

@@ -37,8 +37,8 @@ from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import GRADES, View
 
-PUBLISHED_PX: Final = (712, 1072)
-"""(H, W) for which the authors of `moe_deeplab` report multiply-adds."""
+AUTHORS_PX: Final = (712, 1072)
+"""(H, W) of the photos that the authors of `moe_deeplab` trained it on. They published no multiply-adds."""
 
 MULTIPLE: Final = 32
 """Heights and widths of a network's input are multiples of this."""

@@ -35,6 +35,8 @@ _PACKAGES = (
     "onnxruntime",
 )
 
+CURVES = "curves.png"
+
 FAMILIES = (
     "loss",
     "validation loss",
@@ -43,7 +45,7 @@ FAMILIES = (
     "lesions",
     "distance",
     "gradient",
-    "rate",
+    "learning rate",
     "weight",
     "experts",
 )
@@ -81,7 +83,7 @@ class Journal:
             if isinstance(value, int | float) and name != "epoch":
                 self.board.add_scalar(name.replace(" ", "/", 1), value, line["epoch"])
         self.board.flush()
-        draw_curves(self.lines(), self.path.with_name("curves.png"))
+        draw_curves(self.lines(), self.path.with_name(CURVES))
 
 
 def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
@@ -118,8 +120,9 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
 def _family(name: str) -> str:
     """The panel of a number: shares of 1 would be invisible next to pixels, grades among twenty lesions."""
     first, last = name.split(" ", 1)[0], name.rsplit(" ", 1)[-1]
-    if name.startswith("validation loss"):
-        return "validation loss"
+    for family in ("validation loss", "learning rate"):
+        if name.startswith(family):
+            return family
     if first == "validation":
         return {"px": "distance", "AP": "lesions", "IoU": "lesions", "Dice": "lesions"}.get(last, first)
     return first

@@ -199,7 +199,8 @@ class Loop:
         return better
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        """One pass. Returns the mean of each loss and of each task weight over the steps that had it."""
+        """One pass. Returns the mean of each loss and of each task weight over the steps that had it, and the learning
+        rate of the last step (the encoder's is `encoder_rate_frac` times that)."""
         settings = self.recipe.training
         torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)  # for dropout
         self.batches.epoch, self.batches.mined = epoch - 1, self.state.mined
@@ -226,7 +227,8 @@ class Loop:
         self.state.mined = self.hard.mined()
         for sentence in usage.neglected() if self.accelerator.is_main_process else ():
             print(f"warning: {sentence}", file=sys.stderr)
-        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"rate": rate, "skipped": bad}
+        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"skipped": bad}
+        line["learning rate"] = rate * settings.learning_rate
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
 

@@ -35,6 +35,7 @@ from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import calibrate, fit_distance
 from funduscope.training.initialization import Start
+from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
@@ -217,8 +218,8 @@ def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Pr
 
 
 def _keep_dated(folder: Path) -> None:
-    """Keeps the best and the final weights under the time at which the run ended, so that no later training replaces
-    them. Links, where the file system has them."""
+    """Keeps the best and the final weights, and the curves, under the time at which the run ended, so that no later
+    training replaces them. Weights as links, where the file system has them."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)
@@ -232,3 +233,6 @@ def _keep_dated(folder: Path) -> None:
         except OSError:
             with replacing(target) as unfinished:
                 shutil.copyfile(folder / source, unfinished)
+    if (folder / CURVES).is_file():  # drawn in place, so that a link would change with a later training
+        with replacing(kept / f"{stamp}-{CURVES}") as unfinished:
+            shutil.copyfile(folder / CURVES, unfinished)

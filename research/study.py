@@ -1,0 +1,161 @@
+"""What sharing, experts and routed losses are worth: six comparisons at one budget, three seeds, two test folds.
+
+    python -m research.study --data DATA --runs RUNS               all rows that are not stored yet
+    python -m research.study --data DATA --runs RUNS --only NAME   these rows alone; repeatable
+    python -m research.study --list                                the rows
+    python -m research.study --write                               docs/study.md from the stored rows
+
+Every row is one ResNet-18 with a U-Net, 256 px, the whole eye, 6,000 samples of IDRiD alone; arms differ from `shared`
+in one thing. HEI-MED, DIARETDB1, srahim and EyePACS are never learned from: the photos of the test fold among them show
+how far a model carries. A row that was begun goes on; one that is stored in results/study.jsonl.gz is skipped. Rows are
+ordered by seed, so that a part of them is already a whole study with fewer seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from research.bundles import add, read_table
+
+from funduscope.cli.terminal import tracked
+from funduscope.compare.run_folder import bundle
+from funduscope.compare.score_runs import score_runs
+from funduscope.data.case import Case
+from funduscope.data.sources import read_data
+from funduscope.recipe import Recipe
+from funduscope.training.runs import train
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "results" / "study.jsonl.gz"
+
+BASE: Final = """
+name = "study"
+about = "One ResNet-18 with a U-Net for grade, risk, four lesions and the disc, 256 px, 6,000 samples"
+
+[encoder]
+name = "resnet18"
+
+[decoder]
+skip_channels = []
+channels = [128, 64, 32, 32]
+
+[tasks]
+landmarks = []
+
+[views]
+whole_px = 256
+close_px = 256
+close = []
+
+[sampling]
+per_epoch = 1000
+
+[sampling.whole]
+idrid-A = 7.6  # as many photos with masks as with grades
+idrid-B = 1
+
+[training]
+epochs = 6
+patience = 6
+judge_every = 2
+"""
+
+ARMS: Final[dict[str, tuple[str, ...]]] = {
+    "shared": (),
+    "grades": ("tasks.structures=[]", "sampling.whole={idrid-B = 1}"),
+    "lesions": ("tasks.grade=false", "tasks.dme=false"),
+    "soft": ("experts.kind=soft", "experts.keep=all", "experts.width=128"),
+    "top_p": ("experts.kind=mixture", "experts.keep=top_p", "experts.width=128"),
+    "routed": ("balance.kind=routed",),
+    "uncertainty": ("balance.kind=uncertainty",),
+    "gates": ("decoder.kind=attention_unet",),
+}
+"""What an arm changes. grades and lesions: the two single-task halves of `shared`, each with the whole budget."""
+
+SEEDS: Final = (1, 2, 3)
+FOLDS: Final = (2, 3)
+LEARNED: Final = ("idrid-A", "idrid-B")
+UNSEEN: Final = ("srahim", "eyepacs400", "heimed", "diaretdb1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training."""
+
+    arm: str
+    seed: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed{self.seed}-fold{self.fold}"
+
+    def recipe(self, changes: Sequence[str] = ()) -> Recipe:
+        """The arm's recipe with the row's seed. changes: of the budget, for tests."""
+        return Recipe.from_toml(BASE, [*ARMS[self.arm], f"training.seed={self.seed}", *changes])
+
+    @property
+    def command(self) -> str:
+        return f"python -m research.study --data DATA --only {self.name}"
+
+
+ROWS: Final = tuple(Row(arm, seed, fold) for seed in SEEDS for fold in FOLDS for arm in ARMS)
+
+
+def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
+    """Trains the row or goes on with it, scores it on its test fold, counts its cost, and stores all that."""
+    folder = runs / row.name
+    learned = [case for case in cases if case.dataset in LEARNED]
+    train(row.recipe(changes), learned, folder, row.fold, command=row.command, progress=tracked)
+    scored = [case for case in cases if case.dataset in (*LEARNED, *UNSEEN)]
+    score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
+    with tempfile.TemporaryDirectory() as kept:
+        bundle(folder, Path(kept) / row.name)
+        add(results, Path(kept) / row.name)
+
+
+def asked() -> argparse.Namespace:
+    """What was asked for, with `rows` to be made."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "study")
+    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    given.rows = [row for row in ROWS if not given.only or row.name in given.only]
+    return given
+
+
+def main() -> int:
+    """Makes the rows that were asked for and are not stored; returns 1 where a page lacks rows."""
+    given = asked()
+    stored = read_table(RESULTS)
+    for row in given.rows if given.list else ():
+        print(f"{row.name}: {'stored' if row.name in stored else row.command}")
+    if given.data:
+        cases = read_data(given.data)
+        for row in given.rows:
+            if row.name in read_table(RESULTS):  # another process may have stored it in the meantime
+                print(f"{row.name} is stored already")
+                continue
+            make(row, cases, given.runs)
+    if given.write:
+        from research.study_page import write
+
+        missing = [row.name for row in ROWS if row.name not in read_table(RESULTS)]
+        if missing:
+            print(f"{len(missing)} of {len(ROWS)} rows are missing, such as {missing[0]}: make them first.")
+            return 1
+        write(RESULTS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The leaderboard's page is one table, three figures and short, and its table is that of the stored rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from research.leaderboard_page import GENERATED, PAGE, groups_of, read_runs, table_of
+
+from funduscope.compare import markdown
+from funduscope.compare.page_parts import Section
+
+
+def test_the_page_has_the_stored_rows_and_is_short(tmp_path: Path) -> None:
+    text = PAGE.read_text("utf-8")
+    assert len(text.splitlines()) <= 200
+    assert len(re.findall(r"^\|---", text, re.MULTILINE)) == 1, "one table"
+    pictures = re.findall(r"\]\(([\w-]+\.png)\)", text)
+    assert len(pictures) == 3
+    assert sorted(PAGE.parent.glob("leaderboard*")) == sorted([PAGE, *(PAGE.with_name(name) for name in pictures)])
+    table = table_of(groups_of(read_runs(tmp_path)))
+    assert markdown.render([Section("Scores", [], [table])], {}).strip() in text.partition(GENERATED)[2]
+
+
+def test_a_row_from_scratch_stands_with_no_other(tmp_path: Path) -> None:
+    groups = groups_of(read_runs(tmp_path))
+    assert [[run.name for run in runs] for heading, runs in groups if "scratch" in heading] == [["convnext_grader"]]
+    assert all(run.name != "convnext_grader" for heading, runs in groups if "scratch" not in heading for run in runs)

@@ -1,0 +1,141 @@
+"""The study: arms differ in one thing, an effect is what was planted, rows are made once, and the page shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from research.bundles import add, read_table
+from research.study_page import GENERATED, Effect, effects, write
+
+from funduscope.compare.ablation_pairs import differing
+from funduscope.compare.run_folder import Run
+from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.data.sources import read_data
+from funduscope.testing.drawn_eyes import write_idrid
+from research import study
+
+TINY = (
+    "encoder.name=test_resnet",
+    "encoder.weights=none",
+    "decoder.channels=[8, 8, 8, 8]",
+    "views.whole_px=64",
+    "views.close_px=64",
+    "sampling.per_epoch=6",
+    "training.epochs=1",
+    "training.batch=2",
+    "training.workers=0",
+    "training.precision=float32",
+)
+ONE_THING = {
+    "grades": {"tasks", "sampling"},
+    "lesions": {"tasks"},
+    "soft": {"experts"},
+    "top_p": {"experts"},
+    "routed": {"balance"},
+    "uncertainty": {"balance"},
+    "gates": {"decoder"},
+}
+
+
+def test_every_arm_has_one_budget_and_differs_from_the_shared_one_in_one_thing() -> None:
+    shared = study.Row("shared", 1, 2).recipe()
+    assert shared.sampling.per_epoch * shared.training.epochs == 6000
+    assert {arm: differing(study.Row(arm, 1, 2).recipe(), shared) for arm in ONE_THING} == ONE_THING
+    assert {*ONE_THING, "shared"} == set(study.ARMS)
+    assert len(study.ROWS) == 8 * 3 * 2
+    assert {row.seed for row in study.ROWS[:16]} == {1}, "one seed of every arm comes first"
+
+
+def run_of(right: float, seed: int, visits: int = 60, prefix: str = "#") -> Run:
+    """A run whose photos are of 5 grades in turn, answered rightly as often as said."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, dict[str, Any]] = {}
+    for number in range(visits):
+        grade = number % 5
+        said = grade if rng.random() < right else int(rng.integers(5))
+        name = f"{prefix}{number}"
+        rows[name] = {"dataset": "idrid-B", "visit": name, "grade": grade, "predicted_grade": said}
+    tree = {"scores": {"idrid-B": {"DR": {"kappa": {"value": 0.5, "low": 0.4, "high": 0.6}}}}, "details": {}}
+    recipe = study.Row("shared", seed, 2).recipe()
+    return Run("run", recipe, {}, [], {"test": tree}, {"test": rows}, None)
+
+
+def arm(name: str, rights: Sequence[float]) -> tuple[str, list[list[Run]]]:
+    return name, [[run_of(right, seed)] for seed, right in enumerate(rights)]
+
+
+def only(found: list[Effect]) -> Effect:
+    (one,) = found
+    assert one.difference.measure.kind.shown == "DR kappa"
+    return one
+
+
+def test_an_effect_is_what_was_planted_and_says_what_could_have_been_seen() -> None:
+    nothing = only(effects(arm("a", (0.8, 0.8, 0.8)), arm("b", (0.8, 0.8, 0.8))))
+    assert (nothing.difference.interval.value, nothing.error, nothing.visible) == (0, 0, 0)
+    assert not nothing.difference.differs
+    large = only(effects(arm("a", (0.95, 0.95, 0.95)), arm("b", (0.3, 0.3, 0.3))))
+    assert large.difference.differs
+    assert 0 < large.difference.interval.low < large.difference.interval.value
+    assert large.visible == pytest.approx(2.8016 * large.error, rel=1e-4)
+    assert (large.difference.photos, large.difference.visits) == (60, 60)
+
+
+def test_seeds_that_disagree_make_an_effect_less_sure() -> None:
+    alike = only(effects(arm("a", (0.7, 0.7, 0.7)), arm("b", (0.4, 0.4, 0.4))))
+    apart = only(effects(arm("a", (0.3, 0.7, 1.0)), arm("b", (0.4, 0.4, 0.4))))
+    assert apart.error > 1.5 * alike.error
+
+
+@pytest.mark.slow
+def test_rows_are_made_once_and_scored_on_the_test_fold_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    write_idrid(tmp_path / "idrid", graded=20, masked=10, width_px=400)
+    cases = read_data([tmp_path / "idrid"])
+    results = tmp_path / "study.jsonl.gz"
+    rows = [study.Row(arm, 1, 2) for arm in ("shared", "gates")]
+    for row in rows:
+        study.make(row, cases, tmp_path / "runs", results, TINY)
+    stored = read_table(results)
+    assert set(stored) == {row.name for row in rows}
+    about = json.loads((tmp_path / "runs" / rows[0].name / "run.json").read_text("utf-8"))
+    assert about["fold"] == 2
+    assert about["command"] == "python -m research.study --data DATA --only shared-seed1-fold2"
+    assert all("scores/cost.json" in files and files["journal.jsonl"] for files in stored.values())
+    assert not any("scores/color/scores.json" in files for files in stored.values()), "the test fold alone is scored"
+
+    monkeypatch.setattr(study, "RESULTS", results)
+    monkeypatch.setattr("sys.argv", ["study", "--data", str(tmp_path / "idrid"), "--only", rows[0].name])
+    monkeypatch.setattr(study, "make", lambda *_: pytest.fail("a stored row is made again"))
+    assert study.main() == 0
+    monkeypatch.setattr("sys.argv", ["study", "--write"])
+    assert study.main() == 1, "a page of some rows alone is not written"
+
+
+def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path) -> None:
+    results, page, arms = tmp_path / "study.jsonl.gz", tmp_path / "study.md", {"shared": 0.3, "gates": 0.9}
+    for row in (study.Row(arm, seed, fold) for arm in arms for seed in (1, 2) for fold in study.FOLDS):
+        folder = tmp_path / "runs" / row.name
+        run = run_of(arms[row.arm], row.seed + 10 * row.fold, prefix=f"#{row.fold}-")
+        (folder / "scores" / "test").mkdir(parents=True)
+        (folder / "recipe.toml").write_text(row.recipe().to_toml(), "utf-8")
+        (folder / "run.json").write_text("{}", "utf-8")
+        (folder / "scores" / "test" / "scores.json").write_text(json.dumps(run.trees["test"]), "utf-8")
+        lines = [json.dumps({"key": key, **values}) + "\n" for key, values in run.rows["test"].items()]
+        (folder / "scores" / "test" / "photos.jsonl").write_text("".join(lines), "utf-8")
+        add(results, folder)
+    write(results, page, tuple(arms), (1, 2))
+    text = page.read_text("utf-8")
+    assert "DR kappa, idrid-B, 120 photos" in text, "of both folds"
+    assert "Attention gates on the skips, or none: gates against shared" in text
+    assert "Effects: 1; of them differ from none: 1." in text
+    assert (tmp_path / "study-effects.png").is_file()
+    page.write_text(text.replace("## Method", "The answer.\n\n## Method"), "utf-8")
+    write(results, page, tuple(arms), (1, 2))
+    assert page.read_text("utf-8") == text.replace("## Method", "The answer.\n\n## Method")
+    assert page.read_text("utf-8").count(GENERATED) == 1
