@@ -29,11 +29,12 @@ from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
+from funduscope.metrics import DenseState
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
-from funduscope.training.calibrate import calibrate, fit_distance
+from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_distance
 from funduscope.training.initialization import Start
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
@@ -92,7 +93,8 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
 
     select mean: the mean of the photo tasks, landmarks and lesions, each in 0..1, as far as they are scored. Photo
     tasks: the mean of their headlines over the data sets. Lesions: the mean average precision over data sets and kinds
-    (not the area over 33 thresholds, which an empty map also earns), or the disc's IoU where no lesion is predicted.
+    (not the area over 33 thresholds, which an empty map also earns) that `FEWEST_POSITIVE` photos show, or all where
+    none is shown by so many; or the disc's IoU where no lesion is predicted.
     Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy and the
     lesions' IoU at 0.5.
     """
@@ -130,6 +132,7 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     """Scores of masks by name; average precisions and IoUs of lesions, or the disc's IoU instead of both."""
     scores: dict[str, float] = {}
     found: dict[str, list[float]] = {"AP": [], "IoU": [], "disc": []}
+    firm: dict[str, list[float]] = {"AP": [], "IoU": []}
     for dataset in masked.tables if masked else ():
         assert masked is not None
         for code in (*LESIONS, EITHER_EXUDATE):
@@ -137,12 +140,16 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
             scores[f"{dataset} {code} AP"] = masked.number(ScoreKey(dataset, pixels, "average precision"))
             for name in ("Dice", "IoU"):
                 scores[f"{dataset} {code} {name}"] = masked.number(ScoreKey(dataset, mask, name))
+            photos = [one.states.get(pixels) for one in masked.photos if one.case.dataset == dataset]
+            shown = sum(isinstance(one, DenseState) and one.positives > 0 for one in photos)
             for name in ("AP", "IoU"):
                 found[name].append(scores[f"{dataset} {code} {name}"])
+                firm[name] += found[name][-1:] if shown >= FEWEST_POSITIVE else []
         for name in ("Dice", "IoU"):
             scores[f"{dataset} OD {name}"] = masked.number(ScoreKey(dataset, Question("OD", Aspect.MASK), name))
         found["disc"].append(scores[f"{dataset} OD IoU"])
-    lesions, overlaps = (found[name] if not np.isnan(found[name]).all() else found["disc"] for name in ("AP", "IoU"))
+    of_lesions = [firm[name] or found[name] for name in ("AP", "IoU")]  # a single photo must not choose the epoch
+    lesions, overlaps = (one if not np.isnan(one).all() else found["disc"] for one in of_lesions)
     return scores, lesions, overlaps
 
 
