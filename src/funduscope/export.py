@@ -56,7 +56,7 @@ FEWEST_POSITIVE = 3
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
 CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
-MOST_CLASSED = 240  # photos with a class alone, evenly spread: more take long and decide nothing
+MOST_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
 
 FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"
 

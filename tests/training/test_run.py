@@ -84,7 +84,7 @@ def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: 
     shutil.rmtree(folder / "scores")
     run(short, cases, folder, fold=0)
     assert (folder / "scores" / "validation" / "scores.json").is_file()
-    assert len(list((folder / "kept").iterdir())) == 2
+    assert len(list((folder / "kept").iterdir())) == 3
 
 
 @pytest.mark.usefixtures("use_cache")
