@@ -308,12 +308,12 @@ def test_a_file_without_a_usable_recipe_is_refused(words: dict[str, str | None],
 
 
 @pytest.mark.parametrize(
-    "change", ["encoder.name=hf-hub:somebody/model", "encoder.name=nothing", "decoder.channels=[8, 8]"]
+    "change", ["encoder.name=hf-hub:somebody/model", "encoder.name=nothing", "decoder.channels=[8, 8, 8, 8, 8]"]
 )
 def test_a_recipe_that_describes_no_network_is_refused_and_nothing_is_fetched(
     change: str, good: Path, tmp_path: Path
 ) -> None:
-    changes = [change] + ["decoder.skip_channels=[8, 8, 8]"] * change.startswith("decoder")
+    changes = [change] + ["decoder.skip_channels=[8, 8, 8, 8, 8, 8]"] * change.startswith("decoder")
     recipe = Recipe.from_toml(RECIPE.to_toml(), changes)
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(_changed(good, tmp_path, recipe=recipe.to_toml())).network()

@@ -50,8 +50,7 @@ OPSET = 17
 VIEWS: tuple[View, ...] = ("whole", "close")
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
-FEWEST_GRADED = 30
-FEWEST_POSITIVE = 3
+FEWEST_GRADED, FEWEST_POSITIVE = 30, 3
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
@@ -347,9 +346,10 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
 def _firm(cases: list[Case]) -> list[Case]:
     """Photos with outlines, and some with a class alone; none of data sets whose grades are doubtful."""
     firm = [case for case in cases if case.dataset not in DOUBTED]
-    masked = [case for case in firm if {*CODES} & {*case.labels.masks}]
-    classed = [c for c in firm if c not in masked and any(c.labels.label(task) is not None for task in CLASSES)]
-    return masked + classed[:: max(1, -(-len(classed) // MOST_CLASSED))]
+    masked = {case.key for case in firm if {*CODES} & {*case.labels.masks}}
+    classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
+    plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MOST_CLASSED))]
+    return [case for case in firm if case.key in masked.union(plain)]
 
 
 def _equal_labels(first: Scores, second: Scores) -> tuple[float, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
+from funduscope.metrics import DenseState
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training.samples import close_channels, draw_epoch, serves
 from funduscope.training.validation import selection
@@ -79,6 +81,7 @@ def test_batches_by_turns_hold_photos_with_masks_or_photos_with_grades() -> None
 def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     class Table:
         tables = ("idrid-A", "idrid-B")
+        photos = ()
 
         def number(self, key: ScoreKey) -> float:
             known = {
@@ -101,3 +104,20 @@ def test_a_rate_of_0_leaves_a_data_set_out_in_one_view_alone() -> None:
     """Where it has a rate in the other view it is learned from, so epochs are chosen on it too."""
     recipe = _recipe("sampling.close={many = 0.0}", "sampling.whole={many = 2.0, few = 0.0}")
     assert recipe.sampling.datasets() == {"many"}
+
+
+def test_a_lesion_that_one_photo_shows_chooses_no_epoch() -> None:
+    """Three photos show exudates, one shows a soft one, of which the answers get worse."""
+
+    def shown(code: str) -> SimpleNamespace:
+        state = DenseState.of(np.full((4, 4), 0.5, np.float32), np.eye(4, dtype=bool))
+        return SimpleNamespace(case=SimpleNamespace(dataset="idrid-A"), states={Question(code, Aspect.PIXELS): state})
+
+    def chosen(soft: float, hard: int) -> float:
+        known = {"idrid-A EX pixels average precision": 0.7, "idrid-A SE pixels average precision": soft}
+        photos = [*(shown("EX") for _ in range(hard)), shown("SE")]
+        table = SimpleNamespace(tables=("idrid-A",), photos=photos, number=lambda key: known.get(str(key), np.nan))
+        return selection(None, table)["selection"]  # pyright: ignore
+
+    assert chosen(0.9, 3) == chosen(0.1, 3) == pytest.approx(0.7)
+    assert chosen(0.1, 2) == pytest.approx(0.4), "where no lesion is shown by three, all count"
