@@ -86,7 +86,8 @@ _SHARED_MEMORY: Final = (
 )
 _OS_NUMBER: Final = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _NO_MEMORY: Final = re.compile(
-    r"insufficient memory|bad.?alloc|can't allocate memory|failed to allocate|cannot allocate|out of memory",
+    r"insufficient memory|bad.?alloc|can't allocate memory|failed to allocate|cannot allocate|out of memory"
+    r"|failed to map segment",
     re.IGNORECASE,
 )
 _NO_SHARED_MEMORY: Final = re.compile(r"shared memory object|shm_open|out of shared memory|/dev/shm")
@@ -98,7 +99,8 @@ def machine_fault(error: BaseException) -> CodedError | None:
     Libraries say it in their own ways: OpenCV, ONNX Runtime and torch have no `MemoryError`, safetensors no `OSError`.
     The sentence names no file.
     """
-    text = str(error) if isinstance(error, RuntimeError | OSError) or _is_foreign(error) else ""
+    may_say = isinstance(error, RuntimeError | OSError | ImportError) or _is_foreign(error)
+    text = str(error) if may_say else ""
     if _NO_SHARED_MEMORY.search(text) or (isinstance(error, OSError) and "/dev/shm" in str(error.filename)):
         return CodedError("E_MEMORY", _SHARED_MEMORY)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
