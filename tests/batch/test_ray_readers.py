@@ -30,6 +30,17 @@ def start_node(*options: str) -> psutil.Process:
     return psutil.Process(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
 
 
+def wait_for_head(node: psutil.Process) -> None:
+    """Until the cluster takes connections: on a busy machine that is after many seconds."""
+    check = [str(Path(sys.executable).parent / "ray"), "health-check", "--address", ADDRESS]
+    for _ in range(60):  # each takes a second or more
+        if subprocess.run(check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+            return
+        assert node.is_running() and node.status() != psutil.STATUS_ZOMBIE, "the head ended: is its port taken?"
+        time.sleep(0.5)
+    raise AssertionError("the head never took connections")
+
+
 def kill(node: psutil.Process) -> None:
     for process in (*node.children(recursive=True), node):
         process.kill()
@@ -42,8 +53,11 @@ def actors(node: psutil.Process) -> list[psutil.Process]:
 @pytest.fixture
 def head() -> Iterator[psutil.Process]:
     node = start_node("--head", "--port", str(PORT), "--include-dashboard", "false")
-    yield node
-    kill(node)
+    try:
+        wait_for_head(node)
+        yield node
+    finally:
+        kill(node)
 
 
 @pytest.mark.slow
