@@ -21,25 +21,21 @@ from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
-    FEWEST_POSITIVE,
-    MOST_FALSE,
     Seen,
+    _fit_cut,
     _see,
     calibrate,
-    dice,
-    false_share,
     fit_sets,
     fit_temperature,
-    fit_threshold,
-    largest_area,
 )
+from funduscope.training.fit_threshold import FEWEST_POSITIVE
 from funduscope.vocabulary import View
 
 HOME = CropTransform(0, 0, 200, 100, 200, 200)
 
 
-def _photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Seen:
-    case = Case(f"{dataset}/x", dataset, "x", Path("x"), "x", Labels())
+def _photo(key: str, probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Seen:
+    case = Case(f"{dataset}/{key}", dataset, key, Path("x"), key, Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
     return Seen(case, HOME, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
@@ -52,58 +48,6 @@ def test_a_temperature_undoes_overconfidence():
     labels = np.array([rng.choice(5, p=row) for row in probs])
     assert fit_temperature(logits * 3, labels) == pytest.approx(3, rel=0.1)
     assert fit_temperature(logits / 2, labels) == pytest.approx(0.5, rel=0.1)
-
-
-def test_the_threshold_of_the_best_dice_is_found():
-    truth = np.zeros((64, 64), bool)
-    truth[10:30, 10:30] = True
-    probs = np.where(truth, 0.62, 0.42)  # everything between is right
-    threshold, area, says = fit_threshold([_photo(probs, truth)] * FEWEST_POSITIVE, "EX")
-    assert 0.42 < threshold <= 0.62
-    assert dice([_photo(probs, truth)], "EX", threshold, area) == 1
-    assert str(FEWEST_POSITIVE) in says
-
-
-def test_healthy_photos_push_threshold_or_smallest_area_up():
-    truth = np.zeros((64, 64), bool)
-    truth[10:30, 10:30] = True
-    ill = [_photo(np.where(truth, 0.9, 0.05), truth)] * FEWEST_POSITIVE
-    specks = np.zeros((64, 64))
-    specks[5:7, 5:7] = 0.9  # 4 px: as bright as a lesion, but tiny
-    healthy = [_photo(specks, None, "idrid-B")] * 10
-    threshold, area, _ = fit_threshold([*ill, *healthy], "EX")
-    assert area > 4
-    sizes = [largest_area(photo, "EX", threshold) for photo in healthy]
-    assert false_share(sizes, ["idrid-B"] * 10, area) <= MOST_FALSE
-    assert dice(ill, "EX", threshold, area) == 1
-
-
-def test_the_smallest_area_is_chosen_by_lesions_not_by_pixels():
-    truth = np.zeros((64, 64), bool)
-    truth[10:30, 10:30] = True
-    truth[40:45, 40:45] = True
-    probs = np.where(truth, 0.9, 0.05)
-    probs[50:53:2, 3:60:6] = 0.9  # twenty false dots of a pixel: a twentieth of the true pixels
-    photos = [_photo(probs, truth)] * FEWEST_POSITIVE
-    _, area, _ = fit_threshold(photos, "EX")
-    assert 1 < area <= 25, "the dots are gone, the small true lesion stays"
-    without_dots = [_photo(np.where(truth, 0.9, 0.05), truth)] * FEWEST_POSITIVE
-    assert fit_threshold(without_dots, "EX")[1] == 0, "nothing is taken out for nothing"
-
-
-def test_too_few_positive_photos_take_one_half_and_say_so():
-    truth = np.zeros((64, 64), bool)
-    truth[10:30, 10:30] = True
-    seen = [_photo(np.where(truth, 0.3, 0.0), truth)] * (FEWEST_POSITIVE - 1)
-    threshold, area, says = fit_threshold(seen, "EX")
-    assert (threshold, area) == (0.5, 0.0)
-    assert says.startswith(f"{FEWEST_POSITIVE - 1} positive")
-
-
-def test_the_worst_data_set_counts():
-    assert false_share([9, 9, 0, 0], ["a", "a", "b", "b"], 4) == 1.0
-    assert false_share([9, 0, 9, 0], ["a", "a", "b", "b"], 4) == 0.5
-    assert false_share([], [], 4) == 0.0
 
 
 def case_of(labels: Labels) -> Case:
@@ -211,8 +155,25 @@ def test_a_structure_that_is_labelled_absent_counts_against_a_threshold(cases: l
     seen = _see(predictor, replace(masked, labels=labels))
     assert seen is not None
     assert not seen.truths["SE"].any()
+
+
+def test_outlines_fade_with_the_grade_where_that_keeps_true_lesions() -> None:
+    """A false exudate as strong as the true ones: only the grade tells them apart."""
     truth = np.zeros((64, 64), bool)
     truth[10:30, 10:30] = True
-    ill = [_photo(np.where(truth, 0.9, 0.3), truth)] * FEWEST_POSITIVE
-    free = _photo(np.full((64, 64), 0.6), np.zeros((64, 64), bool))
-    assert fit_threshold(ill, "EX")[0] <= 0.6 < fit_threshold([*ill, free], "EX")[0]
+    strong = np.where(truth, 0.9, 0.05)
+    ill = [_photo(f"ill{index}", strong, truth) for index in range(FEWEST_POSITIVE)]
+    healthy = [_photo(f"healthy{index}", strong, None, "idrid-B") for index in range(10)]
+    graded = {photo.case.key: np.eye(5)[2] for photo in ill} | {photo.case.key: np.eye(5)[0] for photo in healthy}
+    cut, lowest = _fit_cut([*ill, *healthy], "EX", graded)
+    assert (cut.dice, lowest) == (1.0, 2)
+    assert _fit_cut([*ill, *healthy], "EX", {})[1] == 0, "a model without a grade has none to fade with"
+
+
+def test_outlines_do_not_fade_where_healthy_eyes_are_clean_without_it() -> None:
+    truth = np.zeros((64, 64), bool)
+    truth[10:30, 10:30] = True
+    ill = [_photo(f"ill{index}", np.where(truth, 0.9, 0.05), truth) for index in range(FEWEST_POSITIVE)]
+    healthy = [_photo(f"healthy{index}", np.full((64, 64), 0.05), None, "idrid-B") for index in range(10)]
+    doubtful = {photo.case.key: np.array([0.5, 0, 0.5, 0, 0]) for photo in [*ill, *healthy]}
+    assert _fit_cut([*ill, *healthy], "EX", doubtful)[1] == 0

@@ -23,35 +23,23 @@ from funduscope.inference.card import Card
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import usual_distance
-from funduscope.inference.objects import Components
 from funduscope.inference.ood import Reference, fit_reference
-from funduscope.inference.predictor import Predictor, lesion_numbers
+from funduscope.inference.predictor import Predictor, gate, lesion_numbers
 from funduscope.inference.runtime import softmax
-from funduscope.inference.witnesses import Numbers
-from funduscope.metrics.dense import FrocState, froc_by_area
+from funduscope.inference.witnesses import Numbers, Witness
 from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import PLAIN, Scale, fit_scale, scaled, to_bytes
+from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
-from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM
+from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 """The photo tasks that lesions are asked about, and which: edema risk is defined by hard exudates."""
 
 DISTANCE_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
-THRESHOLDS = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
-SMALLEST_PX2 = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 MOST_REFERENCE_PHOTOS = 800
 """So many training photos, evenly spread, are the reference of the out-of-distribution score: more change nothing."""
-
-FEWEST_POSITIVE = 3
-"""Structures with fewer positive validation photos keep a threshold of 0.5."""
-
-MOST_FALSE = 0.06
-"""Largest share of healthy validation photos, in the worst data set, with a false lesion of one kind."""
-
-MOST_FALSE_DOTS = 0.2
-"""The same for microaneurysms: similar dots are common, and the strict share would remove all true ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,18 +89,21 @@ def calibrate(
         joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
         for photo in _labelled(seen, "grade")
     ]
-    thresholds, smallest, scales = dict(card.thresholds), dict(card.smallest_px2), dict[str, Scale]()
+    scales, cuts, lowest = dict[str, Scale](), dict[str, Cut](), dict[str, int]()
+    answers = _grades(seen, temperatures["grade"], witnesses, joint)
     for code in card.outlined:
         scales[code] = _scale(seen, code)
-        thresholds[code], smallest[code], about[f"{code}_threshold"] = fit_threshold(seen, code)
+        cuts[code], lowest[code] = _fit_cut(seen, code, answers)
+        about[f"{code}_threshold"] = cuts[code].says
     labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
     probs = np.array(grades).reshape(len(grades), len(GRADES))
     fixed = replace(
         card,
         temperatures=temperatures,
         scales={code: scale for code, scale in scales.items() if scale != PLAIN},
-        thresholds=thresholds,
-        smallest_px2=smallest,
+        thresholds=card.thresholds | {code: cut.threshold for code, cut in cuts.items()},
+        smallest_px2=card.smallest_px2 | {code: cut.smallest_px2 for code, cut in cuts.items()},
+        lowest_grades={code: grade for code, grade in lowest.items() if grade},
         referable_threshold=_fit_referable(probs, labels),
         grade_quantile=fit_sets(probs, labels),
         witnesses=witnesses,
@@ -128,9 +119,10 @@ def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
     rare = rare if before.close_px == card.close_px else []  # areas are in pixels of its frame
     same = {f"{code}_threshold": f"{about[f'{code}_threshold']}; that of the first weights" for code in rare}
     parts: dict[str, Any] = {"fovea_from_disc": card.fovea_from_disc or before.fovea_from_disc}
-    for name in ("scales", "thresholds", "smallest_px2"):
-        theirs = getattr(before, name)
-        parts[name] = getattr(card, name) | {code: theirs[code] for code in rare if code in theirs}
+    for name in ("scales", "thresholds", "smallest_px2", "lowest_grades"):
+        ours, theirs = getattr(card, name), getattr(before, name)
+        kept = {code: value for code, value in ours.items() if code not in rare}
+        parts[name] = kept | {code: theirs[code] for code in rare if code in theirs}
     unknown = [task for task in card.temperatures if not about[f"{task}_labels"] and task in before.temperatures]
     parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
     if "grade" in unknown:
@@ -148,6 +140,45 @@ def _scale(seen: list[Seen], code: str) -> Scale:
         if code in photo.steps:
             photo.probs[code] = scaled(photo.steps.pop(code), scale)
     return scale
+
+
+def _grades(
+    seen: list[Seen], temperature: float, witnesses: dict[str, Any], joint: dict[tuple[str, str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """By photo the probabilities of its grade, by both witnesses; out of fold where its own label fitted them."""
+    witness = Witness.of_tree(witnesses["grade"]) if "grade" in witnesses else None
+    answers: dict[str, np.ndarray] = {}
+    for photo in (photo for photo in seen if "grade" in photo.logits):
+        of_photo = softmax(photo.logits["grade"])
+        if ("grade", photo.case.key) in joint:
+            answers[photo.case.key] = joint["grade", photo.case.key]
+        elif witness is not None and photo.numbers:
+            answers[photo.case.key] = witness.joint(of_photo, witness.probabilities(photo.numbers))
+        else:
+            answers[photo.case.key] = softmax(photo.logits["grade"] / temperature)
+    return answers
+
+
+def _fit_cut(seen: list[Seen], code: str, answers: dict[str, np.ndarray]) -> tuple[Cut, int]:
+    """The cut of a structure, and the grade below which its outlines fade (`Card.lowest_grades`); 0: they do not.
+
+    They do where that gives a higher Dice at equally clean healthy eyes, or, where too few photos show the structure
+    for a Dice, a lower threshold.
+    """
+    plain = [
+        (photo.case.key, Mapped(photo.case.dataset, photo.probs[code], photo.truths.get(code), code in photo.healthy))
+        for photo in seen
+        if code in photo.truths or code in photo.healthy
+    ]
+    cut, lowest = fit_threshold([photo for _, photo in plain], code), structure(code).lowest_grade
+    if not lowest or not all(key in answers for key, _ in plain):
+        return cut, 0
+    faded = [
+        replace(photo, probs=np.rint(photo.probs * gate(answers[key], lowest)).astype(np.uint8)) for key, photo in plain
+    ]
+    other = fit_threshold(faded, code)
+    is_better = (other.dice, -other.threshold) > (cut.dice, -cut.threshold)
+    return (other, lowest) if is_better else (cut, 0)
 
 
 def _positive(seen: list[Seen], code: str) -> int:
@@ -248,73 +279,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     log_probs = scaled - np.log(np.exp(scaled).sum(axis=2, keepdims=True))
     likelihood = np.take_along_axis(log_probs, labels[None, :, None], axis=2).mean(axis=(1, 2))
     return round(float(candidates[likelihood.argmax()]), 4)
-
-
-def fit_threshold(seen: list[Seen], code: str) -> tuple[float, float, str]:
-    """The threshold and smallest area of a structure, and a sentence on how they were chosen.
-
-    Of all pairs with which at most `MOST_FALSE` of the healthy photos of each data set show the structure (without such
-    a pair, as few as possible), the threshold of the one with the highest Dice over the photos with true masks; 0.5
-    where these are too few. Of the areas that go with this threshold, the one that serves single lesions best
-    (`FrocState.f1_at`): Dice does not notice outlines of a few pixels, and a reader counts them.
-    """
-    with_truth = [photo for photo in seen if code in photo.truths]
-    positive = _positive(seen, code)
-    healthy = [photo for photo in seen if code in photo.healthy]
-    pairs = [(float(t), a) for t in THRESHOLDS for a in (SMALLEST_PX2 if code != "OD" else (0.0,))]
-    largest = [[largest_area(photo, code, threshold) for photo in healthy] for threshold in THRESHOLDS]
-    sets = [photo.case.dataset for photo in healthy]
-    shares = {
-        (float(t), a): false_share(areas, sets, a)
-        for t, areas in zip(THRESHOLDS, largest, strict=True)
-        for _, a in pairs
-    }
-    allowed = MOST_FALSE_DOTS if code == "MA" else MOST_FALSE
-    limit = max(allowed, min(shares.values()))
-    clean = [pair for pair in pairs if shares[pair] <= limit]
-    if positive < FEWEST_POSITIVE:
-        return 0.5, 0.0, f"{positive} positive validation photos: 0.5"
-    threshold, area = max(clean, key=lambda pair: dice(with_truth, code, *pair))
-    if code != "OD":
-        found = FrocState.total(by_area(photo, code, threshold) for photo in with_truth)
-        area = max((area for other, area in clean if other == threshold), key=lambda area: (found.f1_at(area), -area))
-    share = f"{shares[threshold, area]:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
-    return threshold, area, f"best Dice over {positive} positive validation photos; {share}"
-
-
-def by_area(photo: Seen, code: str, threshold: float) -> FrocState:
-    """The outlines at that threshold against the true lesions, by area."""
-    return froc_by_area(photo.probs[code] >= threshold * 255, photo.truths[code])
-
-
-def largest_area(photo: Seen, code: str, threshold: float) -> int:
-    """Pixels of the largest component at that threshold."""
-    mask = photo.probs[code] >= threshold * 255
-    if not mask.any():
-        return 0
-    stats = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)[2]
-    return int(stats[1:, cv2.CC_STAT_AREA].max())
-
-
-def false_share(largest: list[int], datasets: list[str], smallest_px2: float) -> float:
-    """Share of photos with a component of at least that area, in the worst data set; 0 without photos."""
-    marked: dict[str, list[bool]] = {}
-    for area, dataset in zip(largest, datasets, strict=True):
-        marked.setdefault(dataset, []).append(area > 0 and area >= smallest_px2)
-    return max((float(np.mean(flags)) for flags in marked.values()), default=0.0)
-
-
-def dice(photos: list[Seen], code: str, threshold: float, smallest_px2: float) -> float:
-    """Dice over the pixels of all photos, without components below the area."""
-    overlap = marked = true = 0
-    for photo in photos:
-        parts = Components.of(photo.probs[code] >= threshold * 255)
-        mask = (parts.largest() if code == "OD" else parts).at_least(smallest_px2).mask  # as findings have it
-        truth = photo.truths[code]
-        overlap += int(np.count_nonzero(mask & truth))
-        marked += int(np.count_nonzero(mask))
-        true += int(np.count_nonzero(truth))
-    return 2 * overlap / (marked + true) if marked + true else 1.0
 
 
 def fit_sets(probs: np.ndarray, grades: np.ndarray) -> float | None:

@@ -1,0 +1,96 @@
+"""Thresholds that keep healthy photos clean, and smallest areas that serve single lesions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funduscope.inference.objects import Components
+from funduscope.training.fit_threshold import (
+    FEWEST_POSITIVE,
+    MOST_FALSE,
+    Mapped,
+    dice_by_area,
+    false_share,
+    fit_threshold,
+    largest_area,
+)
+
+TRUTH = np.zeros((64, 64), bool)
+TRUTH[10:30, 10:30] = True
+
+
+def photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Mapped:
+    return Mapped(dataset, (probs * 255).astype(np.uint8), truth, truth is None)
+
+
+def dice(photos: list[Mapped], threshold: float, area: float) -> float:
+    return dice_by_area(photos, threshold, [area])[area]
+
+
+def test_the_threshold_of_the_best_dice_is_found():
+    probs = np.where(TRUTH, 0.62, 0.42)  # everything between is right
+    cut = fit_threshold([photo(probs, TRUTH)] * FEWEST_POSITIVE, "EX")
+    assert 0.42 < cut.threshold <= 0.62
+    assert cut.dice == dice([photo(probs, TRUTH)], cut.threshold, cut.smallest_px2) == 1
+    assert str(FEWEST_POSITIVE) in cut.says
+
+
+def test_healthy_photos_push_threshold_or_smallest_area_up():
+    ill = [photo(np.where(TRUTH, 0.9, 0.05), TRUTH)] * FEWEST_POSITIVE
+    specks = np.zeros((64, 64))
+    specks[5:7, 5:7] = 0.9  # 4 px: as bright as a lesion, but tiny
+    healthy = [photo(specks, None, "idrid-B")] * 10
+    cut = fit_threshold([*ill, *healthy], "EX")
+    assert cut.smallest_px2 > 4
+    sizes = [largest_area(one, cut.threshold) for one in healthy]
+    assert false_share(sizes, ["idrid-B"] * 10, cut.smallest_px2) <= MOST_FALSE
+    assert dice(ill, cut.threshold, cut.smallest_px2) == 1
+
+
+def test_the_smallest_area_is_chosen_by_lesions_not_by_pixels():
+    truth = TRUTH.copy()
+    truth[40:45, 40:45] = True
+    clean = np.where(truth, 0.9, 0.05)
+    dotted = clean.copy()
+    dotted[50:53:2, 3:60:6] = 0.9  # twenty false dots of a pixel: a twentieth of the true pixels
+    cut = fit_threshold([photo(dotted, truth)] * FEWEST_POSITIVE, "EX")
+    assert 1 < cut.smallest_px2 <= 25, "the dots are gone, the small true lesion stays"
+    without_dots = fit_threshold([photo(clean, truth)] * FEWEST_POSITIVE, "EX")
+    assert without_dots.smallest_px2 == 0, "nothing is taken out for nothing"
+
+
+def test_with_too_few_positive_photos_healthy_ones_alone_decide_and_it_is_said():
+    ill = [photo(np.where(TRUTH, 0.3, 0.0), TRUTH)] * (FEWEST_POSITIVE - 1)
+    alone = fit_threshold(ill, "EX")
+    assert (alone.threshold, alone.smallest_px2, alone.dice) == (0.5, 0.0, 0.0)
+    assert alone.says.startswith(f"{FEWEST_POSITIVE - 1} positive")
+    healthy = [photo(np.where(TRUTH, 0.72, 0.0), None)] * 10
+    assert 0.72 < fit_threshold([*ill, *healthy], "EX").threshold < 0.8
+
+
+def test_what_is_marked_where_a_mask_is_empty_counts_against_a_threshold():
+    """As it does in the scores."""
+    ill = [photo(np.where(TRUTH, 0.9, 0.3), TRUTH)] * FEWEST_POSITIVE
+    free = photo(np.full((64, 64), 0.6), np.zeros((64, 64), bool))
+    assert fit_threshold(ill, "EX").threshold <= 0.6 < fit_threshold([*ill, free], "EX").threshold
+
+
+def test_dice_by_area_is_that_of_the_masks_that_findings_have():
+    random = np.random.default_rng(3)
+    photos = [photo(random.random((64, 64)) ** 2, random.random((64, 64)) < 0.2) for _ in range(3)]
+    for largest in (False, True):
+        found = dice_by_area(photos, 0.4, (0.0, 3.0, 9.0), largest=largest)
+        for area, value in found.items():
+            overlap = total = 0
+            for one in photos:
+                parts = Components.of(one.probs >= 0.4 * 255)
+                mask = (parts.largest() if largest else parts).at_least(area).mask
+                overlap += np.count_nonzero(mask & one.truth)
+                total += np.count_nonzero(mask) + np.count_nonzero(one.truth)
+            assert value == 2 * overlap / total
+
+
+def test_the_worst_data_set_counts():
+    assert false_share([9, 9, 0, 0], ["a", "a", "b", "b"], 4) == 1.0
+    assert false_share([9, 0, 9, 0], ["a", "a", "b", "b"], 4) == 0.5
+    assert false_share([], [], 4) == 0.0
