@@ -11,12 +11,16 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
-from funduscope.network.network import build
+from funduscope.data.prepare import CHANNELS
+from funduscope.network.network import Outputs, build
 from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe, load_recipe
+from funduscope.training.batch import Batch
+from funduscope.training.losses import mask_sums
 from funduscope.training.run import Start, run
 from funduscope.training.validation import make_validation
 from funduscope.training.validation_loss import ValidationLoss
+from funduscope.vocabulary import LANDMARKS
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -33,6 +37,9 @@ def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
         assert {"validation loss grade", "validation loss dense", "gradient norm", "learning rate"} <= line.keys()
         assert 0 <= line["training grade accuracy"] <= 1
         assert line["gradient norm"] > 0
+        for code in ("EX", "OD"):
+            dice = line[f"training {code} Dice"]
+            assert line[f"training {code} IoU"] == pytest.approx(dice / (2 - dice))
     best = checkpoint.load(tmp_path / "best.safetensors")
     assert best.progress["best_score"] == -min(losses)
 
@@ -51,6 +58,24 @@ def test_the_validation_loss_repeats_and_adds_up(tiny: Recipe, cases: list[Case]
     plain = tiny.model_copy(update={"loss": tiny.loss.model_copy(update={"label_smoothing": 0.0})})
     found = ValidationLoss(plain, cases)(network)
     assert found["loss grade"] == pytest.approx(30 * sum(grade != 0 for grade in grades) / len(grades), rel=0.1)
+
+
+def test_training_masks_count_known_pixels_alone() -> None:
+    """A map of half the side: the first quarter is true and marked, the second unknown, the third marked."""
+    coverage = torch.zeros(1, len(CHANNELS), 8, 8, dtype=torch.uint8)
+    known = torch.ones(1, len(CHANNELS), 8, 8, dtype=torch.bool)
+    coverage[:, CHANNELS.index("EX"), :4, :4] = 200
+    coverage[:, CHANNELS.index("EX"), 4:, 4:] = 100  # by less than half
+    known[:, CHANNELS.index("EX"), :4, 4:] = False
+    logits = torch.full((1, 2, 4, 4), -3.0)
+    logits[:, 1, :2] = 2.0
+    logits[:, 1, 2:, :2] = 2.0
+    image, whole = torch.zeros(1, 8, 8, 3, dtype=torch.uint8), torch.ones(1, dtype=torch.bool)
+    points = torch.zeros(1, len(LANDMARKS), 2)
+    batch = Batch(image, whole, {}, coverage, known, points, points[..., 0] > 0)
+    sums = mask_sums(Outputs(structures=logits), batch, ("OD", "EX"))
+    assert {name: values.tolist() for name, values in sums.items()} == {"OD mask": [0, 0, 0], "EX mask": [4, 8, 4]}
+    assert mask_sums(Outputs(), batch, ("EX",)) == {}
 
 
 def test_an_expert_that_is_hardly_chosen_is_named() -> None:

@@ -39,7 +39,7 @@ from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
-from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of
+from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, mask_sums
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.samples import EpochBatches, draw_epoch
 from funduscope.vocabulary import CLASSES
@@ -123,6 +123,7 @@ class Loop:
         self.state = State()
         self.progress: Progress = lambda items, words, total: items
         self.hard = HardNegatives(recipe)
+        self.masks: dict[str, Tensor] = defaultdict(lambda: torch.zeros(3, dtype=torch.float64))  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use
 
     def run(
@@ -209,6 +210,7 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
+        self.masks.clear()
         waiting, started = _Waiting(self.loader), time.monotonic()
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
@@ -228,9 +230,19 @@ class Loop:
         for sentence in usage.neglected() if self.accelerator.is_main_process else ():
             print(f"warning: {sentence}", file=sys.stderr)
         line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"skipped": bad}
+        line |= self._overlaps()
         line["learning rate"] = rate * settings.learning_rate
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
+
+    def _overlaps(self) -> dict[str, float]:
+        """Dice and IoU of each structure over the pixels of all samples of the epoch, of those that it was in."""
+        line: dict[str, float] = {}
+        for code, (both, marked, true) in ((code, sums.tolist()) for code, sums in self.masks.items()):
+            if true:
+                line[f"training {code} Dice"] = 2 * both / (marked + true)
+                line[f"training {code} IoU"] = both / (marked + true - both)
+        return line
 
     def _to_training(self) -> None:
         self.network.train()
@@ -267,9 +279,12 @@ class Loop:
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
         sums |= routing_sums(outputs.routing, self.recipe.experts) | accuracy_sums(outputs, batch)
+        sums |= mask_sums(outputs, batch, tasks.structures)
         sums = processes.add_up(sums)
         usage.add(sums)
         accuracies = {name: sums.pop(name) for name in [*sums] if name.endswith(" accuracy")}
+        for name in [name for name in sums if name.endswith(" mask")]:
+            self.masks[name.removesuffix(" mask")] += sums.pop(name).detach().cpu().double()
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
