@@ -157,7 +157,7 @@ def test_with_600_mb_it_works_or_says_why(verb: str, tiny: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["batch"])
+@pytest.mark.parametrize("verb", ["batch", "train"])
 def test_without_shared_memory_it_works_or_says_why(verb: str, tiny: Path, tmp_path: Path) -> None:
     """Loading processes hand batches over by /dev/shm, which is read-only here."""
     inside = 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"'

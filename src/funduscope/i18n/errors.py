@@ -80,7 +80,7 @@ _SQLITE: Final = {
     "attempt to write a readonly database": errno.EROFS,
     "unable to open database file": errno.EACCES,
 }
-_SHARED_MEMORY: Final = (
+SHARED_MEMORY: Final = (
     "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "
     "--set training.workers=0"
 )
@@ -102,7 +102,7 @@ def machine_fault(error: BaseException) -> CodedError | None:
     may_say = isinstance(error, RuntimeError | OSError | ImportError) or _is_foreign(error)
     text = str(error) if may_say else ""
     if _NO_SHARED_MEMORY.search(text) or (isinstance(error, OSError) and "/dev/shm" in str(error.filename)):
-        return CodedError("E_MEMORY", _SHARED_MEMORY)
+        return CodedError("E_MEMORY", SHARED_MEMORY)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return CodedError("E_MEMORY", MEMORY)
     number = error.errno if isinstance(error, OSError) else None

@@ -94,10 +94,13 @@ class Loop:
             raise TrainingError(
                 f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
             )
+        workers = -(-settings.workers // self._local_count())
+        if workers:
+            processes.must_share_memory()
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=-(-settings.workers // self._local_count()),
+            num_workers=workers,
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",
         )

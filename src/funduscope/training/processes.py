@@ -31,6 +31,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.search import Progress, no_progress
+from funduscope.i18n.errors import SHARED_MEMORY, CodedError
 from funduscope.imaging.read_ahead import cores
 from funduscope.training import TrainingError
 
@@ -75,6 +76,17 @@ class _AllReduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0]
+
+
+def must_share_memory() -> None:
+    """Raises `CodedError` (E_MEMORY) where processes cannot hand each other data: /dev/shm is missing or read-only.
+
+    Asked before torch starts its loading processes, which would add a traceback of their own.
+    """
+    try:
+        multiprocessing.Semaphore()
+    except OSError as error:
+        raise CodedError("E_MEMORY", SHARED_MEMORY) from error
 
 
 def add_up(sums: dict[str, Tensor]) -> dict[str, Tensor]:
