@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -106,6 +107,38 @@ def test_without_its_model_it_lives_and_is_not_ready(eye: bytes, tmp_path: Path)
         write_model(tmp_path / "broken.onnx")
         wait_for(service.is_ready)
         assert client.post("/v1/findings", content=eye).status_code == 200
+
+
+def test_a_full_disk_under_its_log_costs_no_answer(tiny: Path, eye: bytes, tmp_path: Path) -> None:
+    """The log is all that a service writes; /dev/full refuses each byte as a full disk does. Temporary files have no
+    place either."""
+    if not Path("/dev/full").exists():
+        pytest.skip("a device that is always full is Linux's")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", str(port), "--model", str(tiny)]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "none")}
+    with Path("/dev/full").open("wb") as full, (tmp_path / "errors").open("wb") as errors:
+        process = subprocess.Popen(command, stdout=full, stderr=errors, env=environment, cwd=tmp_path)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as client:
+            wait_for(lambda: _is_ready(client))
+            for form in ({"content": eye}, {"files": {"photo": ("eye.png", eye)}}):
+                answer = client.post("/v1/findings", **form)
+                assert (answer.status_code, answer.json()["photo"]["sha256"] != "") == (200, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+    assert (tmp_path / "errors").read_text() == ""
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_port_in_use_is_one_line(service: Service, tiny: Path) -> None:
