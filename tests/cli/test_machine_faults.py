@@ -91,6 +91,44 @@ def test_a_refusal_at_any_write_of_predict_is_one_sentence_and_the_next_run_goes
     assert _files(out) == complete
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["folds", "evaluate", "train"])
+def test_a_disk_that_fails_in_the_middle_is_one_sentence_and_the_next_run_goes_on(
+    command: Command, tiny: Path, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUNDUSCOPE_CACHE", str(tmp_path / "cache"))
+    data, out = tmp_path / "idrid", tmp_path / "out"
+    write_idrid(data, graded=5, masked=5, width_px=400)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    arguments: list[object] = {
+        "folds": ["folds", data, "--out", out / "folds.csv"],
+        "evaluate": ["evaluate", tiny, "--data", data, "--out", out],
+        "train": ["train", tmp_path / "small.toml", "--data", data, "--run", out, "--fold", "0", "--processes", "1"],
+    }[verb]
+    out.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        writes = _refuse(patch, tmp_path, 10**6, errno.EIO)
+        assert command(*arguments)[0] == 0
+    complete = _files(out)
+    for after in (writes.opened // 2, writes.opened - 1):
+        for folder in (out, tmp_path / "cache"):
+            shutil.rmtree(folder, ignore_errors=True)
+        out.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            _refuse(patch, tmp_path, after, errno.EIO)
+            code, _, err = command(*arguments)
+        says = [line for line in err.splitlines() if line.startswith("funduscope: ")]
+        assert code == 1, (after, err)
+        assert len(says) == 1, (after, err)
+        assert REMEDIES[errno.EIO] in says[0]
+        assert "Traceback" not in err
+        assert not [name for name in _files(out) if ".partial" in name], after
+        assert command(*arguments)[0] == 0, after
+        assert {name for name in _files(out) if "tfevents" not in name} >= {
+            name for name in complete if "tfevents" not in name and not name.startswith("kept/")
+        }
+
+
 def test_a_real_limit_of_a_file_s_size_is_one_sentence(tiny: Path, save_eye: Save, tmp_path: Path) -> None:
     """The kernel refuses here, in the middle of a file, and not a test's hook."""
     photo, out = save_eye(tmp_path / "a.jpg", 1500, 1200), tmp_path / "out"
