@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--most", type=int, default=60)
     given = parser.parse_args()
-    model = load(given.model)
+    model = load(Path(given.model))
     must_have_kept(model.card, given.fold)
     held = list(SplitPlan.of(read_data([given.data]), given.fold).validation)
     masked = [case for case in held if case.dataset == MASKED]
