@@ -50,7 +50,7 @@ def actors(node: psutil.Process) -> list[psutil.Process]:
     return [one for one in node.children(recursive=True) if "PhotoReader" in " ".join(one.cmdline())]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def head() -> Iterator[psutil.Process]:
     node = start_node("--head", "--port", str(PORT), "--include-dashboard", "false")
     try:

@@ -77,3 +77,12 @@ def use_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The session's cache, as a user would name it."""
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     return cache
+
+
+STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=0", "training.batch=4"]
+"""So that a photo's output does not depend on which others are in its process."""
+
+
+@pytest.fixture
+def steady(changes: list[str]) -> Recipe:
+    return load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
+from tests.training.conftest import STEADY
 
 from funduscope import checkpoint
 from funduscope.data.case import Case
@@ -29,14 +27,6 @@ from funduscope.training.loop import Loop
 from funduscope.training.run import run
 from funduscope.training.samples import EpochBatches, draw_epoch
 from funduscope.training.validation import make_validation
-
-STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=0", "training.batch=4"]
-"""So that a photo's output does not depend on which others are in its process."""
-
-
-@pytest.fixture
-def steady(changes: list[str]) -> Recipe:
-    return load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])
 
 
 @pytest.mark.quick
@@ -202,34 +192,3 @@ def test_without_a_compiler_a_compiled_training_says_so(tmp_path: Path) -> None:
 def test_a_batch_that_is_too_small_to_share_says_so(steady: Recipe, cases: list[Case], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="5 processes cannot share a batch of 4: start fewer"):
         run(steady, cases, tmp_path / "run", 0, START, make_validation, count=5)
-
-
-@pytest.mark.slow
-def test_killed_at_ten_random_moments_it_draws_the_samples_of_an_undisturbed_run(
-    steady: Recipe, cases: list[Case], data: Path, cache: Path, tmp_path: Path
-) -> None:
-    """Of one and of two processes in turn. The parent is killed; its processes end with it."""
-    longer = steady.model_copy(update={"training": steady.training.model_copy(update={"epochs": 12, "patience": 12})})
-    toml, folder, rng = tmp_path / "recipe.toml", tmp_path / "run", random.Random(5)
-    toml.write_text(longer.to_toml())
-    command = [sys.executable, "-m", "funduscope.cli.main", "train", toml, "--data", data, "--run", folder, "--fold", 0]
-    environment = os.environ | {CACHE_VARIABLE: str(cache)}
-    for place in range(11):
-        one = subprocess.Popen([*map(str, command), "--processes", str(1 + place % 2)], env=environment)
-        if place < 10:
-            before = len(_lines(folder))
-            while one.poll() is None and len(_lines(folder)) <= before:
-                time.sleep(0.05)
-            time.sleep(rng.uniform(0, 1.0))
-            family = (
-                [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
-                if one.poll() is None
-                else []
-            )
-            one.kill()
-            assert not psutil.wait_procs(family, timeout=30)[1], "no process outlives its parent"
-        assert one.wait(300) in (0, -signal.SIGKILL)
-    run(longer, cases, tmp_path / "undisturbed", 0)
-    digests = [[line["samples_digest"] for line in _lines(one)] for one in (folder, tmp_path / "undisturbed")]
-    assert len(digests[0]) == 12
-    assert digests[0] == digests[1]
