@@ -16,7 +16,7 @@ from funduscope.network.network import Outputs, build
 from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.training.batch import Batch
-from funduscope.training.losses import mask_sums
+from funduscope.training.overlap import mask_sums
 from funduscope.training.run import Start, run
 from funduscope.training.validation import make_validation
 from funduscope.training.validation_loss import ValidationLoss

@@ -39,8 +39,9 @@ from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
-from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, mask_sums
+from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.overlap import Overlaps, mask_sums
 from funduscope.training.samples import EpochBatches, draw_epoch
 from funduscope.vocabulary import CLASSES
 
@@ -94,13 +95,10 @@ class Loop:
             raise TrainingError(
                 f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
             )
-        workers = -(-settings.workers // self._local_count())
-        if workers:
-            processes.must_share_memory()
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=workers,
+            num_workers=processes.with_shared_memory(-(-settings.workers // self._local_count())),
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",
         )
@@ -126,7 +124,7 @@ class Loop:
         self.state = State()
         self.progress: Progress = lambda items, words, total: items
         self.hard = HardNegatives(recipe)
-        self.masks: dict[str, Tensor] = defaultdict(lambda: torch.zeros(3, dtype=torch.float64))  # of the epoch so far
+        self.overlaps = Overlaps()  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use
 
     def run(
@@ -213,7 +211,7 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
-        self.masks.clear()
+        self.overlaps = Overlaps()
         waiting, started = _Waiting(self.loader), time.monotonic()
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
@@ -232,20 +230,10 @@ class Loop:
         self.state.mined = self.hard.mined()
         for sentence in usage.neglected() if self.accelerator.is_main_process else ():
             print(f"warning: {sentence}", file=sys.stderr)
-        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | {"skipped": bad}
-        line |= self._overlaps()
-        line["learning rate"] = rate * settings.learning_rate
+        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | self.overlaps.numbers()
+        line |= {"skipped": bad, "learning rate": rate * settings.learning_rate}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
-
-    def _overlaps(self) -> dict[str, float]:
-        """Dice and IoU of each structure over the pixels of all samples of the epoch, of those that it was in."""
-        line: dict[str, float] = {}
-        for code, (both, marked, true) in ((code, sums.tolist()) for code, sums in self.masks.items()):
-            if true:
-                line[f"training {code} Dice"] = 2 * both / (marked + true)
-                line[f"training {code} IoU"] = both / (marked + true - both)
-        return line
 
     def _to_training(self) -> None:
         self.network.train()
@@ -286,8 +274,7 @@ class Loop:
         sums = processes.add_up(sums)
         usage.add(sums)
         accuracies = {name: sums.pop(name) for name in [*sums] if name.endswith(" accuracy")}
-        for name in [name for name in sums if name.endswith(" mask")]:
-            self.masks[name.removesuffix(" mask")] += sums.pop(name).detach().cpu().double()
+        self.overlaps.take(sums)
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))

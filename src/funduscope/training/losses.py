@@ -40,8 +40,6 @@ from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS, PHOTO_TASK
 Sums = dict[str, Tensor]
 """One-dimensional float tensors by name, without a gradient where the batch knows nothing of it."""
 
-_HALF: Final = 128  # of a pixel's coverage
-
 PLAIN: Final = Loss()
 """The settings of a recipe that says nothing of its loss."""
 
@@ -109,23 +107,6 @@ def accuracy_sums(outputs: Outputs, batch: Batch) -> Sums:
             right = allowed.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1) & labelled
             sums[f"{task.name} accuracy"] = torch.stack([right.sum(), labelled.sum()]).float()
     return sums
-
-
-def mask_sums(outputs: Outputs, batch: Batch, structures: Sequence[str]) -> Sums:
-    """By `CODE mask` of the structures, over known pixels at the size of the maps: those both marked (a probability of
-    at least 0.5) and true, marked, and true (covered by half)."""
-    if outputs.structures is None:
-        return {}
-    marked = outputs.structures.detach() >= 0
-    channels = [CHANNELS.index(code) for code in structures]
-    size = marked.shape[-2:]
-    covered, known = (
-        F.interpolate(planes[:, channels].float(), size=size, mode="nearest-exact")
-        for planes in (batch.coverage, batch.known)
-    )
-    is_known, true = known > 0, covered >= _HALF
-    parts = torch.stack([marked & true & is_known, marked & is_known, true & is_known]).sum((1, 3, 4))
-    return {f"{code} mask": parts[:, index].float() for index, code in enumerate(structures)}
 
 
 def losses_of(

@@ -78,15 +78,15 @@ class _AllReduce(torch.autograd.Function):
         return gradients[0]
 
 
-def must_share_memory() -> None:
-    """Raises `CodedError` (E_MEMORY) where processes cannot hand each other data: /dev/shm is missing or read-only.
-
-    Asked before torch starts its loading processes, which would add a traceback of their own.
-    """
+def with_shared_memory(count: int) -> int:
+    """That number of loading processes. Raises `CodedError` (E_MEMORY) where they could not hand over data: /dev/shm is
+    missing or read-only. Asked before torch starts them, which would add a traceback of its own."""
     try:
-        multiprocessing.Semaphore()
+        if count:
+            multiprocessing.Semaphore()
     except OSError as error:
         raise CodedError("E_MEMORY", SHARED_MEMORY) from error
+    return count
 
 
 def add_up(sums: dict[str, Tensor]) -> dict[str, Tensor]:
