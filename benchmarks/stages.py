@@ -28,10 +28,11 @@ import funduscope
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.predictor import Predictor, interpret
-from funduscope.inference.runtime import OnnxRuntime, Outputs
+from funduscope.inference.runtime import CLOSE, OnnxRuntime, Outputs
 from funduscope.inference.strips import strips
 from funduscope.quality.assessment import assess
 from funduscope.report.write import save, to_json
+from funduscope.vocabulary import View
 
 
 def main() -> int:
@@ -64,7 +65,7 @@ def _demo() -> Path:
     return next(Path(str(entry)) for entry in folder.iterdir() if entry.name.lower().endswith((".jpg", ".jpeg")))
 
 
-def _torch(weights: str) -> Callable[[np.ndarray], Outputs]:
+def _torch(weights: str) -> Callable[[np.ndarray, View], Outputs]:
     """Whole and close view by the float32 weights in torch."""
     from funduscope import checkpoint
     from funduscope.inference.card import Card
@@ -97,13 +98,21 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
     ways = [small, small[::-1]] if card.upside_down else [small]
     ways += [way[:, ::-1] for way in ways] if card.mirrored else []
-    images = [np.ascontiguousarray(way)[None] for way in ways]
-    images += [framed.image[None, seen] for seen, _ in strips(framed.image)] if card.close else []
+    images: list[tuple[np.ndarray, View]] = [(np.ascontiguousarray(way)[None], "whole") for way in ways]
+    images += [(framed.image[None, seen], "close") for seen, _ in strips(framed.image)] if card.close else []
     if isinstance(runtime, OnnxRuntime):
-        timed("bare ONNX Runtime", lambda: [runtime.session.run(runtime.names, {"image": image}) for image in images])
-    timed("torch, float32", lambda: [torch_look(image) for image in images])
+        timed("bare ONNX Runtime", lambda: [_bare(runtime, *one) for one in images])
+    timed("torch, float32", lambda: [torch_look(*one) for one in images])
     timed("predict, all of it", lambda: predictor(path).to_dict())
     return taken
+
+
+def _bare(runtime: OnnxRuntime, image: np.ndarray, view: View) -> None:
+    """ONNX Runtime's own call; of a model with a network for each view, for the outputs of that view's."""
+    names = runtime.names
+    if runtime.card.own_close:
+        names = [name for name in names if name.startswith(CLOSE) == (view == "close")]
+    runtime.session.run(names, {"image": image}, runtime.options)
 
 
 def _print(seconds: dict[str, list[float]], photo: Path, given: argparse.Namespace) -> None:

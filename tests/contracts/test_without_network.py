@@ -26,7 +26,9 @@ def is_here(address):
         return address[0] == "localhost"
 
 def watch(event, arguments):
-    asked = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0}.get(event)
+    asked = {
+        "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0
+    }.get(event)
     if asked is None:
         return
     address = arguments[asked] if asked else (arguments[0] or "127.0.0.1",)

@@ -16,7 +16,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs, TorchRuntime
-from funduscope.inference.witnesses import Numbers
+from funduscope.inference.witnesses import Numbers, Witness
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
@@ -24,12 +24,13 @@ from funduscope.training.calibrate import (
     Seen,
     _fit_cut,
     _see,
+    _with_before,
     calibrate,
     fit_sets,
     fit_temperature,
 )
 from funduscope.training.fit_threshold import FEWEST_POSITIVE
-from funduscope.vocabulary import View
+from funduscope.vocabulary import CLASSES, CODES, View
 
 HOME = CropTransform(0, 0, 200, 100, 200, 200)
 
@@ -177,3 +178,21 @@ def test_outlines_do_not_fade_where_healthy_eyes_are_clean_without_it() -> None:
     healthy = [_photo(f"healthy{index}", np.full((64, 64), 0.05), None, "idrid-B") for index in range(10)]
     doubtful = {photo.case.key: np.array([0.5, 0, 0.5, 0, 0]) for photo in [*ill, *healthy]}
     assert _fit_cut([*ill, *healthy], "EX", doubtful)[1] == 0
+
+
+def test_a_model_without_a_grade_takes_over_nothing_that_a_grade_was_part_of() -> None:
+    tree = Witness(("SE strong",), (0.0,), (1.0,), (1.0,), (-1.0, 0.0, 1.0, 2.0), (0.5, 0.5)).to_tree()
+    before = replace(
+        Card(), witnesses={"grade": tree}, lowest_grades={"EX": 2}, thresholds=dict.fromkeys(CODES, 0.3), close_px=64
+    )
+    about = {"calibration": {f"{name}_{part}": 0 for part in ("labels", "threshold") for name in (*CODES, *CLASSES)}}
+    seen = [_photo("ill", np.zeros((64, 64)), np.ones((64, 64), bool))]
+    with_grade = _with_before(replace(Card(), close_px=64, about=about), before, seen)
+    assert (with_grade.witnesses, with_grade.lowest_grades) == ({"grade": tree}, {"EX": 2})
+    assert with_grade.thresholds["EX"] == 0.3
+    without = _with_before(replace(Card(), grade=False, close_px=64, about=about), before, seen)
+    assert (without.witnesses, without.lowest_grades) == ({}, {})
+    assert (without.thresholds["EX"], without.thresholds["HE"]) == (0.5, 0.3)
+    assert Card.from_json(without.to_json()) == without
+    lean = replace(Card(), structures=("EX",), close=("EX",), close_px=64, about=about)
+    assert not _with_before(lean, before, seen).witnesses, "it asks for a lesion that this model does not seek"

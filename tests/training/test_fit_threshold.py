@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from funduscope.inference.objects import Components
 from funduscope.training.fit_threshold import (
     FEWEST_POSITIVE,
     MOST_FALSE,
+    Cut,
     Mapped,
     dice_by_area,
     false_share,
@@ -94,3 +97,26 @@ def test_the_worst_data_set_counts():
     assert false_share([9, 9, 0, 0], ["a", "a", "b", "b"], 4) == 1.0
     assert false_share([9, 0, 9, 0], ["a", "a", "b", "b"], 4) == 0.5
     assert false_share([], [], 4) == 0.0
+
+
+def test_the_cleaner_cut_is_the_better_one_and_then_the_one_of_the_higher_dice() -> None:
+    clean, dirty = Cut(0.7, 0, 0.06, 0.5, ""), Cut(0.5, 0, 0.2, 0.9, "")
+    assert clean.is_better(dirty)
+    assert not dirty.is_better(clean)
+    assert replace(clean, dice=0.6).is_better(clean)
+    assert not replace(clean, threshold=0.6).is_better(clean), "a threshold is no merit where Dice is known"
+    rare = replace(clean, dice=0)
+    assert replace(rare, threshold=0.6).is_better(rare)
+
+
+def test_specks_that_findings_never_show_do_not_count_against_a_threshold() -> None:
+    """64 millionths of a frame of 1000 px are 64 px: a soft exudate is at least that large."""
+    truth = np.zeros((1000, 1000), bool)
+    truth[100:200, 100:200] = True
+    speck = np.zeros((1000, 1000))
+    speck[500:507, 500:507] = 0.99
+    ill = [photo(np.where(truth, 0.8, 0.0), truth)]
+    healthy = [photo(speck, None)] * 10
+    assert fit_threshold([*ill, *healthy], "SE").threshold == 0.5
+    speck[500:510, 500:510] = 0.99
+    assert fit_threshold([*ill, *[photo(speck, None)] * 10], "SE").threshold > 0.98

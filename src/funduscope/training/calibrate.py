@@ -90,7 +90,10 @@ def calibrate(
         for photo in _labelled(seen, "grade")
     ]
     scales, cuts, lowest = dict[str, Scale](), dict[str, Cut](), dict[str, int]()
-    answers = _grades(seen, temperatures["grade"], witnesses, joint)
+    if before is not None and not about["grade_labels"]:  # its grade is the first weights' own
+        answers = _grades(seen, before.temperatures.get("grade", 1.0), _witnesses_of(before, card), joint)
+    else:
+        answers = _grades(seen, temperatures["grade"], witnesses, joint)
     for code in card.outlined:
         scales[code] = _scale(seen, code)
         cuts[code], lowest[code] = _fit_cut(seen, code, answers)
@@ -117,6 +120,8 @@ def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
     about = dict(card.about["calibration"])
     rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < FEWEST_POSITIVE]
     rare = rare if before.close_px == card.close_px else []  # areas are in pixels of its frame
+    if "grade" not in card.photo_tasks:  # their outlines faded with a grade that there is no more
+        rare = [code for code in rare if not before.lowest_grades.get(code)]
     same = {f"{code}_threshold": f"{about[f'{code}_threshold']}; that of the first weights" for code in rare}
     parts: dict[str, Any] = {"fovea_from_disc": card.fovea_from_disc or before.fovea_from_disc}
     for name in ("scales", "thresholds", "smallest_px2", "lowest_grades"):
@@ -127,8 +132,18 @@ def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
     parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
     if "grade" in unknown:
         parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
-    parts["witnesses"] = {task: before.witnesses[task] for task in unknown if task in before.witnesses} | card.witnesses
+    theirs = {task: tree for task, tree in _witnesses_of(before, card).items() if task in unknown}
+    parts["witnesses"] = theirs | card.witnesses
     return replace(card, **parts, about={**card.about, "calibration": about | same})
+
+
+def _witnesses_of(before: Card, card: Card) -> dict[str, Any]:
+    """The first weights' witnesses of tasks that the model answers, by lesions that it outlines."""
+    return {
+        task: tree
+        for task, tree in before.witnesses.items()
+        if task in card.photo_tasks and {name.split()[0] for name in tree["numbers"]} <= {*card.outlined}
+    }
 
 
 def _scale(seen: list[Seen], code: str) -> Scale:
@@ -162,8 +177,8 @@ def _grades(
 def _fit_cut(seen: list[Seen], code: str, answers: dict[str, np.ndarray]) -> tuple[Cut, int]:
     """The cut of a structure, and the grade below which its outlines fade (`Card.lowest_grades`); 0: they do not.
 
-    They do where that gives a higher Dice at equally clean healthy eyes, or, where too few photos show the structure
-    for a Dice, a lower threshold.
+    They do where healthy eyes are cleaner so, or equally clean and Dice is higher; where too few photos show the
+    structure for a Dice, where the threshold is lower.
     """
     plain = [
         (photo.case.key, Mapped(photo.case.dataset, photo.probs[code], photo.truths.get(code), code in photo.healthy))
@@ -177,8 +192,7 @@ def _fit_cut(seen: list[Seen], code: str, answers: dict[str, np.ndarray]) -> tup
         replace(photo, probs=np.rint(photo.probs * gate(answers[key], lowest)).astype(np.uint8)) for key, photo in plain
     ]
     other = fit_threshold(faded, code)
-    is_better = (other.dice, -other.threshold) > (cut.dice, -cut.threshold)
-    return (other, lowest) if is_better else (cut, 0)
+    return (other, lowest) if other.is_better(cut) else (cut, 0)
 
 
 def _positive(seen: list[Seen], code: str) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.inference.objects import Components
+from funduscope.inference.objects import SMALLEST_PPM, Components
 from funduscope.metrics.dense import FrocState, froc_by_area
 
 THRESHOLDS: Final = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
@@ -27,13 +27,21 @@ MOST_FALSE_DOTS: Final = 0.2
 
 @dataclass(frozen=True)
 class Cut:
-    """threshold: of probability. smallest_px2: pixels of the close frame. dice: at these, 0 where too few photos show
-    the structure. says: how they were chosen, a sentence."""
+    """threshold: of probability. smallest_px2: pixels of the close frame. limit: share of the healthy photos of a data
+    set that may be marked. dice: at these, 0 where too few photos show the structure. says: how they were chosen, a
+    sentence."""
 
     threshold: float
     smallest_px2: float
+    limit: float
     dice: float
     says: str
+
+    def is_better(self, other: Cut) -> bool:
+        """Whether it keeps healthy photos cleaner than the other, or equally clean and more of the lesions."""
+        if (self.limit, self.dice) != (other.limit, other.dice):
+            return (-self.limit, self.dice) > (-other.limit, other.dice)
+        return not self.dice and self.threshold < other.threshold
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +62,42 @@ def fit_threshold(photos: Sequence[Mapped], code: str) -> Cut:
     a pair, as few as possible), the threshold of the one with the highest Dice over the photos with true masks. Of the
     areas that go with this threshold, the one that serves single lesions best (`FrocState.f1_at`): Dice does not notice
     outlines of a few pixels, and a reader counts them. Where fewer than `FEWEST_POSITIVE` photos show the structure,
-    the lowest threshold from 0.5 on that keeps healthy photos as clean.
+    the lowest threshold from 0.5 on that keeps healthy photos as clean. Nothing below `SMALLEST_PPM` counts: findings
+    never show it.
     """
     with_truth = [photo for photo in photos if photo.truth is not None]
     healthy = [photo for photo in photos if photo.healthy]
     positive = sum(bool(photo.truth is not None and photo.truth.any()) for photo in with_truth)
     areas = SMALLEST_PX2 if code != "OD" else (0.0,)
+    floor = max((1e-6 * SMALLEST_PPM.get(code, 0.0) * photo.probs.size for photo in photos), default=0.0)
     sets = [photo.dataset for photo in healthy]
     shares: dict[tuple[float, float], float] = {}
     for threshold in map(float, THRESHOLDS):
         largest = [largest_area(photo, threshold) for photo in healthy]
-        shares |= {(threshold, area): false_share(largest, sets, area) for area in areas}
+        shares |= {(threshold, area): false_share(largest, sets, max(area, floor)) for area in areas}
     allowed = MOST_FALSE_DOTS if code == "MA" else MOST_FALSE
     if positive < FEWEST_POSITIVE:
         plain = {threshold: share for (threshold, area), share in shares.items() if threshold >= 0.5 and not area}
         limit = max(allowed, min(plain.values()))
         threshold = min(threshold for threshold, share in plain.items() if share <= limit)
         says = f"{positive} positive validation photos: the lowest threshold from 0.5"
-        return Cut(threshold, 0.0, 0.0, f"{says}; {_share(plain[threshold], limit)}")
+        return Cut(threshold, 0.0, limit, 0.0, f"{says}; {_share(plain[threshold], limit)}")
     limit = max(allowed, min(shares.values()))
     clean = [pair for pair, share in shares.items() if share <= limit]
     of_pairs = {
         (threshold, area): value
         for threshold in dict.fromkeys(threshold for threshold, _ in clean)
-        for area, value in dice_by_area(with_truth, threshold, areas, largest=code == "OD").items()
+        for area, value in dice_by_area(with_truth, threshold, areas, floor, largest=code == "OD").items()
     }
     threshold, area = max(clean, key=lambda pair: of_pairs[pair])
     if code != "OD":
         found = FrocState.total(by_area(photo, threshold) for photo in with_truth)
-        area = max((area for other, area in clean if other == threshold), key=lambda area: (found.f1_at(area), -area))
+        area = max(
+            (area for other, area in clean if other == threshold),
+            key=lambda area: (found.f1_at(max(area, floor)), -area),
+        )
     says = f"best Dice over {positive} positive validation photos; {_share(shares[threshold, area], limit)}"
-    return Cut(threshold, area, of_pairs[threshold, area], says)
+    return Cut(threshold, area, limit, of_pairs[threshold, area], says)
 
 
 def _share(share: float, limit: float) -> str:
@@ -115,10 +128,12 @@ def false_share(largest: Sequence[int], datasets: Sequence[str], smallest_px2: f
 
 
 def dice_by_area(
-    photos: Iterable[Mapped], threshold: float, areas: Sequence[float], *, largest: bool = False
+    photos: Iterable[Mapped], threshold: float, areas: Sequence[float], floor: float = 0.0, *, largest: bool = False
 ) -> dict[float, float]:
-    """By smallest area the Dice over the pixels of all photos, without components below it. largest: with the largest
-    component of each photo alone, as findings have the disc."""
+    """By smallest area the Dice over the pixels of all photos, without components below it or below the floor.
+
+    largest: with the largest component of each photo alone, as findings have the disc.
+    """
     overlap, marked, true = np.zeros(len(areas)), np.zeros(len(areas)), 0
     for photo in photos:
         assert photo.truth is not None
@@ -127,7 +142,7 @@ def dice_by_area(
         right = photo.truth[parts.places[:, 1], parts.places[:, 0]]
         hits = np.bincount(parts.which[right], minlength=len(parts.areas))
         for place, area in enumerate(areas):
-            kept = parts.at_least(area).kept
+            kept = parts.at_least(max(area, floor)).kept
             overlap[place] += hits[kept].sum()
             marked[place] += parts.areas[kept].sum()
         true += int(np.count_nonzero(photo.truth))

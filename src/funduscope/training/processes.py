@@ -31,7 +31,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.search import Progress, no_progress
-from funduscope.i18n.errors import SHARED_MEMORY, CodedError
+from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
 from funduscope.training import TrainingError
 
@@ -229,8 +229,9 @@ def _child(
         pipe.send(("result", result if rank == 0 else None))
     except TrainingError as error:
         pipe.send(("refused", str(error)))
-    except BaseException:
-        pipe.send(("failed", traceback.format_exc()))
+    except BaseException as error:
+        fault = error if isinstance(error, CodedError) else machine_fault(error)
+        pipe.send(("failed", traceback.format_exc()) if fault is None else ("coded", fault.code, fault.says))
         sys.exit(1)
     finally:
         pipe.close()
@@ -289,6 +290,8 @@ def _events(children: Sequence[SpawnProcess], readers: list[Connection]) -> Iter
             except EOFError:
                 del working[reader]
                 kind, values = ("failed", [""]) if rank not in results else ("closed", [])
+            if kind == "coded":
+                raise CodedError(*values)
             if kind == "refused":
                 raise TrainingError(values[0])
             if kind == "failed":
