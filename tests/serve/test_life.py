@@ -118,7 +118,7 @@ def test_a_full_disk_under_its_log_costs_no_answer(tiny: Path, eye: bytes, tmp_p
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", str(port), "--model", str(tiny)]
-    environment = os.environ | {"TMPDIR": str(tmp_path / "none")}
+    environment = os.environ | {"TMPDIR": str(tmp_path / "none"), "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("wb") as full, (tmp_path / "errors").open("wb") as errors:
         process = subprocess.Popen(command, stdout=full, stderr=errors, env=environment, cwd=tmp_path)
     try:

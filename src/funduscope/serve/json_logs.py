@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
+
+STDOUT = 1
+"""Its file descriptor."""
 
 
 class JsonLog:
-    """Writes events as lines of JSON. stream: where to; a reader that went away ends nothing."""
+    """Writes events as lines of JSON on stdout; a reader that went away and a full disk end nothing.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+    A line that could not be written is dropped: in a buffer it would be tried again at the end and spoil the exit code.
+    """
+
+    def __init__(self) -> None:
+        self._stream = io.FileIO(STDOUT, "w", closefd=False)
         self._writing = threading.Lock()
 
     def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -24,8 +30,7 @@ class JsonLog:
         line = json.dumps({"time": time, "level": "info", "event": event, **fields}, separators=(",", ":"))
         with self._writing:
             try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
+                self._stream.write(f"{line}\n".encode())
             except (OSError, ValueError):
                 return
 
