@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -345,3 +347,14 @@ def test_what_needs_the_training_extra_says_so(
     code, out, err = command("train", "plain", "--data", table, "--run", tmp_path / "run")
     assert (code, out) == (1, "")
     assert "pip install 'funduscope[train]'" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("arguments", [["recipes", "--show", "plain"], ["--help"]])
+def test_an_answer_that_a_full_disk_refuses_is_one_sentence(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "funduscope.cli.main", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": ""})
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("funduscope: the disk is full")
+    assert len(done.stderr.splitlines()) == 1

@@ -8,6 +8,7 @@ the verb that needs them.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -94,6 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check_none_renamed(options)
         _check_none_empty(options + rest)
         code = int(command_line(options + rest, standalone_mode=False, prog_name="funduscope") or 0)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk is a sentence; at Python's own end it is a traceback
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except TerminatedError as end:
@@ -109,7 +112,19 @@ def main(arguments: list[str] | None = None) -> int:
         complain(sentence)
     if code == INTERRUPTED:  # depending on its version, typer returns this code or raises
         print("funduscope: interrupted", file=sys.stderr)
+    _drop_refused_output()
     return code
+
+
+def _drop_refused_output() -> None:
+    """Empties the buffer of stdout. Python would try once more to write it, and end with a traceback and code 120."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _check_none_renamed(options: list[str]) -> None:
