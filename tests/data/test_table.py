@@ -79,6 +79,8 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
         ("photo,dr\nphotos/a.jpg,1", "lacks the column path"),
         ("path,dr\n", "has no row"),
         ("path,dr\nphotos/x.jpg,1", r"row 2, column path: no file photos/x\.jpg"),
+        (f"path,dr\n{'x' * 300}.jpg,1", r"row 2, column path: no file x+\.jpg"),
+        (f"path,mask_EX\nphotos/a.jpg,{'x' * 300}.png", r"row 2, column mask_EX: no file x+\.png"),
         ("path,dr\nphotos/a.jpg,1\nphotos/../photos/a.jpg,2", "row 3, column path: .* is also in row 2"),
         ("path,dr\nmine.csv,1", r"row 2, column path: mine\.csv cannot be opened"),
         ("path,quality\nphotos/a.jpg,poor", "row 2, column quality: is 'poor'; expected one of good, usable, reject"),

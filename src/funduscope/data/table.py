@@ -55,7 +55,7 @@ def read(path: Path) -> list[Case]:
 def _case(row: Row) -> Case:
     name = row.needed("path").replace("\\", "/")
     path = row.file.parent / name
-    if not path.is_file():
+    if not _is_file(path):
         raise row.error("path", f"no file {name} (looked next to the table, in {row.file.parent})")
     try:
         size = size_of(path)
@@ -81,6 +81,13 @@ def _case(row: Row) -> Case:
     return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # longer than a name may be
+        return False
+
+
 def _point(row: Row, landmark: str, size: tuple[int, int]) -> Point | None:
     point = row.point(f"{landmark}_x", f"{landmark}_y")
     if point is not None and not (0 <= point[0] <= size[1] and 0 <= point[1] <= size[0]):
@@ -98,7 +105,7 @@ def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | 
     files = []
     for piece in filter(None, (piece.strip().replace("\\", "/") for piece in text.split(";"))):
         file = row.file.parent / piece
-        if not file.is_file():
+        if not _is_file(file):
             otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
             raise row.error(column, f"no file {piece} (looked next to the table); {otherwise}")
         found = size_of(file)
