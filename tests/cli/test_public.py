@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from tests.cli.conftest import CARD, write_model
 
 import funduscope
 from funduscope.inference import loading
@@ -148,10 +149,12 @@ def test_a_card_answers_as_the_processor_does(tiny: Path, eye: np.ndarray):
 
 def test_models_that_are_none(tmp_path: Path):
     (tmp_path / "text.onnx").write_text("no model")
+    write_model(tmp_path / "two.onnx", replace(CARD, own_close=True))
     for model, says in (
         (tmp_path / "gone.onnx", "is not there"),
         (tmp_path, "neither model.onnx nor best.safetensors"),
         (tmp_path / "text.onnx", "no model that funduscope exported"),
+        (tmp_path / "two.onnx", "two networks, the file has one"),
         ([], "at least one model"),
     ):
         with pytest.raises(funduscope.ModelError, match=says) as caught:

@@ -189,6 +189,10 @@ class OnnxRuntime:
             has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
         self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
+        if self.card.own_close is not any(name.startswith(CLOSE) for name in self.names):
+            told, held = ("two networks", "one") if self.card.own_close else ("one network", "two")
+            says = f"The card of {path.name} tells of {told}, the file has {held}: export it again, or fetch it again."
+            raise ModelError("E_MODEL", says)
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True  # of two networks in the file, the one that is asked
 
