@@ -28,7 +28,7 @@ import funduscope
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.predictor import Predictor, interpret
-from funduscope.inference.runtime import CLOSE, OnnxRuntime, Outputs
+from funduscope.inference.runtime import OnnxRuntime, Outputs
 from funduscope.inference.strips import strips
 from funduscope.quality.assessment import assess
 from funduscope.report.write import save, to_json
@@ -109,10 +109,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
 
 def _bare(runtime: OnnxRuntime, image: np.ndarray, view: View) -> None:
     """ONNX Runtime's own call; of a model with a network for each view, for the outputs of that view's."""
-    names = runtime.names
-    if runtime.card.own_close:
-        names = [name for name in names if name.startswith(CLOSE) == (view == "close")]
-    runtime.session.run(names, {"image": image}, runtime.options)
+    runtime.session.run(*runtime.request(image, view))
 
 
 def _print(seconds: dict[str, list[float]], photo: Path, given: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -76,6 +77,16 @@ def test_int8_is_close(run: Path, exported: list[Path]):
     eye = draw_eye(4, width_px=700).pixels
     whole, small = load(run / "model.onnx")(eye), load(run / "model.int8.onnx")(eye)
     np.testing.assert_allclose(whole.probabilities, small.probabilities, atol=0.05)  # pyright: ignore
+
+
+def test_what_stays_in_float32_reads_nothing_that_was_rounded(run: Path, exported: list[Path]):
+    graph = onnx.load(run / "model.int8.onnx").graph
+    makers = {name: node for node in graph.node for name in node.output}
+    weights = {item.name for item in graph.initializer}
+    plain = [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    assert any("structures/conv" in name for name in plain), "the logits of the lesions were rounded"
+    pool = next(node for node in graph.node if node.op_type == "MaxPool")
+    assert makers[pool.input[0]].op_type == "Relu", "what is pooled was rounded before"
 
 
 def test_the_small_weights_rebuild_the_model(run: Path, exported: list[Path]):

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -37,7 +37,7 @@ from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import CLOSE, Device, OnnxRuntime, TorchRuntime, has_cuda
+from funduscope.inference.runtime import CLOSE, IMAGE, Device, OnnxRuntime, TorchRuntime, has_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.network.joined import Joined
 from funduscope.network.network import Network, Outputs
@@ -157,8 +157,8 @@ def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
 def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
     """The network as ONNX: image (B, H, W, 3) uint8, H and W multiples of 32; the card is in the metadata.
 
-    Where the close view has a network of its own, the names of its outputs begin with `close_`, and whoever asks for
-    those of one view runs the network of that view alone.
+    Where the close view has a network of its own, the names of its input, `close_image`, and of its outputs begin so.
+    ONNX Runtime computes both networks whatever outputs are asked for: one whose view is not needed is given 32x32 px.
     """
     import onnx
 
@@ -180,9 +180,9 @@ def _trace(network: Network | Joined, view: View, path: Path) -> Any:
     image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     flat = _Flat(network, view).eval()
     prefix = CLOSE if view == "close" else ""
-    names = [prefix + name for name in flat.outputs(image).named()]
-    axes = {name: {0: "batch"} for name in ("image", *names)}
-    axes["image"] |= {1: "height", 2: "width"}
+    taken, names = prefix + IMAGE, [prefix + name for name in flat.outputs(image).named()]
+    axes = {name: {0: f"{prefix}batch"} for name in (taken, *names)}
+    axes[taken] |= {1: f"{prefix}height", 2: f"{prefix}width"}
     for name in ("structures", f"{CLOSE}structures", "landmarks", *(f"{task}_cam" for task in CLASSES)):
         if name in axes:
             axes[name] |= {2: f"{name}_height", 3: f"{name}_width"}
@@ -193,13 +193,13 @@ def _trace(network: Network | Joined, view: View, path: Path) -> Any:
         # The TorchScript exporter: it keeps every size dynamic through the decoder's resizes.
         torch.onnx.export(
             traced(flat, image), (image,), str(path),
-            input_names=["image"], output_names=names, dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+            input_names=[taken], output_names=names, dynamic_axes=axes, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     return onnx.load(str(path))
 
 
 def _side_by_side(models: Sequence[Any]) -> Any:
-    """One model of several that take the same image. All names but those of inputs and outputs get a prefix."""
+    """One model of several. All names but those of inputs and outputs get a prefix."""
     from onnx.compose import add_prefix
 
     prefixed = []
@@ -213,8 +213,9 @@ def _side_by_side(models: Sequence[Any]) -> Any:
                 names[:] = [ends.get(name, name) for name in names]
         prefixed.append(model)
     first, *rest = prefixed
+    del first.graph.value_info[:]  # in it, equal names of sizes would say that all views are as large
     for model in rest:
-        for name in ("node", "initializer", "output", "value_info"):
+        for name in ("node", "initializer", "input", "output"):
             getattr(first.graph, name).extend(getattr(model.graph, name))
         known = {one.domain for one in first.opset_import}
         first.opset_import.extend(one for one in model.opset_import if one.domain not in known)
@@ -238,14 +239,13 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
     card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
     if any(node.op_type == "If" for node in whole.graph.node):
         card = replace(card, about={**card.about, "int8": IN_BRANCHES})
-    names = [output.name for output in whole.graph.output]
     with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
         if card.own_close:
             models = []
             for view in VIEWS:
                 part = Path(folder) / f"{view}.onnx"
-                ends = [name for name in names if name.startswith(CLOSE) == (view == "close")]
-                extract_model(str(float_path), str(part), ["image"], ends)
+                inputs, outputs = _ends(whole.graph, view)
+                extract_model(str(float_path), str(part), inputs, outputs)
                 side = card.close_px if view == "close" else card.whole_px
                 models.append(_quantized(part, [image for image in images if image.shape[1] == side]))
             small = _side_by_side(models)
@@ -254,6 +254,12 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
         _sign(small, card)
         onnx.save(small, str(unfinished))
     return path
+
+
+def _ends(graph: Any, view: View) -> list[list[str]]:
+    """The names of the inputs and of the outputs of the network of a view."""
+    both = graph.input, graph.output
+    return [[end.name for end in ends if end.name.startswith(CLOSE) == (view == "close")] for ends in both]
 
 
 def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
@@ -266,6 +272,8 @@ def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    taken = onnx.load(str(float_path)).graph.input[0].name
+
     class Reader(CalibrationDataReader):
         """Yields the images one by one."""
 
@@ -274,19 +282,22 @@ def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
 
         def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
             image = next(self.rest, None)
-            return None if image is None else {"image": image}
+            return None if image is None else {taken: image}
 
     with tempfile.TemporaryDirectory() as folder:
         ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
+        kept = _kept_in_float(onnx.load(str(ready)).graph)
         quantize_static(
             str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            nodes_to_exclude=_kept_in_float(onnx.load(str(ready)).graph),
+            nodes_to_exclude=kept,
             # The mean of the images' extremes: a single very bright photo must not make all others coarse.
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
         small = onnx.load(str(made))
+        _read_unrounded(small.graph, kept)
+        onnx.save(small, str(made))
         _shift_biases(small, _grades(str(float_path), images), _grades(str(made), images))
     return small
 
@@ -294,9 +305,29 @@ def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
 def _kept_in_float(graph: Any) -> list[str]:
     """Names of the nodes before the end of the first sixth of the convolutions, and of those that make the outputs."""
     places = [place for place, node in enumerate(graph.node) if node.op_type == "Conv"]
-    first = places[len(places) // 6]
-    outputs = {output.name for output in graph.output}
-    return [n.name for place, n in enumerate(graph.node) if place < first or outputs & set(n.output)]
+    kept = {node.name for node in graph.node[: places[len(places) // 6]]}
+    makers = {name: node for node in graph.node for name in node.output}
+    names = [output.name for output in graph.output]
+    while names:
+        if node := makers.get(names.pop()):
+            kept.add(node.name)
+            if node.op_type in ("Concat", "Slice"):  # they put planes in order: what makes the numbers lies before them
+                names += node.input
+    return [node.name for node in graph.node if node.name in kept]
+
+
+def _read_unrounded(graph: Any, kept: Collection[str]) -> None:
+    """Lets nodes in float32 read what other such nodes made as it is. The quantizer gives all readers of a tensor the
+    copy that was rounded for a quantized one, which costs accuracy and, of a large map, time."""
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        for place, name in enumerate(node.input if node.name in kept else ()):
+            opened = makers.get(name)
+            if opened is None or opened.op_type != "DequantizeLinear" or opened.input[0] not in makers:
+                continue
+            source = makers[opened.input[0]].input[0]
+            if source in makers and makers[source].name in kept:
+                node.input[place] = source
 
 
 def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -307,7 +338,8 @@ def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
     names = [output.name for output in session.get_outputs() if output.name in CLASSES]
     side = min(image.shape[1] for image in images)
     whole = [image for image in images if image.shape[1] == side]
-    rows = [[np.asarray(one) for one in session.run(names, {"image": image})] for image in whole] if names else []
+    taken = session.get_inputs()[0].name
+    rows = [[np.asarray(one) for one in session.run(names, {taken: image})] for image in whole] if names else []
     return {name: np.mean([row[index][0] for row in rows], axis=0) for index, name in enumerate(names)}
 
 

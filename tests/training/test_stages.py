@@ -20,7 +20,7 @@ from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
 from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
@@ -166,6 +166,11 @@ def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -
         for name, value in ours.named().items():
             np.testing.assert_allclose(value, theirs.named()[name], atol=2e-4)
     assert isinstance(onnx_model, Predictor)
+    assert isinstance(onnx_model.runtime, OnnxRuntime)
+    names, feeds = onnx_model.runtime.request(framed.image[None], "close")
+    assert all(name.startswith("close_") for name in names)
+    assert feeds["close_image"].shape[1:3] == (128, 128)
+    assert feeds["image"].shape[1:3] == (32, 32), "the whole view's network would be computed on the close view"
     assert onnx_model(photo).codes == ("MA", "HE", "EX", "SE", "OD")
 
 

@@ -19,7 +19,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 CLOSE: Final = "close_"
-"""Begins the names of the outputs of a network that sees the close view alone."""
+"""Begins the names of the input and the outputs of a network that sees the close view alone."""
+IMAGE: Final = "image"
+NOTHING_TO_SEE: Final = np.zeros((1, 32, 32, 3), np.uint8)
+"""The input of the network whose view is not asked for, as small as it may be: ONNX Runtime computes every node of a
+file, whatever outputs it is to give (its `only_execute_path_to_fetches` is heeded by builds for training alone)."""
 
 CUDA: Final = "CUDAExecutionProvider"
 
@@ -189,19 +193,24 @@ class OnnxRuntime:
             has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
         self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
-        if self.card.own_close is not any(name.startswith(CLOSE) for name in self.names):
+        if self.card.own_close is not any(taken.name == CLOSE + IMAGE for taken in self.session.get_inputs()):
             told, held = ("two networks", "one") if self.card.own_close else ("one network", "two")
             says = f"The card of {path.name} tells of {told}, the file has {held}: export it again, or fetch it again."
             raise ModelError("E_MODEL", says)
-        self.options = onnxruntime.RunOptions()
-        self.options.only_execute_path_to_fetches = True  # of two networks in the file, the one that is asked
 
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
-        names = self.names
-        if self.card.own_close:
-            names = [name for name in names if name.startswith(CLOSE) == (view == "close")]
-        values: list[Any] = list(self.session.run(names, {"image": np.ascontiguousarray(images)}, self.options))
+        names, feeds = self.request(images, view)
+        values: list[Any] = list(self.session.run(names, feeds))
         return Outputs.of({name.removeprefix(CLOSE): value for name, value in zip(names, values, strict=True)})
+
+    def request(self, images: np.ndarray, view: View) -> tuple[list[str], dict[str, np.ndarray]]:
+        """The names of the outputs and the inputs of the session's own `run`."""
+        images = np.ascontiguousarray(images)
+        if not self.card.own_close:
+            return self.names, {IMAGE: images}
+        names = [name for name in self.names if name.startswith(CLOSE) == (view == "close")]
+        inputs = (NOTHING_TO_SEE, images) if view == "close" else (images, NOTHING_TO_SEE)
+        return names, dict(zip((IMAGE, CLOSE + IMAGE), inputs, strict=True))
 
 
 class TorchRuntime:
