@@ -23,6 +23,7 @@ from funduscope.batch.run import run_batch
 from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import load
+from funduscope.report.write import to_json
 from funduscope.testing.drawn_eyes import draw_eye
 
 TABLES = "findings.parquet", "lesions.parquet", "patients.parquet", "patients.csv", "failures.csv", "batch.html"
@@ -117,10 +118,17 @@ def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path:
     store.close()
 
 
-def test_files_are_written_where_asked(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
-    run_batch(eyes / "first", tmp_path / "out", replace(reading, files=tmp_path / "out" / "files"))
-    folders = sorted(path.parent.name[:4] for path in tmp_path.glob("out/files/*/*/findings.json"))
-    assert folders == ["eye0", "eye1", "eye2"]
+@pytest.mark.parametrize("processes", [1, 2])
+def test_files_are_written_where_asked_with_the_bytes_of_any_other_entry(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, processes: int
+) -> None:
+    run_batch(eyes / "first", tmp_path / "out", replace(reading, files=tmp_path / "out" / "files"), processes=processes)
+    written = {path.parent.name[:4]: path.read_bytes() for path in tmp_path.glob("out/files/*/*/findings.json")}
+    model = load(reading.model[0])
+    assert written == {
+        path.stem: to_json(model(path, force=True).to_dict()) for path in sorted((eyes / "first").glob("*.png"))
+    }
+    assert len(written) == 3
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
