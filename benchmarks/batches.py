@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from funduscope.evaluation.cost import machine
-from funduscope.export import write_onnx
+from funduscope.export.onnx_file import write_onnx
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.imaging.read_ahead import cores, read_ahead

@@ -23,7 +23,7 @@ from funduscope import checkpoint
 from funduscope.compare.run_folder import COST, read_run
 from funduscope.compare.score_runs import put_prediction
 from funduscope.evaluation.cost import measure_predictions
-from funduscope.export import write_onnx
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.network.joined import Joined, build_model
 from funduscope.network.network import Network

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from funduscope.doctor.examine import Report, check_data
     from funduscope.evaluation.out_of_fold import evaluate
     from funduscope.evaluation.scores import Scores
-    from funduscope.export import export_run
+    from funduscope.export.run import export_run
     from funduscope.i18n.errors import PhotoError
     from funduscope.imaging.photo import Photo
     from funduscope.inference.ensemble import Ensemble
@@ -70,7 +70,7 @@ _HOMES = {
     "check_data": "funduscope.doctor.examine",
     "compare_runs": "funduscope.compare.report",
     "evaluate": "funduscope.evaluation.out_of_fold",
-    "export_run": "funduscope.export",
+    "export_run": "funduscope.export.run",
     "load": "funduscope.inference.loading",
     "read_data": "funduscope.data.sources",
     "save": "funduscope.report.write",

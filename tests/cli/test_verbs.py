@@ -330,7 +330,7 @@ def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Pa
         seen.append((run, data, device))
         return [run / "model.onnx", run / "model-int8.onnx"]
 
-    monkeypatch.setitem(sys.modules, "funduscope.export", SimpleNamespace(export_run=export_run))
+    monkeypatch.setitem(sys.modules, "funduscope.export.run", SimpleNamespace(export_run=export_run))
     code, out, err = command("export", tmp_path, "--data", table)
     assert (code, err) == (0, "")
     assert out.splitlines() == [str(tmp_path / "model.onnx"), str(tmp_path / "model-int8.onnx")]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from funduscope.evaluation.cost import AUTHORS_PX, Cost, measure, measure_predictions, watched
-from funduscope.export import write_onnx
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
 from funduscope.network.encoder import Encoder

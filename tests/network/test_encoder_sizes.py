@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from funduscope.export import MOST_DIFFERENCE, write_onnx
+from funduscope.evaluation.parity import MOST_DIFFERENCE
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.network.network import build
 from funduscope.recipe import Recipe

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from funduscope.export import write_onnx
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import OnnxRuntime
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from funduscope import export
 from funduscope.explain.class_activation import explanation
+from funduscope.export.onnx_file import write_onnx
+from funduscope.export.quantization import quantize
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.runtime import OnnxRuntime
@@ -51,7 +52,7 @@ def _linear_tasks(recipe: Recipe) -> set[str]:
 def test_the_mean_of_a_map_is_the_logit(name: str, tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(name, tiny(name))
     network, linear = _built(recipe), _linear_tasks(recipe)
-    runtime = OnnxRuntime(export.write_onnx(network, Card.of(recipe), tmp_path / "model.onnx"))
+    runtime = OnnxRuntime(write_onnx(network, Card.of(recipe), tmp_path / "model.onnx"))
     for side in (64, 128):
         images = _images(2, side)
         with torch.inference_mode():
@@ -78,9 +79,9 @@ def test_a_training_makes_no_maps(tiny: Tiny) -> None:
 
 def test_it_holds_in_int8_too(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe("plain", tiny("plain"))
-    whole = export.write_onnx(_built(recipe), Card.of(recipe), tmp_path / "model.onnx")
+    whole = write_onnx(_built(recipe), Card.of(recipe), tmp_path / "model.onnx")
     images = [_images(1, 64), _images(1, 128)]
-    small = OnnxRuntime(export.quantize(whole, tmp_path / "small.onnx", images))
+    small = OnnxRuntime(quantize(whole, tmp_path / "small.onnx", images))
     for image in images:
         outputs = small(image)
         np.testing.assert_allclose(outputs.cams["grade"].mean((2, 3)), outputs.classes["grade"], rtol=1e-4, atol=1e-4)
@@ -92,10 +93,10 @@ def test_a_file_without_maps_answers_alike_and_explains_nothing(
 ) -> None:
     recipe = load_recipe("plain", tiny("plain"))
     network = _built(recipe)
-    new = export.write_onnx(network, Card.of(recipe), tmp_path / "new.onnx")
+    new = write_onnx(network, Card.of(recipe), tmp_path / "new.onnx")
     with monkeypatch.context() as patch:
         patch.setattr(GradeHead, "activation_map", lambda self, deepest: None)
-        old = export.write_onnx(network, Card.of(recipe), tmp_path / "old.onnx")
+        old = write_onnx(network, Card.of(recipe), tmp_path / "old.onnx")
     assert "grade" not in OnnxRuntime(old)(_images(1, 64)).cams
     eye = draw_eye(3, width_px=480).pixels
     found = load(old)(eye)

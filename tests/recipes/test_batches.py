@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from funduscope.export import write_onnx
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor

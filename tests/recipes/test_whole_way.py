@@ -13,7 +13,7 @@ from PIL import Image
 
 from funduscope.cli.main import main
 from funduscope.data.prepare import CACHE_VARIABLE
-from funduscope.export import IN_BRANCHES
+from funduscope.export.quantization import IN_BRANCHES
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, builtin_recipes, load_recipe
@@ -166,13 +166,14 @@ def test_every_design_that_was_published_has_its_budget_in_a_file() -> None:
 
 @pytest.mark.parametrize("name", ["moe_deeplab", "moe_aspp", "soft_sharing", "attention_moe"])
 def test_a_model_with_experts_says_which_took_a_photo(name: str, tiny: Tiny, tmp_path: Path) -> None:
-    from funduscope import checkpoint, export
+    from funduscope import checkpoint
+    from funduscope.export.onnx_file import write_onnx
     from funduscope.inference.card import Card
 
     torch.manual_seed(0)
     recipe = load_recipe(name, tiny(name))
     network = build(recipe).eval()
-    path = export.write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
+    path = write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
     found = load(path)(draw_eye(2, width_px=480).pixels)
     assert tuple(found.gates) == recipe.routers
     for shares in found.gates.values():

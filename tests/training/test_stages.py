@@ -15,7 +15,7 @@ import torch
 from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.cost import measure
-from funduscope.export import export_run
+from funduscope.export.run import export_run
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load

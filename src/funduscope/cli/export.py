@@ -22,7 +22,7 @@ def export(
 
     A model whose outputs differ from the run's is refused.
     """
-    from funduscope.export import export_run
+    from funduscope.export.run import export_run
 
     for path in export_run(run, data or None, device=device.value):
         print(path)

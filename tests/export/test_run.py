@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from funduscope import checkpoint, export
+from funduscope import checkpoint
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.evaluation.parity import ParityError
+from funduscope.export import run as export
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor

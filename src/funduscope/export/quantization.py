@@ -1,0 +1,147 @@
+"""An INT8 copy of an ONNX file: static, per channel, by ONNX Runtime's own quantizer.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funduscope.atomic import replacing
+from funduscope.export.onnx_file import VIEWS, side_by_side, sign
+from funduscope.inference.card import Card
+from funduscope.inference.runtime import CLOSE
+from funduscope.vocabulary import CLASSES, View
+
+IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
+
+
+def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
+    """Writes an INT8 copy of a float32 model. images: batches of one in both views, from which ranges are taken. Where
+    each view has a network, that of its own."""
+    import onnx
+    from onnx.utils import extract_model
+
+    whole = onnx.load(str(float_path))
+    card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
+    if any(node.op_type == "If" for node in whole.graph.node):
+        card = replace(card, about={**card.about, "int8": IN_BRANCHES})
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
+        if card.own_close:
+            models = []
+            for view in VIEWS:
+                part = Path(folder) / f"{view}.onnx"
+                inputs, outputs = _ends(whole.graph, view)
+                extract_model(str(float_path), str(part), inputs, outputs)
+                side = card.close_px if view == "close" else card.whole_px
+                models.append(_quantized(part, [image for image in images if image.shape[1] == side]))
+            small = side_by_side(models)
+        else:
+            small = _quantized(float_path, images)
+        sign(small, card)
+        onnx.save(small, str(unfinished))
+    return path
+
+
+def _ends(graph: Any, view: View) -> list[list[str]]:
+    """The names of the inputs and of the outputs of the network of a view."""
+    both = graph.input, graph.output
+    return [[end.name for end in ends if end.name.startswith(CLOSE) == (view == "close")] for ends in both]
+
+
+def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
+    """The INT8 model of a float32 one.
+
+    The first sixth of the convolutions, where rounding does most harm, and the nodes that make the logits stay in
+    float32. The grades' biases are corrected by the mean error of their logits on those images.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    taken = onnx.load(str(float_path)).graph.input[0].name
+
+    class Reader(CalibrationDataReader):
+        """Yields the images one by one."""
+
+        def __init__(self) -> None:
+            self.rest = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            image = next(self.rest, None)
+            return None if image is None else {taken: image}
+
+    with tempfile.TemporaryDirectory() as folder:
+        ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
+        quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
+        kept = _kept_in_float(onnx.load(str(ready)).graph)
+        quantize_static(
+            str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+            # The mean of the images' extremes: a single very bright photo must not make all others coarse.
+            extra_options={"CalibMovingAverage": True},
+        )  # fmt: skip
+        small = onnx.load(str(made))
+        _read_unrounded(small.graph, kept)
+        onnx.save(small, str(made))
+        _shift_biases(small, _grades(str(float_path), images), _grades(str(made), images))
+    return small
+
+
+def _kept_in_float(graph: Any) -> list[str]:
+    """Names of the nodes before the end of the first sixth of the convolutions, and of those that make the outputs."""
+    places = [place for place, node in enumerate(graph.node) if node.op_type == "Conv"]
+    kept = {node.name for node in graph.node[: places[len(places) // 6]]}
+    makers = {name: node for node in graph.node for name in node.output}
+    names = [output.name for output in graph.output]
+    while names:
+        if node := makers.get(names.pop()):
+            kept.add(node.name)
+            if node.op_type in ("Concat", "Slice"):  # they put planes in order: what makes the numbers lies before them
+                names += node.input
+    return [node.name for node in graph.node if node.name in kept]
+
+
+def _read_unrounded(graph: Any, kept: Collection[str]) -> None:
+    """Lets nodes in float32 read what other such nodes made as it is. The quantizer gives all readers of a tensor the
+    copy that was rounded for a quantized one, which costs accuracy and, of a large map, time."""
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        for place, name in enumerate(node.input if node.name in kept else ()):
+            opened = makers.get(name)
+            if opened is None or opened.op_type != "DequantizeLinear" or opened.input[0] not in makers:
+                continue
+            source = makers[opened.input[0]].input[0]
+            if source in makers and makers[source].name in kept:
+                node.input[place] = source
+
+
+def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean logits of the photo tasks over the smallest images: the whole views."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs() if output.name in CLASSES]
+    side = min(image.shape[1] for image in images)
+    whole = [image for image in images if image.shape[1] == side]
+    taken = session.get_inputs()[0].name
+    rows = [[np.asarray(one) for one in session.run(names, {taken: image})] for image in whole] if names else []
+    return {name: np.mean([row[index][0] for row in rows], axis=0) for index, name in enumerate(names)}
+
+
+def _shift_biases(model: Any, wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    """Adds to the bias of each photo task's last layer, where it has one, the difference of its mean logits."""
+    from onnx import numpy_helper
+
+    biases = {node.output[0]: node.input[2] for node in model.graph.node if node.op_type == "Gemm"}
+    for name in wanted.keys() & biases.keys():  # what several experts answer has no such layer
+        bias = next(item for item in model.graph.initializer if item.name == biases[name])
+        shifted = numpy_helper.to_array(bias) + (wanted[name] - found[name]).astype(np.float32)
+        bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))

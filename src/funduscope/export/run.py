@@ -1,0 +1,208 @@
+"""The export of a finished run. A model is accepted only after its parity is measured: float32 against torch, INT8
+against float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from funduscope import checkpoint
+from funduscope.data.case import Case
+from funduscope.data.sources import Data, cases_of
+from funduscope.data.splits import SplitPlan
+from funduscope.evaluation.evaluate import DOUBTED, score_stream
+from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
+from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.scores import Scores, summarize
+from funduscope.export.onnx_file import write_onnx
+from funduscope.export.quantization import quantize
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
+from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda
+from funduscope.metrics import DenseState, GradingState, MaskState
+from funduscope.settings import Sampling
+from funduscope.testing.drawn_eyes import draw_eye
+from funduscope.vocabulary import CLASSES, CODES
+
+LEAST_EQUAL = 0.98
+MOST_LOSS = 0.01
+FEWEST_GRADED, FEWEST_POSITIVE = 30, 3
+"""Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
+
+CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
+MOST_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
+
+FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"
+
+
+class ExportError(RuntimeError):
+    """A model that differs from its source too much, or could not be checked; the message says by how much, or why.
+
+    Nothing of the refused model is kept.
+    """
+
+
+def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device: Device = "auto") -> list[Path]:
+    """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder.
+
+    export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
+    them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
+    them both on drawn eyes. Unreadable photos are named on stderr and replaced by others. device: of the float32 models
+    that are compared; INT8 computes on the processor. Raises `ExportError` where parity fails, `ParityError` where no
+    photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
+    written before the error.
+    """
+    run, cases = Path(run), None if data is None else cases_of(data)
+    cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
+    best = checkpoint.load(run / "best.safetensors")
+    network, card = best.network(), Card.from_dict(best.card) if best.card else Card.of(best.recipe)
+    training, checking = _chosen(run, best.recipe.sampling, cases)
+    report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
+    report["calibration photos"] = ", ".join(sorted({case.dataset for case in training})) or "drawn eyes"
+    check = list(_photos(checking, CHECK_PHOTOS, seed=1))
+    images = list(_views(_photos(training, CALIBRATION_PHOTOS, seed=2), card))
+    if not check or not images:
+        raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
+    # A model that is not accepted yet must not pass for the run's.
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=run) as place:
+        folder = Path(place)
+        # Photos are refused without the model, so on refused ones any two models would agree.
+        plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT), device=device), refuses=False)
+        network = network.to("cuda" if cuda else "cpu")
+        parity = compare(Predictor(TorchRuntime(network, card), refuses=False), plain, check)
+        report["float32 against torch"] = vars(parity)
+        if not parity.holds:
+            raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed: {MOST_DIFFERENCE}, equal labels.")
+        small_path = quantize(folder / FLOAT, folder / SMALL, images)
+        refused = None
+        try:
+            small = Predictor(OnnxRuntime(small_path), refuses=False)
+            report["int8 against float32"] = _accept(small, plain, checking, check)
+            # The card in the file says this too; here it explains why the file is hardly smaller.
+            if "int8" in small.card.about:
+                report["int8 note"] = small.card.about["int8"]
+        except ExportError as error:
+            refused = report["int8 refused"] = str(error)
+            small_path.unlink()
+        checkpoint.save_small(folder / WEIGHTS, best)
+        paths = _published(folder, run, report)
+    if refused:
+        raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
+    return paths
+
+
+def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
+    """The photos to calibrate INT8 on and those to check on; none without cases."""
+    plan = SplitPlan.of_run(run, cases or ())
+    if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
+        plan = SplitPlan.of(cases or (), plan.fold, run)
+    # Ranges come from the data sets that most samples are of: ranges wide enough for every camera would round most
+    # photos too coarsely.
+    rates = sampling.whole or sampling.close
+    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in plan.train).items()}
+    return [case for case in plan.train if drawn[case.dataset] >= max(drawn.values()) / 2], plan.validation
+
+
+def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
+    """Moves the accepted files into the run folder, last the report with their SHA-256. Returns the new paths."""
+    made = [folder / name for name in (FLOAT, SMALL, WEIGHTS) if (folder / name).is_file()]
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
+    report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in made}
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    # An earlier report would not match the new files, and an earlier INT8 file has other weights.
+    for name in (REPORT, SMALL):
+        (run / name).unlink(missing_ok=True)
+    return [path.replace(run / path.name) for path in (*made, folder / REPORT)]
+
+
+def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
+    """What INT8 loses: scores where there are labels, otherwise parity. Raises `ExportError` where it is too much."""
+    if not checking:
+        parity = compare(small, plain, check)
+        if parity.labels_equal < LEAST_EQUAL:
+            raise ExportError(f"INT8 differs from float32: {parity}; at least {LEAST_EQUAL} of the labels must agree.")
+        return vars(parity)
+    chosen = _firm(checking) or checking
+    scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
+    equal, graded = _equal_labels(*scores)
+    losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
+    worst = {str(key): round(loss, 4) for key, loss in losses.items()}
+    if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
+        return _accept(small, plain, [], check)
+    # One photo may always differ: of fewer than 50 it is already more than the allowed share.
+    too_many = round((1 - equal) * graded) > max(1, (1 - LEAST_EQUAL) * graded)
+    if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
+        raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
+    return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
+
+
+def _firm(cases: list[Case]) -> list[Case]:
+    """Photos with outlines, and some with a class alone; none of data sets whose grades are doubtful."""
+    firm = [case for case in cases if case.dataset not in DOUBTED]
+    masked = {case.key for case in firm if {*CODES} & {*case.labels.masks}}
+    classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
+    plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MOST_CLASSED))]
+    return [case for case in firm if case.key in masked.union(plain)]
+
+
+def _equal_labels(first: Scores, second: Scores) -> tuple[float, int]:
+    """The share of graded photos with equal answers, and their number, without photos that both models refused."""
+    names = [f"predicted_{task}" for task in CLASSES]
+    rows = [(a.row, b.row) for a, b in zip(first.photos, second.photos, strict=True) if a.row.keys() & CLASSES]
+    labels = [[(a.get(name), b.get(name)) for name in names] for a, b in rows if not (a["refused"] and b["refused"])]
+    return (float(np.mean([all(a == b for a, b in pairs) for pairs in labels])) if labels else 1.0), len(labels)
+
+
+def _compared(scores: Scores) -> Iterator[ScoreKey]:
+    """The scores that INT8 may not lose: kappa, AUPR, Dice; of a structure only where enough photos show it."""
+    for key, interval in scores.intervals.items():
+        if key.score not in ("kappa", "AUPR", "Dice") or np.isnan(interval.value):
+            continue
+        states = [photo.states.get(key.question) for photo in scores.photos if photo.case.dataset == key.dataset]
+        graded = sum(isinstance(state, GradingState) for state in states)
+        if 0 < graded < FEWEST_GRADED:
+            continue
+        masks = [state for state in states if isinstance(state, MaskState) and state.tp + state.fn > 0]
+        pixels = [state for state in states if isinstance(state, DenseState) and state.positives > 0]
+        if graded or len(masks + pixels) >= FEWEST_POSITIVE:
+            yield key
+
+
+def _photos(cases: list[Case], count: int, seed: int) -> Iterator[np.ndarray]:
+    """At most `count` photos in random order, (H, W, 3) uint8; drawn eyes where there are no cases."""
+    rng = np.random.default_rng(seed)
+    if cases:
+        return islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)
+    return (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
+
+
+def _views(photos: Iterable[np.ndarray], card: Card) -> Iterator[np.ndarray]:
+    """Both views of each photo as the model takes them: (1, S, S, 3) uint8, first the whole eye, then close."""
+    for pixels in photos:
+        close = frame(pixels, card.close_px).image
+        yield cv2.resize(close, (card.whole_px, card.whole_px), interpolation=cv2.INTER_AREA)[None]
+        yield close[None]
+
+
+def _readable(cases: list[Case]) -> Iterator[np.ndarray]:
+    """The readable photos; the others are named on stderr."""
+    for case in cases:
+        try:
+            yield Photo.open(case.path).pixels
+        except PhotoError as error:
+            print(f"left out: {case.key}: {error}", file=sys.stderr)
