@@ -43,7 +43,7 @@ SMALL = (
     "stages.lesions.sampling={per_epoch=6}",
     "stages.lesions.training={epochs=2}",
     "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[16, 8, 8]}",
-    "stages.whole.sampling={}",
+    "stages.whole.sampling={per_epoch=16}",
     "stages.whole.training={epochs=1}",
     "stages.whole.decoder={skip_channels=[8, 8, 8, 8, 16], channels=[16, 16, 8, 8]}",
 )
