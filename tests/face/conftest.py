@@ -15,9 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from funduscope import checkpoint, export
+from funduscope import checkpoint
 from funduscope.data.folds import make_folds, write_folds
 from funduscope.data.sources import read_data
+from funduscope.export import run as export_run
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference import loading
 from funduscope.inference.card import Card
 from funduscope.network.network import build
@@ -70,7 +72,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build(recipe).eval()
     card = replace(Card.of(recipe), name="shipped", landmark_floor=0.0)
     (place / "models").mkdir()
-    export.write_onnx(network, card, place / "models" / "funduscope.onnx")
+    write_onnx(network, card, place / "models" / "funduscope.onnx")
     weights = {"weights": network.state_dict()}
     checkpoint.save(place / "models" / "funduscope.safetensors", recipe, weights, card.to_dict(), {})
     return place
@@ -106,8 +108,8 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Recipe, "load", load)
     monkeypatch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
     # What was learned in a step answers nearly at random, and INT8 otherwise.
-    monkeypatch.setattr(export, "LEAST_EQUAL", 0.0)
-    monkeypatch.setattr(export, "MOST_LOSS", 9.0)
+    monkeypatch.setattr(export_run, "LEAST_EQUAL", 0.0)
+    monkeypatch.setattr(export_run, "MOST_LOSS", 9.0)
     monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: _place, as_file=nullcontext))
     monkeypatch.chdir(_place)
     return _place

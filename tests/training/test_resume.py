@@ -17,8 +17,9 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe, load_recipe
-from funduscope.training import TrainingError
+from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import Start
+from funduscope.training.journal import draw_curves
 from funduscope.training.loop import Validation
 from funduscope.training.run import run
 from funduscope.training.samples import draw_epoch
@@ -75,6 +76,7 @@ def unbroken(tiny: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
+        patch.setattr(journal, "draw_curves", draw_curves)
         run(tiny, cases, folder, fold=0, make_validation=make_validation)
     return folder
 

@@ -23,8 +23,9 @@ from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
-from funduscope.training import TrainingError
+from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import START, Start, check_unseen, first_network, warn_of_learned
+from funduscope.training.journal import draw_curves
 from funduscope.training.run import run
 from funduscope.training.samples import drawn, prepared, readable
 
@@ -40,6 +41,7 @@ def done(short: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("done")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUNDUSCOPE_CACHE", str(cache))
+        patch.setattr(journal, "draw_curves", draw_curves)
         run(short, cases, folder, fold=0)
     return folder
 
