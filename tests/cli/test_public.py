@@ -59,7 +59,7 @@ def test_predicting_as_json_loads_neither_torch_nor_what_draws(
     photo = save_eye(tmp_path / "eye.jpg")
     arguments = ["predict", str(photo), "--model", str(tiny), "--json"]
     loaded = loaded_after(f"from funduscope.cli.main import main; assert main({arguments!r}) == 0")
-    assert not loaded & {"torch", "matplotlib", "jinja2", "rich"}
+    assert not loaded & {"torch", "matplotlib", "jinja2", "rich", "PIL", "pydantic"}
 
 
 def test_the_public_names():

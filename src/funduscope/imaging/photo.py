@@ -13,17 +13,19 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from funduscope.i18n.errors import CODES, PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, read_header
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
 
@@ -100,7 +102,7 @@ class Photo:
         """
         if isinstance(source, np.ndarray):
             return _from_array(source, name or "photo", limits)
-        if isinstance(source, Image.Image):
+        if not isinstance(source, str | Path | bytes | bytearray | memoryview):
             return _from_pil(source, name or "photo", limits)
         data, name = _data(source, name, limits)
         if is_dicom(data):
@@ -249,7 +251,11 @@ def _of_own(pixels: np.ndarray, name: str) -> Photo:
     return Photo(pixels, name, digest.hexdigest())
 
 
-def _from_pil(image: Image.Image, name: str, limits: Limits) -> Photo:
+def _from_pil(image: object, name: str, limits: Limits) -> Photo:
+    from PIL import Image  # it takes 0.1 s, which a JPEG does without
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(image).__name__}")
     _check_size(*image.size, limits)
     try:
         image.load()  # first: loading turns a TIFF upright and updates its orientation
@@ -310,12 +316,16 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ..
 def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     if header.samples != 4:
         return simplejpeg.decode_jpeg(header.data, colorspace="RGB", strict=True), ()
+    from PIL import JpegImagePlugin
+
     # Strict decoding finds damage; Pillow then handles CMYK files that are stored inverted.
     simplejpeg.decode_jpeg(header.data, colorspace="CMYK", strict=True)
     return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
 
 
 def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
+    from PIL import PngImagePlugin, TiffImagePlugin
+
     plugin = PngImagePlugin.PngImageFile if header.kind == "PNG" else TiffImagePlugin.TiffImageFile
     with plugin(io.BytesIO(header.data)) as image:
         if image.size != (header.width, header.height):
@@ -345,6 +355,8 @@ def _all_bits(data: bytes) -> np.ndarray | None:
 
 def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
     """A PIL image of any mode as (H, W, 3) uint8: palettes resolved, transparency on black, 16 bits scaled to 8."""
+    from PIL import Image
+
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
