@@ -7,8 +7,9 @@
     python -m research.leaderboard --unpack FOLDER                       the table's rows as folders of runs
     python -m research.leaderboard --pack FOLDER                         such folders back into the table
 
-leaderboard: every recipe but `plain`, `flagship` and the published ones. leaderboard-larger: S3's designs and `moe_aspp` at 384 px, and `edge` with and
-without a stage of the flagship as its teacher, which reads what it teaches at 512 px.
+leaderboard: every recipe but `plain`, `flagship` and the published ones. leaderboard-larger: S3's designs and
+`moe_aspp` at 384 px, and `edge` with and without a stage of the flagship as its teacher, which reads what it teaches at
+512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
 A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz, of which `python -m
 research.leaderboard_page` makes docs/leaderboard.md. Every score of a table is on the page that `funduscope compare

@@ -83,7 +83,16 @@ class Recipe(Strict):
                 f"the stages {', '.join(self.stages)} have the tasks {', '.join(named)}; expected are those of the "
                 f"recipe, each once: {', '.join(self.tasks.named)}"
             )
+        if shares and len({share.closeup for share in shares}) == 1:
+            raise ValueError("the stages all read one view; expected are some of the close view and some of the whole")
+        if len([share for share in shares if share.tasks.landmarks]) > 1:
+            raise ValueError("the landmarks are in several stages; expected are all of them in one")
         for name, share in zip(self.stages, shares, strict=True):
+            if not share.closeup and (close := sorted({*share.tasks.named} & {*self.views.close})):
+                raise ValueError(
+                    f"stages.{name} reads {', '.join(close)} from the close view and the rest from the whole one; "
+                    "expected is one view a stage"
+                )
             views = share.views.model_copy(update={"whole_px": self.views.whole_px}) if share.closeup else share.views
             if views != self.views:
                 raise ValueError(f"stages.{name} has other views than the recipe; only the size of crops may differ")

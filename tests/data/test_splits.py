@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from funduscope.data import splits
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import make_folds, write_folds
 from funduscope.data.splits import SplitPlan, make_clean_folds
@@ -112,3 +113,16 @@ def test_another_photo_of_an_official_test_eye_is_in_no_fold_either() -> None:
     assert [case.fold is None for case in found] == [True, True, False]
     assert SplitPlan.of(found).unassigned == []
     assert SplitPlan.for_refit(found).train == [found[2]]
+
+
+def test_a_refit_looks_for_eyes_of_the_official_test_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new run leaves out, because it shows an eye of the official test, a refit may not learn either."""
+    test, copy, other = (_case(f"idrid-B/{name}") for name in ("test/IDRiD_001", "train/IDRiD_002", "train/IDRiD_003"))
+
+    def joined(cases: list[Case], **_: object) -> list[Case]:
+        return [case.in_fold(case.fold, "one eye") if case.key != other.key else case for case in cases]
+
+    monkeypatch.setattr(splits, "join_duplicates", joined)
+    cases = [test, copy, other]
+    assert [case.key for case in SplitPlan.for_new_run(cases, None).cases if case.fold is not None] == [other.key]
+    assert [case.key for case in SplitPlan.for_refit(cases).train] == [other.key]

@@ -79,6 +79,16 @@ def test_a_photo_does_not_answer_for_itself():
     assert not np.allclose(first.joint[3:], second.joint[3:])
 
 
+def test_a_number_that_was_always_the_same_does_not_decide():
+    """A lesion that one photo alone shows: the fit without that photo knows no spread of its number."""
+    rows, grades, _ = _photos(200, seed=5)
+    rows[:, 2] = 0.0
+    witness = fit_ordinal(rows, grades, NAMES, 5)
+    usual = dict(zip(NAMES, rows[0].tolist(), strict=True))
+    ours, new = witness.probabilities(usual), witness.probabilities(usual | {"dust": 0.7})
+    np.testing.assert_allclose(new, ours, atol=0.01)
+
+
 def test_too_few_photos_of_a_class_fit_nothing():
     rows, _, of_photo = _photos(60)
     assert fit_witness(_named(rows), of_photo, np.array([0, 1, 2] * 20), [str(n) for n in range(60)]) is None

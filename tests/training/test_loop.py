@@ -153,6 +153,20 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
     assert all("validation kappa" not in line for line in _lines(tmp_path))
 
 
+def test_its_patience_counts_judged_epochs_alone(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
+    settings = quick.training.model_copy(update={"epochs": 8, "patience": 1, "judge_every": 3, "batch": 5})
+    scores = iter([0.5, 0.4, 0.9])
+    trained = _loop(
+        quick.model_copy(update={"training": settings}),
+        cases[5:],
+        cache,
+        tmp_path,
+        lambda _: {"selection": next(scores)},
+    )
+    state = trained.run()
+    assert (state.epoch, state.best_epoch) == (6, 3)
+
+
 def test_judging_gives_the_raw_weights_back(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
     def validate(network: Network) -> dict[str, float]:
         raise RuntimeError("the validation failed")

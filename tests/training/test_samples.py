@@ -18,7 +18,8 @@ from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.batch import Batch, Item, Samples
-from funduscope.training.samples import draw_epoch, serves
+from funduscope.training.photo_dataset import PLAIN
+from funduscope.training.samples import draw_epoch, has_examples, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, View
 
 SIDE, CROP = 128, 64
@@ -199,6 +200,30 @@ def test_a_sample_is_the_same_whenever_it_is_made(photo: Path, tiny: Recipe, cac
         for field in ("image", "coverage", "known", "landmarks", "landmarks_known"):
             assert torch.equal(getattr(one, field), getattr(again, field))
         assert not np.array_equal(one.image, other.image)
+
+
+def test_crops_are_turned_unless_nothing_is_to_be_changed(photo: Path, tiny: Recipe, cache: Path) -> None:
+    plain = tiny.model_copy(update={"augment": PLAIN})
+    case = _case(photo, Labels(grade=3))
+    files = {case.key: cached(case, SIDE, cache)}
+    quarters = set[int]()
+    for number in range(30):
+        item = Item(case, "close", (1, number))
+        turned, upright = (Samples(files, plain, turned=one)[item].image.numpy() for one in (True, False))
+        quarters.update(k for k in range(4) if np.array_equal(np.rot90(upright, k), turned))
+    assert quarters == {0, 1, 2, 3}
+
+
+def test_boxes_of_lesions_are_examples_where_they_are_learned_from(photo: Path) -> None:
+    """Otherwise healthy eyes alone would teach that there are no lesions."""
+    changes = (
+        "tasks={grade=false, dme=false, landmarks=[], structures=['MA', 'HE', 'EX', 'SE']}",
+        "sampling.close.set=1",
+    )
+    boxed = _case(photo, Labels(grade=2, boxes={"EX": ((1.0, 1.0, 9.0, 9.0),)}))
+    for weight, expected in ((0.2, True), (0.0, False)):
+        recipe = load_recipe("plain", [*changes, f"loss.boxes={weight}"])
+        assert has_examples(recipe, [boxed]) is expected
 
 
 def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe, cache: Path) -> None:

@@ -26,6 +26,7 @@ from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
+from funduscope.training import TrainingError
 from funduscope.training import run as run_module
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
@@ -120,6 +121,18 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     before = (tmp_path / "best.safetensors").read_bytes()
     run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
     assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged: Recipe, cases: list[Case]) -> None:
+    """Otherwise a network that learned from photos would be said to have kept them apart."""
+    before = (done / "run.json").read_bytes()
+    with pytest.raises(TrainingError, match="run of fold 0, not of 2"):
+        run_recipe(staged, cases, done, fold=2, make_validation=make_validation)
+    fewer = [case for case in cases if case.fold in (0, 1) or case.dataset == "idrid-A"]
+    with pytest.raises(TrainingError, match="other photos or labels"):
+        run_recipe(staged, fewer, done, fold=0, make_validation=make_validation)
+    assert (done / "run.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -231,6 +244,15 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
         (["stages.lesions.views={close_px=256}"], "other views"),
         (["stages.lesions.training={epoch=2}"], "epoch"),
         (["stages.lesions.network={}"], "no section"),
+        (["views.close=[]"], "one view"),
+        (["views.close=['MA', 'HE', 'EX', 'SE', 'OD']"], "one view a stage"),
+        (
+            [
+                "stages.lesions.tasks={grade=false, dme=false, structures=['MA', 'HE', 'EX'], landmarks=[]}",
+                "stages.whole.tasks={structures=['OD', 'SE']}",
+            ],
+            "whole reads SE from the close view",
+        ),
     ):
         with pytest.raises(RecipeError, match=says):
             load_recipe("flagship", [*SMALL, *change])

@@ -74,11 +74,13 @@ class SplitPlan:
         return plan
 
     @classmethod
-    def for_refit(cls, cases: Iterable[Case], run: Path | None = None) -> SplitPlan:
-        """Every photo trains, except those of an official test and others of the same eyes."""
-        assigned = _assign(list(cases), _folds_of(run))
+    def for_refit(cls, cases: Sequence[Case], run: Path | None = None, progress: Progress = no_progress) -> SplitPlan:
+        """Every photo trains, except those of an official test and others of the same eyes, which are looked for as in
+        `for_new_run`."""
+        joined, crossing = join_sets_without_folds(cases, progress=progress)
+        assigned = _assign(joined, _folds_of(run))
         apart = _official_visits(assigned)
-        return cls(assigned, [case for case in assigned if case.visit not in apart], [], [])
+        return cls(assigned, [case for case in assigned if case.visit not in apart], [], [], crossing=crossing)
 
     @classmethod
     def _parted(cls, cases: list[Case], fold: int | None, selecting: int | None) -> SplitPlan:

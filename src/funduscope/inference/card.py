@@ -102,7 +102,11 @@ class Card:
             dme=self.dme and "dme" not in names,
             tasks=tuple(task for task in self.tasks if task not in names),
             not_learned=tuple(code for code in self.structures if code in names),
-            witnesses={task: tree for task, tree in self.witnesses.items() if task not in names},
+            witnesses={
+                task: tree
+                for task, tree in self.witnesses.items()
+                if task not in names and not {number.split()[0] for number in tree["numbers"]} & {*names}
+            },
         )
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
-from funduscope.training import TrainingError
+from funduscope.training import TrainingError, processes
 
 
 def mixed_precision(precision: str) -> Literal["no", "bf16", "fp16"]:
@@ -17,6 +18,18 @@ def mixed_precision(precision: str) -> Literal["no", "bf16", "fp16"]:
     if bfloat16(precision):
         return "bf16"
     return "fp16" if precision == "float16" or (precision == "auto" and torch.cuda.is_available()) else "no"
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """What places a network and scales its losses. Raises `TrainingError` in a process of another precision."""
+    named = mixed_precision(precision)
+    processes.state()  # the accelerator takes it over
+    try:
+        return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=named)
+    except ValueError as error:  # accelerate has one state for the whole process
+        raise TrainingError(
+            f"This process has trained in another precision than {named}: start this training in a process of its own."
+        ) from error
 
 
 def bfloat16(precision: str) -> bool:

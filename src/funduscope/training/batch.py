@@ -93,11 +93,13 @@ class Item:
 
 
 class Samples(torch.utils.data.Dataset):
-    """Makes the sample of an item that the sampler yields. files: prepared file by case key."""
+    """Makes the sample of an item that the sampler yields. files: prepared file by case key. turned: whether crops are
+    turned by a random number of quarters."""
 
-    def __init__(self, files: dict[str, Path], recipe: Recipe) -> None:
+    def __init__(self, files: dict[str, Path], recipe: Recipe, *, turned: bool = True) -> None:
         self.files = files
         self.recipe = recipe
+        self.turned = turned
 
     def __getitem__(self, item: Item) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
         cv2.setNumThreads(0)  # the loader's workers already use the cores
@@ -113,7 +115,7 @@ class Samples(torch.utils.data.Dataset):
             bags = bag_polygons(item.case.labels, prepared, self.recipe)
             center = _crop_center(prepared, bags, self.recipe, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
-        warp = draw_warp(warp, bounds, rng, any_way_up=item.view == "close")
+        warp = draw_warp(warp, bounds, rng, any_way_up=self.turned and item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
         sample = sample_of(image, prepared, item, warp, close_channels(self.recipe))
         return replace(sample, bags=torch.from_numpy(numbered(bags, warp))) if self.recipe.loss.boxes else sample

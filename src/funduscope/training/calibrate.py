@@ -71,7 +71,8 @@ def calibrate(
     that this one was fine-tuned from; what the cases cannot fix stays as it is there.
     """
     # First: where the fovea is found decides what is near it.
-    predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=_fit_distance(cases)))
+    fovea_from_disc = _fit_distance(cases) or (before.fovea_from_disc if before else None)
+    predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=fovea_from_disc))
     # Many photos have no label that the lesions say anything of: they do without the close view, most of the work.
     plain, card = predictor.without_structures(), predictor.card
     watched = progress(cases, "Calibrating", len(cases))
@@ -123,7 +124,7 @@ def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
     if "grade" not in card.photo_tasks:  # their outlines faded with a grade that there is no more
         rare = [code for code in rare if not before.lowest_grades.get(code)]
     same = {f"{code}_threshold": f"{about[f'{code}_threshold']}; that of the first weights" for code in rare}
-    parts: dict[str, Any] = {"fovea_from_disc": card.fovea_from_disc or before.fovea_from_disc}
+    parts: dict[str, Any] = {}
     for name in ("scales", "thresholds", "smallest_px2", "lowest_grades"):
         ours, theirs = getattr(card, name), getattr(before, name)
         kept = {code: value for code, value in ours.items() if code not in rare}

@@ -87,7 +87,8 @@ def _answers(witness: Witness, rows: np.ndarray) -> np.ndarray:
 def fit_ordinal(rows: np.ndarray, labels: np.ndarray, names: tuple[str, ...], classes: int) -> Witness:
     """The ordinal regression of labels (N,) on rows (N, F), without shares. Weights are squares, and cuts sums of
     squares, so that none falls below 0 and the cuts ascend."""
-    center, spread = rows.mean(0), np.maximum(rows.std(0), 1e-6)
+    center, spread = rows.mean(0), rows.std(0)
+    spread[spread < 1e-6] = 1.0  # a number that is the same everywhere: divided by nearly 0, another would be huge
     inputs = torch.tensor((rows - center) / spread)
     above = torch.tensor(labels[:, None] >= np.arange(1, classes), dtype=torch.float64)
     roots = torch.full((rows.shape[1],), rows.shape[1] ** -0.5, dtype=torch.float64, requires_grad=True)

@@ -128,6 +128,13 @@ def _family(name: str) -> str:
     return first
 
 
+def sentence(line: dict[str, Any], epochs: int) -> str:
+    """An epoch in one line for the terminal: the tasks' losses and the selection score."""
+    shown = [name for name in line if name.startswith("loss ") and name.count(" ") == 1] + ["validation selection"]
+    numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]
+    return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)
+
+
 def environment() -> dict[str, Any]:
     """Versions of the software, and the kind of machine; nothing that identifies a machine or a person."""
     versions = {}

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
@@ -33,7 +32,7 @@ from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
-from funduscope.training.acceleration import compiled, mixed_precision
+from funduscope.training.acceleration import compiled, make_accelerator
 from funduscope.training.balance import make_balance
 from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
@@ -84,9 +83,7 @@ class Loop:
     ) -> None:
         settings = recipe.training
         self.recipe, self.folder, self.validation, self.teachers = recipe, folder, validation, teachers
-        processes.state()  # the accelerator takes it over
-        cpu = not torch.accelerator.is_available()
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision(settings.precision))
+        self.accelerator = make_accelerator(settings.precision)
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         self.batches = EpochBatches(cases, recipe, rank, count)
@@ -142,11 +139,16 @@ class Loop:
         last = settings.epochs if until is None else until
         if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
             self._end({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
-        while self.state.epoch < last and self.state.epoch - self.state.best_epoch < settings.patience:
+        while self.state.epoch < last and not self._is_flat():
             started = time.monotonic()
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
             self._end(line, journal, started, report, is_last=line["epoch"] == last)
         return self.state
+
+    def _is_flat(self) -> bool:
+        """Whether the epoch was judged, and was `patience` epochs ago the last one that was better."""
+        settings, epoch, best = self.recipe.training, self.state.epoch, self.state.best_epoch
+        return best > 0 and epoch % settings.judge_every == 0 and epoch - best >= settings.patience
 
     def time_steps(self, steps: int) -> tuple[float, float]:
         """Over that many steps after a first one: seconds a sample, and the share spent waiting for data.
@@ -344,6 +346,8 @@ class Loop:
         groups = {"weights": self.average.state, "raw": self.network.state_dict(), "optimizer": moments}
         groups["balance"] = self.balance.state_dict()
         progress = progress | {"average_steps": self.average.steps}
+        if self.accelerator.scaler is not None:
+            progress |= {"scaler": self.accelerator.scaler.state_dict()}
         checkpoint.keep_previous(self.folder)
         checkpoint.save(self.folder / LAST, self.recipe, groups, {}, progress)
 
@@ -357,6 +361,9 @@ class Loop:
             )
         progress: dict[str, Any] = dict(last.progress)
         self.average.load(last.group("weights"), progress.pop("average_steps"))
+        scaler = progress.pop("scaler", None)
+        if scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
         self.state = State(**progress)
         self.network.load_state_dict(last.group("raw"))
         self.balance.load_state_dict(last.group("balance"))
@@ -391,10 +398,3 @@ class _Waiting(Iterator[Batch]):
         batch = next(self.batches)
         self.seconds += time.monotonic() - started
         return batch
-
-
-def sentence(line: dict[str, Any], epochs: int) -> str:
-    """An epoch in one line for the terminal: the tasks' losses and the selection score."""
-    shown = [name for name in line if name.startswith("loss ") and name.count(" ") == 1] + ["validation selection"]
-    numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]
-    return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)

@@ -49,6 +49,7 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         elif not augment:
             recipe = recipe.model_copy(update={"augment": PLAIN})
         self.cases, self.recipe = list(cases), recipe
+        self.turned = augment is not False
         self.view: View = view
         self.cache = default_cache() if cache is None else Path(cache)
 
@@ -59,4 +60,4 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         case = self.cases[index]
         file = cached(case, self.recipe.views.close_px, self.cache)
         seed = int(torch.randint(2**62, ()))
-        return Samples({case.key: file}, self.recipe)[Item(case, self.view, (seed,))]
+        return Samples({case.key: file}, self.recipe, turned=self.turned)[Item(case, self.view, (seed,))]

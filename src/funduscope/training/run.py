@@ -22,7 +22,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of, write_folds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import Progress
+from funduscope.duplicates.search import Progress, no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
@@ -38,8 +38,8 @@ from funduscope.training.initialization import (
     named,
     not_learned,
 )
-from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb
-from funduscope.training.loop import Loop, Validation, sentence
+from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb, sentence
+from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
 from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
@@ -148,10 +148,7 @@ def _prepare(
     plan = split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = _run_before(folder)
-    if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
-        raise TrainingError(
-            f"{folder} has a run of fold {before['fold']}, not of {fold}: choose another folder or that fold."
-        )
+    _check_fold(folder, before, fold)
     check_weights(start, plan.test, plan.validation, fold)
     if not resumed and processes.state().is_main_process:  # the data set's folds may change: these are this run's
         write_folds(plan.cases, own_folds)
@@ -163,7 +160,7 @@ def _prepare(
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
-    _check_same(folder, before, about)
+    _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
     if before is not None and resumed:  # its first weights may not be named again
@@ -191,7 +188,7 @@ def split(
 ) -> SplitPlan:
     """The run's plan, by its own folds where it is resumed. Raises `TrainingError` where no photo is left to train."""
     if start.refit is not None:
-        plan = SplitPlan.for_refit(cases, folder if resumed else None)
+        plan = SplitPlan.for_refit(cases, folder if resumed else None, progress)
     elif resumed:
         plan = SplitPlan.of(cases, fold, folder)
     else:
@@ -286,16 +283,41 @@ def _run_before(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() and (folder / LAST).is_file() else None
 
 
-def _check_same(folder: Path, before: dict[str, Any] | None, about: dict[str, Any]) -> None:
+def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | None, start: Start) -> None:
+    """Refuses to take a run that has ended for one with this fold, these photos, labels, teachers and first weights.
+
+    Raises `TrainingError` where it is another one.
+    """
+    before = _run_before(folder)
+    _check_fold(folder, before, fold)
+    plan = split(cases, folder, fold, start, (folder / "folds.csv").is_file(), recipe, no_progress)
+    _check_same(folder, before, drawn(recipe, plan.train), start)
+
+
+def _check_fold(folder: Path, before: dict[str, Any] | None, fold: int | None) -> None:
+    if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
+        raise TrainingError(
+            f"{folder} has a run of fold {before['fold']}, not of {fold}: choose another folder or that fold."
+        )
+
+
+def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], start: Start) -> None:
     """Refuses to continue a run with other photos, labels, teachers or first weights."""
+    if before is None:
+        return
+    ours, init = _identity(used, start), start.first_weights()
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
-        if before is not None and name in before and before[name] != about[name]:
+        if name in before and before[name] != ours[name]:
             raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or bring the same.")
-    if before is not None and about["init"] and (before.get("init") or {}).get("sha256") != about["init"]["sha256"]:
+    if init and (before.get("init") or {}).get("sha256") != init["sha256"]:
         raise TrainingError(
             f"{folder} has a run that started from {(before.get('init') or {}).get('name', 'other weights')}, and goes "
             "on from there: choose another folder, or leave --init out."
         )
+
+
+def _identity(used: list[Case], start: Start) -> dict[str, Any]:
+    return {"teachers": [named(path) for path in start.teachers], "data_fingerprint": fingerprint(used)}
 
 
 def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
@@ -311,10 +333,9 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
         "validation_fold": plan.validation[0].fold if plan.validation else None,
         "seed": recipe.training.seed,
         "init": start.first_weights(),
-        "teachers": [named(path) for path in start.teachers],
         "photos": counts,
         "samples": sum(len(draw_epoch(plan.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
-        "data_fingerprint": fingerprint(used),
+        **_identity(used, start),
         "precision": {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[
             mixed_precision(recipe.training.precision)
         ],

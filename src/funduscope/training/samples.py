@@ -195,10 +195,12 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     for case in cases:
         labels, views = case.labels, [getattr(recipe.sampling, view).get(case.dataset) for view in ("whole", "close")]
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
-        there |= {*labels.votes, *(code for code, boxes in labels.boxes.items() if boxes)}
+        there |= {"OD"} if labels.boxes.get("OD") else set()
         known = any(labels.known(task) is not None for task in tasks.photo_tasks)
         known |= any(getattr(labels, points[name]) is not None for name in tasks.landmarks)
         if any(views) and (known or there & wanted):
+            return True
+        if views[1] and bag_kinds(labels, recipe):
             return True
     return False
 

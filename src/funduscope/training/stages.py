@@ -21,7 +21,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.initialization import START, Start, first_network, is_research_only
 from funduscope.training.processes import Watch
-from funduscope.training.run import MakeValidation, about_run, learn, run, split
+from funduscope.training.run import MakeValidation, about_run, check_ended, learn, run, split
 from funduscope.training.samples import drawn, has_examples
 from funduscope.training.validation import finish, is_calibrated
 from funduscope.vocabulary import CLASSES, CODES
@@ -58,6 +58,7 @@ def run_recipe(
         refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
+            check_ended(stage, plan.cases, own, fold, start)
             continue
         if start.init and taught and name not in taught:
             if place.is_main_process:
