@@ -37,6 +37,9 @@ QUICK = (
 TRAININGS = ("compare", "face", "recipes", "training")
 """Folders whose tests train. A training ends with its scores: 1000 draws of the bootstrap, ten times its own time."""
 
+EXPORTS = ("export", "face", "recipes", "training")
+"""Folders whose tests export."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the quick tests."""
@@ -55,17 +58,27 @@ def _own_cache() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores are
-    drawn in tests/evaluation and tests/recipes, and not by every training of tests/training."""
+def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What takes long and is not what the tests of a folder are about.
+
+    In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores are drawn
+    in tests/evaluation and tests/recipes, curves in tests/recipes and where a test looks at them, and not by every
+    training of tests/training. In `EXPORTS` few photos calibrate and check the INT8 file of a tiny network.
+    """
+    folder = request.path.relative_to(TESTS).parts[0]
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.relative_to(TESTS).parts[0] in TRAININGS:
+        if folder in TRAININGS:
             from funduscope.metrics import intervals
 
             draws = intervals._draws
             patch.setattr(intervals, "_draws", lambda count, repeats, seed: draws(count, min(repeats, 20), seed))
-        if request.path.parent == TESTS / "training":
+        if folder == "training":
             patch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
+            patch.setattr(import_module("funduscope.training.journal"), "draw_curves", lambda lines, path: None)
+        if folder in EXPORTS:
+            export = import_module("funduscope.export.run")
+            patch.setattr(export, "CALIBRATION_PHOTOS", 8)
+            patch.setattr(export, "CHECK_PHOTOS", 4)
         yield
 
 

@@ -23,9 +23,9 @@ from funduscope.training.validation import make_validation
 ROOM = Path(training.__file__).parent
 WALK = {
     "run", "initialization", "samples", "batch", "augment",
-    "loop", "losses", "validation", "validation_loss", "journal", "calibrate",
+    "loop", "losses", "overlap", "validation", "validation_loss", "journal", "calibrate",
 }  # fmt: skip
-"""Eleven, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
+"""Twelve, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
 
 HANDLED = (Case, Labels, Prepared, Item, Batch, Warp)
 """What a case is on its way through training."""

@@ -13,7 +13,6 @@ from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import write_idrid
-from funduscope.training import journal
 
 CHANGES = (
     "encoder.name=test_resnet",
@@ -39,14 +38,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_curves() -> Iterator[None]:
-    """Drawing them after each epoch takes a third of the time of tiny trainings. Tests that look at them draw them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "draw_curves", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="session")
