@@ -62,7 +62,7 @@ def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
     """What takes long and is not what the tests of a folder are about.
 
     In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores are drawn
-    in tests/evaluation and tests/recipes, curves in tests/recipes and where a test looks at them, and not by every
+    in tests/evaluation and tests/recipes, curves in tests/recipes and where a test needs them, and not by every
     training of tests/training. In `EXPORTS` few photos calibrate and check the INT8 file of a tiny network.
     """
     folder = request.path.relative_to(TESTS).parts[0]

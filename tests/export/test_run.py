@@ -195,8 +195,13 @@ def test_where_int8_is_refused_none_of_other_weights_stays(fresh: Path, monkeypa
 
 
 def test_photos_that_cannot_be_read_are_named_and_others_taken(
-    fresh: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    fresh: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(export, "CALIBRATION_PHOTOS", 40)
+    monkeypatch.setattr(export, "CHECK_PHOTOS", 12)
     folder = tmp_path_factory.mktemp("photos")
     cases = []
     for number in range(20):
