@@ -24,6 +24,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import build
 from funduscope.recipe import load_recipe
+from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
 
 TINY = [
@@ -221,6 +222,15 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
     with pytest.raises(export.ExportError, match="can be read"):
         export.export_run(fresh, cases)
     assert _content(fresh) == before
+
+
+def test_each_view_is_calibrated_on_the_photos_that_most_of_its_samples_are_of():
+    train = [Case(f"{name}/{n}", name, str(n), Path(name), str(n), Labels()) for name in ("a", "b") for n in range(10)]
+    sampling = Sampling(whole={"a": 1.0, "b": 0.1}, close={"b": 2.0, "a": 0.2})
+    assert {case.dataset for case in export._of_view("whole", sampling, train)} == {"a"}
+    assert {case.dataset for case in export._of_view("close", sampling, train)} == {"b"}
+    one_view = sampling.model_copy(update={"close": {}})
+    assert {case.dataset for case in export._of_view("close", one_view, train)} == {"a"}
 
 
 def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch):

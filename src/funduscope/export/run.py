@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from funduscope.evaluation.evaluate import DOUBTED, score_stream
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import Scores, summarize
-from funduscope.export.onnx_file import write_onnx
+from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
@@ -37,7 +37,7 @@ from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CLASSES, CODES
+from funduscope.vocabulary import CLASSES, CODES, View
 
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
@@ -71,11 +71,17 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
     best = checkpoint.load(run / "best.safetensors")
     network, card = best.network(), Card.from_dict(best.card) if best.card else Card.of(best.recipe)
-    training, checking = _chosen(run, best.recipe.sampling, cases)
+    plan = SplitPlan.of_run(run, cases or ())
+    if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
+        plan = SplitPlan.of(cases or (), plan.fold, run)
+    checking, training = plan.validation, {view: _of_view(view, best.recipe.sampling, plan.train) for view in VIEWS}
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
-    report["calibration photos"] = ", ".join(sorted({case.dataset for case in training})) or "drawn eyes"
+    used = {case.dataset for chosen in training.values() for case in chosen}
+    report["calibration photos"] = ", ".join(sorted(used)) or "drawn eyes"
     check = list(_photos(checking, CHECK_PHOTOS, seed=1))
-    images = list(_views(_photos(training, CALIBRATION_PHOTOS, seed=2), card))
+    images = [
+        _seen(pixels, card, view) for view in VIEWS for pixels in _photos(training[view], CALIBRATION_PHOTOS, seed=2)
+    ]
     if not check or not images:
         raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
     # A model that is not accepted yet must not pass for the run's.
@@ -106,16 +112,12 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     return paths
 
 
-def _chosen(run: Path, sampling: Sampling, cases: list[Case] | None) -> tuple[list[Case], list[Case]]:
-    """The photos to calibrate INT8 on and those to check on; none without cases."""
-    plan = SplitPlan.of_run(run, cases or ())
-    if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
-        plan = SplitPlan.of(cases or (), plan.fold, run)
-    # Ranges come from the data sets that most samples are of: ranges wide enough for every camera would round most
-    # photos too coarsely.
-    rates = sampling.whole or sampling.close
-    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(c.dataset for c in plan.train).items()}
-    return [case for case in plan.train if drawn[case.dataset] >= max(drawn.values()) / 2], plan.validation
+def _of_view(view: View, sampling: Sampling, train: list[Case]) -> list[Case]:
+    """The photos to calibrate INT8 on in a view: those of the data sets that most of its samples are of. Ranges wide
+    enough for every camera would round most photos too coarsely."""
+    rates = (sampling.close or sampling.whole) if view == "close" else (sampling.whole or sampling.close)
+    drawn = {name: rates.get(name, 0.0) * count for name, count in Counter(case.dataset for case in train).items()}
+    return [case for case in train if drawn[case.dataset] >= max(drawn.values()) / 2]
 
 
 def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
@@ -191,12 +193,11 @@ def _photos(cases: list[Case], count: int, seed: int) -> Iterator[np.ndarray]:
     return (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
 
 
-def _views(photos: Iterable[np.ndarray], card: Card) -> Iterator[np.ndarray]:
-    """Both views of each photo as the model takes them: (1, S, S, 3) uint8, first the whole eye, then close."""
-    for pixels in photos:
-        close = frame(pixels, card.close_px).image
-        yield cv2.resize(close, (card.whole_px, card.whole_px), interpolation=cv2.INTER_AREA)[None]
-        yield close[None]
+def _seen(pixels: np.ndarray, card: Card, view: View) -> np.ndarray:
+    """A view of a photo (H, W, 3) uint8 as the model takes it: (1, S, S, 3) uint8."""
+    close = frame(pixels, card.close_px).image
+    size = (card.whole_px, card.whole_px)
+    return (close if view == "close" else cv2.resize(close, size, interpolation=cv2.INTER_AREA))[None]
 
 
 def _readable(cases: list[Case]) -> Iterator[np.ndarray]:
