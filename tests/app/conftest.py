@@ -113,7 +113,11 @@ def visiting(browser: Any) -> Callable[[Served], Visitor]:
 
 
 class Visitor:
-    """One browser profile with one page. Records requests to other hosts and errors of the page's scripts."""
+    """One browser profile with one page. Records requests to other hosts and errors of the page's scripts.
+
+    While a script runs again Streamlit keeps the old element next to the new one, and Playwright refuses to wait for
+    two: tests wait for the `first` text of a kind.
+    """
 
     def __init__(self, browser: Any, served: Served, width: int = 1280, scheme: str = "light") -> None:
         size = {"width": width, "height": 900}

@@ -58,7 +58,7 @@ def test_a_photo_is_read_and_viewed(visitors: Make, findings: Any) -> None:
     page = visitor.page
     headline = findings.to_dict()["headline"]
     for part in ("grade", "dme", "referral"):
-        page.locator(".st-key-headline").get_by_text(headline[part]["says"]).wait_for()
+        page.locator(".st-key-headline").get_by_text(headline[part]["says"]).first.wait_for()
     for code in LESIONS:
         label = page.locator(f"li:has([data-show={code}]) label")
         assert label.inner_text().split()[-1] == str(findings.count(code))
@@ -96,7 +96,7 @@ def test_a_photo_is_read_and_viewed(visitors: Make, findings: Any) -> None:
     photo.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.get_by_text("fovea moved").wait_for()
+    page.get_by_text("fovea moved").first.wait_for()
 
 
 def test_photo_and_answer_are_seen_together(visitors: Make, findings: Any) -> None:
@@ -179,15 +179,15 @@ def test_keys_go_from_photo_to_photo(visitors: Make) -> None:
     assert answer.bounding_box()["y"] - end(visitor.photo) < 40
     assert page.locator("[data-zoom=all]").bounding_box()["y"] > end(answer)
     visitor.drop(("second.png", _saved(other.resize((1024, 683)), "PNG")))
-    page.get_by_text("2 / 2").wait_for()
+    page.get_by_text("2 / 2").first.wait_for()
     visitor.settled()
     for key, position in (("n", "1 / 2"), ("p", "2 / 2"), ("p", "1 / 2")):
         visitor.photo.focus()
         page.keyboard.press(key)
-        page.get_by_text(position).wait_for()
+        page.get_by_text(position).first.wait_for()
         visitor.settled()
     page.locator("[data-next]").click()
-    page.get_by_text("2 / 2").wait_for()
+    page.get_by_text("2 / 2").first.wait_for()
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_p
     visitor.settled()
     _tool(visitor, "fovea")
     page.mouse.click(*_at(visitor, 1900, 1250))
-    page.get_by_text("fovea moved").wait_for()
+    page.get_by_text("fovea moved").first.wait_for()
     visitor.settled()
     grade = page.get_by_test_id("stSelectbox").filter(has_text=re.compile("^Grade")).locator("input")
     grade.focus()  # by keyboard: the list folds up when the page scrolls to a click
@@ -274,7 +274,7 @@ def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_p
     grade.press_sequentially("3 Sev")
     page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
     grade.press("Enter")
-    page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
+    page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
     visitor.settled()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download as zip").click()
@@ -297,7 +297,7 @@ def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_p
     other.arrive()
     other.drop(("corrections.zip", saved))
     other.photo.wait_for()
-    other.page.get_by_text("Your correction:").filter(has_text="3 Severe").wait_for()
+    other.page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
     again = other.page.locator("li:has([data-show=MA]) label").inner_text()
     assert f" {findings.count('MA')} · corrected" in again
 
@@ -333,7 +333,7 @@ def test_a_file_that_is_no_photo_is_refused_with_a_reason(visitors: Make, served
         ("black.png", black),
     )
     page = visitor.page
-    page.get_by_text("Not read: 11").wait_for()
+    page.get_by_text("Not read: 11").first.wait_for()
     text = page.locator("body").inner_text()
     codes = {one.split("(")[-1].rstrip(")") for one in text.splitlines() if "(E_" in one}
     wanted = {"E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS", "E_TOO_MANY_PIXELS", "E_MULTIPAGE"}
@@ -378,7 +378,7 @@ def test_two_visits_are_aligned(visitors: Make) -> None:
     later = cv2.warpAffine(pixels, turn, pixels.shape[1::-1])
     visitor.drop(("2024.jpg", DEMO), ("2026.jpg", cv2.imencode(".jpg", later)[1].tobytes()))
     page = visitor.page
-    page.get_by_text("Photos: 2. To refer: 2.").wait_for()
+    page.get_by_text("Photos: 2. To refer: 2.").first.wait_for()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Table (CSV)").click()
     rows = Path(waiting.value.path()).read_text("utf-8-sig").splitlines()
@@ -388,7 +388,7 @@ def test_two_visits_are_aligned(visitors: Make) -> None:
         page.get_by_role("button", name="One page a photo (PDF)").click()
     assert Path(waiting.value.path()).read_bytes().count(b"/Type /Page\n") == 2
     page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits")).click()
-    page.get_by_text("Found in both:").wait_for()
+    page.get_by_text("Found in both:").first.wait_for()
     earlier, later = page.locator("[data-visit=earlier]"), page.locator("[data-visit=later]")
     assert (earlier.inner_text(), later.inner_text()) == ("Earlier visit", "Later visit")
     divider = page.locator("[data-slide]")

@@ -55,7 +55,7 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
         _paint(visitor, "brush", 0.1)
         _wait_for_count(page, "SE", before["SE"] + 1)
         assert "60 px, 0." in page.locator(".brush").inner_text(), "its size in pixels and in disc diameters"
-        question = page.get_by_text("You corrected: Soft exudates.")
+        question = page.get_by_text("You corrected: Soft exudates.").first
         question.wait_for()
         _paint(visitor, "erase", 0.02)  # cuts the stroke in two
         _wait_for_count(page, "SE", before["SE"] + 2)
@@ -69,7 +69,7 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
         _wait_for_count(page, "SE", before["SE"] + 1)
         page.get_by_role("button", name="Not yet").click()
         question.wait_for(state="hidden")
-        page.get_by_text("Corrected but not complete, so no labels: Soft exudates.").wait_for()
+        page.get_by_text("Corrected but not complete, so no labels: Soft exudates.").first.wait_for()
 
         page.locator("[data-tool=view]").click()
         page.locator("tr[data-row=EX-0]").click()
@@ -90,16 +90,16 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
     with serving(home, work, tmp_path / "second.txt", int(server.address.rpartition(":")[2])):
         page.reload()
         page.get_by_test_id("stFileUploaderDropzone").first.wait_for()
-        page.get_by_text("Drafts of corrections: 1").wait_for()
+        page.get_by_text("Drafts of corrections: 1").first.wait_for()
         visitor.drop(("the same.jpg", DEMO))
         visitor.photo.wait_for()
-        page.get_by_text("restored from the draft").wait_for()
+        page.get_by_text("restored from the draft").first.wait_for()
         _wait_for_count(page, "SE", before["SE"] + 1)
         _wait_for_count(page, "EX", before["EX"] - 1)
         visitor.settled()
         page.get_by_test_id("stExpander").first.locator("summary").click()
         page.get_by_role("button", name="Forget all photos").click()
-        page.get_by_text("Photos with your corrections: 1; not saved: 1").wait_for()
+        page.get_by_text("Photos with your corrections: 1; not saved: 1").first.wait_for()
         page.get_by_role("button", name="Forget", exact=True).click()
         page.get_by_role("button", name="Forget all photos").wait_for(state="hidden")
         assert not [file for file in home.rglob("*") if file.is_file()]

@@ -25,6 +25,6 @@ def test_the_legend_follows_the_palette_and_a_confirmed_kind_is_fixed(visitors: 
     page.get_by_test_id("stExpander").filter(has_text="Outlines that are complete").locator("summary").click()
     visitor.settled()
     page.get_by_role("button", name="Soft exudates", exact=True).click()
-    page.get_by_text("outlines confirmed: Soft exudates").wait_for()
+    page.get_by_text("outlines confirmed: Soft exudates").first.wait_for()
     assert page.locator("[data-threshold=SE]").is_disabled()
     assert page.locator("[data-threshold=MA]").is_enabled()

@@ -93,7 +93,7 @@ def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[
     picture.wait_for()
     page.wait_for_function("element => element.complete && element.naturalWidth > 500", arg=picture.element_handle())
     section.get_by_text("Edema risk 1 or more").first.click()
-    section.get_by_text("which the model gives").filter(has_text="edema").wait_for()
+    section.get_by_text("which the model gives").filter(has_text="edema").first.wait_for()
     section.get_by_role("button", name="Fill in and grade again").click()
     section.get_by_role("rowheader", name="All of them").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= 480")
