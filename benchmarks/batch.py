@@ -144,7 +144,7 @@ def memory(count: int) -> None:
                 Image.fromarray(draw_eye(number, width_px=420).pixels).save(path)
             else:
                 os.link(first, path)
-        reading = ReadingSettings((write_model(Path(top) / "tiny.onnx"),), force=True)
+        reading = ReadingSettings((str(write_model(Path(top) / "tiny.onnx")),), force=True)
         sampled: list[list[float]] = [[] for _ in range(10)]
         run_batch(folder, Path(top) / "out", reading, processes=2, progress=_sampler(count, sampled))
     print(f"| tenth of {count} photos | MB, median |\n|---|---|")

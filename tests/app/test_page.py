@@ -191,10 +191,10 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
 
     from funduscope.app import server, uploads
 
-    given = (tmp_path / "a:b;c" / "model.onnx", tmp_path / os.fsdecode(b"\xff.onnx"))
-    named: list[list[Path]] = []
+    given = (str(tmp_path / "a:b;c" / "model.onnx"), str(tmp_path / os.fsdecode(b"\xff.onnx")), "fast")
+    named: list[list[str]] = []
 
-    def load(paths: list[Path]) -> None:
+    def load(paths: list[str]) -> None:
         named.append(paths)
         raise PhotoError("E_MODEL", "not loaded here")
 

@@ -29,4 +29,4 @@ def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> ReadingSettings:
     model = write_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
-    return ReadingSettings((model,), force=True)
+    return ReadingSettings((str(model),), force=True)

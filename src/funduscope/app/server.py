@@ -8,12 +8,12 @@ import socket
 import threading
 from contextlib import suppress
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from funduscope.app import MODEL_VARIABLE
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import LIMITS
+from funduscope.inference.loading import absolute
 
 ADDRESS: Final = "127.0.0.1"
 PORT: Final = 8501
@@ -44,17 +44,17 @@ OPTIONS: Final[dict[str, Any]] = {
 """Streamlit's options. All are set here, so that neither a file in the user's home nor another default changes them."""
 
 
-def serve(port: int | None = None, *, headless: bool = False, model: tuple[Path, ...] = ()) -> None:
+def serve(port: int | None = None, *, headless: bool = False, model: tuple[str, ...] = ()) -> None:
     """Serves the page until it is interrupted.
 
-    port: None for the first free port from 8501 on; a given port must be free. headless: opens no browser. model: the
-    paths that `funduscope.load` takes, empty for the shipped model. Raises `PhotoError` E_CONFIG for a port in use.
+    port: None for the first free port from 8501 on; a given port must be free. headless: opens no browser. model: as
+    `funduscope.load` takes them, empty for the shipped one. Raises `PhotoError` E_CONFIG for a port in use.
     """
     from streamlit import config
     from streamlit.web import bootstrap
 
     chosen = free_port(port)
-    os.environ[MODEL_VARIABLE] = json.dumps([str(path.resolve()) for path in model])
+    os.environ[MODEL_VARIABLE] = json.dumps([absolute(name) for name in model])
     print(f"The page is at http://{ADDRESS}:{chosen} (this machine only). Ctrl+C ends it.", flush=True)
     options = OPTIONS | {"server.port": chosen, "server.headless": headless}
     # Streamlit prints a warning for an option that its version does not know.

@@ -10,7 +10,6 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 from typing import Final
 
 import streamlit as st
@@ -43,8 +42,7 @@ _log = logging.getLogger(__name__)
 @st.cache_resource(show_spinner=False)
 def model() -> Model:
     """The model, loaded once for all sessions and warmed up: its first prediction takes almost twice as long."""
-    paths = [Path(part) for part in json.loads(os.environ.get(MODEL_VARIABLE) or "[]")]
-    loaded = load(paths) if paths else load()
+    loaded = load(json.loads(os.environ.get(MODEL_VARIABLE) or "[]") or None)
     with suppress(Exception):  # a fault shows up again with the first photo, and is reported there
         findings = loaded(Photo.open(demo_photo(), name=DEMO_PHOTO))
         _prepare(findings)

@@ -28,6 +28,7 @@ from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import TRIES, Result
 from funduscope.i18n.errors import CodedError
+from funduscope.inference.loading import absolute
 from funduscope.version import __version__
 
 SLICE: Final = 100_000
@@ -90,7 +91,7 @@ def read_with_ray(
     if settings.device != "cpu":
         raise CodedError("E_CONFIG", "a Ray cluster reads on processors only: leave out --device")
     photos = iter(waiting)
-    model = tuple(path.resolve() for path in settings.model)
+    model = tuple(map(absolute, settings.model))
     files = settings.files.resolve() if settings.files else None
     settings = replace(settings, model=model, files=files)
     with _connected(address):

@@ -34,7 +34,7 @@ class ReadingSettings:
     """model: as for `load`; several are an ensemble. threads: of a process; 0 leaves it to the runtime. force: see
     `Model`. files: folder for masks, overlays and reports, or None."""
 
-    model: tuple[Path, ...] = ()
+    model: tuple[str, ...] = ()
     threads: int = 1
     device: Device = "cpu"
     force: bool = False

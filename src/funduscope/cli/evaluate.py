@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder
+from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder, model_name
 
 
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="ONNX files or run folders.", exists=True)],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="default, fast, ONNX files or run folders.", parser=model_name),
+    ],
     data: Data,
     fold: Fold = None,
     official: Annotated[

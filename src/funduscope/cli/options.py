@@ -40,11 +40,23 @@ Data = Annotated[
         help="A data set's folder, a folder of several, or a table (.csv); repeatable.", exists=True, metavar="PATH"
     ),
 ]
+
+
+def model_name(given: str) -> str:
+    """What names a shipped model, a file or a folder. Raises `typer.BadParameter` where nothing is there."""
+    from funduscope.inference.loading import SHIPPED, is_shipped  # not before a model is named: it takes a while
+
+    if not is_shipped(given) and not Path(given).exists():
+        names = ", ".join(SHIPPED)
+        raise typer.BadParameter(f"{given!r} is not there: expected {names}, an ONNX file or a run folder.")
+    return given
+
+
 ModelOption = Annotated[
-    Optional[list[Path]],  # noqa: UP045 (typer before 0.17 reads no other spelling of it)
+    Optional[list[str]],  # noqa: UP045 (typer before 0.17 reads no other spelling of it)
     typer.Option(
-        help="An ONNX file or a run folder; repeat it for an ensemble. Default: the shipped model.",
-        exists=True,
+        help="default, fast, an ONNX file or a run folder; repeat it for an ensemble.",
+        parser=model_name,
         metavar="MODEL",
     ),
 ]

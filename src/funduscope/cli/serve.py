@@ -34,6 +34,7 @@ def serve(
     Reachable from this machine alone unless --host says otherwise, which needs --tokens. The log is one JSON object a
     line. SIGTERM and Ctrl+C end it once what runs is finished; SIGHUP loads the model anew.
     """
+    from funduscope.inference.loading import absolute
     from funduscope.serve.auth import Tokens
     from funduscope.serve.json_logs import JsonLog
     from funduscope.serve.limits import ServiceLimits
@@ -44,7 +45,6 @@ def serve(
         raise typer.BadParameter("--queue counts the photos that are read, too: it must be at least --parallel.")
     most = max_body * 1_000_000
     limits = ServiceLimits(most, queue, parallel, deadline, max(256_000_000, 2 * most))
-    paths = tuple(str(path.resolve()) for path in model or ())
-    settings = WorkerSettings(paths, threads, device.value)
+    settings = WorkerSettings(tuple(map(absolute, model or ())), threads, device.value)
     run_service(host, port, settings, limits, None if tokens is None else Tokens(tokens), JsonLog())
     return 0

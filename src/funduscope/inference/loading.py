@@ -35,7 +35,9 @@ ModelPath = str | os.PathLike[str]
 """A path, or the name of a shipped model."""
 
 EXPECTED = "an ONNX file that funduscope exported, a run folder, or a .safetensors file"
-SHIPPED_NAME = "funduscope"
+SHIPPED = {"default": "funduscope", "fast": "funduscope-fast"}
+"""By name the shipped models, as their files begin."""
+
 # In the order of preference: what was exported starts in a tenth of the time and needs no torch.
 RUN_FILES = ("model.onnx", "best.safetensors")
 
@@ -47,13 +49,14 @@ def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto
 def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto") -> Model:
     """A model that answers for photos.
 
-    model: None or "default" for the shipped one; an ONNX file; a run folder (its model.onnx, otherwise its
-    best.safetensors, which needs torch); a .safetensors file; or a list of these, an ensemble. threads: of the
-    processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card where there is one that
-    the runtime can use. Scores next to the model go into its card (inference/model_scores.py). Raises `ModelError`,
-    with the code E_HASH where the file is not the one that export.json or the scores name, E_CONFIG where cuda is asked
-    for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG where
-    a clinic's own table of urgency cannot be read (inference/urgency.py).
+    model: None or "default" for the shipped one, "fast" for the smaller one that ships next to it; an ONNX file; a
+    run folder (its model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list
+    of these, an ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or
+    "auto" for a card where there is one that the runtime can use. Scores next to the model go into its card
+    (inference/model_scores.py). Raises `ModelError`, with the code E_HASH where the file is not the one that
+    export.json or the scores name, E_CONFIG where cuda is asked for and not there, or, for damaged weights,
+    `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG where a clinic's own table of urgency cannot
+    be read (inference/urgency.py).
     """
     check_device(device)
     urgency_table()  # fails here and not at the first photo
@@ -64,17 +67,24 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
 
 
 def is_shipped(name: str) -> bool:
-    """Whether this is a name of the shipped model."""
-    return name in ("default", SHIPPED_NAME)
+    """Whether this is the name of a shipped model."""
+    return name in SHIPPED
+
+
+def absolute(name: str) -> str:
+    """A model's name for another process, which may have another folder: absolute, unless it is a shipped model's."""
+    return name if is_shipped(name) else str(Path(name).resolve())
 
 
 def weights_of(model: ModelPath) -> Path:
-    """The weights to start a training from: "shipped" or "default", a run folder or a .safetensors file.
+    """The weights to start a training from: a shipped model's ("shipped" is the default one), a run folder or a
+    .safetensors file.
 
     Raises `ModelError`.
     """
-    if str(model) == "shipped" or (isinstance(model, str) and is_shipped(model)):
-        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.safetensors") as path:
+    name = "default" if str(model) == "shipped" else model
+    if isinstance(name, str) and is_shipped(name):
+        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.safetensors") as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
             return path
@@ -88,8 +98,9 @@ def weights_of(model: ModelPath) -> Path:
 
 
 def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predictor:
-    if model is None or (isinstance(model, str) and is_shipped(model)):
-        return _shipped(threads, device)
+    model = "default" if model is None else model
+    if isinstance(model, str) and is_shipped(model):
+        return _shipped(model, threads, device)
     path = Path(model)
     if path.is_dir():
         made = [path / name for name in RUN_FILES if (path / name).is_file()]
@@ -124,8 +135,8 @@ def _check_parts(card: Card, path: Path) -> None:
         raise ModelError("E_MODEL", says) from error
 
 
-def _shipped(threads: int, device: Device) -> Predictor:
-    with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED_NAME}.onnx") as path:
+def _shipped(name: str, threads: int, device: Device) -> Predictor:
+    with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx") as path:
         if not path.is_file():
             text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", text)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
@@ -70,7 +70,7 @@ def main() -> int:
     except Exception as error:
         _send(outgoing, threading.Lock(), {"event": "failed", **_error(error, "an unexpected error met the model")})
         return 1
-    _serve(model, settings["parallel"], incoming, outgoing, about(model, is_shipped=not settings["model"]))
+    _serve(model, settings["parallel"], incoming, outgoing, about(model, settings["model"]))
     return 0
 
 
@@ -88,15 +88,17 @@ def _load(settings: dict[str, Any]) -> Model:
     return model
 
 
-def about(model: Model, is_shipped: bool) -> dict[str, Any]:
-    """What `GET /v1/model` answers: name, version, hash, terms, intended use, and the card."""
+def about(model: Model, named: Sequence[str]) -> dict[str, Any]:
+    """What `GET /v1/model` answers: name, version, hash, terms, intended use, and the card. named: what was loaded."""
+    from funduscope.inference.loading import is_shipped
+
     terms = Path(__file__).parents[1] / "models" / "LICENSE"
     return {
         "name": model.card.name,
         "version": model.card.version,
         "sha256": model.sha256,
         "research_only": model.card.research_only,
-        "license": terms.read_text("utf-8") if is_shipped else None,
+        "license": terms.read_text("utf-8") if all(map(is_shipped, named)) else None,
         "intended_use": INTENDED_USE,
         "not_a_medical_device": True,
         "card": {name: value for name, value in model.card.to_dict().items() if name not in _LEFT_OUT},
