@@ -110,11 +110,23 @@ def test_an_ensemble_is_the_mean_of_its_members(
     assert isinstance(funduscope.load([tiny]), funduscope.Predictor)
 
 
-def test_the_shipped_model_has_a_name():
-    models = [funduscope.load(name) for name in (None, "default", "funduscope")]
-    assert len({model.sha256 for model in models}) == 1
-    both = funduscope.Ensemble(models[:2])
-    assert both.card.name == models[0].card.name
+def test_the_shipped_models_have_names():
+    models = [funduscope.load(name) for name in (None, "default", "fast")]
+    assert models[0].sha256 == models[1].sha256 != models[2].sha256
+    assert funduscope.load(["default", "default"]).card.name == models[0].card.name
+    assert funduscope.load(["default", "fast"]).card.name == f"{models[0].card.name} + {models[2].card.name}"
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_a_model_that_is_not_there_is_named_with_what_is_expected(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, verb: str
+):
+    if verb == "predict":
+        code, _, err = command("predict", tmp_path, "--model", "quick")
+    else:
+        code, _, err = command("evaluate", "quick", "--data", tmp_path)
+    assert code == 2
+    assert "'quick' is not there: expected default, fast, an ONNX file or a run folder" in " ".join(err.split())
 
 
 def test_a_device_that_is_not_there_is_said(tiny: Path, monkeypatch: pytest.MonkeyPatch):
@@ -191,23 +203,26 @@ def test_a_report_that_does_not_name_the_model_says_nothing_of_it(tiny: Path, tm
     assert funduscope.load(tmp_path).card.name == "tiny"
 
 
-def test_the_shipped_model_is_the_one_that_was_measured(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("name", "stem"), [(None, "funduscope"), ("fast", "funduscope-fast")])
+def test_a_shipped_model_is_the_one_that_was_measured(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, stem: str
+):
     """Whole, where there are no scores, where they are its own, and where they stand for it; never another one."""
     folder, digest = tmp_path / "models", hashlib.sha256(tiny.read_bytes()).hexdigest()
     folder.mkdir()
-    (folder / "funduscope.onnx").write_bytes(tiny.read_bytes())
+    (folder / f"{stem}.onnx").write_bytes(tiny.read_bytes())
     monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: tmp_path, as_file=nullcontext))
-    assert funduscope.load().card.name == "tiny"
-    beside = folder / "funduscope.scores.json"
+    assert funduscope.load(name).card.name == "tiny"
+    beside = folder / f"{stem}.scores.json"
     for about in ({"models": [{"sha256": digest}]}, {"models": [{"sha256": "0" * 64}], "stands for": digest}):
         beside.write_text(json.dumps({"about": about}))
-        (folder / "funduscope.onnx").write_bytes(tiny.read_bytes())
-        assert funduscope.load().card.name == "tiny"
-        (folder / "funduscope.onnx").write_bytes(damaged(tiny))
+        (folder / f"{stem}.onnx").write_bytes(tiny.read_bytes())
+        assert funduscope.load(name).card.name == "tiny"
+        (folder / f"{stem}.onnx").write_bytes(damaged(tiny))
         with pytest.raises(funduscope.ModelError) as caught:
-            funduscope.load()
+            funduscope.load(name)
         assert caught.value.code == "E_HASH"
-    assert funduscope.load(folder / "funduscope.onnx").card.name == "tiny", "by its path, as whoever measures it does"
+    assert funduscope.load(folder / f"{stem}.onnx").card.name == "tiny", "by its path, as whoever measures it does"
 
 
 def test_a_run_folder_prefers_what_was_exported(tiny: Path, tmp_path: Path):
