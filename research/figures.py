@@ -2,7 +2,7 @@
 
     python -m research.figures            prints them
     python -m research.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
-                                            and the scores that lie next to the shipped model, for its reports
+                                            and the scores that lie next to the shipped models, for their reports
 
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
 every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --refit`).
@@ -17,15 +17,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from research.bars import bars_table, interval, number
+from research.bars import FAST_BARS, bars_table, interval, number
 
+from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
 
 ROOT = Path(__file__).resolve().parents[1]
-SCORES = ROOT / "results" / "fold0.json"
 FILES = ("README.md", "MODEL_CARD.md")
-SHIPPED = ROOT / "src" / "funduscope" / "models" / "funduscope.onnx"
-MODEL_SCORES = ROOT / "src" / "funduscope" / "models" / "funduscope.scores.json"
+MODELS = ROOT / "src" / "funduscope" / "models"
+SHIPPED = {"default": MODELS / "funduscope.onnx", "fast": MODELS / "funduscope-fast.onnx"}
+SCORES = {"default": ROOT / "results" / "fold0.json", "fast": ROOT / "results" / "fold0-fast.json"}
+"""By the model's name what `funduscope evaluate` wrote of it."""
+
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies next to the shipped model (inference/model_scores.py)."""
 
@@ -54,7 +57,7 @@ SHORT: tuple[Row, ...] = (
 )
 
 
-def read_scores(path: Path = SCORES, shipped: Path = SHIPPED) -> dict[str, Any]:
+def read_scores(path: Path = SCORES["default"], shipped: Path = SHIPPED["default"]) -> dict[str, Any]:
     """The scores, with the shipped model's SHA-256 under `about["stands for"]` where they are of its procedure.
 
     Raises ValueError where they are of another model than that and the run that it repeats.
@@ -112,10 +115,21 @@ def source(tree: dict[str, Any]) -> str:
     return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{shipped}\n"
 
 
-def filled(text: str, tree: dict[str, Any]) -> str:
-    """The text with every marked block made anew."""
+def read_all() -> dict[str, dict[str, Any]]:
+    """The scores of every shipped model, by its name."""
+    return {name: read_scores(SCORES[name], shipped) for name, shipped in SHIPPED.items()}
+
+
+def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
+    """The text with every marked block made anew. trees: scores by the model's name."""
     tables = {"short": short_table, "bars": bars_table, "full": full_table, "source": source}
-    return MARKER.sub(lambda found: f"{found[1]}{tables[found[2]](tree)}{found[3]}", text)
+
+    def block(name: str) -> str:
+        if name == "fast":
+            return f"{bars_table(trees['fast'], FAST_BARS)}\n{source(trees['fast'])}"
+        return tables[name](trees["default"])
+
+    return MARKER.sub(lambda found: f"{found[1]}{block(found[2])}{found[3]}", text)
 
 
 def model_scores(tree: dict[str, Any]) -> str:
@@ -132,14 +146,16 @@ def model_scores(tree: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints the short table; with --write fills the files."""
-    tree = read_scores()
-    print(short_table(tree) + source(tree), end="")
+    """Prints a table of each model; with --write fills the files."""
+    trees = read_all()
+    print(short_table(trees["default"]) + source(trees["default"]))
+    print(bars_table(trees["fast"], FAST_BARS) + source(trees["fast"]), end="")
     if "--write" in sys.argv[1:]:
         for name in FILES:
             path = ROOT / name
-            path.write_text(filled(path.read_text("utf-8"), tree), "utf-8")
-        MODEL_SCORES.write_text(model_scores(tree), "utf-8")
+            path.write_text(filled(path.read_text("utf-8"), trees), "utf-8")
+        for name, model in SHIPPED.items():
+            model.with_suffix(ENDING).write_text(model_scores(trees[name]), "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.unseen import measured, must_have_kept
 from onnx import TensorProto, helper
+from research.bars import Bar, bars_table
 
 import funduscope
 from funduscope.inference.card import Card
@@ -19,19 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
 def test_the_figures_are_those_of_the_scores(name: str):
-    tree = figures.read_scores()
+    trees = figures.read_all()
     text = (ROOT / name).read_text("utf-8")
     assert "<!-- figures:" in text
-    assert figures.filled(text, tree) == text, f"{name} is stale: run python -m research.figures --write"
+    assert figures.filled(text, trees) == text, f"{name} is stale: run python -m research.figures --write"
 
 
-def test_the_shipped_model_states_its_figures():
+@pytest.mark.parametrize("name", ["default", "fast"])
+def test_a_shipped_model_states_its_figures(name: str):
     """The file next to the model is of these scores, and comes with the model's card."""
-    tree = figures.read_scores()
-    assert figures.MODEL_SCORES.read_text("utf-8") == figures.model_scores(tree), (
-        "stale: run python -m research.figures --write"
-    )
-    rows = funduscope.load().card.about["figures"]
+    tree = figures.read_all()[name]
+    beside = figures.SHIPPED[name].with_suffix(".scores.json")
+    assert beside.read_text("utf-8") == figures.model_scores(tree), "stale: run python -m research.figures --write"
+    rows = funduscope.load(name).card.about["figures"]
     kappa = tree["scores"]["idrid-B"]["DR"]["kappa"]
     (row,) = [one for one in rows if (one["dataset"], one["state"], one["score"]) == ("idrid-B", "DR", "kappa")]
     assert (row["value"], row["low"], row["high"]) == (kappa["value"], kappa["low"], kappa["high"])
@@ -93,3 +94,15 @@ def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path) ->
         measured(run, shipped)
     digest = model_file(shipped, _card(0))
     assert measured(None, shipped).stands_for == digest == hashlib.sha256(shipped.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.85, 0.95, "yes"), (0.8, 0.89, "**no**"), (0.91, 1.0, "**no**")]
+)
+def test_a_bar_may_ask_that_the_interval_contains_it(low: float, high: float, verdict: str) -> None:
+    bar = Bar("sets", "clinic", ("sets", "coverage"), 0.9, inside=True)
+    tree = {"scores": {"clinic": {"sets": {"coverage": {"value": (low + high) / 2, "low": low, "high": high}}}}}
+    table = bars_table(tree, [bar])
+    assert "0.9 within the interval" in table
+    assert f" {verdict} |" in table
+    assert "plain" not in table, "no baseline, no column"
