@@ -109,12 +109,13 @@ def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_fac
 
 @pytest.mark.usefixtures("use_cache")
 def test_a_training_of_two_processes_is_that_of_one(
-    steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path
+    steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     reported: list[dict[str, Any]] = []
     run(steady, cases, folder, 0, START, make_validation, processes.Watch(report=reported.append), count=2)
     alone, both = _lines(undisturbed), _lines(folder)
+    assert "Warning" not in capfd.readouterr().err, "torch warns of sums that still have a gradient"
     assert [line["epoch"] for line in reported] == [1, 2], "the lines reach the process that asked"
     for one, other in zip(alone, both, strict=True):
         assert one["samples_digest"] == other["samples_digest"]

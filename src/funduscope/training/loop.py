@@ -275,7 +275,7 @@ class Loop:
         sums |= mask_sums(outputs, batch, tasks.structures)
         sums = processes.add_up(sums)
         usage.add(sums)
-        accuracies = {name: sums.pop(name) for name in [*sums] if name.endswith(" accuracy")}
+        accuracies = {name: sums.pop(name).detach() for name in [*sums] if name.endswith(" accuracy")}
         self.overlaps.take(sums)
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)
