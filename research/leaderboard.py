@@ -45,7 +45,7 @@ NO_EXPERTS = ("experts.kind=none",)
 @dataclass(frozen=True)
 class Row:
     """One training. taught: by the row that is best on validation among those that are there. teachers: runs by name,
-    next to this one or in candidates/."""
+    next to this one."""
 
     name: str
     recipe: str
@@ -75,7 +75,7 @@ LARGER = (
     *(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab", "moe_aspp", "edge")),
     Row("edge-taught", "edge", teachers=("flagship",)),
 )
-"""The teacher is candidates/flagship, which saw neither fold 0 nor fold 1."""
+"""The teacher is a run of the flagship, RUNS/leaderboard-larger/flagship, with fold 0 as its test."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,12 @@ def commands(row: Row, data: Sequence[Path], runs: Path, table: Table) -> list[l
     named = [part for path in data for part in ("--data", str(path))]
     run = str(runs / row.name)
     changes = [part for change in (*budget(table), *row.changes) for part in ("--set", change)]
-    teachers = [part for name in row.teachers for part in ("--teacher", _teacher(name, runs))]
+    teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
     return [
         ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
         ["funduscope", "export", run],
         ["funduscope", "compare", run, *named, "--out", f"{run}/compared"],
     ]
-
-
-def _teacher(name: str, runs: Path) -> str:
-    kept = ROOT / "candidates" / name
-    return str(kept if kept.is_dir() else runs / name)
 
 
 def asked() -> argparse.Namespace:
