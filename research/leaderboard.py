@@ -7,9 +7,9 @@
     python -m research.leaderboard --unpack FOLDER                       the table's rows as folders of runs
     python -m research.leaderboard --pack FOLDER                         such folders back into the table
 
-leaderboard: every recipe but `plain`, `flagship` and the published ones. leaderboard-larger: S3's designs and
-`moe_aspp` at 384 px, and `edge` with and without a stage of the flagship as its teacher, which reads what it teaches at
-512 px.
+leaderboard: every recipe but `plain`, `flagship`, `fast` and the published ones, and research/edge.toml.
+leaderboard-larger: S3's designs and `moe_aspp` at 384 px, and `edge` with and without a stage of the flagship as its
+teacher, which reads what it teaches at 512 px.
 The budget is the same for every row of a table: as many samples drawn, as wide (--side-px, --epochs, --per-epoch).
 A row that was begun goes on. Its scores are put into results/TABLE.jsonl.gz, of which `python -m
 research.leaderboard_page` makes docs/leaderboard.md. Every score of a table is on the page that `funduscope compare
@@ -41,11 +41,14 @@ GRADES_ALONE = ("tasks.structures=[]",)
 LESIONS_ALONE = ("tasks.grade=false", "tasks.dme=false")
 NO_EXPERTS = ("experts.kind=none",)
 
+EDGE = "research/edge.toml"
+"""The recipe of the rows `edge`, which is no longer in the package: `fast` took its place."""
+
 
 @dataclass(frozen=True)
 class Row:
     """One training. taught: by the row that is best on validation among those that are there. teachers: runs by name,
-    next to this one or in candidates/."""
+    next to this one."""
 
     name: str
     recipe: str
@@ -67,15 +70,17 @@ RECIPES = (
     Row("deeplab_segmenter", "deeplab_segmenter"),
     Row("unet34-grades", "unet34", GRADES_ALONE),
     Row("unet34-lesions", "unet34", LESIONS_ALONE),
-    Row("edge", "edge"),
-    Row("edge-taught", "edge", taught=True),
+    Row("edge", EDGE),
+    Row("edge-taught", EDGE, taught=True),
 )
 
 LARGER = (
     *(row for row in RECIPES if row.name in ("resnet_grader", "deeplab_segmenter", "moe_deeplab", "moe_aspp", "edge")),
-    Row("edge-taught", "edge", teachers=("flagship",)),
+    Row("edge-taught", EDGE, teachers=("flagship",)),
 )
-"""The teacher is candidates/flagship, which saw neither fold 0 nor fold 1."""
+"""The teacher of the stored row saw neither fold 0 nor fold 1: candidates/flagship as the commit "Ship the mean of the
+stages on every photo, with the figures of the run that it repeats" has it, to be put at
+RUNS/leaderboard-larger/flagship."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +129,12 @@ def commands(row: Row, data: Sequence[Path], runs: Path, table: Table) -> list[l
     named = [part for path in data for part in ("--data", str(path))]
     run = str(runs / row.name)
     changes = [part for change in (*budget(table), *row.changes) for part in ("--set", change)]
-    teachers = [part for name in row.teachers for part in ("--teacher", _teacher(name, runs))]
+    teachers = [part for name in row.teachers for part in ("--teacher", str(runs / name))]
     return [
         ["funduscope", "train", row.recipe, *named, "--run", run, "--fold", "0", *teachers, *changes],
         ["funduscope", "export", run],
         ["funduscope", "compare", run, *named, "--out", f"{run}/compared"],
     ]
-
-
-def _teacher(name: str, runs: Path) -> str:
-    kept = ROOT / "candidates" / name
-    return str(kept if kept.is_dir() else runs / name)
 
 
 def asked() -> argparse.Namespace:

@@ -54,7 +54,10 @@ def _tiny(name: str) -> list[str]:
         "experts.width=8",
     ]
     for stage in recipe.stages:
-        skips, blocks = ([8] * 4, [8] * 3) if recipe.stage(stage).encoder.levels else ([8] * 5, [8] * 4)
+        own = recipe.stage(stage).encoder
+        skips, blocks = ([8] * 4, [8] * 3) if own.levels else ([8] * 5, [8] * 4)
+        if own.name != recipe.encoder.name:
+            changes.append(f"stages.{stage}.encoder.name={encoder}")
         changes += [f"stages.{stage}.decoder={{skip_channels={skips}, channels={blocks}}}"]
         changes += [f"stages.{stage}.training={{epochs=1}}", f"stages.{stage}.sampling={{per_epoch=4}}"]
     if recipe.stages:
@@ -69,5 +72,5 @@ def _tiny(name: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[str], list[str]]:
-    """By a recipe's name: what makes it small enough for seconds without changing its design."""
+    """By a recipe's name or path: what makes it small enough for seconds without changing its design."""
     return _tiny

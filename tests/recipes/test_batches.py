@@ -34,11 +34,11 @@ class Counted:
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
-@pytest.mark.parametrize("name", ["flagship", "moe_aspp"])
+@pytest.mark.parametrize("name", ["flagship", "fast", "moe_aspp"])
 def test_findings_of_batches_are_those_of_single_photos(
     name: str, kind: str, tiny: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    """Also mirrored and upside down. The one has a network for each view; the other chooses experts for each photo."""
+    """Also mirrored and upside down. Two have a network for each view; the last chooses experts for each photo."""
     torch.manual_seed(0)
     recipe = load_recipe(name, tiny(name))
     network, card = build_model(recipe).eval(), replace(Card.of(recipe), mirrored=True, upside_down=True)

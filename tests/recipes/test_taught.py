@@ -21,6 +21,7 @@ from funduscope.training import validation as training
 from funduscope.training.loop import Loop
 
 Train = Callable[..., int]
+EDGE = str(Path(__file__).resolve().parents[2] / "research" / "edge.toml")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     untaught = ("--set", "training.epochs=2")
     taught = (*untaught, "--teacher", str(tmp_path / "teacher"))
     capsys.readouterr()
-    assert train("edge", "through", *taught) == 0
+    assert train(EDGE, "through", *taught) == 0
     assert "plain does not teach EX, HE, MA, SE" in capsys.readouterr().err, "it reads them from the close view"
 
     lines = [json.loads(line) for line in (tmp_path / "through" / "journal.jsonl").read_text("utf-8").splitlines()]
@@ -72,13 +73,13 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", stops)
-        assert train("edge", "resumed", *taught) == 130
-        assert train("edge", "alone", *untaught) == 130
+        assert train(EDGE, "resumed", *taught) == 130
+        assert train(EDGE, "alone", *untaught) == 130
     of_taught, of_untaught = _weights(tmp_path / "resumed"), _weights(tmp_path / "alone")
     assert any(not torch.equal(value, of_untaught[name]) for name, value in of_taught.items()), "it is taught something"
-    assert train("edge", "resumed", *untaught) == 1
+    assert train(EDGE, "resumed", *untaught) == 1
     assert "other teachers" in capsys.readouterr().err, "it does not go on without the one that it began with"
-    assert train("edge", "resumed", *taught) == 0
+    assert train(EDGE, "resumed", *taught) == 0
     assert "Going on after epoch 1." in capsys.readouterr().out
     of_through, of_resumed = _weights(tmp_path / "through"), _weights(tmp_path / "resumed")
     assert of_through.keys() == of_resumed.keys()
@@ -91,3 +92,20 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     found = json.loads(capsys.readouterr().out)
     assert found["predicted_grade"] in range(5)
     assert set(found["lesions"]) == {"MA", "HE", "EX", "SE"}
+
+
+def test_each_stage_learns_what_the_teacher_knows_of_its_tasks(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A teacher of both views teaches both networks of `fast`, and the joined model answers with what each learned."""
+    assert train("plain", "teacher") == 0
+    capsys.readouterr()
+    assert train("fast", "student", "--teacher", str(tmp_path / "teacher")) == 0
+    assert "does not teach" not in capsys.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "student" / "journal.jsonl").read_text("utf-8").splitlines()]
+    assert [line["stage"] for line in lines] == ["lesions", "whole"]
+    assert all(math.isfinite(line["loss distill"]) and line["loss distill"] > 0 for line in lines)
+    for folder in (tmp_path / "student", *(tmp_path / "student" / "stages").iterdir()):
+        assert json.loads((folder / "run.json").read_text("utf-8"))["teachers"] == ["teacher"]
+    assert train("fast", "student") == 1
+    assert "teachers" in capsys.readouterr().err, "a stage that has ended is not taken for an untaught one"

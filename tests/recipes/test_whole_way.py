@@ -22,7 +22,7 @@ from funduscope.testing.drawn_eyes import draw_eye
 Tiny = Callable[[str], list[str]]
 
 RECIPES = tuple(name for name in builtin_recipes() if "/" not in name)
-FAST = ("flagship", "resnet_grader")
+QUICK = ("fast", "flagship", "resnet_grader")
 """Two views with every task, and grades alone; the others go the whole way among the slow tests."""
 
 SYSTEMS = (
@@ -66,7 +66,7 @@ MILLIONS = {"resnet_grader": 25.61, "deeplab_segmenter": 39.80, "moe_deeplab": 4
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
 )
 def test_a_recipe_goes_the_whole_way(
     name: str,

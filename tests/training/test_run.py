@@ -299,10 +299,10 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     )
     with pytest.raises(RecipeError, match="no weights to start from"):
         run(still, cases, tmp_path / "none", fold=0)
-    other = load_recipe("edge", ["training.epochs=0"])
-    checkpoint.save(tmp_path / "edge.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
+    other = load_recipe("unet34", ["encoder.weights=none", "training.epochs=0"])
+    checkpoint.save(tmp_path / "other.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="has another network than"):
-        run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "edge.safetensors")))
+        run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "other.safetensors")))
 
 
 @pytest.mark.usefixtures("use_cache")
