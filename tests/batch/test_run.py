@@ -111,6 +111,25 @@ def test_another_model_or_setting_is_refused(undisturbed: Path, eyes: Path, read
         run_batch(eyes, undisturbed, replace(reading, force=False))
 
 
+@pytest.mark.parametrize("column", ["grade", "kind", "patient"])
+def test_a_column_that_the_tables_have_is_refused_before_anything_is_read(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, column: str
+) -> None:
+    (tmp_path / "year.csv").write_text(f"path,{column}\n{eyes}/first/eye0.png,x\n")
+    with pytest.raises(CodedError, match=f"--column {column}: the tables have"):
+        run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=[column])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_s_column_is_copied_where_it_is_named(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    (tmp_path / "year.csv").write_text(f"path,clinic,ward\n{eyes}/first/eye0.png,north,seven\n")
+    run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=["clinic"])
+    for name in ("findings.parquet", "lesions.parquet"):
+        row = pq.read_table(tmp_path / "out" / name).to_pylist()[0]
+        assert row["clinic"] == "north"
+        assert "ward" not in row
+
+
 def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
     store = Store(tmp_path, {"any": 1})
     with pytest.raises(CodedError, match="another process"):

@@ -22,6 +22,7 @@ from funduscope.batch.reader import MEASURES, ReadingSettings
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
+from funduscope.i18n.errors import CodedError
 from funduscope.inference.model import Model
 from funduscope.inference.urgency import urgency_table
 from funduscope.version import __version__
@@ -68,6 +69,7 @@ def run_batch(
     """
     photos = open_list(source, columns)
     model = reading.load()
+    _check_columns(model, columns)
     settings = _settings(model, reading, columns)
     began = time.monotonic()
     with closing(Store(out, settings)) as store:
@@ -114,6 +116,16 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
         "files": reading.files is not None,
         "urgency": urgency,
     }
+
+
+def _check_columns(model: Model, columns: Sequence[str]) -> None:
+    """Raises `CodedError` where a column to be copied has the name of another one."""
+    for own in ([*finding_columns(model.card, ()), *measure_columns(MEASURES)], [*place_columns(()), *LESION_COLUMNS]):
+        names = [*(column.name for column in own), *columns]
+        twice = [name for name in columns if names.count(name) > 1]
+        if twice:
+            says = f"--column {twice[0]}: the tables have a column of that name already; leave it out or rename it"
+            raise CodedError("E_CONFIG", says)
 
 
 def _jobs(photos: PhotoList, store: Store) -> Iterator[Job]:
