@@ -50,6 +50,24 @@ def test_an_eye_without_a_gradable_photo_is_named() -> None:
     assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
 
 
+def test_an_eye_whose_only_photo_failed_is_named() -> None:
+    failed = StoredResult("x", "failed", "E_TRUNCATED", "cut", place="x", known={"patient": "a", "eye": "left"})
+    (row,) = rows_of(photo("a", "right", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"], row["refer"], row["failed"]) == ("left", "retake", False, 1)
+    (row,) = rows_of(photo("a", "right", 4, "urgent"), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("left", "urgent")
+    (row,) = rows_of(photo("a", "right", 0), photo("a", "left", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
+def test_a_photo_of_an_unknown_eye_that_failed_may_be_of_the_eye_that_has_none() -> None:
+    failed = StoredResult("x", "failed", "E_TRUNCATED", "cut", place="x", known={"patient": "a"})
+    (row,) = rows_of(photo("a", "right", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("other", "retake")
+    (row,) = rows_of(photo("a", "right", 0), photo("a", "left", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
 def test_nothing_read_is_nothing_known() -> None:
     failed = StoredResult("x", "failed", "E_FORMAT", "no photo", place="x", known={"patient": "a"})
     (row,) = rows_of(failed)

@@ -1,7 +1,8 @@
 """A row a patient and visit: the worst of both eyes, who must be seen first at the top.
 
 An eye's grade is the higher of the model's and of what the outlined lesions support, over all of its photos; so is its
-macular edema risk. An eye with no photo that can be graded is named, since no answer of the other eye speaks for it.
+macular edema risk. An eye with no photo that can be read and graded is named, since no answer of the other eye speaks
+for it.
 """
 
 from __future__ import annotations
@@ -96,11 +97,11 @@ def _patient_and_visit(one: StoredResult) -> tuple[str, str]:
 def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]:
     eyes = {name: Eye() for name in (*EYES, "other")}
     for one in photos:
-        if one.state != "failed":
-            eyes[_eye(one)].add(one)
+        eyes[_eye(one)].add(one)
     graded = [eye for eye in eyes.values() if eye.graded]
     worst = min(graded, key=lambda eye: _order(eye.urgency, eye.grade or 0, eye.dme or 0, eye.chance), default=Eye())
-    ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded]
+    both = all(eyes[name].graded for name in EYES)  # then a photo of an unknown eye hides neither
+    ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded and not both]
     failed = sum(one.state == "failed" for one in photos)
     urgency = worst.urgency if worst.urgency != "routine" or (graded and not ungradable) else "retake"
     row: dict[str, Any] = {"patient": patient, "visit": visit, "urgency": urgency}
