@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import multiprocessing
+import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.readers import read_all
 from funduscope.batch.run import run_batch
 from funduscope.batch.store import Store
@@ -173,6 +177,69 @@ def test_a_photo_whose_process_dies_is_tried_once_more(
 
     states = {place: results[0].state for place, results in read_all(jobs, 1, reading, may_retry)}
     assert states == {"eye0.png": "read", "eye1.png": "read" if deaths == 1 else "failed", "eye2.png": "read"}
+
+
+class Pipe:
+    """Gives a process its jobs, and keeps its answers."""
+
+    def __init__(self, *jobs: tuple[str, Path]) -> None:
+        self.jobs, self.answers = list(jobs), []
+
+    def recv(self) -> tuple[str, Path]:
+        if not self.jobs:
+            raise EOFError
+        return self.jobs.pop(0)
+
+    def send(self, answer: object) -> None:
+        self.answers.append(answer)
+
+
+@pytest.mark.parametrize(("number", "is_fault"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EEXIST, False)])
+def test_a_disk_that_refuses_a_photo_s_files_ends_the_batch_and_no_photo_is_called_failed(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_fault: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("funduscope.batch.reader.save", refuse)
+    pipe = Pipe(("eye0.png", eyes / "first" / "eye0.png"))
+    run_reader(pipe, replace(reading, files=tmp_path))  # pyright: ignore[reportArgumentType]
+    started, answer = pipe.answers
+    assert started is None
+    assert answer[0] == "E_DISK" if is_fault else answer[0].state == "failed"
+    monkeypatch.setattr("funduscope.batch.readers._Reader", lambda _: Answering(("E_DISK", "full")))
+    with pytest.raises(CodedError, match="full") as caught:
+        list(read_all([("eye0.png", lambda: eyes)], 1, reading, lambda _: True))
+    assert caught.value.code == "E_DISK"
+
+
+class Answering:
+    """A reader whose process answers its job at once."""
+
+    is_ready, job = True, None
+
+    def __init__(self, answer: object) -> None:
+        self.pipe, other = multiprocessing.Pipe()
+        other.send(answer)
+
+    def give(self, job: tuple[str, object], content: object) -> None:
+        self.job = job
+
+    def end(self) -> None:
+        self.pipe.close()
+
+
+def test_what_failed_by_a_fault_of_the_machine_is_read_again(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    with closing(sqlite3.connect(out / "batch.sqlite")) as file, file:
+        file.execute("update results set state = 'failed', code = 'E_MEMORY' where place = 'first/eye1.png'")
+    seen = []
+    run_batch(eyes, out, reading, progress=seen.append)
+    assert [one.total for one in seen] == [1]
+    assert tables(out) == tables(undisturbed)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
