@@ -70,6 +70,8 @@ def test_every_photo_has_its_row(undisturbed: Path, eyes: Path, reading: Reading
 def test_counts_add_up_and_what_failed_is_named(undisturbed: Path) -> None:
     run = json.loads((undisturbed / "run.json").read_text())
     assert run["photos"] == {"given": 6, "read": 5, "refused": 0, "failed": 1}
+    assert run["model"]["sha256"] == run["settings"]["model_sha256"]
+    assert {"funduscope", "python", "onnxruntime"} <= run["versions"].keys()
     with (undisturbed / "failures.csv").open() as file:
         assert [(row["place"], row["code"]) for row in csv.DictReader(file)] == [("second/no-photo.jpg", "E_FORMAT")]
 
@@ -146,7 +148,10 @@ def test_files_are_written_where_asked_with_the_bytes_of_any_other_entry(
     eyes: Path, reading: ReadingSettings, tmp_path: Path, processes: int
 ) -> None:
     run_batch(eyes / "first", tmp_path / "out", replace(reading, files=tmp_path / "out" / "files"), processes=processes)
-    written = {path.parent.name[:4]: path.read_bytes() for path in tmp_path.glob("out/files/*/*/findings.json")}
+    rows = pq.read_table(tmp_path / "out" / "findings.parquet").to_pylist()
+    written = {row["photo"][:4]: (tmp_path / "out" / row["files"] / "findings.json").read_bytes() for row in rows}
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert all(f'href="{row["files"]}/report.html"' in page for row in rows)
     model = load(reading.model[0])
     assert written == {
         path.stem: to_json(model(path, force=True).to_dict()) for path in sorted((eyes / "first").glob("*.png"))

@@ -24,13 +24,15 @@ EYES: Final = ("right", "left")
 @dataclass
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
-    grade, dme: the worst, None without an answer; decided_by: the photo that shows it."""
+    grade, dme: the worst, None without an answer; decided_by, decided_name: place and name of the
+    photo that shows it."""
 
     photos: int = 0
     graded: int = 0
     grade: int | None = None
     dme: int | None = None
     decided_by: str = ""
+    decided_name: str = ""
     urgency: str = "routine"
     chance: float = 0.0
     because: list[str] = field(default_factory=list)
@@ -49,7 +51,8 @@ class Eye:
         if self.grade is None or _order(urgency, grade, risk, chance) < _order(
             self.urgency, self.grade, self.dme or 0, self.chance
         ):
-            self.decided_by, self.urgency, self.chance = one.place, urgency, chance
+            self.decided_by, self.decided_name = one.place, one.name
+            self.urgency, self.chance = urgency, chance
             self.because = [note["code"] for note in advice.get("because") or ()]
         self.grade, self.dme = max(grade, self.grade or 0), max(risk, self.dme or 0)
 
@@ -112,6 +115,7 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
     row["referable_probability"] = worst.chance if answered else None
     row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
+    row["decided_name"] = worst.decided_name
     row["ungradable_eyes"] = " ".join(ungradable)
     return row | {"photos": len(photos), "failed": failed}
 

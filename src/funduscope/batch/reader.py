@@ -121,7 +121,7 @@ def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result
     )
 
 
-def files_folder(place: str, name: str) -> Path:
+def files_folder(place: str, name: str) -> str:
     """Where a photo's files are, below the folder for files: 256 folders share them, so that none grows too long."""
     mark = hashlib.sha256(f"{place}\0{name}".encode(errors="surrogateescape")).hexdigest()
-    return Path(mark[:2]) / f"{safe_stem(name, set(), '')}_{mark[:12]}"
+    return f"{mark[:2]}/{safe_stem(name, set(), '')}_{mark[:12]}"
