@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -70,7 +71,8 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
             answer = list(read(model, place, content, settings))
         except _OutputError as refused:
             answer = refused.code, refused.says
-        pipe.send(answer)
+        with suppress(OSError):  # the parent is gone: seen as the next job is waited for
+            pipe.send(answer)
 
 
 class _OutputError(CodedError):
