@@ -262,17 +262,6 @@ def test_killed_it_goes_on_to_the_same_tables(
     assert killed_and_finished(eyes, tmp_path / "out", reading, moments=(1.2, 2.0)) == tables(undisturbed)
 
 
-@pytest.mark.slow
-def test_killed_at_thirty_moments_it_goes_on_to_the_same_tables(reading: ReadingSettings, tmp_path: Path) -> None:
-    eyes = tmp_path / "eyes"
-    eyes.mkdir()
-    for seed in range(40):
-        Image.fromarray(draw_eye(seed, width_px=420).pixels).save(eyes / f"eye{seed:02}.png")
-    run_batch(eyes, tmp_path / "whole", reading, processes=2)
-    moments = tuple(0.8 + 0.05 * number for number in range(30))
-    assert killed_and_finished(eyes, tmp_path / "out", reading, moments) == tables(tmp_path / "whole")
-
-
 def killed_and_finished(
     eyes: Path, out: Path, reading: ReadingSettings, moments: tuple[float, ...]
 ) -> dict[str, bytes]:
