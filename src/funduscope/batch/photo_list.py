@@ -19,6 +19,7 @@ PATH: Final = "path"
 KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
 """Columns of a table that are understood, next to the path."""
 
+_LONGEST_HEADER: Final = 100_000
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _EYES: Final = {"right": "right", "od": "right", "r": "right", "left": "left", "os": "left", "l": "left", "": ""}
 
@@ -191,7 +192,7 @@ def _wrong(table: Path, number: int, says: str) -> CodedError:
 def _csv_lines(table: Path) -> Iterator[list[str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = delimiter_of(file.readline())
+            delimiter = delimiter_of(file.readline(_LONGEST_HEADER))
             file.seek(0)
             yield from csv.reader(file, delimiter=delimiter)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -210,5 +211,5 @@ def _parquet_lines(table: Path) -> Iterator[list[str]]:
                 columns = [column.to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     yield ["" if cell is None else str(cell) for cell in cells]
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single cells
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a Parquet table: {error}") from error
