@@ -41,9 +41,10 @@ def _read(number: int, camera: str, date: str, brightness: float, distance: floa
     """A photo of grade `number` % 5, less certain the higher its number."""
     place = f"{number:03}.jpg"
     found = {"predicted_grade": number % 5, "dme": {"risk": 0}, "advice": {"urgency": "soon"}}
+    found |= {"photo": {"sha256": f"{number:064}"}}
     found |= {"training_distance": {"value": distance, "percentile": 99.5 if distance > 2 else 40.0}}
     found |= {"headline": {"grade": {"says": f"Grade of {number}"}, "dme": None}}
-    known = {"camera": camera, "date": date}
+    known = {"camera": camera, "date": date, "patient": place}
     result = Result(place, "read", found=found, measures={"brightness": brightness}, uncertainty=number / 200)
     return ListedPhoto(place, "1", known=known), result
 
@@ -67,6 +68,7 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
             store.put(one.place, [result])
         counts = {"given": 112, "read": 110, "refused": 1, "failed": 1}
         text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [], "files")
+    assert "The same file" not in text
     assert _row(text, "Old", "2026-01-02")[:5] == ["60", "0 %", "0 %", "1", "100"]
     assert _row(text, "Old", "2026-01-03")[:5] == ["50", "0 %", "100 %", "3", "50"]
     assert _row(text, "New", "2026-01-03")[:4] == ["1", "100 %", "", ""]
@@ -76,3 +78,18 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
     named = re.findall(r'<a href="files/../(\d+)_\w+/report.html">', text)
     assert named == [f"{number:03}" for number in range(109, 9, -1)]
     assert "0.545</td><td>Grade of 109" in text
+
+
+def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_path: Path) -> None:
+    names = {"a.jpg": ("anna", "1"), "b.jpg": ("anna", "1"), "c.jpg": ("bert", "2"), "d.jpg": ("carl", "2")}
+    names |= {"e.jpg": ("carl", "3"), "f.jpg": ("anna", "1")}
+    with closing(Store(tmp_path, {})) as store:
+        store.update(ListedPhoto(place, "1", known={"patient": patient}) for place, (patient, _) in names.items())
+        for place, (_, content) in names.items():
+            store.put(place, [Result(place, "read", found={"photo": {"sha256": content * 64}})] * 2)  # of two frames
+        counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+    assert _row(text, "2", "2") == ["c.jpg", "d.jpg"]
+    assert _row(text, "3", "1") == ["a.jpg", "f.jpg"]
+    assert text.index(">d.jpg<") < text.index(">f.jpg<")
+    assert ">e.jpg<" not in text.partition("The same file")[2].partition("Drift")[0]

@@ -18,6 +18,9 @@ LEAST_CERTAIN: Final = 100
 MOST_GROUPS: Final = 400
 """Rows of the table of drift; findings.parquet has the rest."""
 
+MOST_TWICE: Final = 50
+"""Rows of the table of photos that stand in several places."""
+
 _FOUND: Final = "json_extract(found, '$.{}')"
 
 
@@ -56,6 +59,7 @@ def page(
         "measures": MEASURES,
         "meanings": MEANINGS,
         "drift": list(_drift(store)),
+        "twice": list(_twice(store)),
         "unsure": list(_least_certain(store, files)),
     }
     return render("batch/page/page.html.j2", values, style="batch/page/page.css")
@@ -93,6 +97,17 @@ def _drift(store: Store) -> Iterator[dict[str, Any]]:
     for camera, date, photos, refused, unlike, distance, *values in store.select(query):
         group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}
         yield group | {"means": [distance, *values]}
+
+
+def _twice(store: Store) -> Iterator[dict[str, Any]]:
+    """Files with the same bytes in several places: how many, of how many patients, and two of the places."""
+    query = (
+        f"select count(distinct place), count(distinct patient), min(place), max(place) "
+        f"from photos join results using (place) where state != 'failed' group by {_FOUND.format('photo.sha256')} "
+        f"having count(distinct place) > 1 order by count(distinct patient) > 1 desc, 1 desc, 3 limit {MOST_TWICE}"
+    )
+    for places, patients, first, last in store.select(query):
+        yield {"places": places, "patients": patients, "first": first, "last": last}
 
 
 def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
