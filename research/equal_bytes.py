@@ -2,8 +2,9 @@
 
     python -m research.equal_bytes PHOTO... [--model MODEL] [--drawn 50]
 
-Entries: the command line, Python, `stream`, the page's reading function, the service's reading function. The command
-prints how many photos gave one findings.json, and for any other the entries that differ.
+Entries: the command line, Python, `stream`, the page's reading function, the service's reading function, a batch of one
+process and of two. The command prints how many photos gave one findings.json, and for any other photo the entries that
+differ.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 from PIL import Image
@@ -64,6 +66,28 @@ def answers(path: Path, model: Path | None, models: dict[int, Model], folder: Pa
     yield "page", _by_page(data, path.name, model)
 
 
+def by_batch(paths: Sequence[Path], model: Path | None, folder: Path) -> dict[Path, dict[str, bytes]]:
+    """By photo what a batch of all of them writes, by its processes and threads. folder: an empty one for its files."""
+    import pyarrow.parquet as pq
+
+    from funduscope.batch.reader import ReadingSettings
+    from funduscope.batch.run import run_batch
+
+    table = folder / "photos.csv"
+    table.write_text("path\n" + "".join(f'"{path.resolve()}"\n' for path in paths), "utf-8")
+    found: dict[Path, dict[str, bytes]] = {path: {} for path in paths}
+    for processes, threads in ((1, 2), (2, 1)):
+        out = folder / str(processes)
+        reading = ReadingSettings((model,) if model else (), threads, files=out / "files")
+        run_batch(table, out, reading, processes=processes)
+        rows = pq.read_table(out / "findings.parquet").to_pylist()
+        written = {row["place"]: (out / row["files"] / "findings.json").read_bytes() for row in rows}
+        for path in paths:
+            entry = f"batch, {processes} processes of {threads} threads"
+            found[path][entry] = written.get(path.resolve().as_posix(), b"")
+    return found
+
+
 def _by_page(data: bytes, name: str, model: Path | None) -> bytes:
     """What the page's reading function finds. The page keeps its model for as long as its process runs."""
     from funduscope.app.uploads import model as page_model
@@ -82,9 +106,16 @@ def _by_page(data: bytes, name: str, model: Path | None) -> bytes:
     return _json(opened[1].findings) if isinstance(opened, tuple) else b""
 
 
-def differences(path: Path, model: Path | None, models: dict[int, Model]) -> list[list[str]]:
-    """The entries by the bytes that they gave: one list where all are equal. model, models: as for `answers`."""
+def differences(
+    path: Path, model: Path | None, models: dict[int, Model], further: Mapping[str, bytes] = MappingProxyType({})
+) -> list[list[str]]:
+    """The entries by the bytes that they gave: one list where all are equal.
+
+    model, models: as for `answers`. further: bytes by the names of further entries.
+    """
     groups: defaultdict[bytes, list[str]] = defaultdict(list)
+    for entry, found in further.items():
+        groups[found].append(entry)
     with tempfile.TemporaryDirectory() as folder:
         for entry, found in answers(path, model, models, Path(folder)):
             groups[found].append(entry)
@@ -113,10 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         paths = [*options.photos, *draw(Path(folder), options.drawn)]
+        batches = by_batch(paths, options.model, Path(folder))
         models = load_models(options.model)
         different = 0
         for path in paths:
-            groups = differences(path, options.model, models)
+            groups = differences(path, options.model, models, batches[path])
             different += len(groups) > 1
             for group in groups if len(groups) > 1 else ():
                 print(f"  {path.name}: {', '.join(group)}", flush=True)

@@ -20,11 +20,14 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from research.fuzz_changes import intact, mutated
 
 from research import fuzz_seeds
+
+if TYPE_CHECKING:
+    from funduscope.batch.store import Store
 
 MOST_S: Final = 5.0
 MOST_BYTES: Final = 1_000_000_000
@@ -65,6 +68,13 @@ def read(kind: str, data: bytes, folder: Path) -> None:
 
         (folder / "recipe.toml").write_bytes(data)
         Recipe.load(folder / "recipe.toml").to_toml()
+    elif kind == "photo_table":
+        from funduscope.batch.photo_list import open_list
+
+        path = folder / ("photos.parquet" if data.startswith(b"PAR1") else "photos.csv")
+        path.write_bytes(data)
+        with _store(folder) as store:
+            store.update(open_list(path, ["clinic"]))
     elif kind == "photo_archive":
         _read_photo_archive(data, folder)
     else:
@@ -82,15 +92,26 @@ def _read_photo_archive(data: bytes, folder: Path) -> None:
     path = folder / f"photos{packed.get(data[:2], '.tar')}"
     path.write_bytes(data)
     photos, problems = open_list(path), []
-    for listed in photos:
-        try:
-            if listed.problem is None:
-                for photo in Photo.open_all(photos.content(listed.place, listed.entry)):
+    with _store(folder) as store:
+        store.update(photos)
+        for place, entry in store.waiting():
+            try:
+                for photo in Photo.open_all(photos.content(place, entry)):
                     frame(photo, 128)
-        except CodedError as error:
-            problems.append(error)
+            except CodedError as error:
+                problems.append(error)
     if problems:
         raise problems[0]
+
+
+@contextlib.contextmanager
+def _store(folder: Path) -> Iterator[Store]:
+    """What a batch keeps of its photos, of this input alone."""
+    from funduscope.batch.store import FILE, Store
+
+    (folder / FILE).unlink(missing_ok=True)
+    with contextlib.closing(Store(folder, {})) as store:
+        yield store
 
 
 def _read_model_or_labels(kind: str, data: bytes, folder: Path) -> None:

@@ -99,6 +99,29 @@ def tables() -> list[bytes]:
     return [text.encode(), b"\xef\xbb\xbf" + text.replace(",", ";").encode(), text.encode("utf-16")]
 
 
+def photo_tables() -> list[bytes]:
+    """Tables that name photos for a batch: commas, semicolons, and Parquet, also compressed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = {
+        "path": ["a/1.jpg", "a/2.jpg", "b/1.jpg"],
+        "patient": ["anna", "anna", "bert"],
+        "eye": ["OD", "left", ""],
+        "visit": ["1", "1", "2"],
+        "date": ["2026-01-02", "2026-01-02", "2026-02-03"],
+        "camera": ["one", "two", "two"],
+        "clinic": ["north", "north", "south"],
+    }
+    text = "\r\n".join([",".join(rows), *map(",".join, zip(*rows.values(), strict=True)), ""])
+    made = [text.encode(), b"\xef\xbb\xbf" + text.replace(",", ";").encode()]
+    for kind, packer in (({}, "none"), ({"visit": [1, 1, 2]}, "snappy")):
+        file = io.BytesIO()
+        pq.write_table(pa.table(rows | kind), file, compression=packer)
+        made.append(file.getvalue())
+    return made
+
+
 def entry() -> dict[str, object]:
     """A photo's corrections as `app.export_labels` writes them."""
     mask = np.zeros((SIDE, SIDE), bool)
@@ -270,6 +293,7 @@ SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "photo": photos,
     "dicom": dicom_files,
     "table": tables,
+    "photo_table": photo_tables,
     "photo_archive": photo_archives,
     "archive": archives,
     "checkpoint": checkpoints,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from funduscope.batch.batch_html import page
+from funduscope.batch.photo_list import ListedPhoto
 from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.store import Result, Store
 from funduscope.cli.main import main
 
 
@@ -26,7 +31,65 @@ def test_the_page_names_patients_cameras_failures_and_the_least_certain(
     command = ["batch", str(tmp_path / "year.csv"), "--out", str(out), "--model", str(reading.model[0]), "--force"]
     assert main([*command, "--json"]) == 1
     assert '{"event": "done", "given": 3, "read": 2, "refused": 0, "failed": 1}' in capsys.readouterr().out
-    page = (out / "batch.html").read_text()
-    assert all(word in page for word in ("Anna", "Camera 1", "2026-01-03", "E_NOT_FOUND", "a &lt;b&gt;.png"))
-    assert "a <b>" not in page
+    text = (out / "batch.html").read_text()
+    assert all(word in text for word in ("Anna", "Camera 1", "2026-01-03", "E_NOT_FOUND", "a &lt;b&gt;.png"))
+    assert "a <b>" not in text
     assert not [path for path in out.iterdir() if b"do-not-copy" in path.read_bytes()]
+
+
+def _read(number: int, camera: str, date: str, brightness: float, distance: float) -> tuple[ListedPhoto, Result]:
+    """A photo of grade `number` % 5, less certain the higher its number."""
+    place = f"{number:03}.jpg"
+    found = {"predicted_grade": number % 5, "dme": {"risk": 0}, "advice": {"urgency": "soon"}}
+    found |= {"photo": {"sha256": f"{number:064}"}}
+    found |= {"training_distance": {"value": distance, "percentile": 99.5 if distance > 2 else 40.0}}
+    found |= {"headline": {"grade": {"says": f"Grade of {number}"}, "dme": None}}
+    known = {"camera": camera, "date": date, "patient": place}
+    result = Result(place, "read", found=found, measures={"brightness": brightness}, uncertainty=number / 200)
+    return ListedPhoto(place, "1", known=known), result
+
+
+def _row(page: str, *first: str) -> list[str]:
+    """The cells of the row that begins with these."""
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    (found,) = [cells for cells in rows if cells[: len(first)] == [*first]]
+    return found[len(first) :]
+
+
+def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certain(tmp_path: Path) -> None:
+    photos = [_read(number, "Old", "2026-01-02", 100, 1.0) for number in range(60)]
+    photos += [_read(number, "Old", "2026-01-03", 50, 3.0) for number in range(60, 110)]
+    refused = Result("dark.jpg", "refused", found={"gradable": {"reasons": [{"code": "TOO_DARK"}]}}, measures={})
+    photos.append((ListedPhoto("dark.jpg", "1", known={"camera": "New", "date": "2026-01-03"}), refused))
+    photos.append((ListedPhoto("cut.jpg", "1"), Result("cut.jpg", "failed", "E_TRUNCATED", "cut")))
+    with closing(Store(tmp_path, {})) as store:
+        store.update(one for one, _ in photos)
+        for one, result in photos:
+            store.put(one.place, [result])
+        counts = {"given": 112, "read": 110, "refused": 1, "failed": 1}
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [], "files")
+    assert "The same file" not in text
+    assert _row(text, "Old", "2026-01-02")[:5] == ["60", "0 %", "0 %", "1", "100"]
+    assert _row(text, "Old", "2026-01-03")[:5] == ["50", "0 %", "100 %", "3", "50"]
+    assert _row(text, "New", "2026-01-03")[:4] == ["1", "100 %", "", ""]
+    assert re.search(r"TOO_DARK</th>.*>1</td>", text)
+    assert re.search(r"E_TRUNCATED</th>.*>1</td>", text)
+    assert re.search(r"3: Severe</th>.*>22</td>", text)
+    named = re.findall(r'<a href="files/../(\d+)_\w+/report.html">', text)
+    assert named == [f"{number:03}" for number in range(109, 9, -1)]
+    assert "0.545</td><td>Grade of 109" in text
+
+
+def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_path: Path) -> None:
+    names = {"a.jpg": ("anna", "1"), "b.jpg": ("anna", "1"), "c.jpg": ("bert", "2"), "d.jpg": ("carl", "2")}
+    names |= {"e.jpg": ("carl", "3"), "f.jpg": ("anna", "1")}
+    with closing(Store(tmp_path, {})) as store:
+        store.update(ListedPhoto(place, "1", known={"patient": patient}) for place, (patient, _) in names.items())
+        for place, (_, content) in names.items():
+            store.put(place, [Result(place, "read", found={"photo": {"sha256": content * 64}})] * 2)  # of two frames
+        counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+    assert _row(text, "2", "2") == ["c.jpg", "d.jpg"]
+    assert _row(text, "3", "1") == ["a.jpg", "f.jpg"]
+    assert text.index(">d.jpg<") < text.index(">f.jpg<")
+    assert ">e.jpg<" not in text.partition("The same file")[2].partition("Drift")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from funduscope.batch.patients import patient_rows, sorting_key
@@ -48,6 +49,33 @@ def test_an_eye_without_a_gradable_photo_is_named() -> None:
     assert (row["ungradable_eyes"], row["urgency"], row["left_grade"]) == ("left", "retake", None)
     (row,) = rows_of(photo("a", "right", None), photo("a", "right", 0))
     assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
+def test_an_eye_whose_only_photo_failed_is_named() -> None:
+    failed = StoredResult("x", "failed", "E_TRUNCATED", "cut", place="x", known={"patient": "a", "eye": "left"})
+    (row,) = rows_of(photo("a", "right", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"], row["refer"], row["failed"]) == ("left", "retake", False, 1)
+    (row,) = rows_of(photo("a", "right", 4, "urgent"), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("left", "urgent")
+    (row,) = rows_of(photo("a", "right", 0), photo("a", "left", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
+def test_a_photo_of_an_unknown_eye_that_failed_may_be_of_the_eye_that_has_none() -> None:
+    failed = StoredResult("x", "failed", "E_TRUNCATED", "cut", place="x", known={"patient": "a"})
+    (row,) = rows_of(photo("a", "right", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("other", "retake")
+    (row,) = rows_of(photo("a", "right", 0), photo("a", "left", 0), failed)
+    assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
+
+
+def test_an_answer_that_was_forced_leaves_its_eye_to_be_taken_again() -> None:
+    forced = photo("a", "left", 0)
+    forced = replace(forced, found={**(forced.found or {}), "gradable": {"ok": True, "advice": "refuse"}})
+    (row,) = rows_of(photo("a", "right", 0), forced)
+    assert (row["left_grade"], row["ungradable_eyes"], row["urgency"]) == (0, "left", "retake")
+    (row,) = rows_of(photo("a", "right", 0), forced, photo("a", "left", 2, "soon"))
+    assert (row["left_grade"], row["ungradable_eyes"], row["urgency"]) == (2, "", "soon")
 
 
 def test_nothing_read_is_nothing_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 import tarfile
 import zipfile
@@ -39,14 +40,50 @@ def test_a_parquet_table_is_as_good(tmp_path: Path) -> None:
         ("file\na.jpg\n", "no column path; it has file"),
         ("path\na.jpg\na.jpg\n", "row 3: the path 'a.jpg' stands in an earlier row"),
         ("path,eye\na.jpg,up\n", "row 2: eye is 'up': expected right, left"),
-        ("path\n\x00\n\n", "row"),
+        ("path\n\x00\n", "row 2: the path holds a zero byte"),
+        ("path,eye\na.jpg\n,left\n", "row 3: the path is empty"),
+        ("path,eye\na,b.jpg,left\n", "row 2: 3 cells, but the first row names 2 columns"),
+        ("path,Path\n", "has two columns path"),
+        ("", "is empty; expected a first row"),
+        ("Clinic\n", "no column path; it has Clinic"),
     ],
-    ids=["no path", "twice", "eye", "NUL"],
+    ids=["no path", "twice", "eye", "NUL", "empty path", "comma", "two columns", "nothing", "no row"],
 )
 def test_a_wrong_table_is_named_with_its_row(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "year.csv").write_text(text + ",\n")
-    with pytest.raises(CodedError, match=says):
+    (tmp_path / "year.csv").write_text(text)
+    with pytest.raises(CodedError, match=says) as caught:
         list(open_list(tmp_path / "year.csv"))
+    assert caught.value.code == "E_LABELS"
+
+
+def test_a_table_may_be_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    """Semicolons, capitals, spaces, a byte order mark, empty rows and empty columns at the end, Windows' paths."""
+    text = "Path ;Patient;EYE;;\r\n\r\nmonday\\a.jpg; p1;OD;;\r\nb.jpg;p1\r\n;;;;\r\n"
+    (tmp_path / "year.csv").write_text(text, "utf-8-sig", newline="")
+    first, second = open_list(tmp_path / "year.csv")
+    assert (first.place, first.known and first.known["patient"]) == ("monday/a.jpg", "p1")
+    assert (first.known and first.known["eye"], second.known and second.known["eye"]) == ("right", "")
+
+
+def test_columns_are_those_of_a_table(tmp_path: Path) -> None:
+    with pytest.raises(CodedError, match="is none: leave it out") as caught:
+        open_list(tmp_path, ["clinic"])
+    assert caught.value.code == "E_CONFIG"
+    (tmp_path / "year.csv").write_text("path,clinic\na.jpg,north\n")
+    with pytest.raises(CodedError, match="no column ward; it has path, clinic"):
+        list(open_list(tmp_path / "year.csv", ["ward"]))
+
+
+def test_names_that_are_no_unicode_are_spelled_out_and_found_again(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xff.jpg")
+    (tmp_path / "eyes").mkdir()
+    (tmp_path / "eyes" / name).write_bytes(b"x")
+    (tmp_path / "eyes" / "a\\udcff.jpg").write_bytes(b"x")
+    folder = open_list(tmp_path / "eyes")
+    assert [one.place for one in folder] == ["a\\udcff.jpg", "b\\udcff.jpg"]
+    assert all(folder.content(one.place, None).is_file() for one in folder)  # pyright: ignore[reportAttributeAccessIssue]
+    (only,) = open_list(make_tar(tmp_path / "year.tar", {name: b"x"}))
+    assert only.place == "b\\udcff.jpg"
 
 
 def make_zip(path: Path, entries: dict[str, bytes]) -> Path:

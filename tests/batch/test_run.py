@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import multiprocessing
+import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.readers import read_all
 from funduscope.batch.run import run_batch
 from funduscope.batch.store import Store
@@ -66,6 +70,8 @@ def test_every_photo_has_its_row(undisturbed: Path, eyes: Path, reading: Reading
 def test_counts_add_up_and_what_failed_is_named(undisturbed: Path) -> None:
     run = json.loads((undisturbed / "run.json").read_text())
     assert run["photos"] == {"given": 6, "read": 5, "refused": 0, "failed": 1}
+    assert run["model"]["sha256"] == run["settings"]["model_sha256"]
+    assert {"funduscope", "python", "onnxruntime"} <= run["versions"].keys()
     with (undisturbed / "failures.csv").open() as file:
         assert [(row["place"], row["code"]) for row in csv.DictReader(file)] == [("second/no-photo.jpg", "E_FORMAT")]
 
@@ -111,6 +117,25 @@ def test_another_model_or_setting_is_refused(undisturbed: Path, eyes: Path, read
         run_batch(eyes, undisturbed, replace(reading, force=False))
 
 
+@pytest.mark.parametrize("column", ["grade", "kind", "patient"])
+def test_a_column_that_the_tables_have_is_refused_before_anything_is_read(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, column: str
+) -> None:
+    (tmp_path / "year.csv").write_text(f"path,{column}\n{eyes}/first/eye0.png,x\n")
+    with pytest.raises(CodedError, match=f"--column {column}: the tables have"):
+        run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=[column])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_s_column_is_copied_where_it_is_named(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    (tmp_path / "year.csv").write_text(f"path,clinic,ward\n{eyes}/first/eye0.png,north,seven\n")
+    run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=["clinic"])
+    for name in ("findings.parquet", "lesions.parquet"):
+        row = pq.read_table(tmp_path / "out" / name).to_pylist()[0]
+        assert row["clinic"] == "north"
+        assert "ward" not in row
+
+
 def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
     store = Store(tmp_path, {"any": 1})
     with pytest.raises(CodedError, match="another process"):
@@ -123,7 +148,10 @@ def test_files_are_written_where_asked_with_the_bytes_of_any_other_entry(
     eyes: Path, reading: ReadingSettings, tmp_path: Path, processes: int
 ) -> None:
     run_batch(eyes / "first", tmp_path / "out", replace(reading, files=tmp_path / "out" / "files"), processes=processes)
-    written = {path.parent.name[:4]: path.read_bytes() for path in tmp_path.glob("out/files/*/*/findings.json")}
+    rows = pq.read_table(tmp_path / "out" / "findings.parquet").to_pylist()
+    written = {row["photo"][:4]: (tmp_path / "out" / row["files"] / "findings.json").read_bytes() for row in rows}
+    page = (tmp_path / "out" / "batch.html").read_text()
+    assert all(f'href="{row["files"]}/report.html"' in page for row in rows)
     model = load(reading.model[0])
     assert written == {
         path.stem: to_json(model(path, force=True).to_dict()) for path in sorted((eyes / "first").glob("*.png"))
@@ -156,6 +184,69 @@ def test_a_photo_whose_process_dies_is_tried_once_more(
     assert states == {"eye0.png": "read", "eye1.png": "read" if deaths == 1 else "failed", "eye2.png": "read"}
 
 
+class Pipe:
+    """Gives a process its jobs, and keeps its answers."""
+
+    def __init__(self, *jobs: tuple[str, Path]) -> None:
+        self.jobs, self.answers = list(jobs), []
+
+    def recv(self) -> tuple[str, Path]:
+        if not self.jobs:
+            raise EOFError
+        return self.jobs.pop(0)
+
+    def send(self, answer: object) -> None:
+        self.answers.append(answer)
+
+
+@pytest.mark.parametrize(("number", "is_fault"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EEXIST, False)])
+def test_a_disk_that_refuses_a_photo_s_files_ends_the_batch_and_no_photo_is_called_failed(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_fault: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("funduscope.batch.reader.save", refuse)
+    pipe = Pipe(("eye0.png", eyes / "first" / "eye0.png"))
+    run_reader(pipe, replace(reading, files=tmp_path))  # pyright: ignore[reportArgumentType]
+    started, answer = pipe.answers
+    assert started is None
+    assert answer[0] == "E_DISK" if is_fault else answer[0].state == "failed"
+    monkeypatch.setattr("funduscope.batch.readers._Reader", lambda _: Answering(("E_DISK", "full")))
+    with pytest.raises(CodedError, match="full") as caught:
+        list(read_all([("eye0.png", lambda: eyes)], 1, reading, lambda _: True))
+    assert caught.value.code == "E_DISK"
+
+
+class Answering:
+    """A reader whose process answers its job at once."""
+
+    is_ready, job = True, None
+
+    def __init__(self, answer: object) -> None:
+        self.pipe, other = multiprocessing.Pipe()
+        other.send(answer)
+
+    def give(self, job: tuple[str, object], content: object) -> None:
+        self.job = job
+
+    def end(self) -> None:
+        self.pipe.close()
+
+
+def test_what_failed_by_a_fault_of_the_machine_is_read_again(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    with closing(sqlite3.connect(out / "batch.sqlite")) as file, file:
+        file.execute("update results set state = 'failed', code = 'E_MEMORY' where place = 'first/eye1.png'")
+    seen = []
+    run_batch(eyes, out, reading, progress=seen.append)
+    assert [one.total for one in seen] == [1]
+    assert tables(out) == tables(undisturbed)
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
@@ -169,17 +260,6 @@ def test_killed_it_goes_on_to_the_same_tables(
     undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
 ) -> None:
     assert killed_and_finished(eyes, tmp_path / "out", reading, moments=(1.2, 2.0)) == tables(undisturbed)
-
-
-@pytest.mark.slow
-def test_killed_at_thirty_moments_it_goes_on_to_the_same_tables(reading: ReadingSettings, tmp_path: Path) -> None:
-    eyes = tmp_path / "eyes"
-    eyes.mkdir()
-    for seed in range(40):
-        Image.fromarray(draw_eye(seed, width_px=420).pixels).save(eyes / f"eye{seed:02}.png")
-    run_batch(eyes, tmp_path / "whole", reading, processes=2)
-    moments = tuple(0.8 + 0.05 * number for number in range(30))
-    assert killed_and_finished(eyes, tmp_path / "out", reading, moments) == tables(tmp_path / "whole")
 
 
 def killed_and_finished(

@@ -2,7 +2,7 @@
 
 Started in a namespace of mounts by test_full_disk.py: `full_disk.py DISK SPECIFICATION`. A specification is a list of
 {"name", "arguments", "free_kb", "given", "kept"}: "{disk}" in the arguments is the disk, free_kb the room of each run
-on the full one, given a folder that is on it before, kept where the run in it is copied to in the end.
+on the full one, given a folder that is on it before, kept a folder in it and where that is copied to in the end.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def case(one: dict[str, Any], disk: Path) -> dict[str, Any]:
         found["room"] = run(one["arguments"], disk)
         found["files"] = sorted(path.relative_to(disk).as_posix() for path in disk.rglob("*") if path.is_file())
         if one.get("kept"):
-            shutil.copytree(disk / "run", one["kept"])
+            shutil.copytree(disk / one["kept"][0], one["kept"][1])
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
     return found

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.batch.test_run import tables
 from tests.cli.full_disk import __file__ as SCRIPT
 
+from funduscope.cli.main import main
 from funduscope.testing.drawn_eyes import write_idrid
 
 pytestmark = pytest.mark.slow
@@ -49,14 +51,14 @@ def answers(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, A
     recipe.write_text(RECIPE)
     train = ["train", recipe, "--data", data, "--fold", "0", "--processes", "1", "--run"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    whole = folder / "run"
+    whole, batch = folder / "run", ["batch", photos, "--model", tiny, "--processes", "1", "--files", "--out"]
     cases = [
         _case("folds", ["folds", data, "--out", "{disk}/folds.csv"], [0]),
         _case("doctor", ["doctor", data, "--out", "{disk}/out", "--workers", "0"], [0]),
         _case("evaluate", ["evaluate", tiny, "--data", data, "--out", "{disk}/out"], [0, 8]),
-        _case("batch", ["batch", photos, "--out", "{disk}/out", "--model", tiny, "--processes", "1"], [0, 100]),
+        _case("batch", [*batch, "{disk}/out"], [0, 100, 400]) | {"kept": ("out", str(folder / "tables"))},
         _case("predict", ["predict", photos, "--out", "{disk}/out", "--model", tiny], [0, 40]),
-        _case("train", [*train, "{disk}/run"], [0, 300, 3000]) | {"kept": str(whole)},
+        _case("train", [*train, "{disk}/run"], [0, 300, 3000]) | {"kept": ("run", str(whole))},
         _case("export", ["export", "{disk}/given"], [0, 300], whole),
     ]
     specification = folder / "cases.json"
@@ -66,7 +68,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, A
         command, capture_output=True, text=True, env=environment | {"FUNDUSCOPE_CACHE": f"{disk}/cache"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: one for line in done.stdout.splitlines() for name, one in json.loads(line).items()}
+    found = {name: one for line in done.stdout.splitlines() for name, one in json.loads(line).items()}
+    assert main([*map(str, batch), str(folder / "undisturbed")]) == 0
+    found["batch"]["tables"] = [tables(folder / name) for name in ("tables", "undisturbed")]
+    return found
 
 
 def _case(name: str, arguments: list[Any], free_kb: list[int], given: Path | None = None) -> dict[str, Any]:
@@ -113,3 +118,9 @@ def test_the_next_run_goes_on_and_ends(verb: str, answers: dict[str, Any]) -> No
     }
     is_result = expected.get(verb, lambda name: not name.startswith("cache"))
     assert any(map(is_result, answers[verb]["files"]))
+
+
+def test_a_batch_that_met_a_full_disk_has_the_tables_of_an_undisturbed_one(answers: dict[str, Any]) -> None:
+    stopped, undisturbed = answers["batch"]["tables"]
+    assert answers["batch"]["full"][-1]["code"] == 1, "the disk was full while photos were read"
+    assert stopped == undisturbed

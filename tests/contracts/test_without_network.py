@@ -1,4 +1,4 @@
-"""Page, service and training on a machine without a network: each does its work, and none tries to reach another."""
+"""Batch, page, service and training on a machine without a network: each works, and none tries to reach another."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ sys.addaudithook(watch)
 """Python reads this in each process as it starts: it notes every address of another machine that is asked for."""
 
 WORK = {
+    "batch": "tests/batch/test_run.py::test_counts_add_up_and_what_failed_is_named",
     "service": "tests/serve/test_answers.py::test_findings_and_zip_are_what_predict_writes",
     "page": "tests/app/test_browser.py::test_a_photo_is_read_and_viewed",
     "training": "tests/training/test_processes.py::test_a_training_of_two_processes_is_that_of_one",

@@ -20,6 +20,7 @@ INPUTS = {
     "photo": 100,
     "dicom": 40,
     "table": 150,
+    "photo_table": 120,
     "photo_archive": 60,
     "archive": 60,
     "checkpoint": 200,

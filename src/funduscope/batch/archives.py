@@ -12,13 +12,14 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Final
 
 from funduscope.i18n.errors import CodedError
-from funduscope.imaging.find_photos import SUFFIXES
+from funduscope.imaging.find_photos import START_BYTES, SUFFIXES, begins_like_photo
 from funduscope.imaging.photo import LIMITS
 
 MAX_RATIO: Final = 100
@@ -35,6 +36,8 @@ _DAMAGED: Final = (
 )
 
 Problem = tuple[str, str]
+Listed = tuple["ArchiveEntry", Problem | None, bool]
+"""An entry, why it must not be opened, and whether it is a photo."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,18 @@ class Archive:
         self._open: zipfile.ZipFile | IO[bytes] | None = None
 
     def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
-        """Every photo by its suffix, and what must not be opened, with the code and a sentence of why.
+        """Every photo by its suffix or first bytes, and what must not be opened, with the code and a sentence of why.
 
         Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond all measure.
         """
         total, packed = 0, self.path.stat().st_size
         try:
-            for entry, problem in _zip_entries(self.path) if self._is_zip else _tar_entries(self.path):
+            for entry, problem, is_photo in _zip_entries(self.path) if self._is_zip else _tar_entries(self.path):
                 total += entry.size_bytes
                 if total > min(MAX_TOTAL_BYTES, max(_SMALL_BYTES, packed * MAX_RATIO)):
                     says = f"{self.path.name} expands to more than {MAX_RATIO} times its size: unpack it first"
                     raise CodedError("E_TOO_LARGE", says)
-                if problem is not None or _is_photo(entry.name):
+                if problem is not None or is_photo:
                     yield entry, problem or _too_large(entry)
         except _DAMAGED as error:
             raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind: {error}") from error
@@ -114,7 +117,7 @@ def _unpacked(tar: Path) -> IO[bytes]:
     return tar.open("rb") if packer is None else packer(tar)
 
 
-def _zip_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
+def _zip_entries(archive: Path) -> Iterator[Listed]:
     with zipfile.ZipFile(archive) as file:
         named: set[str] = set()
         for info in file.infolist():
@@ -130,10 +133,10 @@ def _zip_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]
             if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
                 problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
             named.add(info.filename)
-            yield entry, problem
+            yield entry, problem, problem is None and _is_photo(info.filename, partial(file.open, info))
 
 
-def _tar_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
+def _tar_entries(archive: Path) -> Iterator[Listed]:
     with tarfile.open(archive, "r|*") as file:
         named: set[str] = set()
         for info in file:
@@ -144,7 +147,8 @@ def _tar_entries(archive: Path) -> Iterator[tuple[ArchiveEntry, Problem | None]]
                 continue
             problem = _unsafe(info.name, not info.isreg(), info.name in named)
             named.add(info.name)
-            yield ArchiveEntry(info.name, info.offset_data, info.size), problem
+            is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
+            yield ArchiveEntry(info.name, info.offset_data, info.size), problem, is_photo
 
 
 def _unsafe(name: str, is_link: bool, is_twice: bool) -> Problem | None:
@@ -162,6 +166,15 @@ def _too_large(entry: ArchiveEntry) -> Problem | None:
     return "E_TOO_LARGE", f"{entry.size_bytes:,} bytes; expected at most {LIMITS.max_bytes:,}: save the photo smaller"
 
 
-def _is_photo(name: str) -> bool:
+def _is_photo(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
+    """Whether an entry is a photo by its suffix or by its first bytes: files of DICOM archives have no suffix."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    if any(part.startswith((".", "__MACOSX")) for part in path.parts):
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    file = opened()
+    if file is None:
+        return False
+    with file:
+        return begins_like_photo(file.read(START_BYTES))

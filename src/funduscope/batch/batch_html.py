@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
-from funduscope.batch.reader import MEASURES
+from funduscope.batch.reader import MEASURES, files_folder
 from funduscope.batch.store import Store
+from funduscope.inference.ood import FAR_PERCENTILE
 from funduscope.report.html_frame import render
 from funduscope.vocabulary import DME_RISKS, GRADES
 
@@ -16,21 +18,38 @@ LEAST_CERTAIN: Final = 100
 MOST_GROUPS: Final = 400
 """Rows of the table of drift; findings.parquet has the rest."""
 
+MOST_TWICE: Final = 50
+"""Rows of the table of photos that stand in several places."""
+
 _FOUND: Final = "json_extract(found, '$.{}')"
 
 
+MEANINGS: Final = (
+    ("Distance", "from the training photos; 1 is that of a usual one"),
+    ("Unlike", "share of photos that are further from them than 99 of 100 new photos of the same clinics"),
+    ("Brightness, contrast, chroma", "levels from 0 to 255: the middle of the field, its range in green, its color"),
+    ("Sharpness", "finest over next finer detail; a blurred photo has less"),
+    ("Seen", "share of the field's circle that is inside the photo"),
+)
+"""Of the columns of drift."""
+
+
 def page(
-    store: Store, counts: Mapping[str, int], model: Mapping[str, str], patients: Sequence[Mapping[str, Any]]
+    store: Store,
+    counts: Mapping[str, int],
+    model: Mapping[str, str],
+    patients: Sequence[Mapping[str, Any]],
+    files: str = "",
 ) -> str:
     """The page as text of one self-contained HTML file, the same for the same results.
 
     counts: photos given, read, refused and failed. model: its name, version and sha256. patients: the first rows of the
-    patients' table.
+    patients' table. files: the folder of photos' reports, next to the page, to which photos are linked.
     """
     values = {
         "counts": counts,
         "model": model,
-        "patients": patients,
+        "patients": [{**row, "link": _link(files, row["decided_by"], row["decided_name"])} for row in patients],
         "grades": _shares(store, "predicted_grade", GRADES),
         "risks": _shares(store, "dme.risk", DME_RISKS),
         "urgencies": _counted(store, _FOUND.format("advice.urgency"), "state = 'read'"),
@@ -38,10 +57,17 @@ def page(
         "refusals": _counted(store, _FOUND.format("gradable.reasons[0].code"), "state = 'refused'"),
         "failures": _counted(store, "code", "state = 'failed'"),
         "measures": MEASURES,
+        "meanings": MEANINGS,
         "drift": list(_drift(store)),
-        "unsure": list(_least_certain(store)),
+        "twice": list(_twice(store)),
+        "unsure": list(_least_certain(store, files)),
     }
     return render("batch/page/page.html.j2", values, style="batch/page/page.css")
+
+
+def _link(files: str, place: str | None, name: str) -> str:
+    """The address of a photo's report, or nothing where there is none."""
+    return quote(f"{files}/{files_folder(place, name)}/report.html") if files and place else ""
 
 
 def _shares(store: Store, path: str, names: Sequence[str]) -> list[tuple[str, int]]:
@@ -60,20 +86,31 @@ def _counted(store: Store, expression: str, where: str = "1") -> list[tuple[Any,
 
 
 def _drift(store: Store) -> Iterator[dict[str, Any]]:
-    """By camera and day: photos, share refused, and means of image measures and of the distance from the training."""
+    """By camera and day: photos, shares refused and unlike the training photos, means of measures and distance."""
     means = ", ".join(f"avg(json_extract(measures, '$.{name}'))" for name in MEASURES)
-    distance = _FOUND.format("training_distance.value")
+    distance, percentile = (_FOUND.format(f"training_distance.{name}") for name in ("value", "percentile"))
     query = (
-        f"select camera, date, count(*), avg(state = 'refused'), avg({distance}), {means} "
-        "from photos join results using (place) where state != 'failed' group by camera, date order by camera, date "
-        f"limit {MOST_GROUPS}"
+        f"select camera, date, count(*), avg(state = 'refused'), avg({percentile} > {FAR_PERCENTILE}), "
+        f"avg({distance}), {means} from photos join results using (place) where state != 'failed' "
+        f"group by camera, date order by camera, date limit {MOST_GROUPS}"
     )
-    for camera, date, photos, refused, far, *values in store.select(query):
-        group = {"camera": camera, "date": date, "photos": photos, "refused": refused}
-        yield group | {"distance": far, "means": values}
+    for camera, date, photos, refused, unlike, distance, *values in store.select(query):
+        group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}
+        yield group | {"means": [distance, *values]}
 
 
-def _least_certain(store: Store) -> Iterator[dict[str, Any]]:
+def _twice(store: Store) -> Iterator[dict[str, Any]]:
+    """Files with the same bytes in several places: how many, of how many patients, and two of the places."""
+    query = (
+        f"select count(distinct place), count(distinct patient), min(place), max(place) "
+        f"from photos join results using (place) where state != 'failed' group by {_FOUND.format('photo.sha256')} "
+        f"having count(distinct place) > 1 order by count(distinct patient) > 1 desc, 1 desc, 3 limit {MOST_TWICE}"
+    )
+    for places, patients, first, last in store.select(query):
+        yield {"places": places, "patients": patients, "first": first, "last": last}
+
+
+def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
     grade, risk = (_FOUND.format(f"headline.{part}.says") for part in ("grade", "dme"))
     query = (
         f"select place, name, uncertainty, {grade}, {risk} from photos join results using (place) "
@@ -81,4 +118,5 @@ def _least_certain(store: Store) -> Iterator[dict[str, Any]]:
         f"order by uncertainty desc, position, frame limit {LEAST_CERTAIN}"
     )
     for place, name, uncertainty, grade, risk in store.select(query):
-        yield {"place": place, "name": name, "uncertainty": uncertainty, "says": "; ".join(filter(None, (grade, risk)))}
+        says = "; ".join(filter(None, (grade, risk)))
+        yield {"place": place, "link": _link(files, place, name), "uncertainty": uncertainty, "says": says}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from funduscope.batch.reader import files_folder
 from funduscope.batch.store import KNOWN, StoredResult
 from funduscope.inference.card import Card
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS
@@ -38,11 +39,16 @@ def place_columns(copied: Sequence[str]) -> list[Column]:
     return columns + [Column(name, "text", lambda one, at=at: one.copied[at]) for at, name in enumerate(copied)]
 
 
-def finding_columns(card: Card, copied: Sequence[str]) -> list[Column]:
-    """Every scalar of findings.json, of photos that were read and of those that were refused."""
+def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[Column]:
+    """Every scalar of findings.json, of photos that were read and of those that were refused.
+
+    Left out: what run.json has, what is the same in every photo, and names of numbers and codes. files: the folder of
+    photos' files, where there is one.
+    """
     columns = [
         *place_columns(copied),
         Column("state", "text", lambda one: one.state),
+        *([Column("files", "text", lambda one: f"{files}/{files_folder(one.place, one.name)}")] if files else ()),
         _column("sha256", "text", "photo", "sha256"),
         _column("width_px", "int", "photo", "width", unit=PIXELS),
         _column("height_px", "int", "photo", "height", unit=PIXELS),
@@ -50,7 +56,10 @@ def finding_columns(card: Card, copied: Sequence[str]) -> list[Column]:
         _column("gradability", "float", "gradable", "score", unit=PROBABILITY),
         _column("advice", "text", "gradable", "advice"),
         Column("reasons", "text", lambda one: _codes(one, "gradable", "reasons")),
-        _column("trust", "text", "headline", "trust", "code"),
+        *[
+            _column("trust" if part == "trust" else f"headline_{part}", "text", "headline", part, "code")
+            for part in ("trust", "grade", "dme", "referral")
+        ],
         _column("grade", "int", "predicted_grade"),
         _column("confidence", "float", "confidence", unit=PROBABILITY),
         *[_at(f"p{grade}", "probabilities", place=grade) for grade in range(len(GRADES))],
@@ -144,9 +153,11 @@ def _witness_columns(card: Card) -> list[Column]:
 def _task_columns() -> list[Column]:
     columns = []
     for task in FURTHER_TASKS:
+        path = "tasks", task.name
         columns += [
-            _column(task.name, "int", "tasks", task.name, "class"),
-            _column(f"{task.name}_confidence", "float", "tasks", task.name, "confidence", unit=PROBABILITY),
+            _column(task.name, "int", *path, "class"),
+            _column(f"{task.name}_confidence", "float", *path, "confidence", unit=PROBABILITY),
+            *[_at(f"{task.name}_p{at}", *path, "probabilities", place=at) for at in range(len(task.classes))],
         ]
     return columns
 

@@ -1,7 +1,8 @@
 """A row a patient and visit: the worst of both eyes, who must be seen first at the top.
 
 An eye's grade is the higher of the model's and of what the outlined lesions support, over all of its photos; so is its
-macular edema risk. An eye with no photo that can be graded is named, since no answer of the other eye speaks for it.
+macular edema risk. An eye with no photo that can be read and graded is named, since no answer of the other eye speaks
+for it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ EYES: Final = ("right", "left")
 
 @dataclass
 class Eye:
-    """photos: how many. graded: how many could be. grade, dme: the worst; decided_by: the photo that shows it."""
+    """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
+    grade, dme: the worst, None without an answer; decided_by, decided_name: place and name of the
+    photo that shows it."""
 
     photos: int = 0
     graded: int = 0
     grade: int | None = None
     dme: int | None = None
     decided_by: str = ""
+    decided_name: str = ""
     urgency: str = "routine"
     chance: float = 0.0
     because: list[str] = field(default_factory=list)
@@ -38,16 +42,17 @@ class Eye:
         found = one.found or {}
         if one.state != "read" or found.get("predicted_grade") is None:
             return
-        self.graded += 1
+        self.graded += (found.get("gradable") or {}).get("advice") != "refuse"
         rules, advice = found.get("rules") or {}, found.get("advice") or {}
         grade = max(found["predicted_grade"], (rules.get("grade_range") or [0])[0])
         risk = max((found.get("dme") or {}).get("risk") or 0, rules.get("dme_risk") or 0)
         chance = (found.get("referable") or {}).get("probability") or 0.0
         urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
-        if self.graded == 1 or _order(urgency, grade, risk, chance) < _order(
-            self.urgency, self.grade or 0, self.dme or 0, self.chance
+        if self.grade is None or _order(urgency, grade, risk, chance) < _order(
+            self.urgency, self.grade, self.dme or 0, self.chance
         ):
-            self.decided_by, self.urgency, self.chance = one.place, urgency, chance
+            self.decided_by, self.decided_name = one.place, one.name
+            self.urgency, self.chance = urgency, chance
             self.because = [note["code"] for note in advice.get("because") or ()]
         self.grade, self.dme = max(grade, self.grade or 0), max(risk, self.dme or 0)
 
@@ -96,20 +101,21 @@ def _patient_and_visit(one: StoredResult) -> tuple[str, str]:
 def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]:
     eyes = {name: Eye() for name in (*EYES, "other")}
     for one in photos:
-        if one.state != "failed":
-            eyes[_eye(one)].add(one)
-    graded = [eye for eye in eyes.values() if eye.graded]
-    worst = min(graded, key=lambda eye: _order(eye.urgency, eye.grade or 0, eye.dme or 0, eye.chance), default=Eye())
-    ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded]
+        eyes[_eye(one)].add(one)
+    answered = [eye for eye in eyes.values() if eye.grade is not None]
+    worst = min(answered, key=lambda eye: _order(eye.urgency, eye.grade or 0, eye.dme or 0, eye.chance), default=Eye())
+    both = all(eyes[name].graded for name in EYES)  # then a photo of an unknown eye hides neither
+    ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded and not both]
     failed = sum(one.state == "failed" for one in photos)
-    urgency = worst.urgency if worst.urgency != "routine" or (graded and not ungradable) else "retake"
+    urgency = worst.urgency if worst.urgency != "routine" or (answered and not ungradable) else "retake"
     row: dict[str, Any] = {"patient": patient, "visit": visit, "urgency": urgency}
     row["date"] = max(((one.known or {}).get("date") or "" for one in photos), default="") or None
-    row["refer"] = worst.urgency != "routine" if graded else None
+    row["refer"] = worst.urgency != "routine" if answered else None
     for name, eye in eyes.items():
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
-    row["referable_probability"] = worst.chance if graded else None
+    row["referable_probability"] = worst.chance if answered else None
     row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
+    row["decided_name"] = worst.decided_name
     row["ungradable_eyes"] = " ".join(ungradable)
     return row | {"photos": len(photos), "failed": failed}
 

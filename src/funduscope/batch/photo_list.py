@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
+from funduscope.data.rows import delimiter_of
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import gather
 
@@ -17,6 +19,8 @@ PATH: Final = "path"
 KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
 """Columns of a table that are understood, next to the path."""
 
+_LONGEST_HEADER: Final = 100_000
+_ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _EYES: Final = {"right": "right", "od": "right", "r": "right", "left": "left", "os": "left", "l": "left", "": ""}
 
 
@@ -50,13 +54,17 @@ class PhotoList(Protocol):
 def open_list(source: Path, columns: Sequence[str] = ()) -> PhotoList:
     """The photos of `source`: a folder with its subfolders, a table (.csv, .parquet), or an archive (.zip, .tar, ...).
 
-    columns: of a table, further columns to copy. Raises `CodedError` with E_NOT_FOUND, E_FORMAT or E_LABELS.
+    columns: of a table, further columns to copy. Raises `CodedError` with E_NOT_FOUND, E_FORMAT, E_LABELS, or E_CONFIG
+    where columns are asked for of what is no table.
     """
+    is_table = source.suffix.lower() in (".csv", ".parquet") and not source.is_dir()
+    if columns and source.exists() and not is_table:
+        raise CodedError("E_CONFIG", f"--column copies columns of a table; {source} is none: leave it out")
     if source.is_dir():
         return FolderPhotos(source)
     if not source.is_file():
         raise CodedError("E_NOT_FOUND", f"{source}: there is no such folder or file")
-    if source.suffix.lower() in (".csv", ".parquet"):
+    if is_table:
         return TablePhotos(source, columns)
     if is_archive(source):
         return ArchivePhotos(source)
@@ -71,10 +79,11 @@ class FolderPhotos:
 
     def __iter__(self) -> Iterator[ListedPhoto]:
         for path in gather([self.folder]):
-            yield ListedPhoto(Path(os.path.relpath(path, self.folder)).as_posix(), _version(path))
+            yield ListedPhoto(_spelled(Path(os.path.relpath(path, self.folder)).as_posix()), _version(path))
 
     def content(self, place: str, entry: ArchiveEntry | None = None) -> Path:
-        return self.folder / place
+        path = self.folder / place
+        return path if "\\u" not in place or path.exists() else self.folder / _unspelled(place)
 
 
 class TablePhotos:
@@ -85,30 +94,21 @@ class TablePhotos:
 
     def __iter__(self) -> Iterator[ListedPhoto]:
         named: set[str] = set()
-        for number, row in enumerate(_rows(self.table), 2):
-            if number == 2:
-                self._check(row)
-            place = row[PATH]
-            if not place or place in named:
-                says = "is empty" if not place else f"{place!r} stands in an earlier row, too: each photo has one row"
-                raise CodedError("E_LABELS", f"{self.table.name}, row {number}: the path {says}")
+        for number, row in _rows(self.table, (PATH, *self.columns)):
+            place = row[PATH].replace("\\", "/")
+            if problem := _problem(place, named):
+                raise _wrong(self.table, number, f"the path {problem}")
             named.add(place)
-            known = {name: row.get(name, "").strip() for name in KNOWN}
+            known = {name: row.get(name, "") for name in KNOWN}
             eye = _EYES.get(known["eye"].lower())
             if eye is None:
                 says = f"eye is {known['eye']!r}: expected right, left, OD, OS, R, L or nothing"
-                raise CodedError("E_LABELS", f"{self.table.name}, row {number}: {says}")
+                raise _wrong(self.table, number, says)
             copied = tuple(row[name] for name in self.columns)
             yield ListedPhoto(place, _version(self.content(place)), known=known | {"eye": eye}, copied=copied)
 
     def content(self, place: str, entry: ArchiveEntry | None = None) -> Path:
         return self.table.parent / place
-
-    def _check(self, row: Mapping[str, str]) -> None:
-        missing = [name for name in (PATH, *self.columns) if name not in row]
-        if missing:
-            says = f"has no column {', '.join(missing)}; it has {', '.join(row)}"
-            raise CodedError("E_LABELS", f"{self.table.name} {says}")
 
 
 class ArchivePhotos:
@@ -120,7 +120,7 @@ class ArchivePhotos:
     def __iter__(self) -> Iterator[ListedPhoto]:
         stamp = _version(self.archive.path)
         for entry, problem in self.archive.entries():
-            yield ListedPhoto(entry.name, f"{stamp} {entry.start}", entry, problem=problem)
+            yield ListedPhoto(_spelled(entry.name), f"{stamp} {entry.start}", entry, problem=problem)
 
     def content(self, place: str, entry: ArchiveEntry | None) -> bytes:
         if entry is None:
@@ -137,26 +137,79 @@ def _version(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _rows(table: Path) -> Iterator[dict[str, str]]:
-    if table.suffix.lower() == ".parquet":
-        yield from _parquet_rows(table)
-        return
+def _problem(place: str, named: set[str]) -> str:
+    """What is wrong with the path of a row; empty where nothing is. named: those of the rows before."""
+    if not place or "\0" in place:
+        return "holds a zero byte" if place else "is empty"
+    return f"{place!r} stands in an earlier row, too: each photo has one row" if place in named else ""
+
+
+def _spelled(name: str) -> str:
+    """The name as text that every file can hold: bytes that are not valid Unicode become backslash escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _unspelled(name: str) -> str:
+    """The name that `_spelled` was given."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+
+
+def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows that are not empty, with their numbers as a spreadsheet counts: cells by column, without spaces around.
+
+    The columns that are understood may be written in capitals. Raises `CodedError` with E_LABELS where a needed column
+    is missing, or a row has cells in columns without a name.
+    """
+    lines = _parquet_lines(table) if table.suffix.lower() == ".parquet" else _csv_lines(table)
+    header: list[str] | None = None
+    for number, cells in enumerate(([cell.strip() for cell in line] for line in lines), 1):
+        if header is None:
+            header = [name.lower() if name.lower() in (PATH, *KNOWN) else name for name in cells]
+            _check_header(table, header, needed)
+        elif any(cells[len(header) :]):
+            says = f"{len(cells)} cells, but the first row names {len(header)} columns: is a comma not in quotes?"
+            raise _wrong(table, number, says)
+        elif any(cells):
+            empty = [""] * (len(header) - len(cells))
+            yield number, dict(zip(header, [*cells, *empty][: len(header)], strict=True))
+    if header is None:
+        raise CodedError("E_LABELS", f"{table.name} is empty; expected a first row with the names of its columns")
+
+
+def _check_header(table: Path, header: Sequence[str], needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise CodedError("E_LABELS", f"{table.name} has no column {', '.join(missing)}; it has {', '.join(header)}")
+    twice = [name for name in (PATH, *KNOWN, *needed) if header.count(name) > 1]
+    if twice:
+        raise CodedError("E_LABELS", f"{table.name} has two columns {twice[0]}: expected one")
+
+
+def _wrong(table: Path, number: int, says: str) -> CodedError:
+    return CodedError("E_LABELS", f"{table.name}, row {number}: {says}")
+
+
+def _csv_lines(table: Path) -> Iterator[list[str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file, restval=""):
-                yield {name: cell for name, cell in row.items() if isinstance(name, str) and isinstance(cell, str)}
+            delimiter = delimiter_of(file.readline(_LONGEST_HEADER))
+            file.seek(0)
+            yield from csv.reader(file, delimiter=delimiter)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a CSV table in UTF-8: {error}") from error
 
 
-def _parquet_rows(table: Path) -> Iterator[dict[str, str]]:
+def _parquet_lines(table: Path) -> Iterator[list[str]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(table) as file:
+            names = list(file.schema_arrow.names)
+            yield names
             for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    yield {name: "" if cell is None else str(cell) for name, cell in row.items()}
-    except (pyarrow.ArrowException, OSError) as error:
+                columns = [column.to_pylist() for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    yield ["" if cell is None else str(cell) for cell in cells]
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single cells
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a Parquet table: {error}") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 from funduscope.batch.store import Result
-from funduscope.i18n.errors import code_and_sentence
+from funduscope.i18n.errors import CodedError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.inference.findings import Findings
@@ -49,7 +50,11 @@ class ReadingSettings:
 
 
 def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
-    """Loads the model, says so, and answers jobs. A job is a place, a name and a file or its bytes."""
+    """Loads the model, says so with None, and answers jobs until the disk refuses what is to be written.
+
+    A job is a place and a file or its bytes; an answer is a list of results. A code and a sentence are sent in place of
+    either where there can be none.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
     try:
         model = settings.load()
@@ -62,16 +67,27 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
             place, content = pipe.recv()
         except (EOFError, OSError):  # the parent closed the pipe, or is gone
             return
-        pipe.send(list(read(model, place, content, settings)))
+        try:
+            answer = list(read(model, place, content, settings))
+        except _OutputError as refused:
+            answer = refused.code, refused.says
+        with suppress(OSError):  # the parent is gone: seen as the next job is waited for
+            pipe.send(answer)
+
+
+class _OutputError(CodedError):
+    """The disk refused a photo's files, as it would those of every photo: the batch ends, and goes on later."""
 
 
 def read(model: Model, place: str, content: Path | bytes, settings: ReadingSettings) -> Iterator[Result]:
-    """What becomes of each photo in a file. Every error is a result."""
+    """What becomes of each photo in a file. Every error is a result, but for one: `_OutputError`."""
     name = Path(place).name
     try:
         for photo in Photo.open_all(content, name=name):
             name = photo.name
             yield _result(model(photo, force=settings.force), place, settings)
+    except _OutputError:
+        raise
     except PhotoError as error:
         yield Result(name, "failed", error.code, error.says)
     except Exception as error:
@@ -81,7 +97,13 @@ def read(model: Model, place: str, content: Path | bytes, settings: ReadingSetti
 def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:
     found = findings.to_dict()
     if settings.files is not None:
-        save(findings, settings.files / files_folder(place, findings.photo.name))
+        try:
+            save(findings, settings.files / files_folder(place, findings.photo.name))
+        except Exception as error:
+            fault = machine_fault(error)
+            if fault is None or fault.code != "E_DISK":
+                raise
+            raise _OutputError(fault.code, fault.says) from error
     lesions = {}
     if found["lesions"]:
         lesions = {code: one["objects"] for code, one in found["lesions"].items()}
@@ -101,7 +123,7 @@ def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result
     )
 
 
-def files_folder(place: str, name: str) -> Path:
+def files_folder(place: str, name: str) -> str:
     """Where a photo's files are, below the folder for files: 256 folders share them, so that none grows too long."""
     mark = hashlib.sha256(f"{place}\0{name}".encode(errors="surrogateescape")).hexdigest()
-    return Path(mark[:2]) / f"{safe_stem(name, set(), '')}_{mark[:12]}"
+    return f"{mark[:2]}/{safe_stem(name, set(), '')}_{mark[:12]}"

@@ -55,7 +55,7 @@ def read_all(
     """Each photo's place with what became of it, in the order in which they are finished.
 
     may_retry: called with the place of a photo whose process died; answers whether it is read once more. Raises
-    `CodedError` where the model cannot be loaded, with its code.
+    `CodedError` where the model cannot be loaded, with its code, or where the disk refuses a photo's files.
     """
     waiting, again = iter(jobs), deque[Job]()
     readers = [_Reader(settings) for _ in range(processes)]
@@ -83,11 +83,11 @@ def read_all(
                     elif reader.job is not None:
                         yield reader.job[0], [_deadly(reader.job[0])]
                     continue
+                if isinstance(answer, tuple):
+                    raise CodedError(*answer)
                 if reader.job is not None:
                     place, reader.job = reader.job[0], None
                     yield place, answer
-                elif answer is not None:
-                    raise CodedError(*answer)
                 reader.is_ready = True
     finally:
         for reader in readers:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -22,11 +25,22 @@ from funduscope.batch.reader import MEASURES, ReadingSettings
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
+from funduscope.i18n.errors import CodedError
 from funduscope.inference.model import Model
 from funduscope.inference.urgency import urgency_table
 from funduscope.version import __version__
 
 SHOWN_PATIENTS: Final = 20
+_PACKAGES: Final = (
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pillow",
+    "pyarrow",
+    "pydicom",
+    "ray",
+    "simplejpeg",
+)
 _ANSWERED: Final = "state != 'failed'"
 
 
@@ -68,6 +82,7 @@ def run_batch(
     """
     photos = open_list(source, columns)
     model = reading.load()
+    _check_columns(model, columns)
     settings = _settings(model, reading, columns)
     began = time.monotonic()
     with closing(Store(out, settings)) as store:
@@ -75,32 +90,29 @@ def run_batch(
         if retry_failed:
             store.retry_failed()
             total = store.count("select count(*) from photos where not is_done")
-        if not total:
-            answers = iter(())
-        elif ray:
+        if ray and total:
             from funduscope.batch.ray_readers import read_with_ray
 
             answers = read_with_ray(store.waiting(), source, ray, reading, model.sha256)
         else:
             answers = read_all(_jobs(photos, store), min(processes, total), reading, store.ended_its_process)
-        for done, (place, results) in enumerate(answers, 1):
+        for done, (place, results) in enumerate(answers if total else (), 1):
             store.put(place, results)
             progress(BatchProgress(done, total, time.monotonic() - began))
         store.commit()
-        counts = _counts(store)
-        about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
-        _write_tables(store, out, model, columns, counts, about)
-        seconds = round(time.monotonic() - began, 1)
-        run = {
-            "photos": counts,
-            "model": about,
-            "settings": settings,
-            "processes": None if ray else processes,
-            "threads": reading.threads,
-        }
-        run |= {"last_run": {"photos": total, "seconds": seconds}}
+        run = {"photos": _counts(store), "model": _about(model), "settings": settings}
+        files = "" if reading.files is None else Path(os.path.relpath(reading.files, out)).as_posix()
+        _write_tables(store, out, finding_columns(model.card, columns, files), columns)
+        first = _write_patients(store, out)
+        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], first, files).encode())
+        run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
+        run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_atomically(out / "run.json", (json.dumps(run, indent=2) + "\n").encode())
     return run
+
+
+def _about(model: Model) -> dict[str, str]:
+    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
 
 
 def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) -> dict[str, Any]:
@@ -109,11 +121,22 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
     return {
         "version": __version__,
         "model_sha256": model.sha256,
+        "device": reading.device,
         "force": reading.force,
         "columns": list(columns),
         "files": reading.files is not None,
         "urgency": urgency,
     }
+
+
+def _check_columns(model: Model, columns: Sequence[str]) -> None:
+    """Raises `CodedError` where a column to be copied has the name of another one."""
+    for own in ([*finding_columns(model.card, ()), *measure_columns(MEASURES)], [*place_columns(()), *LESION_COLUMNS]):
+        names = [*(column.name for column in own), *columns]
+        twice = [name for name in columns if names.count(name) > 1]
+        if twice:
+            says = f"--column {twice[0]}: the tables have a column of that name already; leave it out or rename it"
+            raise CodedError("E_CONFIG", says)
 
 
 def _jobs(photos: PhotoList, store: Store) -> Iterator[Job]:
@@ -127,10 +150,17 @@ def _counts(store: Store) -> dict[str, int]:
     return {"given": sum(counts.values()), **counts}
 
 
-def _write_tables(
-    store: Store, out: Path, model: Model, columns: Sequence[str], counts: dict[str, int], about: dict[str, str]
-) -> None:
-    found = [*finding_columns(model.card, columns), *measure_columns(MEASURES)]
+def _versions() -> dict[str, str]:
+    """Versions of what computes an answer, as far as it is installed."""
+    found = {"funduscope": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _write_tables(store: Store, out: Path, found: Sequence[Column], columns: Sequence[str]) -> None:
+    found = [*found, *measure_columns(MEASURES)]
     write_parquet(out / "findings.parquet", found, store.results(where=_ANSWERED))
     of_photo = [replace(column, value=partial(_of_photo, column)) for column in place_columns(columns)]
     write_parquet(
@@ -141,13 +171,17 @@ def _write_tables(
         for one in store.results(where="state = 'failed'")
     )
     write_csv(out / "failures.csv", ("place", "photo", "code", "says"), failed)
+
+
+def _write_patients(store: Store, out: Path) -> list[dict[str, Any]]:
+    """Writes patients.csv and patients.parquet, and returns the first of their rows."""
     by_patient = store.results("iif(patient = '', place, patient), visit")
     names = [column.name for column in PATIENT_COLUMNS]
     first: list[dict[str, Any]] = []
     write_csv(out / "patients.csv", names, _noting(store.in_order(patient_rows(by_patient), sorting_key), first))
     by_patient = store.results("iif(patient = '', place, patient), visit")
     write_parquet(out / "patients.parquet", PATIENT_COLUMNS, store.in_order(patient_rows(by_patient), sorting_key))
-    write_atomically(out / "batch.html", page(store, counts, about, first).encode())
+    return first
 
 
 def _of_photo(column: Column, row: dict[str, Any]) -> Any:

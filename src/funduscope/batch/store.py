@@ -100,7 +100,8 @@ class Store:
             raise CodedError("E_CONFIG", f"{folder} holds a batch with other settings ({said}): name another folder")
 
     def update(self, photos: Iterable[ListedPhoto]) -> int:
-        """Takes the photos in their order, and returns how many are to be read: those that are new or changed.
+        """Takes the photos in their order, and returns how many are to be read: those that are new or changed, and
+        those that failed by a fault of the machine.
 
         What is known of photos that were listed earlier and are not any more is removed. All of it happens or nothing.
         """
@@ -109,6 +110,8 @@ class Store:
             for position, photo in enumerate(photos):
                 self._take(position, photo)
             self._file.execute("delete from photos where position < 0")
+            faults = "select place from results where code in ('E_MEMORY', 'E_DISK')"
+            self._file.execute(f"update photos set is_done = 0 where place in ({faults})")
             self._file.execute("delete from results where place not in (select place from photos where is_done)")
         return self.count("select count(*) from photos where not is_done")
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from funduscope.cli.options import AsJson, DeviceName, DeviceOption, Force, ModelOption
+from funduscope.cli.termination import ended_by_sigterm
 
 if TYPE_CHECKING:
     from funduscope.batch.run import BatchProgress
 
+MOST_PROCESSES = 256
 LINE_S = 60.0
 """Between two lines of progress."""
 
@@ -28,9 +30,17 @@ def batch(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables.", file_okay=False, metavar="DIR")],
     model: ModelOption = None,
-    processes: Annotated[int, typer.Option(help="Processes that read.", min=1, max=256, metavar="N")] = 2,
+    processes: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Processes that read. Default: one a core; two on a card.", min=1, max=MOST_PROCESSES, metavar="N"
+        ),
+    ] = None,
     ray: Annotated[str, typer.Option(help="A Ray cluster that reads in their place.", metavar="ADDRESS")] = "",
-    threads: Annotated[int, typer.Option(help="Processor threads of each.", min=1, max=256, metavar="N")] = 1,
+    threads: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Processor threads of each. Default: its share of the cores.", min=1, max=256, metavar="N"),
+    ] = None,
     device: DeviceOption = DeviceName.CPU,
     column: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -52,24 +62,39 @@ def batch(
     from funduscope.batch.run import run_batch
 
     report = _Lines(as_json)
+    processes, threads = _shares(processes, threads, on_card=device != DeviceName.CPU, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
-    run = run_batch(
-        source,
-        out,
-        reading,
-        processes=processes,
-        ray=ray,
-        columns=column or (),
-        retry_failed=retry_failed,
-        progress=report,
-    )
+    with ended_by_sigterm("the batch was ended (SIGTERM): the same command goes on"):
+        run = run_batch(
+            source,
+            out,
+            reading,
+            processes=processes,
+            ray=ray,
+            columns=column or (),
+            retry_failed=retry_failed,
+            progress=report,
+        )
     photos = run["photos"]
     if as_json:
         print(json.dumps({"event": "done", **photos}))
     else:
         print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
+        if photos["failed"]:
+            print(f"{out / 'failures.csv'} says why photos failed.")
         print(f"Open {out / 'batch.html'}")
+    if not photos["given"]:
+        print(f"funduscope: {source} has no photo", file=sys.stderr)
     return 1 if photos["failed"] or not photos["given"] else 0
+
+
+def _shares(processes: int | None, threads: int | None, *, on_card: bool, on_cluster: bool) -> tuple[int, int]:
+    """How many processes read, and the threads of each, where a user leaves one or both to this machine."""
+    from funduscope.imaging.read_ahead import cores
+
+    usable = len(cores())
+    processes = processes or (2 if on_card else max(1, min(MOST_PROCESSES, usable // (threads or 1))))
+    return processes, threads or (1 if on_cluster else max(1, usable // processes))
 
 
 class _Lines:
@@ -88,8 +113,12 @@ class _Lines:
             line = {"event": "progress", "done": now.done, "of": now.total, "photos_per_s": rate, "left_s": left_s}
             print(json.dumps(line), flush=True)
         else:
-            print(
-                f"{now.done} of {now.total} photos, {rate} a second, {left_s // 60} min left",
-                file=sys.stderr,
-                flush=True,
-            )
+            says = f"{now.done} of {now.total} photos, {rate} a second, {_duration(left_s)} left"
+            print(says, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -58,7 +58,7 @@ def funduscope(
 VERBS = {
     demo.demo: "funduscope demo --out first-look",
     predict.predict: "funduscope predict eye.jpg clinic/ --out results",
-    batch.batch: "funduscope batch year.csv --out results --processes 2",
+    batch.batch: "funduscope batch year.csv --out results",
     train.train: "funduscope train plain --data photos/ --run runs/first --fold 0 --set training.epochs=3",
     evaluate.evaluate: "funduscope evaluate runs/fold0 runs/fold1 --data photos/ --out scores",
     compare.compare: "funduscope compare runs/first runs/second --data photos/ --out compared",

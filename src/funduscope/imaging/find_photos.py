@@ -11,6 +11,9 @@ from funduscope.imaging.dicom_file import is_dicom
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
+START_BYTES: Final = 132
+"""So many bytes tell a photo of a supported format from other files."""
+
 RESULT: Final = "findings.json"
 """A folder with this file is an earlier result, whose masks and overlays are no photos."""
 
@@ -82,7 +85,11 @@ def _is_photo(path: Path) -> bool:
         if is_named_so:
             return True
         with path.open("rb") as file:
-            start = file.read(132)
-            return start.startswith(SIGNATURES) or is_dicom(start)
+            return begins_like_photo(file.read(START_BYTES))
     except OSError:
         return is_named_so
+
+
+def begins_like_photo(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, `START_BYTES` of them, is a JPEG, PNG, TIFF or DICOM file."""
+    return start.startswith(SIGNATURES) or is_dicom(start)
