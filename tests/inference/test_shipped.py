@@ -1,0 +1,52 @@
+"""The models that ship: what each answers of the demo photo."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import pytest
+
+import funduscope
+from funduscope.inference.findings import Findings
+from funduscope.vocabulary import LESIONS
+
+DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
+
+
+DISC_XY, FOVEA_XY = (900, 1067), (1810, 1240)
+"""Read off the photo by eye, in pixels; the disc is some 350 px wide."""
+
+
+@pytest.fixture(scope="module", params=["default", "fast"])
+def found(request: pytest.FixtureRequest) -> Findings:
+    return funduscope.load(request.param)(DEMO)
+
+
+def test_it_sees_retinopathy_with_every_lesion_of_the_photo(found: Findings) -> None:
+    """By the data set's own word the eye has diabetic retinopathy; dots, blots and hard exudates are plain to see."""
+    assert found.grade is not None
+    assert found.grade >= 2
+    assert found.dme is not None
+    for code in ("HE", "EX"):
+        assert found.mask(code).any(), code
+    for code in LESIONS:
+        assert found.mask(code).shape == (found.photo.height, found.photo.width)
+
+
+def test_disc_and_fovea_are_where_they_are_seen(found: Findings) -> None:
+    for point, truth, most in ((found.disc_xy, DISC_XY, 80), (found.fovea_xy, FOVEA_XY, 120)):
+        assert point is not None
+        assert np.hypot(point[0] - truth[0], point[1] - truth[1]) < most
+    rows, columns = np.nonzero(found.mask("OD"))
+    assert np.hypot(columns.mean() - DISC_XY[0], rows.mean() - DISC_XY[1]) < 80
+
+
+def test_a_model_with_witnesses_tells_what_each_says(found: Findings) -> None:
+    tree = found.to_dict()
+    if not found.card.witnesses:
+        assert found.witness_probs == {}
+        return
+    for witness in ("photo", "lesions"):
+        for task in ("grade", "dme"):
+            assert sum(tree["witnesses"][witness][task]) == pytest.approx(1, abs=1e-3)
