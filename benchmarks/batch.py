@@ -2,6 +2,7 @@
 
 python -m benchmarks.batch PHOTOS [--count 40] [--runs 3]    # rates, of photos in a folder
 python -m benchmarks.batch PHOTOS --ray                      # with those on one node of a Ray cluster
+python -m benchmarks.batch PHOTOS --model fast               # by another model
 python -m benchmarks.batch PHOTOS --results 100000           # how fast that many results become tables, and their bytes
 python -m benchmarks.batch --memory 10000                    # memory, drawn eyes and a network of a few dozen numbers
 
@@ -43,7 +44,7 @@ DISTINCT = 50
 RAY_PORT = 6399
 
 
-def rates(photos: Path, count: int, runs: int, ray: bool) -> None:
+def rates(photos: Path, count: int, runs: int, ray: bool, model: str) -> None:
     """Prints photos a second by `stream`, by batches of one and two processes, and of Ray, and their ratios."""
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top) / "photos"
@@ -52,11 +53,11 @@ def rates(photos: Path, count: int, runs: int, ray: bool) -> None:
             (folder / f"{number:04}{path.suffix}").symlink_to(path.resolve())
         one, two, stream, cluster = [], [], [], []
         for run in range(runs):
-            stream.append(_stream_rate(folder))
+            stream.append(_stream_rate(folder, model))
             for processes, rate in ((1, one), (2, two)):
-                rate.append(_batch_rate(folder, Path(top) / f"{run}-{processes}", processes))
+                rate.append(_batch_rate(folder, Path(top) / f"{run}-{processes}", model, processes))
             if ray:
-                cluster.append(_ray_rate(folder, Path(top) / f"{run}-ray"))
+                cluster.append(_ray_rate(folder, Path(top) / f"{run}-ray", model))
     print("| what | photos a second, median | ratio |\n|---|---|---|")
     print(f"| `model.stream`, one process of two threads | {statistics.median(stream):.3f} | |")
     over_stream = statistics.median(b / s for b, s in zip(two, stream, strict=True))
@@ -71,24 +72,24 @@ def rates(photos: Path, count: int, runs: int, ray: bool) -> None:
         )
 
 
-def _stream_rate(folder: Path) -> float:
-    return _rate([time.perf_counter() for _ in load(threads=2).stream(gather([folder]))])
+def _stream_rate(folder: Path, model: str) -> float:
+    return _rate([time.perf_counter() for _ in load(model, threads=2).stream(gather([folder]))])
 
 
-def _batch_rate(folder: Path, out: Path, processes: int = 1, ray: str = "") -> float:
+def _batch_rate(folder: Path, out: Path, model: str, processes: int = 1, ray: str = "") -> float:
     seen: list[BatchProgress] = []
-    run_batch(folder, out, ReadingSettings(), processes=processes, ray=ray, progress=seen.append)
+    run_batch(folder, out, ReadingSettings((model,)), processes=processes, ray=ray, progress=seen.append)
     return _rate([one.seconds for one in seen])
 
 
-def _ray_rate(folder: Path, out: Path) -> float:
+def _ray_rate(folder: Path, out: Path, model: str) -> float:
     """On a node that is started for it. It asks for two processors, one for each actor."""
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus", "2"]
     command += ["--port", str(RAY_PORT), "--include-dashboard", "false", "--disable-usage-stats"]
     node = psutil.Process(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)
     try:
         time.sleep(15)  # until it listens
-        return _batch_rate(folder, out, ray=f"127.0.0.1:{RAY_PORT}")
+        return _batch_rate(folder, out, model, ray=f"127.0.0.1:{RAY_PORT}")
     finally:
         for process in (*node.children(recursive=True), node):
             process.kill()
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="?", help="a folder of photos")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--model", default="default", help="a model, as for `load`")
     parser.add_argument("--ray", action="store_true", help="measure a Ray node, too")
     parser.add_argument("--results", type=int, metavar="PHOTOS")
     parser.add_argument("--memory", type=int, metavar="PHOTOS")
@@ -177,7 +179,7 @@ def main() -> None:
     if options.photos and options.results:
         results(options.photos, options.count, options.results)
     elif options.photos:
-        rates(options.photos, options.count, options.runs, options.ray)
+        rates(options.photos, options.count, options.runs, options.ray, options.model)
     if options.memory:
         memory(options.memory)
     if not options.photos and not options.memory:
