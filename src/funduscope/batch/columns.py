@@ -77,14 +77,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
         *_task_columns(),
         _column("laterality", "text", "laterality"),
     ]
-    for point in ("optic_disc", "fovea"):
-        columns += [
-            _column(f"{point}_{axis}_px", "float", "landmarks", point, f"{axis}_px", unit=PIXELS) for axis in "xy"
-        ]
-    columns += [
-        _column("optic_disc_diameter_px", "float", "landmarks", "optic_disc", "diameter_px", unit=PIXELS),
-        _column("optic_disc_diameter_mm", "float", "landmarks", "optic_disc", "diameter_mm", unit="millimeters"),
-    ]
+    columns += _landmark_columns()
     for code in (code for code in card.structures if code in LESIONS):
         columns += _kind_columns(code)
     columns += [
@@ -147,6 +140,19 @@ def _witness_columns(card: Card) -> list[Column]:
         for name in ("photo", "lesions")
         for task, count in classes.items()
         for at in range(count)
+    ]
+
+
+def _landmark_columns() -> list[Column]:
+    columns = [
+        _column(f"{point}_{axis}_px", "float", "landmarks", point, f"{axis}_px", unit=PIXELS)
+        for point in ("optic_disc", "fovea")
+        for axis in "xy"
+    ]
+    return [
+        *columns,
+        _column("optic_disc_diameter_px", "float", "landmarks", "optic_disc", "diameter_px", unit=PIXELS),
+        _column("optic_disc_diameter_mm", "float", "landmarks", "optic_disc", "diameter_mm", unit="millimeters"),
     ]
 
 

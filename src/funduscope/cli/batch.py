@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -61,11 +62,10 @@ def batch(
     from funduscope.batch.reader import ReadingSettings
     from funduscope.batch.run import run_batch
 
-    report = _Lines(as_json)
     processes, threads = _shares(processes, threads, on_card=device != DeviceName.CPU, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     with ended_by_sigterm("the batch was ended (SIGTERM): the same command goes on"):
-        run = run_batch(
+        photos = run_batch(
             source,
             out,
             reading,
@@ -73,19 +73,22 @@ def batch(
             ray=ray,
             columns=column or (),
             retry_failed=retry_failed,
-            progress=report,
-        )
-    photos = run["photos"]
+            progress=_Lines(as_json),
+        )["photos"]
     if as_json:
         print(json.dumps({"event": "done", **photos}))
     else:
-        print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
-        if photos["failed"]:
-            print(f"{out / 'failures.csv'} says why photos failed.")
-        print(f"Open {out / 'batch.html'}")
+        _print_counts(photos, out)
     if not photos["given"]:
         print(f"funduscope: {source} has no photo", file=sys.stderr)
     return 1 if photos["failed"] or not photos["given"] else 0
+
+
+def _print_counts(photos: Mapping[str, int], out: Path) -> None:
+    print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
+    if photos["failed"]:
+        print(f"{out / 'failures.csv'} says why photos failed.")
+    print(f"Open {out / 'batch.html'}")
 
 
 def _shares(processes: int | None, threads: int | None, *, on_card: bool, on_cluster: bool) -> tuple[int, int]:

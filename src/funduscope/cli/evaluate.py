@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder, model_name
+
+if TYPE_CHECKING:
+    from funduscope.evaluation.scores import Scores
 
 
 def evaluate(
@@ -35,8 +39,6 @@ def evaluate(
     With --official-test one model is scored on the official test photos, which no training learns from.
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
-    from importlib.util import find_spec
-
     from funduscope.cli.terminal import challenge_table, complain, score_table, tracked
     from funduscope.data.sources import read_data
     from funduscope.data.splits import official_test
@@ -54,13 +56,7 @@ def evaluate(
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     scores.about["command"] = shlex.join(map(str, command))
     if out is not None:  # before anything is printed, which a closed pipe would end
-        scores.write(out)
-        if find_spec("matplotlib") is None:
-            complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
-        else:
-            from funduscope.evaluation.plots import draw_all
-
-            draw_all(scores, out)
+        _write(scores, out)
     if as_json:
         own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
         print(json.dumps(scores.to_dict() | own, allow_nan=False))
@@ -72,3 +68,18 @@ def evaluate(
         if measures:
             Console().print(challenge_table(measures))
     return 0
+
+
+def _write(scores: Scores, out: Path) -> None:
+    """The scores' files, and plots where matplotlib is installed."""
+    from importlib.util import find_spec
+
+    from funduscope.cli.terminal import complain
+
+    scores.write(out)
+    if find_spec("matplotlib") is None:
+        complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
+        return
+    from funduscope.evaluation.plots import draw_all
+
+    draw_all(scores, out)
