@@ -6,11 +6,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from tests import less_work
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy are imported: each process has a core to itself
@@ -34,8 +34,9 @@ QUICK = (
 )
 """Folders and files whose tests, except those marked slow, are `quick`: together within a minute on one core."""
 
-TRAININGS = ("compare", "face", "recipes", "training")
-"""Folders whose tests train. A training ends with its scores: 1000 draws of the bootstrap, ten times its own time."""
+TRAININGS = ("cli", "compare", "face", "recipes", "training")
+"""Folders whose tests train and score. A training ends with its scores: 1000 draws of the bootstrap, ten times its own
+time."""
 
 EXPORTS = ("export", "face", "recipes", "training")
 """Folders whose tests export."""
@@ -68,17 +69,11 @@ def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
     folder = request.path.relative_to(TESTS).parts[0]
     with pytest.MonkeyPatch.context() as patch:
         if folder in TRAININGS:
-            from funduscope.metrics import intervals
-
-            draws = intervals._draws
-            patch.setattr(intervals, "_draws", lambda count, repeats, seed: draws(count, min(repeats, 20), seed))
+            less_work.draw_less(patch.setattr)
         if folder == "training":
-            patch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
-            patch.setattr(import_module("funduscope.training.journal"), "draw_curves", lambda lines, path: None)
+            less_work.draw_no_pictures(patch.setattr)
         if folder in EXPORTS:
-            export = import_module("funduscope.export.run")
-            patch.setattr(export, "CALIBRATION_PHOTOS", 8)
-            patch.setattr(export, "CHECK_PHOTOS", 4)
+            less_work.export_less(patch.setattr)
         yield
 
 

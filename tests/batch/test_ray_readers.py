@@ -7,18 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from tests.batch.test_run import tables
 
+from funduscope.batch import ray_readers
 from funduscope.batch.ray_readers import PhotoReader
 from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.run import BatchProgress, run_batch
 from funduscope.i18n.errors import CodedError
+from funduscope.version import __version__
 
+EYES = 300
 PORT = 6391
 ADDRESS = f"127.0.0.1:{PORT}"
 
@@ -62,41 +68,67 @@ def head() -> Iterator[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
-    eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The second node starts as the batch does, and is there when the first one reads already."""
     many = tmp_path / "many"
     many.mkdir()
-    for number in range(400):
+    for number in range(EYES):
         os.link(eyes / "first" / f"eye{number % 3}.png", many / f"eye{number:03}.png")
     (many / "no-photo.jpg").write_bytes(b"no photo")
     run_batch(many, tmp_path / "plain", reading, processes=2)
+    answered = ray_readers._answered
     second: list[psutil.Process] = []
-    killed_at = []
+    read_alone, killed_at = [], []
 
-    def join_then_die(now: BatchProgress) -> None:
-        if not second:
-            second.append(start_node("--address", ADDRESS))
-        if not killed_at:
+    def join_then_answer(*arguments: Any) -> Any:
+        second.append(start_node("--address", ADDRESS))
+        return answered(*arguments)
+
+    def die(now: BatchProgress) -> None:
+        if killed_at:
+            return
+        if not (reads := actors(second[0])):
+            read_alone.append(now.done)
             time.sleep(0.1)  # until it reads, too
-            if reads := actors(second[0]):
-                time.sleep(0.5)
-                assert all(one.is_running() for one in reads)
-                kill(second[0])
-                killed_at.append(now.done)
+            return
+        time.sleep(0.5)
+        assert all(one.is_running() for one in reads)
+        kill(second[0])
+        killed_at.append(now.done)
 
-    run = run_batch(many, tmp_path / "ray", reading, ray=ADDRESS, progress=join_then_die)
-    assert 0 < killed_at[0] < 400, "the second node never read"
-    assert run["photos"] == {"given": 401, "read": 400, "refused": 0, "failed": 1}
+    monkeypatch.setattr(ray_readers, "_answered", join_then_answer)
+    run = run_batch(many, tmp_path / "ray", reading, ray=ADDRESS, progress=die)
+    assert read_alone, "the second node was there before the batch"
+    assert killed_at, "the second node never read"
+    assert run["photos"] == {"given": EYES + 1, "read": EYES, "refused": 0, "failed": 1}
     assert tables(tmp_path / "ray") == tables(tmp_path / "plain")
 
 
-@pytest.mark.slow
-def test_another_model_on_a_node_is_an_error(
-    eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("version", "sha256", "says"),
+    [
+        ("0.0.0", "", "has funduscope 0.0.0, this one .*: install the same on all"),
+        (__version__, "of another", "has another model"),
+    ],
+    ids=["version", "model"],
+)
+def test_a_machine_with_another_version_or_model_ends_the_batch(
+    eyes: Path, reading: ReadingSettings, monkeypatch: pytest.MonkeyPatch, version: str, sha256: str, says: str
 ) -> None:
-    monkeypatch.setattr("funduscope.batch.ray_readers.__version__", "0.0.0")
-    with pytest.raises(CodedError, match="install the same on all"):
-        run_batch(eyes, tmp_path / "out", reading, ray=ADDRESS)
+    """What the actor of such a machine answers, without a cluster."""
+
+    def answered(rows: list[dict[str, Any]], source: Path, settings: ReadingSettings) -> Any:
+        block = PhotoReader(source, settings)({name: [row[name] for row in rows] for name in rows[0]})
+        answers = [dict(zip(block, cells, strict=True)) for cells in zip(*block.values(), strict=True)]
+        return SimpleNamespace(iter_rows=lambda: [answer | {"version": version} for answer in answers])
+
+    monkeypatch.setattr(ray_readers, "_connected", lambda address: nullcontext())
+    monkeypatch.setattr(ray_readers, "_answered", answered)
+    model_sha256 = sha256 or reading.load().sha256
+    with pytest.raises(CodedError, match=says) as caught:
+        list(ray_readers.read_with_ray([("first/eye0.png", None)], eyes, ADDRESS, reading, model_sha256))
+    assert caught.value.code == "E_CONFIG"
 
 
 def test_an_actor_answers_for_a_block_and_survives_its_photos(eyes: Path, reading: ReadingSettings) -> None:

@@ -86,6 +86,11 @@ def case(one: dict[str, Any], disk: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     place, specification = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8"))
+    sys.path.append(str(Path(__file__).parents[2]))
+    from tests import less_work
+
+    less_work.draw_less()
+    less_work.export_less()
     os.environ["FUNDUSCOPE_CACHE"] = os.environ.get("FUNDUSCOPE_CACHE", str(place / "cache"))
     answer = {}
     for each in specification:

@@ -21,6 +21,13 @@ from funduscope.network.encoder import Encoder
 from funduscope.testing.drawn_eyes import write_idrid
 
 PACKAGE = Path(funduscope.__file__).parent
+LESS_WORK = f"""
+import sys
+sys.path.append({str(Path(__file__).parents[2])!r})
+from tests import less_work
+less_work.draw_less()
+less_work.export_less()
+"""
 
 STRUCTURE = (
     '    Structure("NV", "New vessels", (255, 120, 200), (0, 0, 0), True, "vessels that grew where none belong"),\n'
@@ -402,6 +409,7 @@ def _copy(folder: Path, changes: Sequence[Change] = ()) -> Path:
 
 
 def _run(copy: Path, folder: Path, code: str) -> subprocess.CompletedProcess:
+    code = LESS_WORK + code
     environment = os.environ | {"PYTHONPATH": str(copy.parent), "FUNDUSCOPE_CACHE": str(folder / "cache")}
     return subprocess.run(
         [sys.executable, "-c", code],

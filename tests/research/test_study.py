@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from research.bundles import add, read_table
 from research.study_page import GENERATED, Effect, effects, write
+from tests import less_work
 
 from funduscope.compare.ablation_pairs import differing
 from funduscope.compare.run_folder import Run
@@ -95,6 +96,7 @@ def test_seeds_that_disagree_make_an_effect_less_sure() -> None:
 @pytest.mark.slow
 def test_rows_are_made_once_and_scored_on_the_test_fold_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    less_work.draw_less(monkeypatch.setattr)
     write_idrid(tmp_path / "idrid", graded=20, masked=10, width_px=400)
     cases = read_data([tmp_path / "idrid"])
     results = tmp_path / "study.jsonl.gz"
