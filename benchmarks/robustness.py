@@ -3,8 +3,9 @@
     python -m benchmarks.robustness MODEL --data DATA --fold 0 [--most 40]
 
 Each strength is one round over the photos of the fold that have grades, landmarks, lesion masks or discs; lesions are
-sought only where masks are known. Finished rounds are kept in --cache, so that a stopped run goes on. A refused photo
-counts as docs/protocol.md says. --most: photos of a data set, every k-th, where a round over all takes too long.
+sought where masks are known, and everywhere where they are a witness of the grade. Finished rounds are kept in --cache,
+so that a stopped run goes on. A refused photo counts as docs/protocol.md says. --most: photos of a data set, every
+k-th, where a round over all takes too long.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy
-from benchmarks.unseen import must_have_kept
+from benchmarks.unseen import for_photo_tasks, must_have_kept
 
 from funduscope.compare.corruptions import changed_stream, shift_color
 from funduscope.data.case import Case
@@ -34,7 +35,8 @@ from funduscope.vocabulary import EITHER_EXUDATE
 
 Change = Callable[[np.ndarray, str], np.ndarray]
 
-SETS: Final = ("idrid-B", "srahim", "idrid-A", "heimed")
+GRADED: Final = ("idrid-B", "srahim", "messidor2")
+SETS: Final = (*GRADED, "idrid-A", "heimed")
 AS_IT_IS: Final = "as it is"
 
 
@@ -57,9 +59,11 @@ CHANGES: Final[Mapping[str, Mapping[str, Change]]] = {
 ROWS: Final = (
     ("DR kappa, IDRiD", "idrid-B", "DR", "kappa"),
     ("DR kappa, srahim", "srahim", "DR", "kappa"),
+    ("DR kappa, Messidor-2", "messidor2", "DR", "kappa"),
     ("referable AUROC, IDRiD", "idrid-B", "referable DR", "AUROC"),
     ("referable AUROC, srahim", "srahim", "referable DR", "AUROC"),
-    ("DME accuracy, IDRiD, without exudates as evidence", "idrid-B", "DME", "accuracy"),
+    ("referable AUROC, Messidor-2", "messidor2", "referable DR", "AUROC"),
+    ("DME accuracy, IDRiD", "idrid-B", "DME", "accuracy"),
     ("disc, mean px at 4288", "idrid-B", "disc center", "mean px"),
     ("fovea, mean px at 4288", "idrid-B", "fovea", "mean px"),
     ("MA average precision", "idrid-A", "MA pixels", "average precision"),
@@ -73,10 +77,9 @@ ROWS: Final = (
 
 def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[str, Any]:
     """One strength: every row's value, and how many photos were refused of how many."""
-    whole = predictor.without_structures()
-    masked = [case for case in cases if case.labels.masks and case.dataset not in ("idrid-B", "srahim")]
+    masked = [case for case in cases if case.labels.masks and case.dataset not in GRADED]
     plain = [case for case in cases if case not in masked]
-    photos = [*changed_stream(whole, plain, change), *changed_stream(predictor, masked, change)]
+    photos = [*changed_stream(for_photo_tasks(predictor), plain, change), *changed_stream(predictor, masked, change)]
     scores = summarize(photos, repeats=1)
     values = {name: scores.number(ScoreKey.named(*where)) for name, *where in ROWS}
     told: dict[str, Any] = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}

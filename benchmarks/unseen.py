@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.inference.card import Card
+from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import OnnxRuntime
 
-SHIPPED = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models" / "funduscope.onnx"
+MODELS = Path(__file__).resolve().parents[1] / "src" / "funduscope" / "models"
+SHIPPED = {"default": MODELS / "funduscope.onnx", "fast": MODELS / "funduscope-fast.onnx"}
+"""By name the shipped models."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """What is measured. onnx, weights: its files. stands_for: the SHA-256 of the shipped model whose figures it makes.
 
-    option: what the printed command ends with, where another model was named.
+    option: what the printed command ends with, where another model or a run was named.
     """
 
     onnx: Path
@@ -37,15 +40,24 @@ def must_have_kept(card: Card, fold: int | None = None) -> None:
         raise SystemExit(f"This model kept fold {kept} apart, not fold {fold}, which it may have learned from.")
 
 
-def measured(run: Path | None, shipped: Path = SHIPPED) -> Measured:
-    """The shipped model, or the run that it repeats (`train --refit`), exported; ends the program where neither can be
-    measured."""
+def for_photo_tasks(predictor: Predictor) -> Predictor:
+    """What gives grade and edema risk soonest: without the close view, unless lesions are a witness of either."""
+    return predictor if predictor.card.witnesses else predictor.without_structures()
+
+
+def measured(run: Path | None, name: str = "default") -> Measured:
+    """The shipped model of that name, or the run that it repeats (`train --refit`), exported.
+
+    Ends the program where neither can be measured.
+    """
+    shipped = SHIPPED[name]
     digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
     card = OnnxRuntime(shipped).card
+    option = "" if name == "default" else f" --model {name}"
     if run is None:
         must_have_kept(card)
-        return Measured(shipped, shipped.with_suffix(".safetensors"), digest)
-    found = Measured(run / "model.int8.onnx", run / "best.safetensors", digest, f" --run {run.name}")
+        return Measured(shipped, shipped.with_suffix(".safetensors"), digest, option)
+    found = Measured(run / "model.int8.onnx", run / "best.safetensors", digest, f"{option} --run {run.name}")
     if hashlib.sha256(found.onnx.read_bytes()).hexdigest() not in card.about.get("repeats", ()):
         raise SystemExit(f"{found.onnx} is not of the run that the shipped model repeats.")
     must_have_kept(OnnxRuntime(found.onnx).card)

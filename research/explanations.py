@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
-from benchmarks.unseen import measured
+from benchmarks.unseen import SHIPPED, measured
 from research.explanation_facts import keep, mean, mean_of, said, triple
 
 from funduscope.checkpoint import load as load_weights
@@ -40,7 +40,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import softmax
+from funduscope.inference.runtime import session_options, softmax
 from funduscope.metrics.intervals import Interval
 from funduscope.network.joined import part_for
 from funduscope.network.network import Network
@@ -130,7 +130,7 @@ def gradient_maps(
 def grader(path: Path, temperatures: dict[str, float]) -> Grader:
     """Image to probabilities of grade and DME, by the part of the model that makes them."""
     part = onnx.utils.Extractor(onnx.load(str(path))).extract_model(["image"], ["grade", "dme"])
-    session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(part.SerializeToString(), session_options(), ["CPUExecutionProvider"])
 
     def answer(image: np.ndarray) -> dict[str, np.ndarray]:
         logits = dict(zip(("grade", "dme"), session.run(["grade", "dme"], {"image": image[None]}), strict=True))
@@ -311,10 +311,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/explanations"))
+    parser.add_argument("--model", choices=SHIPPED, default="default", help="the shipped model (default: default)")
     parser.add_argument("--run", type=Path, help="the exported run that the shipped model repeats")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {FILE}")
     given = parser.parse_args()
-    model = measured(given.run)
+    model = measured(given.run, given.model)
     predictor = load(model.onnx, threads=1)
     network = part_for(load_weights(model.weights).network(), "grade")
     place = given.cache / predictor.runtime.sha256[:12]

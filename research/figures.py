@@ -1,8 +1,10 @@
 """Prints the model's figures as tables, from the scores that `funduscope evaluate` wrote, and puts them into the docs.
 
-    python -m research.figures            prints them
-    python -m research.figures --write    also replaces what stands between the markers in README.md and MODEL_CARD.md
-                                            and the scores that lie next to the shipped models, for their reports
+    python -m research.figures                prints them
+    python -m research.figures --write        also replaces what stands between the markers in README.md and
+                                              MODEL_CARD.md and the scores next to the shipped models, for their reports
+    python -m research.figures --keep fast OUT   first takes the scores of `funduscope evaluate fast --fold 0 --out OUT`
+                                              into results/, and the predictions of each photo
 
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
 every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --refit`).
@@ -10,24 +12,29 @@ every photo ships with the figures of the procedure that made it: those of the r
 
 from __future__ import annotations
 
+import argparse
+import gzip
 import hashlib
 import json
 import re
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
+from benchmarks.unseen import SHIPPED
 from research.bars import FAST_BARS, bars_table, interval, number
 
+from funduscope.compare.run_folder import hashed
 from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "MODEL_CARD.md")
-MODELS = ROOT / "src" / "funduscope" / "models"
-SHIPPED = {"default": MODELS / "funduscope.onnx", "fast": MODELS / "funduscope-fast.onnx"}
 SCORES = {"default": ROOT / "results" / "fold0.json", "fast": ROOT / "results" / "fold0-fast.json"}
 """By the model's name what `funduscope evaluate` wrote of it."""
+
+PHOTOS = ".photos.jsonl.gz"
+"""What the names of files with predictions end in, next to those of the scores."""
 
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies next to the shipped model (inference/model_scores.py)."""
@@ -110,9 +117,23 @@ def source(tree: dict[str, Any]) -> str:
     about = tree["about"]
     model = about["models"][0]
     ships = about.get("stands for")
-    repeats = "repeats its last stages on every photo: nothing here can judge that one itself"
+    repeats = "learned its last stages once more from every photo: none of these is left to test it on"
     shipped = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
     return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{shipped}\n"
+
+
+def keep(name: str, folder: Path, results: Path = ROOT / "results") -> None:
+    """Takes what an evaluation of a shipped model wrote into `results`; names of photos and visits become hashes.
+
+    From the predictions every score of grades, edema risk and places can be computed again, and Dice of each photo.
+    """
+    scores = results / SCORES[name].name
+    shutil.copyfile(folder / "scores.json", scores)
+    lines = (folder / "photos.jsonl").read_text("utf-8").splitlines()
+    rows = [row | {key: hashed(row[key]) for key in ("key", "visit")} for row in map(json.loads, lines)]
+    text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+    # Without a time the bytes depend on the content alone.
+    scores.with_suffix(PHOTOS).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def read_all() -> dict[str, dict[str, Any]]:
@@ -147,10 +168,16 @@ def model_scores(tree: dict[str, Any]) -> str:
 
 def main() -> None:
     """Prints a table of each model; with --write fills the files."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--keep", nargs=2, metavar=("MODEL", "OUT"))
+    given = parser.parse_args()
+    if given.keep:
+        keep(given.keep[0], Path(given.keep[1]))
     trees = read_all()
     print(short_table(trees["default"]) + source(trees["default"]))
     print(bars_table(trees["fast"], FAST_BARS) + source(trees["fast"]), end="")
-    if "--write" in sys.argv[1:]:
+    if given.write:
         for name in FILES:
             path = ROOT / name
             path.write_text(filled(path.read_text("utf-8"), trees), "utf-8")

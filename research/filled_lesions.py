@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from benchmarks.unseen import measured
+from benchmarks.unseen import SHIPPED, measured
 from research.explanation_facts import keep, mean_of, said, triple
 from research.explanations import cases_of
 
@@ -162,10 +162,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/filled"))
+    parser.add_argument("--model", choices=SHIPPED, default="default", help="the shipped model (default: default)")
     parser.add_argument("--run", type=Path, help="the exported run that the shipped model repeats")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {FILE}")
     given = parser.parse_args()
-    model = measured(given.run)
+    model = measured(given.run, given.model)
     predictor = load(model.onnx, threads=1)
     place = given.cache / predictor.runtime.sha256[:12]
     place.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def eye() -> np.ndarray:
 
 
 def photos() -> list[bytes]:
-    """JPEG (baseline, progressive, CMYK, grey, with EXIF), PNG (also with a palette and 16 bits), TIFF, BMP, WebP."""
+    """JPEG (baseline, progressive, CMYK, gray, with EXIF), PNG (also with a palette and 16 bits), TIFF, BMP, WebP."""
     rgb = Image.fromarray(eye())
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"

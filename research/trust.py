@@ -7,7 +7,8 @@ is FOLD, the next one the validation fold on which everything in the card was fi
 in --cache. Sections: conformal (coverage and size of grade sets by data set and by grade; other scores next to the one
 that was chosen, each fitted on half of the validation photos and judged on the other half), refusing (risk against
 coverage by `gradable.score`, photos as they are, and with spoiled copies among them), distance (which photos lie beyond
-the 95th and 99th percentile).
+the 95th and 99th percentile). Grades are the model's answers: of a model whose lesions are a witness of the grade,
+both witnesses' joint one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from benchmarks.unseen import must_have_kept
+from benchmarks.unseen import for_photo_tasks, must_have_kept
 from research.gradability import TESTED
 from research.not_fundus import medical, papers, rounds
 from research.trust_tables import Seen, conformal_tables, distance_table, refusing_tables
@@ -72,16 +73,16 @@ def jobs(data: Path, fold: int, folds: int = 5) -> Iterator[Job]:
 
 
 def look(predictor: Predictor, job: Job, kind: str, pixels: np.ndarray) -> Seen:
-    """The model's whole view of a picture, whatever would be refused."""
+    """The model's answer to a picture, whatever would be refused."""
     framed = frame(pixels, predictor.card.close_px)
     reasons, quality = assess(framed, pixels)
-    whole = predictor.whole_view(framed.image)
-    if "grade" not in whole.classes or whole.features is None:
+    findings, views = predictor.run(Photo(pixels, job.key, sha256=""), framed)
+    if findings.grade_probs is None or views.whole.features is None:
         raise SystemExit("The model gives no grade or no features: nothing to show.")
     score = float("nan") if quality is None else quality.score
     codes = " ".join(reason.code for reason in reasons)
-    return Seen(job.dataset, job.key, job.visit, job.fold, kind, job.grade, score, codes, whole.classes["grade"][0],
-                whole.features[0])  # fmt: skip
+    return Seen(job.dataset, job.key, job.visit, job.fold, kind, job.grade, score, codes, findings.grade_probs,
+                views.whole.features[0])  # fmt: skip
 
 
 def looks(predictor: Predictor, data: Path, fold: int) -> Iterator[Seen]:
@@ -108,8 +109,8 @@ def keep(file: Path, rows: list[Seen], model: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     names = ("dataset", "key", "visit", "fold", "kind", "grade", "score", "refused")
     words = json.dumps([model, [[getattr(row, name) for name in names] for row in rows]])
-    logits, features = (np.stack([getattr(row, name) for row in rows]) for name in ("logits", "features"))
-    np.savez_compressed(file, logits=logits, features=features.astype(np.float16), words=np.array(words))
+    probs, features = (np.stack([getattr(row, name) for row in rows]) for name in ("probs", "features"))
+    np.savez_compressed(file, probs=probs, features=features.astype(np.float16), words=np.array(words))
 
 
 def kept(file: Path, model: str) -> list[Seen]:
@@ -118,7 +119,7 @@ def kept(file: Path, model: str) -> list[Seen]:
         return []
     held = np.load(file, allow_pickle=False)
     of, words = json.loads(str(held["words"]))
-    arrays = zip(held["logits"], held["features"].astype(np.float32), strict=True)
+    arrays = zip(held["probs"], held["features"].astype(np.float32), strict=True)
     return [Seen(*word, *pair) for word, pair in zip(words, arrays, strict=True)] if of == model else []
 
 
@@ -133,7 +134,7 @@ def main() -> int:
     predictor: Any = load(given.model)
     card = predictor.card
     must_have_kept(card, given.fold)
-    predictor = predictor.without_structures()
+    predictor = for_photo_tasks(predictor)
     rows = kept(given.cache, predictor.runtime.sha256) or list(looks(predictor, given.data, given.fold))
     keep(given.cache, rows, predictor.runtime.sha256)
     print(f"Model `{predictor.runtime.sha256[:16]}`, test fold {given.fold}.\n")

@@ -11,13 +11,15 @@ import numpy as np
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import COVERAGE, PENALTY, grade_set, nonconformity
 from funduscope.inference.ood import Reference
-from funduscope.inference.runtime import softmax
 from funduscope.metrics import bootstrap
 from funduscope.metrics.calibration import ConformalState
 from funduscope.metrics.state import State
 
-CLINICS: Final = ("idrid-B", "srahim", "eyepacs400")
-GRADES: Final = 5
+CLINICS: Final = ("idrid-B", "srahim", "eyepacs400", "messidor2")
+GRADES = FOLDS = 5
+OWN: Final = CLINICS[:2]
+"""Whose photos are also spoiled, and whose distances are shown by fold."""
+
 SHARES: Final = (0, 1, 2, 5, 10, 20, 30)
 """Percent of the photos that are refused, those of the lowest score."""
 
@@ -28,7 +30,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 class Seen:
     """One look. kind: "as it is" or how it was spoiled. score: `gradable.score`, nan where no eye was seen.
 
-    refused: the codes of its reasons. grade: the true one, -1 where unknown. logits (5,), features (C,).
+    refused: the codes of its reasons. grade: the true one, -1 where unknown. probs (5,): calibrated. features (C,).
     """
 
     dataset: str
@@ -39,17 +41,21 @@ class Seen:
     grade: int
     score: float
     refused: str
-    logits: np.ndarray
+    probs: np.ndarray
     features: np.ndarray
 
 
-def probabilities(rows: Sequence[Seen], card: Card) -> np.ndarray:
-    scaled = np.stack([row.logits for row in rows]).astype(np.float64) / card.temperatures["grade"]
-    return softmax(scaled, axis=1)
+def probabilities(rows: Sequence[Seen]) -> np.ndarray:
+    return np.stack([row.probs for row in rows]).astype(np.float64)
 
 
 def graded(rows: Sequence[Seen], fold: int) -> list[Seen]:
     return [row for row in rows if row.grade >= 0 and row.fold == fold and row.kind == "as it is"]
+
+
+def _clinics(rows: Sequence[Seen]) -> list[str]:
+    """Those of `CLINICS` that the rows have photos of."""
+    return [name for name in CLINICS if any(row.dataset == name for row in rows)]
 
 
 # --- conformal -------------------------------------------------------------------------------------------------------
@@ -94,20 +100,20 @@ SCORES: Final[dict[str, Score]] = {
 
 def conformal_tables(rows: list[Seen], card: Card, fold: int) -> Iterator[str]:
     yield "### Grade sets\n"
-    yield from _choice(graded(rows, (fold + 1) % GRADES), card)
+    yield from _choice(graded(rows, (fold + 1) % FOLDS))
     yield ""
     yield f"Quantile {card.grade_quantile}, fixed on the validation photos of the model's clinics.\n"
     yield "| data set | photos | coverage (95 %) | mean size (95 %) | by true grade 0, 1, 2, 3, 4 |"
     yield "|---|---|---|---|---|"
     test = graded(rows, fold)
-    for name in (*CLINICS, "all"):
+    for name in (*_clinics(test), "all"):
         chosen = [row for row in test if name in (row.dataset, "all")]
         yield f"| {name} | {len(chosen)} | {_covered(chosen, card)} |"
 
 
 def _covered(rows: list[Seen], card: Card) -> str:
     units: dict[str, list[State]] = {}
-    for row, probs in zip(rows, probabilities(rows, card), strict=True):
+    for row, probs in zip(rows, probabilities(rows), strict=True):
         held = np.isin(np.arange(GRADES), grade_set(probs, card.grade_quantile or 0.0))[None]
         units.setdefault(row.visit, []).append(ConformalState.of([row.grade], held, [bool(row.refused)]))
     states = [ConformalState.total(of) for of in units.values()]  # pyright: ignore[reportArgumentType]
@@ -118,14 +124,14 @@ def _covered(rows: list[Seen], card: Card) -> str:
     return " | ".join([*(f"{one.value:.3f} ({one.low:.3f}-{one.high:.3f})" for one in (coverage, size)), by_grade])
 
 
-def _choice(rows: list[Seen], card: Card, times: int = 40) -> Iterator[str]:
+def _choice(rows: list[Seen], times: int = 40) -> Iterator[str]:
     """Each score fitted on half of the validation visits and judged on the others, the mean over many halves."""
-    probs, truth = probabilities(rows, card), np.array([row.grade for row in rows])
+    probs, truth = probabilities(rows), np.array([row.grade for row in rows])
     names, visits = np.unique([row.visit for row in rows], return_inverse=True)
     yield f"Chosen on validation photos ({len(rows)}), in halves of their visits:\n"
-    yield "| score | coverage | mean size | on IDRiD | on srahim | on EyePACS |"
-    yield "|---|---|---|---|---|---|"
-    datasets = np.array([row.dataset for row in rows])
+    clinics, datasets = _clinics(rows), np.array([row.dataset for row in rows])
+    yield f"| score | coverage | mean size | {' | '.join(f'on {name}' for name in clinics)} |"
+    yield "|---|---|---|" + "---|" * len(clinics)
     for name, score in SCORES.items():
         table = np.stack([score(row) for row in probs])
         own = table[np.arange(len(truth)), truth]
@@ -135,7 +141,7 @@ def _choice(rows: list[Seen], card: Card, times: int = 40) -> Iterator[str]:
             place = int(np.ceil((half.sum() + 1) * COVERAGE))
             quantile = np.sort(own[half])[min(place, half.sum()) - 1]
             sizes = (table <= quantile).sum(axis=1)
-            parts = [sizes[~half & (datasets == clinic)].mean() for clinic in CLINICS]
+            parts = [sizes[~half & (datasets == clinic)].mean() for clinic in clinics]
             told.append([(own[~half] <= quantile).mean(), sizes[~half].mean(), *parts])
         yield f"| {name} | " + " | ".join(f"{value:.3f}" for value in np.mean(told, axis=0)) + " |"
 
@@ -143,33 +149,33 @@ def _choice(rows: list[Seen], card: Card, times: int = 40) -> Iterator[str]:
 # --- refusing --------------------------------------------------------------------------------------------------------
 
 
-def refusing_tables(rows: list[Seen], card: Card, fold: int) -> Iterator[str]:
+def refusing_tables(rows: list[Seen], _: Card, fold: int) -> Iterator[str]:
     """Risk (share of wrong grades, and mean distance from the true one) against the share that is refused."""
-    both = [row for row in rows if row.grade >= 0 and row.fold in (fold, (fold + 1) % GRADES)]
+    both = [row for row in rows if row.grade >= 0 and row.fold in (fold, (fold + 1) % FOLDS)]
     natural = [row for row in both if row.kind == "as it is"]
     yield "### Refusing\n"
     yield "Share of wrong grades among those answered, when the photos of the lowest `gradable.score` are refused:\n"
     yield "| photos | number | " + " | ".join(f"{share} %" for share in SHARES) + " | AUROC of the score for an error |"
     yield "|---|---|" + "---|" * (len(SHARES) + 1)
-    for name in CLINICS:
-        yield _curve(f"{name}, as they are", [row for row in natural if row.dataset == name], card)
+    for name in _clinics(natural):
+        yield _curve(f"{name}, as they are", [row for row in natural if row.dataset == name])
     keys = {row.key for row in both if row.kind != "as it is"}
     with_spoiled = [row for row in both if row.key in keys]
-    yield _curve("IDRiD and srahim, each photo also spoiled in seven ways", with_spoiled, card)
+    yield _curve("IDRiD and srahim, each photo also spoiled in seven ways", with_spoiled)
     yield ""
     yield "| photos of IDRiD and srahim | number | wrong grades | referable missed | mean distance from the grade |"
     yield "|---|---|---|---|---|"
     for kind in dict.fromkeys(row.kind for row in with_spoiled):
         chosen = [row for row in with_spoiled if row.kind == kind]
-        said, truth = probabilities(chosen, card).argmax(axis=1), np.array([row.grade for row in chosen])
+        said, truth = probabilities(chosen).argmax(axis=1), np.array([row.grade for row in chosen])
         missed = (said < 2)[truth >= 2].mean()
         off = np.abs(said - truth).mean()
         yield f"| {kind} | {len(chosen)} | {(said != truth).mean():.3f} | {missed:.3f} | {off:.2f} |"
 
 
-def _curve(name: str, rows: list[Seen], card: Card) -> str:
+def _curve(name: str, rows: list[Seen]) -> str:
     scores = np.array([0.0 if np.isnan(row.score) else row.score for row in rows])
-    wrong = probabilities(rows, card).argmax(axis=1) != np.array([row.grade for row in rows])
+    wrong = probabilities(rows).argmax(axis=1) != np.array([row.grade for row in rows])
     worst_first = wrong[np.argsort(scores, kind="stable")]
     cells = [f"{worst_first[int(len(rows) * share / 100) :].mean():.3f}" for share in SHARES]
     ranks = scores[:, None] - scores[None]
@@ -189,9 +195,9 @@ def distance_table(rows: list[Seen], card: Card, fold: int) -> Iterator[str]:
     yield "| photos | number | median value | median percentile | beyond 95 % | beyond 99 % |"
     yield "|---|---|---|---|---|---|"
     natural = [row for row in rows if row.kind == "as it is"]
-    own = [row for row in natural if row.dataset in ("idrid-B", "srahim")]
-    parts = {f"{name}, fold {fold}": [r for r in own if r.dataset == name and r.fold == fold] for name in CLINICS[:2]}
-    names = dict.fromkeys(row.dataset for row in natural if row.dataset not in CLINICS[:2])
+    own = [row for row in natural if row.dataset in OWN]
+    parts = {f"{name}, fold {fold}": [r for r in own if r.dataset == name and r.fold == fold] for name in OWN}
+    names = dict.fromkeys(row.dataset for row in natural if row.dataset not in OWN)
     parts |= {name: [row for row in natural if row.dataset == name] for name in names}
     kinds = dict.fromkeys(row.kind for row in rows if row.kind != "as it is")
     parts |= {f"IDRiD and srahim, {kind}": [row for row in rows if row.kind == kind] for kind in kinds}

@@ -82,6 +82,19 @@ def test_what_does_not_fit_is_named_with_what_came(change: str, key: str, came: 
     assert came in str(caught.value)
 
 
+@pytest.mark.parametrize(("change", "known"), [("trainnig.epochs=3", "training"), ("training.epoch=3", "epochs")])
+def test_an_unknown_name_brings_the_known_ones(change: str, known: str) -> None:
+    with pytest.raises(RecipeError, match=rf"known are .*\b{known}\b"):
+        Recipe.from_toml(SMALL, [change])
+
+
+@pytest.mark.parametrize(("kind", "widths"), [("deeplab", [8]), ("transposed_unet", [8, 8, 8])])
+def test_a_decoder_that_needs_the_deepest_features_is_refused_without_them(kind: str, widths: list[int]) -> None:
+    changes = ["encoder.levels=4", f"decoder.kind={kind}", f"decoder.channels={widths}", "decoder.skip_channels=[]"]
+    with pytest.raises(RecipeError, match=f"decoder.kind {kind} needs: leave encoder.levels out"):
+        Recipe.from_toml(SMALL, changes)
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_toml(SMALL, ["training.epochs=-1", "views.whole_px=500", "loss.lesions=1"])
@@ -141,6 +154,11 @@ def test_a_recipe_is_found_by_name_or_file_and_else_the_names_are_told(tmp_path:
     assert load_recipe("plain", ["training.epochs=2"]).training.epochs == 2
     with pytest.raises(RecipeError, match="plain"):
         load_recipe("spline")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SMALL, "utf-8-sig")
+    assert Recipe.load(tmp_path / "mine.toml") == Recipe.from_toml(SMALL)
 
 
 def test_a_recipe_cannot_be_changed_in_place() -> None:

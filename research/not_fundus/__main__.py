@@ -5,7 +5,7 @@
 
 True: photos of DATA, at most `--most` of a data set and all of grade 3 or more, as they are (EyePACS's `reject` is
 counted apart); every twentieth also spoiled in each way of
-gradability.py, in grey, in another camera's colors, small, on a screen, a page, in a frame, with a smaller and a wider
+gradability.py, in gray, in another camera's colors, small, on a screen, a page, in a frame, with a smaller and a wider
 field (surroundings.py); drawn eyes. Other: families of drawn pictures (papers.py, rounds.py, medical.py) and what
 installed packages carry (packaged.py). A true photo is judged by a fit without its fold and by a fit without its whole
 data set, another picture by a fit without its family, by one without its whole group, and by how unlike eyes it is
@@ -83,7 +83,7 @@ def seen(pixels: np.ndarray) -> np.ndarray:
     return features(measure_all(pixels, framed))
 
 
-def grey(pixels: np.ndarray) -> np.ndarray:
+def gray(pixels: np.ndarray) -> np.ndarray:
     """A photo's copy without color: still a photo of an eye."""
     return cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
@@ -110,7 +110,7 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, str, 
         pixels, rng = moderate[0], np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
         ways = {
             **{name: partial(change, rng=rng) for name, change in (*MILD.items(), *SPOILED.items())},
-            "grey": grey,
+            "gray": gray,
             "cast": partial(shift_color, key=key),
             "small": small,
             "border": partial(bordered, rng=rng),
@@ -275,7 +275,7 @@ def _true_tables(rows: list[Row]) -> Iterator[str]:
     groups = {family: [row for row in true if row.family == family] for family in dict.fromkeys(r.family for r in true)}
     groups |= {sick: [row for row in true if row.sort == "sick"], "all": true}
     keys = {row.name.removesuffix(" as it is") for row in true}
-    for way in (*MILD, *SPOILED, "grey", "cast", "small", "border", "small in a border", *SURROUNDED):
+    for way in (*MILD, *SPOILED, "gray", "cast", "small", "border", "small in a border", *SURROUNDED):
         groups[way] = [row for row in eyes if row.name.removesuffix(f" {way}") in keys and row.sort in CHANGED]
     groups["rejected by EyePACS's graders"] = [row for row in eyes if row.sort == "rejected"]
     yield "| true photos, by a fit without their data set | refused | answered as doubtful | of |"

@@ -39,9 +39,9 @@ def level(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def colors_of(grey: np.ndarray) -> np.ndarray:
-    """(H, W) numbers as a grey picture (H, W, 3) uint8."""
-    return np.repeat(level(grey)[..., None], 3, axis=2)
+def colors_of(gray: np.ndarray) -> np.ndarray:
+    """(H, W) numbers as a gray picture (H, W, 3) uint8."""
+    return np.repeat(level(gray)[..., None], 3, axis=2)
 
 
 def disc(size: tuple[int, int], x: float, y: float, radius: float) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ def film(rng: np.random.Generator) -> np.ndarray:
 
 
 def slice_through(rng: np.random.Generator) -> np.ndarray:
-    """A slice by CT or MR: an oval of grey tissue on black, with organs or folds, and sometimes letters."""
+    """A slice by CT or MR: an oval of gray tissue on black, with organs or folds, and sometimes letters."""
     size = sized(rng)
     x, y, radius = size[1] / 2, size[0] / 2, min(size) * rng.uniform(0.35, 0.48)
     rows, columns = np.mgrid[: size[0], : size[1]]
@@ -52,7 +52,7 @@ def slice_through(rng: np.random.Generator) -> np.ndarray:
 
 
 def scan(rng: np.random.Generator) -> np.ndarray:
-    """A cross-section by OCT, or a fan of ultrasound: grey speckle on black."""
+    """A cross-section by OCT, or a fan of ultrasound: gray speckle on black."""
     size = sized(rng)
     y, x = np.mgrid[: size[0], : size[1]] / np.array(size).reshape(2, 1, 1) - 0.5
     if rng.random() < 0.5:

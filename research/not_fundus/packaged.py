@@ -99,7 +99,7 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
 
 
 def _faces(count: int = 12) -> list[np.ndarray]:
-    """Faces of scikit-image's subset of Labeled Faces in the Wild, grey, enlarged."""
+    """Faces of scikit-image's subset of Labeled Faces in the Wild, gray, enlarged."""
     found = find_spec("skimage")
     path = Path((found.submodule_search_locations or [""])[0]) / "data/lfw_subset.npy" if found else Path()
     if not path.is_file():

@@ -162,7 +162,7 @@ def screen(rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator) -> np.ndarray:
-    """Noise: grey or colored, fine or coarse, even in a retina's colors."""
+    """Noise: gray or colored, fine or coarse, even in a retina's colors."""
     (height, width), kind = sized(rng), int(rng.integers(4))
     if kind == 0:
         return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -67,7 +67,7 @@ def planet(rng: np.random.Generator) -> np.ndarray:
         rows = (np.arange(size[0])[:, None] - y) / radius + 0.02 * fractal(rng, size, 6)
         bands = np.sin(rows * rng.uniform(9, 16) + 2 * np.sin(5 * rows))[..., None]
         picture = np.array((200, 160, 120)) + bands * np.array((30, 34, 36)) + 4 * rough
-    elif kind == 2:  # grey, with craters
+    elif kind == 2:  # gray, with craters
         picture = np.full((*size, 3), 135.0) + 22 * rough
         for _ in range(60):
             at = (int(rng.uniform(x - radius, x + radius)), int(rng.uniform(y - radius, y + radius)))

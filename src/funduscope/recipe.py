@@ -111,6 +111,11 @@ class Recipe(Strict):
                 f"experts.kind {self.experts.kind} has atrous branches, so decoder.kind must be deeplab, not "
                 f"{self.decoder.kind}"
             )
+        if self.encoder.levels and dense and self.decoder.kind in ("deeplab", "transposed_unet"):
+            raise ValueError(
+                f"encoder.levels leaves out the deepest features, which decoder.kind {self.decoder.kind} needs: leave "
+                "encoder.levels out, or choose another decoder"
+            )
         if self.experts.kind == "per_task" and self.tasks.photo_tasks and not self.heads.hidden:
             raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")
         return self
@@ -147,7 +152,7 @@ class Recipe(Strict):
         if not path.is_file():
             raise RecipeError(f"No recipe {str(name_or_path)!r}: neither a file nor one of {', '.join(known)}.")
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
         except UnicodeDecodeError as error:
             says = f"The recipe {path.name} is no text in UTF-8; expected TOML: save it as UTF-8."
             raise RecipeError(says) from error
@@ -201,11 +206,24 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:
 
 def _say(error: ValidationError) -> str:
     """One sentence with every wrong key: where, what was expected, what was given."""
-    lines = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']} (came: {item['input']!r:.80})"
-        for item in error.errors()
-    ]
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "recipe"
+        known = _known(item["loc"][:-1]) if item["type"] == "extra_forbidden" else []
+        names = f"; known are {', '.join(known)}" if known else ""
+        lines.append(f"{where}: {item['msg']} (came: {item['input']!r:.80}{names})")
     return "The recipe does not fit. " + "; ".join(lines) + "."
+
+
+def _known(section: tuple[int | str, ...]) -> list[str]:
+    """The names of the settings of a section; of none, of the recipe. Empty for a section with names of its own."""
+    fields = Recipe.model_fields
+    for part in section:
+        kind = fields[str(part)].annotation if str(part) in fields else None
+        if not (isinstance(kind, type) and issubclass(kind, Strict)):
+            return []
+        fields = kind.model_fields
+    return list(fields)
 
 
 def builtin_recipes() -> dict[str, str]:

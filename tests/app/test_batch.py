@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,35 @@ def test_answers_come_in_order_and_more_can_be_added(gate: threading.Semaphore) 
     reading.add(_uploads("e"))
     gate.release()
     _wait(lambda: take(5))
+
+
+class _SlowToEnd(deque[Upload]):
+    """Once it is empty, whoever asks whether it is goes on only after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_empty = threading.Event()
+
+    def __bool__(self) -> bool:
+        is_full = len(self) > 0
+        if not is_full:
+            self.was_empty.set()
+            time.sleep(0.3)
+        return is_full
+
+
+def test_a_file_that_is_added_while_the_reading_ends_is_read(gate: threading.Semaphore) -> None:
+    reading, waiting = BatchReading("standard"), _SlowToEnd()
+    reading._waiting = waiting
+    gate.release(2)
+    reading.add(_uploads("a"))
+    assert waiting.was_empty.wait(PATIENCE_S)
+    reading.add(_uploads("b"))
+    end = time.monotonic() + 10
+    while reading.left and time.monotonic() < end:
+        reading.take()
+        time.sleep(0.02)
+    assert reading.left == 0
 
 
 def test_cancel_reads_no_further_file(gate: threading.Semaphore) -> None:

@@ -108,6 +108,36 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
 
 
 @pytest.mark.slow
+def test_quick_strokes_and_undos_all_arrive(visitors: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    page = visitor.page
+    page.get_by_role("button", name="Use the demo photo").click()
+    visitor.photo.wait_for()
+    visitor.settled()
+    page.locator("details.tools summary").click()
+    page.locator("[data-tool=brush]").click()
+    page.locator("[data-kind]").select_option("SE")
+    before = _count(page, "SE")
+    visitor.photo.scroll_into_view_if_needed()
+    box = visitor.photo.bounding_box()
+    count = 8
+    for number in range(count):  # faster than the page runs
+        x, y = box["x"] + box["width"] * (0.3 + 0.05 * number), box["y"] + box["height"] * 0.85
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 4, y)
+        page.mouse.up()
+        page.wait_for_timeout(150)
+    _wait_for_count(page, "SE", before + count)
+    visitor.photo.focus()
+    for _ in range(count - 1):
+        page.keyboard.press("Control+z")
+        page.wait_for_timeout(100)
+    _wait_for_count(page, "SE", before + 1)
+
+
+@pytest.mark.slow
 def test_the_table_offers_one_csv(visitors: Any) -> None:
     visitor = visitors()
     visitor.arrive()

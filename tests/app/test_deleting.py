@@ -84,13 +84,15 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
 
     findings, words = _outlined(RING | DOT), Words("en")
 
-    def drawn(stated: Corrections, stamp: str) -> dict[str, Any]:
+    def drawn(stated: Corrections, stamp: str, handled: int) -> dict[str, Any]:
         more = {
             "picture": EMPTY_GIF,
             "stamp": stamp,
             "language": "en",
             "canUndo": not stated.is_empty,
+            "canRedo": False,
             "unsaved": False,
+            "handled": handled,
             "position": {"number": 1, "count": 1},
         }
         live = {"words": photo_texts(words), "thresholds": [], "planes": {}, "frame": [0, 0, SIDE]}
@@ -104,9 +106,9 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     page.evaluate("""() => {
         const parentElement = document.getElementById("place");
         window.sent = [];
-        window.draw = (data) => { show({ data, parentElement, setTriggerValue: (_, edit) => sent.push(edit) }); };
+        window.draw = (data) => { show({ data, parentElement, setTriggerValue: (_, edits) => sent.push(edits) }); };
     }""")
-    page.evaluate("data => draw(data)", drawn(Corrections(), "1"))
+    page.evaluate("data => draw(data)", drawn(Corrections(), "1", 7))
     on_screen = "svg => (({ x, y }) => [x, y])(new DOMPoint(360.5, 300.5).matrixTransform(svg.getScreenCTM()))"
     x, y = page.locator("svg[data-photo]").evaluate(on_screen)  # of a pixel of the ring
     page.mouse.click(x, y)
@@ -114,10 +116,24 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     page.locator("svg[data-photo]").focus()
     page.keyboard.press("Delete")
     page.keyboard.press("Delete")
-    (edit,) = page.evaluate("sent")
+    ((edit,),) = page.evaluate("sent")
+    assert edit["number"] == 8, "a view that is drawn again goes on where the server is"
     stated = apply_edit(findings, Corrections(), edit)
     assert np.array_equal(apply_corrections(findings, {}, stated).mask("EX"), DOT)
-    page.evaluate("data => draw(data)", drawn(stated, "2"))
+    page.evaluate("data => draw(data)", drawn(stated, "2", 8))
     assert page.locator("tr[data-row]").count() == 1
     assert page.locator("tr[aria-selected=true]").count() == 0, "the dot is not chosen"
+
+    # What the server has not handled is sent again with the next edit; until then the buttons count on it.
+    undo, redo = page.locator("[data-undo]"), page.locator("[data-redo]")
+    page.locator("svg[data-photo]").focus()
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    page.evaluate("data => draw(data)", drawn(stated, "2", 10))
+    assert redo.is_enabled()
+    page.keyboard.press("Control+y")
+    sent = page.evaluate("sent.slice(1).map(edits => edits.map(({ number }) => number))")
+    assert sent == [[9], [9, 10], [9, 10, 11], [11, 12]]
+    page.evaluate("data => draw(data)", drawn(stated, "2", 12))
+    assert (undo.is_enabled(), redo.is_enabled()) == (True, False)
     page.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from streamlit.testing.v1 import AppTest
 
+from funduscope.app import uploads
 from funduscope.app.drafts import continue_draft, drafts, drafts_folder, keep_drafts
-from funduscope.app.reviewed import Corrections
+from funduscope.app.reviewed import Corrections, mask_to_png
 from funduscope.app.session import Entry, Session
 from funduscope.i18n.languages import Words
 from funduscope.testing.drawn_eyes import draw_eye
@@ -96,10 +98,22 @@ def _page_with_photo() -> Any:
     page = AppTest.from_function(_script, default_timeout=180).run()
     if not hasattr(page, "file_uploader"):
         pytest.skip("this Streamlit's AppTest uploads no files")
+    _drop(page)
+    return page
+
+
+def _drop(page: Any) -> None:
     page.file_uploader[0].set_value([("eye.png", EYE, "image/png")])
     page.run()
     assert not page.exception
-    return page
+
+
+def _write_draft(key: str, size: tuple[int, int], stated: Corrections) -> None:
+    """What another tab of the browser, or an earlier program, left of the photo."""
+    other = Session()
+    other.add(Entry(key, "eye.png", b"", {"photo": {"width": size[0], "height": size[1]}}, b""), None)
+    other.history(key).step(stated)
+    keep_drafts(other)
 
 
 def _texts(page: Any) -> str:
@@ -128,6 +142,55 @@ def test_the_page_restores_a_draft_and_forgets_it_when_asked() -> None:
     again.button(key="forget-yes").click().run()
     assert not again.session_state.session.entries
     assert drafts() == []
+
+
+def test_a_draft_of_another_tab_goes_before_the_lists_of_an_open_photo() -> None:
+    page = _page_with_photo()
+    session = page.session_state.session
+    (key,) = session.entries
+    _write_draft(key, session.size(key), Corrections(grade=3))
+    _drop(page)
+    assert session.history(key).now == Corrections(grade=3)
+    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    page.run()
+    assert drafts() == [key]
+
+
+def test_a_choice_and_an_edit_of_the_photo_at_once_both_stay() -> None:
+    page = _page_with_photo()
+    session = page.session_state.session
+    (key,) = session.entries
+    drawn = Corrections().with_mask("MA", np.zeros(session.size(key)[::-1], bool))
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3)
+    session.history(key).step(drawn)
+    page.run()
+    assert session.history(key).now == replace(drawn, grade=3)
+    session.history(key).undo()
+    session.history(key).undo()
+    page.run()
+    assert session.history(key).now.is_empty
+    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == -1
+
+
+def test_structures_that_the_model_does_not_outline_stay_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = uploads._predict
+
+    def without_disc(*given: Any, **options: Any) -> Any:
+        found = predict(*given, **options)
+        return replace(found, frame_probs={code: found.frame_probs[code] for code in ("MA", "HE")})
+
+    monkeypatch.setattr(uploads, "_predict", without_disc)
+    page = _page_with_photo()
+    session = page.session_state.session
+    (key,) = session.entries
+    size, known = session.size(key), frozenset({"MA", "OD"})
+    mask = mask_to_png(np.ones(size[::-1], bool))
+    stated = Corrections(grade=2, masks=dict.fromkeys(sorted(known), mask), complete=known, confirmed=known)
+    _write_draft(key, size, stated)
+    _drop(page)
+    assert session.history(key).now == stated, "showing a photo corrects nothing"
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    assert session.history(key).now == replace(stated, grade=3)
 
 
 def test_a_disk_that_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

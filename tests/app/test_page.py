@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from streamlit.testing.v1 import AppTest
 
-from funduscope.app.many_view import as_csv, rows
+from funduscope.app.many_view import _cells, as_csv, rows
 from funduscope.app.printing import pages_pdf
 from funduscope.app.server import OPTIONS, free_port
 from funduscope.app.session import MAX_OPEN_PHOTOS, MAX_OPEN_PIXELS, MAX_UPLOAD_BYTES, Entry, OpenPhoto, Session
@@ -97,6 +98,7 @@ def test_frames_are_photos_of_their_own_and_visits_are_in_the_order_of_their_day
         page.run()
     entries = page.session_state["session"].entries
     assert [entry.name for entry in entries.values()] == ["new.dcm", "old_frame1.dcm", "old_frame2.dcm"]
+    assert len({id(entry.data) for entry in entries.values()}) == 2, "frames share their file's bytes"
     assert "2020" not in str([entry.found for entry in entries.values()])
     page.session_state["view"] = "visits"
     page.run()
@@ -148,15 +150,22 @@ def test_the_most_urgent_photos_come_first() -> None:
     session.add(_entry("unsure healthy", **unsure), None)
     session.add(_entry("sure refer", **refer), None)
     session.add(_entry("unsure refer", **unsure, **refer), None)
+    urgent: dict[str, Any] = {"advice": {"refer": True, "urgency": "urgent", "because": []}}
+    blurred: dict[str, Any] = {"gradable": {"ok": True, "score": 0.4, "advice": "retake", "reasons": []}}
+    session.add(_entry("sure urgent", **urgent, **blurred), None)
     none = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
     refused = {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": []}}
     session.add(_entry("=black()", **none, **refused), None)
     photos = rows(session)
-    assert [row.key for row in photos] == ["unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy"]
+    assert [row.key for row in photos] == [
+        "sure urgent", "unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy",
+    ]  # fmt: skip
+    cells = [_cells(row, Words("en"))["Referral"] for row in photos]
+    assert cells == ["Refer urgently; Retake", "Refer soon", "Refer soon", "Retake", "No referral", "No referral"]
     session.refuse(Failure("torn.jpg", "E_TRUNCATED", "…"))
     text = as_csv(photos, session.refused).decode("utf-8-sig")
     table = list(csv.DictReader(io.StringIO(text)))
-    assert [line["photo"] for line in table][2] == "'=black().jpg", "no cell becomes a formula"
+    assert [line["photo"] for line in table][3] == "'=black().jpg", "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
         data = pages_pdf(session, [row.key for row in photos], Words(language))
@@ -176,6 +185,31 @@ def test_a_session_keeps_a_bounded_amount() -> None:
     photo.width = MAX_OPEN_PIXELS
     session.open("48", OpenPhoto(findings, b""))
     assert list(session.opened) == ["48"], "two huge photos are not open at once"
+
+
+def test_every_refused_file_is_named_on_the_page_and_in_the_table() -> None:
+    page = _page()
+    session = page.session_state.session
+    names = [f"photo-{number}.jpg" for number in range(35)]
+    for name in names:
+        session.refuse(Failure(name, "E_TRUNCATED", "…"))
+    page.run()
+    assert "Not read: 35" in page.error[0].value
+    assert all(name in page.error[0].value.replace("\\", "") for name in names)
+    assert len(as_csv([], session.refused).decode().splitlines()) == 1 + 35
+    page.button(key="dismiss").click().run()
+    assert not page.error
+
+
+def test_the_frames_of_a_file_count_once_and_go_together() -> None:
+    session, file = Session(), b"x" * (MAX_UPLOAD_BYTES // 4)
+    for number in range(16):
+        session.add(replace(_entry(str(number)), data=file, frame=number), None)
+    assert all(entry.data is file for entry in session.entries.values())
+    session.add(_entry("other", size=MAX_UPLOAD_BYTES), None)
+    assert [key for key, entry in session.entries.items() if entry.data is not None] == ["other"]
+    session.add(replace(_entry("16"), data=file, frame=16), None)
+    assert [key for key, entry in session.entries.items() if entry.data is not None] == ["16"]
 
 
 def test_the_server_is_this_machine_s_alone() -> None:

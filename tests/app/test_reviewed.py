@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
-from funduscope.app import printing, saving_view
+from funduscope.app import many_view, printing, saving_view
 from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip
 from funduscope.app.many_view import as_csv, rows
@@ -25,6 +26,8 @@ from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
+from funduscope.inference.model_scores import UNKNOWN
+from funduscope.report.html import report
 from funduscope.report.patient_leaflet import compose
 from funduscope.report.photo_jpegs import marked_jpeg
 from funduscope.vocabulary import CODES
@@ -74,6 +77,36 @@ def test_page_and_leaflet_give_the_same_advice(grade: int | None, dme: int | Non
     step = "refer" if with_advice(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
     leaflet = compose(found, words, grade=grade, dme=dme)
     assert words(f"sheet.next.{step}") in leaflet.parts[2].says
+
+
+@pytest.mark.parametrize("grade", [None, 0, 1, 2])
+def test_page_and_leaflet_follow_a_clinics_own_table(
+    grade: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has an eye of grade 1 seen soon."""
+    own = tmp_path / "urgency.toml"
+    own.write_text('grade = ["routine", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "soon"]\n')
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
+    found, words = _findings(0).to_dict(), Words()
+    shown = with_advice(found, Corrections(grade=grade))
+    assert shown["advice"]["refer"] is bool(grade)
+    assert shown["headline"]["referral"]["code"] == ("REFER_SOON" if grade else "NO_REFERRAL")
+    leaflet = compose(found, words, grade=grade)
+    assert words("sheet.next.refer" if grade else "sheet.next.no_referral") in leaflet.parts[2].says
+    assert words("sheet.found.unsure") not in leaflet.parts[1].after
+
+
+def test_nothing_says_no_referral_where_retinopathy_was_not_assessed() -> None:
+    """By a model of edema risk alone: the page's table, the leaflet, the report and the PDF."""
+    findings, words = _findings(0), Words()
+    findings = replace(findings, class_probs={"dme": findings.class_probs["dme"]}, frame_probs={})
+    found = findings.to_dict()
+    session = Session()
+    _put(session, findings)
+    assert many_view._advice(rows(session)[0], words) == UNKNOWN
+    assert words("sheet.next.clinic") in compose(found, words).parts[2].says
+    assert found["headline"]["referral"]["says"] in report(findings)
+    assert page_pdf(findings, Corrections(), words, "standard").startswith(b"%PDF")
 
 
 def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,26 @@ def test_the_page_reports_it_and_its_lists_follow(page: AppTest, monkeypatch: py
     assert words("save.parts", {"count": 2, "mb": 200}) in " ".join(str(one.value) for one in page.caption)
     session.history(key).undo()
     assert session.history(key).now == Corrections(grade=1)
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("~nosuchuser/x", "home directory"), ("a\0b", "null byte")])
+def test_a_folder_that_cannot_be_named_is_reported(folder: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, errors = _session_of(1, monkeypatch), []
+    monkeypatch.setattr(saving_view.st, "error", errors.append)
+    saving_view._save_into(folder, session, Words(), named=False)
+    (error,) = errors
+    assert error.replace("\\", "").startswith("The folder could not be written:")
+    assert reason in error
+    assert session.unsaved
+
+
+def test_the_command_after_saving_can_be_pasted_into_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, shown = _session_of(1, monkeypatch), []
+    monkeypatch.setattr(saving_view.st, "code", lambda text, **_: shown.append(text))
+    monkeypatch.setattr(saving_view.st, "success", lambda _: None)
+    folder = tmp_path / "Anna's eyes; 2"
+    saving_view._save_into(str(folder), session, Words(), named=False)
+    (command,) = shown
+    parts = shlex.split(command)
+    assert parts[parts.index("--data") + 1] == str(folder / "labels.csv")
+    assert (folder / "labels.csv").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,8 +13,22 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
+from funduscope.app import visits_view
+from funduscope.app.edits import apply_edit
 from funduscope.app.export_visits import COLUMNS, visits_csv, visits_pdf
-from funduscope.app.visit_comparison import ABSENT_FRAC, LEAST_PPM, STEADY_ROOT_PPM, Outlined, compare_visits, state_of
+from funduscope.app.reviewed import Corrections, apply_corrections
+from funduscope.app.session import Session
+from funduscope.app.viewer_component import sources, texts
+from funduscope.app.visit_comparison import (
+    ABSENT_FRAC,
+    LEAST_PPM,
+    SIDE_PX,
+    STEADY_ROOT_PPM,
+    Outlined,
+    compare_visits,
+    state_of,
+)
+from funduscope.app.visits_view import _row
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -73,6 +88,41 @@ def test_a_copy_of_a_photo_has_no_change(visits: tuple[Any, Findings, Findings])
     assert pieces == sum(first.count(code) for code in LESIONS), "no lesion is lost or counted twice"
 
 
+@pytest.mark.parametrize(("deleted_in", "state"), [("later", "gone"), ("earlier", "new")])
+def test_what_a_person_deleted_from_a_complete_kind_is_gone_or_new(deleted_in: str, state: str) -> None:
+    eye = draw_eye(11, grade=2, width_px=1000)
+    masks = {code: np.zeros(eye.pixels.shape[:2], bool) for code in CODES}
+    x, y = int(eye.fovea_xy[0]), int(eye.fovea_xy[1])
+    masks["HE"][y + 50 : y + 75, x - 12 : x + 12] = masks["HE"][y - 90 : y - 70, x - 12 : x + 12] = True
+    found = _seen(eye.pixels, masks)
+    edit = {"what": "delete", "code": "HE", "points": [[x, y + 60]]}
+    stated = apply_edit(found, Corrections(), edit)
+    corrected = apply_corrections(found, {}, stated)
+    examined, nothing = frozenset({"HE"}), frozenset[str]()
+    if deleted_in == "later":
+        first, second, complete = found, corrected, (nothing, examined)
+    else:
+        first, second, complete = corrected, found, (examined, nothing)
+    assert _states(compare_visits(first, second, complete)) == sorted([state, "unchanged"])
+    assert _states(compare_visits(first, second)) == ["unchanged", "undecided"], "a deletion alone says nothing"
+
+
+def _states(found: Any) -> list[str]:
+    return sorted(change.state for change in found.changes)
+
+
+def test_the_page_compares_again_once_a_kind_is_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, asked = Session(), []
+    monkeypatch.setattr(visits_view.st, "session_state", {})
+    monkeypatch.setattr(visits_view, "compare_visits", lambda *given: asked.append(given[2]))
+    drawn = Corrections().with_mask("HE", np.zeros((1, 1), bool))
+    monkeypatch.setattr(visits_view, "_findings", lambda *_: object())
+    for complete in ((), ("HE",), ("HE",)):
+        session.history("later").step(replace(drawn, complete=frozenset(complete)))
+        visits_view._compare(session, "earlier", "later", Words())
+    assert asked == [(frozenset(), frozenset()), (frozenset(), frozenset({"HE"}))]
+
+
 def _outlined(area_ppm: float, probability: float) -> Outlined:
     return Outlined((LesionObject(0, 0, 9, None, None, probability),) if area_ppm else (), area_ppm, probability)
 
@@ -89,6 +139,38 @@ def test_a_lesion_is_new_only_beyond_the_noise(code: str) -> None:
     for change, state in ((STEADY_ROOT_PPM[code] + 1, "bigger"), (STEADY_ROOT_PPM[code] - 1, "unchanged")):
         assert state_of(code, _outlined(root**2, 0.9), _outlined((root + change) ** 2, 0.9), limit) == state
     assert state_of(code, _outlined((root + 20) ** 2, 0.9), _outlined(root**2, 0.9), limit) == "smaller"
+
+
+@pytest.mark.parametrize("width_px", [600, 2400])
+def test_a_ring_is_as_large_as_its_lesion_whatever_the_photo_s_size(width_px: int) -> None:
+    eye = draw_eye(11, grade=2, width_px=width_px)
+    masks = {code: np.zeros(eye.pixels.shape[:2], bool) for code in CODES}
+    before, radius = _seen(eye.pixels, masks), width_px // 30
+    center = int(eye.fovea_xy[0]), int(eye.fovea_xy[1])
+    cv2.circle(masks["HE"].view(np.uint8), center, radius, 1, -1)
+    after = _seen(eye.pixels, masks)
+    (new,) = compare_visits(before, after).new
+    on_screen = radius / frame(after.photo, SIDE_PX).transform.px_per_frame_px
+    assert _row("new", new)["radius"] == pytest.approx(on_screen, rel=0.05)
+
+
+def test_in_a_browser_rings_are_around_their_lesions(browser: Any) -> None:
+    words = Words("en")
+    change = {"what": "gone", "code": "HE", "x": 300.0, "y": 400.0, "radius": 50.0, "area": 9, "quadrant": None}
+    data = {"side": SIDE_PX, "first": "", "second": "", "colors": {"HE": "#ff0000"}, "changes": [change], "known": True}
+    data |= {"language": "en", "words": texts(words, visits_view._TEXTS)}
+    script, style = sources("visits")
+    page = browser.new_page()
+    page.set_content(f"<style>{style}</style><div id='place'><div data-host></div></div>")
+    page.add_script_tag(type="module", content=script.replace("export default function", "window.show = function"))
+    page.wait_for_function("Boolean(window.show)")
+    page.evaluate("data => { show({ data, parentElement: document.getElementById('place') }); }", data)
+    ring = page.locator("g[data-layer=changes] circle.gone")
+    assert [ring.get_attribute(name) for name in ("cx", "cy")] == ["300", "400"]
+    assert 50 < float(ring.get_attribute("r")) < 65
+    page.locator("tr[data-row='0']").click()
+    assert float(page.locator(".chosen-ring circle.line").get_attribute("r")) > 65
+    page.close()
 
 
 def test_the_comparison_as_csv(visits: tuple[Any, Findings, Findings]) -> None:

@@ -93,3 +93,14 @@ def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_p
     assert _row(text, "3", "1") == ["a.jpg", "f.jpg"]
     assert text.index(">d.jpg<") < text.index(">f.jpg<")
     assert ">e.jpg<" not in text.partition("The same file")[2].partition("Drift")[0]
+
+
+def test_a_file_in_several_places_without_patients_is_of_as_many_as_places(tmp_path: Path) -> None:
+    names = {"a.jpg": "", "b.jpg": "", "c.jpg": "anna", "d.jpg": "anna"}
+    with closing(Store(tmp_path, {})) as store:
+        store.update(ListedPhoto(place, "1", known={"patient": patient}) for place, patient in names.items())
+        for place in names:
+            store.put(place, [Result(place, "read", found={"photo": {"sha256": "1" * 64}})] * 2)  # of two frames
+        counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+    assert _row(text, "4", "3") == ["a.jpg", "d.jpg"]

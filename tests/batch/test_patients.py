@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from funduscope.batch.columns import side_conflict
 from funduscope.batch.patients import patient_rows, sorting_key
 from funduscope.batch.store import StoredResult
 
@@ -37,6 +38,17 @@ def test_the_worst_photo_decides() -> None:
     (row,) = rows_of(photo("a", "right", 1), photo("a", "left", 2, "soon", chance=0.8), photo("a", "left", 0))
     assert (row["right_grade"], row["left_grade"], row["urgency"], row["refer"]) == (1, 2, "soon", True)
     assert (row["decided_by"], row["because"], row["photos"]) == ("a-left-2", "BECAUSE_2", 3)
+
+
+def test_an_eye_that_the_table_names_otherwise_than_it_shows_is_named() -> None:
+    right, left = photo("a", "right"), photo("a", "left", 1)
+    for one, seen in ((right, "right"), (left, "right")):
+        assert one.found is not None
+        one.found["laterality"] = seen
+    (row,) = rows_of(right, left)
+    assert row["side_conflicts"] == "a-left-1"
+    assert row["left_grade"] == 1, "the table's word decides whose grade it is"
+    assert [side_conflict(one) for one in (right, left, photo("a", "left"))] == [False, True, None]
 
 
 def test_the_more_careful_of_model_and_rules_counts() -> None:
@@ -76,6 +88,37 @@ def test_an_answer_that_was_forced_leaves_its_eye_to_be_taken_again() -> None:
     assert (row["left_grade"], row["ungradable_eyes"], row["urgency"]) == (0, "left", "retake")
     (row,) = rows_of(photo("a", "right", 0), forced, photo("a", "left", 2, "soon"))
     assert (row["left_grade"], row["ungradable_eyes"], row["urgency"]) == (2, "", "soon")
+
+
+def test_a_model_without_grades_is_believed_by_its_lesions() -> None:
+    lesions = _of_part("right", "urgent", rules={"grade_range": [2, 3], "dme_risk": 2})
+    (row,) = rows_of(lesions, _of_part("left", "routine", rules={"grade_range": None, "dme_risk": None}))
+    assert (row["urgency"], row["refer"], row["because"], row["ungradable_eyes"]) == ("urgent", True, "WHY_urgent", "")
+    assert (row["decided_by"], row["right_grade"], row["right_dme"]) == ("right-urgent", 2, 2)
+    assert (row["left_grade"], row["left_dme"], row["referable_probability"]) == (None, None, None)
+
+
+def test_a_model_of_edema_alone_answers_for_an_eye() -> None:
+    (row,) = rows_of(_of_part("right", "routine", dme={"risk": 0}), _of_part("left", "soon", dme={"risk": 1}))
+    assert (row["urgency"], row["decided_by"], row["ungradable_eyes"]) == ("soon", "left-soon", "")
+    assert (row["right_grade"], row["right_dme"], row["left_dme"]) == (None, 0, 1)
+    (row,) = rows_of(_of_part("right", "routine", dme={"risk": 0}))
+    assert (row["urgency"], row["refer"], row["because"]) == ("routine", False, "WHY_routine")
+
+
+def test_a_grade_without_an_edema_risk_claims_none() -> None:
+    graded = photo("a", "right", 3, "urgent")
+    graded = replace(graded, found={**(graded.found or {}), "dme": None, "rules": None})
+    (row,) = rows_of(graded)
+    assert (row["right_grade"], row["right_dme"], row["urgency"]) == (3, None, "urgent")
+
+
+def _of_part(eye: str, urgency: str, **found: Any) -> StoredResult:
+    """A photo that a model without grades has read: what is `found`, and the advice that follows."""
+    advice = {"refer": urgency != "routine", "urgency": urgency, "because": [{"code": f"WHY_{urgency}"}]}
+    found = {"predicted_grade": None, "dme": None, "referable": None, "rules": None, "advice": advice, **found}
+    name = f"{eye}-{urgency}"
+    return StoredResult(name, "read", found=found, place=name, known={"patient": "a", "eye": eye})
 
 
 def test_nothing_read_is_nothing_known() -> None:

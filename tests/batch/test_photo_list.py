@@ -6,7 +6,10 @@ import io
 import os
 import secrets
 import tarfile
+import warnings
 import zipfile
+from contextlib import closing
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ import pytest
 
 from funduscope.batch.archives import MAX_RATIO
 from funduscope.batch.photo_list import open_list
+from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
 
 
@@ -32,6 +36,22 @@ def test_a_parquet_table_is_as_good(tmp_path: Path) -> None:
     (only,) = open_list(tmp_path / "year.parquet")
     assert only.known is not None
     assert only.known["patient"] == "17"
+
+
+def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
+    """Whole numbers where one is missing are floats in Parquet, and days are moments."""
+    day = datetime(2024, 1, 2, tzinfo=UTC)
+    columns = {"path": ["a.jpg", "b.jpg", "c.jpg"], "patient": pa.array([17.0, None, float("nan")])}
+    columns |= {"visit": [1.0, 2.5, 1e20], "date": [day, day.replace(hour=9), None]}
+    columns |= {"camera": [date(2024, 1, 2), None, None], "score": [float("inf"), -0.0, 0.1]}
+    pq.write_table(pa.table(columns), tmp_path / "year.parquet")
+    photos = list(open_list(tmp_path / "year.parquet", ["score"]))
+    known = [one.known or {} for one in photos]
+    assert [one["patient"] for one in known] == ["17", "", ""]
+    assert [one["visit"] for one in known] == ["1", "2.5", "100000000000000000000"]
+    assert [one["date"] for one in known] == ["2024-01-02", "2024-01-02 09:00:00+00:00", ""]
+    assert [one["camera"] for one in known] == ["2024-01-02", "", ""]
+    assert [one.copied for one in photos] == [("inf",), ("0",), ("0.1",)]
 
 
 @pytest.mark.parametrize(
@@ -86,16 +106,20 @@ def test_names_that_are_no_unicode_are_spelled_out_and_found_again(tmp_path: Pat
     assert only.place == "b\\udcff.jpg"
 
 
-def make_zip(path: Path, entries: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in entries.items():
+Entries = dict[str, bytes] | list[tuple[str, bytes]]
+
+
+def make_zip(path: Path, entries: Entries) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's, of two entries of one name
+        for name, data in entries.items() if isinstance(entries, dict) else entries:
             archive.writestr(name, data)
     return path
 
 
-def make_tar(path: Path, entries: dict[str, bytes]) -> Path:
+def make_tar(path: Path, entries: Entries) -> Path:
     with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        for name, data in entries.items():
+        for name, data in entries.items() if isinstance(entries, dict) else entries:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
@@ -113,6 +137,52 @@ def test_an_archive_gives_its_photos_and_names_what_leads_out_of_it(tmp_path: Pa
     bad = {one.place: one.problem[0] for one in listed if one.problem}
     assert bad == dict.fromkeys(["../out.jpg", "/root.jpg", "b/../../c.png"], "E_FORMAT")
     assert [photos.content(one.place, one.entry) for one in listed[:2]] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("name", ["year.zip", "year.tar", "year.tar.gz"])
+def test_of_entries_of_one_name_the_first_is_read_and_each_other_has_a_row(tmp_path: Path, name: str) -> None:
+    entries = [
+        ("eye.jpg", b"first"),
+        ("notes.txt", b"x"),
+        ("eye.jpg", b"second"),
+        ("eye.jpg (entry 3)", b"\xff\xd8\xff"),
+    ]
+    entries += [("../out.jpg", b"x"), ("../out.jpg", b"x"), ("notes.txt", b"y"), ("eye.jpg", b"third")]
+    make = make_zip if name.endswith("zip") else make_tar
+    photos = open_list(make(tmp_path / name, entries))
+    with closing(Store(tmp_path / "out", {})) as store:
+        assert store.update(photos) == 2
+        read = {place: photos.content(place, entry) for place, entry in store.waiting()}
+        failed = {one.place: one.says for one in store.results()}
+    assert read == {"eye.jpg": b"first", "eye.jpg (entry 3)": b"\xff\xd8\xff"}
+    assert list(failed) == ["eye.jpg (entry 2)", "../out.jpg", "../out.jpg (entry 2)", "eye.jpg (entry 4)"]
+    assert [says for says in failed.values() if says and "the same name" in says] == [
+        failed["eye.jpg (entry 2)"],
+        failed["eye.jpg (entry 4)"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["year.zip", "year.tar.gz"])
+def test_what_cannot_be_read_of_an_archive_is_said_without_names(tmp_path: Path, name: str) -> None:
+    make = make_zip if name.endswith("zip") else make_tar
+    path = make(tmp_path / f"anna-{name}", {"anna.jpg": secrets.token_bytes(20_000)})
+    (only,) = open_list(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:10_000] + bytes([data[10_000] ^ 1]) + data[10_001 : None if name == "year.zip" else 15_000])
+    with pytest.raises(CodedError, match="expected an intact archive") as caught:
+        open_list(path).content(only.place, only.entry)
+    assert caught.value.code == "E_CORRUPT"
+    assert "anna" not in caught.value.says
+
+
+def test_an_entry_that_ends_too_early_is_said_without_names(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "anna.tar", {"anna.jpg": bytes(5000)})
+    (only,) = open_list(path)
+    os.truncate(path, 3000)
+    with pytest.raises(CodedError, match="expected a whole archive") as caught:
+        open_list(path).content(only.place, only.entry)
+    assert caught.value.code == "E_TRUNCATED"
+    assert "anna" not in caught.value.says
 
 
 def test_links_in_a_tar_are_not_followed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,19 @@ def test_a_column_that_the_tables_have_is_refused_before_anything_is_read(
     with pytest.raises(CodedError, match=f"--column {column}: the tables have"):
         run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=[column])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_column_files_is_refused_where_the_tables_get_one(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "year.csv").write_text(f"path,files\n{eyes}/first/eye0.png,seven\n")
+    with pytest.raises(CodedError, match="--column files: the tables have"):
+        run_batch(
+            tmp_path / "year.csv", tmp_path / "out", replace(reading, files=tmp_path / "files"), columns=["files"]
+        )
+    assert not (tmp_path / "out").exists()
+    run_batch(tmp_path / "year.csv", tmp_path / "out", reading, columns=["files"])
+    assert pq.read_table(tmp_path / "out" / "findings.parquet").to_pylist()[0]["files"] == "seven"
 
 
 def test_a_table_s_column_is_copied_where_it_is_named(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
@@ -245,6 +259,22 @@ def test_what_failed_by_a_fault_of_the_machine_is_read_again(
     run_batch(eyes, out, reading, progress=seen.append)
     assert [one.total for one in seen] == [1]
     assert tables(out) == tables(undisturbed)
+
+
+def test_what_failed_is_read_again_but_not_what_leads_out_of_the_archive(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    eye = (eyes / "first" / "eye0.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "year.zip", "w") as archive:
+        archive.writestr("../evil.png", eye)
+        archive.writestr("bad.jpg", b"no photo")
+    run_batch(tmp_path / "year.zip", tmp_path / "out", reading)
+    failed = (tmp_path / "out" / "failures.csv").read_bytes()
+    seen = []
+    run = run_batch(tmp_path / "year.zip", tmp_path / "out", reading, retry_failed=True, progress=seen.append)
+    assert [one.total for one in seen] == [1]
+    assert run["photos"] == {"given": 2, "read": 0, "refused": 0, "failed": 2}
+    assert (tmp_path / "out" / "failures.csv").read_bytes() == failed
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from funduscope.cli.terminal import doctor_lines
 from funduscope.doctor.kinds import KINDS
 from funduscope.testing.drawn_eyes import write_idrid
 
@@ -33,6 +34,12 @@ def test_a_sound_set_ends_with_zero(command: Command, data: Path, tmp_path: Path
     assert "4 photos, " in out
     assert "0 errors" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["doctor.html", "doctor.json"]
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    finding = {"severity": "warning", "kind": "gray", "says": "The picture has no color.", "files": []}
+    report = {"photos": 1, "findings": [finding], "counts": {"error": 0, "warning": 1, "info": 0}}
+    assert list(doctor_lines(report))[-1] == "1 photo, 1 finding: 0 errors, 1 warning, 0 info."
 
 
 def test_an_error_ends_with_one_and_a_copy_is_repaired(command: Command, data: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_the_extra_that_is_missing_is_named_before_anything_is_read(
     monkeypatch.delitem(sys.modules, "funduscope.report.pdf_text", raising=False)
     code, _, err = command("predict", photo, "--model", tiny, "--out", out, "--pdf")
     assert code == 1
-    assert err.strip() == "funduscope: this needs uharfbuzz: pip install 'funduscope[report]'"
+    assert err.strip() == "funduscope: this needs uharfbuzz: pip install '.[report]' in the clone of funduscope"
     assert not out.exists()
     assert command("predict", photo, "--model", tiny, "--out", out, "--sheet")[0] == 0, "HTML needs nothing"
     assert (out / "eye" / "eye_sheet.html").is_file()

@@ -135,13 +135,15 @@ def test_a_broken_photo_costs_one_line(command: Command, tiny: Path, save_eye: S
     whole = (folder / "a.jpg").read_bytes()
     (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").write_bytes(b"")
+    (folder / "f.bmp").write_bytes(b"BM" + bytes(200))
     code, out, err = command("predict", folder, "--model", tiny, "--out", tmp_path / "out")
     assert code == 1
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 3
     assert "Traceback" not in err
-    assert "4 of 6 photos read, 2 failed." in out
+    assert "4 of 7 photos read, 3 failed." in out
     table = {row["photo"]: row for row in rows(tmp_path / "out")}
-    assert list(table) == ["a.jpg", "b.jpg", "c.png", "d.tif", "empty.jpg", "e.jpg"]
+    assert list(table) == ["a.jpg", "b.jpg", "c.png", "d.tif", "empty.jpg", "f.bmp", "e.jpg"]
+    assert table["f.bmp"]["error"] == "E_FORMAT", "a photo that other software saved is not passed over"
     assert table["b.jpg"]["error"] == "E_TRUNCATED"
     assert table["empty.jpg"]["error"] == "E_EMPTY"
     assert not (tmp_path / "out" / "b").exists()
@@ -256,7 +258,10 @@ def test_another_photo_of_the_same_name_replaces_nothing(command: Command, tiny:
     assert widths == [360, 400]
     assert json.loads((out / "eye" / "findings.json").read_text("utf-8"))["photo"]["width"] == 360
     before = sorted(path.name for path in out.iterdir())
-    assert command("predict", two, one, "--model", tiny, "--out", out)[0] == 0
+    code, said, _ = command("predict", two, one, "--model", tiny, "--out", out)
+    assert code == 0
+    assert [line.partition(":")[0] for line in said.splitlines()[:2]] == [str(two), str(one)]
+    assert [row["path"] for row in rows(out)] == [str(two), str(one)]
     assert sorted(path.name for path in out.iterdir()) == sorted([*before, "summary.csv"])
     second = next(name for name in before if name != "eye")
     assert [row["folder"] for row in rows(out)] == [second, "eye"]
@@ -618,7 +623,7 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     arguments = ("predict", photos, "--model", tiny, "--out", tmp_path / "out")
     first = command(*arguments)[1].splitlines()
     assert first[-2] == "3 of 3 photos read."
-    assert [line.split(":")[0] for line in first[:3]] == ["eye0.png", "eye1.png", "eye2.png"]
+    assert [line.split(":")[0] for line in first[:3]] == [str(photos / f"eye{number}.png") for number in range(3)]
     before = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "out").glob("*/findings.json"))}
     table = (tmp_path / "out" / "summary.csv").read_bytes()
 
@@ -633,6 +638,41 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     assert "2 of 4 photos read, 2 unchanged" in command(*arguments)[1]
     assert "4 of 4 photos read." in command(*arguments, "--palette", "safe")[1], "other settings"
     assert "4 of 4 photos read." in command(*arguments, "--palette", "safe", "--again")[1]
+
+
+def test_a_photo_that_was_taken_again_keeps_its_folder_and_its_row(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    """Its file is another one each time; a photo of the same name elsewhere keeps its own."""
+    out, photos = tmp_path / "out", [tmp_path / name / "eye.png" for name in "ab"]
+    for width in (360, 370, 380):
+        save_eye(photos[0], width=width)
+        save_eye(photos[1], width=400)
+        assert command("predict", *photos, "--model", tiny, "--out", out)[0] == 0
+        found = {
+            row["path"]: json.loads((out / row["folder"] / "findings.json").read_text("utf-8")) for row in rows(out)
+        }
+        assert {path: one["photo"]["width"] for path, one in found.items()} == {
+            str(photos[0]): width,
+            str(photos[1]): 400,
+        }
+        assert len(list(out.glob("*/findings.json"))) == 2
+    assert "2 unchanged" in command("predict", *photos, "--model", tiny, "--out", out)[1]
+
+
+def test_copies_of_a_photo_keep_apart_and_a_moved_folder_is_known_again(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    out, photos = tmp_path / "out", [save_eye(tmp_path / name / "eye.png") for name in ("in/a", "in/b")]
+    for said in ("2 of 2 photos read.", "2 unchanged", "2 unchanged"):
+        assert said in command("predict", *photos, "--model", tiny, "--out", out)[1]
+        assert [row["path"] for row in rows(out)] == list(map(str, photos))
+        assert len({row["folder"] for row in rows(out)}) == 2
+    moved = photos[0].parent.parent.rename(tmp_path / "moved")
+    assert (
+        "1 unchanged" in command("predict", moved / "a", save_eye(tmp_path / "c.png"), "--model", tiny, "--out", out)[1]
+    )
+    assert len(rows(out)) == 3
 
 
 def test_results_of_another_model_are_made_again(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):

@@ -78,6 +78,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "two frames": COMPLETE | {"frames": 2},
     "secondary capture": {"kind": "SC"},
     "VL": {"kind": "VL"},
+    "Japanese": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎"},
+    "Korean": {"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
     "rubbish in dates and sex": {"PatientSex": "X", "StudyDate": "", "ContentDate": ""},
 }
 
@@ -91,6 +93,25 @@ def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path
     files = sorted((tmp_path / "out").rglob("*.dcm"))
     assert len(files) == 3 * SOURCES[name].get("frames", 1)
     assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
+    named = {str(pydicom.dcmread(file).PatientName) for file in files}
+    assert named == {SOURCES[name].get("PatientName", "Doe^Jane")}
+
+
+def test_the_frames_of_a_file_are_counted_as_photos(command: Command, tiny: Path, tmp_path: Path) -> None:
+    """Each has its line, its row of summary.csv and its page of summary.pdf, with the number of pages."""
+    pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
+    source, out = write_source(tmp_path / "eye.dcm", frames=2), tmp_path / "out"
+    code, said, complained = command("predict", source, "--model", tiny, "--out", out, "--pdf")
+    assert (code, complained) == (0, "")
+    assert "2 of 2 photos read." in said
+    assert all(f"eye_frame{number}" in said for number in (1, 2))
+    assert len((out / "summary.csv").read_text("utf-8").splitlines()) == 3
+    pages = pdfium.PdfDocument(out / "summary.pdf")
+    texts = [page.get_textpage().get_text_bounded() for page in pages]
+    assert [f"age {number} of 2" in text for number, text in enumerate(texts, 1)] == [True, True]
+    other = write_source(tmp_path / "other.dcm")
+    _, said, _ = command("predict", source, other, "--model", tiny, "--out", tmp_path / "more")
+    assert "3 of 3 photos read." in said
 
 
 def test_the_segmentation_holds_the_masks_of_its_frame(command: Command, tiny: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,7 @@ def test_wrong_use_is_one_line_and_two(
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("funduscope: ")
+    assert " See `" not in err or re.search(r"[.?] See `funduscope.* --help`\.$", err.strip())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +148,14 @@ def test_folds_are_written_once_and_read_back(command: Command, table: Path, tmp
     assert again.read_bytes() == file.read_bytes()
     code, _, err = command("folds", table, "--out", file)
     assert code == 2
-    assert "is there already" in err
+    assert "is there already, and models may depend on it: name another file. See `" in err
+
+
+def test_more_folds_than_visits_are_refused(command: Command, table: Path, tmp_path: Path):
+    code, _, err = command("folds", table, "--out", tmp_path / "folds.csv", "--count", 9)
+    assert code == 2
+    assert "9 folds need as many visits or patients, and the photos are of 6" in err
+    assert not (tmp_path / "folds.csv").exists()
 
 
 def test_evaluate_prints_a_table_or_json(command: Command, tiny: Path, table: Path, tmp_path: Path):
@@ -346,7 +355,7 @@ def test_what_needs_the_training_extra_says_so(
     monkeypatch.setitem(sys.modules, "torch", None)
     code, out, err = command("train", "plain", "--data", table, "--run", tmp_path / "run")
     assert (code, out) == (1, "")
-    assert "pip install 'funduscope[train]'" in err
+    assert "pip install '.[train]' in the clone of funduscope" in err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")

@@ -18,11 +18,11 @@ HEAD = 'source = "somebody"\nphotos = "Theirs were others."\n'
 def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
     path = tmp_path / "published.toml"
     path.write_text(
-        HEAD + '[[figure]]\nrun = "a"\ndata = "idrid-B"\nstate = "DR"\nscore = "accuracy"\nvalue = 0.5\n'
-        '[[figure]]\nrun = "a"\ncost = "multiply_adds"\nheight_px = 712\nwidth_px = 1072\nvalue = 8e9\n'
+        HEAD + '[[figure]]\nrecipe = "plain"\ndata = "idrid-B"\nstate = "DR"\nscore = "accuracy"\nvalue = 0.5\n'
+        '[[figure]]\nrecipe = "plain"\ncost = "multiply_adds"\nheight_px = 712\nwidth_px = 1072\nvalue = 8e9\n'
         'note = "a note"\n'
-        '[[figure]]\nrun = "a"\ncost = "parameters"\nvalue = 17e6\n'
-        '[[figure]]\nrun = "not here"\ncost = "parameters"\nvalue = 1e6\n',
+        '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 17e6\n'
+        '[[figure]]\nrecipe = "not here"\ncost = "parameters"\nvalue = 1e6\n',
         "utf-8",
     )
     runs = gather([fabricate(tmp_path / "a")])
@@ -48,10 +48,10 @@ def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
     [
         "source = 1",
         "figure = []",
-        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\n',
-        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\ncost = "seconds"\n',
-        HEAD + '[[figure]]\nrun = "a"\nvalue = 1\ncost = "parameters"\ndata = "d"\nstate = "s"\nscore = "s"\n',
-        HEAD + '[[figure]]\nrun = "a"\ncost = "parameters"\nvalue = 1\nyear = 2020\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\nvalue = 1\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\nvalue = 1\ncost = "seconds"\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\nvalue = 1\ncost = "parameters"\ndata = "d"\nstate = "s"\nscore = "s"\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 1\nyear = 2020\n',
     ],
 )
 def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Path, text: str) -> None:
@@ -61,8 +61,15 @@ def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Pa
         read_published(path)
 
 
-def test_the_committed_figures_are_on_the_page(fabricate, tmp_path: Path) -> None:
-    runs = [fabricate(tmp_path / name) for name in ("moe_deeplab", "resnet_grader")]
+def test_without_a_run_of_a_named_recipe_the_section_says_so(fabricate, tmp_path: Path) -> None:
+    section = published_section(read_published(COMMITTED), gather([fabricate(tmp_path / "moe_deeplab")]))
+    assert section.paragraphs[-1].endswith("named there: deeplab_segmenter, moe_deeplab, resnet_grader.")
+    assert not section.blocks
+
+
+def test_the_committed_figures_are_on_the_page(fabricate, recipe_of, tmp_path: Path) -> None:
+    """Found by the recipe, whatever the folders are called."""
+    runs = [fabricate(tmp_path / f"run {name}", recipe_of(name)) for name in ("moe_deeplab", "resnet_grader")]
     page = compare_runs(runs, tmp_path / "out", published=COMMITTED).read_text("utf-8")
     assert "Published figures and these runs" in page
     assert "175.8" in page

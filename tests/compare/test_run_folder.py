@@ -65,6 +65,18 @@ def test_other_epochs_or_another_close_view_are_another_budget(fabricate, recipe
     ]
 
 
+def test_other_rates_are_another_budget_where_they_decide_how_much_is_seen(
+    fabricate, recipe_of, tmp_path: Path
+) -> None:
+    seen = "sampling.per_epoch=0", "sampling.whole={idrid-B = 2}", "sampling.close={}"
+    changes = seen, (*seen, "sampling.whole={idrid-B = 4, srahim = 0}")
+    runs = gather([fabricate(tmp_path / str(place), recipe_of("plain", *one)) for place, one in enumerate(changes)])
+    assert [run.budget for run in runs] == [
+        "the samples of 2 x idrid-B whole in 4 epochs at 384 px",
+        "the samples of 4 x idrid-B whole in 4 epochs at 384 px",
+    ]
+
+
 def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate, recipe_of, tmp_path: Path) -> None:
     folders = [fabricate(tmp_path / name) for name in ("ended", "killed")]
     folders.append(fabricate(tmp_path / "stopped", recipe_of("plain", "training.patience=2")))
@@ -80,6 +92,15 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
     (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
     with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): go on with"):
         parted(gather(folders[1:2]))
+
+
+def test_what_a_run_did_not_learn_is_not_among_its_answers(fabricate, tmp_path: Path) -> None:
+    less = fabricate(tmp_path / "less", not_learned=["dme", "MA"])
+    runs = [fabricate(tmp_path / "all"), fabricate(tmp_path / "fold1", fold=1), less]
+    every, _, left = (run.answers for run in gather(runs))
+    assert [name for name in every if name not in left] == ["DME", "MA"]
+    page = compare_runs(runs[:2], tmp_path / "out").read_text("utf-8")
+    assert "1 of the 2 runs has test fold 0" in page
 
 
 def test_the_same_letter_means_the_same_photos(fabricate, tmp_path: Path) -> None:

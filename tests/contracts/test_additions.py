@@ -373,7 +373,7 @@ page.segmented_control(key="view").set_value("one").run()
 page.text_input(key="save-folder").set_value("saved").run()
 page.button(key="save-button").click().run()
 assert not page.exception and not page.error
-assert "'saved/labels.csv' --run runs/corrected --set tasks.glaucoma=true" in page.code[0].value
+assert "--data saved/labels.csv --run runs/corrected --set tasks.glaucoma=true" in page.code[0].value
 (again,) = read_data("saved/labels.csv")
 assert (again.labels.classes, again.labels.grade) == ({"glaucoma": 1}, None)
 

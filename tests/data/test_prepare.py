@@ -63,6 +63,14 @@ def test_the_second_time_nothing_is_made(case: Case, tmp_path: Path, monkeypatch
     assert cached(case, SIDE, tmp_path / "cache") == path
 
 
+def test_what_older_code_framed_is_made_again(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = cached(case, SIDE, tmp_path / "cache")
+    hashed: list[str] = []
+    monkeypatch.setattr(module, "code_version", lambda files: hashed.extend(files) or "of other code")
+    assert cached(case, SIDE, tmp_path / "cache") != older
+    assert {"imaging/field_of_view.py", "imaging/framing.py", "imaging/photo_parts.py"} <= set(hashed)
+
+
 def test_it_may_be_deleted_any_time(case: Case, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = cached(case, SIDE, cache)

@@ -116,7 +116,7 @@ def test_what_is_no_workbook_says_so(tmp_path: Path, write_xlsx: Callable[..., N
 
 def test_without_its_reader_a_workbook_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
-    with pytest.raises(LabelError, match=r"pip install 'funduscope\[tables\]', or save it as CSV"):
+    with pytest.raises(LabelError, match=r"pip install '\.\[tables\]' in the clone of funduscope, or save it as CSV"):
         read_sheet(tmp_path / "markups.xlsx")
 
 

@@ -57,6 +57,16 @@ def test_the_same_data_twice_is_refused(several: Path) -> None:
         read_data([several, several / "eyes"])
 
 
+def test_two_tables_that_name_different_photos_alike_are_told_how_to_be_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _photo(tmp_path / name / "p/1.jpg")
+        (tmp_path / name / "t.csv").write_text("path,dr\np/1.jpg,1\n")
+    with pytest.raises(LabelError, match=r"table/p/1\.jpg is there twice: .* write one table, in a folder above both"):
+        read_data([tmp_path / "a/t.csv", tmp_path / "b/t.csv"])
+    with pytest.raises(LabelError, match="Give each data set once"):
+        read_data([tmp_path / "a/t.csv", tmp_path / "a/t.csv"])
+
+
 def test_what_is_no_data_says_what_was_found_and_what_to_do(several: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"Found: photo\.jpg\. Expected .*IDRiD, .* write a table with a column path"):
         read_data([several / "demo"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from funduscope.data import splits
-from funduscope.data.case import Case, Labels
-from funduscope.data.folds import make_folds, write_folds
+from funduscope.data.case import Case, LabelError, Labels
+from funduscope.data.folds import make_folds, read_folds, write_folds
 from funduscope.data.splits import SplitPlan, make_clean_folds
 
 
@@ -103,6 +103,19 @@ def test_the_official_test_split_is_in_no_fold_that_is_made() -> None:
     copy = _case("own/copy", visit=test[0].visit)
     made = make_clean_folds([*train, *test, copy], workers=0)
     assert [case.fold is None for case in made] == [False] * 20 + [True] * 6
+
+
+def test_a_fold_does_not_make_an_official_test_photo_learnable(tmp_path: Path) -> None:
+    """Neither one that a case brings along nor one in a folds.csv, which is refused with its row."""
+    train = [_case(f"idrid-B/train/IDRiD_{i:03d}").in_fold(i % 3) for i in range(6)]
+    test = [_case(f"idrid-B/test/IDRiD_{i:03d}").in_fold(i % 3) for i in range(6)]
+    plan = SplitPlan.of([*train, *test], 0)
+    assert all(case.split is None for case in (*plan.train, *plan.validation, *plan.test))
+    assert SplitPlan.for_refit([*train, *test]).train == train
+    listed = tmp_path / "folds.csv"
+    listed.write_text("subset,image,visit,fold\nB/test,IDRiD_001,v1,0\n", "utf-8")
+    with pytest.raises(LabelError, match="official test, whose photos are in no fold"):
+        read_folds(listed)
 
 
 def test_another_photo_of_an_official_test_eye_is_in_no_fold_either() -> None:

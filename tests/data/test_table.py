@@ -89,12 +89,25 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
         ("path,od_x,od_y\nphotos/a.jpg,31,4", r"row 2, column od_x: \(31, 4\) lies outside the photo of 30x20 px"),
         ("path,mask_EX\nphotos/a.jpg,gone.png", r"row 2, column mask_EX: no file gone\.png .* write none"),
         ("path,mask_EX\nphotos/a.jpg,small.png", r"column mask_EX: small\.png is 10x10 px, its photo 30x20 px"),
+        (
+            "path,mask_EX\nphotos/a.jpg,;",
+            "row 2, column mask_EX: is ';', which names no file; expected one, none",
+        ),
+        ("path,mask_EX\nphotos/a.jpg, ; ;", "row 2, column mask_EX: is '; ;', which names no file"),
         ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
     ],
 )
 def test_what_is_wrong_names_row_and_column(text: str, says: str, folder: Path) -> None:
     with pytest.raises(LabelError, match=says):
         table.read(_write(folder, text))
+
+
+def test_every_row_that_has_a_fault_is_named(folder: Path) -> None:
+    rows = ["photos/a.jpg,7", "photos/b.jpg,1", *(f"gone{number}.jpg,1" for number in range(12))]
+    with pytest.raises(LabelError, match=r"row 2, column dr: is .*unknown\. Rows 4, 5, .*, 13 and 2 more"):
+        table.read(_write(folder, "\n".join(["path,dr", *rows])))
+    with pytest.raises(LabelError, match=r"unknown\. Row 4 has a fault, too\.$"):
+        table.read(_write(folder, "\n".join(["path,dr", *rows[:3]])))
 
 
 def test_what_is_known_of_a_photo_task_is_a_class_or_several() -> None:

@@ -73,7 +73,7 @@ def test_folders_tell_the_split_where_no_case_does() -> None:
 
 
 def test_the_pictures_lay_one_photo_onto_the_other(tmp_path: Path) -> None:
-    """A mirrored, cropped copy: in the picture both coincide, so the overlay is nearly grey."""
+    """A mirrored, cropped copy: in the picture both coincide, so the overlay is nearly gray."""
     pixels = draw_eye(3, width_px=640).pixels
     copy = np.ascontiguousarray(cv2.resize(pixels[10:-10, 20:-20, :], None, fx=0.7, fy=0.7)[:, ::-1])
     photos = {"a.jpg": pixels, "b.jpg": copy}

@@ -142,6 +142,19 @@ def test_a_table_by_a_relative_path_is_checked_against_its_folds(
     assert reported == check_data(clinic / "photos.csv", cache=cache, workers=0).to_dict()["findings"]
 
 
+def test_a_photo_that_a_table_names_and_that_is_missing_is_reported_as_that_alone(tmp_path: Path, cache: Path) -> None:
+    for number in range(2):
+        _photo(tmp_path / f"{number}.jpg", draw_eye(number, width_px=WIDTH).pixels)
+    (tmp_path / "photos.csv").write_text("path,dr\n0.jpg,0\n1.jpg,1\ngone.jpg,2\n")
+    report = check_data(tmp_path / "photos.csv", cache=cache, workers=0)
+    assert {one.kind: one.files for one in report.findings if "gone.jpg" in one.says} == {
+        "labels_unreadable": ("photos.csv",),
+        "row_without_photo": ("photos.csv",),
+    }
+    assert not any(one.kind in ("unreadable", "missing_row") for one in report.findings)
+    assert report.photos == 2
+
+
 def test_a_model_that_cannot_judge_is_refused_before_a_photo_is_scanned(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match="names no test fold"):

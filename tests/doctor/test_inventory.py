@@ -47,11 +47,11 @@ def test_an_official_layout_is_read_by_its_names(tmp_path: Path) -> None:
     assert all("Groundtruths" in name for name in _names(inventory, inventory.masks))
 
 
-def test_a_table_has_the_photos_that_it_names(tmp_path: Path) -> None:
+def test_a_table_has_the_photos_that_it_names_and_that_are_there(tmp_path: Path) -> None:
     _laid(tmp_path, "photos/one.jpg", "photos/two.jpg", "photos/unnamed.jpg")
     (tmp_path / "mine.csv").write_text("path,dr\nphotos/one.jpg,0\nphotos\\two.jpg,9\nphotos/gone.jpg,1\n")
     inventory = take_inventory(tmp_path / "mine.csv")
-    assert _names(inventory, inventory.photos) == ["photos/gone.jpg", "photos/one.jpg", "photos/two.jpg"]
+    assert _names(inventory, inventory.photos) == ["photos/one.jpg", "photos/two.jpg"]
     assert _names(inventory, inventory.tables) == ["mine.csv"]
 
 

@@ -67,6 +67,18 @@ def test_splits_in_paths() -> None:
     assert split_of("B. Disease Grading/b. Testing Set/x.jpg") == "test"
     assert split_of("data/train/latest/x.jpg") == "train"
     assert split_of("images/x.jpg") is None
+    assert split_of("TestingSet/x.jpg") == split_of("test_images1/x.jpg") == split_of("testset/x.jpg") == "test"
+
+
+@pytest.mark.parametrize("name", ["contest_1.jpg", "photos/test.jpg", "greatest/x.jpg", "trained/x.jpg", "test.jpg"])
+def test_only_a_whole_word_of_a_folders_name_is_a_split(name: str) -> None:
+    assert split_of(name) is None
+
+
+def test_a_label_files_own_name_says_its_split(tmp_path: Path) -> None:
+    _photos(tmp_path, "test/eye.jpg", "train/eye.jpg")
+    _text(tmp_path / "testLabels.csv", "image,dr\neye,3\n")
+    assert _read(tmp_path).value(tmp_path / "test/eye.jpg", "grade") == 3
 
 
 def test_a_models_answers_and_other_tables_are_no_labels(tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ FAULTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "thumbnail": ("too_small", lambda pixels: cv2.resize(pixels, None, fx=0.3, fy=0.3)),
     "small in its frame": ("too_small", lambda pixels: cv2.copyMakeBorder(
         cv2.resize(pixels, None, fx=0.3, fy=0.3), 99, 99, 99, 99, cv2.BORDER_CONSTANT)),
-    "grey": ("grey", _grey),
-    "filled with grey below": ("truncated", _filled(128)),
+    "gray": ("gray", _grey),
+    "filled with gray below": ("truncated", _filled(128)),
     "filled with black below": ("truncated", _filled(0)),
     "name in the margin": ("burned_in_text", _written("DOE, JANE 1960", (0.02, 0.02), (255, 255, 255))),
     "name on the retina": ("burned_in_text", _written("DOE, JANE 1960", (0.35, 0.55), (255, 255, 255))),
@@ -126,7 +126,7 @@ def _page(rng: np.random.Generator) -> np.ndarray:
 
 
 def _scan(rng: np.random.Generator) -> np.ndarray:
-    """Bright layers on a dark ground, grey: like a slice of OCT."""
+    """Bright layers on a dark ground, gray: like a slice of OCT."""
     down, across = np.arange(400)[:, None] / 400, np.arange(600) / 600
     light = sum(
         height * np.exp(-(((down - at - 0.03 * np.sin(3 * across)) / 0.02) ** 2))

@@ -143,6 +143,49 @@ def test_a_cell_that_names_two_masks_names_both_by_their_new_files(idrid: Path, 
     assert (merged / "aa.png").is_file()
 
 
+def _soft(path: Path, inside: np.ndarray) -> None:
+    """Saves a mask with a value between inside and outside."""
+    values = inside.astype(np.uint8) * 200
+    values[:9] = np.where(inside[:9], 200, 60)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def test_masks_of_one_name_in_sibling_folders_stay_two(idrid: Path, scan_of: ScanOf) -> None:
+    photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
+    inside = np.asarray(Image.open(idrid / MASK.format(1))) > 0
+    _soft(idrid / "ex/1.png", inside)
+    _soft(idrid / "he/1.png", inside[::-1])
+    table = idrid / "labels/own.csv"
+    table.parent.mkdir()
+    table.write_text(f"path,mask_EX,mask_HE\n../{photo},../ex/1.png,../he/1.png\n")
+    out = idrid / "fixed"
+    changes = repair(_report(scan_of(table)), out)
+    assert _lines(out / "own.csv")[1] == f"../{photo},ex/1.png,he/1.png"
+    (case,) = read_data([out / "own.csv"])
+    height, width = inside.shape
+    assert np.array_equal(case.labels.masks["EX"].load(height, width), inside)
+    assert np.array_equal(case.labels.masks["HE"].load(height, width), inside[::-1])
+    assert [(change.file, change.what) for change in changes] == [
+        ("../ex/1.png", "mask"), ("own.csv", "row 2, column mask_EX"),
+        ("../he/1.png", "mask"), ("own.csv", "row 2, column mask_HE"),
+    ]  # fmt: skip
+
+
+def test_a_mask_replaces_no_other_file(idrid: Path, scan_of: ScanOf) -> None:
+    photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
+    inside = np.asarray(Image.open(idrid / MASK.format(1))) > 0
+    for name in ("a.jpg", "a.png"):
+        _soft(idrid / name, inside)
+    (idrid / "own.csv").write_text(f"path,mask_OD\n{photo},a.jpg; a.png\n")
+    merged, changes = _fixed(idrid, scan_of(idrid / "own.csv"))
+    left = [change for change in changes if change["what"] == "left as it is"]
+    assert [(change["file"], change["why"]) for change in left] == [
+        ("a.jpg", "Stored anew, it would replace another file: a.png.")
+    ]
+    assert _lines(merged / "own.csv")[1] == f"{photo},a.jpg; a.png"
+
+
 def test_a_mask_of_the_whole_photo_becomes_unknown_where_that_can_be_said(idrid: Path, scan_of: ScanOf) -> None:
     photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
     whole = np.ones(np.asarray(Image.open(idrid / photo)).shape[:2], np.uint8) * 255

@@ -103,7 +103,7 @@ def test_a_scan_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
 
 def test_what_older_code_saw_is_scanned_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _taken(folder, tmp_path)
-    monkeypatch.setattr("funduscope.duplicates.store._version", lambda files: "of other code")
+    monkeypatch.setattr("funduscope.duplicates.store.code_version", lambda files: "of other code")
     assert len(_taken(folder, tmp_path)[1]) == PHOTOS + 1
 
 

@@ -73,7 +73,7 @@ class Oracle:
     def __init__(self, answers: dict[Path, Findings | Failure], card: Card = CARD) -> None:
         self.answers, self.card, self.sha256 = answers, card, "0" * 64
 
-    def stream(self, paths: Iterable[Path]) -> Iterator[Findings | Failure]:
+    def stream(self, paths: Iterable[Path], *, frames: bool = True) -> Iterator[Findings | Failure]:
         for path in paths:
             yield self.answers[path]
 
@@ -414,7 +414,7 @@ def test_all_photos_are_one_stream(eyes):
     oracle = Oracle({case.path: answer_of(eye) for case, eye in zip(cases, eyes, strict=False)})
     streams = []
 
-    def stream(paths: Iterable[Path]) -> Iterator[Findings | Failure]:
+    def stream(paths: Iterable[Path], *, frames: bool = True) -> Iterator[Findings | Failure]:
         streams.append(paths)
         return Oracle.stream(oracle, paths)
 

@@ -147,6 +147,17 @@ def test_where_exudates_are_weighed_in_the_map_is_of_the_networks_share() -> Non
     assert "EXPLAINS_IN_PART" in [message.code for message in map_reliability.map_messages(asked, SHA)]
 
 
+def test_the_sentence_on_lesions_names_no_kind_that_the_answer_does_not_weigh() -> None:
+    """Microaneurysms and haemorrhages count in the grade; no exudates need be there."""
+    found = Predictor(Hot())(draw_eye(1, width_px=480).pixels)
+    asked = explanation(found, "referable")
+    assert asked is not None
+    said = map_reliability.map_messages(replace(asked, in_part=True), SHA)
+    (in_part,) = (message.text for message in said if message.code == "EXPLAINS_IN_PART")
+    assert "lesions" in in_part
+    assert "exudates" not in in_part
+
+
 @pytest.mark.parametrize("probs", [[0.1, 0.2, 0.3, 0.3, 0.1], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5, 0.5]])
 def test_weights_of_log_odds_do_not_care_about_a_common_rise(probs: list[float]) -> None:
     weights = log_odds_weights(np.array(probs), (2, 3, 4))

@@ -136,6 +136,18 @@ def test_the_answer_changes_with_the_kind_that_makes_it(painted: np.ndarray, kin
     assert np.array_equal(found.photo.pixels, painted), "the photo itself stays as it is"
 
 
+def test_of_a_photo_that_was_graded_on_request_the_changes_are_known_too(painted: np.ndarray) -> None:
+    grader = Predictor(CountsPaint())
+    blurred = cv2.GaussianBlur(painted, (0, 0), 20)
+    for x, y, code in ((330, 200, "HE"), (300, 380, "EX")):
+        cv2.circle(blurred, (x, y), 14, PAINT[code], -1)
+    assert not grader(blurred).gradable_ok
+    found = grader(blurred, force=True)
+    changes = {change.code: change for change in counterfactual(grader, found)}
+    assert (changes["HE"].before.grade, changes["HE"].after.grade) == (2, 0)
+    assert changes["HE"].left_frac == 0
+
+
 def test_without_lesions_nothing_is_asked(painted: np.ndarray) -> None:
     grader = Predictor(CountsPaint())
     assert counterfactual(grader, grader(draw_eye(3, grade=0, width_px=800).pixels)) == ()

@@ -133,6 +133,11 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
+    with pytest.raises(export.ExportError, match="is no run folder: it holds no best"):
+        export.export_run(tmp_path)
+
+
 @pytest.mark.usefixtures("bent")
 def test_a_model_that_came_out_otherwise_is_refused(fresh: Path):
     before = _content(fresh)

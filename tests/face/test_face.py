@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,14 +70,14 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
     cases: list[fs.Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, gone = fs.load(), cases[0].path
-    opened = fs.Photo.open_all
+    opened = fs.Photo.open
 
-    def refuse(path: Path) -> Iterator[fs.Photo]:
-        if path == gone:
+    def refuse(source: Any, **named: Any) -> fs.Photo:
+        if source == gone:
             raise fs.PhotoError("E_EMPTY", "It is empty.")
-        return opened(path)
+        return opened(source, **named)
 
-    monkeypatch.setattr(fs.Photo, "open_all", refuse)
+    monkeypatch.setattr(fs.Photo, "open", refuse)
     found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, "nan": lambda f, c: math.nan}, repeats=5)
     assert found.value("table", "one", "mean") == 1
     counts = found.details["table"]["states"]["one"]

@@ -225,7 +225,7 @@ def _bomb() -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "grey": (
+    "gray": (
         lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
         "E_FORMAT",
     ),
@@ -325,5 +325,5 @@ def test_a_folder_gives_its_dicom_files_whatever_they_are_called(tmp_path: Path)
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of(dicom())
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(PhotoError, match=r"pip install 'funduscope\[dicom\]'"):
+    with pytest.raises(PhotoError, match=r"pip install '\.\[dicom\]' in the clone of funduscope"):
         Photo.open(data)

@@ -118,7 +118,7 @@ def test_truncation_is_refused_down_to_the_last_byte(kind: str, kept: float) -> 
     assert code_of(cut) in ("E_TRUNCATED", "E_CORRUPT")
     if kind == "JPEG":
         assert code_of(cut) == "E_TRUNCATED"
-        # an end marker put on what is left must not turn the rest grey
+        # an end marker put on what is left must not turn the rest gray
         assert kept == 1.0 or code_of(cut + b"\xff\xd9") in ("E_TRUNCATED", "E_CORRUPT")
 
 
@@ -249,10 +249,10 @@ def test_many_pages() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("grey", [False, True])
-def test_16_bits_and_12_bits_in_16(suffix: str, grey: bool) -> None:
-    eight = PICTURE[..., 1] if grey else PICTURE[..., ::-1]
-    expected = np.dstack([PICTURE[..., 1]] * 3) if grey else PICTURE
+@pytest.mark.parametrize("gray", [False, True])
+def test_16_bits_and_12_bits_in_16(suffix: str, gray: bool) -> None:
+    eight = PICTURE[..., 1] if gray else PICTURE[..., ::-1]
+    expected = np.dstack([PICTURE[..., 1]] * 3) if gray else PICTURE
     full = cv2.imencode(suffix, eight.astype(np.uint16) * 257)[1].tobytes()
     assert furthest(Photo.open(full), expected) == 0
     twelve = Photo.open(cv2.imencode(suffix, np.rint(eight / 255 * 4095).astype(np.uint16))[1].tobytes())
@@ -294,9 +294,9 @@ def test_palettes_are_resolved_and_one_bit_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_grey_and_transparency(kind: str) -> None:
-    grey = np.asarray(Image.fromarray(PICTURE).convert("L"))
-    assert furthest(Photo.open(picture(kind, "L")), np.dstack([grey] * 3)) == 0
-    assert furthest(Photo.open(picture(kind, "LA")), np.dstack([grey] * 3)) == 0
+    gray = np.asarray(Image.fromarray(PICTURE).convert("L"))
+    assert furthest(Photo.open(picture(kind, "L")), np.dstack([gray] * 3)) == 0
+    assert furthest(Photo.open(picture(kind, "LA")), np.dstack([gray] * 3)) == 0
     clear = np.dstack([PICTURE, np.full(PICTURE.shape[:2], 255, np.uint8)])
     clear[:100, :, 3] = 0
     expected = PICTURE.copy()
@@ -324,10 +324,10 @@ def test_tiffs_that_no_decoder_reads_rightly_are_refused_with_what_to_do() -> No
     deep = PICTURE.astype(np.uint16) * 257
     assert furthest(Photo.open(tiff_with(deep)), PICTURE) == 0
     assert furthest(Photo.open(tiff_with(PICTURE, separate=True)), PICTURE) == 0
-    grey = deep[..., :2]
+    gray = deep[..., :2]
     for data in (
         tiff_with(deep, separate=True),
-        tiff_with(grey, (338, 3, 2), color=1),
+        tiff_with(gray, (338, 3, 2), color=1),
         tiff_with(PICTURE[..., :2], (338, 3, 1), color=1),
         tiff_with(np.dstack([deep, deep[..., 0]]), color=5),
     ):

@@ -15,8 +15,11 @@ from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
+from funduscope.inference.ood import OodScore
 from funduscope.inference.predictor import Views, interpret
-from funduscope.inference.runtime import Outputs
+from funduscope.inference.runtime import Outputs, softmax
+from funduscope.metrics import DenseState
+from funduscope.report.fhir import to_fhir
 from funduscope.report.write import findings_schema
 from funduscope.vocabulary import CODES, LESIONS
 
@@ -61,8 +64,8 @@ def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
 
 def test_a_photo_without_color_is_answered_with_a_warning_above_the_answer():
     colored = photo()
-    grey = np.repeat(cv2.cvtColor(colored.pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    found = [found_in(one, outputs()).to_dict() for one in (colored, Photo.open(grey))]
+    gray = np.repeat(cv2.cvtColor(colored.pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    found = [found_in(one, outputs()).to_dict() for one in (colored, Photo.open(gray))]
     assert ["NO_COLOR" in [one["code"] for one in each["warnings"]] for each in found] == [False, True]
     assert found[0]["headline"]["trust"] is None
     assert found[1]["headline"]["trust"]["code"] == "TRUST_UNLIKE_TRAINING"
@@ -125,6 +128,16 @@ def test_scaled_logits_are_the_probabilities_and_a_card_keeps_the_scales() -> No
     assert "scales" not in CARD.to_dict()
 
 
+def test_a_lesion_gated_by_a_grade_that_is_certain_has_no_probability_above_1() -> None:
+    """In float32 the probabilities of grades 1 to 4 may sum to more than 1; metrics refuse such a map."""
+    drawn = np.random.default_rng(0).normal(size=(4000, 1, 5)).astype(np.float32) * 8
+    logits = next(row for row in drawn if softmax(row)[0, 1:].sum() > 1)
+    one = replace(outputs(MA=3 * blob(128, (64, 64, 12))), classes={"grade": logits})
+    found = found_in(photo(), one, card=replace(CARD, dme=False, lowest_grades={"MA": 1}))
+    assert found.probability("MA").max() == 1
+    DenseState.of(found.probability("MA"), found.mask("MA"))
+
+
 def test_what_is_smaller_than_true_lesions_are_is_out_at_any_size_of_photo():
     spots = np.full((2048, 2048), -4, np.float32)
     spots[600:604, 600:604] = spots[900:920, 900:920] = 4  # 4 and 95 millionths of the field's square
@@ -134,6 +147,14 @@ def test_what_is_smaller_than_true_lesions_are_is_out_at_any_size_of_photo():
         both = (found.probability("HE") >= card.thresholds["HE"]).astype(np.uint8)
         assert cv2.connectedComponents(both)[0] == 3, "the ground and two spots"
         assert found.count("HE") == 1
+
+
+def test_nothing_is_outlined_in_the_black_around_the_eye():
+    """In a corner of the frame. Where the retina fills the photo, the same place may have a lesion."""
+    spots = blob(128, (64, 40, 5), (16, 16, 4))
+    assert found_in(photo(), outputs(HE=spots)).count("HE") == 1
+    filled = Photo.open(np.full((500, 500, 3), (160, 80, 40), np.uint8))
+    assert found_in(filled, outputs(HE=spots)).count("HE") == 2
 
 
 def test_small_components_are_out_of_everything():
@@ -304,6 +325,24 @@ def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
     for stated, warned in ((other, True), (found.anatomy.laterality, False), (None, False)):
         one = replace(found, photo=replace(found.photo, stated=Stated(laterality=stated)))
         assert any(message.code == f"FILE_SAYS_{other.upper()}_EYE" for message in one.warnings) is warned
+        sites = [entry["resource"]["bodySite"] for entry in to_fhir(one)["entry"][1:-1]]
+        named = {site["text"] == f"{found.anatomy.laterality} eye" for site in sites}
+        assert named == {not warned}, "not coded where it is disputed"
+
+
+def test_the_headline_says_that_a_photo_is_far_from_training_where_the_warning_does() -> None:
+    """However the percentile is rounded."""
+    for percentile, warned in ((98.99, False), (99.03, True), (99.5, True)):
+        found = replace(found_in(photo(), outputs()), training_distance=OodScore(2.0, percentile)).to_dict()
+        assert any(warning["code"] == "FAR_FROM_TRAINING" for warning in found["warnings"]) is warned
+        assert (found["headline"]["trust"] is not None) is warned
+
+
+def test_the_warning_says_how_unusual_a_photo_is() -> None:
+    for percentile, said in ((99.03, 99), (99.97, 99), (100.0, 100)):
+        found = replace(found_in(photo(), outputs()), training_distance=OodScore(2.0, percentile))
+        (warning,) = (one for one in found.warnings if one.code == "FAR_FROM_TRAINING")
+        assert f"than {said} %" in warning.text
 
 
 def test_a_pixel_spacing_gives_millimeters_unless_the_disc_contradicts_it() -> None:
@@ -331,3 +370,19 @@ def test_a_field_far_from_what_models_learned_from_is_named(degrees: float | Non
     found = found_in(photo(), outputs())
     one = replace(found, photo=replace(found.photo, stated=Stated(field_degrees=degrees)))
     assert ("UNUSUAL_FIELD" in [warning.code for warning in one.warnings]) is is_unusual
+
+
+def test_findings_are_printed_in_one_line() -> None:
+    grade = np.array([[0, 0, 9, 0, 0]], np.float32)
+    found = found_in(photo(), replace(outputs(), classes={"grade": grade}))
+    assert repr(found) == "<Findings of photo: grade 2, masks of MA, HE, EX, SE, OD>"
+    assert repr(replace(found, class_probs={}, frame_probs={})) == "<Findings of photo: no answer>"
+
+
+def test_masks_of_a_refused_photo_say_that_it_was_refused() -> None:
+    refused = replace(
+        found_in(photo(), outputs()), class_probs={}, frame_probs={}, reasons=(Message("NOT_FUNDUS", {}),)
+    )
+    assert repr(refused) == "<Findings of photo: refused, NOT_FUNDUS>"
+    with pytest.raises(KeyError, match="was refused"):
+        refused.mask("EX")

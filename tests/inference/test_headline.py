@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import pytest
 
 from funduscope.i18n.errors import CodedError
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
+from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.rules import Supported, advise
+from funduscope.inference.runtime import Outputs
 from funduscope.inference.urgency import urgency
+from funduscope.quality.gradability import Quality, QualityAdvice
 
 GRADES = (
     [0.92, 0.03, 0.03, 0.01, 0.01],
@@ -38,7 +45,7 @@ def found_of(
     span: tuple[int, int] | None = None,
     risk: int | None = None,
     quality: tuple[bool, str] = (True, "grade"),
-    percentile: float = 50,
+    unusual: bool = False,
 ) -> dict[str, Any]:
     """The parts of findings.json that a headline is made of."""
     grade, own_risk = int(np.argmax(grades)), int(np.argmax(risks))
@@ -65,7 +72,7 @@ def found_of(
             "dme_agrees": None if risk is None else risk == own_risk,
         },
         "advice": {"refer": refer, "urgency": how_soon, "because": because},
-        "training_distance": {"value": 1.0, "percentile": percentile},
+        "warnings": [{"code": "FAR_FROM_TRAINING"}] if unusual else [],
     }
 
 
@@ -74,7 +81,9 @@ def said(parts: Mapping[str, Any]) -> dict[str, str]:
     return {name: part["says"] for name, part in parts.items() if part}
 
 
-GRID = [found_of(*parts) for parts in itertools.product(GRADES, RISKS, SPANS, SUPPORTED_RISKS, QUALITIES, (50, 99.5))]
+GRID = [
+    found_of(*parts) for parts in itertools.product(GRADES, RISKS, SPANS, SUPPORTED_RISKS, QUALITIES, (False, True))
+]
 
 
 def test_no_headline_contradicts_another_part_of_the_findings() -> None:
@@ -84,7 +93,7 @@ def test_no_headline_contradicts_another_part_of_the_findings() -> None:
         assert str(parts["referral"]).startswith("REFER_") == refer, found
         if refer:
             assert found["advice"]["urgency"].upper() in str(parts["referral"])
-        unusual = found["training_distance"]["percentile"] > 99
+        unusual = bool(found["warnings"])
         assert (trust is None) == (found["gradable"]["advice"] == "grade" and not unusual)
         if trust in ("TRUST_RETAKE", "TRUST_FORCED"):
             assert parts["referral"] != "NO_REFERRAL", "a poor photo must not end the matter"
@@ -121,6 +130,26 @@ def test_a_photo_without_an_answer_asks_for_another_photo() -> None:
         parts = headline({**empty, "gradable": quality, "training_distance": None})
         codes = {name: part["code"] for name, part in parts.items() if part}
         assert codes == {"trust": trust, "referral": "RETAKE_OR_EXAMINE"}
+
+
+@pytest.mark.parametrize("quality", ["grade", "retake"])
+@pytest.mark.parametrize(("codes", "dme"), [((), [3.0, 0, 0]), (("EX",), None), (("MA", "SE"), None)])
+def test_nobody_is_sent_home_where_retinopathy_was_not_assessed(
+    codes: tuple[str, ...], dme: list[float] | None, quality: QualityAdvice
+) -> None:
+    """By models of edema risk alone, or of few kinds of lesion, which found none."""
+    photo = Photo.open(np.full((300, 300, 3), (160, 80, 40), np.uint8))
+    card = Card(grade=False, dme=dme is not None, structures=codes, landmarks=(), whole_px=128, close_px=128)
+    classes = {} if dme is None else {"dme": np.array([dme], np.float32)}
+    outputs = Outputs(classes, np.full((1, len(codes), 64, 64), -8, np.float32) if codes else None)
+    plain = interpret(photo, frame(photo, 128), Views(outputs, outputs), card, "0" * 64)
+    found = replace(plain, quality=Quality(0.5, (), quality)).to_dict()
+    assert found["headline"]["referral"]["says"] == "Referral undecided: retinopathy was not assessed"
+    assert not found["advice"]["refer"]
+    assert str((headline(found, grade=0)["referral"] or {})["code"]).startswith("NO_REFERRAL")
+    assert [one["says"] for one in found["advice"]["because"]] == [
+        "Whatever was assessed of grade, macular edema risk and lesions is below the referral thresholds."
+    ]
 
 
 def test_a_persons_answer_stands_first_and_the_models_next_to_it() -> None:
@@ -161,3 +190,20 @@ def test_urgency_follows_the_table_of_a_clinic(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
     with pytest.raises(CodedError, match="expected 5 values, each one of routine, soon, urgent"):
         urgency(3, 0, refer=True)
+
+
+@pytest.mark.parametrize(("span", "grade", "referral"), [(None, 1, "REFER_SOON"), ((1, 1), 0, "REFER_SOON_LESIONS")])
+def test_an_eye_that_a_clinics_own_table_has_seen_soon_is_not_sent_to_the_next_routine_check(
+    span: tuple[int, int] | None, grade: int, referral: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "urgency.toml"
+    own.write_text('grade = ["routine", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "soon"]\n')
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
+    advice = advise(Supported(span, 0, ()), grade, (False, 0.05, 0.2), 0).to_dict()
+    assert (advice["refer"], advice["urgency"]) == (True, "soon")
+    assert [one["code"] for one in advice["because"]] == ["CLINIC_SOON"]
+    grades = [0.9 if one == grade else 0.025 for one in range(5)]
+    found = found_of(grades, RISKS[0], span, 0) | {"advice": advice}
+    parts = headline(found)
+    assert parts["referral"] is not None
+    assert parts["referral"]["code"] == referral

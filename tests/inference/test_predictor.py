@@ -275,6 +275,8 @@ def test_a_stream_reads_every_frame_of_a_dicom_file(model, painted, tmp_path):
     names = ["two_frame1.dcm", "two_frame2.dcm", "one.png", "photo_frame1", "photo_frame2"]
     assert [answer.photo.name for answer in answers] == names
     assert answers[1].photo.sha256 == answers[4].photo.sha256 != answers[0].photo.sha256
+    alone = list(model.stream([two, one], frames=False))
+    assert [getattr(answer, "code", "") for answer in alone] == ["E_MULTIPAGE", ""], "one answer a source"
     two.write_bytes(two.read_bytes()[: -painted.pixels.size - 10])  # the second frame, and ten bytes of the first
     assert [answer.code for answer in model.stream([two])] == ["E_TRUNCATED"]
 

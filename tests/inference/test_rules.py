@@ -18,7 +18,7 @@ from funduscope.inference.rules import advise, check, support
 from funduscope.vocabulary import ICDR_KINDS, STRUCTURES, Structure
 
 RIGHT = Anatomy(disc_xy=(300.0, 100.0), fovea_xy=(200.0, 100.0), disc_diameter_px=40.0)
-HEADLINES = r"(GRADE|DME)(_PROBABLE|_UNDECIDED\w*|_YOURS\w*)?|REFER_\w+|NO_REFERRAL\w*|RETAKE_OR_EXAMINE"
+HEADLINES = r"(GRADE|DME)(_PROBABLE|_UNDECIDED\w*|_YOURS\w*)?|REFER_\w+|NO_REFERRAL\w*|RETAKE_OR_EXAMINE|REFERRAL_OPEN"
 NONE = dict.fromkeys(ICDR_KINDS, ())
 
 
@@ -139,6 +139,15 @@ def test_advice_is_the_more_careful_of_the_two():
     assert [one.code for one in advise(near, 2, yes, 2).because] == ["GRADE_REFERABLE", "DME_2_NEAR_FOVEA"]
 
 
+def test_advice_names_the_edema_risk_that_makes_it_urgent() -> None:
+    """An exudate at 1.4 disc diameters supports risk 1, which is seen soon; it is the model's risk 2 that is urgent."""
+    far = support(NONE | {"EX": (_object(1.4),)}, RIGHT)
+    advice = advise(far, 2, (True, 0.9, 0.4), 2)
+    assert advice.urgency == "urgent"
+    assert [one.code for one in advice.because] == ["GRADE_REFERABLE", "DME_1_FAR", "DME_REFERABLE"]
+    assert [one.code for one in advise(far, 2, (True, 0.9, 0.4), 1).because] == ["GRADE_REFERABLE", "DME_1_FAR"]
+
+
 def test_every_sentence_is_made_of_its_values():
     for code, row in string_table("findings").items():
         names = [name for _, name, _, _ in Formatter().parse(row["en"]) if name]
@@ -239,3 +248,11 @@ def test_the_disc_is_no_measure_where_it_cannot_be_the_disc(mask, told):
     found = disc_diameter_px(mask, RIGHT.disc_xy, RIGHT.fovea_xy)
     assert found == (None if told is None else pytest.approx(told, rel=0.03))
     assert disc_diameter_px(_disc(60, 200, 40), None, None) == pytest.approx(40, rel=0.03)
+
+
+@pytest.mark.parametrize(("x", "is_whole"), [(30, True), (19, True), (14, False), (0, False)])
+@pytest.mark.parametrize("turns", range(4))
+def test_a_disc_that_is_cut_off_by_the_photos_edge_is_no_measure(x: float, is_whole: bool, turns: int):
+    mask = np.ascontiguousarray(np.rot90(_disc(x, 150, 40), turns))
+    found = disc_diameter_px(mask, None, None)
+    assert found == (pytest.approx(40, rel=0.03) if is_whole else None)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from importlib import resources
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import funduscope
+from funduscope.imaging.framing import frame
+from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
+from funduscope.inference.loading import SHIPPED
+from funduscope.inference.runtime import OnnxRuntime
 from funduscope.vocabulary import LESIONS
 
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
@@ -50,3 +55,28 @@ def test_a_model_with_witnesses_tells_what_each_says(found: Findings) -> None:
     for witness in ("photo", "lesions"):
         for task in ("grade", "dme"):
             assert sum(tree["witnesses"][witness][task]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["default", "fast"])
+def test_products_of_bytes_do_not_overflow_on_any_processor(name: str) -> None:
+    """Without optimizations ONNX Runtime computes an INT8 file in float32: no processor's instructions count there.
+
+    Where sums of products overflow, a logit of `fast` is off by 0.14 in the mean of four views, otherwise by 0.02.
+    """
+    runtime = funduscope.load(name).runtime
+    assert isinstance(runtime, OnnxRuntime)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    file = resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx"
+    exact = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+    view = frame(Photo.open(DEMO), runtime.card.whole_px).image
+    _, feeds = runtime.request(np.stack([view, view[::-1], view[:, ::-1], view[::-1, ::-1]]), "whole")
+    (logits,) = exact.run(["grade"], feeds)
+    (own,) = runtime.session.run(["grade"], feeds)
+    assert np.abs((np.asarray(own) - np.asarray(logits)).mean(axis=0)).max() < 0.06
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_is_printed_with_its_name(name: str) -> None:
+    model = funduscope.load(name)
+    assert repr(model) == f"<Predictor {model.card.name} {model.sha256[:12]}>"

@@ -239,3 +239,15 @@ def test_the_balance_loss_keeps_both_experts_at_work(eyes: tuple[Tensor, Tensor]
     spread = _learn(eyes, 0.1, seed).float()
     assert 0.25 <= spread.mean() <= 0.75
     assert abs(spread[eyes[1] == 0].mean() - spread[eyes[1] == 1].mean()) >= 0.75
+
+
+@pytest.mark.parametrize("keep", ["top_p", "top_k"])
+def test_a_router_that_keeps_every_expert_is_still_balanced(keep: str) -> None:
+    """Then every expert is loaded alike, and only the shares tell which one is favored."""
+    settings = Experts.model_validate({"kind": "mixture", "count": 2, "keep": keep})
+    logits = torch.tensor([[2.0, 0.0]] * 4, requires_grad=True)
+    loss = routing_loss({"all": Routed(logits=logits, gates=logits.detach().softmax(1))}, settings)
+    assert loss is not None
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 0].min() > 1e-4 > -1e-4 > logits.grad[:, 1].max()

@@ -14,9 +14,9 @@ EYE = draw_eye(3, grade=2, dme=0, width_px=600).pixels
 
 def test_which_photos_have_color() -> None:
     whole = (0, 0, EYE.shape[1], EYE.shape[0])
-    grey = np.repeat(cv2.cvtColor(EYE, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    saved = cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
-    assert [has_color(one, whole) for one in (EYE, grey, saved)] == [True, False, False]
+    gray = np.repeat(cv2.cvtColor(EYE, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    saved = cv2.imdecode(cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
+    assert [has_color(one, whole) for one in (EYE, gray, saved)] == [True, False, False]
     assert has_color(np.zeros_like(EYE), whole), "of a black picture nothing can be said"
     framed = np.full((EYE.shape[0] + 200, EYE.shape[1] + 200, 3), 200, np.uint8)
     framed[100:-100, 100:-100] = EYE

@@ -62,7 +62,7 @@ def test_a_published_recipe_goes_the_challenges_way(
     idrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    run = tmp_path / "moe_deeplab"
+    run = tmp_path / "mine"
     command = ["train", "published/moe_deeplab", "--data", str(idrid), "--run", str(run), "--official-split"]
     assert main([*command, *(part for change in TINY for part in ("--set", change))]) == 0
     about = json.loads((run / "run.json").read_text())
@@ -71,9 +71,11 @@ def test_a_published_recipe_goes_the_challenges_way(
     assert about["photos"]["validation"] == {"idrid-A": 2, "idrid-B": 5}, "a fifth of the visits selects"
     assert "test" not in about["photos"] or not about["photos"]["test"]
     capsys.readouterr()
-    assert main(["evaluate", str(run), "--data", str(idrid), "--official-test", "--json"]) == 0
+    scored = tmp_path / "scored"
+    assert main(["evaluate", str(run), "--data", str(idrid), "--official-test", "--json", "--out", str(scored)]) == 0
     out = capsys.readouterr()
     scores = json.loads(out.out)
+    assert json.loads((scored / "challenge.json").read_text("utf-8")) == {"challenge": scores["challenge"]}
     assert scores["details"]["idrid-B"]["photos"] == 6
     assert scores["details"]["idrid-A"]["photos"] == 4
     assert "learned" not in out.err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from funduscope.inference.headline import headline
-from funduscope.report.overlay import _verdict, overlay
+from funduscope.report.outline import trace_all
+from funduscope.report.overlay import Pen, Word, _length, _verdict, overlay
 from funduscope.vocabulary import CODES, LESIONS, structure
 
 
@@ -118,6 +120,21 @@ def test_a_narrow_photo_has_its_legend_too(drawn_eye):
     found = drawn_eye(codes=("MA",))
     found.pixels, found.masks = np.zeros((400, 64, 3), np.uint8), {}
     assert overlay(found).shape[1] == 64
+
+
+@pytest.mark.parametrize("width", [300, 900])
+def test_no_text_is_cut_at_the_right_edge_of_a_narrow_photo(drawn_eye, monkeypatch, width):
+    written: list[tuple[float, Word]] = []
+    monkeypatch.setattr("funduscope.report.overlay._write_word", lambda _, x, __, word, ___: written.append((x, word)))
+    found = drawn_eye(codes=("MA",))
+    found.pixels, found.masks = np.zeros((2 * width, width, 3), np.uint8), {}
+    trust = {"says": "Unlike the photos that the model learned from: a person should grade this photo."}
+    traced = trace_all(found)
+    told = traced.found | {"headline": traced.found["headline"] | {"trust": trust}}
+    overlay(found, traced=replace(traced, found=told))
+    assert trust["says"] in " ".join(word.text for _, word in written)
+    pen = Pen.for_width(width)
+    assert max(x + _length(word, pen) for x, word in written) <= width
 
 
 def test_the_photo_itself_is_left_alone(drawn_eye):

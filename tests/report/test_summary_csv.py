@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -35,10 +36,11 @@ def rows_until(error):
 
 def test_a_row_holds_what_was_found(drawn_eye, tmp_path):
     found = drawn_eye().to_dict()
-    (row,) = read(write_summary([SummaryRow.of(found, "eye")], tmp_path / "summary.csv"))
+    (row,) = read(write_summary([SummaryRow.of(found, Path("p1/eye.jpg"), "eye")], tmp_path / "summary.csv"))
     assert tuple(row) == COLUMNS
     expected = {
-        "photo": "eye.jpg", "error": "", "gradable": "yes", "grade": "2", "grade_name": "Moderate", "p2": "0.71",
+        "photo": "eye.jpg", "path": str(Path("p1/eye.jpg").absolute()), "error": "",
+        "gradable": "yes", "grade": "2", "grade_name": "Moderate", "p2": "0.71",
         "dme": "2", "dme_confidence": "0.83", "referable": "yes", "referable_probability": "0.89", "refer": "yes",
         "advice": "grade", "eye": "right", "urgency": "urgent", "dme_p1": "0.08", "warnings": "RESEARCH_WEIGHTS",
         "MA_count": "2",
@@ -49,10 +51,11 @@ def test_a_row_holds_what_was_found(drawn_eye, tmp_path):
 
 def test_what_is_not_known_stays_empty(drawn_eye, tmp_path):
     failed = {"photo": {"name": "broken.jpg"}, "error": {"code": "E_TRUNCATED", "says": "It ends too early."}}
-    rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict()), SummaryRow.of(failed)]
+    path = Path("eye.jpg")
+    rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict(), path), SummaryRow.of(failed, path)]
     refused, broken = read(write_summary(rows, tmp_path / "summary.csv"))
     assert refused["gradable"] == "no"
-    known = {"photo", "gradable", "advice", "warnings", "model", "model_sha256"}
+    known = {"photo", "path", "gradable", "advice", "warnings", "model", "model_sha256"}
     assert {refused[key] for key in COLUMNS if key not in known} == {""}
     assert (refused["advice"], refused["warnings"], refused["model"]) == (
         "refuse",
@@ -60,7 +63,7 @@ def test_what_is_not_known_stays_empty(drawn_eye, tmp_path):
         "stand-in 0.1.0",
     )
     assert broken["error"] == "E_TRUNCATED"
-    assert {broken[key] for key in COLUMNS[2:]} == {""}
+    assert {broken[key] for key in COLUMNS[3:]} == {""}
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " =", "＝"])
@@ -72,7 +75,7 @@ def test_no_cell_becomes_a_formula(start, tmp_path):
 
 def test_the_programs_own_numbers_stay_numbers(drawn_eye, tmp_path):
     found = drawn_eye(fovea_xy=(-3.5, 2.0)).to_dict()
-    (row,) = read(write_summary([SummaryRow.of(found)], tmp_path / "summary.csv"))
+    (row,) = read(write_summary([SummaryRow.of(found, Path("eye.jpg"))], tmp_path / "summary.csv"))
     assert float(row["fovea_x_px"]) == -3.5
 
 
@@ -160,6 +163,32 @@ def test_a_failure_gives_way_to_the_next_answer_and_an_answer_to_no_failure(tmp_
     assert told(path)[2:] == [("b.jpg", "", "b"), ("b.jpg", "E_EMPTY", "")], (
         "the folder is still there, and so is its row"
     )
+
+
+def test_failures_of_two_photos_of_one_name_are_two(tmp_path):
+    path = tmp_path / "summary.csv"
+    write_summary([SummaryRow("eye.jpg", "E_EMPTY", path="/a/eye.jpg")], path)
+    write_summary([SummaryRow("eye.jpg", folder="eye", path="/b/eye.jpg")], path)
+    assert told(path) == [("eye.jpg", "E_EMPTY", ""), ("eye.jpg", "", "eye")]
+    write_summary([SummaryRow("eye.jpg", folder="eye (2)", path="/a/eye.jpg")], path)
+    assert told(path) == [("eye.jpg", "", "eye (2)"), ("eye.jpg", "", "eye")]
+
+
+def test_a_photo_that_was_damaged_for_a_while_leaves_no_failure(tmp_path):
+    """Read, damaged, and mended: its last row is of its folder. A failure that a person wrote a remark to stays."""
+    path = tmp_path / "summary.csv"
+    good, bad = SummaryRow("a.jpg", folder="a", path="/a.jpg"), SummaryRow("a.jpg", "E_TRUNCATED", path="/a.jpg")
+    for row in (good, bad, good):
+        write_summary([row], path)
+    assert told(path) == [("a.jpg", "", "a")]
+    write_summary([bad], path)
+    path.write_text(path.read_text().rstrip("\n") + ",asked for it again\n")
+    write_summary([good], path)
+    assert told(path) == [("a.jpg", "", "a"), ("a.jpg", "E_TRUNCATED", "")]
+    frames = [SummaryRow(f"a.dcm {number}", folder=f"a{number}", path="/a.dcm") for number in (1, 2)]
+    write_summary([SummaryRow("a.dcm", "E_TRUNCATED", path="/a.dcm")], path)
+    write_summary(frames, path)
+    assert told(path)[2:] == [("a.dcm 1", "", "a1"), ("a.dcm 2", "", "a2")], "of the file that had failed as a whole"
 
 
 def test_what_a_person_wrote_beside_a_row_stays_with_it(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -15,6 +16,11 @@ ALWAYS = {"findings.json", "overlay.png", "report.html"}
 
 def names(folder):
     return {entry.name for entry in folder.iterdir()}
+
+
+def test_the_folder_may_be_named_by_a_string(drawn_eye, tmp_path):
+    assert save(drawn_eye(), str(tmp_path / "eye")) == tmp_path / "eye"
+    assert inspect.signature(save).parameters["folder"].annotation == "str | os.PathLike[str]"
 
 
 def test_a_photos_results_are_complete(drawn_eye, tmp_path):

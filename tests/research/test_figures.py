@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from benchmarks.unseen import measured, must_have_kept
+from benchmarks.unseen import SHIPPED, measured, must_have_kept
 from onnx import TensorProto, helper
 from research.bars import Bar, bars_table
+from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import funduscope
 from funduscope.inference.card import Card
@@ -49,6 +52,30 @@ def model_file(path: Path, card: Card) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_the_figures_of_fast_can_be_computed_again_from_its_predictions() -> None:
+    """By scikit-learn and numpy, not by this package's scores. A photo that was refused has the worst answer."""
+    tree = figures.read_all()["fast"]["scores"]
+    packed = gzip.decompress(figures.SCORES["fast"].with_suffix(figures.PHOTOS).read_bytes())
+    rows = [json.loads(line) for line in packed.splitlines()]
+    assert all(row["key"].startswith("#") and row["visit"].startswith("#") for row in rows)
+    for dataset in ("idrid-B", "srahim", "eyepacs400", "messidor2"):
+        own = [row for row in rows if row["dataset"] == dataset and row.get("grade") is not None]
+        label = [row["grade"] for row in own]
+        answer = [4 * (row["grade"] < 2) if row["refused"] else row["predicted_grade"] for row in own]
+        kappa = cohen_kappa_score(label, answer, labels=range(5), weights="quadratic")
+        assert kappa == pytest.approx(tree[dataset]["DR"]["kappa"]["value"], abs=1e-6)
+        assert accuracy_score(label, answer) == pytest.approx(tree[dataset]["DR"]["accuracy"]["value"])
+        refer = [float(row["grade"] < 2) if row["refused"] else sum(row["grade_probs"][2:]) for row in own]
+        area = roc_auc_score(np.array(label) >= 2, refer)
+        assert area == pytest.approx(tree[dataset]["referable DR"]["AUROC"]["value"], abs=2e-3), "rounded probabilities"
+    own = [row for row in rows if row["dataset"] == "idrid-B"]
+    right = [row["dme"] == row["predicted_dme"] for row in own]
+    assert np.mean(right) == pytest.approx(tree["idrid-B"]["DME"]["accuracy"]["value"])
+    for place, name in (("disc center", "disc center px"), ("fovea", "fovea px")):
+        distances = [row[name] for row in own if row.get(name) is not None]
+        assert np.mean(distances) == pytest.approx(tree["idrid-B"][place]["mean px"]["value"], abs=0.05)
+
+
 def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path: Path):
     path, model = tmp_path / "fold0.json", tmp_path / "model.onnx"
     path.write_text(json.dumps({"about": {"models": [{"sha256": "ab" * 32}], "command": "funduscope evaluate"}}))
@@ -79,21 +106,22 @@ def test_a_model_that_learned_from_the_photos_is_not_measured_on_them() -> None:
         must_have_kept(_card(None))
 
 
-def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path) -> None:
+def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped, run = tmp_path / "funduscope.onnx", tmp_path / "run"
+    monkeypatch.setitem(SHIPPED, "fast", shipped)
     run.mkdir()
     told = model_file(run / "model.int8.onnx", _card(0))
     digest = model_file(shipped, _card(None, repeats=[told]))
     with pytest.raises(SystemExit, match="learned from every photo"):
-        measured(None, shipped)
-    found = measured(run, shipped)
+        measured(None, "fast")
+    found = measured(run, "fast")
     assert (found.onnx, found.stands_for) == (run / "model.int8.onnx", digest)
-    assert found.option == " --run run"
+    assert found.option == " --model fast --run run"
     model_file(shipped, _card(None, repeats=["0" * 64]))
     with pytest.raises(SystemExit, match="not of the run that the shipped model repeats"):
-        measured(run, shipped)
+        measured(run, "fast")
     digest = model_file(shipped, _card(0))
-    assert measured(None, shipped).stands_for == digest == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    assert measured(None, "fast").stands_for == digest == hashlib.sha256(shipped.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from research.bundles import add, read_table
 from research.study_page import GENERATED, Effect, effects, write
+from scipy.stats import t
 from tests import less_work
 
 from funduscope.compare.ablation_pairs import differing
+from funduscope.compare.paired import LEVEL, corrected
 from funduscope.compare.run_folder import Run
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
@@ -83,14 +86,41 @@ def test_an_effect_is_what_was_planted_and_says_what_could_have_been_seen() -> N
     large = only(effects(arm("a", (0.95, 0.95, 0.95)), arm("b", (0.3, 0.3, 0.3))))
     assert large.difference.differs
     assert 0 < large.difference.interval.low < large.difference.interval.value
-    assert large.visible == pytest.approx(2.8016 * large.error, rel=1e-4)
+    assert 3 < large.freedom < 60
+    assert 2.8016 * large.error < large.visible < 3.6 * large.error
+    assert replace(large, freedom=1e6).visible == pytest.approx(2.8016 * large.error, rel=1e-3)
     assert (large.difference.photos, large.difference.visits) == (60, 60)
+
+
+@pytest.mark.parametrize("freedom", [2.5, 10.0, 100.0])
+def test_what_could_have_been_seen_is_found_four_times_in_five_among_ten_scores(freedom: float) -> None:
+    one = only(effects(arm("a", (0.9, 0.9, 0.9)), arm("b", (0.5, 0.5, 0.5))))
+    among = replace(one, tests=10, freedom=freedom)
+    rng, found, draws = np.random.default_rng(0), 0, 2000
+    for _ in range(draws):
+        scores = rng.normal(0, one.error, 10)
+        scores[0] += among.visible
+        errors = one.error * np.sqrt(rng.chisquare(freedom, 10) / freedom)
+        p = 2 * t.sf(np.abs(scores) / errors, freedom)
+        found += corrected([replace(one.difference, p=float(value)) for value in p])[0].differs
+    assert 0.77 < found / draws < 0.88
+
+
+def test_three_seeds_that_disagree_find_no_effect_more_often_than_promised() -> None:
+    """Arms whose seeds scatter far more than 60 visits explain: p is at most .05 once in twenty, not once in five."""
+    rng, found, draws = np.random.default_rng(0), 0, 60
+    for _ in range(draws):
+        one = only(effects(arm("a", list(rng.uniform(0.2, 1, 3))), arm("b", list(rng.uniform(0.2, 1, 3)))))
+        found += one.difference.p < LEVEL
+    assert found <= 6
 
 
 def test_seeds_that_disagree_make_an_effect_less_sure() -> None:
     alike = only(effects(arm("a", (0.7, 0.7, 0.7)), arm("b", (0.4, 0.4, 0.4))))
     apart = only(effects(arm("a", (0.3, 0.7, 1.0)), arm("b", (0.4, 0.4, 0.4))))
     assert apart.error > 1.5 * alike.error
+    assert apart.freedom < 10 < alike.freedom
+    assert apart.difference.p > alike.difference.p
 
 
 @pytest.mark.slow

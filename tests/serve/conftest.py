@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,12 @@ from tests.cli.conftest import write_model
 from funduscope.testing.drawn_eyes import draw_eye
 
 PATIENCE_S = 180
+
+
+def run_async(body: Coroutine[object, object, None]) -> None:
+    """In a thread of its own: where a browser's test ran before, this one already has an event loop."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, body).result()
 
 
 @dataclass

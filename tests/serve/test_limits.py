@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from unittest.mock import Mock
 import httpx
 import pytest
 import uvicorn
-from tests.serve.conftest import PATIENCE_S, Service, running, wait_for
+from tests.serve.conftest import PATIENCE_S, Service, run_async, running, wait_for
 from uvicorn.server import ServerState
 
 from funduscope.serve.limits import BODY_START_S, HEAD_S, BodyMemory, RefusalError
@@ -193,7 +192,5 @@ def test_an_answer_that_nobody_reads_ends_its_connection(
             protocol.resume_writing()
         await asyncio.sleep(0.1)
 
-    # A thread of its own: where a browser's test ran before, this one already has an event loop.
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(asyncio.run, leave()).result()
+    run_async(leave())
     assert transport.abort.called == aborted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_the_training_loss_is_on_the_scale_of_validation_where_batches_alternate(
+    cases: list[Case], changes: list[str], tmp_path: Path
+) -> None:
+    """A batch of photos with masks has other tasks than one of photos with grades: the mean of their totals is neither
+    of them."""
+    recipe = load_recipe("plain", [*changes, "sampling.order=alternate", "training.workers=0"])
+    run(recipe, cases, tmp_path, 0, Start(), make_validation)
+    for line in map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()):
+        for prefix in ("", "validation "):
+            tasks = ("grade", "dme", "dense", "landmarks")
+            parts = {task: line[name] for task in tasks if (name := f"{prefix}loss {task}") in line}
+            assert {"grade", "dense"} <= parts.keys()
+            whole = sum(getattr(recipe.loss, task) * loss for task, loss in parts.items())
+            assert line[f"{prefix}loss total"] == pytest.approx(whole)
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_the_validation_loss_repeats_and_adds_up(tiny: Recipe, cases: list[Case]) -> None:
     torch.manual_seed(0)
     network = build(tiny).eval()
@@ -78,9 +96,18 @@ def test_training_masks_count_known_pixels_alone() -> None:
     assert mask_sums(Outputs(), batch, ("EX",)) == {}
 
 
-def test_an_expert_that_is_hardly_chosen_is_named() -> None:
+@pytest.mark.parametrize(
+    ("taken", "gates", "said"),
+    [
+        ([99.0, 1], [90.0, 10], r"router of grade hardly uses expert 1, .* for 1\.0% of the photos, 10\.0% of"),
+        ([100.0, 100], [99.9, 0.1], r"expert 1, .*: computed for 100\.0% of the photos, 0\.1% of the weight"),
+    ],
+    ids=["top-p", "every expert is computed"],
+)
+def test_an_expert_that_is_hardly_used_is_named(taken: list[float], gates: list[float], said: str) -> None:
     usage = ExpertUsage()
-    shares, taken, gates = torch.tensor([50.0, 50]), torch.tensor([99.0, 1]), torch.tensor([90.0, 10])
-    usage.add({"routing grade": torch.cat([shares, taken, gates, torch.tensor([0.0, 100])])})
+    sums = [torch.tensor([50.0, 50]), torch.tensor(taken), torch.tensor(gates), torch.tensor([0.0, 100])]
+    usage.add({"routing grade": torch.cat(sums)})
     (sentence,) = usage.neglected()
-    assert "router of grade chose expert 1 for 1.0% of the photos" in sentence
+    assert re.search(said, sentence)
+    assert usage.numbers()["experts grade 1 weight"] == pytest.approx(gates[1] / sum(gates))

@@ -23,7 +23,7 @@ from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.recipe import Recipe
 from funduscope.training.run import run
 
-KILLS, EPOCHS = 5, 9
+KILLS, EPOCHS = 3, 7
 CONTEXT = multiprocessing.get_context("forkserver")  # which has imported torch: a training starts in no time
 
 

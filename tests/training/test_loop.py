@@ -123,6 +123,26 @@ def test_a_batch_of_which_nothing_is_known_makes_no_step(
     assert not trained.optimizer.state_dict()["state"], "nothing was stepped: not even the decay of weights"
 
 
+def test_a_batch_of_which_nothing_is_known_does_not_dilute_the_gathered_gradients(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    trained = _loop(quick, cases, cache, tmp_path)
+    before = {name: value.clone() for name, value in trained.network.state_dict().items()}
+    batch, other = (next(iter(trained.loader)) for _ in range(2))
+    for allowed in other.allowed.values():
+        allowed[:] = True
+    other.known[:], other.landmarks_known[:] = False, False
+    norms = []
+    for gathered in ([batch], [batch, other]):
+        trained.network.load_state_dict(before)
+        for one in gathered:
+            torch.manual_seed(0)
+            found = trained._step(one, ExpertUsage(), update=False)[0]
+            norms += [found] if one is batch and found is None else []
+        norms.append(trained._update())
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("scores", "epochs", "best"),
     [

@@ -162,14 +162,12 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
 def test_a_compiled_training_is_that_of_plain_steps(
     steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path
 ) -> None:
-    """In two processes, of which one dies in the second epoch, and then on in one; channels last, as all trainings."""
+    """In two processes; channels last, as all trainings."""
     folder = tmp_path / "run"
     recipe = steady.model_copy(
         update={"training": steady.training.model_copy(update={"compile": True, "judge_every": 2})}
     )
-    with pytest.raises(TrainingError, match="goes on from the last epoch"):
-        run(recipe, cases, folder, 0, START, die_in_the_second_epoch, count=2)
-    run(recipe, cases, folder, 0, START, make_validation)
+    run(recipe, cases, folder, 0, START, make_validation, count=2)
     for one, other in zip(_lines(undisturbed), _lines(folder), strict=True):
         assert one["samples_digest"] == other["samples_digest"]
         for name, value in one.items():

@@ -167,7 +167,7 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     run(short, cases, tmp_path / "alone", fold=0, start=Start((alone,)))
     said = capsys.readouterr().err
     assert "warning: weights.safetensors is not in a run's folder" in said
-    assert '"test fold left out": 0' in said
+    assert "fold 0 left out" in said
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -340,6 +340,33 @@ def test_weights_that_know_the_validation_photos_are_warned_of(
     learned = [case for case in cases if case.fold == 3]
     warn_of_learned(done / "best.safetensors", learned)
     assert f"learned from {len(learned)} of the {len(learned)} photos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["none", "mixture", "per_task", "heads"])
+def test_a_network_knows_all_that_its_own_weights_learned(kind: str, short: Recipe, tmp_path: Path) -> None:
+    hidden = ["heads.hidden=[8]"] if kind == "per_task" else []
+    changes = [*hidden, f"experts.kind={kind}", "decoder.kind=deeplab", "decoder.channels=[8]", "tasks.landmarks=[]"]
+    recipe = Recipe.from_toml(short.to_toml(), [*changes, "views.close=[]", "views.close_px=64"])
+    path = _saved(recipe, tmp_path)
+    assert first_network(recipe, tmp_path / "run", [path]).known == {*recipe.tasks.structures, "grade", "dme"}
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_refit_lowers_the_rate_where_the_run_did(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """Without validation photos of its own: the scores are those of the run that it repeats."""
+    plateau = ["training.schedule=plateau", "training.plateau_patience=1", "training.epochs=4", "training.patience=9"]
+    recipe = Recipe.from_toml(short.to_toml(), [*plateau, "training.warm_up_frac=0", "training.workers=0"])
+    scores = iter([0.5, 0.4, 0.4, 0.9])
+    best = run(
+        recipe, cases, tmp_path / "fold", fold=0, make_validation=lambda *_: lambda _: {"selection": next(scores)}
+    )
+    run(recipe, cases, tmp_path / "all", start=Start(refit=best))
+    rates = [
+        [json.loads(line)["learning rate"] for line in (tmp_path / name / "journal.jsonl").read_text().splitlines()]
+        for name in ("fold", "all")
+    ]
+    assert rates[0] == pytest.approx(rates[1])
+    assert rates[0][3] < rates[0][2] < rates[0][1] == rates[0][0]
 
 
 def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Recipe, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -26,10 +27,11 @@ from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
-from funduscope.training import TrainingError
+from funduscope.training import TrainingError, journal
 from funduscope.training import run as run_module
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
+from funduscope.training.journal import draw_curves
 from funduscope.training.stages import STAGES, run_recipe
 from funduscope.training.validation import make_validation
 from funduscope.vocabulary import CODES
@@ -62,8 +64,16 @@ def done(staged: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("stages") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUNDUSCOPE_CACHE", str(cache))
+        patch.setattr(journal, "draw_curves", draw_curves)
         run_recipe(staged, cases, folder, fold=0, make_validation=make_validation)
     return folder
+
+
+def test_the_joined_weights_and_the_curves_of_each_stage_are_kept(done: Path) -> None:
+    kept = sorted(path.name.split("-", 1)[1] for path in (done / "kept").iterdir())
+    assert kept == ["best.safetensors", "lesions-curves.png", "whole-curves.png"]
+    for path in (done / "kept").glob("*-curves.png"):
+        assert path.read_bytes() == (done / STAGES / path.name.split("-")[1] / "curves.png").read_bytes()
 
 
 def test_the_model_gives_what_its_parts_give(done: Path, cases: list[Case]) -> None:
@@ -185,6 +195,13 @@ def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -
     assert feeds["close_image"].shape[1:3] == (128, 128)
     assert feeds["image"].shape[1:3] == (32, 32), "the whole view's network would be computed on the close view"
     assert onnx_model(photo).codes == ("MA", "HE", "EX", "SE", "OD")
+    largest = [0, 0]  # of the whole view's weights, and of the close one's
+    for one in onnx.load(str(done / "model.int8.onnx")).graph.initializer:
+        if one.data_type == onnx.TensorProto.INT8:
+            place = int(one.name.split("/")[0])
+            largest[place] = max(largest[place], np.abs(onnx.numpy_helper.to_array(one).astype(int)).max())
+    assert largest[1] <= 64, "sums of two products could overflow 16 bits"
+    assert largest[0] > 64, "the grades' network lost a bit that it needs"
 
 
 def _torch(done: Path) -> TorchRuntime:

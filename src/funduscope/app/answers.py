@@ -101,7 +101,7 @@ def show_warnings(found: Mapping[str, Any], words: Words) -> None:
     if found["gradable"].get("score") is not None:
         st.caption(words("gradable.score", {"score": words.number(found["gradable"]["score"], ".2f")}))
     if found.get("training_distance"):
-        percentile = round(found["training_distance"]["percentile"])
+        percentile = int(found["training_distance"]["percentile"])  # as the warning has it
         st.caption(words("training.distance", {"percentile": percentile}))
     st.caption(words("not_a_device"))
     model = found["model"]

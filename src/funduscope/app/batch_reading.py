@@ -49,7 +49,8 @@ class BatchReading:
         self._waiting: deque[Upload] = deque()
         self._answers: queue.Queue[Answer] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._is_running = False
         self._began = self._asked = time.monotonic()
         self.count = 0
         """Files in all."""
@@ -59,12 +60,14 @@ class BatchReading:
 
     def add(self, uploads: list[Upload]) -> None:
         """Adds files to those that wait, and starts reading."""
-        self._waiting.extend(uploads)
         self.count += len(uploads)
-        if self._thread is None or not self._thread.is_alive():
-            # The program waits for the photo being read: ending in the middle of a model's work aborts it.
-            self._thread = threading.Thread(target=self._run, daemon=False)
-            self._thread.start()
+        with self._lock:
+            self._waiting.extend(uploads)
+            if self._is_running:
+                return
+            self._is_running = True
+        # The program waits for the photo being read: ending in the middle of a model's work aborts it.
+        threading.Thread(target=self._run, daemon=False).start()
 
     def take(self) -> list[Answer]:
         """The answers that came since the last call."""
@@ -80,7 +83,8 @@ class BatchReading:
     def cancel(self) -> int:
         """Reads no further file and drops the one being read; returns how many stay unread."""
         self._stopped.set()
-        self._waiting.clear()
+        with self._lock:
+            self._waiting.clear()
         return self.count - self.done
 
     @property
@@ -98,9 +102,16 @@ class BatchReading:
         """False once it was canceled, and while the program ends: an aborted model would end it with an error."""
         return not self._stopped.is_set() and threading.main_thread().is_alive()
 
+    def _next(self) -> Upload | None:
+        """The next file; None where the thread is to end, which `add` knows from then on."""
+        with self._lock:
+            if self._waiting and self._goes_on:
+                return self._waiting.popleft()
+            self._is_running = False
+            return None
+
     def _run(self) -> None:
-        while self._waiting and self._goes_on:
-            upload = self._waiting.popleft()
+        while (upload := self._next()) is not None:
             answer = self._read(upload)
             while self._goes_on:
                 try:

@@ -126,7 +126,8 @@ def max_saved_bytes(data: bytes | None, width: int, height: int) -> int:
 def into_folder(photos: Iterable[LabeledPhoto], folder: Path) -> Path:
     """Writes the files into a new or empty folder, either all of them or none, and returns the folder.
 
-    Raises `LabelError` where the folder is not empty, `OSError` where the system refuses.
+    Raises `LabelError` where the folder is not empty, `OSError` where the system refuses, `RuntimeError` for the home
+    of an unknown user, `ValueError` for a name that no file can have.
     """
     folder = folder.expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -105,9 +105,8 @@ def _ringed(visits: VisitComparison, which: State, palette: Palette) -> np.ndarr
     """A visit's picture with rings around its new or gone lesions."""
     image = (visits.first if which == "gone" else visits.second).copy()
     for change in visits.of_state(which):
-        area = (change.earlier if which == "gone" else change.later).area_ppm * 1e-6 * image.size / 3
         center = (round(change.xy[0]), round(change.xy[1]))
-        cv2.circle(image, center, round(np.sqrt(area / np.pi)) + 10, color_of(change.code, palette), 3, cv2.LINE_AA)
+        cv2.circle(image, center, round(change.radius_px) + 10, color_of(change.code, palette), 3, cv2.LINE_AA)
     return image
 
 

@@ -15,6 +15,7 @@ from funduscope.app.reviewed import grade_name
 from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
+from funduscope.inference.model_scores import UNKNOWN
 from funduscope.inference.uncertainty import uncertainty
 from funduscope.report.html import further_answers
 from funduscope.report.outline import Palette
@@ -63,9 +64,15 @@ class Row:
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """The sort key: referrals first, then photos to take again, then the rest; the uncertain ones first in each."""
-        order = 0 if self.refer else 1 if self.retake else 2
+        """The sort key: urgent referrals first, then the others, then photos to take again, then the rest; the
+        uncertain ones first in each."""
+        order = (0 if self.urgent else 1) if self.refer else 2 if self.retake else 3
         return order, -(self.uncertainty or 0.0)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether an urgent referral is advised."""
+        return self.refer and self.found["advice"]["urgency"] == "urgent"
 
 
 def rows(session: Session) -> list[Row]:
@@ -85,7 +92,7 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
     UTF-8 with a byte order mark, by which spreadsheets recognize it.
     """
     given = [(SummaryRow(row.name, found=row.found), (*row.stated.values(), " ".join(row.by_hand))) for row in photos]
-    given += [(SummaryRow.of(failure.to_dict()), (*(None for _ in CLASSES), "")) for failure in refused]
+    given += [(SummaryRow(failure.photo_name, failure.code), (*(None for _ in CLASSES), "")) for failure in refused]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
@@ -154,7 +161,7 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
     lesions = found["lesions"] or {}
     cells: dict[str, Any] = {
         words("many.photo"): row.name,
-        words("many.advice"): words(_advice(row)),
+        words("many.advice"): _advice(row, words),
         words("grade.title"): None if grade is None else grade_name(grade, words),
         words("many.uncertainty"): None if row.uncertainty is None else round(100 * row.uncertainty),
         words("dme.title"): None if found["dme"] is None else found["dme"]["risk"],
@@ -166,7 +173,10 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
     return cells | {words("many.yours"): " ".join([*stated, *row.by_hand])}
 
 
-def _advice(row: Row) -> str:
-    if row.refer:
-        return "advice.refer"
-    return "many.again" if row.retake else "advice.no_referral"
+def _advice(row: Row, words: Words) -> str:
+    """How soon to refer, and whether to take the photo again."""
+    parts = [words.sentence("REFER_URGENT" if row.urgent else "REFER_SOON", {})] if row.refer else []
+    parts += [words("many.again")] if row.retake else []
+    referral = row.found["headline"]["referral"]
+    is_open = referral is None or referral["code"] == "REFERRAL_OPEN"
+    return "; ".join(parts) or (UNKNOWN if is_open else words("advice.no_referral"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from typing import Any, Final
@@ -15,7 +16,6 @@ from funduscope.app.explain_view import show_explanation
 from funduscope.app.printing import show_printing
 from funduscope.app.reviewed import (
     Corrections,
-    History,
     describe,
     grade_name,
     mark_complete,
@@ -24,7 +24,7 @@ from funduscope.app.reviewed import (
 from funduscope.app.saving_view import show_saving
 from funduscope.app.session import OpenPhoto, Session
 from funduscope.app.uploads import grade_anyway, open_photo
-from funduscope.app.viewer_component import last_edit, media_address, show_panel, show_photo
+from funduscope.app.viewer_component import media_address, new_edits, show_panel, show_photo
 from funduscope.app.viewer_data import move_threshold, threshold_sliders, viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
@@ -40,9 +40,6 @@ NAMED: Final = "files-named"
 
 STEPS: Final = {"next": 1, "previous": -1}
 """Edits of the photo that show another one; after the last comes the first."""
-
-FROM_FILE: Final = "corrections-from-file"
-"""In Streamlit's state: corrections were read from a file, so the widgets must take their values from them."""
 
 
 def show_one(session: Session, words: Words, palette: Palette) -> None:
@@ -70,7 +67,7 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
             can_undo=bool(history.before),
             can_redo=bool(history.undone),
             unsaved=bool(session.unsaved),
-            on_edit=lambda: _take_edit(session, key, palette),
+            on_edit=lambda: _take_edits(session, palette),
         )
     found = with_advice(shown.to_dict(), history.now)
     with right:
@@ -85,7 +82,7 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
         show_answers(found, words)
         if found["gradable"]["ok"]:
             _ask_complete(session, key, shown, words)
-            _show_corrections(key, shown, history, words)
+            _show_corrections(session, key, shown, words)
             if not history.now.is_empty:
                 values = {"folder": drafts_folder(), "forget": words("upload.clear")}
                 st.caption(words("draft.kept", values))
@@ -158,17 +155,28 @@ def _sliders(session: Session, opened: OpenPhoto, key: str) -> dict[str, Any]:
     }
 
 
-def _take_edit(session: Session, key: str, palette: Palette) -> None:
-    """Applies an edit that was made in the photo; a late one, sent for another photo, is ignored."""
-    edit, opened = last_edit(), session.opened.get(key)
-    if opened is None or edit.get("photo") != opened.findings.photo.sha256:
+def _take_edits(session: Session, palette: Palette) -> None:
+    """Applies the new edits in order, each to the photo in which it was made: the page may show another one by now."""
+    current = st.session_state.get("current")
+    chosen = current
+    for edit in new_edits():
+        key = str(edit.get("photo"))
+        if edit.get("what") not in STEPS:
+            _take_edit(session, key, edit, palette)
+        elif key == current:  # a key that stays pressed does not step on from a photo that was not shown yet
+            keys = list(session.entries)
+            chosen = keys[(keys.index(key) + STEPS[edit["what"]]) % len(keys)]
+    if chosen != current:  # last, because Streamlit may end the call here to run again
+        st.session_state.current = chosen
+
+
+def _take_edit(session: Session, key: str, edit: Mapping[str, Any], palette: Palette) -> None:
+    """Applies an edit to a photo, as long as that is open."""
+    opened = session.opened.get(key)
+    if opened is None:
         return
     history, moved = session.history(key), session.thresholds.get(key, {})
     what = edit.get("what")
-    if what in STEPS:
-        keys = list(session.entries)
-        st.session_state.current = keys[(keys.index(key) + STEPS[what]) % len(keys)]
-        return
     if what == "threshold":
         session.thresholds[key] = move_threshold(opened.findings, moved, edit, history.now)
         return
@@ -182,22 +190,31 @@ def _take_edit(session: Session, key: str, palette: Palette) -> None:
     else:
         shown, _ = _drawn(session, opened, key, palette)
         history.step(apply_edit(shown, history.now, edit))
-    _set_widgets(key, history.now, overwrite=True)
 
 
-def _set_widgets(key: str, now: Corrections, *, overwrite: bool) -> str:
-    """Sets the correction widgets to the current corrections; returns the start of the widgets' keys."""
-    prefix = f"correct-{key[:16]}"
-    values = {
-        "grade": UNSTATED if now.grade is None else now.grade,
-        "dme": UNSTATED if now.dme is None else now.dme,
-        **{task.name: now.classes.get(task.name, UNSTATED) for task in FURTHER_TASKS},
-        "complete": [code for code in CODES if code in now.complete],
-    }
-    for name, value in values.items():
-        if overwrite or f"{prefix}-{name}" not in st.session_state:
+def _set_widgets(session: Session, key: str, codes: tuple[str, ...]) -> str:
+    """Sets the correction widgets to the current corrections; returns the start of the widgets' keys.
+
+    codes: the structures that can be called complete. Only what changed since the widgets were set last is set, so that
+    a choice that the person made meanwhile in another of them stays.
+    """
+    prefix, now, before = f"correct-{key[:16]}", session.history(key).now, session.in_widgets.get(key)
+    shown = {} if before is None else _widget_values(before, codes)
+    for name, value in _widget_values(now, codes).items():
+        if f"{prefix}-{name}" not in st.session_state or shown.get(name) != value:
             st.session_state[f"{prefix}-{name}"] = value
+    session.in_widgets[key] = now
     return prefix
+
+
+def _widget_values(stated: Corrections, codes: tuple[str, ...]) -> dict[str, int | list[str]]:
+    """The values of the correction widgets, by the ends of their keys."""
+    return {
+        "grade": UNSTATED if stated.grade is None else stated.grade,
+        "dme": UNSTATED if stated.dme is None else stated.dme,
+        **{task.name: stated.classes.get(task.name, UNSTATED) for task in FURTHER_TASKS},
+        "complete": [code for code in codes if code in stated.complete],
+    }
 
 
 def _ask_complete(session: Session, key: str, shown: Findings, words: Words) -> None:
@@ -212,19 +229,19 @@ def _ask_complete(session: Session, key: str, shown: Findings, words: Words) -> 
         yes, no = st.columns(2)
         if yes.button(words("correct.ask_yes"), key=f"complete-yes-{key[:16]}-{code}", width="stretch"):
             history.step(mark_complete(shown, history.now, history.now.complete | {code}))
-            _set_widgets(key, history.now, overwrite=True)
             st.rerun()
         if no.button(words("correct.ask_no"), key=f"complete-no-{key[:16]}-{code}", width="stretch"):
             deferred.add(code)
             st.rerun()
 
 
-def _show_corrections(key: str, shown: Findings, history: History, words: Words) -> None:
+def _show_corrections(session: Session, key: str, shown: Findings, words: Words) -> None:
     """Widgets for the photo tasks and complete structures; each change becomes a step."""
+    history, codes = session.history(key), tuple(code for code in CODES if code in shown.codes)
     now = history.now
     with st.expander(words("correct.title"), expanded=not now.is_empty):
         st.caption(words("correct.note"))
-        prefix = _set_widgets(key, now, overwrite=st.session_state.pop(FROM_FILE, False))
+        prefix = _set_widgets(session, key, codes)
         unstated = words("correct.unstated")
         grade = st.selectbox(
             words("correct.grade"),
@@ -249,19 +266,21 @@ def _show_corrections(key: str, shown: Findings, history: History, words: Words)
         }
         complete = st.pills(
             words("correct.complete"),
-            [code for code in CODES if code in shown.codes],
+            codes,
             selection_mode="multi",
             format_func=words.structure,
             key=f"{prefix}-complete",
             help=words("correct.complete_help"),
         )
         st.caption(words("correct.complete_help"))
+    unasked = now.complete - frozenset(codes)  # of a model of more structures: this page cannot ask for them
     after = replace(
-        mark_complete(shown, now, frozenset(complete)),
+        mark_complete(shown, now, frozenset(complete) | unasked),
         grade=None if grade == UNSTATED else grade,
         dme=None if risk == UNSTATED else risk,
         classes={name: label for name, label in further.items() if label != UNSTATED},
     )
     if after != now:
         history.step(after)
+        session.in_widgets[key] = after
         st.rerun()

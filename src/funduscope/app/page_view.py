@@ -16,7 +16,7 @@ from funduscope.app.batch_reading import ZIP, Answer, BatchReading, SavedCorrect
 from funduscope.app.batch_view import BATCH, CANCELED, cancel_batch, show_batch, waiting_count
 from funduscope.app.drafts import continue_draft, delete_drafts, drafts, drafts_folder, keep_drafts
 from funduscope.app.many_view import show_many
-from funduscope.app.one_view import FROM_FILE, show_one
+from funduscope.app.one_view import show_one
 from funduscope.app.own_words import own_words
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.server import UPLOAD_MB
@@ -34,6 +34,10 @@ PAGE_FONT: Final = "Source Sans"
 """Streamlit's font. It has no Devanagari, and some machines have no font for it either."""
 
 DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
+MOST_REFUSED: Final = 8
+"""Refused files that are listed without scrolling."""
+
+_REFUSED_PX: Final = 360
 VIEWS: Final = {"one": show_one, "many": show_many, "visits": show_visits}
 
 
@@ -216,7 +220,6 @@ def _remove_upload(file_id: str) -> None:
 def _accept(session: Session, answer: Answer) -> str | None:
     """Adds a photo with its draft, or saved corrections; returns the photo's key, None for a refused file."""
     if isinstance(answer, SavedCorrections):
-        st.session_state[FROM_FILE] = True
         key = restore_corrections(session, answer.data, answer.name)
     elif isinstance(answer, Failure):
         session.refuse(answer)
@@ -238,7 +241,8 @@ def _refused(session: Session, words: Words) -> None:
         f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.in_sentences)} ({one.code})"
         for one in session.refused
     ]
-    st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
+    with st.container(height=_REFUSED_PX if len(lines) > MOST_REFUSED else "content"):
+        st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
         session.refused.clear()
         st.rerun()

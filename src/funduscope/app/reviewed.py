@@ -20,7 +20,7 @@ from funduscope.i18n.languages import Words
 from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
+from funduscope.inference.rules import DME_REFERABLE_FROM, WITHOUT_REASON, more_careful, without_reason
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import CODES, FURTHER_TASKS, REFERABLE_FROM
 
@@ -28,7 +28,6 @@ MAX_STEPS: Final = 100
 
 _GRADE_CODES: Final = ("GRADE_", "REFERABLE_", "ICDR_")
 _DME_CODES: Final = ("DME_",)
-_NO_REASON: Final = "NOTHING_REFERABLE"
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,8 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
         }
     if corrections.grade is None and corrections.dme is None:
         return found | {"headline": headline(found)}
-    because = [reason for reason in (found["advice"] or {}).get("because", ()) if reason["code"] != _NO_REASON]
+    before = (found["advice"] or {}).get("because", ())
+    because = [reason for reason in before if reason["code"] not in WITHOUT_REASON.values()]
     if corrections.grade is not None:
         because = [reason for reason in because if not reason["code"].startswith(_GRADE_CODES)]
         if corrections.grade >= REFERABLE_FROM:
@@ -231,10 +231,11 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
     lowest = (rules.get("grade_range") or [None])[0]
     grade = more_careful(found["predicted_grade"], lowest) if corrections.grade is None else corrections.grade
     risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk"))
+    how_soon = urgency(grade, risk if corrections.dme is None else corrections.dme, bool(because))
     found["advice"] = {
-        "refer": bool(because),
-        "urgency": urgency(grade, risk if corrections.dme is None else corrections.dme, bool(because)),
-        "because": because or [message(_NO_REASON).to_dict()],
+        "refer": how_soon != "routine",
+        "urgency": how_soon,
+        "because": because or [without_reason(how_soon).to_dict()],
     }
     return found | {"headline": headline(found, grade=corrections.grade, dme=corrections.dme)}
 

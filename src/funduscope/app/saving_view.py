@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 import streamlit as st
 
+from funduscope.app.answers import escaped
 from funduscope.app.drafts import continue_draft
 from funduscope.app.export_labels import TABLE, LabeledPhoto, as_zip, into_folder, max_saved_bytes
 from funduscope.app.import_labels import read_zip
@@ -55,13 +57,14 @@ def _save_into(folder: str, session: Session, words: Words, *, named: bool) -> N
         place = into_folder(photos, Path(folder))
     except LabelError:
         st.error(words("save.not_empty"))
-    except OSError as error:
-        st.error(words("save.refused", {"reason": error.strerror or ""}))
+    except (OSError, RuntimeError, ValueError) as error:  # the home of no user, a name of no file
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        st.error(escaped(words("save.refused", {"reason": reason or ""})))
     else:
         session.saved.update(saved)
         st.success(words("save.done"))
         # The table, since the folders of masks have neither grades nor points.
-        command = f"funduscope train plain --data '{place / TABLE}' --run runs/corrected"
+        command = f"funduscope train plain --data {shlex.quote(str(place / TABLE))} --run runs/corrected"
         tasks = sorted({task for now in saved.values() for task in now.classes})
         switches = "".join(f" --set tasks.{task}=true" for task in tasks)
         st.code(command + switches, language=None, wrap_lines=True)

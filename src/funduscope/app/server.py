@@ -30,6 +30,8 @@ OPTIONS: Final[dict[str, Any]] = {
     "server.enableXsrfProtection": True,
     "server.enableCORS": True,
     "server.enableStaticServing": False,
+    # Otherwise a second thread runs the page while the first one still changes the same session: strokes are lost.
+    "runner.fastReruns": False,
     "browser.gatherUsageStats": False,
     "client.toolbarMode": "viewer",
     "client.showErrorDetails": "none",

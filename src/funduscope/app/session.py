@@ -75,8 +75,8 @@ class OpenPhoto:
 class Session:
     """The photos of one session by key (the file's SHA-256), with a person's changes, and the refused files.
 
-    saved: the corrections as they were last saved. drafted: as they are in the draft on disk. deferred: by photo the
-    kinds of which the person said that they are not complete yet.
+    saved: the corrections as they were last saved. drafted: as they are in the draft on disk. in_widgets: as the page's
+    widgets show them. deferred: by photo the kinds of which the person said that they are not complete yet.
     """
 
     entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
@@ -84,6 +84,7 @@ class Session:
     histories: dict[str, History] = field(default_factory=dict)
     saved: dict[str, Corrections] = field(default_factory=dict)
     drafted: dict[str, Corrections] = field(default_factory=dict)
+    in_widgets: dict[str, Corrections] = field(default_factory=dict)
     deferred: dict[str, set[str]] = field(default_factory=dict)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     refused: list[Failure] = field(default_factory=list)
@@ -96,14 +97,20 @@ class Session:
             self.open(entry.key, opened)
         while len(self.entries) > MAX_ROWS:
             oldest, _ = self.entries.popitem(last=False)
-            for by_key in (self.opened, self.histories, self.saved, self.drafted, self.deferred, self.thresholds):
+            of_photos = (self.opened, self.histories, self.saved, self.drafted, self.in_widgets)
+            for by_key in (*of_photos, self.deferred, self.thresholds):
                 by_key.pop(oldest, None)
-        size = sum(len(one.data or b"") for one in self.entries.values())
-        for one in self.entries.values():
-            if size <= MAX_UPLOAD_BYTES or one.key == entry.key:
-                break
-            size -= len(one.data or b"")
-            one.data = None
+        self._drop_files(entry.data)
+
+    def _drop_files(self, kept: bytes | None) -> None:
+        """Removes the oldest files but `kept` from memory until the rest is within the bound; frames share a file."""
+        files = {id(one.data): one.data for one in self.entries.values() if one.data is not None}
+        size = sum(map(len, files.values()))
+        for data in files.values():
+            if size > MAX_UPLOAD_BYTES and data is not kept:
+                size -= len(data)
+                for one in self.entries.values():
+                    one.data = None if one.data is data else one.data
 
     def open(self, key: str, opened: OpenPhoto) -> None:
         """Makes this the photo opened last, and closes those opened longest ago until both bounds are met."""
@@ -172,8 +179,8 @@ class Session:
         return [key for key in self.corrected if self.histories[key].now != self.saved.get(key)]
 
     def refuse(self, failure: Failure) -> None:
-        """Adds a refused file; only the last few are kept."""
-        self.refused = [*self.refused, failure][-20:]
+        """Adds a refused file. All are kept: they are only text, and the table must name each."""
+        self.refused.append(failure)
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -20,6 +20,9 @@ from funduscope.vocabulary import CODES
 View = Literal["photo", "panel", "visits"]
 
 KEY: Final = "photo-view"
+_HANDLED: Final = "photo-view-handled"
+"""In Streamlit's state: the number of the last edit that was handled."""
+
 _SCRIPTS: Final[Mapping[View, tuple[str, ...]]] = {
     "photo": ("dom.js", "thresholds.js", "tools.js", "photo.js"),
     "panel": ("panel.js",),
@@ -98,7 +101,7 @@ def show_photo(
     """Shows a photo, and in the panel of `show_panel` its layers, thresholds and lesions.
 
     drawn: `viewer_data` with thresholds and planes. address: of the photo's JPEG. position: the photo's number, from 1,
-    and how many there are. unsaved: the browser asks before it leaves the page. on_edit: called after each edit in the
+    and how many there are. unsaved: the browser asks before it leaves the page. on_edit: called after edits in the
     photo, and when the next or the previous photo is asked for.
     """
     data = drawn | {
@@ -108,10 +111,11 @@ def show_photo(
         "canUndo": can_undo,
         "canRedo": can_redo,
         "unsaved": unsaved,
+        "handled": st.session_state.get(_HANDLED, 0),
         "position": dict(zip(("number", "count"), position, strict=True)),
         "words": photo_texts(words) | {"eye": words(f"photo.eye.{drawn['eye']}") if drawn["eye"] else ""},
     }
-    viewer("photo")(key=KEY, data=data, on_edit_change=on_edit)
+    viewer("photo")(key=KEY, data=data, on_edits_change=on_edit)
 
 
 def show_panel() -> None:
@@ -119,10 +123,18 @@ def show_panel() -> None:
     viewer("panel")(key=f"{KEY}-panel")
 
 
-def last_edit() -> dict[str, Any]:
-    """The edit that the component sent last; empty where it sent none."""
-    edit = getattr(st.session_state.get(KEY), "edit", None)
-    return edit if isinstance(edit, dict) else {}
+def new_edits() -> list[dict[str, Any]]:
+    """The edits that the component sent and that were not returned before, in order.
+
+    The component sends every edit that it does not know to be handled: of several triggers that come while the script
+    runs, Streamlit keeps the last one.
+    """
+    sent, handled = getattr(st.session_state.get(KEY), "edits", None), st.session_state.get(_HANDLED, 0)
+    edits = [edit for edit in sent if isinstance(edit, dict)] if isinstance(sent, list) else []
+    new = [edit for edit in edits if isinstance(edit.get("number"), int) and edit["number"] > handled]
+    if new:
+        st.session_state[_HANDLED] = new[-1]["number"]
+    return new
 
 
 def media_address(picture: bytes, name: str, kind: str = "image/jpeg") -> str:

@@ -8,7 +8,8 @@ place that only one photo shows is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -75,6 +76,12 @@ class LesionChange:
         """Its largest piece, of the later visit where that outlines it."""
         return max(self.later.lesions or self.earlier.lesions, key=lambda one: one.area_px)
 
+    @property
+    def radius_px(self) -> float:
+        """Of a circle of its area in the second visit's frame, in pixels of the frame."""
+        visit = self.later if self.later.lesions else self.earlier
+        return SIDE_PX * math.sqrt(1e-6 * visit.area_ppm / math.pi)
+
 
 @dataclass(frozen=True, eq=False)
 class VisitComparison:
@@ -119,8 +126,13 @@ class VisitComparison:
         return len(self.of_state("undecided"))
 
 
-def compare_visits(first: Findings, second: Findings) -> VisitComparison:
-    """Registers the earlier photo onto the later one and compares their lesions."""
+def compare_visits(
+    first: Findings, second: Findings, complete: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+) -> VisitComparison:
+    """Registers the earlier photo onto the later one and compares their lesions.
+
+    complete: by visit the kinds whose outlines a person called complete: nothing that the model sees elsewhere counts.
+    """
     before, after = (frame(one.photo, SIDE_PX) for one in (first, second))
     found = register(before.image, after.image)
     if found is None or not found.proves_one_eye:
@@ -131,8 +143,9 @@ def compare_visits(first: Findings, second: Findings) -> VisitComparison:
     changes: list[LesionChange] = []
     for code in LESIONS:
         if code in first.codes and code in second.codes:
-            early = _of_visit(first, code, before.transform, found.matrix, fields[1])
-            late = _of_visit(second, code, after.transform, back, fields[0])
+            whole = [code in codes for codes in complete]
+            early = _of_visit(first, code, before.transform, found.matrix, fields[1], is_complete=whole[0])
+            late = _of_visit(second, code, after.transform, back, fields[0], is_complete=whole[1])
             limit = min(one.card.thresholds[code] for one in (first, second))
             changes += _changes(code, (early, late), found.matrix, tolerance_px, limit)
     return VisitComparison(warped(before.image, found), after.image, found, tuple(changes))
@@ -156,9 +169,15 @@ class _Lesions:
 
 
 def _of_visit(
-    findings: Findings, code: str, transform: CropTransform, matrix: np.ndarray, other_field: np.ndarray
+    findings: Findings,
+    code: str,
+    transform: CropTransform,
+    matrix: np.ndarray,
+    other_field: np.ndarray,
+    *,
+    is_complete: bool,
 ) -> _Lesions:
-    """matrix: from the visit's frame to the other's."""
+    """matrix: from the visit's frame to the other's. is_complete: whether a person called the outlines complete."""
     lesions = findings.objects(code)
     rings_of = contours_of(findings, code)
     pixels = [_pixels([transform.to_frame(ring.reshape(-1, 2) + 0.5) - 0.5 for ring in rings]) for rings in rings_of]
@@ -166,6 +185,8 @@ def _of_visit(
     visible = [bool(_inside(each).all() and other_field[tuple(each.T[::-1])].all()) for each in mapped]
     centers = transform.to_frame(np.array([[one.x_px, one.y_px] for one in lesions]).reshape(-1, 2))
     plane = cv2.resize(findings.frame_probs[code], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_LINEAR)
+    if is_complete:
+        plane = np.where(transform.map_to_frame(findings.mask(code)) > 0, plane, np.float32(0))
     return _Lesions(lesions, pixels, mapped, visible, centers, plane, transform.px_per_frame_px)
 
 

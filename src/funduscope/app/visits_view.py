@@ -104,15 +104,17 @@ def _choose(session: Session, keys: list[str], words: Words) -> tuple[str, ...]:
 def _compare(session: Session, earlier: str, later: str, words: Words) -> VisitComparison | None:
     """The comparison, from memory or computed; None where a photo's bytes were removed."""
     known: OrderedDict[Any, VisitComparison] = st.session_state.setdefault("visits", OrderedDict())
+    stated = [session.history(one).now for one in (earlier, later)]
     key = tuple(
-        (one, str(session.thresholds.get(one)), session.history(one).now.outline_key) for one in (earlier, later)
+        (one, str(session.thresholds.get(one)), now.outline_key, now.complete)
+        for one, now in zip((earlier, later), stated, strict=True)
     )
     if key not in known:
         with st.spinner(words("visits.working")):
             first, second = _findings(session, earlier), _findings(session, later)
             if first is None or second is None:
                 return None
-            known[key] = compare_visits(first, second)
+            known[key] = compare_visits(first, second, (stated[0].complete, stated[1].complete))
         while len(known) > MAX_COMPARISONS:
             known.popitem(last=False)
     return known[key]
@@ -144,4 +146,5 @@ def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
 def _row(what: str, change: LesionChange) -> dict[str, Any]:
     one = change.lesion
     x, y = change.xy
-    return {"what": what, "code": change.code, "x": x, "y": y, "area": one.area_px, "quadrant": one.quadrant}
+    place = {"x": x, "y": y, "radius": round(change.radius_px, 1), "quadrant": one.quadrant}
+    return {"what": what, "code": change.code, "area": one.area_px} | place

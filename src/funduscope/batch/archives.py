@@ -63,6 +63,7 @@ class Archive:
         self.path = path
         self._is_zip = path.suffix.lower() == ".zip"
         self._open: zipfile.ZipFile | IO[bytes] | None = None
+        self._zipped: dict[tuple[str, int], zipfile.ZipInfo] = {}
 
     def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
         """Every photo by its suffix or first bytes, and what must not be opened, with the code and a sentence of why.
@@ -82,24 +83,29 @@ class Archive:
             raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind: {error}") from error
 
     def read(self, entry: ArchiveEntry) -> bytes:
-        """The entry's bytes. Raises `CodedError` where the archive does not give as many as it said.
+        """The entry's bytes. Raises `CodedError` where the archive does not give as many as it said. The sentence names
+        neither entry nor archive, as any of a photo.
 
         A compressed tar is read forwards, so entries are best asked for in their order.
         """
         try:
             data = self._bytes(entry)
         except (*_DAMAGED, KeyError, RuntimeError) as error:
-            raise CodedError("E_CORRUPT", f"the entry cannot be read from {self.path.name}: {error}") from error
+            says = "the entry is damaged or packed in a rare way; expected an intact archive: copy it again"
+            raise CodedError("E_CORRUPT", says) from error
         if len(data) != entry.size_bytes:
-            says = f"{self.path.name} gives {len(data)} bytes of an entry of {entry.size_bytes}"
-            raise CodedError("E_TRUNCATED", says)
+            says = f"the entry has {len(data):,} of its {entry.size_bytes:,} bytes; expected a whole archive"
+            raise CodedError("E_TRUNCATED", f"{says}: copy it again")
         return data
 
     def _bytes(self, entry: ArchiveEntry) -> bytes:
         if self._open is None:
             self._open = zipfile.ZipFile(self.path) if self._is_zip else _unpacked(self.path)
+            if isinstance(self._open, zipfile.ZipFile):
+                self._zipped = {(info.filename, info.header_offset): info for info in self._open.infolist()}
         if isinstance(self._open, zipfile.ZipFile):
-            with self._open.open(entry.name) as packed:
+            # not by its name, which stands for the last entry that has it
+            with self._open.open(self._zipped[entry.name, entry.start]) as packed:
                 return packed.read(entry.size_bytes + 1)
         self._open.seek(entry.start)
         return self._open.read(entry.size_bytes)
@@ -119,7 +125,6 @@ def _unpacked(tar: Path) -> IO[bytes]:
 
 def _zip_entries(archive: Path) -> Iterator[Listed]:
     with zipfile.ZipFile(archive) as file:
-        named: set[str] = set()
         for info in file.infolist():
             if info.header_offset < 0:
                 raise zipfile.BadZipFile("an entry begins before the archive does")
@@ -127,37 +132,34 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
                 continue
             entry = ArchiveEntry(info.filename, info.header_offset, info.file_size)
             is_link = (info.external_attr >> 28) == 0o12
-            problem = _unsafe(info.filename, is_link, info.filename in named)
+            problem = _unsafe(info.filename, is_link)
             if problem is None and info.flag_bits & 1:
                 problem = "E_FORMAT", "the entry is encrypted: unpack the archive first"
             if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
                 problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
-            named.add(info.filename)
             yield entry, problem, problem is None and _is_photo(info.filename, partial(file.open, info))
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:
     with tarfile.open(archive, "r|*") as file:
-        named: set[str] = set()
         for info in file:
             file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
             if info.size < 0:
                 raise tarfile.ReadError("an entry has fewer than no bytes")
             if info.isdir():
                 continue
-            problem = _unsafe(info.name, not info.isreg(), info.name in named)
-            named.add(info.name)
+            problem = _unsafe(info.name, not info.isreg())
             is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
             yield ArchiveEntry(info.name, info.offset_data, info.size), problem, is_photo
 
 
-def _unsafe(name: str, is_link: bool, is_twice: bool) -> Problem | None:
+def _unsafe(name: str, is_link: bool) -> Problem | None:
     parts = PurePosixPath(name).parts + PureWindowsPath(name).parts
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name:
         return "E_FORMAT", "the entry's name leads out of the archive: it is not opened"
     if is_link:
         return "E_FORMAT", "the entry is a link or a device: it is not followed"
-    return ("E_FORMAT", "an earlier entry has the same name: this one is not opened") if is_twice else None
+    return None
 
 
 def _too_large(entry: ArchiveEntry) -> Problem | None:

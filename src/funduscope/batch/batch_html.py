@@ -101,13 +101,14 @@ def _drift(store: Store) -> Iterator[dict[str, Any]]:
 
 def _twice(store: Store) -> Iterator[dict[str, Any]]:
     """Files with the same bytes in several places: how many, of how many patients, and two of the places."""
+    patients = "count(distinct iif(patient = '', place, patient))"  # as their tables count them
     query = (
-        f"select count(distinct place), count(distinct patient), min(place), max(place) "
+        f"select count(distinct place), {patients}, min(place), max(place) "
         f"from photos join results using (place) where state != 'failed' group by {_FOUND.format('photo.sha256')} "
-        f"having count(distinct place) > 1 order by count(distinct patient) > 1 desc, 1 desc, 3 limit {MOST_TWICE}"
+        f"having count(distinct place) > 1 order by {patients} > 1 desc, 1 desc, 3 limit {MOST_TWICE}"
     )
-    for places, patients, first, last in store.select(query):
-        yield {"places": places, "patients": patients, "first": first, "last": last}
+    for places, persons, first, last in store.select(query):
+        yield {"places": places, "patients": persons, "first": first, "last": last}
 
 
 def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:

@@ -32,6 +32,12 @@ class Column:
     unit: str = ""
 
 
+def side_conflict(one: StoredResult) -> bool | None:
+    """Whether the table names another eye than disc and fovea show; None where one of them says nothing."""
+    named, seen = (one.known or {}).get("eye"), (one.found or {}).get("laterality")
+    return named != seen if named and seen else None
+
+
 def place_columns(copied: Sequence[str]) -> list[Column]:
     """What names a photo. copied: names of the table's columns that were asked for."""
     columns = [Column("place", "text", lambda one: one.place), Column("photo", "text", lambda one: one.name)]
@@ -76,6 +82,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
         *_witness_columns(card),
         *_task_columns(),
         _column("laterality", "text", "laterality"),
+        Column("side_conflict", "bool", side_conflict),
     ]
     columns += _landmark_columns()
     for code in (code for code in card.structures if code in LESIONS):

@@ -1,8 +1,8 @@
 """A row a patient and visit: the worst of both eyes, who must be seen first at the top.
 
 An eye's grade is the higher of the model's and of what the outlined lesions support, over all of its photos; so is its
-macular edema risk. An eye with no photo that can be read and graded is named, since no answer of the other eye speaks
-for it.
+macular edema risk. A model may answer one of them alone, or outline lesions only. An eye with no photo that can be read
+and graded is named, since no answer of the other eye speaks for it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from funduscope.batch.columns import PROBABILITY, Column, Kind
+from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
 from funduscope.batch.store import StoredResult
+from funduscope.inference.rules import more_careful
 
 URGENCIES: Final = ("urgent", "soon", "retake", "routine")
 """From who must be seen first. retake: nothing found, but an eye without a photo that can be graded."""
@@ -24,41 +25,48 @@ EYES: Final = ("right", "left")
 @dataclass
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
-    grade, dme: the worst, None without an answer; decided_by, decided_name: place and name of the
-    photo that shows it."""
+    answered: how many the model said anything of: grade, edema risk or lesions. grade, dme: the worst, None
+    where nothing tells; decided_by, decided_name: place and name of the photo that shows it. chance: of a grade that is
+    referred, None of a model without grades."""
 
     photos: int = 0
     graded: int = 0
+    answered: int = 0
     grade: int | None = None
     dme: int | None = None
     decided_by: str = ""
     decided_name: str = ""
     urgency: str = "routine"
-    chance: float = 0.0
+    chance: float | None = None
     because: list[str] = field(default_factory=list)
 
     def add(self, one: StoredResult) -> None:
         self.photos += 1
         found = one.found or {}
-        if one.state != "read" or found.get("predicted_grade") is None:
+        advice = found.get("advice")
+        if one.state != "read" or advice is None:
             return
         self.graded += (found.get("gradable") or {}).get("advice") != "refuse"
-        rules, advice = found.get("rules") or {}, found.get("advice") or {}
-        grade = max(found["predicted_grade"], (rules.get("grade_range") or [0])[0])
-        risk = max((found.get("dme") or {}).get("risk") or 0, rules.get("dme_risk") or 0)
-        chance = (found.get("referable") or {}).get("probability") or 0.0
+        rules = found.get("rules") or {}
+        grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
+        risk = more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))
+        chance = (found.get("referable") or {}).get("probability")
         urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
-        if self.grade is None or _order(urgency, grade, risk, chance) < _order(
-            self.urgency, self.grade, self.dme or 0, self.chance
-        ):
+        if not self.answered or _order(urgency, grade, risk, chance) < self.order:
             self.decided_by, self.decided_name = one.place, one.name
             self.urgency, self.chance = urgency, chance
             self.because = [note["code"] for note in advice.get("because") or ()]
-        self.grade, self.dme = max(grade, self.grade or 0), max(risk, self.dme or 0)
+        self.answered += 1
+        self.grade, self.dme = more_careful(grade, self.grade), more_careful(risk, self.dme)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """By which the worst of several eyes is the least."""
+        return _order(self.urgency, self.grade, self.dme, self.chance)
 
 
-def _order(urgency: str, grade: int, risk: int, chance: float) -> tuple[float, ...]:
-    return URGENCIES.index(urgency), -grade, -risk, -chance
+def _order(urgency: str, grade: int | None, risk: int | None, chance: float | None) -> tuple[float, ...]:
+    return URGENCIES.index(urgency), -(grade or 0), -(risk or 0), -(chance or 0.0)
 
 
 def _column(name: str, kind: Kind = "text", unit: str = "") -> Column:
@@ -70,11 +78,11 @@ PATIENT_COLUMNS: Final = (
     _column("refer", "bool"),
     *(_column(f"{eye}_{name}", "int") for eye in (*EYES, "other") for name in ("grade", "dme")),
     _column("referable_probability", "float", PROBABILITY),
-    *(_column(name) for name in ("decided_by", "because", "ungradable_eyes")),
+    *(_column(name) for name in ("decided_by", "because", "ungradable_eyes", "side_conflicts")),
     *(_column(name, "int") for name in ("photos", "failed")),
 )
 """other: photos of which neither the table nor the model says which eye they show. ungradable_eyes: those that have
-photos, of which none can be graded."""
+photos, of which none can be graded. side_conflicts: the places of photos that show another eye than the table says."""
 
 
 def patient_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
@@ -90,7 +98,7 @@ def sorting_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """Who must be seen first: by urgency, then the worst grade and risk, then the chance that there is something."""
     grade = max(row[f"{eye}_grade"] or 0 for eye in (*EYES, "other"))
     risk = max(row[f"{eye}_dme"] or 0 for eye in (*EYES, "other"))
-    return (*_order(row["urgency"], grade, risk, row["referable_probability"] or 0), row["patient"], row["visit"])
+    return (*_order(row["urgency"], grade, risk, row["referable_probability"]), row["patient"], row["visit"])
 
 
 def _patient_and_visit(one: StoredResult) -> tuple[str, str]:
@@ -102,8 +110,8 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
     eyes = {name: Eye() for name in (*EYES, "other")}
     for one in photos:
         eyes[_eye(one)].add(one)
-    answered = [eye for eye in eyes.values() if eye.grade is not None]
-    worst = min(answered, key=lambda eye: _order(eye.urgency, eye.grade or 0, eye.dme or 0, eye.chance), default=Eye())
+    answered = [eye for eye in eyes.values() if eye.answered]
+    worst = min(answered, key=lambda eye: eye.order, default=Eye())
     both = all(eyes[name].graded for name in EYES)  # then a photo of an unknown eye hides neither
     ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded and not both]
     failed = sum(one.state == "failed" for one in photos)
@@ -113,10 +121,11 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
     row["refer"] = worst.urgency != "routine" if answered else None
     for name, eye in eyes.items():
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
-    row["referable_probability"] = worst.chance if answered else None
+    row["referable_probability"] = worst.chance
     row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
     row["decided_name"] = worst.decided_name
     row["ungradable_eyes"] = " ".join(ungradable)
+    row["side_conflicts"] = " ".join(one.place for one in photos if side_conflict(one))
     return row | {"photos": len(photos), "failed": failed}
 
 

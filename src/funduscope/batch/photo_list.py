@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
 from funduscope.data.rows import delimiter_of
@@ -28,7 +29,8 @@ _EYES: Final = {"right": "right", "od": "right", "r": "right", "left": "left", "
 class ListedPhoto:
     """A photo to be read.
 
-    place: its path in the folder, in the table, or in the archive; one photo's alone. version: changes when the file
+    place: its path in the folder, in the table, or in the archive; one photo's alone, so that a later entry of the same
+    name has its number after it. version: changes when the file
     does. entry: where an archive has its bytes. known: of `KNOWN`, what a table says, otherwise empty texts. copied:
     cells of the columns that were asked for. problem: a code and a sentence of why the photo is not to be opened.
     """
@@ -118,14 +120,28 @@ class ArchivePhotos:
         self.archive = Archive(path)
 
     def __iter__(self) -> Iterator[ListedPhoto]:
-        stamp = _version(self.archive.path)
+        stamp, entries_of = _version(self.archive.path), dict[str, int]()
         for entry, problem in self.archive.entries():
-            yield ListedPhoto(_spelled(entry.name), f"{stamp} {entry.start}", entry, problem=problem)
+            name = _spelled(entry.name)
+            place = _own_place(name, entries_of)
+            if place != name and problem is None:
+                problem = "E_FORMAT", "an earlier entry has the same name: this one is not opened"
+            yield ListedPhoto(place, f"{stamp} {entry.start}", entry, problem=problem)
 
     def content(self, place: str, entry: ArchiveEntry | None) -> bytes:
         if entry is None:
             raise CodedError("E_NOT_FOUND", f"{self.archive.path.name} has no such entry")
         return self.archive.read(entry)
+
+
+def _own_place(name: str, entries_of: dict[str, int]) -> str:
+    """The name, numbered where an earlier entry has it. entries_of: how many have each name, counted further here."""
+    place = name
+    while place in entries_of:
+        entries_of[name] += 1
+        place = f"{name} (entry {entries_of[name]})"
+    entries_of[place] = 1
+    return place
 
 
 def _version(path: Path) -> str:
@@ -210,6 +226,17 @@ def _parquet_lines(table: Path) -> Iterator[list[str]]:
             for batch in file.iter_batches(batch_size=1000):
                 columns = [column.to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
-                    yield ["" if cell is None else str(cell) for cell in cells]
+                    yield [_text(cell) for cell in cells]
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single cells
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a Parquet table: {error}") from error
+
+
+def _text(cell: Any) -> str:
+    """A Parquet cell as a CSV table would have it, so that a patient is the same in both."""
+    if cell is None or cell != cell:  # not a number: how other programs write a missing one
+        return ""
+    if isinstance(cell, float) and cell.is_integer():  # what whole numbers become where one is missing
+        return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time.min:
+        return str(cell.date())
+    return str(cell)

@@ -76,20 +76,18 @@ def run_batch(
 
     source: a folder, a table or an archive: see `open_list`. processes: of this machine. ray: address of a cluster that
     reads in their place: see `read_with_ray`. columns: of a table, further ones to copy. retry_failed: photos that
-    failed earlier are read again. progress: called after each photo. Called again with the same arguments it goes on
-    where it was stopped. Raises `CodedError` where `source` cannot be listed, `out` has a batch of another model or
-    other settings, or the model cannot be loaded.
+    failed earlier are read again, but for those that the list says must not be opened. progress: called after each
+    photo. Called again with the same arguments it goes on where it was stopped. Raises `CodedError` where `source`
+    cannot be listed, `out` has a batch of another model or other settings, or the model cannot be loaded.
     """
     photos = open_list(source, columns)
     model = reading.load()
-    _check_columns(model, columns)
+    files = "" if reading.files is None else Path(os.path.relpath(reading.files, out)).as_posix()
+    _check_columns(model, columns, files)
     settings = _settings(model, reading, columns)
     began = time.monotonic()
     with closing(Store(out, settings)) as store:
-        total = store.update(photos)
-        if retry_failed:
-            store.retry_failed()
-            total = store.count("select count(*) from photos where not is_done")
+        total = store.update(photos, retry_failed)
         if ray and total:
             from funduscope.batch.ray_readers import read_with_ray
 
@@ -101,7 +99,6 @@ def run_batch(
             progress(BatchProgress(done, total, time.monotonic() - began))
         store.commit()
         run = {"photos": _counts(store), "model": _about(model), "settings": settings}
-        files = "" if reading.files is None else Path(os.path.relpath(reading.files, out)).as_posix()
         _write_tables(store, out, finding_columns(model.card, columns, files), columns)
         first = _write_patients(store, out)
         write_atomically(out / "batch.html", page(store, run["photos"], run["model"], first, files).encode())
@@ -129,9 +126,10 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
     }
 
 
-def _check_columns(model: Model, columns: Sequence[str]) -> None:
+def _check_columns(model: Model, columns: Sequence[str], files: str) -> None:
     """Raises `CodedError` where a column to be copied has the name of another one."""
-    for own in ([*finding_columns(model.card, ()), *measure_columns(MEASURES)], [*place_columns(()), *LESION_COLUMNS]):
+    findings = [*finding_columns(model.card, (), files), *measure_columns(MEASURES)]
+    for own in (findings, [*place_columns(()), *LESION_COLUMNS]):
         names = [*(column.name for column in own), *columns]
         twice = [name for name in columns if names.count(name) > 1]
         if twice:

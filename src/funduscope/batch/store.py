@@ -99,13 +99,17 @@ class Store:
             said = "; ".join(f"{name} was {known.get(name)}, now {settings[name]}" for name in different)
             raise CodedError("E_CONFIG", f"{folder} holds a batch with other settings ({said}): name another folder")
 
-    def update(self, photos: Iterable[ListedPhoto]) -> int:
+    def update(self, photos: Iterable[ListedPhoto], retry_failed: bool = False) -> int:
         """Takes the photos in their order, and returns how many are to be read: those that are new or changed, and
-        those that failed by a fault of the machine.
+        those that failed by a fault of the machine. retry_failed: all others that failed, too.
 
-        What is known of photos that were listed earlier and are not any more is removed. All of it happens or nothing.
+        A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
+        are not any more is removed. All of it happens or nothing.
         """
         with self._file:
+            if retry_failed:  # before the list is read, which closes again what has a problem
+                failed = "select place from results where state = 'failed'"
+                self._file.execute(f"update photos set is_done = 0, tries = 0 where place in ({failed})")
             self._file.execute("update photos set position = -1")
             for position, photo in enumerate(photos):
                 self._take(position, photo)
@@ -130,12 +134,6 @@ class Store:
         if photo.problem:
             code, says = photo.problem
             self.put(photo.place, [Result(Path(photo.place).name, "failed", code, says)])
-
-    def retry_failed(self) -> None:
-        """Has every photo that failed read again."""
-        with self._file:
-            failed = "select place from results where state = 'failed'"
-            self._file.execute(f"update photos set is_done = 0, tries = 0 where place in ({failed})")
 
     def waiting(self) -> Iterator[tuple[str, ArchiveEntry | None]]:
         """The photos to be read, in order, each once. Results may be put meanwhile."""

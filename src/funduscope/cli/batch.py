@@ -37,7 +37,7 @@ def batch(
             help="Processes that read. Default: one a core; two on a card.", min=1, max=MOST_PROCESSES, metavar="N"
         ),
     ] = None,
-    ray: Annotated[str, typer.Option(help="A Ray cluster that reads in their place.", metavar="ADDRESS")] = "",
+    ray: Annotated[str, typer.Option(help="Read on this Ray cluster, not in local processes.", metavar="ADDRESS")] = "",
     threads: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Processor threads of each. Default: its share of the cores.", min=1, max=256, metavar="N"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from funduscope.atomic import write_atomically
 from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder, model_name
 
 if TYPE_CHECKING:
@@ -53,12 +54,14 @@ def evaluate(
     scores = score(models, photos, fold, device=device.value, progress=tracked, warn=complain)
     chosen = ("--official-test",) if official else () if fold is None else ("--fold", fold)
     measures = challenge(scores) if official else {}
+    own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     scores.about["command"] = shlex.join(map(str, command))
     if out is not None:  # before anything is printed, which a closed pipe would end
         _write(scores, out)
+        if own:
+            write_atomically(out / "challenge.json", (json.dumps(own, indent=1, allow_nan=False) + "\n").encode())
     if as_json:
-        own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
         print(json.dumps(scores.to_dict() | own, allow_nan=False))
     else:
         from rich.console import Console
@@ -78,7 +81,10 @@ def _write(scores: Scores, out: Path) -> None:
 
     scores.write(out)
     if find_spec("matplotlib") is None:
-        complain("the scores were written without plots, which need matplotlib: pip install 'funduscope[train]'")
+        complain(
+            "the scores were written without plots, which need matplotlib: pip install '.[train]' in the clone of "
+            "funduscope"
+        )
         return
     from funduscope.evaluation.plots import draw_all
 

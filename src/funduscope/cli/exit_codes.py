@@ -11,7 +11,7 @@ from funduscope.i18n.errors import machine_fault
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
-# The packages that only an extra installs: `pip install 'funduscope[train]'`, `[app]`, `[report]`.
+# The packages that only an extra installs: `pip install '.[train]' in the clone of funduscope`, `[app]`, `[report]`.
 _TRAINING: Final[tuple[str, ...]] = (
     "accelerate", "jaxtyping", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard",
     "timm", "torch",
@@ -33,13 +33,15 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, _USAGE_ERROR):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "funduscope"
-        return f"{error.format_message()} See `{command} --help`.", WRONG_USE  # pyright: ignore[reportAttributeAccessIssue]
+        says: str = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        stop = "" if says.endswith((".", "?")) else "."
+        return f"{says}{stop} See `{command} --help`.", WRONG_USE
     if type(error).__module__.partition(".")[0] == "funduscope":
         from funduscope.recipe import RecipeError
 
         return str(error), WRONG_USE if isinstance(error, RecipeError) else NOTHING_DONE
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
-        return f"this needs {error.name}: pip install 'funduscope[{extra}]'", NOTHING_DONE
+        return f"this needs {error.name}: pip install '.[{extra}]' in the clone of funduscope", NOTHING_DONE
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
     if fault := machine_fault(error):
         return f"{where}{fault.says}", NOTHING_DONE

@@ -30,8 +30,13 @@ def folds(
     from funduscope.data.splits import make_clean_folds
 
     if out.exists():
-        raise typer.BadParameter(f"{out} is there already, and models may depend on it", param_hint="--out")
+        says = f"{out} is there already, and models may depend on it: name another file"
+        raise typer.BadParameter(says, param_hint="--out")
     cases = make_clean_folds(read_data(data), count, seed, workers=workers, progress=tracked)
+    visits = len({case.visit for case in cases if case.fold is not None})
+    if visits < count:
+        says = f"{count} folds need as many visits or patients, and the photos are of {visits}: ask for fewer folds"
+        raise typer.BadParameter(says, param_hint="--count")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_folds(cases, out)
     sizes = Counter(case.fold for case in cases)

@@ -66,7 +66,7 @@ Threads = Annotated[
 ]
 DeviceOption = Annotated[
     DeviceName,
-    typer.Option("--device", help="Where the model computes; auto takes a card where there is one it can use."),
+    typer.Option("--device", help="Where the model computes; auto takes a GPU where there is one it can use."),
 ]
 Fold = Annotated[Optional[int], typer.Option(help="The test fold.", min=0, metavar="K")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]

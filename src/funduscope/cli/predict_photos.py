@@ -13,11 +13,13 @@ from pathlib import Path
 
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.explain.class_activation import SHOWN, TASK_OF
-from funduscope.imaging.photo import Photo
+from funduscope.imaging.dicom_file import is_dicom
+from funduscope.imaging.photo import LIMITS, Photo, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.outline import Traced
 from funduscope.report.pdf_outputs import PdfOutputs
+from funduscope.report.result_places import ResultPlaces
 from funduscope.report.results_folder import (
     SUMMARY,
     Answer,
@@ -29,6 +31,7 @@ from funduscope.report.results_folder import (
     internal,
     new_folder,
     open_results,
+    results_in,
 )
 
 NO_MAP = (
@@ -58,19 +61,24 @@ def predict_all(
     """
     is_new = out is None or not out.exists()
     folder = new_folder(datetime.now()) if out is None and not as_json else out
-    many, failed, unchanged, lacks_maps = len(paths) > 1, 0, 0, False
+    # Counting the frames of every file takes long in an archive of many, so it is done where a page says the number.
+    expected = sum(map(_photos_in, paths)) if len(paths) == 1 or options.pdf else len(paths)
+    many, count, failed, unchanged, lacks_maps = expected > 1, 0, 0, 0, False
     last: Written = {}, None
     maps = checkpoint_maps(answer) if options.explain and folder else None
     with _sigterm_as_interrupt(), ExitStack() as stack:
         if folder and is_new:
             stack.callback(_remove_if_empty, folder)
-        pdfs = stack.enter_context(PdfOutputs(options, folder, len(paths))) if folder else None
+        pdfs = stack.enter_context(PdfOutputs(options, folder, expected)) if folder else None
         clinical = ClinicalOutputs(options)
         extra_outputs = _all_of([pdfs.extra_outputs if pdfs else None, maps, clinical.extra_outputs])
-        write = stack.enter_context(open_results(folder, many, options, extra_outputs)) if folder else _unwritten
-        earlier = _earlier(answer, paths, None if again else folder, options)
+        places = results_in(folder) if folder else None
+        written = folder and open_results(folder, many, options, extra_outputs, places)
+        write = stack.enter_context(written) if written else _unwritten
+        earlier = _earlier(answer, None if again else places, options, many=many)
         stream = answers(partial(answer, force=True) if options.force else answer, paths, earlier)
-        for path, result in stream if as_json else tracked(stream, "Reading", len(paths)):
+        for path, result in stream if as_json else tracked(stream, "Reading", expected):
+            count += 1
             unchanged += isinstance(result, Unchanged)
             lacks_maps = lacks_maps or (isinstance(result, Findings) and _lacks_maps(result))
             last = write(path, clinical.prepared(path, result) if folder else result)
@@ -83,25 +91,36 @@ def predict_all(
                 complain(f"{path}: {failure.code}: {failure.says}")
                 failed += 1
             elif many and not as_json:
-                print(sentence(last[0]), flush=True)
+                print(sentence(last[0], path), flush=True)
             if as_json:
                 # ASCII escapes, so that any file name can be printed in any terminal's encoding.
                 print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
     if options.explain and folder and lacks_maps and maps is None:
         complain(NO_MAP)
     if folder and not as_json:
-        _conclude(folder, len(paths), failed, unchanged, last)
+        _conclude(folder, count, failed, unchanged, last)
     return 1 if failed else 0
 
 
+def _photos_in(path: Path) -> int:
+    """The number of photos in a file: the frames of a DICOM file are photos of their own. 1 for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            if not is_dicom(file.read(132)) or path.stat().st_size > LIMITS.max_bytes:
+                return 1
+        return len(frame_numbers(path.read_bytes())) or 1
+    except OSError:
+        return 1
+
+
 def _earlier(
-    answer: Callable[[Photo], Findings], paths: list[Path], folder: Path | None, options: OutputOptions
+    answer: Callable[[Photo], Findings], places: ResultPlaces | None, options: OutputOptions, *, many: bool
 ) -> Callable[[Path], Unchanged | None]:
-    """What finds a photo's earlier results in `folder`; nothing where summary.pdf needs a page of every photo."""
+    """What finds a photo's earlier results; nothing where summary.pdf needs a page of every photo."""
     sha256 = getattr(answer, "sha256", None)
-    if folder is None or sha256 is None or (options.pdf and len(paths) > 1):
+    if places is None or sha256 is None or (options.pdf and many):
         return lambda path: None
-    return earlier_results(folder, sha256, options)
+    return earlier_results(places, sha256, options)
 
 
 def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) -> None:

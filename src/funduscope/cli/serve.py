@@ -22,14 +22,14 @@ def serve(
         int, typer.Option(help="Photos that wait or are read at once; any other is refused.", min=1, metavar="N")
     ] = 16,
     parallel: Annotated[int, typer.Option(help="Photos that are read at once.", min=1, max=64, metavar="N")] = 2,
-    deadline: Annotated[float, typer.Option(help="Seconds that a photo has.", min=1, metavar="S")] = 60,
+    deadline: Annotated[float, typer.Option(help="Time limit per photo, in seconds.", min=1, metavar="S")] = 60,
     max_body: Annotated[
-        int, typer.Option("--max-body", help="Millions of bytes of a request.", min=1, max=200, metavar="MB")
+        int, typer.Option("--max-body", help="Largest request body, in MB.", min=1, max=200, metavar="MB")
     ] = 64,
     threads: Threads = 0,
     device: DeviceOption = DeviceName.AUTO,
 ) -> int:
-    """Answer photos over HTTP: POST /v1/findings.
+    """Serve the model over HTTP: POST /v1/findings.
 
     Reachable from this machine alone unless --host says otherwise, which needs --tokens. The log is one JSON object a
     line. SIGTERM and Ctrl+C end it once what runs is finished; SIGHUP loads the model anew.

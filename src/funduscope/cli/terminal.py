@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from funduscope.vocabulary import CODES, FURTHER_TASKS, structure
@@ -38,9 +39,11 @@ def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterato
         yield from bar.track(items, count, description=words)
 
 
-def sentence(found: Mapping[str, Any]) -> str:
-    """One line that sums up findings. found: as in findings.json."""
+def sentence(found: Mapping[str, Any], path: Path | None = None) -> str:
+    """One line that sums up findings. found: as in findings.json. path: of the file; its folder stands before the
+    photo's name, which several photos may have."""
     name = found["photo"]["name"]
+    name = name if path is None else path.with_name(name)
     headline = found["headline"]
     trust = f"{headline['trust']['says']} " if headline["trust"] else ""
     if not found["gradable"]["ok"]:
@@ -96,10 +99,15 @@ def doctor_lines(report: Mapping[str, Any]) -> Iterator[str]:
         files = f" ({', '.join(first['files'][:2])})" if first["files"] else ""
         yield shown(f"{severity}: {kind}: {first['says']}{files}{more}")
     counts = ", ".join(
-        f"{count} {severity}{'' if severity == 'info' or count == 1 else 's'}"
+        f"{count} info" if severity == "info" else _counted(count, severity)
         for severity, count in report["counts"].items()
     )
-    yield f"{report['photos']} photos, {len(report['findings'])} findings: {counts}."
+    photos, findings = _counted(report["photos"], "photo"), _counted(len(report["findings"]), "finding")
+    yield f"{photos}, {findings}: {counts}."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _number(value: float) -> str:

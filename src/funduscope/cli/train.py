@@ -30,7 +30,7 @@ Change = Annotated[
 ProcessCount = Annotated[
     str,
     typer.Option(
-        help="Processes of this machine that share each batch; auto: the number of cards, or what a short timing "
+        help="Processes of this machine that share each batch; auto: the number of GPUs, or what a short timing "
         "finds fastest on the processor. For several machines see docs/recipes.md.",
         metavar="auto|N",
     ),

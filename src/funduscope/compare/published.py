@@ -1,4 +1,4 @@
-"""Figures that authors published next to runs of their designs. They are no contest: the photos differ."""
+"""Figures that authors published next to runs of their designs, found by the recipe's name."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from funduscope.evaluation.score_key import ScoreKey
 
 PARAMETERS, WORK = "parameters", "multiply_adds"
 WANTED = (
-    "expected `source`, `photos` and a [[figure]] with `run`, `value` and either `data`, `state` and `score` "
+    "expected `source`, `photos` and a [[figure]] with `recipe`, `value` and either `data`, `state` and `score` "
     "as in scores.json, or `cost` (parameters or multiply_adds, with `height_px` and `width_px`)"
 )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One published number of the design of `run`.
+    """One published number of the design that the recipe of that name has.
 
     data, state, score: as in scores.json. cost: instead of those, PARAMETERS, or WORK at (height_px, width_px).
     """
 
-    run: str
+    recipe: str
     value: float
     data: str = ""
     state: str = ""
@@ -66,25 +66,31 @@ def read_published(path: Path) -> Published:
         figures = tuple(Figure(**one) for one in tree["figure"])
         for one in figures:
             if one.cost not in ("", PARAMETERS, WORK) or bool(one.cost) == bool(one.data and one.state and one.score):
-                raise TypeError(f"the figure {one.value:g} of {one.run} needs either a score or a cost")
+                raise TypeError(f"the figure {one.value:g} of {one.recipe} needs either a score or a cost")
         return Published(str(tree["source"]), str(tree["photos"]), figures)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise CompareError(f"{path} has no published figures: {error}; {WANTED}.") from error
 
 
 def published_section(published: Published, runs: Sequence[Run]) -> Section:
-    """Each figure next to the run of its design, on both folds. Figures without a run are left out."""
-    by_name = {run.name: run for run in runs}
+    """Each figure next to the runs of its design, on both folds. Figures without a run are left out."""
     heads = [("run and figure", ""), ("published", ""), ("here, validation fold", "95 % interval")]
-    heads += [("here, test fold", "95 % interval"), ("note", "")]
+    heads += [("here, test", "95 % interval"), ("note", "")]
     lines = [
-        Line(f"{one.run}: {one.title}", _cells(one, by_name[one.run]))
+        Line(f"{run.name}: {one.title}", _cells(one, run))
+        for run in runs
         for one in published.figures
-        if one.run in by_name
+        if one.recipe == run.recipe.name
     ]
-    caption = "The photos differ: the columns show whether a design behaves as its authors saw, not which is better."
-    tables = [Table("Published figures and these runs", caption, heads, lines)]
-    return Section("Published figures", [f"From {published.source}.", published.photos], tables)
+    paragraphs = [f"From {published.source}.", published.photos]
+    if not lines:
+        designs = ", ".join(sorted({one.recipe for one in published.figures}))
+        return Section("Published figures", [*paragraphs, f"None of these runs is of a recipe named there: {designs}."])
+    caption = (
+        "Runs of a fold were tested on other photos than the authors: their columns show whether a design behaves as "
+        "its authors saw, not which is better. Runs of --official-split are tested on the official test photos."
+    )
+    return Section("Published figures", paragraphs, [Table("Published figures and these runs", caption, heads, lines)])
 
 
 def _cells(figure: Figure, run: Run) -> list[Cell]:

@@ -65,10 +65,11 @@ class Run:
 
     @property
     def answers(self) -> list[str]:
-        """The names of everything that it predicts, for people."""
-        tasks = self.recipe.tasks
-        named = [task.title for task in PHOTO_TASKS if task.name in tasks.photo_tasks]
-        return [*named, *tasks.structures, *(name.replace("_", " ") for name in tasks.landmarks)]
+        """The names of everything that it predicts, for people: without what no photo of its training showed."""
+        tasks, left_out = self.recipe.tasks, {*self.about.get("not_learned", ())}
+        named = [task.title for task in PHOTO_TASKS if task.name in {*tasks.photo_tasks} - left_out]
+        structures = [code for code in tasks.structures if code not in left_out]
+        return [*named, *structures, *(name.replace("_", " ") for name in tasks.landmarks)]
 
     @property
     def drawn(self) -> int | None:
@@ -95,7 +96,7 @@ class Run:
         epochs = sum(stage.training.epochs for stage in stages)
         each = [stage.sampling.per_epoch * stage.training.epochs for stage in stages]
         planned = sum(each) if all(each) else 0
-        samples = f"{planned:,} samples" if planned else "as many samples as its rates give"
+        samples = f"{planned:,} samples" if planned else f"the samples of {'; '.join(map(_rates, stages))}"
         close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
         return f"{samples} in {_epochs(epochs)} at {views.whole_px} px{close}"
 
@@ -121,6 +122,14 @@ class Run:
         """The number of photos of a score."""
         details = self.trees.get(part, {}).get("details", {}).get(key.dataset, {}).get("states", {})
         return details.get(key.question.name, {}).get("photos", 0)
+
+
+def _rates(recipe: Recipe) -> str:
+    """How often an epoch shows the photos of each data set, in words."""
+    sampling = recipe.sampling
+    views = (("whole", sampling.whole), ("close", sampling.close))
+    rates = [f"{rate:g} x {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
+    return ", ".join([*rates, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
 
 
 def _epochs(count: int) -> str:
@@ -244,10 +253,10 @@ def _trimmed(tree: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 
 def _narrowed(row: Row) -> Row:
     kept = {name: value for name, value in row.items() if name in _COLUMNS or name in PACKED}
-    return kept | {name: _hashed(row[name]) for name in ("key", "visit")}
+    return kept | {name: hashed(row[name]) for name in ("key", "visit")}
 
 
-def _hashed(name: str) -> str:
+def hashed(name: str) -> str:
     """A hash in place of the name of a photo or a visit; a hash stays as it is."""
     return name if name.startswith("#") else "#" + hashlib.sha256(name.encode()).hexdigest()[:12]
 
@@ -269,4 +278,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> dict[str, Row]:
-    return {_hashed(row["key"]): row | {"visit": _hashed(row["visit"])} for row in _lines(path)}
+    return {hashed(row["key"]): row | {"visit": hashed(row["visit"])} for row in _lines(path)}

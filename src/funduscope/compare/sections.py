@@ -41,7 +41,8 @@ def runs_section(comparison: Comparison) -> Section:
     heads += [("budget", ""), ("note", "")]
     first, every = comparison.side[0], len(comparison.runs)
     fold = "no test fold" if first.fold is None else f"test fold {first.fold}"
-    who = f"{len(comparison.side)} of the {every} runs have" if comparison.reasons else f"All {every} runs have"
+    has = "has" if len(comparison.side) == 1 else "have"
+    who = f"{len(comparison.side)} of the {every} runs {has}" if comparison.reasons else f"All {every} runs have"
     budget = f"{who} {fold} and one budget: {first.budget}." if every > 1 else f"One run, {fold}: {first.budget}."
     caption = (
         "One row for each run. Runs with the same letter learned from the same photos and labels; a recipe's tasks "
@@ -144,8 +145,7 @@ def method_section(command: str) -> Section:
     paragraphs = [
         "Scores follow docs/protocol.md: in the photo's own pixels, each data set by itself. No photo is refused, "
         "since refusals do not depend on the model. Intervals are of 95 %, by bootstrap over visits, 1000 draws (200 "
-        "for training photos); with few visits (the four photos of a fold of IDRiD A) they are too narrow, and "
-        "indicative only.",
+        "for training photos); with few visits, as in a fold of IDRiD A, they are too narrow, and indicative only.",
         "Tests and losses under corruptions add up the photos' rows in photos.jsonl, whose maps are counted in 118 "
         "bins of probability instead of 65536: average precision may differ from the tables by 0.005.",
         "Samples of training and validation photos depend on their names alone: they are the same for every run.",

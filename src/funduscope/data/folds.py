@@ -16,6 +16,9 @@ from funduscope.data.rows import read_sheet
 Place = tuple[str, int]
 """(visit, fold)."""
 
+OFFICIAL_TEST = "/test"
+"""Ends the subset of a photo that its data set's authors kept for the test: IDRiD's numbers repeat there."""
+
 _COLUMNS = ("subset", "image", "visit", "fold")
 _HIGHEST_FOLD = 99
 
@@ -28,7 +31,10 @@ def find_folds(path: Path) -> Path | None:
 
 
 def read_folds(path: Path) -> dict[tuple[str, str], Place]:
-    """(subset, image) to (visit, fold); raises `LabelError` for a photo listed twice or a visit in two folds."""
+    """(subset, image) to (visit, fold).
+
+    Raises `LabelError` for a photo listed twice, a visit in two folds, or a photo of an official test.
+    """
     places: dict[tuple[str, str], Place] = {}
     folds: dict[str, int] = {}
     for row in read_sheet(path, _COLUMNS).rows:
@@ -36,6 +42,8 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
         fold = row.integer("fold", _HIGHEST_FOLD)
         if fold is None:
             raise row.error("fold", "is empty; expected the number of a fold, from 0")
+        if key[0].endswith(OFFICIAL_TEST):
+            raise row.error("subset", f"{key[0]} is an official test, whose photos are in no fold; remove these rows")
         if key in places:
             raise row.error("image", f"{'/'.join(key)} stands in two rows; expected one a photo")
         if folds.setdefault(visit, fold) != fold:
@@ -54,12 +62,10 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
 
 
 def fold_key(case: Case) -> tuple[str, str]:
-    """(subset, image) of a case in `folds.csv`. subset: A or B for IDRiD, otherwise the data set.
-
-    For photos of an official test, "/test" is appended to it: IDRiD's numbers repeat there.
-    """
+    """(subset, image) of a case in `folds.csv`. subset: A or B for IDRiD, otherwise the data set; of photos of an
+    official test, which no folds.csv may list, with `OFFICIAL_TEST` behind it."""
     subset = case.dataset.removeprefix("idrid-")
-    return (f"{subset}/test" if case.split == "test" else subset), case.name
+    return (f"{subset}{OFFICIAL_TEST}" if case.split == "test" else subset), case.name
 
 
 def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Case]:

@@ -1,7 +1,7 @@
 """A case prepared for training: the framed photo with its dense labels, in a cache that may be deleted at any time.
 
-The cache is keyed by content (the bytes of the photo and of the label files) and settings. Files are written under
-another name and renamed, so a killed process leaves none that is incomplete.
+The cache is keyed by content (the bytes of the photo and of the label files), by settings and by the code that frames.
+Files are written under another name and renamed, so a killed process leaves none that is incomplete.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from funduscope.atomic import replacing
 from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
+from funduscope.duplicates.store import FRAMED_BY, code_version
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
@@ -28,6 +29,7 @@ CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
 _VERSION = "3"
+"""Of what is made here of a framed photo and its labels; the framing itself is in `code_version`."""
 
 DISC_IN_BOX = (0.95, 0.97)
 """Width and height of the disc as shares of its box, the medians of the 37 photos of IDRiD that have an outline too."""
@@ -173,7 +175,7 @@ def unusable_masks(path: Path) -> dict[str, str]:
 
 def _key(case: Case, side_px: int) -> str:
     """A hash of everything that the prepared case depends on."""
-    digest = hashlib.sha256(f"{_VERSION} {side_px}".encode())
+    digest = hashlib.sha256(f"{_VERSION} {code_version(FRAMED_BY)} {side_px}".encode())
     labels = derive_labels(case.labels)
     digest.update(case.path.read_bytes())
     for code, mask in sorted(labels.masks.items()):

@@ -195,7 +195,8 @@ def read_first_sheet(path: Path) -> list[list[str]]:
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError as error:
         raise LabelError(
-            "An .xlsx workbook is read with python-calamine: pip install 'funduscope[tables]', or save it as CSV."
+            "An .xlsx workbook is read with python-calamine: pip install '.[tables]' in the clone of funduscope, or "
+            "save it as CSV."
         ) from error
     try:
         _check_workbook(path)

@@ -95,4 +95,10 @@ def _check_keys(cases: Sequence[Case]) -> None:
     if twice:
         key, places = next(iter(twice.items()))
         more = f" ({len(twice) - 1} more are so)" if len(twice) > 1 else ""
-        raise LabelError(f"{key} is there twice{more}: {places[0]} and {places[1]}. Give each data set once.")
+        says = f"{key} is there twice{more}: {places[0]} and {places[1]}."
+        if key.startswith("table/") and places[0].resolve() != places[1].resolve():
+            raise LabelError(
+                f"{says} Tables that are given together must not name different photos alike: write one table, in a "
+                "folder above both, whose paths begin there."
+            )
+        raise LabelError(f"{says} Give each data set once.")

@@ -70,7 +70,7 @@ class SplitPlan:
             selecting = _next_fold(fold, folds)
         plan = cls._parted(assigned, fold, selecting)
         if fold is None:  # no run learns from photos of an official test
-            plan = replace(plan, test=[case for case in assigned if case.split == "test" and case.fold is None])
+            plan = replace(plan, test=[case for case in assigned if case.split == "test"])
         return plan
 
     @classmethod
@@ -215,6 +215,7 @@ def _assign(cases: list[Case], listed: Mapping[tuple[str, str], Place] | None) -
     """
     if listed is not None:
         cases = _as_listed(cases, listed)
+    cases = [case.in_fold(None) if case.split == "test" else case for case in cases]
     bare = _sets_without_folds(cases)
     folds: dict[str, set[int]] = defaultdict(set)
     for case in cases:
@@ -252,8 +253,8 @@ def _sets_without_folds(cases: Iterable[Case]) -> set[str]:
 
 
 def _official_visits(cases: Iterable[Case]) -> set[str]:
-    """The visits of photos that their authors kept for the test and that no `folds.csv` puts into a fold."""
-    return {case.visit for case in cases if case.split == "test" and case.fold is None}
+    """The visits of photos that their authors kept for the test."""
+    return {case.visit for case in cases if case.split == "test"}
 
 
 def _next_fold(fold: int | None, there: Iterable[int | None]) -> int:

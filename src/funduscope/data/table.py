@@ -20,10 +20,11 @@ EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
 _HIGHEST_FOLD = 99
+_MOST_NAMED = 10
 
 
 def read(path: Path) -> list[Case]:
-    """The cases of a table; raises `LabelError` naming row and column.
+    """The cases of a table; raises `LabelError` naming row and column of the first fault, and the other rows.
 
     An empty cell means unknown, the word `none` in a mask's column known to be absent. Several masks of a structure are
     separated by `;` and united. `empty_masks` says what mask files that mark nothing mean: absent, unknown or (without
@@ -39,9 +40,14 @@ def read(path: Path) -> list[Case]:
         raise LabelError(f"{path.name} has no row; expected one a photo.")
     first: dict[Path, int] = {}
     folds: dict[str, int | None] = {}
+    faults: dict[int, LabelError] = {}
     cases = []
     for row in sheet.rows:
-        case = _case(row)
+        try:
+            case = _case(row)
+        except LabelError as error:
+            faults[row.number] = error
+            continue
         resolved = case.path.resolve()
         if resolved in first:
             raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
@@ -49,6 +55,9 @@ def read(path: Path) -> list[Case]:
         if folds.setdefault(case.visit, case.fold) != case.fold:
             raise row.error("fold", f"patient {row.text('patient')} has another fold in an earlier row; expected one")
         cases.append(case)
+    if faults:
+        error = next(iter(faults.values()))
+        raise LabelError(f"{error}{_others([*faults][1:])}") from error
     return cases
 
 
@@ -79,6 +88,15 @@ def _case(row: Row) -> Case:
     fold = row.integer("fold", _HIGHEST_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
     return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)
+
+
+def _others(rows: list[int]) -> str:
+    """A sentence about the further rows that have a fault."""
+    if not rows:
+        return ""
+    named = ", ".join(map(str, rows[:_MOST_NAMED]))
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    return f" Row{'s' if len(rows) > 1 else ''} {named}{more} {'have' if len(rows) > 1 else 'has'} a fault, too."
 
 
 def _is_file(path: Path) -> bool:
@@ -112,4 +130,7 @@ def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | 
         if found != size:
             raise row.error(column, f"{piece} is {found[1]}x{found[0]} px, its photo {size[1]}x{size[0]} px")
         files.append(file)
+    if not files:  # of two empty names joined by a program; a mask without files would mean that there is none
+        says = f"is {text!r}, which names no file; expected one, {NONE_WORD} where the photo has none of it, or nothing"
+        raise row.error(column, says)
     return Mask(tuple(files), read_mask, empty)

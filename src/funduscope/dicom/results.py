@@ -39,7 +39,11 @@ class DicomResults:
 
 
 def to_dicom(
-    findings: Findings, source: bytes | str | Path, *, overlay: bool = False, palette: Palette = "standard"
+    findings: Findings,
+    source: bytes | bytearray | memoryview | str | Path,
+    *,
+    overlay: bool = False,
+    palette: Palette = "standard",
 ) -> DicomResults:
     """The findings as DICOM objects in the study of `source`, the DICOM file that the photo was read from.
 
@@ -52,7 +56,7 @@ def to_dicom(
     Raises `PhotoError` (E_FORMAT) where the photo was not read from this file or the file is no DICOM, and
     `ModuleNotFoundError` where the extra `dicom` is not installed.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
     about = read_source(findings, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's values quote them

@@ -100,6 +100,9 @@ def _complete(dataset: Dataset, sha256: str) -> None:
         dataset.PatientSex = ""
     if not dataset.get("Modality"):
         dataset.Modality = "OP"
+    if not isinstance(dataset.get("SpecificCharacterSet", ""), str):  # several, as in Japan; highdicom takes one
+        dataset.decode()
+        dataset.SpecificCharacterSet = "ISO_IR 192"
 
 
 def _content_date_and_time(dataset: Dataset) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from funduscope.dicom.algorithm import LIMITS, MANUFACTURER, algorithm_name, coded, parameters
+from funduscope.inference.stated import undisputed_eye
 from funduscope.report import clinical_codes as codes
 from funduscope.report.clinical_codes import ClinicalCode
 from funduscope.version import __version__
@@ -131,6 +132,7 @@ def _content(findings: Findings, source: Source) -> Any:
         ),
     )
     found = findings.to_dict()
+    found |= {"laterality": undisputed_eye(found)}
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=dicom_codes.cid100.ImagingProcedure,

@@ -59,7 +59,7 @@ def examine(
         evidence = {"mirrored": pair.mirrored, **pair.evidence, **labels}
         pictures = [
             Picture(
-                "Both in one frame: the first in red, the second in cyan, grey where they agree.",
+                "Both in one frame: the first in red, the second in cyan, gray where they agree.",
                 partial(overlaid, pair, image),
             ),
             Picture("Both in one frame: squares of the first and of the second in turn.", partial(board, pair, image)),
@@ -99,7 +99,7 @@ def _severity(kind: str, wrong: list[str], split: bool, labels: Mapping[str, lis
 
 
 def overlaid(pair: DuplicatePair, image: Callable[[str], np.ndarray]) -> np.ndarray:
-    """(S, S, 3) uint8: the first's green channel in red and the second's in cyan, so that what coincides is grey."""
+    """(S, S, 3) uint8: the first's green channel in red and the second's in cyan, so that what coincides is gray."""
     first, second = (_without_light(each[..., 1]) for each in _in_one_frame(pair, image))
     return np.stack([first, second, second], axis=2)
 

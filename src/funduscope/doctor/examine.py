@@ -134,7 +134,8 @@ def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
         try:
             cases.extend(replace(case, path=case.path.absolute()) for case in read_data([folder]))
         except LabelError as error:
-            findings.append(found("labels_unreadable", [folder.relative_to(data).as_posix()], str(error)))
+            name = data.name if data.is_file() else folder.relative_to(data).as_posix()
+            findings.append(found("labels_unreadable", [name], str(error)))
     return cases, findings
 
 

@@ -20,10 +20,10 @@ from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
 
-FOREIGN_SUFFIXES: Final = frozenset({".bmp", ".gif", ".webp", ".dcm", ".heic", ".jp2", ".ppm"})
-"""Pictures of formats that are not read here; each gets a finding instead of being skipped silently."""
+_SPLIT: Final = re.compile(r"(?<![a-z])(train|test|valid)(ing|ation)?(sets?|images?|photos?|labels?|data)?(?![a-z])")
+_NEW_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where a word begins within another: trainLabels."""
 
-_SPLIT: Final = re.compile(r"train|(?<!la)test|valid", re.IGNORECASE)
 _MASK_FOLDER: Final = re.compile(r"mask|ground ?truth|annotation|^votes?$|^(segmentation )?labels?$", re.IGNORECASE)
 _MASK_NAME: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?:{'|'.join((*CODES, 'IRMA', 'NV', 'other', 'mask', 'vessels?'))})$", re.IGNORECASE
@@ -61,16 +61,15 @@ def take_inventory(data: Path) -> Inventory:
     if not data.is_dir():
         raise LabelError(f"{data} is not there; expected a data set's folder, or a table (.csv) of photos.")
     root = data.absolute()  # links are not followed: names stay as the user knows them
-    pictures = [*gather([root]), *_with_suffix(root, FOREIGN_SUFFIXES)]
-    photos, masks = _separated(pictures, root)
+    photos, masks = _separated(gather([root]), root)
     return Inventory(root, photos, masks, tuple(sorted(_with_suffix(root, SHEET_SUFFIXES))))
 
 
 def _of_table(table: Path) -> Inventory:
     root = table.parent.absolute()
-    # As far as a broken table can be read: the label checks report what is wrong with it.
-    named = [row.text("path").replace("\\", "/") for row in read_tolerantly(table).rows]
-    return Inventory(root, tuple(sorted({root / name for name in named if name})), (), (root / table.name,))
+    # As far as a broken table can be read: the label checks report what is wrong with it, and which photos are missing.
+    named = {root / name.replace("\\", "/") for row in read_tolerantly(table).rows if (name := row.text("path"))}
+    return Inventory(root, tuple(sorted(filter(os.path.isfile, named))), (), (root / table.name,))
 
 
 def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -136,7 +135,9 @@ class PhotoIndex:
 
     def _chosen(self, candidates: Sequence[Path], file: Path) -> Path | None:
         """One of several photos with the same name: of the file's own split, otherwise of training."""
-        split = split_of(self._relative(file))
+        # A label file's split may be in its own name: "a. IDRiD_Disease Grading_Training Labels.csv".
+        name = self._relative(file)
+        split = split_of(f"{name}/" if file.suffix.lower() in SHEET_SUFFIXES else name)
         wanted = [split] if split else ["train", None]
         of_split = {path: split_of(self._relative(path)) for path in sorted(candidates)}
         ranked = [path for word in wanted for path, own in of_split.items() if own == word]
@@ -163,6 +164,10 @@ def stem_of(name: str) -> str:
 
 
 def split_of(name: str) -> str | None:
-    """ "train", "test" or "valid" by the last such word in a path; None where there is none."""
-    words = [found.group().lower() for part in name.split("/") if (found := _SPLIT.search(plain(part)))]
+    """ "train", "test" or "valid" by the last folder of a path with such a word ("b. Testing Set"); None without one.
+
+    What follows the last slash is a file, whose name may have such a word by chance.
+    """
+    folders = [_NEW_WORD.sub(" ", folder).lower() for folder in name.split("/")[:-1]]
+    words = [found[1] for folder in folders if (found := _SPLIT.search(folder))]
     return words[-1] if words else None

@@ -1,7 +1,8 @@
 """Which metadata of a photo's file may name a person or a place: the tags' names, never their content.
 
-Only files that pass `file_headers.read_header` are read, by Pillow's reader of that one format, and no pixel is
-decoded. What cameras and programs write about themselves names no person.
+Only files that pass `file_headers.read_header` are read, by Pillow's reader of that one format, and DICOM files, of
+which only such attributes are taken. No pixel is decoded. What cameras and programs write about themselves names no
+person.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from PIL import ExifTags, Image, IptcImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from funduscope.imaging.dicom_file import is_dicom, read_attributes
 from funduscope.imaging.file_headers import read_header
 
 NAMING_TAGS: Final[dict[int, str]] = {
@@ -33,6 +35,13 @@ NAMING_TAGS: Final[dict[int, str]] = {
     42033: "BodySerialNumber",
 }
 """EXIF and TIFF tags that contain a person's words or identify the camera's owner."""
+
+DICOM_NAMES: Final = (
+    *("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthDate", "PatientAddress"),
+    *("PatientTelephoneNumbers", "PatientComments", "ImageComments", "ReferringPhysicianName", "OperatorsName"),
+    *("PerformingPhysicianName", "InstitutionName", "InstitutionAddress"),
+)
+"""DICOM attributes that identify a person or a place, unless the file says that they were removed or replaced."""
 
 _GPS: Final = ExifTags.IFD.GPSInfo
 _EXIF: Final = ExifTags.IFD.Exif
@@ -73,8 +82,10 @@ _NUMBER_DIGITS: Final = 6
 
 
 def naming_tags(data: bytes) -> tuple[str, ...]:
-    """Sorted names of tags in an image file's bytes; none where the image is damaged or Pillow cannot read it."""
+    """Sorted names of tags in an image file's bytes; none where the image is damaged or cannot be read."""
     try:
+        if is_dicom(data):
+            return tuple(sorted(_of_dicom(data)))
         kind = read_header(data).kind
         with warnings.catch_warnings(action="ignore"):  # Pillow warns of damaged tags
             return tuple(sorted(set({"JPEG": _of_jpeg, "PNG": _of_png, "TIFF": _of_tiff}[kind](data))))
@@ -114,6 +125,12 @@ def _of_tiff(data: bytes) -> Iterator[str]:
         yield from (name for name in _of_exif(image.getexif()) if name.startswith("EXIF GPS"))
         yield from _of_xmp(tags.get(700, b""))
         yield from _of_iptc(image)
+
+
+def _of_dicom(data: bytes) -> Iterator[str]:
+    attributes = read_attributes(data, ("PatientIdentityRemoved", *DICOM_NAMES))
+    if str(attributes.get("PatientIdentityRemoved", "")).upper() != "YES":
+        yield from (f"DICOM {name}" for name in DICOM_NAMES if str(attributes.get(name) or "").strip())
 
 
 def _of_exif(exif: Image.Exif) -> Iterator[str]:

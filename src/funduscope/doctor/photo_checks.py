@@ -50,7 +50,7 @@ MOST_NAMED: Final = 20
 """Files of a folder whose metadata get a finding each; more have them from one program, and are one finding."""
 
 GREY_CHROMA: Final = 5.0
-"""chroma below this: grey copies have 0 to 3, the least colored real photos 8."""
+"""chroma below this: gray copies have 0 to 3, the least colored real photos 8."""
 
 GREY_SHARE: Final = 0.12
 """chroma over brightness below this too, since dark photos have little of both: real photos have 0.26 or more."""
@@ -123,7 +123,7 @@ def _of_picture(record: Record) -> Iterator[Finding]:
         yield found("burned_in_text", [record.path], f"Marks that look like a line of text are {where}.", evidence)
     chroma = record.measures.get("chroma", 255.0)
     if chroma < min(GREY_CHROMA, GREY_SHARE * record.measures["brightness"]):
-        yield found("grey", [record.path], "The picture has no color.", {"chroma": chroma})
+        yield found("gray", [record.path], "The picture has no color.", {"chroma": chroma})
 
 
 def _faults(record: Record) -> Iterator[tuple[str, str]]:

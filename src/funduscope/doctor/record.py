@@ -15,6 +15,7 @@ from funduscope.doctor.burned_in_text import burned_in_text
 from funduscope.doctor.metadata import naming_tags
 from funduscope.duplicates.descriptor import describe
 from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.photo import LIMITS, Photo
@@ -31,10 +32,10 @@ class Record:
     """One photo's file; sizes in pixels of the upright photo.
 
     path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
-    pixels. kind: JPEG, PNG or TIFF. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code of
-    `errors.CODES`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y, radius).
-    measures: of `fundus.measure_all`, empty where there is an error. letters: how many letters the longest row has
-    around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
+    pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code
+    of `errors.CODES`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y,
+    radius). measures: of `fundus.measure_all`, empty where there is an error. letters: how many letters the longest row
+    has around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
     """
 
     path: str
@@ -77,8 +78,10 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
     data = _read(path)
     record = Record(name, len(data), hashlib.sha256(data).hexdigest() if data else "")
     try:
-        header = read_header(data) if data else None
-        if header is not None:
+        if is_dicom(data):
+            record = replace(record, kind="DICOM", metadata=naming_tags(data))
+        elif data:
+            header = read_header(data)
             record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
         photo = Photo.open(data if data or path.is_file() else path)
     except PhotoError as error:

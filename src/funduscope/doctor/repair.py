@@ -8,6 +8,7 @@ a layout where no file would mean absent), the finding stays, and `changes.csv` 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
@@ -38,8 +39,9 @@ _PLAIN: Final = ("gray, 0 and 255", "one bit, 0 and 1")
 def repair(report: Report, out: Path) -> list[Change]:
     """Writes every label file and fold file, repaired where possible, and the masks that are stored anew, into `out`.
 
-    Files have the names that they have in the data set. Returns the changes, which are also in changes.csv. Raises
-    `LabelError` where `out` is not a new or empty folder outside the data set.
+    Files have the names that they have in the data set; those from outside it are named without `..`, and the tables'
+    cells follow. No file replaces another: a mask whose new place is taken is left as it is. Returns the changes, which
+    are also in changes.csv. Raises `LabelError` where `out` is not a new or empty folder outside the data set.
     """
     scan = report.scan
     check_place(scan.root, out)
@@ -68,9 +70,8 @@ def check_place(data: Path, out: Path) -> None:
 
 
 def _inside(scan: Scan, file: Path) -> str:
-    """The name of a file in the copy; folds from above the data set are at its top."""
-    name = scan.relative(file)
-    return Path(name).name if name.startswith("..") else name
+    """The name of a file in the copy: that in the data set, without the `..` of files outside it."""
+    return "/".join(part for part in scan.relative(file).split("/") if part != "..")
 
 
 def _tables(report: Report) -> tuple[dict[Path, Edited], list[Change]]:
@@ -119,9 +120,14 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
             continue
         if stored.convention in _PLAIN and stored.kind in ("PNG", "TIFF"):
             continue
-        target = folder / _inside(scan, outline.file)
-        if target.suffix.lower() not in _WRITTEN:
-            target = target.with_suffix(".png")
+        place = _inside(scan, outline.file)
+        if not place.lower().endswith(_WRITTEN):
+            place = Path(place).with_suffix(".png").as_posix()
+        target = folder / place
+        if target.exists() or (place != name and (scan.root / place).exists()):
+            why = f"Stored anew, it would replace another file: {place}."
+            yield Change(name, LEFT, f"{stored.kind}, {stored.convention}", "", why)
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         options = {} if target.suffix.lower() == ".png" else {"compression": "tiff_lzw"}
         Image.fromarray(stored.inside.astype(np.uint8) * 255).save(target, **options)
@@ -129,21 +135,22 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
         if not stored.is_binary:
             why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."
         yield Change(name, "mask", f"{stored.kind}, {stored.convention}", "gray, 0 and 255", why)
-        if target.name != outline.file.name:
-            yield from _renamed(outline, target.name, tables)
+        if place != name:
+            yield from _renamed(outline, place, tables)
 
 
 def _folder(name: str) -> str:
     return name.split("/")[0] if "/" in name else "."
 
 
-def _renamed(outline: Outline, name: str, tables: dict[Path, Edited]) -> Iterator[Change]:
-    """Changes in label files that name a mask, which is now in another file."""
+def _renamed(outline: Outline, place: str, tables: dict[Path, Edited]) -> Iterator[Change]:
+    """Changes in label files that name a mask, which is now in another file. place: its name in the copy."""
     for edited in tables.values():
+        called = os.path.relpath(place, Path(edited.name).parent).replace(os.sep, "/")
         for role, column in edited.table.roles.items():
             for row in edited.rows if role.startswith("mask_") else ():
-                text = _called(edited.cell(row.row, column), edited.table.file, outline.file, name)
-                change = edited.put(row.row, column, text, "The mask is a PNG now.")
+                text = _called(edited.cell(row.row, column), edited.table.file, outline.file, called)
+                change = edited.put(row.row, column, text, "The mask that was stored anew is this file.")
                 if change.before != text:
                     yield change
 
@@ -152,9 +159,8 @@ def _called(cell: str, table: Path, mask: Path, name: str) -> str:
     """A cell of mask files separated by `;`, with one of them renamed."""
     pieces = cell.split(";")
     for index, piece in enumerate(pieces):
-        before, found, after = piece.rpartition(mask.name)
-        if found and named_files(table, piece) == [mask]:
-            pieces[index] = f"{before}{name}{after}"
+        if any(os.path.normpath(file) == os.path.normpath(mask) for file in named_files(table, piece)):
+            pieces[index] = piece.replace(piece.strip(), name)
     return ";".join(pieces)
 
 

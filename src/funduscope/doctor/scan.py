@@ -23,6 +23,7 @@ from funduscope.imaging.photo import Photo
 _SCANNED_BY: Final = (
     "quality/image_measures.py",
     "quality/appearance.py",
+    "quality/fundus.py",
     *(f"doctor/{name}.py" for name in ("record", "burned_in_text", "metadata")),
 )
 _CRASHED: Final = (

@@ -68,11 +68,11 @@ class Keypoints:
 def find_keypoints(flat: np.ndarray, field: np.ndarray, most: int = MOST) -> Keypoints:
     """The strongest keypoints of a flattened frame (S, S) float32 within its field (S, S) uint8."""
     soft = cv2.GaussianBlur(flat, (0, 0), SOFTNESS_FRAC * flat.shape[0])
-    grey = cv2.convertScaleAbs(soft * 40 + 128)
+    gray = cv2.convertScaleAbs(soft * 40 + 128)
     finder = cv2.SIFT.create(
         nfeatures=3 * most // 2, contrastThreshold=CONTRAST, edgeThreshold=EDGE, enable_precise_upscale=True
     )
-    found, descriptors = finder.detectAndCompute(grey, inner(field))
+    found, descriptors = finder.detectAndCompute(gray, inner(field))
     if descriptors is None:
         descriptors = np.zeros((0, 128), np.float32)
     order = sorted(range(len(found)), key=lambda k: (-found[k].response, found[k].pt, found[k].angle))[:most]

@@ -24,8 +24,13 @@ CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, result TEXT);
 _LAYOUT: Final = 3
 """Of the tables; a file with another layout is emptied."""
 
+FRAMED_BY: Final = tuple(
+    f"imaging/{name}.py" for name in ("field_of_view", "file_headers", "framing", "photo", "photo_parts")
+)
+"""The package's files that decide which pixels a JPEG, PNG or TIFF has and where its frame lies."""
+
 _DESCRIBED_BY: Final = (
-    *(f"imaging/{name}.py" for name in ("field_of_view", "framing", "file_headers", "photo", "vessels")),
+    *(*FRAMED_BY, "imaging/dicom_file.py", "imaging/vessels.py"),
     *(f"duplicates/{name}.py" for name in ("keypoints", "descriptor", "store")),
 )
 _COMPARED_BY: Final = ("duplicates/registration.py", "duplicates/pairs.py")
@@ -62,13 +67,13 @@ class Store:
     def seen(self) -> dict[bytes, State]:
         """Photos whose row was made by the present code: key to the file's state at that time."""
         rows = self._database.execute(
-            "SELECT name, size, changed FROM photo WHERE version = ?", (_version(self._seen_by),)
+            "SELECT name, size, changed FROM photo WHERE version = ?", (code_version(self._seen_by),)
         )
         return {bytes(name): (size, changed) for name, size, changed in rows}
 
     def keep_photo(self, name: str, state: State, sha256: str, record: str, blobs: Sequence[bytes | None]) -> None:
         """Write a photo's row. blobs: thumbnail and descriptor."""
-        row = (key_of(name), *state, _version(self._seen_by), sha256, record, *blobs)
+        row = (key_of(name), *state, code_version(self._seen_by), sha256, record, *blobs)
         self._database.execute("INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def with_descriptor(self) -> dict[bytes, str]:
@@ -124,14 +129,13 @@ def key_of(name: str) -> bytes:
 
 def pair_key(first: str, second: str, mirrored: bool) -> bytes:
     """The key of a pair of photos, each given by the sha256 of its bytes."""
-    return hashlib.sha256(f"{first} {second} {mirrored} {_version(_DESCRIBED_BY + _COMPARED_BY)}".encode()).digest()[
-        :16
-    ]
+    version = code_version(_DESCRIBED_BY + _COMPARED_BY)
+    return hashlib.sha256(f"{first} {second} {mirrored} {version}".encode()).digest()[:16]
 
 
 @cache
-def _version(files: tuple[str, ...]) -> str:
-    """A hash of the given source files, so that rows of older code are made again."""
+def code_version(files: tuple[str, ...]) -> str:
+    """A hash of the package's given source files, so that what older code stored is made again."""
     package = resources.files("funduscope")
     digest = hashlib.sha256()
     for file in files:

@@ -78,7 +78,7 @@ Extra = Mapping[str, Callable[[Findings, Case], float | None]]
 def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = None) -> Iterator[PhotoScore]:
     """Predicts and scores one photo after another. extra: as in `score_photo`."""
     asked, scored = tee(cases)
-    for answer, case in zip(predictor.stream(case.path for case in asked), scored, strict=False):
+    for answer, case in zip(predictor.stream((case.path for case in asked), frames=False), scored, strict=True):
         yield score_photo(answer, case, predictor.card, extra)
 
 

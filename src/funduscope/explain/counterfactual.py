@@ -82,8 +82,11 @@ def changes(model: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -
 
 
 def without(model: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:
-    """The findings of the same photo with a mask inpainted, in the same frame. avoid: no source of grain."""
+    """The findings of the same photo with a mask inpainted, in the same frame. avoid: no source of grain.
+
+    They are given whatever the photo's quality, as those that they are compared with were.
+    """
     photo = findings.photo
     changed = replace(photo, pixels=inpaint(photo.pixels, mask, findings.transform, avoid))
     framed = frame(photo, model.card.close_px)
-    return model.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)))
+    return model.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)), force=True)

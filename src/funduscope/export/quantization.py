@@ -16,7 +16,7 @@ import numpy as np
 from funduscope.atomic import replacing
 from funduscope.export.onnx_file import VIEWS, side_by_side, sign
 from funduscope.inference.card import Card
-from funduscope.inference.runtime import CLOSE
+from funduscope.inference.runtime import CLOSE, session_options
 from funduscope.vocabulary import CLASSES, View
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
@@ -24,7 +24,11 @@ IN_BRANCHES = "experts stand in branches, which are not quantized: they compute 
 
 def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
     """Writes an INT8 copy of a float32 model. images: batches of one in both views, from which ranges are taken. Where
-    each view has a network, that of its own."""
+    each view has a network, that of its own, and the close one's weights have 7 bits.
+
+    Without VNNI instructions, sums of products of 8-bit weights must be kept from overflowing, and take longer than
+    float32 (docs/log.md, 2026-11-26). Of 7-bit ones they cannot overflow. Maps bear the coarser weights, grades do not.
+    """
     import onnx
     from onnx.utils import extract_model
 
@@ -40,7 +44,8 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
                 inputs, outputs = _ends(whole.graph, view)
                 extract_model(str(float_path), str(part), inputs, outputs)
                 side = card.close_px if view == "close" else card.whole_px
-                models.append(_quantized(part, [image for image in images if image.shape[1] == side]))
+                seen = [image for image in images if image.shape[1] == side]
+                models.append(_quantized(part, seen, seven_bits=view == "close"))
             small = side_by_side(models)
         else:
             small = _quantized(float_path, images)
@@ -55,8 +60,8 @@ def _ends(graph: Any, view: View) -> list[list[str]]:
     return [[end.name for end in ends if end.name.startswith(CLOSE) == (view == "close")] for ends in both]
 
 
-def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
-    """The INT8 model of a float32 one.
+def _quantized(float_path: Path, images: list[np.ndarray], *, seven_bits: bool = False) -> Any:
+    """The INT8 model of a float32 one. seven_bits: of its weights, in place of eight.
 
     The first sixth of the convolutions, where rounding does most harm, and the nodes that make the logits stay in
     float32. The grades' biases are corrected by the mean error of their logits on those images.
@@ -83,7 +88,7 @@ def _quantized(float_path: Path, images: list[np.ndarray]) -> Any:
         kept = _kept_in_float(onnx.load(str(ready)).graph)
         quantize_static(
             str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=seven_bits,
             nodes_to_exclude=kept,
             # The mean of the images' extremes: a single very bright photo must not make all others coarse.
             extra_options={"CalibMovingAverage": True},
@@ -127,7 +132,7 @@ def _grades(model: str, images: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Mean logits of the photo tasks over the smallest images: the whole views."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs() if output.name in CLASSES]
     side = min(image.shape[1] for image in images)
     whole = [image for image in images if image.shape[1] == side]

@@ -134,7 +134,7 @@ def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
     try:
         import pydicom  # noqa: F401 (one sentence where it is not installed)
     except ModuleNotFoundError:
-        says = "the content is a DICOM file; reading it needs pydicom: pip install 'funduscope[dicom]'"
+        says = "the content is a DICOM file; it needs pydicom: pip install '.[dicom]' in the clone of funduscope"
         raise PhotoError("E_FORMAT", says) from None
     if data[128:132] == b"DICM" and data.startswith(_EXECUTABLES):
         says = "the DICOM file is also a program or another document; expected a photo alone: export it again"

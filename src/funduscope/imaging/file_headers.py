@@ -320,14 +320,14 @@ def _tiff(data: bytes) -> Header:
     if compression in (6, 7):  # its decoder fills damaged parts and prints a message instead of failing
         raise _rare("TIFF", "compressed as JPEG, in which damage passes unnoticed", "plain, LZW or deflate, or a JPEG")
     if compression not in _COMPRESSIONS or color not in (0, 1, 2, 3, 5, 6) or samples > 4:
-        raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or grey, plain or LZW")
+        raise _rare("TIFF", f"compression {compression}, {samples} samples a pixel", "RGB or gray, plain or LZW")
     if any(kind != 1 for kind in tags.get(339, (1,))) or (bits == 16 and color == 0):
         came = "the TIFF's values are floating point, signed or inverted"
         raise PhotoError("E_DEPTH", f"{came}; expected whole numbers of 8 or 16 bits: convert it")
     if bits == 16 and (samples == 2 or color not in (1, 2) or (samples > 1 and first(284, 1) != 1)):
-        raise _rare("TIFF", "16 bits in separate planes, or neither grey nor RGB", "RGB or grey, pixel by pixel")
+        raise _rare("TIFF", "16 bits in separate planes, or neither gray nor RGB", "RGB or gray, pixel by pixel")
     if samples == 2 and extra == 1:
-        raise _rare("TIFF", "grey multiplied by its transparency", "RGB or grey")
+        raise _rare("TIFF", "gray multiplied by its transparency", "RGB or gray")
     offsets, sizes = tags.get(273) or tags.get(324) or (), tags.get(279) or tags.get(325) or ()
     if not offsets or len(offsets) != len(sizes):
         raise _damaged("TIFF", "it does not say where its pixels are")

@@ -10,7 +10,11 @@ from typing import Final
 from funduscope.imaging.dicom_file import is_dicom
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
+OTHER_PICTURES: Final = frozenset({".bmp", ".gif", ".webp", ".heic", ".heif", ".avif", ".jp2", ".ppm"})
+"""Suffixes of pictures that are not read. They count as photos: each is reported, and no eye is missed silently."""
+SUFFIXES: Final = (
+    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".dcm", ".dicom"}) | OTHER_PICTURES
+)
 START_BYTES: Final = 132
 """So many bytes tell a photo of a supported format from other files."""
 
@@ -23,9 +27,9 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
 
     A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
     folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
-    with such a suffix, so that a damaged photo is reported; links that lead nowhere and folders that cannot be read,
-    which are then reported as failures. Links to folders are followed, last, each folder once. Hidden files and earlier
-    results are left out.
+    with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; links
+    that lead nowhere and folders that cannot be read, which are then reported as failures. Links to folders are
+    followed, last, each folder once. Hidden files and earlier results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
@@ -77,7 +81,7 @@ def _of_folder(top: Path) -> Iterator[Path]:
 
 
 def _is_photo(path: Path) -> bool:
-    """Whether a file is a photo of a supported format by content or by suffix, or is a link that leads nowhere."""
+    """Whether a file is a photo by content or by suffix, or is a link that leads nowhere."""
     is_named_so = path.suffix.lower() in SUFFIXES
     try:
         if not path.is_file():  # reading a pipe would never end

@@ -1,7 +1,7 @@
 """Opens photographs safely: from a path, bytes, a PIL image or an array to upright RGB pixels.
 
 The format is recognized by content. Limits are checked before anything is decoded. Damaged files are refused, not
-filled with grey, and no metadata is kept. JPEGs are decoded once, strictly: Pillow accepts most with flipped bits.
+filled with gray, and no metadata is kept. JPEGs are decoded once, strictly: Pillow accepts most with flipped bits.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
 
 
 def _one_bit() -> PhotoError:
-    return PhotoError("E_FORMAT", "the picture has one bit a pixel; expected color or grey: send the photo itself")
+    return PhotoError("E_FORMAT", "the picture has one bit a pixel; expected color or gray: send the photo itself")
 
 
 def _undecodable(error: Exception) -> PhotoError:
@@ -361,8 +361,8 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise PhotoError("E_DEPTH", "the picture has 32 bits a channel; expected 8 or 16: convert it")
-        grey, notes = _to_8_bits(values.astype(np.uint16))
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), notes
+        gray, notes = _to_8_bits(values.astype(np.uint16))
+        return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), notes
     if image.mode == "F":
         raise PhotoError("E_DEPTH", "the picture's values are floating point; expected 8 or 16 bits: convert it")
     if image.mode == "1":

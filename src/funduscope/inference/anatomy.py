@@ -23,6 +23,10 @@ _DISC_TO_FOVEA_DD: Final = (1.5, 5.0)
 """The fovea lies about 2.5 disc diameters from the center of the disc. Where the outlined disc gives a distance outside
 this range, the outline is something else or only a part of the disc."""
 
+_MOST_CUT: Final = 0.5
+"""A disc that touches the photo's edge along more of its diameter is not all in the photo; up to there, what is cut off
+changes the diameter by less than 2 in 100."""
+
 _SPREADS: Final = 2.5
 """Upright eyes differ in how far the fovea lies below the disc. This many standard deviations above the mean, the photo
 is upside down."""
@@ -83,13 +87,16 @@ class Anatomy:
 def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None) -> float | None:
     """Diameter in photo pixels of the circle with the area of the disc mask (H, W) bool.
 
-    None where the mask is empty, does not cover the center of the disc, or is too large or too small for the distance
-    to the fovea. Every distance in disc diameters depends on it, and so does the edema risk that exudates support.
+    None where the mask is empty, is cut off by the photo's edge, does not cover the center of the disc, or is too large
+    or too small for the distance to the fovea. Every distance in disc diameters depends on it, and so does the edema
+    risk that exudates support.
     """
     area = int(np.count_nonzero(mask))
     if not area:
         return None
     diameter = 2 * float(np.sqrt(area / np.pi))
+    if max(np.count_nonzero(edge) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) > _MOST_CUT * diameter:
+        return None
     if disc_xy is None:
         return diameter
     left, top = (max(0, int(at - diameter / 2)) for at in disc_xy)

@@ -52,13 +52,12 @@ class Findings:
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
     class_probs: by photo task the calibrated probabilities of its classes.
     reasons: why it cannot be graded. forced: whether it was graded all the same because a person insisted. quality:
-    None where it was not assessed. estimated: landmarks that were not
-    clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
-    witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives; empty where the
-    answer is the photo's alone. exudates:
-    evidence of edema in addition to the network's answer, of older models (inference/edema.py). gates: of a model with
-    experts, the shares of each router. cams: task to class activation maps (C, n, n), see `explain`.
-    training_distance: None where the card has no reference.
+    None where it was not assessed. estimated: landmarks that were not clearly visible and were located from the other
+    one. frame_probs: per structure (S, S) float32 over the frame. witness_probs: for "photo" and for "lesions" the
+    probabilities by photo task that each alone gives; empty where the answer is the photo's alone. exudates: evidence
+    of edema in addition to the network's answer, of older models (inference/edema.py). gates: of a model with experts,
+    the shares of each router. cams: task to class activation maps (C, n, n), see `explain`. training_distance: None
+    where the card has no reference.
     """
 
     photo: Photo
@@ -84,6 +83,12 @@ class Findings:
     def __post_init__(self) -> None:
         for array in (*self.class_probs.values(), *self.frame_probs.values(), *self.cams.values()):
             array.setflags(write=False)  # masks, objects and files are made of it later
+
+    def __repr__(self) -> str:
+        said = [f"{task} {self.answer(task)}" for task in self.class_probs]
+        said += [f"masks of {', '.join(self.codes)}"] if self.codes else []
+        said += [f"refused, {', '.join(reason.code for reason in self.reasons)}"] if not self.gradable_ok else []
+        return f"<Findings of {self.photo.name}: {', '.join(said) or 'no answer'}>"
 
     @property
     def gradable_ok(self) -> bool:
@@ -157,7 +162,7 @@ class Findings:
         side = None if self.estimated else self.anatomy.laterality
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
-            rest.append(message("FAR_FROM_TRAINING", {"percentile": round(FAR_PERCENTILE)}))
+            rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
         if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):
             rest.append(message("NO_COLOR"))
         if self.card.research_only:
@@ -184,6 +189,8 @@ class Findings:
         return x**2 + y[:, None] ** 2 <= radius**2
 
     def _plane(self, code: str) -> np.ndarray:
+        if not self.gradable_ok:
+            raise KeyError(f"Nothing was segmented in {self.photo.name}: it was refused, as its headline says.")
         if code not in self.frame_probs:
             raise KeyError(f"The structure {code!r} was not segmented; these were: {', '.join(self.codes) or 'none'}.")
         return self.frame_probs[code]
@@ -197,7 +204,8 @@ class Findings:
         )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         # There is one disc: it is the largest component.
-        parts = (parts.largest() if code == "OD" else parts).at_least(smallest)
+        parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)
+        parts = parts.at_least(smallest)
         self._masks[code] = parts.mask
         self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # may need the mask of the disc
 
@@ -317,11 +325,8 @@ class Findings:
             lesion = lesions.get(code) or {}
             row |= {f"{code}_{name}": lesion.get(name) for name in ("count", "area_px", "area_dd2", "nearest_fovea_dd")}
         disc, fovea = points.get("optic_disc") or {}, points.get("fovea") or {}
-        row |= {
-            "disc_x_px": disc.get("x_px"),
-            "disc_y_px": disc.get("y_px"),
-            "disc_diameter_px": disc.get("diameter_px"),
-        }
+        row |= {"disc_x_px": disc.get("x_px"), "disc_y_px": disc.get("y_px")}
+        row |= {"disc_diameter_px": disc.get("diameter_px")}
         row |= {"fovea_x_px": fovea.get("x_px"), "fovea_y_px": fovea.get("y_px")}
         row |= {"laterality": found["laterality"]}
         return row | {"training_percentile": (found["training_distance"] or {}).get("percentile")}

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from funduscope.i18n.messages import Message, message
-from funduscope.inference.ood import FAR_PERCENTILE
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
 
@@ -59,9 +58,8 @@ def _trust(found: Found) -> Message | None:
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":
         return message("TRUST_RETAKE")
-    percentile = (found.get("training_distance") or {}).get("percentile", 0)
-    is_grey = any(warning["code"] == "NO_COLOR" for warning in found.get("warnings", ()))
-    return message("TRUST_UNLIKE_TRAINING") if is_grey or percentile > FAR_PERCENTILE else None
+    warned = {warning["code"] for warning in found.get("warnings", ())}
+    return message("TRUST_UNLIKE_TRAINING") if warned & {"NO_COLOR", "FAR_FROM_TRAINING"} else None
 
 
 def _grade(found: Found, stated: int | None) -> Message | None:
@@ -107,6 +105,9 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
         return message("RETAKE_OR_EXAMINE") if advice is None or grade is None else message("NO_REFERRAL")
     if advice is None:
         return None
+    assessed = grade, found["predicted_grade"], (found["rules"] or {}).get("grade_range")
+    if assessed == (None, None, None):
+        return message("REFERRAL_OPEN")
     return message("NO_REFERRAL_RETAKE" if gradable["advice"] == "retake" else "NO_REFERRAL")
 
 
@@ -118,7 +119,7 @@ def _refer(found: Found, grade: int | None, dme: int | None) -> Message:
     by_answers, by_chance, by_lesions = _REFERRALS[how_soon]
     if urgency(own_grade, own_risk, refer=True) != how_soon:
         return message(by_lesions)
-    if (own_grade or 0) >= REFERABLE_FROM or own_risk:
+    if (own_grade or 0) >= REFERABLE_FROM or own_risk or urgency(own_grade, own_risk, refer=False) == how_soon:
         return message(by_answers)
     if any(reason["code"] == "REFERABLE_PROBABLE" for reason in found["advice"]["because"]):
         return message(by_chance, {"chance": found["referable"]["probability"]})

@@ -178,8 +178,8 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
     except ModuleNotFoundError as error:
         raise ModelError(
             "E_MODEL",
-            f"{path.name} is a checkpoint, which needs {error.name}: pip install 'funduscope[train]', or export it "
-            "where that is installed and name the ONNX file.",
+            f"{path.name} is a checkpoint, which needs {error.name}: pip install '.[train]' in the clone of "
+            "funduscope, or export it where that is installed and name the ONNX file.",
         ) from error
     cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
     if threads:

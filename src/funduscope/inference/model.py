@@ -62,6 +62,9 @@ class Model(Protocol):
     refuses: bool
     batch: int = 1
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.card.name} {self.sha256[:12]}>"
+
     def __call__(
         self, photo: Source, *, name: str | None = None, on_grade: OnGrade | None = None, force: bool = False
     ) -> Findings:
@@ -102,16 +105,19 @@ class Model(Protocol):
         """Findings of photos that are not refused, in order. For models that are faster for several."""
         return (self.find(one.photo, one.framed, one.quality, None) for one in photos)
 
-    def stream(self, photos: Iterable[Source], *, force: bool = False) -> Iterator[Findings | Failure]:
+    def stream(
+        self, photos: Iterable[Source], *, force: bool = False, frames: bool = True
+    ) -> Iterator[Findings | Failure]:
         """One answer a photo, in order, in flat memory. A photo that cannot be read yields a `Failure`.
 
-        Of a DICOM file with several frames each is a photo of its own. force: as in `__call__`.
+        force: as in `__call__`. frames: of a DICOM file with several frames each is a photo of its own; otherwise such
+        a file yields a `Failure`, so that every source has one answer.
 
         The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
         answered.
         """
-        files = read_ahead(photos, lambda photo: self._opened(photo, force), self.batch)
-        opened = (one for _, frames in files for one in frames)
+        files = read_ahead(photos, lambda photo: self._opened(photo, force, frames), self.batch)
+        opened = (one for _, of_file in files for one in of_file)
         while group := list(itertools.islice(opened, self.batch)):
             found = self.find_all([one for one in group if isinstance(one, Assessed) and not one.is_refused])
             for one in group:
@@ -120,16 +126,15 @@ class Model(Protocol):
                 else:
                     yield self._refused(one) if one.is_refused else one.marked(next(found))
 
-    def _opened(self, photo: Source, force: bool) -> Iterator[Assessed | Failure]:
+    def _opened(self, photo: Source, force: bool, frames: bool) -> Iterator[Assessed | Failure]:
         """The photos of a source. The first is read here, the further frames of a DICOM file as they are asked for."""
-        frames = self._frames(photo, force)
-        first = next(frames)
-        return itertools.chain([first], frames)
+        every = self._photos(photo, force, frames)
+        first = next(every)
+        return itertools.chain([first], every)
 
-    def _frames(self, photo: Source, force: bool) -> Iterator[Assessed | Failure]:
+    def _photos(self, photo: Source, force: bool, frames: bool) -> Iterator[Assessed | Failure]:
         try:
-            frames = Photo.open_all(photo) if isinstance(photo, str | Path | bytes) else [photo]
-            for one in frames:
+            for one in Photo.open_all(photo) if frames and isinstance(photo, str | Path | bytes) else [photo]:
                 yield self._assessed(*self._framed(one), force)
         except PhotoError as error:
             name = Path(photo).name if isinstance(photo, str | Path) else "photo"

@@ -23,6 +23,10 @@ research.false_lesions`). 4 ppm are 46 px of a photo 4288 wide.
 """
 
 
+BLACK: Final = 20
+"""Of 255. Beyond the circle of the field of view, a photo is black where its brightest channel is darker than that."""
+
+
 @dataclass(frozen=True, slots=True)
 class LesionObject:
     """x_px, y_px: center of mass in photo pixels. area_px: in photo pixels. quadrant: of the center, around the fovea.
@@ -82,6 +86,20 @@ class Components:
     def at_least(self, smallest_px: float) -> Components:
         """Without components of fewer pixels."""
         return self._keeping(self.kept & (self.areas >= smallest_px))
+
+    def in_the_eye(self, pixels: np.ndarray, transform: CropTransform) -> Components:
+        """Without components in the black around the eye. pixels: the photo, (H, W, 3) uint8.
+
+        Both count, place and darkness: where the retina fills a photo, its corners are beyond the circle and not black.
+        """
+        if not len(self.areas):
+            return self
+        centers = centers_of(self.places, self.which, self.areas)
+        middle = np.array([transform.left_px, transform.top_px]) + transform.size_px / 2
+        is_beyond = np.hypot(*(centers - middle).T) > transform.size_px / 2
+        light = pixels[self.places[:, 1], self.places[:, 0]].max(axis=1)
+        is_black = np.bincount(self.which, light, len(self.areas)) < BLACK * self.areas
+        return self._keeping(self.kept & ~(is_beyond & is_black))
 
     def largest(self) -> Components:
         """The largest component alone."""

@@ -206,7 +206,7 @@ def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
     """P(grade >= lowest). A lesion that makes a grade by its presence is no likelier than that grade."""
     if grade_probs is None or lowest_grade == 0:
         return np.float32(1)
-    return np.float32(grade_probs[lowest_grade:].sum())
+    return np.float32(min(1.0, grade_probs[lowest_grade:].sum()))  # in float32, the sum may exceed 1 by a rounding
 
 
 def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform) -> Numbers:

@@ -34,6 +34,13 @@ NEAR_DD: Final = 1.0
 SEVERE, PROLIFERATIVE = 3, 4
 DME_REFERABLE_FROM: Final = 1
 
+WITHOUT_REASON: Final[Mapping[Urgency, str]] = {
+    "routine": "NOTHING_REFERABLE",
+    "soon": "CLINIC_SOON",
+    "urgent": "CLINIC_URGENT",
+}
+"""By urgency the code of `without_reason`."""
+
 Lesions = Mapping[str, Sequence[LesionObject]]
 """Code to objects, for every kind of lesion that was segmented."""
 
@@ -119,11 +126,16 @@ def advise(
         because += [one for one in supported.because if one.code.startswith("ICDR")]
     if supported.dme_risk is not None and supported.dme_risk >= DME_REFERABLE_FROM:
         because += [one for one in supported.because if one.code.startswith("DME")]
-    elif risk is not None and risk >= DME_REFERABLE_FROM:
+    if risk is not None and risk >= DME_REFERABLE_FROM and risk > (supported.dme_risk or 0):
         because.append(message("DME_REFERABLE", {"risk": risk}))
     lowest = None if supported.grade_range is None else supported.grade_range[0]
     how_soon = urgency(more_careful(grade, lowest), more_careful(risk, supported.dme_risk), bool(because))
-    return Advice(bool(because), how_soon, tuple(because) or (message("NOTHING_REFERABLE"),))
+    return Advice(how_soon != "routine", how_soon, tuple(because) or (without_reason(how_soon),))
+
+
+def without_reason(how_soon: Urgency) -> Message:
+    """What is said where nothing is referable: that, or that a clinic's own table has the eye seen early."""
+    return message(WITHOUT_REASON[how_soon])
 
 
 def more_careful(one: int | None, other: int | None) -> int | None:

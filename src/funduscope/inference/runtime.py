@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
 from funduscope.vocabulary import View
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 Device = Literal["auto", "cpu", "cuda"]
-"""Where a model computes; auto: on a card where there is one that its runtime can use."""
+"""Where a model computes; auto: on a GPU where there is one that its runtime can use."""
 
 
 CLOSE: Final = "close_"
@@ -150,6 +153,20 @@ def has_cuda(device: Device, is_there: bool, what: str) -> bool:
     return is_there and device != "cpu"
 
 
+def session_options() -> onnxruntime.SessionOptions:
+    """ONNX Runtime's options under which an INT8 file gives the same answers on every processor.
+
+    x86 processors without VNNI instructions add products of two bytes in 16 bits, which can overflow: answers of `fast`
+    then shift toward grade 0 (docs/log.md, 2026-11-25). The option makes them exact there, and slower.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 class OnnxRuntime:
     """A model file in ONNX Runtime.
 
@@ -168,9 +185,8 @@ class OnnxRuntime:
             "this ONNX Runtime computes on processors alone (pip install onnxruntime-gpu in place of onnxruntime)",
         )
         self.sha256 = digest_of(path, wanted)
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         # The two views differ in size: a memory pattern planned for one only costs time in the other.
         options.enable_mem_pattern = False
         # Without the arena, which never frees the close view's largest maps: a tenth more time, a tenth less memory.
@@ -190,7 +206,7 @@ class OnnxRuntime:
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
             ) from error
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
-            has_cuda(device, False, "ONNX Runtime could not start on a card: its log says why")
+            has_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
         self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
         if self.card.own_close is not any(taken.name == CLOSE + IMAGE for taken in self.session.get_inputs()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import Laterality, Stated
@@ -21,6 +22,15 @@ def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None) -> float | N
         return stated.pixel_mm
     least, most = DISC_MM
     return stated.pixel_mm if least <= disc_diameter_px * stated.pixel_mm <= most else None
+
+
+def undisputed_eye(found: Mapping[str, Any]) -> Laterality | None:
+    """The eye that findings name, to be coded for other systems; None where the file says that it is the other one.
+
+    found: as in findings.json.
+    """
+    warned = {warning["code"] for warning in found["warnings"]}
+    return None if warned & {"FILE_SAYS_RIGHT_EYE", "FILE_SAYS_LEFT_EYE"} else found["laterality"]
 
 
 def stated_warnings(stated: Stated, side: Laterality | None, disc_diameter_px: float | None) -> list[Message]:

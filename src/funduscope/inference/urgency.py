@@ -43,7 +43,7 @@ def _table(path: str) -> dict[str, list[Urgency]]:
     """The table of a file, or the package's own for an empty path."""
     file = Path(path) if path else resources.files("funduscope") / "inference" / "urgency.toml"
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise CodedError("E_CONFIG", f"{VARIABLE}: {path} cannot be read as a table of urgency: {error}") from error
     for name, count in (("grade", len(GRADES)), ("dme", len(DME_RISKS))):

@@ -26,7 +26,8 @@ from funduscope.settings import Experts
 
 _TINY = 1e-12
 NEGLECTED = 0.02
-"""An expert that is computed for a smaller share of an epoch's photos hardly learns, and the training warns."""
+"""An expert that is computed for a smaller share of an epoch's photos, or has less of the gates' weight, hardly learns,
+and the training warns."""
 
 
 @dataclass(frozen=True)
@@ -248,9 +249,8 @@ def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None
             even = (load * (load.clamp(min=_TINY) * len(load)).log()).sum()
             terms.append(settings.sparsity * mean.mean() + settings.balance * even + settings.entropy * further / count)
         else:
-            terms.append(
-                settings.balance * balance_loss(mean, taken, settings.keep == "all") + settings.z * further / count
-            )
+            balance = balance_loss(mean, taken, every=bool((taken == count).all()))
+            terms.append(settings.balance * balance + settings.z * further / count)
     return torch.stack(terms).mean() if terms else None
 
 
@@ -269,8 +269,8 @@ def balance_loss(mean: Tensor, taken: Tensor, every: bool) -> Tensor:
 
     mean (E,): of the softmax over all experts, through which the gradient flows (Switch, equation 4, for any number
     kept). taken (E,): the photos that keep each; the load is the expert's part of them, a count without gradient.
-    every: where every expert is kept the load is uniform, so the mean share replaces it: 1 plus the squared coefficient
-    of variation, Shazeer's importance loss.
+    every: every photo kept every expert. The load is then uniform and would teach nothing, so the mean share replaces
+    it: 1 plus the squared coefficient of variation, Shazeer's importance loss.
     """
     return len(mean) * ((mean if every else taken / taken.sum()) * mean).sum()
 
@@ -290,6 +290,7 @@ class ExpertUsage:
     def numbers(self) -> dict[str, float]:
         """For each router NAME, `experts NAME i`: the share of photos for which expert i was computed.
 
+        `experts NAME i weight`: the expert's part of the gates, which tells experts apart where all are computed.
         `experts NAME entropy`: of the mean gates, 1 where all experts carry the same. `experts NAME chosen`: experts
         computed per photo.
         """
@@ -297,18 +298,24 @@ class ExpertUsage:
         for name, (_, taken, gates, _, count) in _by_router(self.sums).items():
             mean, computed = gates / count, taken / count
             numbers |= {f"experts {name} {index}": float(share) for index, share in enumerate(computed)}
+            weights = gates / gates.sum()
+            numbers |= {f"experts {name} {index} weight": float(weight) for index, weight in enumerate(weights)}
             entropy = -(mean * mean.clamp(min=1e-12).log()).sum() / torch.log(torch.tensor(float(len(mean))))
             numbers |= {f"experts {name} entropy": float(entropy), f"experts {name} chosen": float(computed.sum())}
         return numbers
 
     def neglected(self) -> list[str]:
-        """A sentence for each expert that was computed for less than `NEGLECTED` of the photos."""
+        """A sentence for each expert that was computed for less than `NEGLECTED` of the photos, or has less of the
+        gates' weight."""
         return [
-            f"The router of {name} chose expert {index} for {share:.1%} of the photos, less than {NEGLECTED:.0%}: "
-            "the expert hardly learns. Raise experts.balance or experts.every_until."
-            for name, (_, taken, _, _, count) in _by_router(self.sums).items()
-            for index, share in enumerate((taken / count).tolist())
-            if share < NEGLECTED
+            f"The router of {name} hardly uses expert {index}, which then hardly learns: computed for {computed:.1%} "
+            f"of the photos, {weight:.1%} of the weight; expected at least {NEGLECTED:.0%} of both. Raise "
+            "experts.balance or experts.every_until."
+            for name, (_, taken, gates, _, count) in _by_router(self.sums).items()
+            for index, (computed, weight) in enumerate(
+                zip((taken / count).tolist(), (gates / gates.sum()).tolist(), strict=True)
+            )
+            if min(computed, weight) < NEGLECTED
         ]
 
 

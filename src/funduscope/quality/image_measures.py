@@ -34,7 +34,7 @@ LIT_LEVEL: Final = 30
 """A pixel is lit where its brightest color exceeds this level."""
 
 GREY_LEVELS: Final = 8
-"""Half of the lit pixels of a grey photo have colors that differ by no more than this."""
+"""Half of the lit pixels of a gray photo have colors that differ by no more than this."""
 
 _FIELD: Final = 0.9
 """Light is measured within this part of the radius."""
@@ -61,7 +61,7 @@ def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:
     """Whether the lit pixels of a part of a picture (H, W, 3) uint8 are colored; True where nothing is lit.
 
     part: left, top, right, bottom. Of color photos of eyes 95 of 100 pixels differ by 60 levels and more between red
-    and blue; a grey copy differs by none, or by the few that a JPEG adds.
+    and blue; a gray copy differs by none, or by the few that a JPEG adds.
     """
     left, top, right, bottom = part
     step = max(1, min(right - left, bottom - top) // 200)

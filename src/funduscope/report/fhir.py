@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from funduscope.inference.stated import undisputed_eye
 from funduscope.report import clinical_codes as codes
 from funduscope.report.clinical_codes import ClinicalCode
 from funduscope.version import __version__
@@ -39,6 +40,7 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
     the photo and the model: the same findings give the same bundle.
     """
     found = findings.to_dict()
+    found |= {"laterality": undisputed_eye(found)}
     seed = f"{findings.photo.sha256} {findings.model_sha256} {__version__} {findings.forced}"
     about = {"subject": {"reference": subject}} if subject is not None else {}
     device_url = _url(f"device {findings.model_sha256}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -39,6 +39,11 @@ class Pen:
     mark_px: float
     text_px: int
 
+    @property
+    def edge_px(self) -> float:
+        """Width of the empty edge around the legend."""
+        return self.text_px * 0.7
+
     @classmethod
     def for_width(cls, width_px: int) -> Pen:
         return cls(
@@ -66,7 +71,8 @@ def overlay(
     canvas = marked(findings, palette=palette, width_px=width_px, traced=traced)
     rows = _legend(traced.found, traced.outlines, palette) if findings.gradable_ok else _refusal(traced.found)
     width = canvas.shape[1]
-    return np.concatenate([canvas, band(rows, width, Pen.for_width(width))])
+    pen = Pen.for_width(width)
+    return np.concatenate([canvas, band(_broken(rows, width - 2 * pen.edge_px, pen), width, pen)])
 
 
 def marked(
@@ -198,9 +204,23 @@ def _refusal(found: Mapping[str, Any]) -> list[list[Word]]:
     return rows
 
 
+def _broken(rows: Iterable[list[Word]], width: float, pen: Pen) -> Iterator[list[Word]]:
+    """The rows; text that is wider than a line gets a row of its own, word by word, so that it can be wrapped."""
+    for row in rows:
+        fitting: list[Word] = []
+        for word in row:
+            if word.mark or _length(word, pen) <= width:
+                fitting.append(word)
+                continue
+            yield fitting
+            yield [replace(word, text=part) for part in word.text.split()]
+            fitting = []
+        yield fitting
+
+
 def band(rows: Iterable[list[Word]], width: int, pen: Pen) -> np.ndarray:
     """The rows of words, wrapped to the width, on a dark band: (h, width, 3) uint8."""
-    edge = pen.text_px * 0.7
+    edge = pen.edge_px
     lines = [line for row in rows for line in _wrap(row, width - 2 * edge, pen)]
     heights = [1.45 * pen.text_px * max(word.size for _, word in line) for line in lines]
     picture = Image.new("RGB", (width, round(sum(heights) + 1.3 * edge)), _PAPER)

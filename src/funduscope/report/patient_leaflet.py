@@ -76,6 +76,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     level = more_careful(found["predicted_grade"], lowest) if grade is None else grade
     risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk")) if dme is None else dme
     is_referable = (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
+    is_referable |= urgency(level, risk, refer=False) != "routine"  # by a clinic's own table
     refer = None if found["advice"] is None else found["advice"]["refer"]
     if grade is None and dme is None:
         # Referred because of what may be there, though the likeliest answer needs no referral: the leaflet says so.
@@ -91,7 +92,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
-    step = {None: "clinic", True: "refer", False: "no_referral"}[refer]
+    step = {None: "clinic", True: "refer", False: "clinic" if level is None else "no_referral"}[refer]
     if refer and urgency(level, risk, refer) == "urgent":
         step = "urgent"
     steps = ["again"] if found["gradable"]["advice"] == "retake" else []

@@ -15,6 +15,7 @@ SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
 """Sizes of the text in points; the first with which everything fits is taken."""
 
 _PICTURE: Final = 42 * mm
+_GAP: Final = 5 * mm
 
 
 def patient_leaflet_pdf(leaflet: PatientLeaflet, jpeg: bytes | None = None) -> bytes:
@@ -46,7 +47,7 @@ def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
     photo: list[Flowable] = []
     if jpeg is not None:
         photo = [picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
-    return _row([texts, photo], [ACROSS - _PICTURE, _PICTURE])
+    return _row([texts, "", photo], [ACROSS - _PICTURE - _GAP, _GAP, _PICTURE])
 
 
 def _part(part: Part, size: float) -> list[Flowable]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funduscope.i18n.errors import machine_fault
-from funduscope.imaging.find_photos import RESULT, is_folder, resolved
+from funduscope.imaging.find_photos import RESULT, is_folder
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError
 from funduscope.inference.urgency import urgency_table
-from funduscope.report.naming import safe_stem
+from funduscope.report.result_places import SETTINGS, ResultPlaces, source_of
 from funduscope.version import __version__
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.csv"
 SUMMARY_PAGES = "summary.pdf"
-SETTINGS = "settings.json"
-"""In a photo's folder: the version and the settings that its results were made with."""
-
 Written = tuple[dict[str, Any], Path | None]
 """A photo's object of `predict --json`, and the folder of its results; None if none were written."""
 
@@ -159,10 +156,17 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
             return folder
 
 
-def earlier_results(folder: Path, model_sha256: str, options: OutputOptions) -> Callable[[Path], Unchanged | None]:
-    """Gives the function that finds a photo's results in `folder`, if they need not be made again.
+def results_in(folder: Path) -> ResultPlaces:
+    """The places of a run's results, next to its tables."""
+    return ResultPlaces(folder, (SUMMARY, SUMMARY_PAGES))
 
-    They are of a file with the same name and bytes, of the same model, version of this package and settings.
+
+def earlier_results(
+    places: ResultPlaces, model_sha256: str, options: OutputOptions
+) -> Callable[[Path], Unchanged | None]:
+    """Gives the function that finds a photo's results, if they need not be made again.
+
+    They are of the same bytes, of the same model, version of this package and settings.
     """
     settings = _settings(options)
 
@@ -170,27 +174,24 @@ def earlier_results(folder: Path, model_sha256: str, options: OutputOptions) -> 
         try:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:  # the reader says why
+            place = places.earlier(path.name, path, sha256)
+            if place is None:
+                return None
+            found, made = (json.loads((place / name).read_bytes()) for name in (RESULT, SETTINGS))
+            known = found["photo"]["sha256"], found["model"]["sha256"], made | {"source": None}
+        except (OSError, ValueError, LookupError, TypeError):  # of a photo that cannot be read the reader says why
             return None
-        taken: set[str] = set()
-        for _ in range(2):  # the photo's own name, and the same with a hash
-            place = folder / safe_stem(path.name, taken, resolved(path))
-            try:
-                found = json.loads((place / RESULT).read_bytes())
-                known = found["photo"]["sha256"], found["model"]["sha256"], (place / SETTINGS).read_bytes()
-            except (OSError, ValueError, LookupError, TypeError):
-                continue
-            if known == (sha256, model_sha256, settings):
-                return Unchanged(found, place)
-        return None
+        if known != (sha256, model_sha256, settings | {"source": None}):
+            return None
+        return Unchanged(found, places.take(path.name, path, sha256))
 
     return find
 
 
-def _settings(options: OutputOptions) -> bytes:
-    """The content of settings.json."""
+def _settings(options: OutputOptions) -> dict[str, Any]:
+    """What settings.json says, without the photo's path."""
     tree = {"funduscope": __version__, "settings": asdict(options), "urgency": urgency_table()}
-    return (json.dumps(tree, indent=2) + "\n").encode("ascii")
+    return json.loads(json.dumps(tree))
 
 
 @contextmanager
@@ -199,38 +200,38 @@ def open_results(
     many: bool,
     options: OutputOptions,
     extra_outputs: Callable[[Findings, Traced, Path, str], None] | None = None,
+    places: ResultPlaces | None = None,
 ) -> Iterator[Callable[[Path, Answer], Written]]:
-    """Gives the function that writes one answer into a folder of its own in `folder`.
+    """Gives the function that writes one answer into a folder of its own in `folder`, by `places`.
 
     many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
-    see `report.write.save`. An earlier result of the same photo is replaced. That of another photo of the same name
-    stays, and this one gets a name with a hash of its path. If other files are in the way, nothing is written for the
-    photo, and its object has an `error` with the code E_CONFIG next to the findings. Any other error fails this photo
-    alone, with the code E_INTERNAL. The function raises `OSError` where the disk refuses.
+    see `report.write.save`. An earlier result of the same photo is replaced. If other files are in the way, nothing is
+    written for the photo, and its object has an `error` with the code E_CONFIG next to the findings. Any other error
+    fails this photo alone, with the code E_INTERNAL. The function raises `OSError` where the disk refuses.
     """
     from funduscope.report.summary_csv import SummaryRow, is_summary, open_summary
 
     folder.mkdir(parents=True, exist_ok=True)
-    taken = {SUMMARY, SUMMARY_PAGES}
+    places = places or results_in(folder)
     has_rows = many or is_summary(folder / SUMMARY)
     with open_summary(folder / SUMMARY) if has_rows else nullcontext(lambda row: None) as add:
 
         def put(path: Path, answer: Answer) -> Written:
             if isinstance(answer, Unchanged):
-                add(SummaryRow.of(answer.found, answer.folder.name))
+                add(SummaryRow.of(answer.found, path, answer.folder.name))
                 return answer.found, answer.folder
             if not isinstance(answer, Failure):
                 try:
-                    stem = _own_stem(folder, answer.photo, path, taken)
-                    found, place = _written(answer, folder / stem, options, extra_outputs)
-                    add(SummaryRow.of(found, stem if place else ""))
+                    own = places.take(answer.photo.name, path, answer.photo.sha256)
+                    found, place = _written(answer, own, source_of(path), options, extra_outputs)
+                    add(SummaryRow.of(found, path, own.name if place else ""))
                     return found, place
                 except OSError:
                     raise
                 except Exception as error:  # lesions are measured and masks made only here
                     answer = internal(path, error)
             failed = answer.to_dict()
-            add(SummaryRow.of(failed))
+            add(SummaryRow.of(failed, path))
             return failed, None
 
         yield put
@@ -239,6 +240,7 @@ def open_results(
 def _written(
     answer: Findings,
     place: Path,
+    source: str,
     options: OutputOptions,
     extra_outputs: Callable[[Findings, Traced, Path, str], None] | None,
 ) -> Written:
@@ -246,7 +248,8 @@ def _written(
     from funduscope.report.write import save, to_json
 
     def write_more(findings: Findings, traced: Traced, unfinished: Path, stem: str) -> None:
-        (unfinished / SETTINGS).write_bytes(_settings(options))
+        text = json.dumps(_settings(options) | {"source": source}, indent=2) + "\n"
+        (unfinished / SETTINGS).write_bytes(text.encode("ascii"))
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished, stem)
 
@@ -265,24 +268,3 @@ def _written(
         return json.loads(to_json(answer.to_dict() | {"error": {"code": "E_CONFIG", "says": str(error)}})), None
     # Reading the file back is quicker than counting components once more.
     return json.loads((place / RESULT).read_bytes()), place
-
-
-def _own_stem(folder: Path, photo: Photo, path: Path, taken: set[str]) -> str:
-    """A stem whose folder is free or has this photo's earlier result; it is added to `taken`."""
-    skipped: list[str] = []
-    stem = safe_stem(photo.name, taken, resolved(path))
-    while _is_of_another_photo(folder / stem / RESULT, photo.sha256):
-        skipped.append(stem.casefold())
-        stem = safe_stem(photo.name, taken, resolved(path))
-    taken.difference_update(skipped)  # they belong to that other photo, which may come next
-    return stem
-
-
-def _is_of_another_photo(result: Path, sha256: str) -> bool:
-    """Whether the findings.json exists and is not certainly of the photo with this hash."""
-    try:
-        return json.loads(result.read_bytes())["photo"]["sha256"] != sha256
-    except OSError:  # it does not exist, or it cannot be replaced, which the writer reports
-        return False
-    except (ValueError, LookupError, TypeError):
-        return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,18 +27,20 @@ class SummaryRow:
     """One photo's row; unknown values are empty.
 
     found: as in findings.json; empty for a photo that failed. folder: of its results; empty if none were written.
-    error: the code that says why not.
+    error: the code that says why not. path: of the photo, which tells photos of one name apart.
     """
 
     photo: str
     error: str = ""
     folder: str = ""
     found: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], folder: str = "") -> SummaryRow:
+    def of(cls, found: Mapping[str, Any], path: Path, folder: str = "") -> SummaryRow:
         """The row of findings, with the code of their `error` if they could not be written, or of a failure as JSON."""
-        return cls(found["photo"]["name"], (found.get("error") or {}).get("code", ""), folder, found)
+        place = os.path.abspath(path)  # noqa: PTH100 (a link to another photo stays a link)
+        return cls(found["photo"]["name"], (found.get("error") or {}).get("code", ""), folder, found, place)
 
     def cells(self) -> dict[str, Cell]:
         """Every column with its value, in the columns' order."""
@@ -52,6 +55,7 @@ class SummaryRow:
         points = {"fovea": landmarks.get("fovea") or {}, "disc": landmarks.get("optic_disc") or {}}
         return {
             "photo": self.photo,
+            "path": self.path,
             "error": self.error,
             "gradable": gradable.get("ok"),
             "gradability": gradable.get("score"),
@@ -87,10 +91,10 @@ _OWN: Final = len(COLUMNS)
 def open_summary(path: Path) -> Iterator[Callable[[SummaryRow], None]]:
     """Gives the function that adds a row to the summary at `path`; the file appears when the block ends.
 
-    A row replaces the earlier row of the same folder; otherwise one of the same photo name without a folder (the photo
-    had failed); otherwise it is added below. Other earlier rows stay. If an error or interruption ends the block, the
-    rows added until then are kept. If writing itself fails (a full disk), the earlier summary stays as it is. Raises
-    `FileExistsError` at once if another file has this name.
+    A row replaces the earlier row of the same folder; otherwise one of the same photo without a folder (the photo had
+    failed); otherwise it is added below. Other earlier rows stay, but for failures of a photo that has a new row. If an
+    error or interruption ends the block, the rows added until then are kept. If writing itself fails (a full disk), the
+    earlier summary stays as it is. Raises `FileExistsError` at once if another file has this name.
     """
     path = Path(path)
     _check_place(path)
@@ -161,24 +165,34 @@ def _merged(earlier: Path, fresh: Path) -> Iterator[list[str]]:
     """The earlier rows in their order, each replaced by its fresh row if there is one; then the other fresh rows.
 
     A fresh row belongs to the earlier row of its folder or, without one, to the first row without a folder (a failure)
-    of its photo name.
+    of its photo. Other failures of photos that have a fresh row are left out, unless a person wrote next to them.
     """
     with _opened(fresh) as table, _opened(earlier) as file:
         folders = {_folder(row) for row in csv.reader(file)}
         new = dict(enumerate(csv.reader(table)))
         del new[0]  # the header
-        numbers: dict[tuple[str, str], list[int]] = {}
+        numbers: dict[tuple[str, ...], list[int]] = {}
         for number, row in new.items():
-            folder = _folder(row) if _folder(row) in folders else ""
-            numbers.setdefault((folder, "" if folder else row[0]), []).append(number)
+            folder = _folder(row)
+            numbers.setdefault((folder,) if folder in folders - {""} else _photo(row), []).append(number)
+        read_again = {_photo(row)[1] for row in new.values()}
         file.seek(0)
         rows = csv.reader(file)
         yield next(rows)
         for row in rows:
             folder = _folder(row)
-            same = numbers.get((folder, "" if folder else "".join(row[:1])))
-            yield [*new.pop(same.pop(0)), *row[_OWN:]] if same else row
+            same = numbers.get((folder,) if folder else _photo(row))
+            if same:
+                yield [*new.pop(same.pop(0)), *row[_OWN:]]
+            elif folder or _photo(row)[1] not in read_again or any(row[_OWN:]):
+                yield row
         yield from new.values()
+
+
+def _photo(row: Sequence[str]) -> tuple[str, ...]:
+    """Name and path of a row's photo; the name again without a path. The frames of a file have one path."""
+    name, path = (*row[:2], "", "")[:2]
+    return name, path or name
 
 
 def _folder(row: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ _DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.director
 
 def save(
     findings: Findings,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     palette: Palette = "standard",
     probabilities: bool = False,

@@ -112,12 +112,12 @@ class WorkerProcess:
         """Ends the process at once."""
         _kill(self._process)
 
-    async def end(self) -> None:
-        """Lets the worker finish what it has, and waits until it has ended."""
+    async def end(self, longest_s: float = _END_S) -> None:
+        """Lets the worker finish what it has, and waits until it has ended; after `longest_s` ends it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            async with asyncio.timeout(_END_S):
+            async with asyncio.timeout(longest_s):
                 await asyncio.shield(self.ended)
         except TimeoutError:
             self.kill()
@@ -157,6 +157,7 @@ class Workers:
         self._settings, self._limits, self._log = settings, limits, log
         self._slots = asyncio.Semaphore(limits.parallel)
         self._present = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._admitted = 0
         self._seconds_a_photo = 1.0
@@ -187,14 +188,15 @@ class Workers:
         pause = _NEW_WORKER_S
         while True:
             try:
-                worker = await WorkerProcess.start(self._settings, self._limits.parallel)
+                async with self._starting:
+                    if not self.ready:  # else `replace` started one in the meantime
+                        self._use(await WorkerProcess.start(self._settings, self._limits.parallel))
             except Exception as error:
                 self._worker = None  # from now on, requests are refused at once
                 self._log("model failed", {"level": "error", **_reason(error)})
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue
-            self._use(worker)
             pause = _NEW_WORKER_S
             code = await self._until_ended()
             self.restarts += 1
@@ -220,17 +222,20 @@ class Workers:
             self._present.clear()
 
     async def replace(self) -> None:
-        """Loads the model anew into another worker, which takes the place of the present one once it is ready."""
-        earlier = self._worker
-        if earlier is None or not self.ready:
-            return
-        try:
-            worker = await WorkerProcess.start(self._settings, self._limits.parallel)
-        except Exception as error:
-            self._log("model not replaced", {"level": "error", **_reason(error)})
-            return
-        self._use(worker)
-        await earlier.end()
+        """Loads the model anew into another worker, which takes the place of the present one once it is ready.
+
+        The photos that the earlier one has keep the whole of a request's time.
+        """
+        async with self._starting:
+            earlier = self._worker
+            if earlier is None or not self.ready:
+                return
+            try:
+                self._use(await WorkerProcess.start(self._settings, self._limits.parallel))
+            except Exception as error:
+                self._log("model not replaced", {"level": "error", **_reason(error)})
+                return
+        await earlier.end(self._limits.deadline_s)
 
     async def end(self) -> None:
         """Ends the worker; `keep_alive` is to be cancelled first."""

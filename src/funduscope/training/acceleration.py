@@ -14,7 +14,7 @@ from funduscope.training import TrainingError, processes
 def mixed_precision(precision: str) -> Literal["no", "bf16", "fp16"]:
     """What accelerate calls the recipe's precision. auto: see `settings.Training`."""
     if precision == "float16" and not torch.cuda.is_available():
-        raise TrainingError("training.precision float16 needs a card: choose bfloat16, float32 or auto.")
+        raise TrainingError("training.precision float16 needs a GPU: choose bfloat16, float32 or auto.")
     if bfloat16(precision):
         return "bf16"
     return "fp16" if precision == "float16" or (precision == "auto" and torch.cuda.is_available()) else "no"

@@ -63,7 +63,7 @@ class Batch:
         return _each([self], lambda tensors: tensors[0].to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory, from which a card copies while it computes. The loader calls this."""
+        """The same in pinned memory, from which a GPU copies while it computes. The loader calls this."""
         return _each([self], lambda tensors: tensors[0].pin_memory())
 
 

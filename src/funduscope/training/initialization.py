@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from funduscope.inference.card import Card
 from funduscope.network.network import Network, build, with_imagenet
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
+from funduscope.vocabulary import CODES
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def check_weights(start: Start, test: Sequence[Case], validation: Sequence[Case]
         warn_of_learned(weights, validation)
 
 
+def _in_words(learned: Mapping[str, Any]) -> str:
+    """What a card says of the photos that taught its model."""
+    kept, photos = learned.get("test fold left out"), sum((learned.get("photos") or {}).values())
+    return f"trained on {photos} photos, " + ("no fold left out" if kept is None else f"fold {kept} left out")
+
+
 def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
     """Raises `TrainingError` for weights that learned from, or were chosen on, photos of this run's test fold.
 
@@ -100,7 +108,7 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
     about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
     if not about.is_file():
         learned = checkpoint.load(weights).card.get("about", {}).get("trained on")
-        says = f"its card says: trained on {json.dumps(learned)}" if learned else "its card does not say which"
+        says = f"its card says: {_in_words(learned)}" if learned else "its card does not say which it learned from"
         print(
             f"warning: {weights.name} is not in a run's folder, so it cannot be checked whether it learned from photos "
             f"of this run's test fold ({says}); if so, scores on that fold are too good.",
@@ -252,7 +260,7 @@ def _planes(recipe: Recipe) -> dict[str, list[str]]:
 def _part(name: str) -> str:
     """The part of the network that a tensor belongs to, as a person calls it."""
     first, second, third = [*name.split("."), "", ""][:3]
-    if (first, second) == ("decoder", "tasks"):
+    if first == "decoder" and second in ("tasks", "gates", "experts") and third in (*CODES, "landmarks"):
         return third if third == "landmarks" else f"structure {third}"
     return {"heads": second, "shared": "experts"}.get(first, first)
 

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
-from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of
+from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, with_total
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.overlap import Overlaps, mask_sums
 from funduscope.training.samples import EpochBatches, draw_epoch
@@ -123,14 +123,14 @@ class Loop:
         self.hard = HardNegatives(recipe)
         self.overlaps = Overlaps()  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use
+        self.earlier: Mapping[int, float] = {}  # of a refit: by epoch the selection scores of the run that it repeats
 
     def run(
         self, report: Report = lambda line: None, until: int | None = None, progress: Progress | None = None
     ) -> State:
         """All remaining epochs, or those up to `until`; returns the state after them.
 
-        report: takes the journal's line of each epoch. progress: wraps an epoch's batches.
-        """
+        report: takes the journal's line of each epoch. progress: wraps an epoch's batches."""
         self.progress = progress or self.progress
         self._resume()
         main = self.accelerator.is_main_process
@@ -178,12 +178,12 @@ class Loop:
         if is_last or self.state.epoch % settings.judge_every == 0:
             scores = self._validate()
             score = scores.get("selection", float(self.state.epoch))
-            better = self._is_better(score)
+            line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
+                score = self.earlier.get(self.state.epoch, score)
                 self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
                 self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
-            line |= {"best": better}
         line |= {"seconds": round(time.monotonic() - started, 1)}
         if journal is not None:
             journal.write(line)
@@ -232,7 +232,8 @@ class Loop:
         self.state.mined = self.hard.mined()
         for sentence in usage.neglected() if self.accelerator.is_main_process else ():
             print(f"warning: {sentence}", file=sys.stderr)
-        line = {name: sums[name] / counts[name] for name in sums} | usage.numbers() | self.overlaps.numbers()
+        means = with_total({name: sums[name] / counts[name] for name in sums}, self.recipe.loss)
+        line = means | usage.numbers() | self.overlaps.numbers()
         line |= {"skipped": bad, "learning rate": rate * settings.learning_rate}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
@@ -261,7 +262,6 @@ class Loop:
         for group in self.optimizer.param_groups:
             group.setdefault("full_rate", group["lr"])
             group["lr"] = group["full_rate"] * rate
-        self.gathered += 1
         batch = batch.to(self.device, non_blocking=True)
         with self.accelerator.autocast():  # in float32 a large teacher takes longer than the whole training
             outputs = self.forward(batch.image)
@@ -282,6 +282,7 @@ class Loop:
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
         routing = routing_loss_of(sums, self.recipe.experts)
         total = self.balance.backward(losses, routing, self.accelerator.backward)
+        self.gathered += total is not None
         norm = self._update() if update else None
         if total is None or not bool(torch.isfinite(total)):
             return ({} if total is None else None), rate
@@ -289,7 +290,7 @@ class Loop:
             return None, rate
         if routing is not None:
             losses["routing"] = routing
-        losses |= {f"dense {code}": loss for code, loss in by_structure.items()} | {"total": total}
+        losses |= {f"dense {code}": loss for code, loss in by_structure.items()}
         numbers = {f"loss {name}": float(loss.detach()) for name, loss in losses.items()}
         numbers |= {"gradient norm": norm} if norm is not None else {}
         numbers |= {f"training {name}": float(right / count) for name, (right, count) in accuracies.items() if count}
@@ -337,9 +338,8 @@ class Loop:
     def _save(self, better: bool) -> None:
         progress = vars(self.state)
         if better:
-            checkpoint.save(
-                self.folder / "best.safetensors", self.recipe, {"weights": self.average.state}, {}, progress
-            )
+            kept = {"weights": self.average.state}
+            checkpoint.save(self.folder / "best.safetensors", self.recipe, kept, {}, progress)
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}

@@ -128,6 +128,16 @@ def losses_of(
     return losses
 
 
+def with_total(line: dict[str, float], settings: Loss) -> dict[str, float]:
+    """Numbers with `loss total`: the sum of the tasks' losses, `loss TASK` each, by the weights of the recipe.
+
+    Not the mean of the totals of an epoch's steps: a step of which no photo has masks has a part of the tasks alone.
+    """
+    tasks = [task for task in (*CLASSES, "landmarks", "dense", "distill") if f"loss {task}" in line]
+    total = sum(getattr(settings, task) * line[f"loss {task}"] for task in tasks)
+    return line | {"loss total": total} if tasks else line
+
+
 def add(losses: dict[str, Tensor], name: str, loss: Tensor | None) -> None:
     """Enters a loss where there is one."""
     if loss is not None:

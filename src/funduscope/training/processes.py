@@ -317,10 +317,10 @@ def _why(children: Sequence[SpawnProcess]) -> str:
 
 
 def candidates(batch: int) -> list[int]:
-    """Numbers of processes worth a try: the number of cards; without any, powers of two up to the number of cores.
+    """Numbers of processes worth a try: the number of GPUs; without any, powers of two up to the number of cores.
 
     Each process needs at least two samples of a batch, for batch norm.
     """
-    cards = torch.cuda.device_count()
-    most = min(cards or len(cores()), max(batch // 2, 1))
-    return [most] if cards else [count for count in (1, 2, 4, 8) if count <= most]
+    gpus = torch.cuda.device_count()
+    most = min(gpus or len(cores()), max(batch // 2, 1))
+    return [most] if gpus else [count for count in (1, 2, 4, 8) if count <= most]

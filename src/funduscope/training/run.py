@@ -38,7 +38,14 @@ from funduscope.training.initialization import (
     named,
     not_learned,
 )
-from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb, sentence
+from funduscope.training.journal import (
+    draw_samples,
+    environment,
+    fingerprint,
+    peak_mb,
+    selection_scores,
+    sentence,
+)
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
@@ -219,7 +226,10 @@ def make_loop(job: Job) -> Loop:
     recipe, network = first.recipe, first.network
     validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
     teachers = _teachers(job.start.teachers, recipe)
-    return Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
+    loop = Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
+    if job.start.refit is not None:
+        loop.earlier = selection_scores(job.start.refit.parent)
+    return loop
 
 
 def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | None, watch: Watch) -> int:

@@ -53,7 +53,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     """Validation on those cases whose data sets the recipe trains on.
 
     Photos without lesion masks are predicted from the whole view alone: five times as fast, and all their labels need.
-    On a card whole views are predicted in batches, of photos that several threads decode ahead.
+    On a GPU whole views are predicted in batches, of photos that several threads decode ahead.
     Of several processes each scores its share of the photos; all of them return the scores of all photos. The losses on
     these photos are among the scores, as `loss ...`; for `training.select` loss, the total decides.
     """
@@ -225,8 +225,8 @@ def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Pr
 
 
 def _keep_dated(folder: Path) -> None:
-    """Keeps the best and the final weights, and the curves, under the time at which the run ended, so that no later
-    training replaces them. Weights as links, where the file system has them."""
+    """Keeps the best and the final weights, and the curves, of stages too, under the time at which the run ended, so
+    that no later training replaces them. Weights as links, where the file system has them."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)
@@ -240,6 +240,7 @@ def _keep_dated(folder: Path) -> None:
         except OSError:
             with replacing(target) as unfinished:
                 shutil.copyfile(folder / source, unfinished)
-    if (folder / CURVES).is_file():  # drawn in place, so that a link would change with a later training
-        with replacing(kept / f"{stamp}-{CURVES}") as unfinished:
-            shutil.copyfile(folder / CURVES, unfinished)
+    for curves in folder.rglob(CURVES):  # drawn in place, so that a link would change with a later training
+        stage = "" if curves.parent == folder else f"{curves.parent.name}-"
+        with replacing(kept / f"{stamp}-{stage}{CURVES}") as unfinished:
+            shutil.copyfile(curves, unfinished)

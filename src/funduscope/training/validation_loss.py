@@ -20,7 +20,7 @@ from funduscope.settings import Augment
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.batch import Item, Samples, collate
-from funduscope.training.losses import loss_sums, losses_of
+from funduscope.training.losses import loss_sums, losses_of, with_total
 from funduscope.training.samples import serves
 from funduscope.vocabulary import CLASSES, View
 
@@ -62,11 +62,8 @@ class ValidationLoss:
         for part in processes.gathered(own):
             for name, values in part.items():
                 sums[name] = sums.get(name, 0) + values
-        losses = losses_of(sums, self.recipe.loss)
-        weights = self.recipe.loss
-        found = {name: float(loss) for name, loss in losses.items()}
-        total = sum(getattr(weights, name) * value for name, value in found.items())
-        return {f"loss {name}": value for name, value in found.items()} | ({"loss total": total} if found else {})
+        losses = losses_of(sums, self.recipe.loss).items()
+        return with_total({f"loss {name}": float(loss) for name, loss in losses}, self.recipe.loss)
 
     def _sums(self, network: Network, items: list[Item], device: torch.device) -> list[dict[str, Tensor]]:
         """The sums of one batch, on the processor; nothing where no photo of it can be read."""

@@ -45,11 +45,11 @@ def plant(plot: Plot, folders: list[Path], each: int) -> None:
         plot.plant("mask of another size", [path], {"mask_size"})
     for place in range(each):
         path = _mask_file(*next(eyes), ("EX", "HE")[place % 2])
-        grey = Image.fromarray(_read(path).astype(np.uint8) * 255)
+        gray = Image.fromarray(_read(path).astype(np.uint8) * 255)
         if place % 2:
-            grey.resize((grey.width // 2, grey.height // 2)).resize(grey.size).save(path)
+            gray.resize((gray.width // 2, gray.height // 2)).resize(gray.size).save(path)
         else:
-            grey.save(path.with_suffix(".jpg"), quality=85)
+            gray.save(path.with_suffix(".jpg"), quality=85)
             path.unlink()
             path = path.with_suffix(".jpg")
         plot.plant("mask smoothed or saved as JPEG", [path], {"mask_soft"}, also={"mask_conventions"} | misfits)

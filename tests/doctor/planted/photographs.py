@@ -140,12 +140,12 @@ def _nothing(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _grey(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Red-free, or saved without color."""
-    grey = pixels[..., 1] if rng.uniform() < 0.5 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    gray = pixels[..., 1] if rng.uniform() < 0.5 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
 
 
 def _filled_up(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A truncated file that a tolerant reader opened and saved again: grey, or black, below a row of blocks."""
+    """A truncated file that a tolerant reader opened and saved again: gray, or black, below a row of blocks."""
     filled = pixels.copy()
     row = 8 * int(rng.uniform(0.35, 0.8) * pixels.shape[0] / 8)
     filled[row:] = 128 if rng.uniform() < 0.7 else 0
@@ -161,7 +161,7 @@ PICTURES: Final[dict[str, tuple[frozenset[str], Change, tuple[str, ...]]]] = {
     "too small": (frozenset({"too_small"}), _thumbnail, (".jpg", ".png")),
     "text burned in": (frozenset({"burned_in_text"}), _written_on, (".jpg", ".png")),
     "shows nothing": (frozenset({"blank", "dark", "not_fundus", "blurred"}), _nothing, (".jpg", ".png")),
-    "without color": (frozenset({"grey"}), _grey, (".jpg",)),
+    "without color": (frozenset({"gray"}), _grey, (".jpg",)),
     "filled up below": (frozenset({"truncated", "cut"}), _filled_up, (".jpg",)),
 }
 """Kind to the accepted findings, the change of a photo, and the files' suffixes in turn."""

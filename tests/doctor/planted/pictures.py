@@ -30,7 +30,7 @@ def _page(rng: np.random.Generator) -> np.ndarray:
 
 
 def _oct(rng: np.random.Generator) -> np.ndarray:
-    """A cross-section of the retina by optical coherence tomography: grey speckle in layers on black."""
+    """A cross-section of the retina by optical coherence tomography: gray speckle in layers on black."""
     height, width = _SIZE
     x = np.linspace(-1, 1, width)
     surface = height * (0.35 + 0.08 * x * x + 0.05 * np.exp(-x * x / 0.02))
@@ -103,7 +103,7 @@ def _chart(rng: np.random.Generator) -> np.ndarray:
 
 
 def _ultrasound(rng: np.random.Generator) -> np.ndarray:
-    """A B-scan of the eye: a fan of grey speckle on black."""
+    """A B-scan of the eye: a fan of gray speckle on black."""
     y, x = np.mgrid[: _SIZE[0], : _SIZE[1]]
     away = np.hypot(x - 320, y + 60)
     fan = (away > 110) & (away < 500) & (np.abs(np.arctan2(x - 320, y + 60)) < 0.55)
@@ -134,7 +134,7 @@ def _corneal_map(rng: np.random.Generator) -> np.ndarray:
 
 
 def _xray(rng: np.random.Generator) -> np.ndarray:
-    """A chest film: grey, soft, without a round field."""
+    """A chest film: gray, soft, without a round field."""
     y, x = np.mgrid[: _SIZE[0], : _SIZE[1]]
     light = np.full(_SIZE, 150.0)
     for center in (220, 420):

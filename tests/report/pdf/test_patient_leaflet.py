@@ -7,6 +7,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words, string_table
@@ -203,3 +205,24 @@ def test_the_pdf_is_one_page_with_every_word(
     for line in (*said(leaflet).splitlines(), *leaflet.fields, leaflet.small):
         assert " ".join(line.split()) in text, line
     assert room_left(_column(leaflet, jpeg, SIZES[3])) >= 0, "in letters that are easy to read"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_touches_a_wide_photo_in_the_pdf(language: str) -> None:
+    pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
+    pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
+    from funduscope.report.patient_leaflet_pdf import SIZES, _head
+    from funduscope.report.pdf import Document
+
+    jpeg = cv2.imencode(".jpg", np.zeros((200, 300, 3), np.uint8))[1].tobytes()
+    leaflet = compose(told(), Words(language))
+    for size in SIZES:
+        document = Document(language, leaflet.title)
+        document.add([_head(leaflet, jpeg, size)], leaflet.small)
+        page = pdfium.PdfDocument(document.finished())[0]
+        (photo,) = [one.get_bounds() for one in page.get_objects() if one.type == pdfium.raw.FPDF_PAGEOBJ_IMAGE]
+        left, bottom, _, top = photo
+        text = page.get_textpage()
+        boxes = [text.get_rect(n) for n in range(text.count_rects())]
+        to_the_left = [box for box in boxes if box[0] < left and box[1] < top and box[3] > bottom]
+        assert max(box[2] for box in to_the_left) < left - 10, size

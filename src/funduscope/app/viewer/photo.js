@@ -1,6 +1,6 @@
 /* The page's photo: the report's viewer, with lesions that can be chosen and tools to correct them.
 
-   Every text comes from `data` and is set as text, never as markup. Each edit is sent back as the trigger `edit`. */
+   Every text comes from `data` and is set as text, never as markup. Edits are sent back as the trigger `edits`. */
 
 const discMark = (r) => `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0M${-0.7 * r} ${-0.7 * r}L${0.7 * r} ${0.7 * r}M${-0.7 * r} ${0.7 * r}L${0.7 * r} ${-0.7 * r}`;
 const foveaMark = (r) => `M${-1.25 * r} 0H${-0.35 * r}M${0.35 * r} 0H${1.25 * r}M0 ${-1.25 * r}V${-0.35 * r}M0 ${0.35 * r}V${1.25 * r}`;
@@ -16,10 +16,16 @@ class PhotoPage {
   constructor(host) {
     this.host = host;
     this.chosen = null;
+    this.count = 0;
+    this.pending = [];
   }
 
   update(data, send) {
     const before = this.data;
+    const pending = this.pending.filter((edit) => edit.number > data.handled);
+    const isAnswered = pending.length < this.pending.length;
+    this.pending = pending;
+    this.count = Math.max(this.count, data.handled); // after another view of the page, numbers go on
     this.data = data;
     this.send = send;
     const fixed = (one) => JSON.stringify([one.id, one.language, one.picture, one.position, one.words.eye]);
@@ -31,7 +37,7 @@ class PhotoPage {
       this.drawMarks();
       this.fillTable();
       if (this.tools) this.tools.show();
-    }
+    } else if (isAnswered && this.tools) this.tools.show();
     if (this.thresholds) this.thresholds.update(data);
   }
 
@@ -292,9 +298,12 @@ class PhotoPage {
     return [Math.round(at.x * 10) / 10, Math.round(at.y * 10) / 10];
   }
 
+  /* Sends an edit with those before it that the server has not handled: while it is busy, a trigger replaces one that waits. */
   edit(what) {
-    this.count = (this.count || 0) + 1;
-    this.send("edit", { ...what, photo: this.data.id, number: this.count });
+    this.count += 1;
+    this.pending.push({ ...what, photo: this.data.id, number: this.count });
+    this.send("edits", [...this.pending]);
+    if (this.tools) this.tools.show();
   }
 }
 

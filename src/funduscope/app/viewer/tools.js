@@ -1,13 +1,28 @@
 /* The tools that correct lesions and landmarks in the photo. Each finished action is sent as one edit.
 
-   `photo` is the photo's page: its data, svg, viewer, chosen lesion, and `edit`, `choose`, `point`, `middle`. */
+   `photo` is the photo's page: its data, svg, viewer, chosen lesion, pending edits, and `edit`, `choose`, `point`, `middle`. */
 
 const PAINTS = new Set(["brush", "erase"]);
 const LARGEST_BRUSH_PX = 200;
+const MOST_POINTS = 5000; // of an edit: edits.py takes no more
 const HANDS = ["view", "draw", "brush", "erase", "optic_disc", "fovea"];
 
 /* The brush's diameter in pixels of the photo: the same for every photo. */
 const brush = { px: 20 };
+
+/* A stroke with few enough points: those nearer to the last kept one than a step are left out, so that its shape stays. */
+const thinned = (points) => {
+  let kept = points;
+  for (let step = 0.5; kept.length > MOST_POINTS; step *= 2) {
+    let last = null;
+    kept = points.filter((point, index) => {
+      const isFar = !last || Math.hypot(point[0] - last[0], point[1] - last[1]) >= step;
+      if (isFar) last = point;
+      return isFar || index === points.length - 1;
+    });
+  }
+  return kept;
+};
 
 class CorrectionTools {
   constructor(photo) {
@@ -69,12 +84,13 @@ class CorrectionTools {
 
   show() {
     const { words, canUndo, canRedo } = this.photo.data;
-    const { chosen } = this.photo;
+    const { chosen, pending } = this.photo;
     for (const node of this.buttons) node.setAttribute("aria-pressed", String(node.dataset.tool === this.tool));
     this.kind.hidden = this.tool !== "draw" && !PAINTS.has(this.tool);
     this.sizeRow.hidden = !PAINTS.has(this.tool);
-    this.undo.disabled = !canUndo;
-    this.redo.disabled = !canRedo;
+    // An edit that waits for the server can be undone, and an undo that waits can be redone.
+    this.undo.disabled = !canUndo && !pending.length;
+    this.redo.disabled = !canRedo && !pending.length;
     this.remove.disabled = !chosen;
     this.other.disabled = !chosen;
     this.other.value = "";
@@ -124,12 +140,12 @@ class CorrectionTools {
     const { stroke } = this;
     this.drop();
     if (PAINTS.has(this.tool) && stroke) this.paint(stroke);
-    else if (this.tool === "draw" && stroke && moved >= 5 && stroke.length > 2) this.photo.edit({ what: "draw", code: this.kind.value, points: stroke });
+    else if (this.tool === "draw" && stroke && moved >= 5 && stroke.length > 2) this.photo.edit({ what: "draw", code: this.kind.value, points: thinned(stroke) });
     else this.place(this.photo.point(event));
   }
 
   paint(points) {
-    this.photo.edit({ what: this.tool, code: this.kind.value, points: points.slice(0, 5000), radius: brush.px / 2 });
+    this.photo.edit({ what: this.tool, code: this.kind.value, points: thinned(points), radius: brush.px / 2 });
   }
 
   /* Sets a dot, a dab of the brush, the disc's center or the fovea at a point; Enter takes the middle of the visible part. */

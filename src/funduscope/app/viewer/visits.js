@@ -112,8 +112,7 @@ class VisitsPage {
   drawMarks() {
     const { changes, colors, side } = this.data;
     this.marks.replaceChildren(...changes.flatMap((change) => {
-      const radius = Math.max(side / 90, Math.sqrt(change.area / Math.PI) / 4);
-      const place = { cx: change.x, cy: change.y, r: radius };
+      const place = { cx: change.x, cy: change.y, r: change.radius + side / 100 };
       return [make("circle", { class: "casing", ...place }), make("circle", { class: change.what === "gone" ? "line gone" : "line", stroke: colors[change.code], ...place })];
     }));
   }
@@ -146,7 +145,7 @@ class VisitsPage {
     chooseRow(row);
     const wide = this.data.side / 4;
     this.viewer.look(change.x - wide / 2, change.y - wide / 2, wide);
-    this.ring.replaceChildren(...["casing", "line"].map((kind) => make("circle", { class: kind, cx: change.x, cy: change.y, r: this.data.side / 50 })));
+    this.ring.replaceChildren(...["casing", "line"].map((kind) => make("circle", { class: kind, cx: change.x, cy: change.y, r: change.radius + this.data.side / 50 })));
   }
 }
 

@@ -1,0 +1,77 @@
+"""Which folder a photo's results go into: each photo of a run has one of its own, and the same in every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+
+from funduscope.imaging.find_photos import RESULT, resolved
+from funduscope.report.naming import safe_stem
+
+SETTINGS = "settings.json"
+"""In a photo's folder: the version and the settings that its results were made with, and a hash of the photo's path."""
+
+
+class ResultPlaces:
+    """The folders of one run's results in `folder`. Threads may share it. taken: names of files that are no photo's.
+
+    A photo's earlier results are those of the same path, whatever its file holds now, or else of the same bytes, as
+    after a folder of photos was moved. Results of other photos stay; one of the same name gets a hash of its path.
+    """
+
+    def __init__(self, folder: Path, taken: Iterable[str] = ()) -> None:
+        self.folder = folder
+        self._owners = {name.casefold(): "" for name in taken}
+        self._lock = Lock()
+
+    def earlier(self, name: str, path: Path, sha256: str) -> Path | None:
+        """The folder with the photo's earlier results; None without any. Another photo may still take it."""
+        with self._lock:
+            stem, is_new = self._own(name, path, sha256)
+            return None if is_new else self.folder / stem
+
+    def take(self, name: str, path: Path, sha256: str) -> Path:
+        """The photo's folder, which no other photo of this run gets: that of its earlier results, or one without."""
+        with self._lock:
+            stem, _ = self._own(name, path, sha256)
+            self._owners[stem.casefold()] = source_of(path)
+            return self.folder / stem
+
+    def _own(self, name: str, path: Path, sha256: str) -> tuple[str, bool]:
+        """The folder's name, and whether it has no results yet."""
+        source = source_of(path)
+        passed = {stem for stem, owner in self._owners.items() if owner != source}
+        of_bytes: list[str] = []
+        while True:
+            stem = safe_stem(name, passed, resolved(path))
+            held = _held(self.folder / stem)
+            if held is None:
+                return (of_bytes[0], False) if of_bytes else (stem, True)
+            if held[0] == source:
+                return stem, False
+            if held[1] == sha256:
+                of_bytes.append(stem)
+
+
+def source_of(path: Path) -> str:
+    """A hash of the photo's full path, which itself may name a person."""
+    return hashlib.sha256(resolved(path).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _held(place: Path) -> tuple[str | None, str | None] | None:
+    """`source_of` and sha256 of the photo whose results the folder has, as far as it says; None without results, or
+    where they cannot be read, which the writer reports."""
+    try:
+        text = (place / RESULT).read_bytes()
+    except OSError:
+        return None
+    try:
+        sha256 = json.loads(text)["photo"]["sha256"]
+        return json.loads((place / SETTINGS).read_bytes()).get("source"), sha256
+    except OSError:
+        return None, sha256
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None, None
