@@ -17,7 +17,7 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read_prepared
 from funduscope.recipe import Recipe, load_recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.batch import Batch, Item, Samples
+from funduscope.training.batch import Batch, Item, Samples, frame_px
 from funduscope.training.photo_dataset import PLAIN
 from funduscope.training.samples import draw_epoch, has_examples, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, View
@@ -340,6 +340,21 @@ def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path,
     assert np.abs(large.image.numpy().astype(int) - seen).mean() < 1.0
     fovea = framed.transform.to_frame(np.array([EYE.fovea_xy])) / 5
     assert large.landmarks[1].numpy() == pytest.approx(fovea[0], abs=1e-3)
+
+
+def test_frames_are_no_larger_than_what_is_learned_from_them(photo: Path, tiny: Recipe, cache: Path) -> None:
+    """Where nothing is learned from close by, reading large frames would only cost time; the eye looks the same."""
+    large = tiny.model_copy(update={"views": tiny.views.model_copy(update={"close_px": 5 * CROP})})
+    whole = large.model_copy(update={"tasks": large.tasks.model_copy(update={"structures": ("OD",)})})
+    whole = whole.model_copy(update={"augment": whole.augment.model_copy(update=STILL)})
+    assert (frame_px(large), frame_px(whole)) == (5 * CROP, 2 * CROP)
+    case = _case(photo, Labels(grade=3, masks={"OD": _mask(photo, "OD")}))
+    made = [
+        Samples({case.key: cached(case, side, cache)}, whole)[Item(case, "whole", (1,))]
+        for side in (5 * CROP, 2 * CROP)
+    ]
+    from_large, from_small = (one.image.numpy().astype(int) for one in made)
+    assert np.abs(from_large - from_small).mean() < 2
 
 
 def test_crops_are_centered_on_what_the_recipe_seeks_alone(photo: Path, tiny: Recipe, cache: Path) -> None:

@@ -120,7 +120,7 @@ def _measure_map(logits: np.ndarray, disc: Point | None, fovea: Point | None) ->
         found[f"count {level}"] = float(np.log1p(count - 1))
         found[f"area {level}"] = float(np.log1p(1e4 * stats[1:, cv2.CC_STAT_AREA].sum() / side**2))
         if level == 0.5:
-            quadrants = Anatomy(disc, fovea).quadrants(centers[1:]) if count > 1 else None
+            quadrants = Anatomy(disc, fovea).quadrants(centers[1:] + 0.5) if count > 1 else None
             found["quadrants"] = float(len(set(quadrants or ())))
     at = np.arange(side) + 0.5
     for diameters in (1, 2):

@@ -121,6 +121,14 @@ class Samples(torch.utils.data.Dataset):
         return replace(sample, bags=torch.from_numpy(numbered(bags, warp))) if self.recipe.loss.boxes else sample
 
 
+def frame_px(recipe: Recipe) -> int:
+    """Side of the frames from which samples are made: the close frame, or, where nothing is learned from close by, the
+    width to which a whole view would be `shrunk` anyway."""
+    views = recipe.views
+    is_close = {*recipe.tasks.structures} & {*views.close}
+    return views.close_px if is_close else min(views.close_px, 2 * views.whole_px)
+
+
 def shrunk(prepared: Prepared, whole_px: int) -> Prepared:
     """At most twice as wide as the whole view: sampling one pixel of three would make small things flicker."""
     side = prepared.transform.side_px

@@ -25,7 +25,7 @@ from funduscope.duplicates.search import Progress
 from funduscope.imaging.photo import PhotoError
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
-from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels
+from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels, frame_px
 from funduscope.training.hard_negatives import Mined, with_mined
 from funduscope.vocabulary import EITHER_EXUDATE, View
 
@@ -254,7 +254,7 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
         new = [case for case in drawn(recipe, train) if case.key not in files]
         for case in progress(new, "Preparing", len(new)):
             try:
-                files[case.key] = cached(case, recipe.views.close_px, cache)
+                files[case.key] = cached(case, frame_px(recipe), cache)
             except PhotoError as error:
                 if error.code in ("E_DISK", "E_MEMORY"):  # the machine's fault, not the photo's
                     raise

@@ -19,7 +19,7 @@ from funduscope.recipe import Recipe
 from funduscope.settings import Augment
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
-from funduscope.training.batch import Item, Samples, collate
+from funduscope.training.batch import Item, Samples, collate, frame_px
 from funduscope.training.losses import loss_sums, losses_of, with_total
 from funduscope.training.samples import serves
 from funduscope.vocabulary import CLASSES, View
@@ -71,7 +71,7 @@ class ValidationLoss:
         for item in items:
             if item.case.key not in self.files:
                 try:
-                    self.files[item.case.key] = cached(item.case, recipe.views.close_px, default_cache())
+                    self.files[item.case.key] = cached(item.case, frame_px(recipe), default_cache())
                 except PhotoError:
                     continue  # named when the run began
             readable.append(item)
