@@ -88,7 +88,7 @@ def grades(model: Predictor, cases: Sequence[Case]) -> list[str]:
     rows = [row for row in ROWS if row[1] in GRADED]
     lines = [f"| whole view | {' | '.join(row[0] for row in rows)} |", "|---" * (1 + len(rows)) + "|"]
     for mirrored in (False, True):
-        card = replace(model.card, mirrored=mirrored, structures=(), close=(), dme_evidence=None)
+        card = replace(model.card, mirrored=mirrored, structures=(), close=())
         view = Predictor(model.runtime, card)
         seen = [score_photo(view(Photo.open(case.path)), case, view.card) for case in cases]
         scores = summarize(seen, repeats=1)

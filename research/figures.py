@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.unseen import SHIPPED
-from research.bars import FAST_BARS, bars_table, interval, number
+from research.bars import BARS, FAST_BARS, bars_table, interval, number
 
 from funduscope.compare.run_folder import hashed
 from funduscope.inference.model_scores import ENDING
@@ -39,9 +39,6 @@ PHOTOS = ".photos.jsonl.gz"
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies next to the shipped model (inference/model_scores.py)."""
 
-NOT_OUT_OF_FOLD = ("gradability",)
-"""What judges gradability is fitted on every fold; figures of fits without the fold stand in docs/gradability.md."""
-
 MARKER = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.S)
 
 Row = tuple[str, str, str, str]
@@ -49,9 +46,11 @@ Row = tuple[str, str, str, str]
 SHORT: tuple[Row, ...] = (
     ("DR, quadratic weighted kappa", "idrid-B", "DR", "kappa"),
     ("DR, quadratic weighted kappa", "srahim", "DR", "kappa"),
+    ("DR, quadratic weighted kappa", "messidor2", "DR", "kappa"),
     ("DR, quadratic weighted kappa", "eyepacs400", "DR", "kappa"),
     ("referable DR, AUROC", "idrid-B", "referable DR", "AUROC"),
     ("referable DR, AUROC", "srahim", "referable DR", "AUROC"),
+    ("referable DR, AUROC", "messidor2", "referable DR", "AUROC"),
     ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
     ("macular edema risk, accuracy", "idrid-B", "DME", "accuracy"),
     ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
@@ -59,7 +58,7 @@ SHORT: tuple[Row, ...] = (
     ("haemorrhages, average precision", "idrid-A", "HE pixels", "average precision"),
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
-    ("hard exudates present, AUROC", "diaretdb1", "EX present", "AUROC"),
+    ("microaneurysms, average precision", "eophtha", "MA pixels", "average precision"),
     ("grade-0 photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
 )
 
@@ -92,32 +91,12 @@ def short_table(tree: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def full_table(tree: dict[str, Any]) -> str:
-    """Every score of every data set but `NOT_OUT_OF_FOLD`; where photos were refused, also without those."""
-    parts = []
-    for dataset, states in tree["scores"].items():
-        about, kept = tree["details"][dataset], tree["selective"].get(dataset)
-        parts.append(f"#### {dataset}: {about['photos']} photos, {about['refused']} refused\n")
-        last = ("", "") if kept is None else (" without refused |", "---|")
-        parts.append(f"| what | score | photos | value | 95 % interval |{last[0]}\n|---|---|---|---|---|{last[1]}")
-        for state, scores in states.items():
-            if state in NOT_OUT_OF_FOLD:
-                continue
-            photos, shown = about["states"][state]["photos"], state.replace("|", " or ")
-            for name, score in scores.items():
-                cells = (shown, name, str(photos), number(score["value"]), interval(score["low"], score["high"]))
-                selective = () if kept is None else (number(kept[state][name]["value"]),)
-                parts.append(f"| {' | '.join((*cells, *selective))} |")
-        parts.append("")
-    return "\n".join(parts)
-
-
 def source(tree: dict[str, Any]) -> str:
     """The command that made them and the model they are of."""
     about = tree["about"]
     model = about["models"][0]
     ships = about.get("stands for")
-    repeats = "learned its last stages once more from every photo: none of these is left to test it on"
+    repeats = "learned once more from every photo: none is left to test it on"
     shipped = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
     return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{shipped}\n"
 
@@ -143,7 +122,7 @@ def read_all() -> dict[str, dict[str, Any]]:
 
 def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
     """The text with every marked block made anew. trees: scores by the model's name."""
-    tables = {"short": short_table, "bars": bars_table, "full": full_table, "source": source}
+    tables = {"short": short_table, "bars": bars_table, "source": source}
 
     def block(name: str) -> str:
         if name == "fast":
@@ -175,8 +154,8 @@ def main() -> None:
     if given.keep:
         keep(given.keep[0], Path(given.keep[1]))
     trees = read_all()
-    print(short_table(trees["default"]) + source(trees["default"]))
-    print(bars_table(trees["fast"], FAST_BARS) + source(trees["fast"]), end="")
+    for name, bars in (("default", BARS), ("fast", FAST_BARS)):
+        print(bars_table(trees[name], bars) + source(trees[name]))
     if given.write:
         for name in FILES:
             path = ROOT / name

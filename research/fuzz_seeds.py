@@ -233,7 +233,6 @@ def cards() -> list[bytes]:
     rich = Card(
         whole_px=64, close_px=128, mirrored=True, grade_quantile=0.9, lowest_grades={"EX": 2},
         fovea_from_disc=(0.2, 0.02, 0.0, 0.02),
-        dme_evidence={"bias": [0.0] * 3, "weights": [[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0.5, 0.5]]},
     )  # fmt: skip
     witness = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0.5), (0.0, 1.0), (0.5, 0.5))
     features = np.random.default_rng(0).normal(size=(60, 3))

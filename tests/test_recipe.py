@@ -165,3 +165,14 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
     recipe = Recipe(name="small")
     with pytest.raises(ValueError, match="frozen"):
         recipe.training.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("as_mapping", [False, True])
+def test_a_setting_of_how_networks_learn_is_changed_in_every_stage(as_mapping: bool):
+    """Otherwise who fine-tunes for two epochs would wait for the stage that has a number of its own."""
+    changes = {"stages.whole.training.epochs": 4, "training.epochs": 2, "sampling.per_epoch": 50}
+    recipe = Recipe.load("flagship", changes if as_mapping else [f"{name}={value}" for name, value in changes.items()])
+    assert [recipe.stage(name).training.epochs for name in ("lesions", "whole")] == [2, 4], "the narrower one holds"
+    assert {recipe.stage(name).sampling.per_epoch for name in recipe.stages} == {50}
+    changed = Recipe.load("fast", ["encoder.name=resnet34"])
+    assert changed.stage("whole").encoder.name == "mobilenetv2_100", "what a network is stays its own"

@@ -38,6 +38,9 @@ class RecipeError(ValueError):
 Changes = Mapping[str, Any] | Sequence[str]
 """Settings to change: `{"training.epochs": 3}`, or `["training.epochs=3"]` with TOML values."""
 
+LEARNING = ("sampling", "augment", "loss", "balance", "training")
+"""The sections of how a network learns, not what it is: a setting that is changed there is changed in every stage."""
+
 RETIRED = {"balance": {"alpha"}}
 """Settings without any effect today that recipes of saved models may have."""
 
@@ -143,7 +146,8 @@ class Recipe(Strict):
     def load(cls, name_or_path: str | os.PathLike[str], changes: Changes = ()) -> Recipe:
         """A recipe by its name in the package or by a TOML file's path. Raises `RecipeError` with the known names.
 
-        changes: by setting its value, `{"training.epochs": 3}`, or `section.key=value` with TOML values.
+        changes: by setting its value, `{"training.epochs": 3}`, or `section.key=value` with TOML values. One of how the
+        networks learn (`LEARNING`) holds for every stage; `stages.NAME.training.epochs` changes one.
         """
         known = builtin_recipes()
         if name_or_path in known:
@@ -165,12 +169,9 @@ class Recipe(Strict):
             tree = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits, and of deep nesting
             raise RecipeError(f"The recipe is no valid TOML: {error}.") from error
-        if isinstance(changes, Mapping):
-            for path, value in changes.items():
-                _set(tree, path.split("."), value, path)
-        else:
-            for change in changes or ():
-                _apply(tree, change)
+        listed = changes.items() if isinstance(changes, Mapping) else map(_parsed, changes or ())
+        for path, value in sorted(listed, key=lambda change: change[0].startswith("stages.")):  # these are narrower
+            _change(tree, path, value)
         for section, names in RETIRED.items():
             if isinstance(tree.get(section), dict):
                 tree[section] = {name: value for name, value in tree[section].items() if name not in names}
@@ -182,17 +183,26 @@ class Recipe(Strict):
             raise RecipeError(f"The recipe does not fit. A value of it cannot be used: {error}.") from error
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
-    """Sets one `section.key=value` in the tree."""
+def _parsed(change: str) -> tuple[str, Any]:
+    """The setting and the value of one `section.key=value`."""
     path, equals, value = change.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(path.strip().split(".")):
         raise RecipeError(f"--set got {change!r}; expected section.key=value, such as training.epochs=3.")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        return path.strip(), tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
-        parsed = value  # a bare word is a string
-    _set(tree, keys, parsed, f"--set {change!r}")
+        return path.strip(), value  # a bare word is a string
+
+
+def _change(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Changes a setting, of how networks learn also in each stage that has a value of its own for it."""
+    keys = path.split(".")
+    _set(tree, keys, value, path)
+    stages = tree.get("stages", {}) if keys[0] in LEARNING and len(keys) > 1 else {}
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        own = stage.get(keys[0]) if isinstance(stage, dict) else None
+        if isinstance(own, dict) and keys[1] in own:
+            _set(stage, keys, value, path)
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:
@@ -200,7 +210,7 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise RecipeError(f"{asked}: {key} is a value, not a section.")
+            raise RecipeError(f"--set {asked}: {key} is a value, not a section.")
     tree[keys[-1]] = value
 
 

@@ -110,43 +110,6 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     assert explanation(found, "edema") is None, "a model without an answer has no explanation of it"
 
 
-def test_where_exudates_are_weighed_in_the_map_is_of_the_networks_share() -> None:
-    """What is added at one place raises the log odds of the weighed answer by as much as the map grows."""
-    rng = np.random.default_rng(2)
-    layer = {"weights": rng.normal(size=(3, 5)).tolist(), "bias": [0.1, 0.0, -0.2]}
-    card = replace(
-        CARD, structures=("EX",), close=("EX",), landmarks=("fovea",), landmark_floor=0.0, dme_evidence=layer
-    )
-    photo = Photo.open(draw_eye(1, width_px=480).pixels)
-    heat = np.zeros((1, 1, 32, 32), np.float32)
-    heat[0, 0, 16, 14] = 20
-
-    def found(logits_of: np.ndarray, cam: np.ndarray) -> Findings:
-        outputs = Outputs(
-            classes={"dme": logits_of.mean((2, 3))},
-            cams={"dme": cam},
-            structures=np.full((1, 1, 64, 64), -2, np.float32),
-            landmarks=heat,
-        )
-        return interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
-
-    def odds(one: Findings) -> float:
-        assert one.dme_probs is not None
-        return float(np.log(one.dme_probs[1:].sum() / one.dme_probs[0]))
-
-    cam = rng.normal(size=(1, 3, N, N)).astype(np.float32)
-    nudged = cam.copy()
-    nudged[0, 2, 5, 6] += 2
-    before, after = found(cam, cam), found(nudged, nudged)
-    assert before.exudates is not None
-    asked, told = explanation(before, "edema"), explanation(found(cam, nudged), "edema")
-    assert asked is not None
-    assert told is not None
-    assert asked.in_part
-    assert told.evidence.mean() - asked.evidence.mean() == pytest.approx(odds(after) - odds(before), rel=0.05)
-    assert "EXPLAINS_IN_PART" in [message.code for message in map_reliability.map_messages(asked, SHA)]
-
-
 def test_the_sentence_on_lesions_names_no_kind_that_the_answer_does_not_weigh() -> None:
     """Microaneurysms and haemorrhages count in the grade; no exudates need be there."""
     found = Predictor(Hot())(draw_eye(1, width_px=480).pixels)

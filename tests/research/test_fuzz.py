@@ -91,8 +91,7 @@ def test_a_recipe_that_is_no_text_is_an_error_of_the_recipe(text: bytes, tmp_pat
         *[("structures", ["EX", "EX"]), ("structures", ["XX"]), ("fovea_from_disc", [1, 0, 1, 1]), ("about", None)],
         *[("name", None), ("mirrored", "no"), ("distance", 3)],
         *[("close_px", 1), ("fovea_from_disc", [0, 0.02, 0, 0.02]), ("temperatures", {"grade": 10**30, "dme": 1.0})],
-        *[("scales", {"EX": [[1], [2]]}), ("dme_evidence", {"bias": [0.0] * 3, "weights": [[0] * 5, [0] * 5, {}]})],
-        *[("dme_evidence", {"bias": [0.0] * 3, "weights": [[[0]] * 5] * 3})],
+        *[("scales", {"EX": [[1], [2]]}), ("dme_evidence", {"bias": [0.0] * 3, "weights": [[0] * 5] * 3})],
         *[
             ("witnesses", {"grade": value})
             for value in ({"cuts": [{}]}, WITNESS | {"spread": [0]}, WITNESS | {"x": []})

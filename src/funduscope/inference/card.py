@@ -37,10 +37,8 @@ class Card:
     the fovea from the disc, mean and standard deviation of each, in shares of the frame's side
     (inference/landmarks.py); None: each landmark is located by itself. witnesses: by photo task what the lesions say of
     it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the close view has a network of its
-    own, whose planes are those of `close` alone. dme_evidence: of older models, weights of the network's answer and of
-    the exudates in the edema risk (inference/edema.py); None: the answer alone.
-    routers: names of the rows of the model's gates, where it has experts. research_only: whether the terms of any data
-    set that taught it keep it to research and education.
+    own, whose planes are those of `close` alone. routers: names of the rows of the model's gates, where it has experts.
+    research_only: whether the terms of any data set that taught it keep it to research and education.
     """
 
     name: str = "untitled"
@@ -65,7 +63,6 @@ class Card:
     grade_quantile: float | None = None
     landmark_floor: float = 0.3
     fovea_from_disc: tuple[float, float, float, float] | None = None
-    dme_evidence: dict[str, Any] | None = None
     distance: dict[str, Any] | None = None
     witnesses: dict[str, dict[str, Any]] = field(default_factory=dict)
     own_close: bool = False
@@ -131,7 +128,10 @@ class Card:
         optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
-        card = cls(**{**tree, **tuples, "scales": scales})
+        if tree.get("dme_evidence") is not None:
+            raise ValueError("dme_evidence is of a model before two witnesses, whose edema risk no longer is answered")
+        kept = {name: value for name, value in tree.items() if name != "dme_evidence"}
+        card = cls(**{**kept, **tuples, "scales": scales})
         _check(card)
         return card
 
@@ -210,18 +210,6 @@ def _is_witness(tree: Any, classes: Collection[str] | None) -> bool:
     )
 
 
-def _is_evidence(tree: Any) -> bool:
-    """Whether a tree has the weights (3, 5) and the bias (3,) of `edema.weighed`."""
-    risks = len(CLASSES["dme"])
-    return (
-        isinstance(tree, Mapping)
-        and _row(tree["bias"], risks)
-        and isinstance(tree["weights"], list | tuple)
-        and len(tree["weights"]) == risks
-        and all(_row(row, risks + 2) for row in tree["weights"])
-    )
-
-
 _LEAST_PX, _MOST_PX = 16, 8192
 _is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_type(dict)
 _RULES: dict[str, Callable[[Any], bool]] = {
@@ -238,7 +226,6 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("referable_threshold", "landmark_floor"), _number),
     "grade_quantile": lambda value: value is None or _number(value),
     "fovea_from_disc": lambda value: value is None or (_row(value, 4) and min(value[0], *value[1::2]) > 0),
-    "dme_evidence": lambda value: value is None or _is_evidence(value),
     "distance": _one_of_type(dict, type(None)),
     "witnesses": _are_witnesses,
     "about": _is_object,

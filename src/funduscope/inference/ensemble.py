@@ -81,7 +81,6 @@ class Ensemble(Model):
             fovea_xy=fovea_xy,
             estimated=tuple(name for name, xy in points.items() if xy and any(name in one.estimated for one in found)),
             witness_probs=_mean_witnesses(found),
-            exudates=_mean_exudates(found),
             # The largest distance: an ensemble knows a photo no better than the member that knows it least.
             training_distance=max(distances, key=lambda one: one.percentile, default=None),
             frame_probs={
@@ -122,7 +121,6 @@ def _joined(cards: list[Card]) -> Card:
         },
         referable_threshold=_average([card.referable_threshold for card in graders]),
         distance=None,
-        dme_evidence=next((card.dme_evidence for card in cards if card.dme and card.dme_evidence is not None), None),
         fovea_from_disc=next((card.fovea_from_disc for card in cards if card.fovea_from_disc is not None), None),
         # One grader's quantile promises nothing about the mean of several.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
@@ -183,11 +181,6 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
         for task, some in tasks.items()
         if some and all(task in one.cams for one in some)
     }
-
-
-def _mean_exudates(found: list[Findings]) -> tuple[float, float] | None:
-    """The mean exudate evidence of the members whose cards weigh it."""
-    return _mean_pair([one.exudates for one in found if one.dme_probs is not None and one.card.dme_evidence])
 
 
 def _mean_point(points: list[Point | None]) -> Point | None:

@@ -54,10 +54,9 @@ class Findings:
     reasons: why it cannot be graded. forced: whether it was graded all the same because a person insisted. quality:
     None where it was not assessed. estimated: landmarks that were not clearly visible and were located from the other
     one. frame_probs: per structure (S, S) float32 over the frame. witness_probs: for "photo" and for "lesions" the
-    probabilities by photo task that each alone gives; empty where the answer is the photo's alone. exudates: evidence
-    of edema in addition to the network's answer, of older models (inference/edema.py). gates: of a model with experts,
-    the shares of each router. cams: task to class activation maps (C, n, n), see `explain`. training_distance: None
-    where the card has no reference.
+    probabilities by photo task that each alone gives; empty where the answer is the photo's alone. gates: of a model
+    with experts, the shares of each router. cams: task to class activation maps (C, n, n), see `explain`.
+    training_distance: None where the card has no reference.
     """
 
     photo: Photo
@@ -73,7 +72,6 @@ class Findings:
     estimated: tuple[str, ...] = ()
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
     witness_probs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    exudates: tuple[float, float] | None = None
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
     training_distance: OodScore | None = None

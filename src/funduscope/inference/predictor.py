@@ -15,7 +15,6 @@ from funduscope.imaging.framing import CropTransform, Frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card
-from funduscope.inference.edema import exudate_evidence, exudate_logits, weighed
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import find_landmarks
 from funduscope.inference.model import Assessed, Model, OnGrade
@@ -155,11 +154,8 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     """Logits of one photo's two views to findings."""
     whole, close = views
     landmarks = find_landmarks(whole, card, framed.transform)
-    fovea = landmarks["fovea"].xy if "fovea" in landmarks else None
-    logits = exudate_logits(whole, close, card)
-    exudates = None if logits is None else exudate_evidence(logits, fovea, framed.transform)
     points = {name: found.xy for name, found in landmarks.items()}
-    of_photo = {task: class_probabilities(whole, task, card, exudates) for task in whole.classes}
+    of_photo = {task: class_probabilities(whole, task, card) for task in whole.classes}
     numbers = lesion_numbers(views, card, points, framed.transform) if card.witnesses else {}
     witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if numbers}
     of_lesions = {task: witness.probabilities(numbers) for task, witness in witnesses.items()}
@@ -173,9 +169,8 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
         model_sha256,
         class_probs=probs,
         witness_probs={"photo": of_photo, "lesions": of_lesions} if of_lesions else {},
-        exudates=exudates,
         disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
-        fovea_xy=fovea,
+        fovea_xy=landmarks["fovea"].xy if "fovea" in landmarks else None,
         estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, card, code)
@@ -184,22 +179,14 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
             if code not in card.not_learned
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
-        cams=calibrated_cams(whole, card, exudates, {task: witness.shares[0] for task, witness in witnesses.items()}),
+        cams=calibrated_cams(whole, card, {task: witness.shares[0] for task, witness in witnesses.items()}),
         training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
     )
 
 
-def class_probabilities(
-    whole: Outputs, task: str, card: Card, exudates: tuple[float, float] | None = None
-) -> np.ndarray:
-    """Calibrated probabilities (G,) of a photo task's classes, from the outputs of one photo.
-
-    exudates: of the edema risk, where the card weighs them, the evidence in addition to the logits.
-    """
-    logits = whole.classes[task][0]
-    if task == "dme" and exudates is not None and card.dme_evidence is not None:
-        return weighed(np.log(softmax(logits)), exudates, card.dme_evidence)
-    return softmax(logits / card.temperatures[task])
+def class_probabilities(whole: Outputs, task: str, card: Card) -> np.ndarray:
+    """Calibrated probabilities (G,) of a photo task's classes, from the outputs of one photo."""
+    return softmax(whole.classes[task][0] / card.temperatures[task])
 
 
 def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
@@ -233,20 +220,10 @@ def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.nd
 
 
 def calibrated_cams(
-    whole: Outputs,
-    card: Card,
-    exudates: tuple[float, float] | None = None,
-    shares: Mapping[str, float] = MappingProxyType({}),
+    whole: Outputs, card: Card, shares: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, np.ndarray]:
     """Task to class activation maps (C, n, n) of the calibrated logits; only tasks for which the model has maps.
 
-    shares: by task the exponent of the photo's answer, where the lesions' is the other witness. exudates: the evidence
-    of edema in addition to the network (inference/edema.py). Where the card weighs it, the maps show the network's
-    share in the logits, to first order.
+    shares: by task the exponent of the photo's answer, where the lesions' is the other witness.
     """
-    cams = {task: plane[0] * shares.get(task, 1 / card.temperatures[task]) for task, plane in whole.cams.items()}
-    if "dme" in cams and "dme" in whole.classes and exudates is not None and card.dme_evidence is not None:
-        own = whole.cams["dme"][0]
-        centered = own - np.tensordot(softmax(whole.classes["dme"][0]), own, axes=1)  # of the log probabilities
-        cams["dme"] = np.tensordot(np.asarray(card.dme_evidence["weights"])[:, : len(own)], centered, axes=1)
-    return cams
+    return {task: plane[0] * shares.get(task, 1 / card.temperatures[task]) for task, plane in whole.cams.items()}
