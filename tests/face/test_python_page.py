@@ -26,7 +26,8 @@ LEAVES: dict[str, Callable[[Names], bool]] = {
     ),
     "A score of one's own": lambda names: 0 <= names["scores"].value("table", "soft Dice", "mean") <= 1,
     "Photos in a layout of one's own": lambda names: 0 <= names["scores"].value("clinic", "EX pixels", "AUPR") <= 1,
-    "Fine-tune on twelve photos": lambda names: len(names["run"].journal) == 1 and names["findings"].grade in range(5),
+    # An epoch of each of two stages.
+    "Fine-tune on twelve photos": lambda names: len(names["run"].journal) == 2 and names["findings"].grade in range(5),
     "Every photo scored, none by a model that learned from it": lambda names: (
         len(names["scores"].photos) == 12 and names["page"].is_file()
     ),
