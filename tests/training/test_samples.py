@@ -343,7 +343,7 @@ def test_a_whole_eye_from_a_large_frame_looks_as_it_is_predicted_on(photo: Path,
 
 
 def test_frames_are_no_larger_than_what_is_learned_from_them(photo: Path, tiny: Recipe, cache: Path) -> None:
-    """Where nothing is learned from close by, reading large frames would only cost time; the eye looks the same."""
+    """Where nothing is learned from close by, reading large frames would only cost time; the sample is the same."""
     large = tiny.model_copy(update={"views": tiny.views.model_copy(update={"close_px": 5 * CROP})})
     whole = large.model_copy(update={"tasks": large.tasks.model_copy(update={"structures": ("OD",)})})
     whole = whole.model_copy(update={"augment": whole.augment.model_copy(update=STILL)})
