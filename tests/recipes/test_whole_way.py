@@ -90,7 +90,8 @@ def test_a_recipe_goes_the_whole_way(
     for folder in [run / "stages" / stage for stage in load_recipe(name).stages] or [run]:
         assert (folder / "samples.png").is_file()
         assert (folder / "curves.png").is_file()
-    kept = {"best.safetensors"} | (set() if load_recipe(name).stages else {"final.safetensors", "curves.png"})
+    stages = set(load_recipe(name).stages)  # whose curves are kept under their names
+    kept = {"best.safetensors"} | (stages or {"final.safetensors", "curves.png"})
     assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == kept
 
     assert main(["evaluate", str(run), "--data", str(data), "--fold", "0", "--out", str(tmp_path / "scores")]) == 0
