@@ -56,7 +56,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("photo", nargs="?", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", help="another model than the shipped one")
-    parser.add_argument("--weights", default="shipped", help="its weights, for torch: a run or a .safetensors file")
+    parser.add_argument(
+        "--weights", default="shipped", help="its weights, for torch: a run, a .safetensors or an exported ONNX file"
+    )
     return parser.parse_args()
 
 
@@ -66,7 +68,7 @@ def _demo() -> Path:
 
 
 def _torch(weights: str) -> Callable[[np.ndarray, View], Outputs]:
-    """Whole and close view by the float32 weights in torch."""
+    """Whole and close view by the weights in torch, which computes in float32."""
     from funduscope import checkpoint
     from funduscope.inference.card import Card
     from funduscope.inference.loading import weights_of

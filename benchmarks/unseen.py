@@ -56,7 +56,7 @@ def measured(run: Path | None, name: str = "default") -> Measured:
     option = "" if name == "default" else f" --model {name}"
     if run is None:
         must_have_kept(card)
-        return Measured(shipped, shipped.with_suffix(".safetensors"), digest, option)
+        return Measured(shipped, shipped, digest, option)
     found = Measured(run / "model.int8.onnx", run / "best.safetensors", digest, f"{option} --run {run.name}")
     if hashlib.sha256(found.onnx.read_bytes()).hexdigest() not in card.about.get("repeats", ()):
         raise SystemExit(f"{found.onnx} is not of the run that the shipped model repeats.")

@@ -6,6 +6,9 @@
     python -m research.figures --keep fast OUT   first takes the scores of `funduscope evaluate fast --fold 0 --out OUT`
                                               into results/, and the predictions of each photo
 
+The default model's figures are of folds 0 and 3, of a run that learned without each, and it repeats the first of them:
+`funduscope evaluate runs/flagship/model.int8.onnx runs/flagship3/model.int8.onnx --data DATA --out OUT`.
+
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
 every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --refit`).
 """
@@ -72,17 +75,18 @@ def read_scores(path: Path = SCORES["default"], shipped: Path = SHIPPED["default
     if "command" in tree["about"]:
         tree["about"]["command"] = re.sub(r"--data \S+", "--data DATA", tree["about"]["command"])
     digest = hashlib.sha256(shipped.read_bytes()).hexdigest()
-    scored = tree["about"]["models"][0]["sha256"]
-    if scored == digest:
+    first, *others = tree["about"]["models"]
+    if first["sha256"] == digest:
         return tree
-    if scored not in OnnxRuntime(shipped).card.about.get("repeats", ()):
+    unlike = any(one["name"] != first["name"] or set(one["folds"]) & set(first["folds"]) for one in others)
+    if unlike or first["sha256"] not in OnnxRuntime(shipped).card.about.get("repeats", ()):
         raise ValueError(f"{path.name} holds the scores of another model than {shipped.name} or the run it repeats.")
     return tree | {"about": tree["about"] | {"stands for": digest}}
 
 
 def short_table(tree: dict[str, Any]) -> str:
     """The figures that the README shows."""
-    lines = ["| what | data set (fold 0) | photos | value | 95 % interval |", "|---|---|---|---|---|"]
+    lines = ["| what | data set | photos | value | 95 % interval |", "|---|---|---|---|---|"]
     for what, dataset, state, name in SHORT:
         score = tree["scores"][dataset][state][name]
         photos = tree["details"][dataset]["states"][state]["photos"]
@@ -94,11 +98,12 @@ def short_table(tree: dict[str, Any]) -> str:
 def source(tree: dict[str, Any]) -> str:
     """The command that made them and the model they are of."""
     about = tree["about"]
-    model = about["models"][0]
+    models = [f"`{one['sha256'][:16]}` on fold {', '.join(map(str, one['folds']))}" for one in about["models"]]
     ships = about.get("stands for")
-    repeats = "learned once more from every photo: none is left to test it on"
+    which = "the first of them" if len(models) > 1 else "that training"
+    repeats = f"repeats {which} on every photo: none is left to test it on"
     shipped = f" The model that ships, `{ships[:16]}`, {repeats}." if ships else ""
-    return f"Model `{model['sha256'][:16]}`, by `{about['command']}`.{shipped}\n"
+    return f"Model{'s' * (len(models) > 1)} {' and '.join(models)}, by `{about['command']}`.{shipped}\n"
 
 
 def keep(name: str, folder: Path, results: Path = ROOT / "results") -> None:

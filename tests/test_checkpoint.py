@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import save_file
 
 from funduscope import checkpoint
 from funduscope.checkpoint import FORMAT, CheckpointError
+from funduscope.export.onnx_file import write_onnx
+from funduscope.inference.card import Card
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe
 
@@ -159,21 +163,82 @@ def test_what_is_no_checkpoint_is_refused(kind: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in caught.value.says.replace(str(path), "")
 
 
-@pytest.mark.parametrize("group", ["weights", "scales"])
-def test_one_changed_byte_is_noticed(group: str, good: Path, tmp_path: Path) -> None:
+def test_one_changed_byte_is_noticed(good: Path, tmp_path: Path) -> None:
     """safetensors has no checksums: a wrong weight would be loaded, and answer."""
-    path = tmp_path / "small.safetensors"
-    checkpoint.save_small(path, checkpoint.load(good))
-    checkpoint.load(path).network()
-    data = bytearray(path.read_bytes())
+    path = tmp_path / "changed.safetensors"
+    data = bytearray(good.read_bytes())
     header = int.from_bytes(data[:8], "little")
     told = json.loads(data[8 : 8 + header])
-    places = [entry["data_offsets"] for name, entry in told.items() if name.startswith(f"{group}/")]
+    places = [entry["data_offsets"] for name, entry in told.items() if name.startswith("weights/")]
     data[8 + header + max(places)[0]] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"small\.safetensors is damaged") as caught:
+    with pytest.raises(CheckpointError, match=r"changed\.safetensors is damaged") as caught:
         checkpoint.load(path)
     assert caught.value.code == "E_HASH"
+
+
+def test_weights_of_eight_bits_of_earlier_versions_are_refused_by_name(good: Path, tmp_path: Path) -> None:
+    tensors, _ = _parts(good)
+    name = "weights/heads.grade.linear.weight"
+    with pytest.raises(CheckpointError, match="8 bits") as caught:
+        checkpoint.load(_changed(good, tmp_path, tensors | {name: tensors[name].to(torch.int8)}, digests="{}"))
+    assert caught.value.code == "E_WEIGHTS"
+
+
+@pytest.fixture(scope="module")
+def exported(network: Network, good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that holds its checkpoint."""
+    path = write_onnx(network, Card.of(RECIPE), tmp_path_factory.mktemp("exported") / "model.onnx")
+    checkpoint.embed(path, checkpoint.load(good))
+    return path
+
+
+def test_an_onnx_file_rebuilds_its_model_alone(exported: Path, network: Network) -> None:
+    held = checkpoint.load(exported)
+    assert (held.recipe, held.card) == (RECIPE, json.loads(Card.of(RECIPE).to_json()))
+    images = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        for name, value in network.eval()(images).named().items():
+            torch.testing.assert_close(held.network()(images).named()[name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_a_matrix_that_is_not_in_the_graph_is_kept_beside_it(exported: Path, good: Path, tmp_path: Path) -> None:
+    """In float16, or as it is where float16 has no room for it."""
+    held = checkpoint.load(good)
+    extra = {"weights/large": torch.tensor([[1e6, 2.0]]), "weights/small": torch.tensor([[1.5, -0.25]])}
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exported.read_bytes())
+    checkpoint.embed(path, checkpoint.Checkpoint(held.recipe, held.card, {}, held.tensors | extra))
+    found = checkpoint.load(path).tensors
+    assert all(torch.equal(found[name], value) for name, value in extra.items())
+
+
+@pytest.mark.parametrize("how", ["weight", "beside", "recipe", "card", "none", "a text"])
+def test_a_changed_onnx_file_is_refused(how: str, exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    file = onnx.load(str(exported))
+    known = {item.key: item.value for item in file.metadata_props}
+    told = json.loads(known["checkpoint"])
+    if how == "weight":
+        found = next(item for item in file.graph.initializer if item.name in told["in graph"].values())
+        values = numpy_helper.to_array(found).copy()
+        values.flat[0] += 1
+        found.CopyFrom(numpy_helper.from_array(values, found.name))
+    elif how == "none":
+        del known["checkpoint"]
+    elif how == "card":
+        known["card"] = "[]"
+    else:
+        known["checkpoint"] = json.dumps(
+            told | {"recipe": "name ="} if how == "recipe" else told | {"beside it": "AAA="}
+        )
+    onnx.helper.set_model_props(file, known)
+    onnx.save(file, str(path))
+    if how == "a text":
+        path.write_text("<!DOCTYPE html>")
+    with pytest.raises(CheckpointError, match=r"model\.onnx") as caught:
+        checkpoint.load(path)
+    assert caught.value.code == {"weight": "E_HASH", "card": "E_CONFIG"}.get(how, "E_WEIGHTS")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to kill")

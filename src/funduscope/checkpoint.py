@@ -1,11 +1,13 @@
 """A model in one file: weights, recipe, vocabulary, card. safetensors, no pickle: reading one runs nothing.
 
 A file is enough to rebuild its model. It is written under another name, flushed to disk and renamed, so that a killed
-process or a full disk leaves the old file or the new one.
+process or a full disk leaves the old file or the new one. An exported ONNX file holds a checkpoint too, with the
+weights that its graph computes with.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -15,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
+from funduscope import graph_weights
 from funduscope.atomic import replacing
 from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.network.encoder import WeightsError
@@ -30,7 +36,7 @@ from funduscope.version import __version__
 from funduscope.vocabulary import CODES, GRADES, LANDMARKS
 
 FORMAT = "funduscope-checkpoint/1"
-SCALES = "scales"
+FACTORS, EMBEDDED = "factors", "checkpoint"
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 """In a run's folder: the checkpoint from which an interrupted training continues, and the one before it."""
 
@@ -117,25 +123,84 @@ def save(
         save_file({name: value.clone() for name, value in tensors.items()}, unfinished, metadata)
 
 
-def save_small(path: Path, model: Checkpoint) -> None:
-    """Writes only the model, with 8 bits per weight and a scale per output channel: a quarter of the size.
+def embed(path: Path, model: Checkpoint) -> None:
+    """Puts the model's recipe, and what its weights need beside those in the graph, into an exported ONNX file.
 
-    Vectors stay in float32. `load` returns float32 weights, each within half a step of its channel's scale.
+    `load` then rebuilds the model from that file, each weight as exact as it is in the graph. Vectors stay in float32;
+    weights that are not found in the graph are kept in float16.
     """
-    small: dict[str, Tensor] = {}
-    scales: dict[str, Tensor] = {}
-    for name, value in model.group("weights").items():
-        if value.ndim < 2:
-            small[name] = value
-            continue
-        scale = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
-        small[name] = torch.round(value / scale).to(torch.int8)
-        scales[f"weights/{name}"] = scale
-    save(path, model.recipe, {"weights": small, SCALES: scales}, model.card, model.progress)
+    import onnx
+
+    file = onnx.load(str(path))
+    weights, arrays = model.group("weights"), graph_weights.arrays_of(file.graph)
+    sources, factors = graph_weights.find(weights, arrays)
+    rest = {name: value for name, value in weights.items() if name not in sources}
+    rest = {name: _halved(value) for name, value in rest.items()}
+    tensors = {f"weights/{name}": value.clone().contiguous() for name, value in rest.items()}
+    tensors |= {f"{FACTORS}/{name}": value for name, value in factors.items()}
+    told = {
+        "format": FORMAT,
+        "recipe": model.recipe.to_toml(),
+        "in graph": sources,
+        "beside it": base64.b64encode(to_bytes(tensors)).decode(),
+    }
+    told["digest"] = _digests(_of_both(told, arrays))["weights"]
+    known = {item.key: item.value for item in file.metadata_props}
+    onnx.helper.set_model_props(file, known | {EMBEDDED: json.dumps(told)})
+    with replacing(path) as unfinished:
+        onnx.save(file, str(unfinished))
+
+
+def _halved(value: Tensor) -> Tensor:
+    """A matrix in float16, where its numbers have room there."""
+    half = value.half() if value.ndim > 1 and value.dtype == torch.float32 else value
+    return half if bool(torch.isfinite(half).all()) else value
+
+
+def _of_both(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in an ONNX file."""
+    beside = from_bytes(base64.b64decode(told["beside it"]))
+    factors = {name.removeprefix(f"{FACTORS}/"): beside.pop(name) for name in list(beside) if name.startswith(FACTORS)}
+    found = graph_weights.rebuilt(told["in graph"], factors, arrays)
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in beside.items()} | {
+        f"weights/{name}": value for name, value in found.items()
+    }
+
+
+def _load_onnx(path: Path) -> Checkpoint:
+    """The checkpoint in an exported ONNX file."""
+    import onnx
+
+    try:
+        file = onnx.load(str(path), load_external_data=False)
+        known = {item.key: item.value for item in file.metadata_props}
+        if EMBEDDED not in known:
+            raise CheckpointError(
+                "E_WEIGHTS",
+                f"{path.name} holds no weights to start from: funduscope exported it before it kept them there, or "
+                "did not export it. Name its run folder, or export that once more.",
+            )
+        told, card = json.loads(known[EMBEDDED]), json.loads(known["card"])
+        tensors = _of_both(told, graph_weights.arrays_of(file.graph))
+        recipe = Recipe.from_toml(told["recipe"])
+        if _digests(tensors)["weights"] != told["digest"]:
+            raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
+    except CheckpointError:
+        raise
+    except Exception as error:  # onnx, safetensors, torch and json raise anything on hostile files
+        if fault := machine_fault(error):
+            raise CheckpointError(fault.code, fault.says) from error
+        raise CheckpointError("E_WEIGHTS", f"The weights in {path.name} cannot be read: {error}.") from error
+    if not isinstance(card, dict):
+        raise CheckpointError("E_CONFIG", f"{path.name} carries no usable card: export it again.")
+    return Checkpoint(recipe, card, {}, tensors)
 
 
 def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
-    """Reads a checkpoint; of its tensors only the named groups. Raises `CheckpointError`."""
+    """Reads a checkpoint; of its tensors only the named groups. An exported ONNX file has its weights alone, and no
+    progress. Raises `CheckpointError`."""
+    if path.suffix == ".onnx":
+        return _load_onnx(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -143,14 +208,17 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 raise CheckpointError(
                     "E_WEIGHTS", f"{path.name} is no {FORMAT} file (its format: {metadata.get('format', 'none')})."
                 )
-            wanted = {*groups, SCALES}
-            names = [name for name in file.keys() if name.split("/", 1)[0] in wanted]  # noqa: SIM118 (no mapping)
+            names = [name for name in file.keys() if name.split("/", 1)[0] in groups]  # noqa: SIM118 (no mapping)
             tensors = {name: file.get_tensor(name) for name in names}
             digests = json.loads(metadata.get("digests", "{}"))  # older files have none
             if any(digests.get(group, digest) != digest for group, digest in _digests(tensors).items()):
                 raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
-            for name in [name for name, value in tensors.items() if value.dtype == torch.int8]:
-                tensors[name] = tensors[name].float() * tensors.pop(f"{SCALES}/{name}")
+            if any(value.dtype == torch.int8 for value in tensors.values()):
+                raise CheckpointError(
+                    "E_WEIGHTS",
+                    f"{path.name} has weights of 8 bits, as earlier versions exported them: name the run folder, or "
+                    "export that once more and name the ONNX file.",
+                )
     except CheckpointError:
         raise
     except Exception as error:  # safetensors, torch and json raise anything on hostile files

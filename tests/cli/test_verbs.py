@@ -204,11 +204,12 @@ def test_several_runs_are_scored_each_on_its_own_fold(command: Command, tiny: Pa
         run.mkdir()
         (run / "model.onnx").write_bytes(tiny.read_bytes())
         (run / "run.json").write_text(json.dumps({"fold": fold}))
-    code, out, _ = command("evaluate", *runs, "--data", table, "--json")
-    assert code == 0
-    found = json.loads(out)
-    assert [model["folds"] for model in found["about"]["models"]] == [[0], [1], [2], [3], [4]]
-    assert sum(detail["photos"] for detail in found["details"].values()) == 6
+    for models in (runs, [run / "model.onnx" for run in runs]):
+        code, out, _ = command("evaluate", *models, "--data", table, "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert [model["folds"] for model in found["about"]["models"]] == [[0], [1], [2], [3], [4]]
+        assert sum(detail["photos"] for detail in found["details"].values()) == 6
     code, _, err = command("evaluate", runs[0], runs[0], "--data", table)
     assert code == 1
     assert "one run for each fold" in err
@@ -326,7 +327,7 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     assert seen == [(3, 6, tmp_path / "run", 2, (start,), (start,))]
     command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", "--init", start.parent)
     shipped, other = seen[-1][-2]
-    assert (shipped.name, other) == ("funduscope.safetensors", start)
+    assert (shipped.name, other) == ("funduscope.onnx", start)
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err

@@ -72,9 +72,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build(recipe).eval()
     card = replace(Card.of(recipe), name="shipped", landmark_floor=0.0)
     (place / "models").mkdir()
-    write_onnx(network, card, place / "models" / "funduscope.onnx")
-    weights = {"weights": network.state_dict()}
-    checkpoint.save(place / "models" / "funduscope.safetensors", recipe, weights, card.to_dict(), {})
+    path = write_onnx(network, card, place / "models" / "funduscope.onnx")
+    weights = {f"weights/{name}": value for name, value in network.state_dict().items()}
+    checkpoint.embed(path, checkpoint.Checkpoint(recipe, card.to_dict(), {}, weights))
     return place
 
 

@@ -154,7 +154,7 @@ def test_a_training_is_a_call_that_goes_on(cases: list[fs.Case], tmp_path: Path)
     lines: list[dict] = []
     run = fs.train("plain", cases, tmp_path / "run", 0, init="default", on_epoch=lines.append)
     assert [line["epoch"] for line in lines] == [line["epoch"] for line in run.journal] == [1]
-    assert run.about["init"]["name"] == "funduscope.safetensors"
+    assert run.about["init"]["name"] == "funduscope.onnx"
     assert (run.about["fold"], run.recipe.training.epochs) == (0, 1)
     assert run.best.is_file()
     assert run.load().card.name == run.recipe.name

@@ -78,7 +78,8 @@ def test_the_figures_of_fast_can_be_computed_again_from_its_predictions() -> Non
 
 def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path: Path):
     path, model = tmp_path / "fold0.json", tmp_path / "model.onnx"
-    path.write_text(json.dumps({"about": {"models": [{"sha256": "ab" * 32}], "command": "funduscope evaluate"}}))
+    scored = {"name": "a run", "sha256": "ab" * 32, "folds": [0]}
+    path.write_text(json.dumps({"about": {"models": [scored], "command": "funduscope evaluate"}}))
     model_file(model, Card())
     with pytest.raises(ValueError, match="of another model"):
         figures.read_scores(path, model)
@@ -89,6 +90,10 @@ def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path:
     tree = figures.read_scores(path, model)
     assert tree["about"]["stands for"] == digest
     assert digest[:16] in figures.source(tree)
+    for other in ({"name": "another"}, {"folds": [0, 1]}):
+        path.write_text(json.dumps({"about": {"models": [scored, scored | {"folds": [3]} | other]}}))
+        with pytest.raises(ValueError, match="of another model"):
+            figures.read_scores(path, model)
     path.write_text(json.dumps({"about": {"models": [{"sha256": digest}]}}))
     assert "stands for" not in figures.read_scores(path, model)["about"]
 
@@ -133,4 +138,3 @@ def test_a_bar_may_ask_that_the_interval_contains_it(low: float, high: float, ve
     table = bars_table(tree, [bar])
     assert "0.9 within the interval" in table
     assert f" {verdict} |" in table
-    assert "plain" not in table, "no baseline, no column"

@@ -35,11 +35,11 @@ TOLERANCE_FRAC: Final = 1 / 128
 ABSENT_FRAC: Final = 0.1
 """Of the threshold: only below this probability is a lesion absent in the other photo."""
 
-LEAST_PPM: Final = {"MA": 25.0, "HE": 111.0, "EX": 43.0, "SE": 64.0}
+LEAST_PPM: Final = {"MA": 33.0, "HE": 167.0, "EX": 29.0, "SE": 109.0}
 """Smaller lesions come and go between two photos of an unchanged eye. As printed by `python -m research.visit_noise`:
 with these areas a pair of second exposures shows at most a quarter of a false change of each kind."""
 
-STEADY_ROOT_PPM: Final = {"MA": 4.3, "HE": 13.6, "EX": 9.1, "SE": 18.9}
+STEADY_ROOT_PPM: Final = {"MA": 3.2, "HE": 17.3, "EX": 8.5, "SE": 13.0}
 """So much the square root of a lesion's area differs between such photos, in 99 of 100 lesions; by the same command."""
 
 

@@ -14,8 +14,8 @@ from funduscope.cli.termination import ended_by_sigterm
 Init = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        help="Start from the weights of default, fast, a run folder or a .safetensors file; without a value, default. "
-        "Repeated: from their mean.",
+        help="Start from the weights of default, fast, a run folder, or a .safetensors or exported ONNX file; without "
+        "a value, default. Repeated: from their mean.",
         metavar="MODEL",
     ),
 ]

@@ -48,12 +48,12 @@ def evaluate(
 ) -> Scores:
     """Scores of every data set, each by itself, with 95 % intervals over visits; docs/protocol.md defines each number.
 
-    model: a loaded model, what `load` takes, or a list of run folders, each scored on its own test fold. data: cases,
-    or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are scored. extra: by
-    name a function of (findings, case) that gives a number, or None where there is none; its mean is reported. It is
-    asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes long. warn:
-    receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError` where a fold has
-    no photo, `ModelError` for models that cannot be loaded or scored together.
+    model: a loaded model, what `load` takes, or a list of run folders or models in them, each scored on its own test
+    fold. data: cases, or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are
+    scored. extra: by name a function of (findings, case) that gives a number, or None where there is none; its mean is
+    reported. It is asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes
+    long. warn: receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError`
+    where a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
     """
     models = [
         _scored(one) for one in (model if isinstance(model, Sequence) and not isinstance(model, str) else [model])
@@ -72,7 +72,7 @@ def evaluate(
     made: list[dict[str, Any]] = []
     for (one, cases), runs in zip(parts, seen, strict=True):
         predictor = load(one, device=device) if isinstance(one, Path) else one
-        name = one.name if isinstance(one, Path) else one.card.name
+        name = _called(one) if isinstance(one, Path) else one.card.name
         photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
         made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
     return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
@@ -80,8 +80,15 @@ def evaluate(
 
 def _seen(model: Scored, cases: Sequence[Case]) -> dict[str, Seen]:
     """`seen_before` of each run that the model is of, by name."""
-    found = {model.name if isinstance(model, Path) else run.name: seen_before(run, cases) for run in _runs_of(model)}
+    found = {
+        _called(model) if isinstance(model, Path) else run.name: seen_before(run, cases) for run in _runs_of(model)
+    }
     return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def _called(path: Path) -> str:
+    """A run's folder, or a file with its folder: several runs have files of one name."""
+    return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
 
 
 def _about(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
@@ -100,8 +107,9 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
     """Each model with the photos it is scored on, and the photos that no model is scored on though they should be in
     a fold: added after the runs, say.
 
-    One model: the photos of `fold`, or all of them without one; `seen_before` says which of them it knows. Several run
-    folders: each the photos of its own test fold, which its run.json names. Folds are as in `SplitPlan`.
+    One model: the photos of `fold`, or all of them without one; `seen_before` says which of them it knows. Several
+    runs, by their folders or models in them: each the photos of its own test fold, which its run.json names. Folds are
+    as in `SplitPlan`.
     Raises `LabelError` where a fold has no photo, `ModelError` where a run has no test fold or two have the same.
     """
     if len(models) == 1 and fold is None:
@@ -182,12 +190,12 @@ def _runs_of(model: Scored) -> list[Path]:
 
 
 def held_out_fold(run: Scored) -> int:
-    """The fold that a run folder's training left alone. Raises `ModelError`."""
-    fold = read_run_json(run).get("fold") if isinstance(run, Path) else None
+    """The fold that the training of a run, named by its folder or a model in it, left alone. Raises `ModelError`."""
+    fold = read_run_json(_runs_of(run)[0]).get("fold") if isinstance(run, Path) and run.exists() else None
     if not isinstance(fold, int):
         raise ModelError(
             "E_MODEL",
             f"{run} names no test fold: several models are scored out of fold, so each has to be the folder of a run "
-            "that was trained with --fold.",
+            "that was trained with --fold, or a model in it.",
         )
     return fold

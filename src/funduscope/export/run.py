@@ -47,7 +47,7 @@ FEWEST_GRADED, FEWEST_POSITIVE = 30, 3
 CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
 MOST_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
 
-FLOAT, SMALL, WEIGHTS, REPORT = "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"
+FLOAT, SMALL, REPORT = "model.onnx", "model.int8.onnx", "export.json"
 
 
 class ExportError(RuntimeError):
@@ -58,7 +58,7 @@ class ExportError(RuntimeError):
 
 
 def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device: Device = "auto") -> list[Path]:
-    """Writes model.onnx, model.int8.onnx and model.safetensors (8 bits, for fine-tuning) into a run folder.
+    """Writes model.onnx and model.int8.onnx into a run folder. Each also holds what fine-tuning needs.
 
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
     them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
@@ -107,8 +107,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         except ExportError as error:
             refused = report["int8 refused"] = str(error)
             small_path.unlink()
-        checkpoint.save_small(folder / WEIGHTS, best)
-        paths = _published(folder, run, report)
+        paths = _published(folder, run, report, best)
     if refused:
         raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
     return paths
@@ -122,9 +121,12 @@ def _of_view(view: View, sampling: Sampling, train: list[Case]) -> list[Case]:
     return [case for case in train if drawn[case.dataset] >= max(drawn.values()) / 2]
 
 
-def _published(folder: Path, run: Path, report: dict[str, Any]) -> list[Path]:
-    """Moves the accepted files into the run folder, last the report with their SHA-256. Returns the new paths."""
-    made = [folder / name for name in (FLOAT, SMALL, WEIGHTS) if (folder / name).is_file()]
+def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint.Checkpoint) -> list[Path]:
+    """Puts the checkpoint into the accepted files and moves them into the run folder, last the report with their
+    SHA-256. Returns the new paths."""
+    made = [folder / name for name in (FLOAT, SMALL) if (folder / name).is_file()]
+    for path in made:
+        checkpoint.embed(path, best)
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
     report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in made}
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")

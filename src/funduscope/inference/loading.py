@@ -77,23 +77,22 @@ def absolute(name: str) -> str:
 
 
 def weights_of(model: ModelPath) -> Path:
-    """The weights to start a training from: a shipped model's ("shipped" is the default one), a run folder or a
-    .safetensors file.
+    """The weights to start a training from: a shipped model's ("shipped" is the default one), a run folder, a
+    .safetensors file or an ONNX file that funduscope exported.
 
     Raises `ModelError`.
     """
     name = "default" if str(model) == "shipped" else model
     if isinstance(name, str) and is_shipped(name):
-        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.safetensors") as path:
+        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx") as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
             return path
     path = Path(model)
     path = path / "best.safetensors" if path.is_dir() else path
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise ModelError(
-            "E_MODEL", f"{path} holds no weights to start from: expected a run folder or a .safetensors file."
-        )
+    if not path.is_file() or path.suffix not in (".safetensors", ".onnx"):
+        expected = "expected a run folder, a .safetensors file or an ONNX file that funduscope exported."
+        raise ModelError("E_MODEL", f"{path} holds no weights to start from: {expected}")
     return path
 
 

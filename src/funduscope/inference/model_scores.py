@@ -57,13 +57,13 @@ def measured(card: Card, model: Path, sha256: str) -> Card:
 
 
 def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]:
-    """The rows of a scores.json's content; none where it is of another model, of several, or of learned photos."""
+    """The rows of a scores.json's content; none where it is of another model, or of photos that it learned from."""
     models = tree["about"]["models"]
-    procedure = len(models) == 1 and tree["about"].get("stands for") == sha256
+    procedure = tree["about"].get("stands for") == sha256
     if tree["schema"] != SCHEMA or not (procedure or [one["sha256"] for one in models] == [sha256]):
         return
     extra = {"procedure": True} if procedure else {}
-    if models[0].get("learned from"):
+    if any(one.get("learned from") for one in models):
         _log.warning("the scores next to the model are of photos that it learned from, and are left out")
         return
     for dataset, states in tree["scores"].items():
