@@ -124,7 +124,7 @@ def save(
 
 
 def embed(path: Path, model: Checkpoint) -> None:
-    """Puts the model's recipe, and what its weights need beside those in the graph, into an exported ONNX file.
+    """Puts the model's recipe, and what its weights need in addition to the graph, into an exported ONNX file.
 
     `load` then rebuilds the model from that file, each weight as exact as it is in the graph. Vectors stay in float32;
     weights that are not found in the graph are kept in float16.
