@@ -33,7 +33,7 @@ from funduscope.inference.runtime import OnnxRuntime
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "MODEL_CARD.md")
-SCORES = {"default": ROOT / "results" / "fold0.json", "fast": ROOT / "results" / "fold0-fast.json"}
+SCORES = {"default": ROOT / "results" / "folds0and3.json", "fast": ROOT / "results" / "fold0-fast.json"}
 """By the model's name what `funduscope evaluate` wrote of it."""
 
 PHOTOS = ".photos.jsonl.gz"
