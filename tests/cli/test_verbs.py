@@ -331,6 +331,9 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "no weights to start from" in err
+    code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", "fast")
+    assert code == 1
+    assert "fast is no run that could be repeated" in err
 
 
 def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

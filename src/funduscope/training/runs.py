@@ -14,7 +14,7 @@ from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.scores import Scores
 from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import Device
+from funduscope.inference.runtime import Device, ModelError
 from funduscope.recipe import Recipe
 
 Models = ModelPath | Sequence[ModelPath]
@@ -91,7 +91,11 @@ def train(
     from funduscope.training.validation import make_validation
 
     weights, taught = (tuple(weights_of(model) for model in _listed(models)) for models in (init, teachers))
-    start = Start(weights, taught, None if refit is None else weights_of(refit), command)
+    repeated = None if refit is None else weights_of(refit)
+    if repeated is not None and repeated.suffix != ".safetensors":
+        says = f"{refit} is no run that could be repeated on every photo: expected a run's folder."
+        raise ModelError("E_MODEL", says)
+    start = Start(weights, taught, repeated, command)
     watch = Watch(progress, on_epoch)
     best = run_recipe(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
     return Run(best.parent)
