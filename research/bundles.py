@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from funduscope.cli.terminal import tracked
+from funduscope.compare.run_folder import bundle
+from funduscope.compare.score_runs import score_runs
+from funduscope.data.case import Case
+from funduscope.recipe import Recipe
+from funduscope.training.runs import train
 
 
 def read_table(table: Path) -> dict[str, dict[str, Any]]:
@@ -29,6 +38,18 @@ def add(table: Path, folder: Path) -> None:
     lines = [json.dumps({"run": name, "files": runs[name]}, separators=(",", ":")) for name in sorted(runs)]
     text = "".join(f"{line}\n" for line in lines)
     table.write_bytes(gzip.compress(text.encode(), mtime=0))  # without a time the bytes depend on the content alone
+
+
+def make_row(
+    recipe: Recipe, learned: Sequence[Case], scored: Sequence[Case], folder: Path, fold: int, table: Path, command: str
+) -> None:
+    """Trains a run in `folder` or goes on with it, scores it on its test fold, counts its cost, and puts it into the
+    table."""
+    train(recipe, learned, folder, fold, command=command, progress=tracked)
+    score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
+    with tempfile.TemporaryDirectory() as kept:
+        bundle(folder, Path(kept) / folder.name)
+        add(table, Path(kept) / folder.name)
 
 
 def unpack(table: Path, folder: Path) -> None:

@@ -15,21 +15,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from research.bundles import add, read_table
+from research.bundles import make_row, read_table
 
-from funduscope.cli.terminal import tracked
-from funduscope.compare.run_folder import bundle
-from funduscope.compare.score_runs import score_runs
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe
-from funduscope.training.runs import train
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "results" / "study.jsonl.gz"
@@ -110,14 +105,9 @@ ROWS: Final = tuple(Row(arm, seed, fold) for seed in SEEDS for fold in FOLDS for
 
 def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
     """Trains the row or goes on with it, scores it on its test fold, counts its cost, and stores all that."""
-    folder = runs / row.name
     learned = [case for case in cases if case.dataset in LEARNED]
-    train(row.recipe(changes), learned, folder, row.fold, command=row.command, progress=tracked)
     scored = [case for case in cases if case.dataset in (*LEARNED, *UNSEEN)]
-    score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
-    with tempfile.TemporaryDirectory() as kept:
-        bundle(folder, Path(kept) / row.name)
-        add(results, Path(kept) / row.name)
+    make_row(row.recipe(changes), learned, scored, runs / row.name, row.fold, results, row.command)
 
 
 def asked() -> argparse.Namespace:

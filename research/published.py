@@ -1,0 +1,100 @@
+"""Trains each published design at its author's own budget, scores it on fold 0, and stores the row.
+
+    python -m research.published --data DATA --runs RUNS               all rows that are not stored yet
+    python -m research.published --data DATA --runs RUNS --only NAME   these rows alone; repeatable
+    python -m research.published --list                                the rows
+
+Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the photos that its authors learned from,
+so that all of its epochs are three fifths of their budget in pixels; fold 1 chooses the epoch, and ends the training
+after five judgements without a better one. What else differs from the file is in `ROWS`. A row that was begun goes on;
+one that is stored in results/published.jsonl.gz is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from research.bundles import make_row, read_table
+
+from funduscope.data.sources import read_data
+from funduscope.recipe import Recipe
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "results" / "published.jsonl.gz"
+JUDGEMENTS: Final = 5
+
+RESNET: Final = "encoder.name=resnet50"
+"""ImageNet weights of the first ResNet-50, in place of torchvision's second ones, which could not be had."""
+
+SCRATCH: Final = "encoder.weights=none"
+"""No ImageNet weights of a ConvNeXt could be had."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training: a recipe, and what differs from its file."""
+
+    name: str
+    source: str
+    changes: tuple[str, ...] = ()
+
+    def recipe(self, changes: Sequence[str] = ()) -> Recipe:
+        """changes: of the budget, for tests."""
+        given = Recipe.load(self.source, [*self.changes, *changes])
+        patience = JUDGEMENTS * given.training.judge_every
+        return Recipe.load(self.source, [*self.changes, *changes, f"training.patience={patience}"])
+
+    @property
+    def command(self) -> str:
+        return f"python -m research.published --data DATA --only {self.name}"
+
+
+ROWS: Final = (
+    Row("resnet_grader", "published/resnet_grader", (RESNET,)),
+    Row("convnext_grader", "published/convnext_grader", (SCRATCH,)),
+    Row("soft_sharing", "published/soft_sharing"),
+    Row("resnet_grader-512", "resnet_grader"),
+    Row("attention_moe", "published/attention_moe"),
+    Row("unet34", "published/unet34"),
+    Row("deeplab_segmenter-half", "published/deeplab_segmenter", (RESNET, "views.whole_px=512", "views.close_px=864")),
+    Row("moe_deeplab-half", "published/moe_deeplab", (RESNET, "views.whole_px=448", "views.close_px=448")),
+    Row("unetplusplus_lesions", "unetplusplus_lesions"),
+)
+"""In the order of what they cost. Two are not their authors': `resnet_grader` at 512 px on two data sets, and
+`unetplusplus_lesions`, which was announced and never published; both are recipes of this project. S3's two large
+designs are trained at half their authors' size."""
+
+
+def asked() -> argparse.Namespace:
+    """What was asked for, with `rows` to be made."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published")
+    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
+    parser.add_argument("--list", action="store_true")
+    given = parser.parse_args()
+    given.rows = [row for row in ROWS if not given.only or row.name in given.only]
+    return given
+
+
+def main() -> int:
+    """Makes the rows that were asked for and are not stored."""
+    given = asked()
+    for row in given.rows if given.list else ():
+        print(f"{row.name}: {'stored' if row.name in read_table(RESULTS) else row.command}")
+    cases = read_data(given.data) if given.data else []
+    for row in given.rows if cases else ():
+        if row.name in read_table(RESULTS):  # another process may have stored it in the meantime
+            print(f"{row.name} is stored already")
+            continue
+        make_row(row.recipe(), cases, cases, given.runs / row.name, 0, RESULTS, row.command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
