@@ -235,6 +235,7 @@ def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) ->
     assert slider.input_value() == str(round(100 * findings.card.thresholds["EX"]))
 
 
+@pytest.mark.slow
 def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_path: Path) -> None:
     visitor = visitors()
     visitor.arrive()

@@ -25,7 +25,7 @@ FAMILIES = {
     "unetplusplus_lesions": ["balance.kind=routed"],
     "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
 }
-FAST = ("convnext_grader", "attention_moe")
+FAST = ("attention_moe",)
 STEPS = 3
 
 

@@ -22,7 +22,7 @@ from funduscope.testing.drawn_eyes import draw_eye
 Tiny = Callable[[str], list[str]]
 
 RECIPES = tuple(name for name in builtin_recipes() if "/" not in name)
-QUICK = ("fast", "flagship", "resnet_grader")
+QUICK = ("fast", "resnet_grader")
 """Two views with every task, and grades alone; the others go the whole way among the slow tests."""
 
 SYSTEMS = (

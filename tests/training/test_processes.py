@@ -107,6 +107,7 @@ def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_fac
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_a_training_of_two_processes_is_that_of_one(
     steady: Recipe, cases: list[Case], undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
