@@ -305,7 +305,8 @@ class Training(Strict):
     every so many epochs, and after the last. precision auto: bfloat16 where the machine has instructions for it,
     otherwise float16 with loss scaling on a GPU, float32 on a CPU. batch: of all processes together. batch_norm:
     statistics of each process's own share of a batch; synchronized over the processes, where the device can (GPUs;
-    otherwise its own share); or frozen, those of the first weights. compile: the network by torch.compile.
+    otherwise its own share); or frozen, those of the first weights. compile: the network by torch.compile. workers:
+    processes that prepare samples, of all processes together and at most one a core.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 9

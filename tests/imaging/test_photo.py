@@ -537,6 +537,8 @@ def test_arrays_and_bytes() -> None:
     assert Photo.open(picture(), name="b").sha256 == Photo.open(bytearray(picture())).sha256
     for wrong in (PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((300, 300, 4), np.uint8)):
         assert code_of(wrong) == "E_FORMAT"
+    with pytest.raises(TypeError, match=r"BytesIO; of an open file pass its \.read\(\)"):
+        Photo.open(io.BytesIO(b""))  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="int"):
         Photo.open(3)  # type: ignore[arg-type]
 

@@ -134,7 +134,12 @@ def _data(source: object, name: str | None, limits: Limits) -> tuple[bytes, str]
         return bytes(source), name or "photo"
     if isinstance(source, str | Path):
         return _read(source, limits), name or Path(source).name
-    raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}")
+    raise _no_photo(source)
+
+
+def _no_photo(source: object) -> TypeError:
+    hint = "; of an open file pass its .read()" if hasattr(source, "read") else ""
+    return TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(source).__name__}{hint}")
 
 
 def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number: int | None) -> Photo:
@@ -255,7 +260,7 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
     from PIL import Image  # it takes 0.1 s, which a JPEG does without
 
     if not isinstance(image, Image.Image):
-        raise TypeError(f"a photo is a path, bytes, a PIL image or an array; got {type(image).__name__}")
+        raise _no_photo(image)
     _check_size(*image.size, limits)
     try:
         image.load()  # first: loading turns a TIFF upright and updates its orientation

@@ -28,6 +28,7 @@ from funduscope import checkpoint
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.duplicates.search import Progress
+from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
@@ -95,7 +96,7 @@ class Loop:
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=processes.with_shared_memory(-(-settings.workers // self._local_count())),
+            num_workers=processes.with_shared_memory(min(-(-settings.workers // self._local_count()), len(cores()))),
             collate_fn=collate,
             pin_memory=self.device.type == "cuda",
         )
