@@ -123,12 +123,13 @@ def _read_model_or_labels(kind: str, data: bytes, folder: Path) -> None:
         from funduscope.app.import_labels import read_zip
 
         list(read_zip(data if kind == "archive" else fuzz_seeds.archive_of(data)))
-    elif kind == "checkpoint":
+    elif kind.endswith("checkpoint"):
         from funduscope import checkpoint
         from funduscope.inference.card import Card
 
-        (folder / "x.safetensors").write_bytes(data)
-        loaded = checkpoint.load(folder / "x.safetensors")
+        path = folder / ("x.safetensors" if kind == "checkpoint" else "x.onnx")
+        path.write_bytes(data)
+        loaded = checkpoint.load(path)
         try:
             Card.from_dict(loaded.card)
         except (KeyError, TypeError, ValueError) as error:  # as `inference.loading` does

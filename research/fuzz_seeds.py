@@ -222,6 +222,24 @@ def checkpoints() -> list[bytes]:
         return [path.read_bytes()]
 
 
+def onnx_checkpoints() -> list[bytes]:
+    """An ONNX file with the weights to start a training from: one in its graph, one next to it."""
+    import tempfile
+    from pathlib import Path
+
+    import torch
+
+    from funduscope import checkpoint
+    from funduscope.recipe import Recipe
+
+    weights = {"weights/grade": torch.eye(3, 5), "weights/other": torch.full((2, 3), 0.5)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(model_with(cards()[0]))
+        checkpoint.embed(path, checkpoint.Checkpoint(Recipe.load("plain"), {}, {}, weights))
+        return [path.read_bytes()]
+
+
 def cards() -> list[bytes]:
     """The JSON of a model's card: a plain one, and one with every optional part."""
     from funduscope.inference.card import Card
@@ -295,6 +313,7 @@ SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "photo_archive": photo_archives,
     "archive": archives,
     "checkpoint": checkpoints,
+    "onnx_checkpoint": onnx_checkpoints,
     "card": cards,
     "corrections": corrections,
     "recipe": recipes,
