@@ -176,3 +176,18 @@ def test_a_setting_of_how_networks_learn_is_changed_in_every_stage(as_mapping: b
     assert {recipe.stage(name).sampling.per_epoch for name in recipe.stages} == {50}
     changed = Recipe.load("fast", ["encoder.name=resnet34"])
     assert changed.stage("whole").encoder.name == "mobilenetv2_100", "what a network is stays its own"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("tasks.structures=['MA', 'MA']", "structures names something twice"),
+        ("tasks.landmarks=['fovea', 'fovea']", "landmarks names something twice"),
+        ("views.close=['MA', 'MA']", "views.close names something twice"),
+        ("decoder.rates=[]", "rates"),
+        ("decoder.channels=[128, 64, 32, -1]", "channels"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused(change: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        Recipe.load("plain", [change])

@@ -74,7 +74,9 @@ class Recipe(Strict):
         for section, values in self.stages[name].items():
             if not isinstance(tree.get(section), dict) or section == "stages":
                 raise ValueError(f"stages.{name} has {section!r}, which is no section of a recipe")
-            tree[section] = tree[section] | values
+            own = tree[section]
+            inner = {key: own[key] | value for key, value in values.items() if isinstance(own.get(key), dict)}
+            tree[section] = own | values | inner
         return Recipe.model_validate(tree)
 
     @model_validator(mode="after")
@@ -126,6 +128,9 @@ class Recipe(Strict):
     @property
     def routers(self) -> tuple[str, ...]:
         """The names of the network's routers, in the order of the rows of `Outputs.gates`."""
+        if self.stages:  # as `Joined`: those of the last stage that answers for whole photos
+            grading = [share for share in map(self.stage, self.stages) if not share.closeup and share.tasks.photo_tasks]
+            return grading[-1].routers if grading else ()
         kind, tasks = self.experts.kind, self.tasks
         if kind == "none":
             return ()

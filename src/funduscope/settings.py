@@ -11,12 +11,18 @@ from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASK
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Width = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
     """A section. Unknown keys are errors; values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def _each_once(name: str, named: tuple[str, ...]) -> None:
+    if len({*named}) < len(named):
+        raise ValueError(f"{name} names something twice: {', '.join(named)}")
 
 
 class Encoder(Strict):
@@ -46,9 +52,9 @@ class Decoder(Strict):
     """
 
     kind: Literal["unet", "attention_unet", "transposed_unet", "unetplusplus", "deeplab"] = "unet"
-    skip_channels: tuple[int, ...] = (32, 64, 96, 128, 256)
-    channels: tuple[int, ...] = (128, 64, 32, 32)
-    rates: tuple[int, ...] = (6, 12, 18)
+    skip_channels: tuple[Width, ...] = (32, 64, 96, 128, 256)
+    channels: tuple[Width, ...] = (128, 64, 32, 32)
+    rates: Annotated[tuple[Width, ...], Field(min_length=1)] = (6, 12, 18)
     separable: bool = False
 
     @model_validator(mode="after")
@@ -70,7 +76,7 @@ class Heads(Strict):
     """hidden: widths of the layers between the pooled features and the grades. Without any there is one linear layer,
     whose class activation map is exact."""
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    hidden: tuple[Width, ...] = ()
 
 
 class Experts(Strict):
@@ -78,12 +84,13 @@ class Experts(Strict):
 
     kind mixture: one router for all tasks; soft: one gate per task over shared experts; per_task: every task has
     experts (layers) and a gate of its own; heads: every task has whole heads as experts (network/expert_heads.py), with
-    sigmoid scores instead of shares. keep: which of them are computed for a photo: all, the top_k, or the fewest whose
-    gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training all are computed.
-    balance, z: weights of the losses that spread the photos over the experts and keep the gates' logits small.
-    sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a photo's scores, in place of
-    z. noise: standard deviation of noise on the logits in training. width: channels inside an expert of a mixture or of
-    soft sharing.
+    sigmoid scores instead of shares; they are as published, so `heads.hidden`, `decoder.separable` and
+    `training.dropout` change nothing in them. keep: which of them are computed for a photo: all, the top_k, or the
+    fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training all
+    are computed. balance, z: weights of the losses that spread the photos over the experts and keep the gates' logits
+    small. sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a photo's scores, in
+    place of z. noise: standard deviation of noise on the logits in training. width: channels inside an expert of a
+    mixture or of soft sharing.
     """
 
     kind: Literal["none", "mixture", "soft", "per_task", "heads"] = "none"
@@ -127,6 +134,7 @@ class Tasks(_Switches):
             unknown = [item for item in getattr(self, name) if item not in allowed]
             if unknown:
                 raise ValueError(f"{name} has {unknown[0]!r}; known are {', '.join(allowed)}")
+            _each_once(name, getattr(self, name))
         if not (self.photo_tasks or self.structures or self.landmarks):
             raise ValueError("a recipe needs at least one task")
         return self
@@ -163,6 +171,7 @@ class Views(Strict):
         for code in self.close:
             if code not in CODES:
                 raise ValueError(f"views.close has {code!r}; known are {', '.join(CODES)}")
+        _each_once("views.close", self.close)
         if not self.close and self.close_px != self.whole_px:
             raise ValueError(
                 f"views.close is empty, so there is one view: close_px ({self.close_px}) must be whole_px "

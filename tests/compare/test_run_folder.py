@@ -27,6 +27,8 @@ def test_a_run_cannot_be_compared_with_itself(fabricate, tmp_path: Path) -> None
 def test_runs_of_one_name_are_told_apart_by_their_folders(fabricate, tmp_path: Path) -> None:
     runs = gather([fabricate(tmp_path / "a" / "run"), fabricate(tmp_path / "b" / "run")])
     assert [run.name for run in runs] == ["a/run", "b/run"]
+    runs = gather([fabricate(tmp_path / one) for one in ("x/fold0/run", "y/fold0/run", "z/other")])
+    assert [run.name for run in runs] == ["x/fold0/run", "y/fold0/run", "other"]
 
 
 def test_broken_json_names_the_run(fabricate, tmp_path: Path) -> None:

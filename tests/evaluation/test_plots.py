@@ -30,7 +30,7 @@ CARD = Card(structures=("EX", "OD"))
 def scored(number: int, folder: Path, rng: np.random.Generator) -> PhotoScore:
     """A drawn eye on disk and an answer that is somewhat off."""
     eye = draw_eye(number, grade=number % 5, width_px=480)
-    path = folder / f"IDRiD_{number:02d}.png"
+    path = folder / f"IDRiD $1_$2 {number:02d}.png"  # dollars would be mathematics to matplotlib
     Image.fromarray(eye.pixels).save(path, compress_level=1)
     masks: dict[str, Mask] = {}
     for code in CARD.structures:

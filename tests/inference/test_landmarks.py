@@ -94,6 +94,8 @@ def test_the_usual_distance_is_that_of_the_marked_eyes() -> None:
     usual = usual_distance(discs.tolist(), (discs + apart).tolist())
     assert usual == pytest.approx((0.4, 0.02, 0.05, 0.03), abs=0.012)
     assert usual_distance(discs[:9].tolist(), discs[:9].tolist()) is None
+    _, across, _, down = usual_distance(discs.tolist(), (discs + 0.1).tolist()) or (0.0,) * 4
+    assert min(across, down) > 0, "eyes that are all alike make a card that can be loaded"
 
 
 class HiddenFovea:

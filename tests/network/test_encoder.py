@@ -175,7 +175,7 @@ def test_weights_come_from_the_named_folder_with_their_variant(
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
-@pytest.mark.parametrize("source", ["file", "timm"])
+@pytest.mark.parametrize("source", ["file", "hub", "cache"])
 def test_timms_own_weights_make_timms_own_features(
     name: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wake: Callable[[torch.nn.Module], None]
 ) -> None:
@@ -186,8 +186,9 @@ def test_timms_own_weights_make_timms_own_features(
     if source == "file":
         save_file(whole.state_dict(), tmp_path / f"{name}.safetensors")
     else:
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.setattr(encoders, "_reaches_hub", lambda: True)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1" if source == "cache" else "0")
+        monkeypatch.setattr(encoders, "_is_cached", lambda name: source == "cache")
+        monkeypatch.setattr(encoders, "_reaches_hub", lambda: source == "hub")
         monkeypatch.setattr(
             timm, "create_model", lambda asked, pretrained: {name: whole}[asked] if pretrained else None
         )
@@ -280,3 +281,9 @@ def test_an_encoder_without_its_deepest_level_makes_the_same_other_maps(name: st
     assert (short.channels, short.strides) == (whole.channels[:-1], whole.strides[:-1])
     for one, other in zip(short(image), whole(image), strict=False):
         torch.testing.assert_close(one, other)
+
+
+def test_settings_that_no_encoder_has_are_named() -> None:
+    with pytest.raises(WeightsError, match=r"lower encoder\.levels"):
+        Encoder("test_resnet", levels=6)
+    assert Encoder("resnet18", output_stride=8, levels=4).strides == [2, 4, 8, 8]

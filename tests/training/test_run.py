@@ -171,12 +171,15 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
 
 
 @pytest.mark.usefixtures("use_cache")
+@pytest.mark.parametrize("is_there", [True, False])
 def test_one_unreadable_photo_is_said_and_left_out_several_are_an_error(
-    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+    is_there: bool, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    """A damaged one, or a link to what is not there."""
     graded = [case for case in cases if case.dataset == "idrid-B" and case.fold in (2, 3, 4)]
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(graded[0].path.read_bytes()[:500])
+    if is_there:
+        bad.write_bytes(graded[0].path.read_bytes()[:500])
     broken = [replace(case, path=bad) if case.key == graded[0].key else case for case in cases]
     run(short, broken, tmp_path / "one", fold=0)
     assert f"left out: {graded[0].key}" in capsys.readouterr().err

@@ -96,6 +96,10 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
 
     table = Table()
     assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore
+    risk = SimpleNamespace(
+        tables=("idrid-B",), photos=[], number=lambda key: {"DME accuracy": 0.7}.get(str(key)[8:], np.nan)
+    )
+    assert selection(risk, None, "accuracy_iou")["selection"] == 0.7, "without grades that of edema risk"  # pyright: ignore
     assert selection(table, table)["selection"] == pytest.approx((0.1 + 0.9) / 2)  # pyright: ignore
     assert selection(table, table)["idrid-A OD Dice"] == 0.7, "said beside the lesions', not counted"  # pyright: ignore
 

@@ -19,6 +19,7 @@ from funduscope.evaluation.cost import measure
 from funduscope.export.run import export_run
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
+from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
@@ -27,6 +28,7 @@ from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal
 from funduscope.training import run as run_module
 from funduscope.training.distill import Teachers
@@ -139,6 +141,9 @@ def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged
     before = (done / "run.json").read_bytes()
     with pytest.raises(TrainingError, match="run of fold 0, not of 2"):
         run_recipe(staged, cases, done, fold=2, make_validation=make_validation)
+    dilated = load_recipe("flagship", [*SMALL, "stages.whole.encoder={output_stride=16}"])
+    with pytest.raises(TrainingError, match="another recipe"):
+        run_recipe(dilated, cases, done, fold=0, make_validation=make_validation)
     fewer = [case for case in cases if case.fold in (0, 1) or case.dataset == "idrid-A"]
     with pytest.raises(TrainingError, match="other photos or labels"):
         run_recipe(staged, fewer, done, fold=0, make_validation=make_validation)
@@ -174,6 +179,9 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     assert not all(equal for name, equal in same.items() if "parts.whole" in name)
     assert made.card["thresholds"] == fixed["thresholds"]
     assert made.card["scales"]["EX"] == [0.5, -1.0]
+    before = (tmp_path / "run" / "card.json").read_bytes()
+    run_recipe(staged, graded, tmp_path / "run", fold=0, start=Start((weights,)), make_validation=make_validation)
+    assert (tmp_path / "run" / "card.json").read_bytes() == before, "the same command goes on, and finds all done"
     assert load(tmp_path / "run")(cases[0].path).codes == ("MA", "HE", "EX", "SE", "OD")
 
 
@@ -253,6 +261,47 @@ def test_its_answers_are_explained_and_its_work_is_counted(done: Path, cases: li
     cost = measure(network, checkpoint.load(done / "best.safetensors").recipe)
     assert cost.parameters == sum(p.numel() for p in network.parameters())
     assert cost.views_px == (64, 128)
+
+
+@pytest.mark.usefixtures("use_cache")
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ("stages.whole.training={batch=64}", TrainingError, "fewer than 64 samples"),
+        ("stages.whole.decoder={skip_channels=[], channels=[8, 8, 8, 8, 8, 8]}", RecipeError, "channels"),
+    ],
+)
+def test_what_is_wrong_with_a_later_stage_is_said_before_the_first_is_trained(
+    change: str, error: type[Exception], says: str, cases: list[Case], tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=says):
+        run_recipe(load_recipe("flagship", [*SMALL, change]), cases, tmp_path, fold=0, make_validation=make_validation)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_stage_changes_one_rate_of_a_data_set_and_keeps_the_others(staged: Recipe) -> None:
+    changed = load_recipe("flagship", [*SMALL, "stages.lesions.sampling.close.idrid-A=8"])
+    assert changed.stage("lesions").sampling.close == staged.sampling.close | {"idrid-A": 8}
+    assert changed.stage("whole").sampling.close == staged.sampling.close
+
+
+def test_both_views_may_be_of_one_size(staged: Recipe) -> None:
+    """Lesions then still come from the network that learned them."""
+    recipe = load_recipe("flagship", [*SMALL, "views={whole_px=64, close_px=64}"])
+    card = Card.of(recipe)
+    predictor = Predictor(TorchRuntime(build_model(recipe).eval(), card))
+    eye = draw_eye(0, width_px=400)
+    assert len(predictor(eye.pixels, force=True).frame_probs) == len(CODES)
+
+
+def test_experts_of_a_stage_are_named_in_the_card_and_counted() -> None:
+    changes = ["stages.whole.experts={kind='mixture', keep='top_k', count=3, width=8}"]
+    recipe = load_recipe("flagship", [*SMALL, *changes])
+    model = build_model(recipe).eval()
+    found = Predictor(TorchRuntime(model, Card.of(recipe)))(draw_eye(0, width_px=400).pixels, force=True)
+    assert found.gates.keys() == {"all"}
+    work = measure(model, recipe).photo
+    assert work.dense_experts == pytest.approx(3 * work.experts)
 
 
 def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:

@@ -74,7 +74,7 @@ def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure) -> None:
             values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=part
         )
     _plain(axes)
-    axes.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=9)
+    axes.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=9, parse_math=False)
     axes.set_ylim(len(runs) - 0.4, -0.6)
     axes.set_title(f"{measure.title}\n{'more' if measure.kind.higher else 'less'} is better", fontsize=9)
 
@@ -109,7 +109,9 @@ def draw_costs(comparison: Comparison) -> Figure | None:
         named |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     ordered = [run.name for run in runs if run.name in named]
     handles = [named[name] for name in ordered]
-    figure.legend(handles, ordered, loc="outside right upper", frameon=False, fontsize=9)  # pyright: ignore[reportArgumentType]
+    legend = figure.legend(handles, ordered, loc="outside right upper", frameon=False, fontsize=9)  # pyright: ignore[reportArgumentType]
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -141,9 +141,14 @@ def gather(folders: Sequence[Path]) -> list[Run]:
     places = [folder.resolve() for folder in folders]
     if len(set(places)) < len(places):
         raise CompareError("A run was named twice: name each once.")
-    shared = Counter(place.name for place in places)
-    names = [place.name if shared[place.name] == 1 else f"{place.parent.name}/{place.name}" for place in places]
-    return [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    return [read_run(folder, _name(place, places)) for folder, place in zip(folders, places, strict=True)]
+
+
+def _name(place: Path, places: Sequence[Path]) -> str:
+    """The end of a folder's path, as many parts of it as set it apart from the others."""
+    ends = (place.parts[-count:] for count in range(1, len(place.parts) + 1))
+    others = [other for other in places if other != place]
+    return "/".join(next(end for end in ends if all(other.parts[-len(end) :] != end for other in others)))
 
 
 def read_run(folder: Path, name: str) -> Run:

@@ -180,7 +180,9 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     from funduscope.evaluation import cost
 
     loaded = checkpoint.load(weights)
-    photos = list(_opened(sample(cases, SHOWN))) if loaded.recipe.experts.kind != "none" else []
+    shares = [loaded.recipe.stage(name) for name in loaded.recipe.stages] or [loaded.recipe]
+    has_experts = any(share.experts.kind != "none" for share in shares)
+    photos = list(_opened(sample(cases, SHOWN))) if has_experts else []
     work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.AUTHORS_PX])
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, (json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n").encode())

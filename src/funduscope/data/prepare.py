@@ -173,17 +173,25 @@ def unusable_masks(path: Path) -> dict[str, str]:
         return json.loads(file["about"].tobytes()).get("unusable", {})
 
 
+def content_of(path: Path) -> bytes:
+    """A file's bytes, for a hash. Of one that cannot be opened a word: whoever reads it as a photo or mask says why."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b"unreadable"
+
+
 def _key(case: Case, side_px: int) -> str:
     """A hash of everything that the prepared case depends on."""
     digest = hashlib.sha256(f"{_VERSION} {code_version(FRAMED_BY)} {side_px}".encode())
     labels = derive_labels(case.labels)
-    digest.update(case.path.read_bytes())
+    digest.update(content_of(case.path))
     for code, mask in sorted(labels.masks.items()):
         digest.update(f"mask {code} {len(mask.paths)}".encode())
         digest.update(mask.empty.encode() if mask.empty != "error" else b"")
         for path in mask.paths:
-            digest.update(path.read_bytes())
+            digest.update(content_of(path))
     for code, path in sorted(labels.votes.items()):
-        digest.update(f"votes {code}".encode() + path.read_bytes())
+        digest.update(f"votes {code}".encode() + content_of(path))
     digest.update(repr((sorted(labels.experts.items()), sorted(labels.boxes.items()))).encode())
     return digest.hexdigest()[:32]

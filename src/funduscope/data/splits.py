@@ -109,7 +109,7 @@ class SplitPlan:
                 "their visits or eyes are in two folds of the other data sets. Mend those, or make folds over all "
                 "data: `funduscope folds`."
             )
-        if left := self.unassigned:
+        if left := self.unassigned if self.validation else ():  # a refit learns from them all
             sentences.append(
                 f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
                 f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none."

@@ -150,12 +150,19 @@ def measure(
         photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
     network = copy.deepcopy(network).eval()  # the caller's stays in its mode
-    all_kept = recipe.model_copy(update={"experts": recipe.experts.model_copy(update={"keep": "all"})})
-    card, both = Card.of(recipe), (network, build_model(all_kept).eval() if routed else network)
+    card, both = Card.of(recipe), (network, build_model(_all_kept(recipe)).eval() if routed else network)
     work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
     stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
+
+
+def _all_kept(recipe: Recipe) -> Recipe:
+    """The recipe with every expert computed, in each stage."""
+    own = {name: sections.get("experts", {}) | {"keep": "all"} for name, sections in recipe.stages.items()}
+    stages = {name: recipe.stages[name] | {"experts": experts} for name, experts in own.items()}
+    experts = recipe.experts.model_copy(update={"keep": "all"})
+    return recipe.model_copy(update={"experts": experts, "stages": stages})
 
 
 Both = tuple[Network | Joined, Network | Joined]

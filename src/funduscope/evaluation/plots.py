@@ -239,7 +239,8 @@ def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: st
         for column, photo in enumerate(photos):
             axes = panels[row * columns + column]
             axes.imshow(_tile(photo, code))
-            axes.set_title(f"{name} {column + 1}: {photo.case.name[:28]}\n{_caption(photo, code)}", fontsize=9)
+            words = f"{name} {column + 1}: {photo.case.name[:28]}\n{_caption(photo, code)}"
+            axes.set_title(words, fontsize=9, parse_math=False)  # a file's name may hold dollars
     figure.suptitle(title, fontsize=12)
     return figure
 

@@ -26,6 +26,9 @@ _CELLS: Final = 64  # side of the grid on which the priors are computed
 _WIDER: Final = 1.5
 """Factor on the spread of the distance. Cameras differ in field of view, and so in the distance per frame side."""
 
+_LEAST_SPREAD: Final = 1e-3
+"""Of the distance, in shares of the frame's side: where it is the same in all photos they show it too sure."""
+
 _FLOOR: Final = 1e-5
 """Added to maps that sum to 1, so that the other map can select a place that this one excludes."""
 
@@ -75,7 +78,8 @@ def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> tuple[flo
         return None
     apart = np.array(foveas) - np.array(discs)
     across, below = np.abs(apart[:, 0]), apart[:, 1]
-    return tuple(round(float(value), 5) for value in (across.mean(), across.std(), below.mean(), below.std()))  # type: ignore[return-value]
+    spreads = [max(float(value), _LEAST_SPREAD) for value in (across.std(), below.std())]
+    return round(float(across.mean()), 5), round(spreads[0], 5), round(float(below.mean()), 5), round(spreads[1], 5)
 
 
 def _locate(own: np.ndarray, fused: np.ndarray, floor: float) -> tuple[float, float, bool] | None:

@@ -85,10 +85,11 @@ class Predictor(Model):
 
     @property
     def has_close_view(self) -> bool:
-        """Whether any structure is read from the close view, and that view differs from the whole one."""
+        """Whether any structure is read from the close view, and that view differs from the whole one, or has a network
+        of its own."""
         card = self.card
         learned = {*card.structures}.difference(card.not_learned)
-        return not learned.isdisjoint(card.close) and card.close_px != card.whole_px
+        return not learned.isdisjoint(card.close) and (card.own_close or card.close_px != card.whole_px)
 
     def whole_view(self, image: np.ndarray) -> Outputs:
         """The outputs of the whole view of a frame (close_px, close_px, 3) uint8. See `whole_views`."""

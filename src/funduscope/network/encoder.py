@@ -56,6 +56,8 @@ class Encoder(nn.Module):
             self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated, **chosen)
         except (TypeError, AssertionError, NotImplementedError) as error:
             raise WeightsError(_no_stride(name, output_stride)) from error
+        except IndexError as error:
+            raise WeightsError(f"timm's {name!r} has fewer than {levels} levels; lower encoder.levels.") from error
         except (RuntimeError, AttributeError) as error:
             raise WeightsError(f"timm's {name!r} gives no pyramid of features; choose another encoder.") from error
         info = cast("timm.models._features.FeatureInfo", self.body.feature_info)
@@ -68,7 +70,8 @@ class Encoder(nn.Module):
         has_norm = name.startswith(("convnext", "test_convnext")) and levels is None
         self.norm = LayerNorm2d(self.channels[-1], eps=1e-6) if has_norm else None
         every = strides(len(self.strides), output_stride)
-        self._check_pyramid(name, every if levels is None else [self.strides[0] << place for place in range(levels)])
+        first = [min(self.strides[0] << place, output_stride) for place in range(levels or 0)]
+        self._check_pyramid(name, first or every)
         self.name = name
         self.variant = variant
         if variant == "v1":
@@ -160,7 +163,7 @@ def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
             about = (file.metadata() or {}).get("architecture", "")
         return state, "v1" if "first 1x1" in about else "timm"
     # Its client would try again for most of a minute.
-    if os.environ.get("HF_HUB_OFFLINE") == "1" or not (_is_cached(name) or _reaches_hub()):
+    if not _is_cached(name) and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _reaches_hub()):
         raise WeightsError(_no_weights(name))
     try:
         return timm.create_model(name, pretrained=True).state_dict(), "timm"

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss, Tasks, Views
+from funduscope.training.initialization import learned
 from funduscope.training.losses import Sums, mean_of, positive_weight, summed
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
@@ -49,6 +50,22 @@ class Taught:
         return values[self.rows[name]] if name in self.rows else values
 
 
+@dataclass(frozen=True)
+class _Teacher:
+    """known: the outputs that its training had examples of, by its card."""
+
+    network: nn.Module
+    recipe: Recipe
+    temperatures: dict[str, float]
+    known: set[str]
+
+    @classmethod
+    def of(cls, one: Checkpoint) -> _Teacher:
+        tasks = one.recipe.tasks
+        known = _outputs_of(tasks) & (learned(one) | {*tasks.landmarks})
+        return cls(one.network(), one.recipe, one.card.get("temperatures", {}), known)
+
+
 class Teachers:
     """Trained models that predict a student's batches.
 
@@ -59,10 +76,9 @@ class Teachers:
     def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
         self.student = student
         parts = [part for one in checkpoints for part in one.parts()]
-        self.teachers = [(one.network(), one.recipe, one.card.get("temperatures", {})) for one in parts]
+        self.teachers = [_Teacher.of(one) for one in parts]
         wanted = _outputs_of(student.tasks)
-        left = [(recipe, sorted((wanted & _outputs_of(recipe.tasks)) - self._ratios(recipe, wanted).keys()))
-                for _, recipe, _ in self.teachers]  # fmt: skip
+        left = [(one.recipe, sorted((wanted & one.known) - self._ratios(one, wanted).keys())) for one in self.teachers]
         self.unused = "; ".join(
             f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
             f"px, more than {MOST_ENLARGED} times the student's {_side_px(student.views, names[0])} px"
@@ -70,7 +86,7 @@ class Teachers:
             if names
         )
         """In words, what teachers know but cannot teach this student; empty if there is no such thing."""
-        if not any(self._ratios(recipe, wanted) for _, recipe, _ in self.teachers):
+        if not any(self._ratios(one, wanted) for one in self.teachers):
             raise ValueError(f"No teacher can teach anything: {self.unused or 'they have other tasks'}.")
 
     def __call__(self, image: Tensor, whole: Tensor | None = None) -> Taught:
@@ -91,22 +107,22 @@ class Teachers:
                 rows |= dict.fromkeys(means, of_view)
         return _taught(found, rows)
 
-    def _ratios(self, recipe: Recipe, wanted: set[str]) -> dict[str, float]:
+    def _ratios(self, teacher: _Teacher, wanted: set[str]) -> dict[str, float]:
         """For each wanted output that a teacher can teach: its view's side over the side of the student's."""
-        known = wanted & _outputs_of(recipe.tasks)
-        ratios = {name: _side_px(recipe.views, name) / _side_px(self.student.views, name) for name in known}
+        sides = {name: _side_px(teacher.recipe.views, name) for name in wanted & teacher.known}
+        ratios = {name: side / _side_px(self.student.views, name) for name, side in sides.items()}
         return {name: ratio for name, ratio in ratios.items() if ratio <= MOST_ENLARGED}
 
     def _means(self, image: Tensor, wanted: set[str]) -> dict[str, Tensor]:
         """By output the mean probabilities of the teachers that have it."""
         answers: dict[str, list[Tensor]] = {}
-        for network, recipe, temperatures in self.teachers:
-            network.to(image.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            ratios = self._ratios(recipe, wanted)
+        for one in self.teachers:
+            one.network.to(image.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            ratios = self._ratios(one, wanted)
             for ratio in sorted({*ratios.values()}):
                 with torch.inference_mode():
-                    outputs = network(_resized(image, ratio))
-                for name, probs in _probabilities(outputs, recipe, temperatures, image.shape[1:3]).items():
+                    outputs = one.network(_resized(image, ratio))
+                for name, probs in _probabilities(outputs, one.recipe, one.temperatures, image.shape[1:3]).items():
                     if ratios.get(name) == ratio:
                         answers.setdefault(name, []).append(probs)
         return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}

@@ -76,11 +76,18 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
     refit = start.refit
     assert refit is not None
     best = checkpoint.load(refit)
-    expected = _with_variant(best.recipe, recipe)
+    expected = with_variant(best.recipe, recipe)
     if fold is not None:
         raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
     if expected != best.recipe:
         raise TrainingError(f"{named(refit)} was made by another recipe or other settings: refit it with the same.")
+    path = refit.with_name("run.json")
+    about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    for option, theirs, ours in (("--init", about.get("init"), start.init),
+                                 ("--teacher", about.get("teachers"), start.teachers)):  # fmt: skip
+        if theirs and not ours:
+            names = theirs["name"] if isinstance(theirs, dict) else ", ".join(theirs)
+            raise TrainingError(f"{named(refit)} was made with {option} ({names}): refit it with the same.")
     return int(best.progress["best_epoch"])
 
 
@@ -174,7 +181,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     """
     last = checkpoint.newest(folder)
     if last is not None:
-        if _with_variant(last.recipe, recipe) != last.recipe:
+        if with_variant(last.recipe, recipe) != last.recipe:
             raise TrainingError(f"{folder} has a run of another recipe: choose another folder, or the same settings.")
         return First(last.recipe, build(last.recipe))
     if not init:
@@ -192,14 +199,14 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
             f"{named(init[0])} has the encoder {theirs.encoder.name}, the recipe {recipe.encoder.name}: none of its "
             f"weights fit. Set it (--set encoder.name={theirs.encoder.name}), or leave --init out."
         )
-    resolved = _with_variant(theirs, recipe)
+    resolved = with_variant(theirs, recipe)
     network = build(resolved)
     state = network.state_dict()
     given = _mean([start.group("weights") for start in starts])
     moved = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
-    learned = set[str].intersection(*map(_learned, starts))
-    known = frozenset(name for name in learned if moved & {name, f"structure {name}"})
+    known = set[str].intersection(*map(learned, starts))
+    known = frozenset(name for name in known if moved & {name, f"structure {name}"})
     parts = _parts(state, resolved)
     rest = {
         "fresh": [part for part in parts if part not in moved],
@@ -225,7 +232,7 @@ def is_research_only(used: list[Case], start: Start) -> bool:
 def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
     """The structures and photo tasks that neither photos and first weights (known) nor teachers know. They are named on
     stderr."""
-    known = known.union(*map(_learned, map(checkpoint.load, teachers)))
+    known = known.union(*map(learned, map(checkpoint.load, teachers)))
     left = [code for code in recipe.tasks.structures if code not in known]
     if left:
         print(
@@ -242,7 +249,7 @@ def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> li
     return left + tasks
 
 
-def _learned(one: checkpoint.Checkpoint) -> set[str]:
+def learned(one: checkpoint.Checkpoint) -> set[str]:
     """The structures and photo tasks that a checkpoint's training had examples of, by its card."""
     whole = one.card if "structures" in one.card else Card.of(one.recipe).to_dict() | one.card
     card = Card.from_dict(whole)
@@ -295,7 +302,7 @@ def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], thei
     return moved - fresh
 
 
-def _with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:
+def with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:
     """The recipe with variant, mean and std of their encoder: they are resolved when the weights are loaded."""
     brought = {name: getattr(theirs.encoder, name) for name in ("variant", "mean", "std")}
     return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=brought)})

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from funduscope.atomic import replacing, write_atomically
 from funduscope.data.case import Case
-from funduscope.data.prepare import CHANNELS
+from funduscope.data.prepare import CHANNELS, content_of
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch, Item, Samples
 from funduscope.training.samples import draw_epoch
@@ -200,7 +200,9 @@ def fingerprint(cases: list[Case]) -> str:
         digest.update(repr(drawn).encode())
         files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
         for name, path in [("photo", case.path), *files, *sorted(labels.votes.items())]:
-            digest.update(name.encode() + (path.read_bytes() if path else b"absent"))
+            digest.update(name.encode() + (content_of(path) if path else b"absent"))
+        unlike = [(code, mask.empty) for code, mask in sorted(labels.masks.items()) if mask.empty != "error"]
+        digest.update(repr(unlike).encode() if unlike else b"")
     return digest.hexdigest()
 
 

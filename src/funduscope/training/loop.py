@@ -42,7 +42,7 @@ from funduscope.training.journal import Journal
 from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, with_total
 from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.overlap import Overlaps, mask_sums
-from funduscope.training.samples import EpochBatches, draw_epoch
+from funduscope.training.samples import EpochBatches, steps_each
 from funduscope.vocabulary import CLASSES
 
 Validation = Callable[[Network], dict[str, float]]
@@ -88,11 +88,7 @@ class Loop:
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         self.batches = EpochBatches(cases, recipe, rank, count)
-        self.steps_each = [len(draw_epoch(cases, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
-        if not all(self.steps_each):
-            raise TrainingError(
-                f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
-            )
+        self.steps_each = steps_each(cases, recipe)
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
@@ -283,7 +279,7 @@ class Loop:
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
         routing = routing_loss_of(sums, self.recipe.experts)
         total = self.balance.backward(losses, routing, self.accelerator.backward)
-        self.gathered += total is not None
+        self.gathered += total is not None and bool(torch.isfinite(total))
         norm = self._update() if update else None
         if total is None or not bool(torch.isfinite(total)):
             return ({} if total is None else None), rate

@@ -48,7 +48,7 @@ from funduscope.training.journal import (
 )
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
-from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown
+from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown, steps_each
 from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
@@ -200,8 +200,8 @@ def split(
         plan = SplitPlan.of(cases, fold, folder)
     else:
         plan = SplitPlan.for_new_run(cases, fold, progress)
-        for warning in plan.warnings():
-            print(warning, file=sys.stderr)
+    for warning in plan.warnings() if start.refit is not None or not resumed else ():
+        print(warning, file=sys.stderr)
     train = share_labels(share_of(plan.train, recipe.sampling.photos))
     if fold is not None and not plan.test:
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
@@ -300,8 +300,18 @@ def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | Non
     """
     before = _run_before(folder)
     _check_fold(folder, before, fold)
+    if before is not None and "data_fingerprint" not in before:  # the first weights stayed: nothing was drawn
+        _check_init(folder, before, start)
+        return
     plan = split(cases, folder, fold, start, (folder / "folds.csv").is_file(), recipe, no_progress)
     _check_same(folder, before, drawn(recipe, plan.train), start)
+
+
+def check_stage(recipe: Recipe, train: list[Case], folder: Path, start: Start) -> None:
+    """Raises, before an earlier stage is trained, what `learn` would raise of this one's network, photos or batch."""
+    _first_network(recipe, folder, start)
+    drawn(recipe, train)
+    steps_each(train, recipe)
 
 
 def _check_fold(folder: Path, before: dict[str, Any] | None, fold: int | None) -> None:
@@ -315,10 +325,15 @@ def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], s
     """Refuses to continue a run with other photos, labels, teachers or first weights."""
     if before is None:
         return
-    ours, init = _identity(used, start), start.first_weights()
+    ours = _identity(used, start)
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
         if name in before and before[name] != ours[name]:
             raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or bring the same.")
+    _check_init(folder, before, start)
+
+
+def _check_init(folder: Path, before: dict[str, Any], start: Start) -> None:
+    init = start.first_weights()
     if init and (before.get("init") or {}).get("sha256") != init["sha256"]:
         raise TrainingError(
             f"{folder} has a run that started from {(before.get('init') or {}).get('name', 'other weights')}, and goes "

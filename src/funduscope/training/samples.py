@@ -165,6 +165,17 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
     return used
 
 
+def steps_each(train: list[Case], recipe: Recipe) -> list[int]:
+    """The number of steps of each epoch. Raises `TrainingError` where one has none."""
+    settings = recipe.training
+    steps = [len(draw_epoch(train, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
+    if not all(steps):
+        raise TrainingError(
+            f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
+        )
+    return steps
+
+
 def setting_for(dataset: str, recipe: Recipe) -> str:
     """What to add to a command so that the recipe learns from a data set that it does not name."""
     views = ("whole", "close") if recipe.views.close else ("whole",)

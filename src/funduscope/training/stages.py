@@ -19,9 +19,9 @@ from funduscope.data.folds import write_folds
 from funduscope.data.splits import SplitPlan
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
-from funduscope.training.initialization import START, Start, first_network, is_research_only
+from funduscope.training.initialization import START, Start, first_network, is_research_only, with_variant
 from funduscope.training.processes import Watch
-from funduscope.training.run import MakeValidation, about_run, check_ended, learn, run, split
+from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
 from funduscope.training.validation import finish, is_calibrated
 from funduscope.vocabulary import CLASSES, CODES
@@ -54,13 +54,18 @@ def run_recipe(
             folder.mkdir(parents=True, exist_ok=True)
             write_folds(plan.cases, own_folds)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
+    kept = {name for name in recipe.stages if start.init and taught and name not in taught}
+    for name in (name for name in recipe.stages if name not in kept):
+        own, stage = folder / STAGES / name, recipe.stage(name)
+        if not _has_ended(own, stage):
+            check_stage(stage, plan.train, own, start)
     for name in recipe.stages:
         refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
             check_ended(stage, plan.cases, own, fold, start)
             continue
-        if start.init and taught and name not in taught:
+        if name in kept:
             if place.is_main_process:
                 _keep_first(stage, own, fold, start)
             continue
@@ -95,7 +100,7 @@ def _has_ended(folder: Path, recipe: Recipe) -> bool:
         return False
     last = checkpoint.load(folder / LAST, ())
     about = json.loads((folder / "run.json").read_text("utf-8"))
-    same = last.recipe.model_copy(update={"encoder": recipe.encoder}) == recipe
+    same = with_variant(last.recipe, recipe) == last.recipe
     return same and last.progress["epoch"] >= about.get("until", recipe.training.epochs)
 
 

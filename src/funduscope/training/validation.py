@@ -95,13 +95,14 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
     tasks: the mean of their headlines over the data sets. Lesions: the mean average precision over data sets and kinds
     (not the area over 33 thresholds, which an empty map also earns) that `FEWEST_POSITIVE` photos show, or all where
     none is shown by so many; or the disc's IoU where no lesion is predicted.
-    Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy and the
-    lesions' IoU at 0.5.
+    Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy (without
+    grades, of the other photo tasks') and the lesions' IoU at 0.5.
     """
     scores, headlines, landmarks = _of_graded(graded)
     of_masked, lesions, overlaps = _of_masked(masked)
     scores |= of_masked
-    accuracies = [value for name, value in scores.items() if name.endswith(" DR accuracy")]
+    accurate = {name: value for name, value in scores.items() if name.endswith(" accuracy") and not np.isnan(value)}
+    accuracies = [value for name, value in accurate.items() if name.endswith(" DR accuracy")] or [*accurate.values()]
     parts = [accuracies, overlaps] if select == "accuracy_iou" else [*headlines, landmarks, lesions]
     known = [float(np.nanmean(part)) for part in parts if not np.isnan(part).all()]
     if known:
