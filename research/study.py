@@ -7,8 +7,8 @@
 
 Every row is one ResNet-18 with a U-Net, 256 px, the whole eye, 6,000 samples of IDRiD alone; arms differ from `shared`
 in one thing. HEI-MED, DIARETDB1, srahim and EyePACS are never learned from: the photos of the test fold among them show
-how far a model carries. A row that was begun goes on; one that is stored in results/study.jsonl.gz is skipped. Rows are
-ordered by seed, so that a part of them is already a whole study with fewer seeds.
+how far a model carries. A row that was begun goes on; one that is stored in results/study-foldK.jsonl.gz is skipped.
+Rows are ordered by seed, so that a part of them is already a whole study with fewer seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = ROOT / "results" / "study.jsonl.gz"
+RESULTS: Final = ROOT / "results"
 
 BASE: Final = """
 name = "study"
@@ -103,11 +103,22 @@ class Row:
 ROWS: Final = tuple(Row(arm, seed, fold) for seed in SEEDS for fold in FOLDS for arm in ARMS)
 
 
+def table_of(row: Row, results: Path) -> Path:
+    """Where the row is stored, one file a test fold, so that two processes can make rows of two folds."""
+    return results / f"study-fold{row.fold}.jsonl.gz"
+
+
+def stored_in(results: Path) -> set[str]:
+    """The names of the rows that are there."""
+    return {name for table in {table_of(row, results) for row in ROWS} for name in read_table(table)}
+
+
 def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
     """Trains the row or goes on with it, scores it on its test fold, counts its cost, and stores all that."""
     learned = [case for case in cases if case.dataset in LEARNED]
     scored = [case for case in cases if case.dataset in (*LEARNED, *UNSEEN)]
-    make_row(row.recipe(changes), learned, scored, runs / row.name, row.fold, results, row.command)
+    table = table_of(row, results)
+    make_row(row.recipe(changes), learned, scored, runs / row.name, row.fold, table, row.command)
 
 
 def asked() -> argparse.Namespace:
@@ -126,20 +137,20 @@ def asked() -> argparse.Namespace:
 def main() -> int:
     """Makes the rows that were asked for and are not stored; returns 1 where a page lacks rows."""
     given = asked()
-    stored = read_table(RESULTS)
+    stored = stored_in(RESULTS)
     for row in given.rows if given.list else ():
         print(f"{row.name}: {'stored' if row.name in stored else row.command}")
     if given.data:
         cases = read_data(given.data)
         for row in given.rows:
-            if row.name in read_table(RESULTS):  # another process may have stored it in the meantime
+            if row.name in stored_in(RESULTS):  # another process may have stored it in the meantime
                 print(f"{row.name} is stored already")
                 continue
             make(row, cases, given.runs)
     if given.write:
         from research.study_page import write
 
-        missing = [row.name for row in ROWS if row.name not in read_table(RESULTS)]
+        missing = [row.name for row in ROWS if row.name not in stored_in(RESULTS)]
         if missing:
             print(f"{len(missing)} of {len(ROWS)} rows are missing, such as {missing[0]}: make them first.")
             return 1

@@ -308,7 +308,8 @@ def write(
 ) -> None:  # fmt: skip
     """Writes the page and its figure; what stands above the line `GENERATED` is kept. All those rows are stored."""
     with tempfile.TemporaryDirectory() as folder:
-        unpack(results, Path(folder))
+        for fold in folds:
+            unpack(results / f"study-fold{fold}.jsonl.gz", Path(folder))
         runs = {run.name: run for run in gather(sorted(Path(folder).iterdir()))}
     by_name = {name: arm_of(name, runs, seeds, folds) for name in arms}
     wanted = [one for one in COMPARISONS if {one.more, one.less} <= set(arms)]

@@ -129,11 +129,11 @@ def test_rows_are_made_once_and_scored_on_the_test_fold_alone(tmp_path: Path, mo
     less_work.draw_less(monkeypatch.setattr)
     write_idrid(tmp_path / "idrid", graded=20, masked=10, width_px=400)
     cases = read_data([tmp_path / "idrid"])
-    results = tmp_path / "study.jsonl.gz"
+    results = tmp_path
     rows = [study.Row(arm, 1, 2) for arm in ("shared", "gates")]
     for row in rows:
         study.make(row, cases, tmp_path / "runs", results, TINY)
-    stored = read_table(results)
+    stored = read_table(study.table_of(rows[0], results))
     assert set(stored) == {row.name for row in rows}
     about = json.loads((tmp_path / "runs" / rows[0].name / "run.json").read_text("utf-8"))
     assert about["fold"] == 2
@@ -150,7 +150,7 @@ def test_rows_are_made_once_and_scored_on_the_test_fold_alone(tmp_path: Path, mo
 
 
 def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path) -> None:
-    results, page, arms = tmp_path / "study.jsonl.gz", tmp_path / "study.md", {"shared": 0.3, "gates": 0.9}
+    results, page, arms = tmp_path, tmp_path / "study.md", {"shared": 0.3, "gates": 0.9}
     for row in (study.Row(arm, seed, fold) for arm in arms for seed in (1, 2) for fold in study.FOLDS):
         folder = tmp_path / "runs" / row.name
         run = run_of(arms[row.arm], row.seed + 10 * row.fold, prefix=f"#{row.fold}-")
@@ -160,7 +160,7 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
         (folder / "scores" / "test" / "scores.json").write_text(json.dumps(run.trees["test"]), "utf-8")
         lines = [json.dumps({"key": key, **values}) + "\n" for key, values in run.rows["test"].items()]
         (folder / "scores" / "test" / "photos.jsonl").write_text("".join(lines), "utf-8")
-        add(results, folder)
+        add(study.table_of(row, results), folder)
     write(results, page, tuple(arms), (1, 2))
     text = page.read_text("utf-8")
     assert "DR kappa, idrid-B, 120 photos" in text, "of both folds"
