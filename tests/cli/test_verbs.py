@@ -163,6 +163,7 @@ def test_evaluate_prints_a_table_or_json(command: Command, tiny: Path, table: Pa
     assert (code, err) == (0, "")
     assert "6 photos" in out
     assert "kappa" in out
+    assert "…" not in out, "no interval is cut"
     code, out, _ = command("evaluate", tiny, "--data", table, "--fold", 1, "--json")
     assert code == 0
     found = json.loads(out)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
 import funduscope
+from funduscope.data.case import Case, Labels
+from funduscope.evaluation.out_of_fold import by_card
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
@@ -80,3 +84,23 @@ def test_products_of_bytes_do_not_overflow_on_any_processor(name: str) -> None:
 def test_a_model_is_printed_with_its_name(name: str) -> None:
     model = funduscope.load(name)
     assert repr(model) == f"<Predictor {model.card.name} {model.sha256[:12]}>"
+
+
+def test_it_says_of_which_photos_it_may_have_learned(tmp_path: Path) -> None:
+    """By its card: `default` of any photo of its data sets, `fast` of those that are not of the fold it left out."""
+    (tmp_path / "eye.jpg").write_bytes(DEMO)
+    own = Case.of("table", tmp_path / "eye.jpg", Labels(grade=2))
+    theirs = [replace(own, dataset="srahim", fold=fold) for fold in (0, 1, None)]
+    for name, count in (("default", 3), ("fast", 2)):
+        model = funduscope.load(name)
+        assert by_card(model, [own]) is None
+        assert f"{count} of these 4 photos" in str(by_card(model, [own, *theirs]))
+    with pytest.warns(UserWarning, match="learned from photos of srahim"):
+        funduscope.evaluate("fast", theirs[1:2], repeats=5)
+
+
+def test_it_is_scored_on_the_device_that_was_asked_for(tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("there is a GPU")
+    with pytest.raises(funduscope.ModelError, match="cuda was asked for"):
+        funduscope.evaluate("fast", [Case.of("table", tmp_path / "eye.jpg", Labels(grade=2))], device="cuda")

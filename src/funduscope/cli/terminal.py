@@ -67,7 +67,8 @@ def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: 
     refused = f", {details['refused']} refused" if details.get("refused") else ""
     table = Table(title=f"{dataset}: {details['photos']} photos{refused}", title_justify="left")
     for heading in ("state", "score", "value", "95 % interval"):
-        table.add_column(heading, justify="left" if heading in ("state", "score") else "right", no_wrap=True)
+        is_words = heading in ("state", "score")  # these may be folded: an interval is never cut
+        table.add_column(heading, justify="left" if is_words else "right", no_wrap=not is_words, overflow="fold")
     for state, scores in states.items():
         for number, (score, interval) in enumerate(scores.items()):
             spread = f"[{_number(interval.low)}, {_number(interval.high)}]".replace("[", r"\[")

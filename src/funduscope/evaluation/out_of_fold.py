@@ -55,9 +55,8 @@ def evaluate(
     long. warn: receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError`
     where a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
     """
-    models = [
-        _scored(one) for one in (model if isinstance(model, Sequence) and not isinstance(model, str) else [model])
-    ]
+    listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    models = [_scored(one, device) for one in listed]
     if len(models) > 1 and fold is not None:
         raise ValueError(f"Several runs are scored each on its own test fold: leave out fold={fold}.")
     parts, left = plan(models, cases_of(data), fold)
@@ -65,9 +64,10 @@ def evaluate(
         are = "photo is" if len(left) == 1 else "photos are"
         warn(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
     seen = [_seen(one, cases) for one, cases in parts]
-    for sentence in (known.warning(name) for runs in seen for name, known in runs.items()):
-        if sentence:
-            warn(sentence)
+    sentences = [known.warning(name) for runs in seen for name, known in runs.items()]
+    sentences += [by_card(one, own) for one, own in parts if not isinstance(one, Path) and not _runs_of(one)]
+    for sentence in filter(None, sentences):
+        warn(sentence)
     photos: list[PhotoScore] = []
     made: list[dict[str, Any]] = []
     for (one, cases), runs in zip(parts, seen, strict=True):
@@ -96,11 +96,11 @@ def _about(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
     return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256, "folds": folds}
 
 
-def _scored(model: Model | ModelPath) -> Scored:
+def _scored(model: Model | ModelPath, device: Device) -> Scored:
     """A model's path, or a model: also of the name of a shipped one."""
     if not isinstance(model, str | os.PathLike):
         return model
-    return load(model) if isinstance(model, str) and is_shipped(model) else Path(model)
+    return load(model, device=device) if isinstance(model, str) and is_shipped(model) else Path(model)
 
 
 def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
@@ -179,6 +179,21 @@ def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
         "learned" if case.visit in learned else "chosen" for case in split.cases if case.visit in learned | chosen
     )
     return Seen(known["learned"], known["chosen"], len(split.cases))
+
+
+def by_card(model: Model, cases: Sequence[Case]) -> str | None:
+    """A warning where a model of no run, such as a shipped one, learned from the data sets of these photos by its card;
+    of a model that left a fold out, about the photos that are in another or in none."""
+    told = model.card.about.get("trained on") or {}
+    left_out, photos = told.get("test fold left out"), told.get("photos") or {}
+    may = [case for case in cases if case.dataset in photos and (left_out is None or case.fold != left_out)]
+    if not may:
+        return None
+    sets = ", ".join(sorted({case.dataset for case in may}))
+    return (
+        f"warning: {model.card.name} learned from photos of {sets}, as its card says: {len(may)} of these {len(cases)} "
+        "photos may be among them, and scores on those are too good."
+    )
 
 
 def _runs_of(model: Scored) -> list[Path]:
