@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from funduscope.batch.columns import side_conflict
 from funduscope.batch.patients import patient_rows, sorting_key
 from funduscope.batch.store import StoredResult
@@ -81,9 +83,10 @@ def test_a_photo_of_an_unknown_eye_that_failed_may_be_of_the_eye_that_has_none()
     assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
 
 
-def test_an_answer_that_was_forced_leaves_its_eye_to_be_taken_again() -> None:
+@pytest.mark.parametrize("advice", ["refuse", "retake"])
+def test_an_answer_that_was_forced_or_is_of_a_poor_photo_leaves_its_eye_to_be_taken_again(advice: str) -> None:
     forced = photo("a", "left", 0)
-    forced = replace(forced, found={**(forced.found or {}), "gradable": {"ok": True, "advice": "refuse"}})
+    forced = replace(forced, found={**(forced.found or {}), "gradable": {"ok": True, "advice": advice}})
     (row,) = rows_of(photo("a", "right", 0), forced)
     assert (row["left_grade"], row["ungradable_eyes"], row["urgency"]) == (0, "left", "retake")
     (row,) = rows_of(photo("a", "right", 0), forced, photo("a", "left", 2, "soon"))

@@ -46,7 +46,7 @@ class Eye:
         advice = found.get("advice")
         if one.state != "read" or advice is None:
             return
-        self.graded += (found.get("gradable") or {}).get("advice") != "refuse"
+        self.graded += (found.get("gradable") or {}).get("advice") not in ("refuse", "retake")
         rules = found.get("rules") or {}
         grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
         risk = more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))

@@ -70,6 +70,10 @@ def compose(
     )
 
 
+_DOUBTS: Final = frozenset({"TRUST_UNLIKE_TRAINING", "GRADE_UNDECIDED", "DME_UNDECIDED", "DME_UNDECIDED_LESIONS"})
+"""Headlines of an answer that a person should look at."""
+
+
 def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: int | None) -> tuple[Part, ...]:
     rules = found["rules"] or {}
     lowest = (rules.get("grade_range") or [None])[0]
@@ -81,6 +85,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     if grade is None and dme is None:
         # Referred because of what may be there, though the likeliest answer needs no referral: the leaflet says so.
         is_unsure = False in (rules.get("agrees"), rules.get("dme_agrees")) or (refer is True and not is_referable)
+        is_unsure |= not _DOUBTS.isdisjoint(part["code"] for part in found["headline"].values() if part)
     else:  # the model's answer counts where nothing was corrected
         is_unsure, refer = False, is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]

@@ -108,6 +108,16 @@ def test_who_is_referred_for_what_may_be_there_is_told_that_the_program_is_not_s
         assert (words("sheet.found.unsure") in text) is unsure
 
 
+@pytest.mark.parametrize(
+    "doubt", [{"trust": "TRUST_UNLIKE_TRAINING"}, {"grade": "GRADE_UNDECIDED"}, {"dme": "DME_UNDECIDED"}]
+)
+def test_a_doubt_of_the_headline_is_told(doubt: dict[str, str]) -> None:
+    words, found = Words(), healthy()
+    assert words("sheet.found.unsure") not in said(compose(found, words))
+    found["headline"] = found["headline"] | {part: {"code": code} for part, code in doubt.items()}
+    assert words("sheet.found.unsure") in said(compose(found, words))
+
+
 def test_each_kind_of_lesion_has_plain_words() -> None:
     assert {f"sheet.seen.{code}" for code in LESIONS} <= string_table("paper").keys()
     text = said(compose(told(), Words()))
