@@ -122,6 +122,8 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
         ] = None,
     ) -> Any:
         """Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form."""
+        if request.query_params.keys() - {"frame", "force", "subject"}:  # a mistyped `force` would pass unseen
+            raise RefusalError("E_CONFIG", "the query has an unknown name: known are frame, force and subject")
         media = choose(request.headers.get("accept", ""))
         check_declared(request.headers, limits)
         workers.check_room()
