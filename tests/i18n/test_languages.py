@@ -14,7 +14,7 @@ from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
 from funduscope.imaging.photo import LIMITS
 from funduscope.vocabulary import CODES as STRUCTURES
-from funduscope.vocabulary import DME_RISKS, GRADES, structure
+from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, structure
 
 SOURCE = Path(languages.__file__).parents[1]
 OTHERS = [language for language in LANGUAGES if language != "en"]
@@ -44,8 +44,8 @@ def test_every_message_of_the_source_has_a_sentence_and_every_sentence_is_used()
     source = "".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
     codes = set(string_table("findings"))
     assert set(re.findall(r"\bmessage\(\s*\"([A-Z0-9_]+)\"", source)) <= codes
-    estimated = {"FOVEA_ESTIMATED", "OPTIC_DISC_ESTIMATED"}  # made of the landmark's name
-    assert not [code for code in codes - estimated if f'"{code}"' not in source]
+    of_landmarks = {f"{name.upper()}_{what}" for name in LANDMARKS for what in ("ESTIMATED", "NOT_FOUND")}
+    assert not [code for code in codes - of_landmarks if f'"{code}"' not in source]
 
 
 def test_every_refusal_is_translated() -> None:

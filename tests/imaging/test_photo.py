@@ -250,15 +250,16 @@ def test_many_pages() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("gray", [False, True])
-def test_16_bits_and_12_bits_in_16(suffix: str, gray: bool) -> None:
+def test_16_bits_and_fewer_bits_in_16(suffix: str, gray: bool) -> None:
     eight = PICTURE[..., 1] if gray else PICTURE[..., ::-1]
     expected = np.dstack([PICTURE[..., 1]] * 3) if gray else PICTURE
     full = cv2.imencode(suffix, eight.astype(np.uint16) * 257)[1].tobytes()
     assert furthest(Photo.open(full), expected) == 0
-    twelve = Photo.open(cv2.imencode(suffix, np.rint(eight / 255 * 4095).astype(np.uint16))[1].tobytes())
-    assert furthest(twelve, expected) == 0
-    assert [message.code for message in twelve.notes] == ["READ_AS_12_BIT"]
-    assert twelve.notes[0].to_dict()["values"] == {"bits": 12}
+    for bits, below in ((8, 256), (10, 1024), (12, 4096)):
+        fewer = Photo.open(cv2.imencode(suffix, np.rint(eight / 255 * (below - 1)).astype(np.uint16))[1].tobytes())
+        assert furthest(fewer, expected) == 0
+        assert [message.code for message in fewer.notes] == ["READ_AS_FEWER_BITS"]
+        assert fewer.notes[0].to_dict()["values"] == {"bits": bits, "below": below}
 
 
 def test_16_bits_are_rounded_not_cut() -> None:

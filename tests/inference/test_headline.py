@@ -117,6 +117,8 @@ def test_doubtful_answers_are_called_doubtful() -> None:
     probable = said(headline(found_of(GRADES[1], RISKS[0])))
     assert probable["grade"] == "Probably grade 0: No DR"
     assert probable["referral"] == "Refer soon: 46 % chance of grade 2 or more"
+    unseen = found_of(GRADES[0], RISKS[0], (0, 0), 0) | {"warnings": [{"code": "FOVEA_NOT_FOUND"}]}
+    assert said(headline(unseen))["dme"].startswith("Probably macular edema risk 0")
     sure = said(headline(found_of(GRADES[5], RISKS[3])))
     assert sure["grade"] == "Grade 4: Proliferative"
     assert sure["referral"] == "Refer urgently"

@@ -148,6 +148,24 @@ def test_a_photo_that_is_upside_down_is_said_to_be(disc, fovea, eye: str) -> Non
     jsonschema.validate(turned, findings_schema())
 
 
+@pytest.mark.parametrize(("disc", "fovea", "said"), [
+    ((0.7, 0.5), None, "FOVEA_NOT_FOUND"),
+    (None, (0.32, 0.5), "OPTIC_DISC_NOT_FOUND"),
+    ((0.5, 0.25), (0.5, 0.7), "SIDEWAYS"),
+    ((0.7, 0.5), (0.32, 0.55), None),
+])  # fmt: skip
+def test_what_leaves_the_side_open_is_said(disc, fovea, said: str | None) -> None:
+    seen = Sighted(disc or (0.5, 0.5), fovea or (0.5, 0.5), is_turned=False)
+    for plane, place in zip(seen.maps, (disc, fovea), strict=True):
+        plane[:] = plane if place else NOTHING
+    seen.card = replace(seen.card, fovea_from_disc=None)
+    found = Predictor(seen)(draw_eye(3, width_px=500).pixels).to_dict()
+    codes = {one["code"] for one in found["warnings"]}
+    assert codes & {"FOVEA_NOT_FOUND", "OPTIC_DISC_NOT_FOUND", "SIDEWAYS"} == ({said} if said else set())
+    assert (found["laterality"] is None) == (said is not None)
+    jsonschema.validate(found, findings_schema())
+
+
 def test_an_estimated_place_says_nothing_of_which_way_is_up() -> None:
     seen = Predictor(Sighted((0.7, 0.6), (0.32, 0.5), is_turned=False))(draw_eye(3, width_px=500).pixels)
     assert seen.is_upside_down

@@ -10,7 +10,7 @@ import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.inference.card import Card
-from funduscope.inference.model_scores import figures_note, measured
+from funduscope.inference.model_scores import figures_note, figures_table, measured
 
 SHA = "ab" * 32
 
@@ -74,3 +74,13 @@ def test_a_model_of_every_photo_states_the_figures_of_its_procedure(tmp_path: Pa
         said = figures_note(rows, words)
         assert said == words("paper.figures_procedure")
         assert said != figures_note([{**rows[0], "procedure": False}], words)
+
+
+def test_the_data_set_that_answers_most_is_shown_however_few_its_photos() -> None:
+    row = {"score": "kappa", "state": "DR", "value": 0.8, "low": 0.7, "high": 0.9}
+    figures = [row | {"dataset": f"large {k}", "photos": 500 + k} for k in range(4)]
+    figures += [row | {"dataset": "with edema", "photos": 40}]
+    figures += [row | {"dataset": "with edema", "photos": 40, "state": "DME", "score": "accuracy"}]
+    table = figures_table(figures, Words("en"))
+    assert table[0] == ["", "with edema (n = 40)", "large 3 (n = 503)", "large 2 (n = 502)"]
+    assert [rows[1] for rows in table[1:]] == ["0.80 (0.70 – 0.90)"] * 2

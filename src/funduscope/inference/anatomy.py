@@ -54,14 +54,19 @@ class Anatomy:
         }
 
     @property
+    def is_sideways(self) -> bool:
+        """Whether the disc lies above or below the fovea; False where either is unknown."""
+        if self.disc_xy is None or self.fovea_xy is None:
+            return False
+        across, down = self.disc_xy[0] - self.fovea_xy[0], self.disc_xy[1] - self.fovea_xy[1]
+        return abs(across) <= _SIDEWAYS * float(np.hypot(across, down))
+
+    @property
     def laterality(self) -> Literal["right", "left"] | None:
         """Which eye. The disc lies nasal to the fovea: to its right in the photo of a right eye."""
-        if self.disc_xy is None or self.fovea_xy is None or self.is_upside_down:
+        if self.disc_xy is None or self.fovea_xy is None or self.is_upside_down or self.is_sideways:
             return None
-        across, down = self.disc_xy[0] - self.fovea_xy[0], self.disc_xy[1] - self.fovea_xy[1]
-        if abs(across) <= _SIDEWAYS * float(np.hypot(across, down)):
-            return None
-        return "right" if across > 0 else "left"
+        return "right" if self.disc_xy[0] > self.fovea_xy[0] else "left"
 
     def fovea_distances_dd(self, xy: np.ndarray) -> np.ndarray | None:
         """Distances (N,) of points (N, 2) from the fovea; None where the fovea or the size of the disc is unknown."""

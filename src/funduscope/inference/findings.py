@@ -155,8 +155,11 @@ class Findings:
         """What a reader should know in addition to the answer."""
         forced = [message("TRUST_FORCED")] if self.forced else []
         rest = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
+        rest += [message(f"{name.upper()}_NOT_FOUND") for name in self._not_found]
         if self.is_upside_down:
             rest.append(message("UPSIDE_DOWN"))
+        elif self.anatomy.is_sideways:
+            rest.append(message("SIDEWAYS"))
         side = None if self.estimated else self.anatomy.laterality
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
@@ -166,6 +169,14 @@ class Findings:
         if self.card.research_only:
             rest.append(message("RESEARCH_WEIGHTS"))
         return (*self.photo.notes, *forced, *rest)
+
+    @property
+    def _not_found(self) -> tuple[str, ...]:
+        """The landmarks that the model looked for in vain."""
+        if not (self.class_probs or self.frame_probs):
+            return ()
+        places = {"optic_disc": self.disc_xy, "fovea": self.fovea_xy}
+        return tuple(name for name in self.card.landmarks if places[name] is None)
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not segmented."""

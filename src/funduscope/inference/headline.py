@@ -4,8 +4,8 @@ One function makes it from probabilities, the set of grades, the rules, the phot
 that page, reports, terminal and tables say one thing.
 
 A doubtful answer is called doubtful: "undecided" below a probability of `UNDECIDED`, "probably" below `SURE`, where a
-grade cannot be excluded, where the outlined lesions support another answer, and where a grade below 2 comes with a
-chance of more that is referred for.
+grade cannot be excluded, where the outlined lesions support another answer, where a grade below 2 comes with a chance of
+more that is referred for, and of edema where the fovea was not found.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def _dme(found: Found, stated: int | None) -> Message | None:
             return message("DME_UNDECIDED", values)
         return message("DME_UNDECIDED_LESIONS", {**values, "supported": rules["dme_risk"]})
     is_doubtful = dme["confidence"] < SURE or rules.get("dme_agrees") is False
+    is_doubtful |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found.get("warnings", ()))
     return message("DME_PROBABLE" if is_doubtful else "DME", values)
 
 

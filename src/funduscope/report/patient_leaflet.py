@@ -86,6 +86,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         # Referred because of what may be there, though the likeliest answer needs no referral: the leaflet says so.
         is_unsure = False in (rules.get("agrees"), rules.get("dme_agrees")) or (refer is True and not is_referable)
         is_unsure |= not _DOUBTS.isdisjoint(part["code"] for part in found["headline"].values() if part)
+        is_unsure |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
     else:  # the model's answer counts where nothing was corrected
         is_unsure, refer = False, is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
