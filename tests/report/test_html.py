@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -218,3 +219,17 @@ def test_grades_that_cannot_be_excluded_are_shown_beside_the_grade(drawn_eye):
     told = eye.to_dict() | {"grade_set": [1, 2, 3]}
     eye.to_dict = lambda: told
     assert "contain the true one): 1, 2, 3." in Page(report(eye)).text
+
+
+def test_a_click_finds_every_lesion_also_one_that_the_file_does_not_list(drawn_eye):
+    eye = drawn_eye()
+    dots = np.zeros_like(eye.masks["MA"])
+    dots[10:210:5, 50:250:6] = True
+    eye.masks["MA"] = dots
+    told = eye.to_dict()
+    told["lesions"]["MA"]["objects"] = told["lesions"]["MA"]["objects"][:200]
+    eye.to_dict = lambda: told
+    (main,) = Page(report(eye)).named("main")
+    listed = [one for one in json.loads(str(main["data-viewer"]))["lesions"] if one["code"] == "MA"]
+    assert len(listed) == int(dots.sum()) > 200
+    assert len({(one["x"], one["y"]) for one in listed}) == len(listed)

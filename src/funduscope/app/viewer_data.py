@@ -14,7 +14,7 @@ import numpy as np
 
 from funduscope.app.reviewed import Corrections
 from funduscope.inference.findings import Findings
-from funduscope.inference.objects import MOST_LISTED, centers_of
+from funduscope.inference.objects import centers_of
 from funduscope.inference.rules import NEAR_DD
 from funduscope.report.html import svg_path
 from funduscope.report.outline import Palette, color_of, trace
@@ -72,7 +72,7 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
             "quadrant": one.quadrant,
             "probability": round(one.probability, 2),
         }
-        for number, one in enumerate(objects[:MOST_LISTED] if is_lesion else ())
+        for number, one in enumerate(objects[:MAX_OUTLINES] if is_lesion else ())
     ]
     return {
         "code": code,

@@ -14,7 +14,7 @@ from pathlib import Path
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.explain.class_activation import SHOWN, TASK_OF
 from funduscope.imaging.dicom_file import is_dicom
-from funduscope.imaging.photo import LIMITS, Photo, frame_numbers
+from funduscope.imaging.photo import LIMITS, Photo, PhotoError, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.outline import Traced
@@ -76,12 +76,14 @@ def predict_all(
         written = folder and open_results(folder, many, options, extra_outputs, places)
         write = stack.enter_context(written) if written else _unwritten
         earlier = _earlier(answer, None if again else places, options, many=many)
-        stream = answers(partial(answer, force=True) if options.force else answer, paths, earlier)
+        ask = partial(answer, force=True) if options.force else answer
+        stream = answers(clinical.needs_study(ask) if folder and options.dicom else ask, paths, earlier)
         for path, result in stream if as_json else tracked(stream, "Reading", expected):
             count += 1
             unchanged += isinstance(result, Unchanged)
             lacks_maps = lacks_maps or (isinstance(result, Findings) and _lacks_maps(result))
-            last = write(path, clinical.prepared(path, result) if folder else result)
+            clinical.source = path
+            last = write(path, result)
             if "error" in last[0]:
                 failure = Failure(last[0]["photo"]["name"], **last[0]["error"])
                 if pdfs:
@@ -148,14 +150,18 @@ class ClinicalOutputs:
 
     def __init__(self, options: OutputOptions) -> None:
         self.options = options
-        self._source = Path()
+        self.source = Path()
+        """The file of the photo whose results are written next."""
 
-    def prepared(self, path: Path, result: Answer) -> Answer:
-        """The result whose files are written next, of the photo in `path`; a failure where it has no study."""
-        self._source = path
-        if self.options.dicom and isinstance(result, Findings) and result.photo.dicom_frame is None:
-            return Failure(result.photo.name, "E_FORMAT", NO_STUDY)
-        return result
+    def needs_study(self, answer: Callable[[Photo], Findings]) -> Callable[[Photo], Findings]:
+        """The same function, which raises `PhotoError` for a photo that is no DICOM file before the model reads it."""
+
+        def answer_of_study(photo: Photo) -> Findings:
+            if photo.dicom_frame is None:
+                raise PhotoError("E_FORMAT", NO_STUDY)
+            return answer(photo)
+
+        return answer_of_study
 
     @property
     def extra_outputs(self) -> ExtraOutputs | None:
@@ -167,7 +173,7 @@ class ClinicalOutputs:
             from funduscope.dicom.results import to_dicom
 
             overlay, palette = self.options.dicom_overlay, self.options.palette
-            for kind, data in to_dicom(findings, self._source, overlay=overlay, palette=palette).files().items():
+            for kind, data in to_dicom(findings, self.source, overlay=overlay, palette=palette).files().items():
                 (folder / f"{stem}_{kind}.dcm").write_bytes(data)
         if self.options.fhir:
             from funduscope.report.fhir import to_fhir

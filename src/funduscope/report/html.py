@@ -53,7 +53,7 @@ def report(
         "limits": limits(found, words),
         "referable_from": REFERABLE_FROM,
         "mark_px": found["photo"]["width"] / 64,
-        "view": _view(found, words),
+        "view": _view(findings, found, words),
     }
     folder = "report/viewer"
     style, script = f"{folder}/viewer.css", f"{folder}/viewer.js"
@@ -127,23 +127,27 @@ def svg_path(rings: Iterable[np.ndarray]) -> str:
     return "".join(pieces)
 
 
-def _view(found: Mapping[str, Any], words: Words) -> dict[str, Any]:
-    """What viewer.js needs for the details of lesions and for the ruler. found: as in findings.json."""
+def _view(findings: Findings, found: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """What viewer.js needs for the details of lesions and for the ruler. found: as in findings.json.
+
+    Every lesion is told, also those that findings.json does not list: a click on one that were not would show the
+    numbers of its neighbor.
+    """
     disc = (found["landmarks"] or {}).get("optic_disc") or {}
     return {
         "lesions": [
             {
                 "id": f"{code}-{number}",
                 "code": code,
-                "x": one["x_px"],
-                "y": one["y_px"],
-                "area": one["area_px"],
-                "fovea_dd": one["nearest_fovea_dd"],
-                "quadrant": one["quadrant"],
-                "probability": one["probability"],
+                "x": told["x_px"],
+                "y": told["y_px"],
+                "area": told["area_px"],
+                "fovea_dd": told["nearest_fovea_dd"],
+                "quadrant": told["quadrant"],
+                "probability": told["probability"],
             }
-            for code, lesion in (found["lesions"] or {}).items()
-            for number, one in enumerate(lesion["objects"])
+            for code in found["lesions"] or ()
+            for number, told in enumerate(one.to_dict() for one in findings.objects(code))
         ],
         "disc_diameter_px": disc.get("diameter_px"),
         "language": words.language,

@@ -95,6 +95,8 @@ def answers(
                 yield path, answer(photo)
             except ModelError:
                 raise
+            except PhotoError as error:
+                yield path, Failure(photo.name, error.code, error.says)
             except Exception as error:
                 yield path, internal(path, error)
             photo = _next(path, others)
