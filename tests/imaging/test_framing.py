@@ -110,6 +110,7 @@ def test_the_eye_is_found_in_what_surrounds_it(way: str) -> None:
             framed = frame(picture, 200)
             found = framed.field_of_view
             assert found is not None
+            assert not found.is_one_of_several
             off = np.subtract((found.x_px, found.y_px, found.radius_px), (true.x_px, true.y_px, true.radius_px))
             assert np.abs(off).max() < 0.03 * true.radius_px
             corners = framed.image[[0, 0, -1, -1], [0, -1, 0, -1]]
@@ -117,6 +118,25 @@ def test_the_eye_is_found_in_what_surrounds_it(way: str) -> None:
             points = np.array([[true.x_px, true.y_px]])
             np.testing.assert_allclose(framed.transform.to_photo(framed.transform.to_frame(points)), points)
             assert framed.transform.map_to_photo(np.ones((50, 50), np.float32)).shape == picture.shape[:2]
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+@pytest.mark.parametrize("geometry", ["cut at top and bottom", "full circle, off center"])
+def test_two_eyes_in_one_picture_are_noticed_and_thumbnails_are_none(geometry: str, ground: int) -> None:
+    size, circle = GEOMETRIES[geometry]
+    eye = drawn_eye(size, circle, surround=0)
+    beside, under = np.full((len(eye), 60, 3), ground, np.uint8), np.full((60, eye.shape[1], 3), ground, np.uint8)
+    for picture in (np.hstack([eye, beside, eye[:, ::-1]]), np.vstack([eye, under, eye])):
+        found = find_field_of_view(picture)
+        assert found is not None
+        assert found.is_one_of_several
+    thumbnail = cv2.resize(eye, None, fx=0.3, fy=0.3)
+    below = np.full((len(thumbnail) + 30, eye.shape[1], 3), ground, np.uint8)
+    below[15:-15, 15 : 15 + thumbnail.shape[1]] = thumbnail
+    found = find_field_of_view(np.vstack([eye, below]))
+    assert found is not None
+    assert not found.is_one_of_several
+    assert found.radius_px == pytest.approx(circle[2], rel=0.03)
 
 
 def test_a_part_is_cut_out_of_its_picture() -> None:
@@ -155,6 +175,7 @@ def test_real_eyes_are_found(shared: Path, folder: str, least: float, most: floa
         field_of_view = find_field_of_view(photo.pixels)
         assert field_of_view is not None
         assert least < field_of_view.radius_px / photo.width < most, file.name
+        assert not field_of_view.is_one_of_several, file.name
 
 
 @st.composite

@@ -126,7 +126,12 @@ def test_doubtful_answers_are_called_doubtful() -> None:
 
 def test_a_photo_without_an_answer_asks_for_another_photo() -> None:
     empty = dict.fromkeys(("predicted_grade", "confidence", "grade_set", "dme", "referable", "rules", "advice"))
-    for code, trust in (("OUT_OF_FOCUS", "TRUST_NOT_GRADABLE"), ("NOT_FUNDUS", "TRUST_NOT_FUNDUS")):
+    trusts = {
+        "OUT_OF_FOCUS": "TRUST_NOT_GRADABLE",
+        "NOT_FUNDUS": "TRUST_NOT_FUNDUS",
+        "SEVERAL_PHOTOS": "TRUST_SEVERAL_PHOTOS",
+    }
+    for code, trust in trusts.items():
         reasons = [{"code": code, "values": {}, "says": ""}]
         quality = {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}
         parts = headline({**empty, "gradable": quality, "training_distance": None})

@@ -210,6 +210,14 @@ def test_a_field_without_light_or_full_of_it_is_refused(model, gain, code):
     assert found.reasons[0].code in (code, "NOT_FUNDUS")
 
 
+def test_a_picture_of_two_eyes_gets_no_answer_that_could_be_of_either(model, painted):
+    both = np.hstack([painted.pixels, painted.pixels[:, ::-1]])
+    found = model(both).to_dict()
+    assert [reason["code"] for reason in found["gradable"]["reasons"]] == ["SEVERAL_PHOTOS"]
+    assert found["predicted_grade"] is None
+    assert found["headline"]["trust"]["code"] == "TRUST_SEVERAL_PHOTOS"
+
+
 def test_a_refused_photo_is_answered_where_a_person_insists(model, painted, monkeypatch):
     plain = model(painted.pixels).to_dict()
     refusal = (message("NOT_FUNDUS"),), None

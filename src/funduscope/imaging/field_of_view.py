@@ -46,6 +46,9 @@ PAGE_LEVEL: Final = 120
 CLEAR_EDGE: Final = 3.0
 """A field in a part of a picture has at least this score of its edge: a fall of 9 levels all around."""
 
+ANOTHER_FRAC: Final = 0.6
+"""A field with more than this share of the largest one's radius is a second photo; thumbnails are smaller."""
+
 MIN_PART_PX: Final = 64
 """Shorter side of the smallest part of a picture in which a field is looked for."""
 
@@ -58,12 +61,14 @@ class FieldOfView:
     """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges.
 
     part: where in the picture the photo lies, as left, top, right and bottom in pixels; None where it is all of it.
+    is_one_of_several: whether the picture shows other fields that are nearly as large.
     """
 
     x_px: float
     y_px: float
     radius_px: float
     part: Part | None = None
+    is_one_of_several: bool = False
 
 
 def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
@@ -72,7 +77,7 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
     center, as wide as its longer side. None where the photo shows nothing: black, white, one color. Where the photo
     lies in a frame, in a window or on a page, the field is found there, and `part` is the photo's place; so it is where
-    the surround is a bright page.
+    the surround is a bright page. Of several photos in a picture it is the largest.
     """
     small = _thinned(pixels)
     found, edge = _searched(pixels, _smoothed(small))
@@ -82,7 +87,17 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     if not on_page and not _is_surrounded(pixels, small, found, edge):
         return found
     whole = replace(found, part=(0, 0, pixels.shape[1], pixels.shape[0])) if on_page else found
-    return _in_parts(pixels, small, (0, 0), _NESTED) or whole
+    inner = _in_parts(pixels, small, (0, 0), _NESTED)
+    if not inner:
+        return whole
+    largest = max(inner, key=lambda field: field.radius_px)
+    return replace(largest, is_one_of_several=any(_is_another(field, largest) for field in inner))
+
+
+def _is_another(field: FieldOfView, largest: FieldOfView) -> bool:
+    """Whether a field is that of a second photo, and no thumbnail: nearly as large, with a center of its own."""
+    apart = float(np.hypot(field.x_px - largest.x_px, field.y_px - largest.y_px))
+    return field.radius_px > ANOTHER_FRAC * largest.radius_px and apart > largest.radius_px
 
 
 def _is_surrounded(pixels: np.ndarray, small: np.ndarray, found: FieldOfView, edge: float) -> bool:
@@ -102,9 +117,9 @@ def _unlike_around(small: np.ndarray, found: FieldOfView, scale: float) -> float
     return float((np.abs(around - np.median(around, axis=0)).max(axis=1) > CLUTTER_LEVELS).sum()) / distance.size
 
 
-def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], depth: int) -> FieldOfView | None:
-    """The largest field with a clear edge in a part of a picture, in pixels of the whole picture."""
-    scale, best = pixels.shape[1] / small.shape[1], None
+def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], depth: int) -> list[FieldOfView]:
+    """The fields with a clear edge in the parts of a picture, in pixels of the whole picture."""
+    scale, fields = pixels.shape[1] / small.shape[1], []
     for left, top, right, bottom in find_parts(small):
         margin = 0.5 if scale > 1 else 0  # the copy's pixels at the part's edge are half of its surroundings
         x, y = (int(np.ceil(scale * (at + margin))) for at in (left, top))
@@ -117,13 +132,11 @@ def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], de
         if found is None:
             continue
         if edge < CLEAR_EDGE or _is_surrounded(cut, copy, found, edge):
-            inner = _in_parts(cut, copy, there, depth - 1) if depth else None
+            fields += _in_parts(cut, copy, there, depth - 1) if depth else []
         else:
             part = (*there, there[0] + cut.shape[1], there[1] + cut.shape[0])
-            inner = FieldOfView(found.x_px + there[0], found.y_px + there[1], found.radius_px, part)
-        if inner is not None and (best is None or inner.radius_px > best.radius_px):
-            best = inner
-    return best
+            fields.append(FieldOfView(found.x_px + there[0], found.y_px + there[1], found.radius_px, part))
+    return fields
 
 
 def _searched(pixels: np.ndarray, small: np.ndarray) -> tuple[FieldOfView | None, float]:

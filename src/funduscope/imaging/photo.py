@@ -57,9 +57,6 @@ class Limits:
 
 LIMITS: Final = Limits()
 
-_FEWER_BITS: Final = (8, 10, 12)
-"""What cameras and programs put into files of 16 bits."""
-
 LEAST_QUALITY: Final = 15
 """A JPEG of a lower quality has a note: blocks and lost details may pass for lesions, or hide them."""
 
@@ -384,7 +381,7 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
 
 def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
     """16-bit values as 8 bits: of the full range, or of the 8, 10 or 12 bits that hold the largest value."""
-    bits = next((bits for bits in _FEWER_BITS if values.max(initial=0) < 1 << bits), 16)
+    bits = next((bits for bits in (8, 10, 12) if values.max(initial=0) < 1 << bits), 16)
     notes = () if bits == 16 else (message("READ_AS_FEWER_BITS", {"bits": bits, "below": 1 << bits}),)
     return cv2.convertScaleAbs(values, alpha=255 / ((1 << bits) - 1)), notes
 

@@ -7,6 +7,7 @@ Such surroundings have large areas of exactly one color. What differs from such 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import cv2
@@ -52,11 +53,9 @@ def _backgrounds(small: np.ndarray) -> Iterator[np.ndarray]:
     colors = small[even]
     cells = (colors // SHADE_LEVELS).astype(np.int32) @ np.array([1, 16, 256])
     counts = np.bincount(cells, minlength=1)
-    for cell in np.argsort(-counts)[:MOST_COLORS]:
-        if counts[cell] >= FLAT_FRAC * small.shape[0] * small.shape[1]:
-            color = np.median(colors[cells == cell], axis=0).astype(np.int16)
-            if not _is_retinal(color):
-                yield color
+    large = np.flatnonzero(counts >= FLAT_FRAC * small.shape[0] * small.shape[1])
+    medians = (np.median(colors[cells == cell], axis=0).astype(np.int16) for cell in large[np.argsort(-counts[large])])
+    return islice((color for color in medians if not _is_retinal(color)), MOST_COLORS)
 
 
 def _is_retinal(color: np.ndarray) -> bool:

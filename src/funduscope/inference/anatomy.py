@@ -6,10 +6,13 @@ every photo, whatever its size, its field of view or the tilt of the head.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+
+from funduscope.i18n.messages import Message, message
 
 Point = tuple[float, float]
 
@@ -87,6 +90,18 @@ class Anatomy:
         offsets = np.asarray(xy, np.float64) - self.fovea_xy
         sides = zip(offsets @ up > 0, offsets @ to_disc > 0, strict=True)
         return [f"{'superior' if above else 'inferior'}_{'nasal' if nasal else 'temporal'}" for above, nasal in sides]
+
+
+def landmark_warnings(anatomy: Anatomy, sought: Sequence[str], estimated: Sequence[str]) -> list[Message]:
+    """What is uncertain about the landmarks, and why no side is given. sought: those that the model seeks."""
+    places = {"optic_disc": anatomy.disc_xy, "fovea": anatomy.fovea_xy}
+    warnings = [message(f"{name.upper()}_ESTIMATED") for name in estimated]
+    warnings += [message(f"{name.upper()}_NOT_FOUND") for name in sought if places[name] is None]
+    if anatomy.is_upside_down:
+        warnings.append(message("UPSIDE_DOWN"))
+    elif anatomy.is_sideways:
+        warnings.append(message("SIDEWAYS"))
+    return warnings
 
 
 def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
-from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down
+from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down, landmark_warnings
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
@@ -154,12 +154,8 @@ class Findings:
     def warnings(self) -> tuple[Message, ...]:
         """What a reader should know in addition to the answer."""
         forced = [message("TRUST_FORCED")] if self.forced else []
-        rest = [message(f"{name.upper()}_ESTIMATED") for name in self.estimated]
-        rest += [message(f"{name.upper()}_NOT_FOUND") for name in self._not_found]
-        if self.is_upside_down:
-            rest.append(message("UPSIDE_DOWN"))
-        elif self.anatomy.is_sideways:
-            rest.append(message("SIDEWAYS"))
+        sought = self.card.landmarks if self.class_probs or self.frame_probs else ()
+        rest = landmark_warnings(self.anatomy, sought, self.estimated)
         side = None if self.estimated else self.anatomy.laterality
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
@@ -169,14 +165,6 @@ class Findings:
         if self.card.research_only:
             rest.append(message("RESEARCH_WEIGHTS"))
         return (*self.photo.notes, *forced, *rest)
-
-    @property
-    def _not_found(self) -> tuple[str, ...]:
-        """The landmarks that the model looked for in vain."""
-        if not (self.class_probs or self.frame_probs):
-            return ()
-        places = {"optic_disc": self.disc_xy, "fovea": self.fovea_xy}
-        return tuple(name for name in self.card.landmarks if places[name] is None)
 
     def probability(self, code: str) -> np.ndarray:
         """(H, W) float32 in [0, 1] at the photo's size. Raises `KeyError` for a structure that was not segmented."""

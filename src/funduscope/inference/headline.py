@@ -4,8 +4,8 @@ One function makes it from probabilities, the set of grades, the rules, the phot
 that page, reports, terminal and tables say one thing.
 
 A doubtful answer is called doubtful: "undecided" below a probability of `UNDECIDED`, "probably" below `SURE`, where a
-grade cannot be excluded, where the outlined lesions support another answer, where a grade below 2 comes with a chance of
-more that is referred for, and of edema where the fovea was not found.
+grade cannot be excluded, where the outlined lesions support another answer, where a grade below 2 comes with a chance
+of more that is referred for, and of edema where the fovea was not found.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def headline(found: Found, *, grade: int | None = None, dme: int | None = None) 
 def _trust(found: Found) -> Message | None:
     gradable = found["gradable"]
     if not gradable["ok"]:
-        is_other = any(reason["code"] == "NOT_FUNDUS" for reason in gradable["reasons"])
-        return message("TRUST_NOT_FUNDUS" if is_other else "TRUST_NOT_GRADABLE")
+        codes = {reason["code"] for reason in gradable["reasons"]}
+        if "SEVERAL_PHOTOS" in codes:
+            return message("TRUST_SEVERAL_PHOTOS")
+        return message("TRUST_NOT_FUNDUS" if "NOT_FUNDUS" in codes else "TRUST_NOT_GRADABLE")
     if gradable["advice"] == "refuse":
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":

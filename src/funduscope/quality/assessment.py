@@ -39,9 +39,11 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
 
 
 def not_gradable(framed: Frame) -> tuple[Message, ...]:
-    """Reasons to refuse that need no fitted model: no eye in the picture, or nothing visible in it."""
+    """Reasons to refuse that need no fitted model: no eye in the picture, several, or nothing visible in it."""
     if framed.field_of_view is None:
         return (message("NOT_FUNDUS"),)
+    if framed.field_of_view.is_one_of_several:
+        return (message("SEVERAL_PHOTOS"),)
     side = framed.transform.side_px
     middle = framed.image[side // 4 : side * 3 // 4, side // 4 : side * 3 // 4]
     red, green, blue = cv2.split(middle)  # cv2 takes a tenth of the time that numpy does over three colors

@@ -130,7 +130,7 @@ def svg_path(rings: Iterable[np.ndarray]) -> str:
 def _view(findings: Findings, found: Mapping[str, Any], words: Words) -> dict[str, Any]:
     """What viewer.js needs for the details of lesions and for the ruler. found: as in findings.json.
 
-    Every lesion is told, also those that findings.json does not list: a click on one that were not would show the
+    Every lesion is listed, also those that findings.json leaves out: a click on one that is not would show the
     numbers of its neighbor.
     """
     disc = (found["landmarks"] or {}).get("optic_disc") or {}
