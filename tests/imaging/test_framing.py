@@ -139,6 +139,18 @@ def test_two_eyes_in_one_picture_are_noticed_and_thumbnails_are_none(geometry: s
     assert found.radius_px == pytest.approx(circle[2], rel=0.03)
 
 
+def test_letters_around_the_eye_are_not_in_the_frame() -> None:
+    plain = drawn_eye(*GEOMETRIES["full circle"])
+    lettered = plain.copy()
+    cv2.putText(lettered, "OD 12", (10, 40), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255, 255, 255), 2)
+    cv2.putText(lettered, "R", (640, 680), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255, 255, 0), 3)
+    bare, cleared = frame(plain, 350), frame(lettered, 350)
+    assert bare.transform.part is None
+    at = np.hypot(*(np.mgrid[:350, :350] + 0.5 - 175)) / 175
+    assert cleared.image[at > 1.01].max() == 0
+    np.testing.assert_array_equal(cleared.image[at < 0.99], bare.image[at < 0.99])
+
+
 def test_a_part_is_cut_out_of_its_picture() -> None:
     size, circle = GEOMETRIES["full circle"]
     picture, _ = SURROUNDED["on a page"](drawn_eye(size, circle), FieldOfView(*circle), np.random.default_rng(0))

@@ -40,6 +40,10 @@ LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
 CLUTTER_LEVELS, CLUTTER_FRAC = 25, 0.02
 """Around the field of one photo, less than this share of the picture differs by more levels from the surround."""
 
+LETTERS_FRAC: Final = 0.0004
+"""Where more of the picture than this differs from the surround, letters or a logo stand there, and all around the
+field is cut off. The camera's notch and tab are smaller (at most 0.0002 in the photos of seven sources)."""
+
 PAGE_LEVEL: Final = 120
 """A surround that is brighter than this is a page, which is cut off around the field."""
 
@@ -77,16 +81,18 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
     center, as wide as its longer side. None where the photo shows nothing: black, white, one color. Where the photo
     lies in a frame, in a window or on a page, the field is found there, and `part` is the photo's place; so it is where
-    the surround is a bright page. Of several photos in a picture it is the largest.
+    the surround is a bright page, or has letters in it. Of several photos in a picture it is the largest.
     """
     small = _thinned(pixels)
     found, edge = _searched(pixels, _smoothed(small))
     if found is None:
         return None
     on_page = edge > 0 and _surround(_smoothed(small))[0].max() > PAGE_LEVEL
-    if not on_page and not _is_surrounded(pixels, small, found, edge):
-        return found
-    whole = replace(found, part=(0, 0, pixels.shape[1], pixels.shape[0])) if on_page else found
+    unlike = _unlike_around(small, found, small.shape[1] / pixels.shape[1]) if edge > 0 else 1.0
+    is_cut_off = edge > 0 and (on_page or unlike > LETTERS_FRAC)
+    whole = replace(found, part=(0, 0, pixels.shape[1], pixels.shape[0])) if is_cut_off else found
+    if not on_page and unlike <= CLUTTER_FRAC:
+        return whole
     inner = _in_parts(pixels, small, (0, 0), _NESTED)
     if not inner:
         return whole
@@ -98,13 +104,6 @@ def _is_another(field: FieldOfView, largest: FieldOfView) -> bool:
     """Whether a field is that of a second photo, and no thumbnail: nearly as large, with a center of its own."""
     apart = float(np.hypot(field.x_px - largest.x_px, field.y_px - largest.y_px))
     return field.radius_px > ANOTHER_FRAC * largest.radius_px and apart > largest.radius_px
-
-
-def _is_surrounded(pixels: np.ndarray, small: np.ndarray, found: FieldOfView, edge: float) -> bool:
-    """Whether a picture shows more than a field on a ground of one color."""
-    if edge == 0:
-        return True
-    return _unlike_around(small, found, small.shape[1] / pixels.shape[1]) > CLUTTER_FRAC
 
 
 def _unlike_around(small: np.ndarray, found: FieldOfView, scale: float) -> float:
@@ -131,7 +130,7 @@ def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], de
         found, edge = _searched(cut, _smoothed(copy))
         if found is None:
             continue
-        if edge < CLEAR_EDGE or _is_surrounded(cut, copy, found, edge):
+        if edge < CLEAR_EDGE or _unlike_around(copy, found, copy.shape[1] / cut.shape[1]) > CLUTTER_FRAC:
             fields += _in_parts(cut, copy, there, depth - 1) if depth else []
         else:
             part = (*there, there[0] + cut.shape[1], there[1] + cut.shape[0])
