@@ -5,7 +5,8 @@
     python -m research.published --list                                the rows
 
 Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the photos that its authors learned from,
-so that all of its epochs are three fifths of their budget in pixels; fold 1 chooses the epoch, and ends the training
+so that all of its epochs are three fifths of their budget in pixels (of `moe_deeplab`, which has ten steps an epoch
+whatever the photos, all of it; at half the size a quarter of either); fold 1 chooses the epoch, and ends the training
 after five judgements without a better one. What else differs from the file is in `ROWS`. A row that was begun goes on;
 one that is stored in results/published.jsonl.gz is skipped.
 """

@@ -42,6 +42,7 @@ channels = [128, 64, 32, 32]
 
 [tasks]
 landmarks = []
+witnesses = false  # what sharing is worth to the heads themselves
 
 [views]
 whole_px = 256
@@ -64,14 +65,15 @@ judge_every = 2
 ARMS: Final[dict[str, tuple[str, ...]]] = {
     "shared": (),
     "grades": ("tasks.structures=[]", "sampling.whole={idrid-B = 1}"),
-    "lesions": ("tasks.grade=false", "tasks.dme=false"),
+    "lesions": ("tasks.grade=false", "tasks.dme=false", "sampling.whole={idrid-A = 1}"),
     "soft": ("experts.kind=soft", "experts.keep=all", "experts.width=128"),
     "top_p": ("experts.kind=mixture", "experts.keep=top_p", "experts.width=128"),
     "routed": ("balance.kind=routed",),
     "uncertainty": ("balance.kind=uncertainty",),
     "gates": ("decoder.kind=attention_unet",),
 }
-"""What an arm changes. grades and lesions: the two single-task halves of `shared`, each with the whole budget."""
+"""What an arm changes. grades and lesions: the two single-task halves of `shared`, each with the whole budget and the
+photos of its own labels alone."""
 
 SEEDS: Final = (1, 2, 3)
 FOLDS: Final = (2, 3)

@@ -121,12 +121,18 @@ _Weights = create_model("_Weights", __base__=Strict, **_WEIGHTS)
 
 
 class Tasks(_Switches):
-    """What the network predicts. Every photo task of the vocabulary has a switch of its name."""
+    """What the network predicts. Every photo task of the vocabulary has a switch of its name.
+
+    witnesses: whether calibration joins what the outlined lesions say of grade and edema risk with the photo's own
+    answer, and lets outlines fade with the joint grade; otherwise each head answers by itself, as in the published
+    designs.
+    """
 
     grade: bool = True
     dme: bool = True
     structures: tuple[str, ...] = CODES
     landmarks: tuple[str, ...] = LANDMARKS
+    witnesses: bool = True
 
     @model_validator(mode="after")
     def _known(self) -> Tasks:

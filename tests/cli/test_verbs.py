@@ -288,6 +288,29 @@ def test_a_run_is_scored_by_its_own_folds(table: Path, tmp_path: Path):
     assert {case.key for case in plan([tmp_path], now, 0)[0][0][1]} == mine
 
 
+def test_runs_whose_own_folds_overlap_are_not_scored_together(table: Path, tmp_path: Path):
+    """Photos were added between the trainings: some would be scored twice, others never."""
+    from funduscope.data.folds import write_folds
+    from funduscope.data.sources import read_data
+
+    cases = [case.in_fold(place % 2) for place, case in enumerate(read_data([table]))]
+    runs = [tmp_path / name for name in ("first", "second")]
+    for fold, run in enumerate(runs):
+        run.mkdir()
+        (run / "run.json").write_text(json.dumps({"fold": fold}))
+        write_folds(cases, run / "folds.csv")
+    parts, left = plan(runs, cases, None)
+    assert [[case.fold for case in own] for _, own in parts] == [[0] * len(parts[0][1]), [1] * len(parts[1][1])]
+    assert left == []
+    write_folds([case.in_fold(1 - (case.fold or 0)) for case in cases], runs[1] / "folds.csv")
+    with pytest.raises(ModelError, match="would be scored twice"):
+        plan(runs, cases, None)
+    write_folds([cases[0].in_fold(1), *(case.in_fold(2) for case in cases[1:])], runs[1] / "folds.csv")
+    write_folds([case.in_fold(0 if place == 2 else 1) for place, case in enumerate(cases)], runs[0] / "folds.csv")
+    parts, left = plan(runs, cases, None)
+    assert {case.key for case in left} == {case.key for case in cases} - {cases[0].key, cases[2].key}
+
+
 def test_photos_that_came_after_a_run_are_said_not_to_be_scored(
     command: Command, tiny: Path, table: Path, tmp_path: Path
 ):

@@ -52,6 +52,9 @@ def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
         HEAD + '[[figure]]\nrecipe = "plain"\nvalue = 1\ncost = "seconds"\n',
         HEAD + '[[figure]]\nrecipe = "plain"\nvalue = 1\ncost = "parameters"\ndata = "d"\nstate = "s"\nscore = "s"\n',
         HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 1\nyear = 2020\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 0\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ncost = "multiply_adds"\nvalue = 1e9\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ndata = "d"\nstate = "s"\nscore = "s"\nvalue = "0.8"\n',
     ],
 )
 def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Path, text: str) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from funduscope.compare import report
 from funduscope.compare.markdown import plain
-from funduscope.compare.page_parts import number, scored, signed
+from funduscope.compare.page_parts import Table, number, scored, signed
 from funduscope.compare.report import GENERATED, PAIRS, compare_runs
-from funduscope.compare.run_folder import DASH, PARTS, CompareError
+from funduscope.compare.run_folder import DASH, PARTS, CompareError, gather
 from funduscope.compare.score_kinds import Kind
+from funduscope.compare.sections import Comparison, score_sections
 from funduscope.evaluation.score_key import Question
 from funduscope.metrics import Interval
 
@@ -171,6 +172,27 @@ def test_without_matplotlib_the_page_has_no_pictures(
     )
     assert "<img" not in text
     assert "DR kappa" in text
+
+
+def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, recipe_of, tmp_path: Path) -> None:
+    folders = [fabricate(tmp_path / name, recipe_of(), skill, 1) for name, skill in (("a", 0.98), ("b", 0.1))]
+    wins = [mark_of(folders, "DR kappa")]
+    rows = folders[0] / "scores" / "test" / "photos.jsonl"
+    rows.write_text(rows.read_text("utf-8").replace("idrid-B/test-", "idrid-B/other-"), "utf-8")
+    wins.append(mark_of(folders, "DR kappa"))
+    assert wins == [("best", False), ("", True)]
+
+
+def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
+    """The mark of the first run in a score of IDRiD's test photos, and whether the table says why it has none."""
+    comparison = Comparison.of(gather(folders))
+    (section,) = [one for one in score_sections(comparison) if "test" in one.title]
+    for table in section.blocks:
+        assert isinstance(table, Table)
+        for place, (head, small) in enumerate(table.heads[1:]):
+            if head == score and small.startswith("idrid-B"):
+                return table.lines[0].cells[place].mark, "scored on other photos" in table.caption
+    raise AssertionError(score)
 
 
 def test_a_run_without_scores_is_named(fabricate, tmp_path: Path) -> None:

@@ -230,6 +230,24 @@ def test_scores_of_other_weights_are_made_again(compared: Path, cases: list[Case
     assert fresh.stat().st_mtime_ns == before
 
 
+def test_a_comparison_of_one_data_set_leaves_the_scores_of_the_others(
+    compared: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(compared / "grades", folder)
+    paths = [folder / "scores" / part / "scores.json" for part in ("test", "validation")]
+    before = [path.read_bytes() for path in paths]
+    assert len({case.dataset for case in cases}) > 1
+    score_runs(
+        folder,
+        [case for case in cases if case.dataset == "idrid-B"],
+        every_set=False,
+        progress=lambda photos, words, total: photos,
+        wanted_parts=("test", "validation"),
+    )
+    assert [path.read_bytes() for path in paths] == before
+
+
 def test_scores_against_labels_that_were_corrected_since_are_made_again(
     compared: Path, cases: list[Case], tmp_path: Path
 ) -> None:

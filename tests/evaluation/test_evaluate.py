@@ -21,6 +21,7 @@ from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
+from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs
@@ -490,6 +491,13 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
     assert scores.selective[ScoreKey.named("own", "DR grade sets", "coverage")].value == pytest.approx(2 / 3)
     without = score_photo(answer_of(eye), case_of(0, labels), CARD)
     assert "DR grade sets" not in by_name(without)
+
+
+def test_witnesses_that_one_member_of_an_ensemble_lacks_are_not_scored(eyes):
+    bare = replace(CARD, structures=(), landmarks=(), close=())
+    both = Ensemble([Predictor(SeesDisc(), replace(bare, witnesses=tree)) for tree in ({"grade": {}}, {})])
+    refused = score_photo(refusal_of(eyes[0]), case_of(0, Labels(grade=2)), both.card)
+    assert not any("by the" in question.name for question in refused.states)
 
 
 def test_what_each_witness_alone_says_of_the_referral_is_scored(eyes, tmp_path):

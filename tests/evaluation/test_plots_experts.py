@@ -30,6 +30,12 @@ def test_photos_by_expert_are_drawn_where_a_model_has_experts(tmp_path: Path) ->
     assert len(colors) > 20
 
 
+def test_photos_of_runs_whose_experts_differ_are_drawn_for_the_first_run(tmp_path: Path) -> None:
+    gates = [{"grade": [0.5, 0.5]}] * 4 + [{"lesions": [1.0]}, {"grade": [0.2, 0.3, 0.5]}]
+    photos = [_photo(index, one, 1) for index, one in enumerate(gates)]
+    assert "set_experts.png" in [path.name for path in draw_all(summarize(photos, repeats=1), tmp_path)]
+
+
 def test_no_such_picture_without_experts(tmp_path: Path) -> None:
     photos = [PhotoScore(_photo(0, {}, None).case, refused=False, row={})]
     assert draw_all(summarize(photos, repeats=1), tmp_path) == []

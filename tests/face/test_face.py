@@ -78,13 +78,15 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
         return opened(source, **named)
 
     monkeypatch.setattr(fs.Photo, "open", refuse)
-    found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, "nan": lambda f, c: math.nan}, repeats=5)
+    none = {"nan": lambda f, c: math.nan, "infinite": lambda f, c: math.inf}
+    found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, **none}, repeats=5)
     assert found.value("table", "one", "mean") == 1
     counts = found.details["table"]["states"]["one"]
     assert (counts["photos"], counts["refused"]) == (12, 1)
-    assert math.isnan(found.value("table", "nan", "mean")), "no photo has a number"
-    with pytest.raises(ValueError, match="choose another name"):
-        fs.evaluate(model, cases, extra={"DR": lambda findings, case: 1})
+    assert all(math.isnan(found.value("table", name, "mean")) for name in none), "no photo has a number"
+    for name in ("DR", "grade", "visit"):
+        with pytest.raises(ValueError, match="choose another name"):
+            fs.evaluate(model, cases, extra={name: lambda findings, case: 1})
 
 
 def test_scores_are_read_back_and_named(scores: fs.Scores, tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_the_lesions_are_measured_around_the_fovea_that_the_finished_card_finds(
         assert (again == list(asked[0])) is close
 
 
+def test_heads_that_answer_by_themselves_get_no_witnesses_and_no_fading(
+    cases: list[Case], tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
+    monkeypatch.setattr(module, "fit_witness", lambda *_: pytest.fail("the lesions were asked"))
+    before = replace(predictor.card, witnesses={"grade": {"numbers": []}}, lowest_grades={"EX": 2})
+    for earlier in (None, before):
+        card = calibrate(predictor, cases, before=earlier, witnesses=False)
+        assert card.witnesses == {}
+        assert card.lowest_grades == {}
+
+
 def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (300, 5))

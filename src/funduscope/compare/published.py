@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,11 @@ def read_published(path: Path) -> Published:
         figures = tuple(Figure(**one) for one in tree["figure"])
         for one in figures:
             if one.cost not in ("", PARAMETERS, WORK) or bool(one.cost) == bool(one.data and one.state and one.score):
-                raise TypeError(f"the figure {one.value:g} of {one.recipe} needs either a score or a cost")
+                raise TypeError(f"the figure {one.value} of {one.recipe} needs either a score or a cost")
+            if not isinstance(one.value, int | float) or not math.isfinite(one.value) or (one.cost and one.value <= 0):
+                raise TypeError(f"{one.value!r} of {one.recipe} is no number, or a cost that is not above 0")
+            if one.cost == WORK and not (one.height_px > 0 and one.width_px > 0):
+                raise TypeError(f"the multiply-adds of {one.recipe} name no height_px and width_px")
         return Published(str(tree["source"]), str(tree["photos"]), figures)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise CompareError(f"{path} has no published figures: {error}; {WANTED}.") from error

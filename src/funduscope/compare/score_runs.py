@@ -126,10 +126,11 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
     return {"funduscope": __version__, "models": [model], "part": part, **shift}
 
 
-def labels_of(cases: Sequence[Case]) -> str:
-    """A hash of the labels: scores are made again after labels were corrected."""
-    digest = hashlib.sha256()
+def labels_of(cases: Sequence[Case]) -> dict[str, str]:
+    """By data set a hash of its labels: scores are made again after labels were corrected."""
+    digests: dict[str, Any] = defaultdict(hashlib.sha256)
     for case in sorted(cases, key=lambda case: case.key):
+        digest = digests[case.dataset]
         one = case.labels
         masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
         files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
@@ -139,21 +140,23 @@ def labels_of(cases: Sequence[Case]) -> str:
         digest.update(repr((case.key, case.visit, values, drawn, *further)).encode())
         for name, path in files:
             digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
-    return digest.hexdigest()
+    return {dataset: digest.hexdigest() for dataset, digest in digests.items()}
 
 
-def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: str) -> bool:
+def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dict[str, str]) -> bool:
     """Whether there are scores of these photos, by these weights and against these labels, with rows as of `pack`.
 
-    Older scores without a hash of their labels count. The validation scores that training writes, of fewer data sets
-    and without such rows, do not.
+    Scores of more data sets than these count, so that a comparison of one set does not throw the others away. Older
+    scores without hashes of their labels count. The validation scores that training writes, of fewer data sets and
+    without such rows, do not.
     """
     path, rows = folder / "scores.json", folder / "photos.jsonl"
     if not path.is_file() or not rows.is_file():
         return False
     about = json.loads(path.read_text("utf-8")).get("about", {})
     is_other = about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes
-    if is_other or about.get("labels", labels) != labels:
+    known = about.get("labels", labels)
+    if is_other or not isinstance(known, dict) or not labels.items() <= known.items():
         return False
     return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,13 +97,29 @@ def score_sections(comparison: Comparison) -> list[Section]:
 
 
 def _score_table(comparison: Comparison, part: str, heading: str, better: str, measures: Sequence[Measure]) -> Table:
-    comparable = [run.name not in comparison.reasons for run in comparison.runs]
     columns = [
-        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, comparable) for one in measures
+        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, alike(comparison, part, one.dataset))
+        for one in measures
     ]
+    apart = [
+        run.name
+        for place, run in enumerate(comparison.side)
+        if any(run.interval(part, one.key) and not alike(comparison, part, one.dataset)[place] for one in measures)
+    ]
+    better += f" Not marked where scored on other photos than most: {listed(apart)}." if apart else ""
     heads = [("run", ""), *((one.kind.shown, photo_words(comparison.runs, part, one)) for one in measures)]
     cells = dict(zip([run.name for run in comparison.runs], zip(*columns, strict=True), strict=True))
     return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(lambda run: cells[run.name]))
+
+
+def alike(comparison: Comparison, part: str, dataset: str) -> list[bool]:
+    """Whether each run can be compared and was scored on the same photos of a data set as most such runs."""
+    photos = {
+        run.name: frozenset(key for key, row in run.rows[part].items() if row["dataset"] == dataset)
+        for run in comparison.side
+    }
+    most = Counter(keys for keys in photos.values() if keys).most_common(1)
+    return [bool(most) and photos.get(run.name) == most[0][0] for run in comparison.runs]
 
 
 def photo_words(runs: Sequence[Run], part: str, measure: Measure) -> str:

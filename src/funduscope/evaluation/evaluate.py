@@ -67,6 +67,12 @@ SEEN_BY: Final = 2
 DOUBTED: Final = ("eyepacs400",)
 """Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
 
+ROW_NAMES: Final = frozenset(
+    {"key", "dataset", "visit", "fold", "refused", "error", "gates", "grade_set", "false lesions", "not scored"}
+    | {name for task in PHOTO_TASKS for name in (task.name, f"predicted_{task.name}", f"{task.name}_probs")}
+)
+"""Columns of photos.jsonl that no extra score may have the name of."""
+
 MARKS_PX: Final = 480
 """Largest width of the reduced masks that are kept with a photo's scores."""
 
@@ -278,16 +284,16 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
 
 
 def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:
-    """A number that is nan counts as none."""
+    """A number that is not finite counts as none."""
     for name, score in extra.items():
         question = Question.named(name)
-        if question in scored.states:
+        if question in scored.states or name in scored.row or name in ROW_NAMES:
             raise ValueError(f"The extra score {name!r} has the name of a score that there is: choose another name.")
         if found is None:
             scored.states[question] = ExtraState(0.0, 0.0)
             continue
         value = score(found, scored.case)
-        if value is not None and not np.isnan(value):
+        if value is not None and np.isfinite(value):
             scored.states[question] = ExtraState(float(value), 1.0)
             scored.row[name] = round(float(value), 5)
 

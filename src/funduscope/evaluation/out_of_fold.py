@@ -65,7 +65,7 @@ def evaluate(
         warn(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
     seen = [_seen(one, cases) for one, cases in parts]
     sentences = [known.warning(name) for runs in seen for name, known in runs.items()]
-    sentences += [by_card(one, own) for one, own in parts if not isinstance(one, Path) and not _runs_of(one)]
+    sentences += [by_card(member, own) for one, own in parts for member in _members(one) if not _runs_of(member)]
     for sentence in filter(None, sentences):
         warn(sentence)
     photos: list[PhotoScore] = []
@@ -110,7 +110,8 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
     One model: the photos of `fold`, or all of them without one; `seen_before` says which of them it knows. Several
     runs, by their folders or models in them: each the photos of its own test fold, which its run.json names. Folds are
     as in `SplitPlan`.
-    Raises `LabelError` where a fold has no photo, `ModelError` where a run has no test fold or two have the same.
+    Raises `LabelError` where a fold has no photo, `ModelError` where a run has no test fold, or two have the same fold
+    or the same photos in it.
     """
     if len(models) == 1 and fold is None:
         return [(models[0], cases)], []
@@ -127,8 +128,16 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
         if not own.test:
             there = sorted({case.fold for case in plans[0].cases if case.fold is not None})
             raise LabelError(f"No photo is in fold {k}; the data has the folds {', '.join(map(str, there))}.")
+    tested = Counter(case.key for own in plans for case in own.test)
+    if twice := [key for key, count in tested.items() if count > 1]:
+        raise ModelError(
+            "E_MODEL",
+            f"The runs have folds of their own that overlap: {len(twice)} photos, such as {twice[0]}, would be scored "
+            "twice. Give runs that were trained on the same folds.csv.",
+        )
     in_none = set.intersection(*({case.key for case in own.unassigned} for own in plans))
-    left = [*crossing, *(case for case in plans[0].unassigned if case.key in in_none)]
+    lost = [case for case in plans[0].cases if len(plans) > 1 and case.fold in folds and case.key not in tested]
+    left = [*crossing, *(case for case in plans[0].unassigned if case.key in in_none), *lost]
     return [(model, own.test) for model, own in zip(models, plans, strict=True)], left
 
 
@@ -200,8 +209,14 @@ def _runs_of(model: Scored) -> list[Path]:
     """The run folders that a model is, or that its file or its members' files are in."""
     if isinstance(model, Path):
         return [model if model.is_dir() else model.parent]
-    members = model.members if isinstance(model, Ensemble) else [model]
-    return [folder for folder in (getattr(one, "folder", None) for one in members) if folder is not None]
+    return [folder for folder in (getattr(one, "folder", None) for one in _members(model)) if folder is not None]
+
+
+def _members(model: Scored) -> Sequence[Model]:
+    """The models of an ensemble, or the model itself; none of a path, which is of a run."""
+    if isinstance(model, Path):
+        return []
+    return model.members if isinstance(model, Ensemble) else [model]
 
 
 def held_out_fold(run: Scored) -> int:

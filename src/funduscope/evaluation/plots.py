@@ -171,6 +171,9 @@ def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
     White: not computed for that photo. The number above a column is the share of photos it was computed for.
     """
     routed = [photo for photo in photos if "gates" in photo.row]
+    # Several runs may have been scored, whose routers differ: those of the first photo are drawn.
+    sizes = {name: len(shares) for name, shares in routed[0].row["gates"].items()}
+    routed = [p for p in routed if {name: len(shares) for name, shares in p.row["gates"].items()} == sizes]
     unknown = len(GRADES)  # photos without a grade come last
     routed.sort(key=lambda photo: unknown if photo.row.get("grade") is None else photo.row["grade"])
     routers = list(routed[0].row["gates"])

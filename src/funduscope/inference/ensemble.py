@@ -121,6 +121,7 @@ def _joined(cards: list[Card]) -> Card:
         },
         referable_threshold=_average([card.referable_threshold for card in graders]),
         distance=None,
+        witnesses=first.witnesses if all(card.witnesses for card in cards) else {},
         fovea_from_disc=next((card.fovea_from_disc for card in cards if card.fovea_from_disc is not None), None),
         # One grader's quantile promises nothing about the mean of several.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,

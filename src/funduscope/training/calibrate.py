@@ -63,13 +63,20 @@ class Seen:
 
 
 def calibrate(
-    predictor: Predictor, cases: Sequence[Case], progress: Progress = no_progress, before: Card | None = None
+    predictor: Predictor,
+    cases: Sequence[Case],
+    progress: Progress = no_progress,
+    before: Card | None = None,
+    *,
+    witnesses: bool = True,
 ) -> Card:
     """The predictor's card, fixed on those validation cases. `about` has their number and what could not be fixed.
 
     The predictor's own card must be neutral: temperatures of 1, no scales, no witnesses. before: the card of the model
-    that this one was fine-tuned from; what the cases cannot fix stays as it is there.
+    that this one was fine-tuned from; what the cases cannot fix stays as it is there. witnesses: see `Tasks`.
     """
+    if before is not None and not witnesses:
+        before = replace(before, witnesses={}, lowest_grades={})
     # First: where the fovea is found decides what is near it.
     fovea_from_disc = _fit_distance(cases) or (before.fovea_from_disc if before else None)
     predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=fovea_from_disc))
@@ -85,7 +92,7 @@ def calibrate(
         labels = np.array([photo.case.labels.label(task) for photo in known], int)
         temperatures[task] = fit_temperature(np.array([p.logits[task] for p in known]), labels) if known else 1.0
         about[f"{task}_labels"] = len(known)
-    witnesses, joint = _fit_witnesses(seen, card)
+    trees, joint = _fit_witnesses(seen, card) if witnesses else ({}, {})
     grades = [
         joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
         for photo in _labelled(seen, "grade")
@@ -94,10 +101,10 @@ def calibrate(
     if before is not None and not about["grade_labels"]:  # its grade is the first weights' own
         answers = _grades(seen, before.temperatures.get("grade", 1.0), _witnesses_of(before, card), joint)
     else:
-        answers = _grades(seen, temperatures["grade"], witnesses, joint)
+        answers = _grades(seen, temperatures["grade"], trees, joint)
     for code in card.outlined:
         scales[code] = _scale(seen, code)
-        cuts[code], lowest[code] = _fit_cut(seen, code, answers)
+        cuts[code], lowest[code] = _fit_cut(seen, code, answers if witnesses else {})
         about[f"{code}_threshold"] = cuts[code].says
     labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
     probs = np.array(grades).reshape(len(grades), len(GRADES))
@@ -110,7 +117,7 @@ def calibrate(
         lowest_grades={code: grade for code, grade in lowest.items() if grade},
         referable_threshold=_fit_referable(probs, labels),
         grade_quantile=fit_sets(probs, labels),
-        witnesses=witnesses,
+        witnesses=trees,
         about={**card.about, "calibration": about},
     )
     return fixed if before is None else _with_before(fixed, before, seen)

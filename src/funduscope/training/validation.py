@@ -180,7 +180,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     if validation:
         predictor = Predictor(runtime)
         before = Card.from_dict(given) if start.init and (given := checkpoint.load(start.init[0]).card) else None
-        card = calibrate(predictor, validation, progress, before)
+        card = calibrate(predictor, validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     if refit is not None:
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
