@@ -46,11 +46,21 @@ def test_an_eye_that_the_table_names_otherwise_than_it_shows_is_named() -> None:
     right, left = photo("a", "right"), photo("a", "left", 1)
     for one, seen in ((right, "right"), (left, "right")):
         assert one.found is not None
-        one.found["laterality"] = seen
+        one.found.update(laterality=seen, warnings=[])
     (row,) = rows_of(right, left)
     assert row["side_conflicts"] == "a-left-1"
     assert row["left_grade"] == 1, "the table's word decides whose grade it is"
     assert [side_conflict(one) for one in (right, left, photo("a", "left"))] == [False, True, None]
+
+
+def test_an_eye_that_the_file_names_otherwise_than_it_shows_is_named_and_nobody_s_side() -> None:
+    silent, named = photo("a", "", 2), photo("b", "left", 1)
+    for one in (silent, named):
+        assert one.found is not None
+        one.found.update(laterality="right", warnings=[{"code": "FILE_SAYS_LEFT_EYE"}])
+    rows = {row["patient"]: row for row in rows_of(silent, named)}
+    assert (rows["a"]["right_grade"], rows["a"]["other_grade"], rows["a"]["side_conflicts"]) == (None, 2, "a--2")
+    assert (rows["b"]["left_grade"], rows["b"]["side_conflicts"]) == (1, "b-left-1")
 
 
 def test_the_more_careful_of_model_and_rules_counts() -> None:

@@ -306,3 +306,12 @@ def killed_and_finished(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "given" in done.stdout, done.stderr
     return tables(out)
+
+
+def test_a_start_that_took_no_photo_does_not_bind_the_next_one(tmp_path: Path) -> None:
+    """A table with a wrong column, say, is refused before any photo is listed."""
+    for columns in (["age", "nope"], ["age"]):
+        with closing(Store(tmp_path, {"columns": columns})):
+            pass
+    with sqlite3.connect(tmp_path / "batch.sqlite") as file:
+        assert file.execute("select value from settings").fetchall() == [('["age"]',)]

@@ -638,6 +638,9 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     assert "2 of 4 photos read, 2 unchanged" in command(*arguments)[1]
     assert "4 of 4 photos read." in command(*arguments, "--palette", "safe")[1], "other settings"
     assert "4 of 4 photos read." in command(*arguments, "--palette", "safe", "--again")[1]
+    (tmp_path / "out" / "eye0" / "report.html").unlink()
+    assert "1 of 4 photos read, 3 unchanged" in command(*arguments, "--palette", "safe")[1], "a file was removed"
+    assert (tmp_path / "out" / "eye0" / "report.html").is_file()
 
 
 def test_a_photo_that_was_taken_again_keeps_its_folder_and_its_row(

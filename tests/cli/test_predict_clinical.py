@@ -207,6 +207,17 @@ def test_the_fhir_bundle_is_valid_and_names_no_patient(command: Command, tiny: P
     assert probabilities == found["dme"]["probabilities"]
 
 
+def test_every_observation_of_a_photo_that_was_forced_says_so(command: Command, tiny: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (500, 400)).save(tmp_path / "black.png")
+    arguments = ("predict", tmp_path / "black.png", "--model", tiny, "--fhir", "--force", "--out", tmp_path / "out")
+    assert command(*arguments)[0] == 0
+    bundle = json.loads((tmp_path / "out" / "black" / "black_fhir.json").read_text("utf-8"))
+    observations = [one["resource"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Observation"]
+    assert len(observations) > 3
+    assert all("Not to be trusted" in one["note"][0]["text"] for one in observations)
+    assert observations[0]["valueBoolean"] is False, "it is not gradable"
+
+
 def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:
     from pydicom.sr._concepts_dict import concepts
 

@@ -123,4 +123,4 @@ def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
 def test_without_pairs_the_page_says_so(fabricate, recipe_of, tmp_path: Path) -> None:
     runs = {"one": (recipe_of(), 0.7, 1, {}), "two": (recipe_of("unet34"), 0.7, 2, {})}
     pairs = find_ablation_pairs(runs_of(fabricate, tmp_path, runs))
-    assert ablation_section(pairs).paragraphs == ["No two of these runs differ in one thing alone."]
+    assert ablation_section(pairs).paragraphs == ["No two of these runs differ in sharing, routing or teaching alone."]

@@ -10,7 +10,7 @@ import pytest
 
 import funduscope
 from funduscope.inference.runtime import OnnxRuntime
-from funduscope.serve.answer_formats import JSON
+from funduscope.serve.answer_formats import DICOM, JSON
 from funduscope.serve.worker import CancelledJobError, read_photo
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
@@ -46,6 +46,15 @@ def test_a_job_that_nobody_wants_stops_before_the_next_stage(
         header, body = read_photo(model, job(eye), check)
         assert (header["cancelled"], body, list(header["seconds"])) == (True, b"", stages)
         assert "close" not in views, "most of the work"
+
+
+def test_a_photo_without_a_study_is_refused_before_the_model_reads_it(
+    tiny: Path, eye: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = funduscope.load(tiny)
+    monkeypatch.setattr(type(model), "answer", lambda *_, **__: pytest.fail("the model read it"))
+    header, body = read_photo(model, job(eye, media=DICOM), lambda: None)
+    assert (header["code"], body, list(header["seconds"])) == ("E_FORMAT", b"", ["open"])
 
 
 def test_a_fault_is_reported_by_its_kind_alone(tiny: Path, eye: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,14 @@ def test_a_batch_of_which_nothing_is_known_does_not_dilute_the_gathered_gradient
     ],
 )
 def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
-    scores: list[float], epochs: int, best: int, quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+    scores: list[float],
+    epochs: int,
+    best: int,
+    quick: Recipe,
+    cases: list[Case],
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = quick.training.model_copy(update={"epochs": 6, "patience": 2, "batch": 5})
     recipe = quick.model_copy(update={"training": settings})
@@ -168,6 +175,8 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
     trained = _loop(recipe, cases[5:], cache, tmp_path, validate)
     state = trained.run()
     assert (state.epoch, state.best_epoch, len(scored)) == (epochs, best, epochs)
+    said = f"ends after epoch {epochs} of 6: none was better since epoch {best}"
+    assert (said in capsys.readouterr().err) == (epochs < 6)
     held = checkpoint.load(tmp_path / "best.safetensors")
     assert torch.equal(held.group("weights")["heads.grade.linear.bias"], scored[best - 1]), "what was scored is kept"
     assert all("validation kappa" not in line for line in _lines(tmp_path))

@@ -379,10 +379,10 @@ def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Rec
     given = build(few).state_dict()
     checkpoint.save(path, few, {"weights": given}, {"not_learned": ["OD"]}, {})
     same = first_network(few, tmp_path / "run", [path])
-    assert (same.note, same.known) == ("", {"MA", "grade"})
+    assert (same.note, same.known) == ("", {"MA", "grade", "optic_disc", "fovea"})
     first = first_network(short, tmp_path / "run", [path])
     assert first.recipe == short, "the network is the recipe's"
-    assert first.known == {"MA", "grade"}, "what was never learned is not known"
+    assert first.known == same.known, "what was never learned is not known"
     assert first.note == (
         "note: weights.safetensors gave encoder, decoder, grade, structure MA, structure OD, optic disc, fovea; "
         "fresh: dme, structure HE, structure EX, structure SE."
@@ -411,6 +411,24 @@ def test_first_weights_of_another_encoder_are_refused(short: Recipe, tmp_path: P
     other = Recipe.from_toml(short.to_toml(), ["encoder.name=resnet18"])
     with pytest.raises(TrainingError, match=r"has the encoder test_resnet, .*--set encoder\.name=test_resnet"):
         first_network(other, tmp_path / "run", [path])
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_landmark_that_no_photo_marks_is_not_answered_and_not_missed(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    bare = [replace(case, labels=replace(case.labels, fovea_xy=None)) for case in cases]
+    best = run(short, bare, tmp_path / "run", fold=0)
+    assert "no training photo marks the fovea" in capsys.readouterr().err
+    card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
+    assert (card["landmarks"], card["not_learned"]) == (["optic_disc", "fovea"], ["fovea"])
+    model = load(best)
+    assert model.card.located == ("optic_disc",)
+    found = model(cases[0].path).to_dict()
+    assert found["landmarks"]["fovea"] is None
+    assert "FOVEA_NOT_FOUND" not in [one["code"] for one in found["warnings"]]
+    scores = summarize(list(score_stream(model, [case for case in cases if case.labels.fovea_xy])), repeats=1)
+    assert "fovea" not in {key.question.subject for key in scores.intervals}
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from funduscope.batch.reader import files_folder
 from funduscope.batch.store import KNOWN, StoredResult
 from funduscope.inference.card import Card
+from funduscope.inference.stated import undisputed_eye
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS
 
 Kind = Literal["text", "int", "float", "bool"]
@@ -33,9 +34,11 @@ class Column:
 
 
 def side_conflict(one: StoredResult) -> bool | None:
-    """Whether the table names another eye than disc and fovea show; None where one of them says nothing."""
-    named, seen = (one.known or {}).get("eye"), (one.found or {}).get("laterality")
-    return named != seen if named and seen else None
+    """Whether the table, or the file itself, names another eye than disc and fovea show; None where nothing tells."""
+    named, found = (one.known or {}).get("eye"), one.found or {}
+    if not (seen := found.get("laterality")):
+        return None
+    return True if undisputed_eye(found) is None else named != seen if named else None
 
 
 def place_columns(copied: Sequence[str]) -> list[Column]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
 from funduscope.batch.store import StoredResult
 from funduscope.inference.rules import more_careful
+from funduscope.inference.stated import undisputed_eye
 
 URGENCIES: Final = ("urgent", "soon", "retake", "routine")
 """From who must be seen first. retake: nothing found, but an eye without a photo that can be graded."""
@@ -81,8 +82,10 @@ PATIENT_COLUMNS: Final = (
     *(_column(name) for name in ("decided_by", "because", "ungradable_eyes", "side_conflicts")),
     *(_column(name, "int") for name in ("photos", "failed")),
 )
-"""other: photos of which neither the table nor the model says which eye they show. ungradable_eyes: those that have
-photos, of which none can be graded. side_conflicts: the places of photos that show another eye than the table says."""
+"""other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
+model. ungradable_eyes: those that have
+photos, of which none can be graded. side_conflicts: the places of photos that show another eye than the table, or their
+own file, says."""
 
 
 def patient_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
@@ -130,6 +133,7 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
 
 
 def _eye(one: StoredResult) -> str:
-    """Which eye a photo shows: the table's word, otherwise the model's."""
-    named = (one.known or {}).get("eye") or (one.found or {}).get("laterality")
+    """Which eye a photo shows: the table's word, otherwise the model's, unless the file contradicts that."""
+    found = one.found or {}
+    named = (one.known or {}).get("eye") or (undisputed_eye(found) if found.get("laterality") else None)
     return named if named in EYES else "other"

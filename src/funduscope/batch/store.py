@@ -90,8 +90,9 @@ class Store:
 
     def _check(self, folder: Path, settings: Mapping[str, str]) -> None:
         known = dict(self._file.execute("select name, value from settings"))
-        if not known:
+        if not known or not self.count("select count(*) from photos"):  # a start that failed took no photo
             with self._file:
+                self._file.execute("delete from settings")
                 self._file.executemany("insert into settings values (?, ?)", settings.items())
             return
         different = [name for name in settings if known.get(name) != settings[name]]

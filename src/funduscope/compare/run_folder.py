@@ -69,7 +69,7 @@ class Run:
         tasks, left_out = self.recipe.tasks, {*self.about.get("not_learned", ())}
         named = [task.title for task in PHOTO_TASKS if task.name in {*tasks.photo_tasks} - left_out]
         structures = [code for code in tasks.structures if code not in left_out]
-        return [*named, *structures, *(name.replace("_", " ") for name in tasks.landmarks)]
+        return [*named, *structures, *(name.replace("_", " ") for name in tasks.landmarks if name not in left_out)]
 
     @property
     def drawn(self) -> int | None:

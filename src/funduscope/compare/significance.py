@@ -77,7 +77,7 @@ def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Di
 def ablation_section(pairs: Sequence[AblationPair]) -> Section:
     """A table for each pair of runs that differ in one thing."""
     if not pairs:
-        return Section("Effect of one thing", ["No two of these runs differ in one thing alone."])
+        return Section("Effect of one thing", ["No two of these runs differ in sharing, routing or teaching alone."])
     method = (
         "Pairs of runs with the same fold, budget and recipe but for one thing. p values are corrected by Holm's "
         "method over all scores of a pair, on both folds."

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from funduscope.inference.findings import Findings
 
+NO_STUDY: Final = (
+    "the photo was read from no DICOM file; expected one: DICOM objects refer to the study of their source"
+)
 _PATIENT_AND_STUDY: Final = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
@@ -64,8 +67,7 @@ def read_source(findings: Findings, data: bytes) -> Source:
     """The source of the findings' photo. Raises `PhotoError` where the photo is not of this file, or it is damaged."""
     photo = findings.photo
     if not is_dicom(data) or photo.dicom_frame is None:
-        says = "the photo was read from no DICOM file; expected one: DICOM objects refer to the study of their source"
-        raise PhotoError("E_FORMAT", says)
+        raise PhotoError("E_FORMAT", NO_STUDY)
     dataset = read_attributes(data, (*_PATIENT_AND_STUDY, *_IMAGE, *_TIMES))
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frame_sha256(data, photo.dicom_frame if frames > 1 else None) != photo.sha256:

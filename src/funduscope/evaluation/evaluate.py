@@ -186,7 +186,7 @@ def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> 
         ("optic_disc", "disc center", labels.disc_xy, found and found.disc_xy),
         ("fovea", "fovea", labels.fovea_xy, found and found.fovea_xy),
     ):
-        if truth is None or landmark not in card.landmarks:
+        if truth is None or landmark not in card.located:
             continue
         if found is None:
             scored.states[Question(name)] = DistanceState(np.zeros(0), 0)

@@ -145,7 +145,7 @@ def _no_photo(source: object) -> TypeError:
 def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number: int | None) -> Photo:
     """A frame of a DICOM file; a baseline JPEG in it is decoded as one outside."""
     if number is None and file.frames > 1:
-        says = "the DICOM file has several frames; expected one: predict and Photo.open_all read each"
+        says = "the DICOM file has several frames; expected one: predict and Photo.open_all read each, serve ?frame=2"
         raise PhotoError("E_MULTIPAGE", says)
     number = 1 if number is None else number
     if not 1 <= number <= file.frames:

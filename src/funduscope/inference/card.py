@@ -92,13 +92,13 @@ class Card:
         )
 
     def without(self, names: Collection[str]) -> Card:
-        """The card of a model whose training had no example of these structures and photo tasks."""
+        """The card of a model whose training had no example of these structures, landmarks and photo tasks."""
         return replace(
             self,
             grade=self.grade and "grade" not in names,
             dme=self.dme and "dme" not in names,
             tasks=tuple(task for task in self.tasks if task not in names),
-            not_learned=tuple(code for code in self.structures if code in names),
+            not_learned=tuple(name for name in (*self.structures, *self.landmarks) if name in names),
             witnesses={
                 task: tree
                 for task, tree in self.witnesses.items()
@@ -110,6 +110,11 @@ class Card:
     def outlined(self) -> tuple[str, ...]:
         """The structures that the model outlines: those of its planes that it learned."""
         return tuple(code for code in self.structures if code not in self.not_learned)
+
+    @property
+    def located(self) -> tuple[str, ...]:
+        """The landmarks that the model locates: those of its planes that it learned."""
+        return tuple(name for name in self.landmarks if name not in self.not_learned)
 
     @property
     def photo_tasks(self) -> tuple[str, ...]:
@@ -215,7 +220,8 @@ _is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_
 _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "version"), _is_text),
     **dict.fromkeys(("grade", "dme", "mirrored", "upside_down", "own_close", "research_only"), _is_flag),
-    **dict.fromkeys(("structures", "not_learned", "close"), _names(CODES)),
+    **dict.fromkeys(("structures", "close"), _names(CODES)),
+    "not_learned": _names((*CODES, *LANDMARKS)),
     **dict.fromkeys(("tasks", "routers"), _names()),  # further tasks may be of another vocabulary
     "landmarks": _names(LANDMARKS),
     **dict.fromkeys(("whole_px", "close_px"), _is_side),

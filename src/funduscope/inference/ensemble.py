@@ -66,8 +66,8 @@ class Ensemble(Model):
         """The members' findings as one."""
         probs = _mean_classes([one.class_probs for one in found])
         maps = [_gated(one, probs.get("grade")) for one in found]
-        disc_xy = _mean_point([one.disc_xy for one in found if "optic_disc" in one.card.landmarks])
-        fovea_xy = _mean_point([one.fovea_xy for one in found if "fovea" in one.card.landmarks])
+        disc_xy = _mean_point([one.disc_xy for one in found if "optic_disc" in one.card.located])
+        fovea_xy = _mean_point([one.fovea_xy for one in found if "fovea" in one.card.located])
         points = {"optic_disc": disc_xy, "fovea": fovea_xy}
         distances = [one.training_distance for one in found if one.training_distance is not None]
         return Findings(
@@ -110,7 +110,7 @@ def _joined(cards: list[Card]) -> Card:
         tasks=_union([card.tasks for card in cards], list(CLASSES)),
         structures=structures,
         not_learned=(),
-        landmarks=_union([card.landmarks for card in cards], LANDMARKS),
+        landmarks=_union([card.located for card in cards], LANDMARKS),
         whole_px=max(card.whole_px for card in cards),
         close_px=side,
         close=_union([card.close for card in cards], CODES),

@@ -154,7 +154,7 @@ class Findings:
     def warnings(self) -> tuple[Message, ...]:
         """What a reader should know in addition to the answer."""
         forced = [message("TRUST_FORCED")] if self.forced else []
-        sought = self.card.landmarks if self.class_probs or self.frame_probs else ()
+        sought = self.card.located if self.class_probs or self.frame_probs else ()
         rest = landmark_warnings(self.anatomy, sought, self.estimated)
         side = None if self.estimated else self.anatomy.laterality
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)

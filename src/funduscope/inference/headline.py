@@ -52,16 +52,20 @@ def headline(found: Found, *, grade: int | None = None, dme: int | None = None) 
 def _trust(found: Found) -> Message | None:
     gradable = found["gradable"]
     if not gradable["ok"]:
-        codes = {reason["code"] for reason in gradable["reasons"]}
-        if "SEVERAL_PHOTOS" in codes:
+        if _several_photos(gradable):
             return message("TRUST_SEVERAL_PHOTOS")
-        return message("TRUST_NOT_FUNDUS" if "NOT_FUNDUS" in codes else "TRUST_NOT_GRADABLE")
+        is_other = any(reason["code"] == "NOT_FUNDUS" for reason in gradable["reasons"])
+        return message("TRUST_NOT_FUNDUS" if is_other else "TRUST_NOT_GRADABLE")
     if gradable["advice"] == "refuse":
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":
         return message("TRUST_RETAKE")
     warned = {warning["code"] for warning in found.get("warnings", ())}
     return message("TRUST_UNLIKE_TRAINING") if warned & {"NO_COLOR", "FAR_FROM_TRAINING"} else None
+
+
+def _several_photos(gradable: Found) -> bool:
+    return any(reason["code"] == "SEVERAL_PHOTOS" for reason in gradable["reasons"])
 
 
 def _grade(found: Found, stated: int | None) -> Message | None:
@@ -104,6 +108,8 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
     advice, gradable = found["advice"], found["gradable"]
     if advice is not None and advice["refer"]:
         return _refer(found, grade, dme)
+    if not gradable["ok"] and _several_photos(gradable):
+        return None  # each of them may be a good one, and what to do is said above
     if not gradable["ok"] or gradable["advice"] == "refuse":
         return message("RETAKE_OR_EXAMINE") if advice is None or grade is None else message("NO_REFERRAL")
     if advice is None:

@@ -49,11 +49,10 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
 
     whole: outputs of the whole view, a batch of one.
     """
-    if whole.landmarks is None or not card.landmarks:
+    if whole.landmarks is None or not card.located:
         return {}
-    heats = {
-        name: softmax(plane.astype(np.float64)) for name, plane in zip(card.landmarks, whole.landmarks[0], strict=True)
-    }
+    planes = zip(card.landmarks, whole.landmarks[0], strict=True)
+    heats = {name: softmax(plane.astype(np.float64)) for name, plane in planes if name in card.located}
     fused = heats
     if card.fovea_from_disc is not None and {"optic_disc", "fovea"} <= heats.keys():
         disc, fovea = _fuse_heatmaps(heats["optic_disc"], heats["fovea"], card.fovea_from_disc)

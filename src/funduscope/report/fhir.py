@@ -44,8 +44,12 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
     seed = f"{findings.photo.sha256} {findings.model_sha256} {__version__} {findings.forced}"
     about = {"subject": {"reference": subject}} if subject is not None else {}
     device_url = _url(f"device {findings.model_sha256}")
+    # Systems store observations one by one: each says that it was forced.
+    forced = [{"text": found["headline"]["trust"]["says"]}] if findings.forced else []
     observations: list[tuple[str, dict[str, Any]]] = []
     for name, code, value in _observed(found):
+        if forced:
+            value |= {"note": [*forced, *value.get("note", ())]}
         resource = {"resourceType": "Observation", "status": "preliminary", "code": _concept(code), **about, **value}
         resource |= {"bodySite": _eye(found["laterality"]), "device": {"reference": device_url}}
         observations.append((_url(f"{seed} {name}"), resource))
@@ -68,7 +72,7 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
 def _observed(found: Mapping[str, Any]) -> Iterator[tuple[str, ClinicalCode, dict[str, Any]]]:
     """Of each observation its name, its code, and its value with components."""
     gradable = found["gradable"]
-    value: dict[str, Any] = {"valueBoolean": gradable["ok"]}
+    value: dict[str, Any] = {"valueBoolean": gradable["advice"] != "refuse"}
     if gradable["score"] is not None:
         value["component"] = [_number(codes.QUALITY, gradable["score"], "")]
     if gradable["reasons"]:

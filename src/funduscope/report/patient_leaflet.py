@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
+from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
 
@@ -55,13 +56,15 @@ def compose(
     someone asked for an answer nevertheless.
     """
     examined = Part(words("sheet.looked"), (words("sheet.looked_says"),))
-    parts = _not_gradable(words) if found["gradable"]["advice"] == "refuse" else _gradable(found, words, grade, dme)
+    is_refused = found["gradable"]["advice"] == "refuse"
+    parts = _not_gradable(found, words) if is_refused else _gradable(found, words, grade, dme)
+    eye = None if is_refused else undisputed_eye(found)
     sha = found["photo"]["sha256"][:12]
     return PatientLeaflet(
         language=words.language,
         title=words("sheet.title"),
         subtitle=words("sheet.subtitle"),
-        eye=words(f"sheet.eye.{found['laterality'] or 'unknown'}"),
+        eye=words(f"sheet.eye.{eye or 'unknown'}"),
         picture=words("sheet.picture"),
         parts=(examined, *parts),
         contact=Part(words("sheet.contact"), (words("sheet.contact.says"),)),
@@ -110,7 +113,13 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     )
 
 
-def _not_gradable(words: Words) -> tuple[Part, ...]:
+def _not_gradable(found: Mapping[str, Any], words: Words) -> tuple[Part, ...]:
+    if any(reason["code"] == "SEVERAL_PHOTOS" for reason in found["gradable"]["reasons"]):  # each may be a good one
+        return (
+            Part(words("sheet.found"), (words("sheet.found.several"),)),
+            Part(words("sheet.next"), (words("sheet.next.clinic"), words("sheet.next.sudden"))),
+            Part(words("sheet.not"), (), (words("sheet.not.several"), words("sheet.not.others"))),
+        )
     return (
         Part(words("sheet.found"), (words("sheet.found.not_read"),)),
         Part(words("sheet.next"), (words("sheet.next.again"), words("sheet.next.sudden"))),

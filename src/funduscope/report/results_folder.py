@@ -168,7 +168,7 @@ def earlier_results(
 ) -> Callable[[Path], Unchanged | None]:
     """Gives the function that finds a photo's results, if they need not be made again.
 
-    They are of the same bytes, of the same model, version of this package and settings.
+    They are of the same bytes, of the same model, version of this package and settings, and no file was removed.
     """
     settings = _settings(options)
 
@@ -180,10 +180,11 @@ def earlier_results(
             if place is None:
                 return None
             found, made = (json.loads((place / name).read_bytes()) for name in (RESULT, SETTINGS))
+            is_whole = all((place / name).is_file() for name in made.pop("files"))
             known = found["photo"]["sha256"], found["model"]["sha256"], made | {"source": None}
         except (OSError, ValueError, LookupError, TypeError):  # of a photo that cannot be read the reader says why
             return None
-        if known != (sha256, model_sha256, settings | {"source": None}):
+        if not is_whole or known != (sha256, model_sha256, settings | {"source": None}):
             return None
         return Unchanged(found, places.take(path.name, path, sha256))
 
@@ -250,10 +251,11 @@ def _written(
     from funduscope.report.write import save, to_json
 
     def write_more(findings: Findings, traced: Traced, unfinished: Path, stem: str) -> None:
-        text = json.dumps(_settings(options) | {"source": source}, indent=2) + "\n"
-        (unfinished / SETTINGS).write_bytes(text.encode("ascii"))
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished, stem)
+        made = {"source": source, "files": sorted(file.name for file in unfinished.iterdir())}
+        text = json.dumps(_settings(options) | made, indent=2) + "\n"
+        (unfinished / SETTINGS).write_bytes(text.encode("ascii"))
 
     try:
         place = save(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from funduscope.i18n.errors import code_and_sentence
-from funduscope.serve.answer_formats import FORMATS, JSON, Answered
+from funduscope.serve.answer_formats import DICOM, FORMATS, JSON, Answered
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
 if TYPE_CHECKING:
@@ -135,8 +135,9 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
 
     check: called between the stages and before the close view, raises `CancelledJobError`.
     """
+    from funduscope.dicom.source import NO_STUDY
     from funduscope.imaging.framing import frame
-    from funduscope.imaging.photo import Photo
+    from funduscope.imaging.photo import Photo, PhotoError
 
     stages, digest = Stages(), None
     try:
@@ -144,6 +145,8 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
         with stages.time("open"):
             photo = Photo.open(job.body, name=job.header["name"], frame=job.header["frame"])
         digest = photo.sha256
+        if job.header["media"] == DICOM and photo.dicom_frame is None:
+            raise PhotoError("E_FORMAT", NO_STUDY)
         check()
         with stages.time("frame"):
             framed = frame(photo, model.card.close_px)

@@ -206,7 +206,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     moved = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
     known = set[str].intersection(*map(learned, starts))
-    known = frozenset(name for name in known if moved & {name, f"structure {name}"})
+    known = frozenset(name for name in known if moved & {name, f"structure {name}", name.replace("_", " ")})
     parts = _parts(state, resolved)
     rest = {
         "fresh": [part for part in parts if part not in moved],
@@ -230,8 +230,8 @@ def is_research_only(used: list[Case], start: Start) -> bool:
 
 
 def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
-    """The structures and photo tasks that neither photos and first weights (known) nor teachers know. They are named on
-    stderr."""
+    """The structures, photo tasks and landmarks that neither photos and first weights (known) nor teachers know. They
+    are named on stderr."""
     known = known.union(*map(learned, map(checkpoint.load, teachers)))
     left = [code for code in recipe.tasks.structures if code not in known]
     if left:
@@ -246,14 +246,18 @@ def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> li
         print(
             f"note: no training photo has a label of {names}: the model's answers leave {names} out.", file=sys.stderr
         )
-    return left + tasks
+    points = [name for name in recipe.tasks.landmarks if name not in known]
+    if points:
+        names = " and ".join(name.replace("_", " ") for name in points)
+        print(f"note: no training photo marks the {names}: the model's answers leave that out.", file=sys.stderr)
+    return [*left, *tasks, *points]
 
 
 def learned(one: checkpoint.Checkpoint) -> set[str]:
-    """The structures and photo tasks that a checkpoint's training had examples of, by its card."""
+    """The structures, photo tasks and landmarks that a checkpoint's training had examples of, by its card."""
     whole = one.card if "structures" in one.card else Card.of(one.recipe).to_dict() | one.card
     card = Card.from_dict(whole)
-    return {*card.outlined, *card.photo_tasks}
+    return {*card.outlined, *card.photo_tasks, *card.located}
 
 
 def _planes(recipe: Recipe) -> dict[str, list[str]]:

@@ -140,6 +140,9 @@ class Loop:
             started = time.monotonic()
             line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
             self._end(line, journal, started, report, is_last=line["epoch"] == last)
+        if main and self.state.epoch < last:
+            why = f"none was better since epoch {self.state.best_epoch} (training.patience = {settings.patience})"
+            print(f"note: the training ends after epoch {self.state.epoch} of {last}: {why}", file=sys.stderr)
         return self.state
 
     def _is_flat(self) -> bool:

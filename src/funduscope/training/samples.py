@@ -33,6 +33,10 @@ MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
 
 
+POINTS = {"optic_disc": "disc_xy", "fovea": "fovea_xy"}
+"""By landmark the label of its center."""
+
+
 def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     """Whether a view can teach any of the recipe's tasks something from these labels."""
     labels, tasks = derive_labels(labels), recipe.tasks
@@ -42,9 +46,8 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
         return True
     if view == "close":
         return any(bag_kinds(labels, recipe))
-    points = {"optic_disc": labels.disc_xy, "fovea": labels.fovea_xy}
     return any(not all(allowed(labels, task)) for task in tasks.photo_tasks) or any(
-        points[name] is not None for name in tasks.landmarks
+        getattr(labels, POINTS[name]) is not None for name in tasks.landmarks
     )
 
 
@@ -184,31 +187,31 @@ def setting_for(dataset: str, recipe: Recipe) -> str:
 
 def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]:
     """What of the recipe the prepared photos teach: structures of which one has an example in the view that learns
-    them, however weak, and photo tasks of which one has a label or a constraint."""
+    them, however weak, photo tasks of which one has a label or a constraint, and landmarks of which one is marked."""
     found: set[str] = set()
     close, tasks = close_channels(recipe), recipe.tasks
     for case in (case for case in train if case.key in files):
         if recipe.sampling.whole.get(case.dataset):
             found.update(task for task in tasks.photo_tasks if not all(allowed(case.labels, task)))
+            found.update(name for name in tasks.landmarks if getattr(case.labels, POINTS[name]) is not None)
         with np.load(files[case.key], allow_pickle=False) as file:
             names = {name.removeprefix("coverage ") for name in file.files if name.startswith("coverage ")}
         rates = {code: recipe.sampling.close if code in close else recipe.sampling.whole for code in names}
         found |= {code for code in names if rates[code].get(case.dataset)}
         if recipe.sampling.close.get(case.dataset):
             found.update(code for kind in bag_kinds(case.labels, recipe) for code in BAGS[kind])
-    return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.structures, *tasks.photo_tasks}
+    return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.named}
 
 
 def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
     wanted, tasks = dense_channels(recipe), recipe.tasks
-    points = {"optic_disc": "disc_xy", "fovea": "fovea_xy"}
     for case in cases:
         labels, views = case.labels, [getattr(recipe.sampling, view).get(case.dataset) for view in ("whole", "close")]
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
         known = any(labels.known(task) is not None for task in tasks.photo_tasks)
-        known |= any(getattr(labels, points[name]) is not None for name in tasks.landmarks)
+        known |= any(getattr(labels, POINTS[name]) is not None for name in tasks.landmarks)
         if any(views) and (known or there & wanted):
             return True
         if views[1] and bag_kinds(labels, recipe):

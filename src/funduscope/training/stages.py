@@ -24,7 +24,6 @@ from funduscope.training.processes import Watch
 from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
 from funduscope.training.validation import finish, is_calibrated
-from funduscope.vocabulary import CLASSES, CODES
 
 STAGES = "stages"
 """The folder of the stages in that of a run."""
@@ -84,7 +83,7 @@ def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) ->
     print(f"Stage {recipe.name.split()[-1]}: no photo shows what it learns, so the first weights stay.", flush=True)
     first = first_network(recipe, folder, start.init)
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
-    about["not_learned"] = [name for name in recipe.tasks.named if name in {*CODES, *CLASSES} - first.known]
+    about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())

@@ -46,6 +46,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "unsure": healthy(
         predicted_grade=3, rules={"grade_range": [0, 0], "agrees": False, "dme_risk": 0, "dme_agrees": True}
     ),
+    "several": not_gradable("SEVERAL_PHOTOS"),
     "poor": told(warnings=[message("OUT_OF_FOCUS").to_dict()]),
 }
 
@@ -56,6 +57,21 @@ def test_which_eye_is_left_open_where_it_is_not_known(language: str) -> None:
     turned = compose(told(laterality=None, warnings=[message("UPSIDE_DOWN").to_dict()]), words)
     assert turned.eye == words("sheet.eye.unknown")
     assert turned.parts == compose(told(), words).parts, "nothing else changes"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_eye_that_the_file_calls_the_other_is_not_named(language: str) -> None:
+    words = Words(language)
+    disputed = told(laterality="right", warnings=[message("FILE_SAYS_LEFT_EYE").to_dict()])
+    assert compose(told(laterality="right"), words).eye == words("sheet.eye.right")
+    assert compose(disputed, words).eye == words("sheet.eye.unknown")
+
+
+def test_several_photos_in_one_picture_are_no_fault_of_the_photos() -> None:
+    text = said(compose(EVERY["several"], Words()))
+    assert "holds several photos" in text
+    assert "new photo" not in text
+    assert "did not come out well" not in text
 
 
 @pytest.mark.parametrize("kind", EVERY)
