@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import funduscope
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import message
 from funduscope.report.html import report
 from funduscope.report.patient_leaflet import compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
@@ -77,6 +79,15 @@ def test_the_report_works_and_prints_on_one_page(opened: Callable[..., Any], fin
         assert pages_of(narrow) == 1, language
         faces = narrow.evaluate("[...document.fonts].map(face => face.status)")
         assert faces == (["loaded"] if language == "hi" else [])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_report_with_every_doubt_prints_on_one_page(opened: Callable[..., Any], findings: Any, language: str) -> None:
+    poor = tuple(message(code) for code in ("NOT_FUNDUS", "OUT_OF_FOCUS", "LOW_CONTRAST", "FIELD_CUT"))
+    photo = replace(findings.photo, notes=(message("LOW_JPEG_QUALITY", {"quality": 9}),))
+    doubted = replace(findings, photo=photo, reasons=poor, forced=True, estimated=("optic_disc", "fovea"))
+    assert len(doubted.warnings) >= 5
+    assert pages_of(opened(report(doubted, language=language))) == 1
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
