@@ -130,6 +130,10 @@ def test_two_eyes_in_one_picture_are_noticed_and_thumbnails_are_none(geometry: s
         found = find_field_of_view(picture)
         assert found is not None
         assert found.is_one_of_several
+    for picture in (np.hstack([eye, eye]), np.vstack([eye, eye])):  # they touch
+        found = find_field_of_view(picture)
+        assert found is not None
+        assert found.is_one_of_several
     thumbnail = cv2.resize(eye, None, fx=0.3, fy=0.3)
     below = np.full((len(thumbnail) + 30, eye.shape[1], 3), ground, np.uint8)
     below[15:-15, 15 : 15 + thumbnail.shape[1]] = thumbnail

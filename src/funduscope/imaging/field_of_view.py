@@ -95,7 +95,7 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
         return whole
     inner = _in_parts(pixels, small, (0, 0), _NESTED)
     if not inner:
-        return whole
+        return replace(whole, is_one_of_several=_has_two_halves(pixels))
     largest = max(inner, key=lambda field: field.radius_px)
     return replace(largest, is_one_of_several=any(_is_another(field, largest) for field in inner))
 
@@ -104,6 +104,24 @@ def _is_another(field: FieldOfView, largest: FieldOfView) -> bool:
     """Whether a field is that of a second photo, and no thumbnail: nearly as large, with a center of its own."""
     apart = float(np.hypot(field.x_px - largest.x_px, field.y_px - largest.y_px))
     return field.radius_px > ANOTHER_FRAC * largest.radius_px and apart > largest.radius_px
+
+
+def _has_two_halves(pixels: np.ndarray) -> bool:
+    """Whether two photos that touch lie on each other or side by side: each half shows a field of its own."""
+    height, width = pixels.shape[:2]
+    for first, second, down, across in (
+        (pixels[: height // 2], pixels[height // 2 :], height // 2, 0),
+        (pixels[:, : width // 2], pixels[:, width // 2 :], 0, width // 2),
+    ):
+        if min(first.shape[:2]) < MIN_PART_PX:
+            continue
+        (one, edge), (other, edge_of_other) = (_searched(half, _smoothed(_thinned(half))) for half in (first, second))
+        if one is not None and other is not None and min(edge, edge_of_other) >= CLEAR_EDGE:
+            moved = replace(other, x_px=other.x_px + across, y_px=other.y_px + down)
+            small, large = sorted((one, moved), key=lambda field: field.radius_px)
+            if _is_another(small, large):
+                return True
+    return False
 
 
 def _unlike_around(small: np.ndarray, found: FieldOfView, scale: float) -> float:
