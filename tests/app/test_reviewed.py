@@ -43,7 +43,7 @@ def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
     pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
     pixels[::7] = 120 + number
     grades, risks = np.array([0.9, 0.04, 0.02, 0.02, 0.02]), np.array([0.9, 0.05, 0.05])
-    transform, card = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
+    transform, card = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE, landmarks=())
     photo = Photo.open(pixels, name=f"{number}.jpg")
     return Findings(photo, transform, card, "0" * 64, class_probs={"grade": grades, "dme": risks}, frame_probs=planes)
 

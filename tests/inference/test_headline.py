@@ -95,7 +95,7 @@ def test_no_headline_contradicts_another_part_of_the_findings() -> None:
             assert found["advice"]["urgency"].upper() in str(parts["referral"])
         unusual = bool(found["warnings"])
         assert (trust is None) == (found["gradable"]["advice"] == "grade" and not unusual)
-        if trust in ("TRUST_RETAKE", "TRUST_FORCED"):
+        if trust in ("TRUST_RETAKE", "TRUST_FORCED", "TRUST_UNLIKE_TRAINING"):
             assert parts["referral"] != "NO_REFERRAL", "a poor photo must not end the matter"
         if parts["grade"] == "GRADE":  # said without a doubt
             assert found["confidence"] >= 0.8
@@ -119,6 +119,7 @@ def test_doubtful_answers_are_called_doubtful() -> None:
     assert probable["referral"] == "Refer soon: 46 % chance of grade 2 or more"
     unseen = found_of(GRADES[0], RISKS[0], (0, 0), 0) | {"warnings": [{"code": "FOVEA_NOT_FOUND"}]}
     assert said(headline(unseen))["dme"].startswith("Probably macular edema risk 0")
+    assert said(headline(unseen))["referral"] == "No referral from this photo alone: take it again first"
     sure = said(headline(found_of(GRADES[5], RISKS[3])))
     assert sure["grade"] == "Grade 4: Proliferative"
     assert sure["referral"] == "Refer urgently"

@@ -23,6 +23,9 @@ UNDECIDED: Final = 0.5
 SURE: Final = 0.8
 """An answer less probable than this is called probable."""
 
+UNLIKE: Final = frozenset({"NO_COLOR", "FAR_FROM_TRAINING"})
+"""Warnings of a photo that is unlike those that the model learned from: a person should grade it."""
+
 _REFERRALS: Final = {
     "soon": ("REFER_SOON", "REFER_SOON_CHANCE", "REFER_SOON_LESIONS"),
     "urgent": ("REFER_URGENT", "REFER_URGENT_CHANCE", "REFER_URGENT_LESIONS"),
@@ -60,8 +63,11 @@ def _trust(found: Found) -> Message | None:
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":
         return message("TRUST_RETAKE")
-    warned = {warning["code"] for warning in found.get("warnings", ())}
-    return message("TRUST_UNLIKE_TRAINING") if warned & {"NO_COLOR", "FAR_FROM_TRAINING"} else None
+    return message("TRUST_UNLIKE_TRAINING") if _warned(found) & UNLIKE else None
+
+
+def _warned(found: Found) -> set[str]:
+    return {warning["code"] for warning in found.get("warnings", ())}
 
 
 def _several_photos(gradable: Found) -> bool:
@@ -100,7 +106,7 @@ def _dme(found: Found, stated: int | None) -> Message | None:
             return message("DME_UNDECIDED", values)
         return message("DME_UNDECIDED_LESIONS", {**values, "supported": rules["dme_risk"]})
     is_doubtful = dme["confidence"] < SURE or rules.get("dme_agrees") is False
-    is_doubtful |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found.get("warnings", ()))
+    is_doubtful |= "FOVEA_NOT_FOUND" in _warned(found)
     return message("DME_PROBABLE" if is_doubtful else "DME", values)
 
 
@@ -117,7 +123,11 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
     assessed = grade, found["predicted_grade"], (found["rules"] or {}).get("grade_range")
     if assessed == (None, None, None):
         return message("REFERRAL_OPEN")
-    return message("NO_REFERRAL_RETAKE" if gradable["advice"] == "retake" else "NO_REFERRAL")
+    # Without the macula in the photo nothing is known of edema.
+    is_unseen = "FOVEA_NOT_FOUND" in _warned(found) and found["dme"] is not None and dme is None
+    if gradable["advice"] == "retake" or is_unseen:
+        return message("NO_REFERRAL_RETAKE")
+    return message("NO_REFERRAL_PERSON" if _warned(found) & UNLIKE and grade is None else "NO_REFERRAL")
 
 
 def _refer(found: Found, grade: int | None, dme: int | None) -> Message:
