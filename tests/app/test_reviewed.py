@@ -74,7 +74,9 @@ def test_a_person_s_grade_or_risk_refers(stated: Corrections) -> None:
 @pytest.mark.parametrize("haemorrhages", [0, 3])
 def test_page_and_leaflet_give_the_same_advice(grade: int | None, dme: int | None, haemorrhages: int) -> None:
     found, words = _findings(0, haemorrhages=haemorrhages).to_dict(), Words()
-    step = "refer" if with_advice(found, Corrections(grade=grade, dme=dme))["advice"]["refer"] else "no_referral"
+    shown = with_advice(found, Corrections(grade=grade, dme=dme))
+    is_open = shown["headline"]["referral"]["code"] == "NO_REFERRAL_PERSON"  # the photo has no color
+    step = "refer" if shown["advice"]["refer"] else "clinic" if is_open else "no_referral"
     leaflet = compose(found, words, grade=grade, dme=dme)
     assert words(f"sheet.next.{step}") in leaflet.parts[2].says
 
@@ -90,9 +92,11 @@ def test_page_and_leaflet_follow_a_clinics_own_table(
     found, words = _findings(0).to_dict(), Words()
     shown = with_advice(found, Corrections(grade=grade))
     assert shown["advice"]["refer"] is bool(grade)
-    assert shown["headline"]["referral"]["code"] == ("REFER_SOON" if grade else "NO_REFERRAL")
+    codes = {None: "NO_REFERRAL_PERSON", 0: "NO_REFERRAL"}  # the photo has no color
+    assert shown["headline"]["referral"]["code"] == codes.get(grade, "REFER_SOON")
     leaflet = compose(found, words, grade=grade)
-    assert words("sheet.next.refer" if grade else "sheet.next.no_referral") in leaflet.parts[2].says
+    step = {None: "clinic", 0: "no_referral"}.get(grade, "refer")
+    assert words(f"sheet.next.{step}") in leaflet.parts[2].says
     told = {part["code"] for part in found["headline"].values() if part}
     assert (words("sheet.found.unsure") in leaflet.parts[1].after) is (
         grade is None and "TRUST_UNLIKE_TRAINING" in told

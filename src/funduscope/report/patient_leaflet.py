@@ -101,7 +101,8 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
-    is_open = level is None or (found["headline"]["referral"] or {}).get("code") == "NO_REFERRAL_PERSON"
+    by_person = (found["headline"]["referral"] or {}).get("code") == "NO_REFERRAL_PERSON"
+    is_open = level is None or (grade is None and by_person)
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
     if refer and urgency(level, risk, refer) == "urgent":
         step = "urgent"
