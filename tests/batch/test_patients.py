@@ -63,6 +63,14 @@ def test_an_eye_that_the_file_names_otherwise_than_it_shows_is_named_and_nobody_
     assert (rows["b"]["left_grade"], rows["b"]["side_conflicts"]) == (1, "b-left-1")
 
 
+def test_an_eye_without_its_macula_in_the_photo_is_to_be_taken_again() -> None:
+    unseen = photo("a", "left")
+    assert unseen.found is not None
+    unseen.found.update(headline={"referral": {"code": "NO_REFERRAL_RETAKE"}})
+    (row,) = rows_of(photo("a", "right"), unseen)
+    assert (row["urgency"], row["ungradable_eyes"]) == ("retake", "left")
+
+
 def test_the_more_careful_of_model_and_rules_counts() -> None:
     (row,) = rows_of(photo("a", "right", 0, rules=2))
     assert row["right_grade"] == 2

@@ -326,7 +326,7 @@ def test_photos_that_came_after_a_run_are_said_not_to_be_scored(
     assert "not scored" not in command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
     write_folds(cases[:-1], run / "folds.csv")
     err = command("evaluate", run, "--data", table, "--fold", 0, "--json")[2]
-    assert f"not scored: 1 photo is in none of these folds, such as {cases[-1].key}" in err
+    assert f"not scored: 1 photo is in no test fold, such as {cases[-1].key}" in err
 
 
 def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

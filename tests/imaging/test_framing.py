@@ -143,6 +143,21 @@ def test_two_eyes_in_one_picture_are_noticed_and_thumbnails_are_none(geometry: s
     assert found.radius_px == pytest.approx(circle[2], rel=0.03)
 
 
+@pytest.mark.parametrize("folder", ["cameras", "demo", "messidor2", "eyepacs400"])
+def test_nothing_is_cut_off_where_the_retina_fills_the_picture(shared: Path, folder: str) -> None:
+    """A faint circle there is that of a disc or a vessel, and all around it is retina."""
+    files = sorted(file for file in (shared / folder).rglob("*.*") if file.suffix in (".jpg", ".png"))
+    for file in files[:: max(1, len(files) // 8)]:
+        pixels = Photo.open(file).pixels
+        whole = find_field_of_view(pixels)
+        assert whole is not None
+        left, top = (max(0, int(at - 0.65 * whole.radius_px)) for at in (whole.x_px, whole.y_px))
+        side = int(1.3 * whole.radius_px)
+        inner = find_field_of_view(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+        assert inner is not None
+        assert inner.part is None, file.name
+
+
 def test_letters_around_the_eye_are_not_in_the_frame() -> None:
     plain = drawn_eye(*GEOMETRIES["full circle"])
     lettered = plain.copy()

@@ -132,6 +132,8 @@ def test_a_photo_without_an_answer_asks_for_another_photo() -> None:
         "NOT_FUNDUS": "TRUST_NOT_FUNDUS",
         "SEVERAL_PHOTOS": "TRUST_SEVERAL_PHOTOS",
     }
+    forced = {"ok": True, "score": 0.9, "advice": "refuse", "reasons": [{"code": "SEVERAL_PHOTOS"}]}
+    assert headline(found_of(GRADES[0], RISKS[0]) | {"gradable": forced})["referral"] is None
     for code, trust in trusts.items():
         reasons = [{"code": code, "values": {}, "says": ""}]
         quality = {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}

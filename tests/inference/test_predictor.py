@@ -135,6 +135,7 @@ def test_the_grade_is_told_before_lesions_are_sought(painted):
     told = first.to_dict()
     jsonschema.validate(told, findings_schema())
     assert [told[key] for key in ("lesions", "dme", "rules")] == [None] * 3, "nobody has looked yet"
+    assert not [one for one in told["warnings"] if one["code"].endswith("_NOT_FOUND")], "nor sought disc and fovea"
     Predictor(runtime, replace(PAINT, close=()))(painted.pixels, on_grade=glance)
     assert not seen, "where nothing is left to wait for, the answer itself is as soon"
 

@@ -116,6 +116,20 @@ def test_heads_that_answer_by_themselves_get_no_witnesses_and_no_fading(
         assert card.lowest_grades == {}
 
 
+def test_heads_that_answer_by_themselves_keep_no_threshold_of_outlines_that_faded() -> None:
+    card = replace(Card(), about={"calibration": {f"{code}_threshold": "0.5" for code in CODES} | {
+        f"{task}_labels": 0 for task in CLASSES}})  # fmt: skip
+    before = replace(
+        card, thresholds=card.thresholds | {"EX": 0.12, "HE": 0.2}, lowest_grades={"EX": 2}, referable_threshold=0.1,
+        grade_quantile=0.7, witnesses={"grade": {"numbers": []}},
+    )  # fmt: skip
+    kept, alone = _with_before(card, before, []), _with_before(card, before, [], witnesses=False)
+    assert (kept.thresholds["EX"], kept.thresholds["HE"], kept.referable_threshold) == (0.12, 0.2, 0.1)
+    assert (alone.thresholds["EX"], alone.thresholds["HE"]) == (card.thresholds["EX"], 0.2)
+    assert (alone.referable_threshold, alone.grade_quantile) == (card.referable_threshold, card.grade_quantile)
+    assert (alone.witnesses, alone.lowest_grades) == ({}, {})
+
+
 def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (300, 5))

@@ -302,6 +302,10 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     )
     with pytest.raises(RecipeError, match="no weights to start from"):
         run(still, cases, tmp_path / "none", fold=0)
+    given = checkpoint.load(best)
+    alone = Recipe.from_toml(given.recipe.to_toml(), ["tasks.witnesses=false"])
+    checkpoint.save(tmp_path / "alone.safetensors", alone, {"weights": given.group("weights")}, {}, {})
+    assert first_network(still, tmp_path / "both", [best, tmp_path / "alone.safetensors"]).note == ""
     other = load_recipe("unet34", ["encoder.weights=none", "training.epochs=0"])
     checkpoint.save(tmp_path / "other.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="has another network than"):

@@ -47,7 +47,9 @@ class Eye:
         advice = found.get("advice")
         if one.state != "read" or advice is None:
             return
-        self.graded += (found.get("gradable") or {}).get("advice") not in ("refuse", "retake")
+        referral = (found.get("headline") or {}).get("referral") or {}
+        is_poor = (found.get("gradable") or {}).get("advice") in ("refuse", "retake")
+        self.graded += not is_poor and referral.get("code") != "NO_REFERRAL_RETAKE"
         rules = found.get("rules") or {}
         grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
         risk = more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))
@@ -83,9 +85,8 @@ PATIENT_COLUMNS: Final = (
     *(_column(name, "int") for name in ("photos", "failed")),
 )
 """other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
-model. ungradable_eyes: those that have
-photos, of which none can be graded. side_conflicts: the places of photos that show another eye than the table, or their
-own file, says."""
+model. ungradable_eyes: those that have photos, of which none can be graded. side_conflicts: the places of photos that
+show another eye than the table, or their own file, says."""
 
 
 def patient_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:

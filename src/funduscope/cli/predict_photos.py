@@ -38,7 +38,7 @@ NO_MAP = (
     "--explain: this model has no exact map of some answers; with its checkpoint as --model (best.safetensors in its "
     "run's folder) Grad-CAM, an approximation, is drawn for them"
 )
-NO_STUDY = (
+NEEDS_STUDY = (
     "--dicom: the photo is no DICOM file; expected one: the results go into the study of their source, "
     "so leave out --dicom for this photo"
 )
@@ -158,7 +158,7 @@ class ClinicalOutputs:
 
         def answer_of_study(photo: Photo) -> Findings:
             if photo.dicom_frame is None:
-                raise PhotoError("E_FORMAT", NO_STUDY)
+                raise PhotoError("E_FORMAT", NEEDS_STUDY)
             return answer(photo)
 
         return answer_of_study

@@ -112,7 +112,7 @@ def _is_asked(case: Case, card: Card) -> bool:
     asked = {code for codes in labels.masks for code in codes.split("|")}
     return bool(
         any(labels.known(task) is not None for task in card.photo_tasks)
-        or (card.landmarks and (labels.disc_xy or labels.fovea_xy))
+        or any(labels.point(name) for name in card.located)
         or asked & set(card.outlined)
         or (card.outlined and (labels.grade == 0 or labels.experts))
     )

@@ -110,6 +110,10 @@ class Labels:
         known = self.known(task)
         return known if isinstance(known, int) else None
 
+    def point(self, landmark: str) -> Point | None:
+        """The center of a landmark of the vocabulary in the photo's pixels; None where it is not known."""
+        return {"optic_disc": self.disc_xy, "fovea": self.fovea_xy}[landmark]
+
 
 @dataclass(frozen=True)
 class Case:

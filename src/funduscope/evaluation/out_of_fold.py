@@ -62,7 +62,7 @@ def evaluate(
     parts, left = plan(models, cases_of(data), fold)
     if left:
         are = "photo is" if len(left) == 1 else "photos are"
-        warn(f"not scored: {len(left)} {are} in none of these folds, such as {left[0].key}")
+        warn(f"not scored: {len(left)} {are} in no test fold, such as {left[0].key}")
     seen = [_seen(one, cases) for one, cases in parts]
     sentences = [known.warning(name) for runs in seen for name, known in runs.items()]
     sentences += [by_card(member, own) for one, own in parts for member in _members(one) if not _runs_of(member)]

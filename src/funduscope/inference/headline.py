@@ -114,7 +114,7 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
     advice, gradable = found["advice"], found["gradable"]
     if advice is not None and advice["refer"]:
         return _refer(found, grade, dme)
-    if not gradable["ok"] and _several_photos(gradable):
+    if _several_photos(gradable):
         return None  # each of them may be a good one, and what to do is said above
     if not gradable["ok"] or gradable["advice"] == "refuse":
         return message("RETAKE_OR_EXAMINE") if advice is None or grade is None else message("NO_REFERRAL")

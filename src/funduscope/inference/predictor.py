@@ -61,7 +61,8 @@ class Predictor(Model):
         whole = self.whole_view(framed.image)
         if on_grade is not None and "grade" in whole.classes and self.has_close_view:
             probs = {"grade": class_probabilities(whole, "grade", self.card)}
-            on_grade(Findings(photo, framed.transform, self.card, self.sha256, quality=quality, class_probs=probs))
+            card = replace(self.card, landmarks=())  # they are not sought yet
+            on_grade(Findings(photo, framed.transform, card, self.sha256, quality=quality, class_probs=probs))
         return replace(self.run(photo, framed, whole)[0], quality=quality)
 
     def find_all(self, photos: Sequence[Assessed]) -> Iterator[Findings]:

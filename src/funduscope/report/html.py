@@ -139,15 +139,15 @@ def _view(findings: Findings, found: Mapping[str, Any], words: Words) -> dict[st
             {
                 "id": f"{code}-{number}",
                 "code": code,
-                "x": told["x_px"],
-                "y": told["y_px"],
-                "area": told["area_px"],
-                "fovea_dd": told["nearest_fovea_dd"],
-                "quadrant": told["quadrant"],
-                "probability": told["probability"],
+                "x": lesion["x_px"],
+                "y": lesion["y_px"],
+                "area": lesion["area_px"],
+                "fovea_dd": lesion["nearest_fovea_dd"],
+                "quadrant": lesion["quadrant"],
+                "probability": lesion["probability"],
             }
             for code in found["lesions"] or ()
-            for number, told in enumerate(one.to_dict() for one in findings.objects(code))
+            for number, lesion in enumerate(one.to_dict() for one in findings.objects(code))
         ],
         "disc_diameter_px": disc.get("diameter_px"),
         "language": words.language,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from funduscope.i18n.languages import Words
+from funduscope.inference.headline import headline
 from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
 from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.urgency import urgency
@@ -91,7 +92,8 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         is_unsure |= not _DOUBTS.isdisjoint(part["code"] for part in found["headline"].values() if part)
         is_unsure |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
     else:  # the model's answer counts where nothing was corrected
-        is_unsure, refer = False, is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
+        is_unsure = dme is None and any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
+        refer = is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
     has_marks = bool(level or risk or kinds)
     is_unknown = level is None and not has_marks
@@ -101,12 +103,12 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
-    by_person = (found["headline"]["referral"] or {}).get("code") == "NO_REFERRAL_PERSON"
-    is_open = level is None or (grade is None and by_person)
+    said = (headline(found, grade=grade, dme=dme)["referral"] or {}).get("code")
+    is_open = level is None or said == "NO_REFERRAL_PERSON"
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
     if refer and urgency(level, risk, refer) == "urgent":
         step = "urgent"
-    steps = ["again"] if found["gradable"]["advice"] == "retake" else []
+    steps = ["again"] if is_poor or (not refer and said == "NO_REFERRAL_RETAKE") else []
     first = "sheet.not.lost" if has_marks else "sheet.not.healthy"
     return (
         Part(words("sheet.found"), tuple(says), tuple(_kind(code, words) for code in kinds), tuple(after)),

@@ -75,8 +75,6 @@ def calibrate(
     The predictor's own card must be neutral: temperatures of 1, no scales, no witnesses. before: the card of the model
     that this one was fine-tuned from; what the cases cannot fix stays as it is there. witnesses: see `Tasks`.
     """
-    if before is not None and not witnesses:
-        before = replace(before, witnesses={}, lowest_grades={})
     # First: where the fovea is found decides what is near it.
     fovea_from_disc = _fit_distance(cases) or (before.fovea_from_disc if before else None)
     predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=fovea_from_disc))
@@ -120,15 +118,18 @@ def calibrate(
         witnesses=trees,
         about={**card.about, "calibration": about},
     )
-    return fixed if before is None else _with_before(fixed, before, seen)
+    return fixed if before is None else _with_before(fixed, before, seen, witnesses)
 
 
-def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
-    """The card with what too few photos could fix taken from the card of the first weights."""
+def _with_before(card: Card, before: Card, seen: list[Seen], witnesses: bool = True) -> Card:
+    """The card with what too few photos could fix taken from the card of the first weights.
+
+    Without witnesses, but for what was fixed on joint answers and on outlines that faded with them.
+    """
     about = dict(card.about["calibration"])
     rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < FEWEST_POSITIVE]
     rare = rare if before.close_px == card.close_px else []  # areas are in pixels of its frame
-    if "grade" not in card.photo_tasks:  # their outlines faded with a grade that there is no more
+    if "grade" not in card.photo_tasks or not witnesses:  # their outlines faded with a grade that there is no more
         rare = [code for code in rare if not before.lowest_grades.get(code)]
     same = {f"{code}_threshold": f"{about[f'{code}_threshold']}; that of the first weights" for code in rare}
     parts: dict[str, Any] = {}
@@ -138,9 +139,9 @@ def _with_before(card: Card, before: Card, seen: list[Seen]) -> Card:
         parts[name] = kept | {code: theirs[code] for code in rare if code in theirs}
     unknown = [task for task in card.temperatures if not about[f"{task}_labels"] and task in before.temperatures]
     parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
-    if "grade" in unknown:
+    if "grade" in unknown and (witnesses or "grade" not in before.witnesses):
         parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
-    theirs = {task: tree for task, tree in _witnesses_of(before, card).items() if task in unknown}
+    theirs = {task: tree for task, tree in _witnesses_of(before, card).items() if task in unknown and witnesses}
     parts["witnesses"] = theirs | card.witnesses
     return replace(card, **parts, about={**card.about, "calibration": about | same})
 

@@ -62,7 +62,7 @@ class _Teacher:
     @classmethod
     def of(cls, one: Checkpoint) -> _Teacher:
         tasks = one.recipe.tasks
-        known = _outputs_of(tasks) & (learned(one) | {*tasks.landmarks})
+        known = _outputs_of(tasks) & learned(one)
         return cls(one.network(), one.recipe, one.card.get("temperatures", {}), known)
 
 

@@ -67,8 +67,10 @@ class Start:
 START = Start()
 """ImageNet's weights or random ones, as the recipe says."""
 
-BUILD = ("encoder", "decoder", "heads", "experts", "tasks")
-"""The sections of a recipe that define its network."""
+
+def _build_of(recipe: Recipe) -> tuple[object, ...]:
+    """What of a recipe defines its network."""
+    return recipe.encoder, recipe.decoder, recipe.heads, recipe.experts, recipe.tasks.named
 
 
 def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
@@ -189,7 +191,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     starts = [_nearest(checkpoint.load(path), recipe) for path in init]
     theirs = starts[0].recipe
     for path, start in zip(init, starts, strict=True):
-        if any(getattr(start.recipe, name) != getattr(theirs, name) for name in BUILD):
+        if _build_of(start.recipe) != _build_of(theirs):
             raise TrainingError(
                 f"{named(path)} has another network than {named(init[0])}: weights have a mean only where encoder, "
                 "decoder, heads, experts and tasks are the same."

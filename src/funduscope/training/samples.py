@@ -33,10 +33,6 @@ MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
 
 
-POINTS = {"optic_disc": "disc_xy", "fovea": "fovea_xy"}
-"""By landmark the label of its center."""
-
-
 def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     """Whether a view can teach any of the recipe's tasks something from these labels."""
     labels, tasks = derive_labels(labels), recipe.tasks
@@ -47,7 +43,7 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     if view == "close":
         return any(bag_kinds(labels, recipe))
     return any(not all(allowed(labels, task)) for task in tasks.photo_tasks) or any(
-        getattr(labels, POINTS[name]) is not None for name in tasks.landmarks
+        labels.point(name) is not None for name in tasks.landmarks
     )
 
 
@@ -193,7 +189,7 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
     for case in (case for case in train if case.key in files):
         if recipe.sampling.whole.get(case.dataset):
             found.update(task for task in tasks.photo_tasks if not all(allowed(case.labels, task)))
-            found.update(name for name in tasks.landmarks if getattr(case.labels, POINTS[name]) is not None)
+            found.update(name for name in tasks.landmarks if case.labels.point(name) is not None)
         with np.load(files[case.key], allow_pickle=False) as file:
             names = {name.removeprefix("coverage ") for name in file.files if name.startswith("coverage ")}
         rates = {code: recipe.sampling.close if code in close else recipe.sampling.whole for code in names}
@@ -211,7 +207,7 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
         known = any(labels.known(task) is not None for task in tasks.photo_tasks)
-        known |= any(getattr(labels, POINTS[name]) is not None for name in tasks.landmarks)
+        known |= any(labels.point(name) is not None for name in tasks.landmarks)
         if any(views) and (known or there & wanted):
             return True
         if views[1] and bag_kinds(labels, recipe):

@@ -13,6 +13,7 @@ import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
+from funduscope.inference.headline import headline
 from funduscope.report.patient_leaflet import FIELDS, PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.vocabulary import LESIONS
@@ -65,6 +66,16 @@ def test_an_eye_that_the_file_calls_the_other_is_not_named(language: str) -> Non
     disputed = told(laterality="right", warnings=[message("FILE_SAYS_LEFT_EYE").to_dict()])
     assert compose(told(laterality="right"), words).eye == words("sheet.eye.right")
     assert compose(disputed, words).eye == words("sheet.eye.unknown")
+
+
+def test_without_the_macula_in_the_photo_it_is_taken_again() -> None:
+    unseen = healthy(warnings=[message("FOVEA_NOT_FOUND").to_dict()])
+    unseen |= {"headline": headline(unseen)}
+    for grade in (None, 0):
+        text = said(compose(unseen, Words(), grade=grade))
+        assert "have a new photo taken" in text
+        assert Words()("sheet.found.unsure") in text
+    assert "have a new photo taken" not in said(compose(healthy(), Words()))
 
 
 def test_several_photos_in_one_picture_are_no_fault_of_the_photos() -> None:
