@@ -7,7 +7,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pytest
 from jaxtyping import install_import_hook
 from tests import less_work
@@ -74,6 +76,25 @@ def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
             less_work.draw_no_pictures(patch.setattr)
         if folder in EXPORTS:
             less_work.export_less(patch.setattr)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_core() -> Iterator[None]:
+    """ONNX Runtime's and OpenCV's threads wait for work in a loop, which costs the other process its core."""
+    from funduscope.inference import runtime
+
+    own = runtime.session_options
+
+    def alone() -> Any:
+        options = own()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            patch.setattr(runtime, "session_options", alone)
+            cv2.setNumThreads(1)
         yield
 
 
