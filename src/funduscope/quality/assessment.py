@@ -26,7 +26,7 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
         return reasons, None
     measures = measure_all(pixels, small_frame(framed, pixels))
     quality, shown = gradability.shipped().judge(measures), shipped().classify(measures)
-    if reasons:
+    if reasons and not (framed.field_of_view.is_one_of_several and shown == "other"):
         return reasons, quality
     if shown == "other":
         return (message("NOT_FUNDUS"),), None
