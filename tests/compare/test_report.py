@@ -183,6 +183,11 @@ def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, rec
     assert wins == [("best", False), ("", True)]
 
 
+def test_equal_values_are_marked_alike() -> None:
+    tied = [Interval(0.4, 0.6, 0.5, 9), Interval(0.3, 0.7, 0.5, 9), Interval(0.1, 0.3, 0.2, 9)]
+    assert marks(tied) == ["leads", "leads", ""]
+
+
 def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
     """The mark of the first run in a score of IDRiD's test photos, and whether the table says why it has none."""
     comparison = Comparison.of(gather(folders))

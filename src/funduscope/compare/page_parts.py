@@ -109,6 +109,8 @@ def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequenc
         others = [one for other, one in there if other != place]
         known = all(one.low < one.high for _, one in there)
         marks[place] = "best" if known and not any(overlap(best, one) for one in others) else "leads"
+        for tied in (other for other, one in there if other != place and one.value == best.value):
+            marks[tied] = "leads"
     return [interval_cell(one, kind.digits, mark) for one, mark in zip(intervals, marks, strict=True)]
 
 
