@@ -83,6 +83,14 @@ SOURCES: dict[str, dict[str, Any]] = {
     "VL": {"kind": "VL"},
     "Japanese": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎"},
     "Korean": {"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
+    "an empty character set": {"SpecificCharacterSet": ""},
+    "one term with extensions": {"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "Müller^Jürgen"},
+    "a character set by a common name": {"SpecificCharacterSet": "UTF-8", "PatientName": "Müller^Jürgen"},
+    "rubbish in what is optional": {
+        **{"PixelSpacing": "0.01", "Laterality": "BOTH", "PatientOrientation": "L"},
+        **{"LossyImageCompression": "YES", "ReferringPhysicianName": ["Roe^A", "Poe^B"]},
+    },
+    "no spacing": {"PixelSpacing": ["0", "0"]},
     "rubbish in dates and sex": {"PatientSex": "X", "StudyDate": "", "ContentDate": ""},
 }
 
@@ -155,6 +163,18 @@ def test_the_reports_numbers_are_those_of_the_findings(command: Command, tiny: P
     assert found["model"]["sha256"] in (folder / "eye_SR.dcm").read_bytes().decode("latin-1")
 
 
+def test_the_report_says_what_the_headlines_and_the_evidence_say(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm")
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom")[0] == 0
+    found = json.loads((tmp_path / "out" / "eye" / "findings.json").read_bytes())
+    report = highdicom.sr.srread(tmp_path / "out" / "eye" / "eye_SR.dcm")
+    photo = report.content.get_image_measurement_groups()[0]
+    texts = [item.TextValue for item in photo[0].ContentSequence if item.ValueType == "TEXT"]
+    said = [part["says"] for part in (*found["headline"].values(), *found["evidence"]) if part]
+    assert len(said) > 2
+    assert set(said) <= set(texts)
+
+
 def _number(group: Any, name: Any) -> float | None:
     return next((m.value for m in group.get_measurements() if m.name.value == name.value), None)
 
@@ -216,6 +236,26 @@ def test_every_observation_of_a_photo_that_was_forced_says_so(command: Command, 
     assert len(observations) > 3
     assert all("Not to be trusted" in one["note"][0]["text"] for one in observations)
     assert observations[0]["valueBoolean"] is False, "it is not gradable"
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")
+def test_every_object_of_a_photo_that_was_forced_says_so(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", PixelData=bytes(480 * 480 * 3), Rows=480, Columns=480)
+    out = tmp_path / "out"
+    assert command("predict", source, "--model", tiny, "--out", out, "--dicom-overlay", "--force")[0] == 0
+    found = json.loads((out / "eye" / "findings.json").read_bytes())
+    assert found["gradable"]["advice"] == "refuse"
+    files = {file.stem[-3:].strip("_"): file for file in (out / "eye").glob("*.dcm")}
+    assert {kind: errors(file) for kind, file in files.items()} == {"SR": [], "SEG": [], "SC": []}
+    groups = highdicom.sr.srread(files["SR"]).content.get_image_measurement_groups()
+    gradable = groups[0].get_qualitative_evaluations()[0]
+    assert gradable.value.meaning == "No"
+    assert len(groups) > 3
+    for group in groups:
+        texts = [item.TextValue for item in group[0].ContentSequence if item.ValueType == "TEXT"]
+        assert found["headline"]["trust"]["says"] in texts
+    assert "not to be trusted" in pydicom.dcmread(files["SEG"]).ContentDescription
+    assert "not to be trusted" in pydicom.dcmread(files["SC"]).ImageComments
 
 
 def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:

@@ -17,6 +17,9 @@ LIMITS: Final = (
     "macular edema risk alone; no other disease is looked for."
 )
 
+FORCED: Final = "Refused and computed all the same, not to be trusted"
+"""At most 64 characters, as a short description in DICOM may have."""
+
 
 def algorithm_name(findings: Findings) -> str:
     """The model's name with the package's, at most 64 characters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from funduscope.dicom.algorithm import LIMITS, MANUFACTURER, algorithm_name
+from funduscope.dicom.algorithm import FORCED, LIMITS, MANUFACTURER, algorithm_name
 from funduscope.report.overlay import overlay
 from funduscope.version import __version__
 
@@ -40,6 +40,7 @@ def secondary_capture(findings: Findings, source: Source, palette: Palette) -> D
         series_description="funduscope: overlay",
     )
     _fit(dataset, source)
+    dataset.ImageComments = f"{FORCED}. {LIMITS}" if findings.forced else LIMITS
     return dataset
 
 
@@ -50,7 +51,6 @@ def _fit(dataset: Dataset, source: Source) -> None:
     dataset.PatientOrientation = source.dataset.get("PatientOrientation") or ""
     dataset.Laterality = source.dataset.get("Laterality") or ""
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = source.content_date, source.content_time
-    dataset.ImageComments = LIMITS
     dataset.BurnedInAnnotation = "YES"  # the legend
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.dataset.SOPClassUID

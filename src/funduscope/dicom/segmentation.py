@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funduscope.dicom.algorithm import FAMILY, MANUFACTURER, algorithm_name, coded
+from funduscope.dicom.algorithm import FAMILY, FORCED, MANUFACTURER, algorithm_name, coded
 from funduscope.report.clinical_codes import ABNORMALITY, ANATOMY, RETINA, structure_code
 from funduscope.version import __version__
 from funduscope.vocabulary import structure
@@ -41,7 +41,7 @@ def segmentation(findings: Findings, source: Source) -> Dataset | None:
         manufacturer_model_name=algorithm_name(findings),
         software_versions=__version__,
         device_serial_number=findings.model_sha256[:64],
-        content_description="Not a medical device, unverified",
+        content_description=FORCED if findings.forced else "Not a medical device, unverified",
         content_label="FUNDUSCOPE",
         content_date=source.content_date,
         content_time=source.content_time,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom, read_attributes
@@ -29,6 +32,10 @@ _IMAGE: Final = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns"),
     *("PixelSpacing", "PatientOrientation", "Laterality", "LossyImageCompression"),
     *("LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+)
+_TEXTS: Final = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "StudyID", "StudyDescription", "AccessionNumber"),
+    "ReferringPhysicianName",
 )
 _TIMES: Final = ("ContentDate", "ContentTime", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
 _TYPE_2: Final = (
@@ -86,8 +93,18 @@ def _uid(seed: str) -> str:
 
 def _complete(dataset: Dataset, sha256: str) -> None:
     """Gives the data set what highdicom and the standard demand, and takes out what would make its copies invalid."""
+    from pydicom.multival import MultiValue
     from pydicom.uid import UID
 
+    _use_unicode(dataset)
+    for name, is_valid in _OPTIONAL.items():
+        if name in dataset and not _holds(dataset, name, is_valid):
+            del dataset[name]
+    if "PixelSpacing" in dataset:  # a decimal text has at most 16 characters
+        dataset.PixelSpacing = [f"{value:.10g}" for value in dataset.PixelSpacing]
+    for name in _TEXTS:
+        if isinstance(dataset.get(name), MultiValue):  # a backslash in a text, which parts values
+            setattr(dataset, name, " ".join(map(str, dataset[name].value)))
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         value = dataset.get(name)
         if not value or not UID(value).is_valid:
@@ -102,9 +119,39 @@ def _complete(dataset: Dataset, sha256: str) -> None:
         dataset.PatientSex = ""
     if not dataset.get("Modality"):
         dataset.Modality = "OP"
-    if not isinstance(dataset.get("SpecificCharacterSet", ""), str):  # several, as in Japan; highdicom takes one
+
+
+def _use_unicode(dataset: Dataset) -> None:
+    """Texts in Unicode, unless theirs is a character set that highdicom takes: it takes one, without extensions."""
+    if "SpecificCharacterSet" not in dataset and all(str(dataset.get(name) or "").isascii() for name in _TEXTS):
+        return
+    named = dataset.get("SpecificCharacterSet")
+    if not isinstance(named, str) or not re.fullmatch(r"ISO_IR (?!6$|13$)\d+|GB18030|GBK", named):
         dataset.decode()
-        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.SpecificCharacterSet = _UNICODE
+
+
+def _holds(dataset: Dataset, name: str, is_valid: Callable[[Any], bool]) -> bool:
+    try:
+        return is_valid(dataset[name].value)
+    except (ValueError, TypeError):  # rubbish is seen as the value is taken
+        return False
+
+
+def _are_positive(values: Any, count: int) -> bool:
+    return len(values) == count and all(0 < float(value) < math.inf for value in values)
+
+
+_UNICODE: Final = "ISO_IR 192"
+_OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "PixelSpacing": lambda value: _are_positive(value, 2),
+    "PatientOrientation": lambda value: len(value) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", one) for one in value),
+    "Laterality": lambda value: value in ("R", "L"),
+    "LossyImageCompression": lambda value: value in ("00", "01"),
+    "LossyImageCompressionRatio": lambda value: _are_positive([value] if isinstance(value, float) else value, 1),
+    "LossyImageCompressionMethod": lambda value: isinstance(value, str),
+}
+"""What is copied only where it is valid, by name: elsewhere it is left out."""
 
 
 def _content_date_and_time(dataset: Dataset) -> tuple[str, str]:

@@ -67,15 +67,19 @@ def groups(found: Mapping[str, Any]) -> list[Group]:
         "photo",
         codes.GRADABLE,
         numbers=[(codes.QUALITY, gradable["score"], "")],
-        answers=[(codes.GRADABLE, codes.YES if gradable["ok"] else codes.NO)],
+        answers=[(codes.GRADABLE, codes.NO if gradable["advice"] == "refuse" else codes.YES)],
         texts=[
+            *((codes.COMMENT, part["says"]) for part in found["headline"].values() if part),
             *((codes.REASON, reason["says"]) for reason in gradable["reasons"]),
-            *((codes.COMMENT, warning["says"]) for warning in found["warnings"]),
+            *((codes.COMMENT, one["says"]) for one in (*found["evidence"], *found["warnings"])),
             (codes.COMMENT, LIMITS),
         ],
     )
     lesions = [_lesion_group(code, lesion) for code, lesion in (found["lesions"] or {}).items()]
-    return [photo, *_answer_groups(found), *_disc_group(found), *(lesions if gradable["ok"] else ())]
+    others = [*_answer_groups(found), *_disc_group(found), *(lesions if gradable["ok"] else ())]
+    # Systems take the groups apart: each of a photo that was refused and graded all the same says so.
+    doubt = [(codes.COMMENT, found["headline"]["trust"]["says"])] if gradable["advice"] == "refuse" and others else []
+    return [photo, *(one._replace(texts=[*doubt, *one.texts]) for one in others)]
 
 
 def _answer_groups(found: Mapping[str, Any]) -> list[Group]:
