@@ -51,7 +51,12 @@ def found_of(
     grade, own_risk = int(np.argmax(grades)), int(np.argmax(risks))
     probability = sum(grades[2:])
     referable = {"value": probability >= 0.2, "probability": probability, "threshold": 0.2}
-    advice = advise(Supported(span, risk, ()), grade, (referable["value"], probability, 0.2), own_risk)
+    advice = advise(
+        Supported(span, None if risk is None else (risk, risk), ()),
+        grade,
+        (referable["value"], probability, 0.2),
+        own_risk,
+    )
     because = [one.to_dict() for one in advice.because]
     if span is not None and span[0] >= 2 and not advice.refer:
         because = [{"code": "ICDR_2_BEYOND_MA", "values": {}, "says": ""}]
@@ -209,7 +214,7 @@ def test_an_eye_that_a_clinics_own_table_has_seen_soon_is_not_sent_to_the_next_r
     own = tmp_path / "urgency.toml"
     own.write_text('grade = ["routine", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "soon"]\n')
     monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
-    advice = advise(Supported(span, 0, ()), grade, (False, 0.05, 0.2), 0).to_dict()
+    advice = advise(Supported(span, (0, 0), ()), grade, (False, 0.05, 0.2), 0).to_dict()
     assert (advice["refer"], advice["urgency"]) == (True, "soon")
     assert [one["code"] for one in advice["because"]] == ["CLINIC_SOON"]
     grades = [0.9 if one == grade else 0.025 for one in range(5)]

@@ -89,7 +89,7 @@ def test_a_kind_that_was_not_sought_supports_no_grade():
         ([], 0, "DME_0_NO_EXUDATE"),
         ([1.01, 3.0], 1, "DME_1_FAR"),
         ([1.0, 3.0], 2, "DME_2_NEAR_FOVEA"),
-        ([None], None, "DME_NOT_CHECKED"),
+        ([None], 1, "DME_1_DISTANCE_UNKNOWN"),
     ],
 )
 def test_the_edema_risk_that_exudates_support(distances, risk, code):
@@ -122,6 +122,10 @@ def test_an_edema_risk_is_held_against_the_exudates():
     assert check(far, None, 1).dme_agrees is True
     assert [one.code for one in check(far, None, 2).messages] == ["DME_ABOVE_LESIONS"]
     assert [one.code for one in check(far, None, 0).messages] == ["DME_BELOW_LESIONS"]
+    somewhere = support(NONE | {"EX": (_object(None),)}, RIGHT)
+    assert [check(somewhere, None, risk).dme_agrees for risk in (0, 1, 2)] == [False, True, True]
+    assert [one.code for one in check(somewhere, None, 0).messages] == ["DME_BELOW_LESIONS"]
+    assert advise(somewhere, 0, None, 0).because[-1].code == "DME_1_DISTANCE_UNKNOWN"
 
 
 def test_advice_is_the_more_careful_of_the_two():

@@ -47,15 +47,20 @@ Lesions = Mapping[str, Sequence[LesionObject]]
 
 @dataclass(frozen=True)
 class Supported:
-    """What lesions support. grade_range: lowest and highest. dme_risk. None where unknown. because: the reasons.
+    """What lesions support. grade_range, dme_range: lowest and highest. None where unknown. because: the reasons.
 
     proliferative_checked: whether a kind of lesion that makes grade 4 was segmented.
     """
 
     grade_range: tuple[int, int] | None
-    dme_risk: int | None
+    dme_range: tuple[int, int] | None
     because: tuple[Message, ...]
     proliferative_checked: bool = False
+
+    @property
+    def dme_risk(self) -> int | None:
+        """The lowest risk that the exudates support; None where unknown."""
+        return None if self.dme_range is None else self.dme_range[0]
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,12 @@ class Checked:
     messages: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        span = self.supported.grade_range
+        span, risks = self.supported.grade_range, self.supported.dme_range
         return {
             "grade_range": None if span is None else list(span),
             "agrees": self.agrees,
             "dme_risk": self.supported.dme_risk,
+            "dme_range": None if risks is None else list(risks),
             "dme_agrees": self.dme_agrees,
         }
 
@@ -108,7 +114,7 @@ def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
 def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
     """Compares a model's grade and edema risk (None where it gives none) with what the lesions support."""
     agrees, of_grade = _grade_agrees(supported, grade)
-    dme_agrees, of_risk = _risk_agrees(supported.dme_risk, risk)
+    dme_agrees, of_risk = _risk_agrees(supported.dme_range, risk)
     return Checked(supported, agrees, dme_agrees, (*of_grade, *of_risk))
 
 
@@ -165,14 +171,14 @@ def _grades(lesions: Lesions, anatomy: Anatomy) -> tuple[tuple[int, int] | None,
     return (2, 3), (more,)
 
 
-def _risk(exudates: Sequence[LesionObject]) -> tuple[int | None, tuple[Message, ...]]:
+def _risk(exudates: Sequence[LesionObject]) -> tuple[tuple[int, int], tuple[Message, ...]]:
     if not exudates:
-        return 0, (message("DME_0_NO_EXUDATE"),)
+        return (0, 0), (message("DME_0_NO_EXUDATE"),)
     nearest = nearest_fovea_dd(exudates)
     if nearest is None:
-        return None, (message("DME_NOT_CHECKED"),)
+        return (1, 2), (message("DME_1_DISTANCE_UNKNOWN"),)
     risk, code = (2, "DME_2_NEAR_FOVEA") if nearest <= NEAR_DD else (1, "DME_1_FAR")
-    return risk, (message(code, {"distance_dd": round(nearest, 3)}),)
+    return (risk, risk), (message(code, {"distance_dd": round(nearest, 3)}),)
 
 
 def _grade_agrees(supported: Supported, grade: int | None) -> tuple[bool | None, tuple[Message, ...]]:
@@ -187,10 +193,11 @@ def _grade_agrees(supported: Supported, grade: int | None) -> tuple[bool | None,
     return False, (message(code, {"grade": grade, "low": low, "high": high}),)
 
 
-def _risk_agrees(supported: int | None, risk: int | None) -> tuple[bool | None, tuple[Message, ...]]:
+def _risk_agrees(supported: tuple[int, int] | None, risk: int | None) -> tuple[bool | None, tuple[Message, ...]]:
     if supported is None or risk is None:
         return None, ()
-    if risk == supported:
+    low, high = supported
+    if low <= risk <= high:
         return True, ()
-    code = "DME_BELOW_LESIONS" if risk < supported else "DME_ABOVE_LESIONS"
-    return False, (message(code, {"risk": risk, "supported": supported}),)
+    code, limit = ("DME_BELOW_LESIONS", low) if risk < low else ("DME_ABOVE_LESIONS", high)
+    return False, (message(code, {"risk": risk, "supported": limit}),)

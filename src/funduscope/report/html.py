@@ -106,12 +106,13 @@ def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:
     verdicts = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
     rows = [["", words("evidence.model"), words("evidence.lesions"), ""]]
     answers = (("grade", found["predicted_grade"], rules["agrees"]), ("dme", dme.get("risk"), rules["dme_agrees"]))
-    low, high = rules["grade_range"] or (None, None)
-    span = low if low == high else words("evidence.range", {"low": low, "high": high})
-    for (task, answer, agrees), supported in zip(answers, (span, rules["dme_risk"]), strict=True):
-        if supported is not None:
+    # Findings of earlier versions have no range of the risk.
+    ranges = (rules["grade_range"], rules.get("dme_range") or [rules["dme_risk"]] * 2)
+    for (task, answer, agrees), (low, high) in zip(answers, (span or (None, None) for span in ranges), strict=True):
+        if low is not None:
             model = UNKNOWN if answer is None else str(answer)
-            rows.append([words(f"{task}.title"), model, str(supported), words(verdicts[agrees])])
+            supported = str(low) if low == high else words("evidence.range", {"low": low, "high": high})
+            rows.append([words(f"{task}.title"), model, supported, words(verdicts[agrees])])
     return rows
 
 
