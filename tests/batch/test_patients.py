@@ -71,6 +71,18 @@ def test_an_eye_without_its_macula_in_the_photo_is_to_be_taken_again() -> None:
     assert (row["urgency"], row["ungradable_eyes"]) == ("retake", "left")
 
 
+def test_an_eye_that_a_person_should_grade_is_not_routine() -> None:
+    unlike = photo("a", "left")
+    assert unlike.found is not None
+    unlike.found.update(headline={"referral": {"code": "NO_REFERRAL_PERSON"}})
+    (row,) = rows_of(photo("a", "right"), unlike)
+    assert (row["urgency"], row["ungradable_eyes"], row["person_eyes"]) == ("person", "", "left")
+    (row,) = rows_of(photo("a", "right", None), unlike)
+    assert (row["urgency"], row["ungradable_eyes"], row["person_eyes"]) == ("retake", "right", "left")
+    (row,) = rows_of(photo("a", "right"), unlike, photo("a", "left"))
+    assert (row["urgency"], row["person_eyes"]) == ("routine", ""), "another photo of the eye is like the others"
+
+
 def test_the_more_careful_of_model_and_rules_counts() -> None:
     (row,) = rows_of(photo("a", "right", 0, rules=2))
     assert row["right_grade"] == 2

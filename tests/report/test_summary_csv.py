@@ -55,10 +55,11 @@ def test_what_is_not_known_stays_empty(drawn_eye, tmp_path):
     rows = [SummaryRow.of(drawn_eye(gradable_ok=False).to_dict(), path), SummaryRow.of(failed, path)]
     refused, broken = read(write_summary(rows, tmp_path / "summary.csv"))
     assert refused["gradable"] == "no"
-    known = {"photo", "path", "gradable", "advice", "warnings", "model", "model_sha256"}
+    known = {"photo", "path", "gradable", "advice", "referral", "warnings", "model", "model_sha256"}
     assert {refused[key] for key in COLUMNS if key not in known} == {""}
-    assert (refused["advice"], refused["warnings"], refused["model"]) == (
+    assert (refused["advice"], refused["referral"], refused["warnings"], refused["model"]) == (
         "refuse",
+        "RETAKE_OR_EXAMINE",
         "RESEARCH_WEIGHTS",
         "stand-in 0.1.0",
     )

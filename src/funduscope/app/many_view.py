@@ -49,8 +49,22 @@ class Row:
 
     @property
     def retake(self) -> bool:
-        """Whether the photo should be taken again: it was not graded, or its grade is not to be relied on."""
-        return not self.gradable or self.found["gradable"].get("advice") not in (None, "grade")
+        """Whether the photo should be taken again: it was not graded, its grade is not to be relied on, or the macula
+        is not in it."""
+        if self.several:
+            return False
+        poor = not self.gradable or self.found["gradable"].get("advice") not in (None, "grade")
+        return poor or self.referral == "NO_REFERRAL_RETAKE"
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a picture of several photos."""
+        return any(reason["code"] == "SEVERAL_PHOTOS" for reason in self.found["gradable"]["reasons"])
+
+    @property
+    def referral(self) -> str | None:
+        """The code of the headline that says what follows."""
+        return (self.found["headline"]["referral"] or {}).get("code")
 
     @property
     def refer(self) -> bool:
@@ -64,9 +78,10 @@ class Row:
 
     @property
     def urgency(self) -> tuple[int, float]:
-        """The sort key: urgent referrals first, then the others, then photos to take again, then the rest; the
-        uncertain ones first in each."""
-        order = (0 if self.urgent else 1) if self.refer else 2 if self.retake else 3
+        """The sort key: urgent referrals first, then the others, then photos to take again or to be graded by a person,
+        then the rest; the uncertain ones first in each."""
+        is_open = self.retake or self.several or self.referral == "NO_REFERRAL_PERSON"
+        order = (0 if self.urgent else 1) if self.refer else 2 if is_open else 3
         return order, -(self.uncertainty or 0.0)
 
     @property
@@ -174,9 +189,12 @@ def _cells(row: Row, words: Words) -> dict[str, Any]:
 
 
 def _advice(row: Row, words: Words) -> str:
-    """How soon to refer, and whether to take the photo again."""
+    """How soon to refer, and what else is to be done with the photo."""
     parts = [words.sentence("REFER_URGENT" if row.urgent else "REFER_SOON", {})] if row.refer else []
     parts += [words("many.again")] if row.retake else []
-    referral = row.found["headline"]["referral"]
-    is_open = referral is None or referral["code"] == "REFERRAL_OPEN"
-    return "; ".join(parts) or (UNKNOWN if is_open else words("advice.no_referral"))
+    parts += [words.sentence("TRUST_SEVERAL_PHOTOS", {})] if row.several else []
+    if parts:
+        return "; ".join(parts)
+    if row.referral == "NO_REFERRAL_PERSON":
+        return words.sentence(row.referral, {})
+    return UNKNOWN if row.referral in (None, "REFERRAL_OPEN") else words("advice.no_referral")

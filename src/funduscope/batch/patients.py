@@ -17,8 +17,9 @@ from funduscope.batch.store import StoredResult
 from funduscope.inference.rules import more_careful
 from funduscope.inference.stated import undisputed_eye
 
-URGENCIES: Final = ("urgent", "soon", "retake", "routine")
-"""From who must be seen first. retake: nothing found, but an eye without a photo that can be graded."""
+URGENCIES: Final = ("urgent", "soon", "retake", "person", "routine")
+"""From who must be seen first. retake: nothing found, but an eye without a photo that can be graded; person: nothing
+found, but an eye with none but photos that a person should grade."""
 
 EYES: Final = ("right", "left")
 
@@ -26,12 +27,13 @@ EYES: Final = ("right", "left")
 @dataclass
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
-    answered: how many the model said anything of: grade, edema risk or lesions. grade, dme: the worst, None
+    believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema risk or lesions. grade, dme: the worst, None
     where nothing tells; decided_by, decided_name: place and name of the photo that shows it. chance: of a grade that is
     referred, None of a model without grades."""
 
     photos: int = 0
     graded: int = 0
+    believed: int = 0
     answered: int = 0
     grade: int | None = None
     dme: int | None = None
@@ -49,7 +51,9 @@ class Eye:
             return
         referral = (found.get("headline") or {}).get("referral") or {}
         is_poor = (found.get("gradable") or {}).get("advice") in ("refuse", "retake")
-        self.graded += not is_poor and referral.get("code") != "NO_REFERRAL_RETAKE"
+        is_graded = not is_poor and referral.get("code") != "NO_REFERRAL_RETAKE"
+        self.graded += is_graded
+        self.believed += is_graded and referral.get("code") != "NO_REFERRAL_PERSON"
         rules = found.get("rules") or {}
         grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
         risk = more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))
@@ -81,11 +85,13 @@ PATIENT_COLUMNS: Final = (
     _column("refer", "bool"),
     *(_column(f"{eye}_{name}", "int") for eye in (*EYES, "other") for name in ("grade", "dme")),
     _column("referable_probability", "float", PROBABILITY),
-    *(_column(name) for name in ("decided_by", "because", "ungradable_eyes", "side_conflicts")),
+    *(_column(name) for name in ("decided_by", "because", "ungradable_eyes", "person_eyes")),
+    _column("side_conflicts"),
     *(_column(name, "int") for name in ("photos", "failed")),
 )
 """other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
-model. ungradable_eyes: those that have photos, of which none can be graded. side_conflicts: the places of photos that
+model. ungradable_eyes: those that have photos, of which none can be graded. person_eyes: those of which a
+person should grade every photo that can be. side_conflicts: the places of photos that
 show another eye than the table, or their own file, says."""
 
 
@@ -118,8 +124,12 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
     worst = min(answered, key=lambda eye: eye.order, default=Eye())
     both = all(eyes[name].graded for name in EYES)  # then a photo of an unknown eye hides neither
     ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded and not both]
+    both = all(eyes[name].believed for name in EYES)
+    by_person = [name for name, eye in eyes.items() if eye.graded and not eye.believed and not both]
     failed = sum(one.state == "failed" for one in photos)
-    urgency = worst.urgency if worst.urgency != "routine" or (answered and not ungradable) else "retake"
+    urgency = worst.urgency
+    if urgency == "routine":
+        urgency = "retake" if ungradable or not answered else "person" if by_person else "routine"
     row: dict[str, Any] = {"patient": patient, "visit": visit, "urgency": urgency}
     row["date"] = max(((one.known or {}).get("date") or "" for one in photos), default="") or None
     row["refer"] = worst.urgency != "routine" if answered else None
@@ -129,6 +139,7 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
     row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
     row["decided_name"] = worst.decided_name
     row["ungradable_eyes"] = " ".join(ungradable)
+    row["person_eyes"] = " ".join(by_person)
     row["side_conflicts"] = " ".join(one.place for one in photos if side_conflict(one))
     return row | {"photos": len(photos), "failed": failed}
 

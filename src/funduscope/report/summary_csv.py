@@ -74,6 +74,7 @@ class SummaryRow:
             "referable_probability": referable.get("probability"),
             "refer": (found.get("advice") or {}).get("refer"),
             "urgency": (found.get("advice") or {}).get("urgency"),
+            "referral": ((found.get("headline") or {}).get("referral") or {}).get("code"),
             **{f"{code}_count": (lesions.get(code) or {}).get("count") for code in LESIONS},
             **{f"{name}_{axis}_px": point.get(f"{axis}_px") for name, point in points.items() for axis in "xy"},
             "warnings": " ".join(one["code"] for one in found.get("warnings") or ()),
