@@ -23,6 +23,8 @@ from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP, choose
 from funduscope.serve.limits import RefusalError
 from funduscope.testing.drawn_eyes import draw_eye
 
+CHARSET = {"content-type": "multipart/form-data; boundary=x; charset=punycode"}
+ONE_FILE = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="eye.jpg"\r\n\r\nabc\r\n--x--\r\n'
 FORM = {"content-type": "multipart/form-data"}
 DICOM_ACCEPT = f'{DICOM}; type="application/dicom"'
 
@@ -136,6 +138,7 @@ def test_dicom_objects_are_refused_of_another_file(service: Service, eye: bytes)
     [
         ("POST", "/v1/findings", {"files": [("a", b"1"), ("b", b"2")]}, 400, "E_REQUEST"),
         ("POST", "/v1/findings", {"content": b"x", "headers": FORM}, 400, "E_REQUEST"),
+        ("POST", "/v1/findings", {"content": ONE_FILE, "headers": CHARSET}, 400, "E_REQUEST"),
         ("POST", "/v1/findings?frame=0", {"content": b"x"}, 422, "E_CONFIG"),
         ("POST", "/v1/findings?forse=true", {"content": b"x"}, 422, "E_CONFIG"),
         ("POST", "/v1/findings", {"content": b"x", "headers": {"accept": "text/html"}}, 406, "E_ACCEPT"),

@@ -68,8 +68,12 @@ def test_the_end_comes_within_the_deadline(tiny: Path, eye: bytes, tmp_path: Pat
             slow.sendall(b"POST /v1/findings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
             service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(2 + 5 + 20) == 0
+            cut = slow.recv(10_000).decode()
         thread.join(PATIENCE_S)
         assert answers[0].status_code == 503
+        assert cut.startswith("HTTP/1.1 503"), "of a request that was still on its way"
+        assert "E_BUSY" in cut
+        assert "retry-after: " in cut.lower()
 
 
 @pytest.mark.slow

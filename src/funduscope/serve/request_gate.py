@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -98,6 +99,11 @@ class RequestGate:
             record.status = GONE
         except CodedError as error:
             await refused(error, record)(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:  # the service ends, and this request has not even arrived
+            if record.status is not None:
+                raise
+            ends = RefusalError("E_BUSY", "the service is being stopped: send the request again later", 5)
+            await refused(ends, record)(scope, exchange.receive, exchange.send)
         except Exception as error:
             self._log("fault", {"level": "error", "request": record.number, "kind": type(error).__name__})
             if record.status is None:

@@ -151,9 +151,11 @@ async def _upload(request: Request, body: bytes) -> Upload:
 
     try:
         form = await _InMemory(request.headers, pieces(), max_files=1, max_fields=0).parse()  # pyright: ignore[reportArgumentType]
-    except MultiPartException as error:
-        says = f"the form cannot be read ({error.message.rstrip('.')}); expected one file in it, the photo"
-        raise RefusalError("E_REQUEST", says) from None
+    except (MultiPartException, UnicodeError) as error:  # the latter of a charset that decodes no names
+        why = error.message.rstrip(".") if isinstance(error, MultiPartException) else "its charset is of no use"
+        raise RefusalError(
+            "E_REQUEST", f"the form cannot be read ({why}); expected one file in it, the photo"
+        ) from None
     files = [one for _, one in form.multi_items() if not isinstance(one, str)]
     if not files:
         raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
