@@ -32,20 +32,31 @@ local function store(answer)
   end
 end
 
+-- Nothing is stored before every frame was sent: storing makes the study stable once more, and an instance without its
+-- mark would then be read again, for as long as one frame fails.
 local function read(instance)
   local frames = tonumber(ParseJson(RestApiGet('/instances/' .. instance .. '/simplified-tags'))['NumberOfFrames']) or 1
   local photo = RestApiGet('/instances/' .. instance .. '/file')
-  local count = 0
+  local answers = {}
   for frame = 1, frames do
     local question = frames > 1 and ('?frame=' .. frame) or ''
     local answer = HttpPost(SERVICE .. '/v1/findings' .. question, photo, HEADERS)
-    if not answer or string.sub(answer, 1, 2) ~= '--' then
+    if answer and string.sub(answer, 1, 2) == '--' then
+      table.insert(answers, answer)
+    else
       print('funduscope gave no result for instance ' .. instance .. ', frame ' .. frame)
-      return
+      if not HttpGet(SERVICE .. '/readyz') then
+        return -- the service is away, so that the other frames are to be read another time
+      end
     end
+  end
+  local count = 0
+  for _, answer in ipairs(answers) do
     count = count + store(answer)
   end
-  RestApiPut('/instances/' .. instance .. '/metadata/' .. DONE, tostring(count))
+  if count > 0 then
+    RestApiPut('/instances/' .. instance .. '/metadata/' .. DONE, tostring(count))
+  end
 end
 
 function OnStableStudy(study, tags, metadata)

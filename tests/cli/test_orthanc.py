@@ -22,6 +22,9 @@ import pytest
 pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
 
 import pydicom
+import simplejpeg
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 from tests.cli.test_predict_clinical import COMPLETE, write_source
 from tests.serve.conftest import Service, running, wait_for
 
@@ -50,7 +53,8 @@ class Archive:
             return answer.read()
 
     def store(self, *files: Path) -> None:
-        to = ["storescu", "-R", "-aec", "ORTHANC", "127.0.0.1", str(self.port)]
+        """By the documented command, which also sends JPEG."""
+        to = ["storescu", "-R", "-xy", "-aec", "ORTHANC", "127.0.0.1", str(self.port)]
         subprocess.run([*to, *files], check=True, timeout=60)
 
     def instance(self, file: Path) -> pydicom.Dataset:
@@ -156,8 +160,26 @@ def test_a_camera_sends_a_photo_and_the_report_is_found_in_its_study(
             assert len(json.loads(archive.get("/instances"))) == 2 + 3 * 2, "the results replaced the earlier ones"
 
 
-def readings(service: Service) -> int:
-    """How many photos the service has answered; all of them with findings."""
+def test_a_frame_that_is_damaged_costs_the_others_nothing_and_is_not_read_for_ever(tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "half.dcm", frames=2)
+    half = pydicom.dcmread(source)
+    frames = [simplejpeg.encode_jpeg(frame, 90) for frame in half.pixel_array]
+    half.PixelData = encapsulate([frames[0], frames[1][: len(frames[1]) // 2]])
+    half["PixelData"].VR = "OB"
+    half.file_meta.TransferSyntaxUID, half.PhotometricInterpretation = JPEGBaseline8Bit, "YBR_FULL_422"
+    pydicom.dcmwrite(source, half, enforce_file_format=True)
+    with running(tmp_path / "service", "--model", tiny) as service:
+        wait_for(service.is_ready)
+        script = [str(HAND_OVER / "funduscope.lua")]
+        with orthanc(tmp_path, {"FUNDUSCOPE_URL": service.address}, StableAge=1, LuaScripts=script) as archive:
+            archive.store(source)
+            wait_for(lambda: len(json.loads(archive.get("/instances"))) == 1 + 2)
+            time.sleep(5)  # the study is stable once more
+            assert readings(service, 422) == 2
+
+
+def readings(service: Service, *refusals: int) -> int:
+    """How many photos the service has answered; all of them with findings, or with these statuses."""
     lines = [line for line in service.lines("request") if line["route"] == "/v1/findings"]
-    assert {line["status"] for line in lines} <= {200}
+    assert {line["status"] for line in lines} <= {200, *refusals}
     return len(lines)
