@@ -14,10 +14,17 @@ from funduscope.report.write import findings_schema
 from funduscope.vocabulary import LESIONS, PhotoTask
 
 GLAUCOMA = PhotoTask("glaucoma", "Glaucoma", ("no", "yes"), "accuracy", weight=1.0)
-SIZES = {"probabilities": 5, "dme.probabilities": 3, "glaucoma.probabilities": 2, "grade_set": 2, "grade_range": 2}
+SIZES = {
+    "probabilities": 5,
+    "dme.probabilities": 3,
+    "glaucoma.probabilities": 2,
+    "grade_set": 2,
+    "grade_range": 2,
+    "dme_range": 2,
+}
 SIZES |= {"photo.grade": 5, "lesions.grade": 5, "photo.dme": 3, "lesions.dme": 3}
-LEFT_OUT = ("schema", "image", "model", "not_a_medical_device")
-"""The same in every photo, or in run.json; the file's name stands in `photo`."""
+LEFT_OUT = ("schema", "image", "model", "not_a_medical_device", "rules.dme_range[0]")
+"""The same in every photo, in run.json, or in another number; the file's name stands in `photo`."""
 
 NAMES = ("grade_name", "class_name", "values", "says")
 """Of numbers and codes."""

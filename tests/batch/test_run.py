@@ -17,13 +17,15 @@ import zipfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from funduscope.batch.photo_list import FolderPhotos
 from funduscope.batch.reader import ReadingSettings, run_reader
-from funduscope.batch.readers import read_all
+from funduscope.batch.readers import _answering, read_all
 from funduscope.batch.run import run_batch
 from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
@@ -173,6 +175,81 @@ def test_files_are_written_where_asked_with_the_bytes_of_any_other_entry(
     assert len(written) == 3
 
 
+def test_files_of_a_photo_that_is_gone_go_with_it(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    """Also what a killed process left half written; but nothing that is not of this program."""
+    source, out = tmp_path / "eyes", tmp_path / "out"
+    shutil.copytree(eyes / "first", source)
+    written = replace(reading, files=out / "files")
+    run_batch(source, out, written)
+    of = {row["place"]: out / row["files"] for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    (of["eye0.png"].parent / ".eye0.12ab.partial").mkdir()
+    (of["eye1.png"].parent / "notes").mkdir()
+    (source / "eye0.png").unlink()
+    (source / "eye1.png").write_bytes(b"no photo")
+    run_batch(source, out, written)
+    assert {place: folder.exists() for place, folder in of.items()} == {
+        "eye0.png": False,
+        "eye1.png": False,
+        **{place: True for place in of if place == "eye2.png"},
+    }
+    assert not list((out / "files").glob("*/.*"))
+    assert (of["eye1.png"].parent / "notes").is_dir()
+
+
+def test_an_answer_is_kept_whose_files_have_no_place(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    source, out = tmp_path / "eyes", tmp_path / "out"
+    shutil.copytree(eyes / "first", source)
+    written = replace(reading, files=out / "files")
+    run_batch(source, out, written)
+    of = {row["place"]: out / row["files"] for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    (of["eye1.png"] / "note.txt").write_text("a person's")
+    Image.fromarray(draw_eye(20, width_px=430).pixels).save(source / "eye1.png")
+    run = run_batch(source, out, written)
+    assert run["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0}
+    rows = {row["place"]: row for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    assert (rows["eye1.png"]["width_px"], rows["eye1.png"]["files"]) == (430, None)
+    assert "E_CONFIG" in (out / "failures.csv").read_text()
+    assert "note.txt" in (out / "failures.csv").read_text()
+    (of["eye1.png"] / "note.txt").unlink()
+    run_batch(source, out, written)
+    rows = {row["place"]: row for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    assert out / rows["eye1.png"]["files"] == of["eye1.png"]
+
+
+def test_a_source_that_goes_away_ends_the_batch_and_no_photo_is_called_failed(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "eyes", tmp_path / "out"
+    shutil.copytree(eyes / "first", source)
+    with pytest.raises(CodedError, match="not there any more") as caught:
+        run_batch(source, out, reading, progress=lambda now: now.done == 1 and shutil.move(source, tmp_path / "away"))
+    assert caught.value.code == "E_NOT_FOUND"
+    shutil.move(tmp_path / "away", source)
+    assert run_batch(source, out, reading)["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0}
+
+
+def test_a_process_that_hangs_is_ended_while_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("funduscope.batch.readers.MOST_S", 0.0)
+    killed = []
+    hangs, answers = Answering(()), Answering(())
+    hangs.pipe.recv()
+    hangs.since = answers.since = 0.0
+    hangs.process = answers.process = SimpleNamespace(kill=lambda: killed.append("killed"))
+    assert _answering([hangs, answers]) == [answers]  # pyright: ignore[reportArgumentType]
+    assert killed == ["killed"]
+
+
+def test_a_folder_that_may_not_be_opened_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may open every one, so the listing is what `gather` gives of a closed one."""
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("funduscope.batch.photo_list.gather", lambda folders: [folders[0] / "closed"])
+    (photo,) = FolderPhotos(tmp_path)
+    assert photo.problem is not None
+    code, says = photo.problem
+    assert (photo.place, photo.version, code) == ("closed", "", "E_NOT_FOUND")
+    assert says.startswith("the folder cannot be read")
+
+
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_photo_whose_process_dies_is_tried_once_more(
     eyes: Path, reading: ReadingSettings, tmp_path: Path, deaths: int
@@ -225,7 +302,7 @@ def test_a_disk_that_refuses_a_photo_s_files_ends_the_batch_and_no_photo_is_call
     run_reader(pipe, replace(reading, files=tmp_path))  # pyright: ignore[reportArgumentType]
     started, answer = pipe.answers
     assert started is None
-    assert answer[0] == "E_DISK" if is_fault else answer[0].state == "failed"
+    assert answer[0] == "E_DISK" if is_fault else (answer[0].state, answer[0].code) == ("read", "E_CONFIG")
     monkeypatch.setattr("funduscope.batch.readers._Reader", lambda _: Answering(("E_DISK", "full")))
     with pytest.raises(CodedError, match="full") as caught:
         list(read_all([("eye0.png", lambda: eyes)], 1, reading, lambda _: True))
@@ -236,10 +313,11 @@ class Answering:
     """A reader whose process answers its job at once."""
 
     is_ready, job = True, None
+    since, process = 0.0, SimpleNamespace()
 
     def __init__(self, answer: object) -> None:
-        self.pipe, other = multiprocessing.Pipe()
-        other.send(answer)
+        self.pipe, self.other = multiprocessing.Pipe()
+        self.other.send(answer)
 
     def give(self, job: tuple[str, object], content: object) -> None:
         self.job = job

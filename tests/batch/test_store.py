@@ -5,8 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from funduscope.batch.photo_list import ListedPhoto
 from funduscope.batch.store import Result, Store
+from funduscope.i18n.errors import CodedError
 
 PROBLEM = "E_FORMAT", "the entry's name leads out of the archive: it is not opened"
 
@@ -27,3 +30,24 @@ def test_what_is_listed_without_its_problem_may_be_read_again(tmp_path: Path) ->
     with closing(Store(tmp_path, {})) as store:
         store.update([ListedPhoto("eye.jpg", "1", problem=PROBLEM)])
         assert store.update([ListedPhoto("eye.jpg", "1")], retry_failed=True) == 1
+
+
+def test_what_was_not_there_is_read_as_soon_as_it_is(tmp_path: Path) -> None:
+    """A share that was away for an hour, or a file without permissions: the same command goes on."""
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("eye.jpg", "1"), ListedPhoto("gone.jpg", "")])
+        for place in ("eye.jpg", "gone.jpg"):
+            store.put(place, [Result(place, "failed", "E_NOT_FOUND", "no such file")])
+        assert store.update([ListedPhoto("eye.jpg", "1"), ListedPhoto("gone.jpg", "")]) == 1
+        assert [place for place, _ in store.waiting()] == ["eye.jpg"]
+
+
+def test_an_empty_list_takes_nothing_away(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("eye.jpg", "1")])
+        store.put("eye.jpg", [Result("eye.jpg", "read")])
+        store.commit()
+        with pytest.raises(CodedError, match="is their disk there") as caught:
+            store.update([])
+        assert caught.value.code == "E_NOT_FOUND"
+        assert [one.place for one in store.results()] == ["eye.jpg"]

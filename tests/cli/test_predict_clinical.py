@@ -87,8 +87,11 @@ SOURCES: dict[str, dict[str, Any]] = {
     "one term with extensions": {"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "Müller^Jürgen"},
     "a character set by a common name": {"SpecificCharacterSet": "UTF-8", "PatientName": "Müller^Jürgen"},
     "rubbish in what is optional": {
-        **{"PixelSpacing": "0.01", "Laterality": "BOTH", "PatientOrientation": "L"},
-        **{"LossyImageCompression": "YES", "ReferringPhysicianName": ["Roe^A", "Poe^B"]},
+        "PixelSpacing": "0.01",
+        "Laterality": "BOTH",
+        "PatientOrientation": "L",
+        "LossyImageCompression": "YES",
+        "ReferringPhysicianName": ["Roe^A", "Poe^B"],
     },
     "no spacing": {"PixelSpacing": ["0", "0"]},
     "rubbish in dates and sex": {"PatientSex": "X", "StudyDate": "", "ContentDate": ""},

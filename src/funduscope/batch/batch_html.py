@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from funduscope.batch.reader import MEASURES, files_folder
+from funduscope.batch.columns import files_place
+from funduscope.batch.reader import MEASURES
 from funduscope.batch.store import Store
 from funduscope.inference.ood import FAR_PERCENTILE
 from funduscope.report.html_frame import render
@@ -49,7 +50,10 @@ def page(
     values = {
         "counts": counts,
         "model": model,
-        "patients": [{**row, "link": _link(files, row["decided_by"], row["decided_name"])} for row in patients],
+        "patients": [
+            {**row, "link": _link(files, row["decided_by"], row["decided_name"], row["decided_code"])}
+            for row in patients
+        ],
         "grades": _shares(store, "predicted_grade", GRADES),
         "risks": _shares(store, "dme.risk", DME_RISKS),
         "urgencies": _counted(store, _FOUND.format("advice.urgency"), "state = 'read'"),
@@ -65,9 +69,10 @@ def page(
     return render("batch/page/page.html.j2", values, style="batch/page/page.css")
 
 
-def _link(files: str, place: str | None, name: str) -> str:
-    """The address of a photo's report, or nothing where there is none."""
-    return quote(f"{files}/{files_folder(place, name)}/report.html") if files and place else ""
+def _link(files: str, place: str | None, name: str, code: str | None) -> str:
+    """The address of a photo's report, or nothing where there is none. code: why it could not be written."""
+    folder = files_place(files, place, name, code)
+    return "" if folder is None else quote(f"{folder}/report.html")
 
 
 def _shares(store: Store, path: str, names: Sequence[str]) -> list[tuple[str, int]]:
@@ -114,10 +119,10 @@ def _twice(store: Store) -> Iterator[dict[str, Any]]:
 def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
     grade, risk = (_FOUND.format(f"headline.{part}.says") for part in ("grade", "dme"))
     query = (
-        f"select place, name, uncertainty, {grade}, {risk} from photos join results using (place) "
+        f"select place, name, code, uncertainty, {grade}, {risk} from photos join results using (place) "
         "where state = 'read' and uncertainty is not null "
         f"order by uncertainty desc, position, frame limit {LEAST_CERTAIN}"
     )
-    for place, name, uncertainty, grade, risk in store.select(query):
+    for place, name, code, uncertainty, grade, risk in store.select(query):
         says = "; ".join(filter(None, (grade, risk)))
-        yield {"place": place, "link": _link(files, place, name), "uncertainty": uncertainty, "says": says}
+        yield {"place": place, "link": _link(files, place, name, code), "uncertainty": uncertainty, "says": says}

@@ -57,7 +57,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
     columns = [
         *place_columns(copied),
         Column("state", "text", lambda one: one.state),
-        *([Column("files", "text", lambda one: f"{files}/{files_folder(one.place, one.name)}")] if files else ()),
+        *([Column("files", "text", lambda one: files_place(files, one.place, one.name, one.code))] if files else ()),
         _column("sha256", "text", "photo", "sha256"),
         _column("width_px", "int", "photo", "width", unit=PIXELS),
         _column("height_px", "int", "photo", "height", unit=PIXELS),
@@ -97,6 +97,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
         ],
         _column("rules_agree", "bool", "rules", "agrees"),
         _column("rules_dme", "int", "rules", "dme_risk"),
+        _at("rules_dme_to", "rules", "dme_range", place=1, kind="int"),
         _column("rules_dme_agree", "bool", "rules", "dme_agrees"),
         Column("evidence", "text", lambda one: _codes(one, "evidence")),
         _column("training_distance", "float", "training_distance", "value"),
@@ -105,6 +106,11 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
         Column("uncertainty", "float", lambda one: _rounded(one.uncertainty), "0, sure, to 1"),
     ]
     return columns
+
+
+def files_place(files: str, place: str | None, name: str, code: str | None) -> str | None:
+    """The folder of a photo's files below `files`; None where there is none. code: why they could not be written."""
+    return f"{files}/{files_folder(place, name)}" if files and place and code is None else None
 
 
 def measure_columns(names: Sequence[str]) -> list[Column]:

@@ -27,9 +27,9 @@ EYES: Final = ("right", "left")
 @dataclass
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
-    believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema risk or lesions. grade, dme: the worst, None
-    where nothing tells; decided_by, decided_name: place and name of the photo that shows it. chance: of a grade that is
-    referred, None of a model without grades."""
+    believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema
+    risk or lesions. grade, dme: the worst, None where nothing tells; decided_by, decided_name, decided_code: place,
+    name and code of the photo that shows it. chance: of a grade that is referred, None of a model without grades."""
 
     photos: int = 0
     graded: int = 0
@@ -39,6 +39,7 @@ class Eye:
     dme: int | None = None
     decided_by: str = ""
     decided_name: str = ""
+    decided_code: str | None = None
     urgency: str = "routine"
     chance: float | None = None
     because: list[str] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Eye:
         chance = (found.get("referable") or {}).get("probability")
         urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
         if not self.answered or _order(urgency, grade, risk, chance) < self.order:
-            self.decided_by, self.decided_name = one.place, one.name
+            self.decided_by, self.decided_name, self.decided_code = one.place, one.name, one.code
             self.urgency, self.chance = urgency, chance
             self.because = [note["code"] for note in advice.get("because") or ()]
         self.answered += 1
@@ -137,7 +138,7 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
     row["referable_probability"] = worst.chance
     row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
-    row["decided_name"] = worst.decided_name
+    row["decided_name"], row["decided_code"] = worst.decided_name, worst.decided_code
     row["ungradable_eyes"] = " ".join(ungradable)
     row["person_eyes"] = " ".join(by_person)
     row["side_conflicts"] = " ".join(one.place for one in photos if side_conflict(one))

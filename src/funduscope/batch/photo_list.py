@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
 from funduscope.data.rows import delimiter_of
 from funduscope.i18n.errors import CodedError
-from funduscope.imaging.find_photos import gather
+from funduscope.imaging.find_photos import closed_folder, gather
 
 PATH: Final = "path"
 KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
@@ -81,7 +81,11 @@ class FolderPhotos:
 
     def __iter__(self) -> Iterator[ListedPhoto]:
         for path in gather([self.folder]):
-            yield ListedPhoto(_spelled(Path(os.path.relpath(path, self.folder)).as_posix()), _version(path))
+            place = _spelled(Path(os.path.relpath(path, self.folder)).as_posix())
+            if closed := closed_folder(path):
+                yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))
+            else:
+                yield ListedPhoto(place, _version(path))
 
     def content(self, place: str, entry: ArchiveEntry | None = None) -> Path:
         path = self.folder / place
@@ -131,7 +135,11 @@ class ArchivePhotos:
     def content(self, place: str, entry: ArchiveEntry | None) -> bytes:
         if entry is None:
             raise CodedError("E_NOT_FOUND", f"{self.archive.path.name} has no such entry")
-        return self.archive.read(entry)
+        try:
+            return self.archive.read(entry)
+        except (FileNotFoundError, PermissionError) as error:
+            says = f"{self.archive.path.name} cannot be read ({error.strerror}): is its disk there?"
+            raise CodedError("E_NOT_FOUND", says) from error
 
 
 def _own_place(name: str, entries_of: dict[str, int]) -> str:

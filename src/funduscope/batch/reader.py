@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,7 +23,7 @@ from funduscope.inference.runtime import Device
 from funduscope.inference.uncertainty import uncertainty
 from funduscope.quality.image_measures import FRAME_PX, measure
 from funduscope.report.naming import safe_stem
-from funduscope.report.write import save
+from funduscope.report.write import is_result, save
 
 MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")
 """Of `quality.image_measures`, those whose drift is shown."""
@@ -96,9 +97,12 @@ def read(model: Model, place: str, content: Path | bytes, settings: ReadingSetti
 
 def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:
     found = findings.to_dict()
+    problem: tuple[str, str] | tuple[()] = ()
     if settings.files is not None:
         try:
             save(findings, settings.files / files_folder(place, findings.photo.name))
+        except FileExistsError as error:  # the answer is none the worse
+            problem = "E_CONFIG", f"nothing was written for this photo: {error}"
         except Exception as error:
             fault = machine_fault(error)
             if fault is None or fault.code != "E_DISK":
@@ -116,11 +120,24 @@ def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result
     return Result(
         findings.photo.name,
         "read" if found["gradable"]["ok"] else "refused",
+        *problem,
         found=found,
         lesions=lesions,
         measures={key: round(float(measures[key]), 4) for key in MEASURES if key in measures},
         uncertainty=uncertainty(found),
     )
+
+
+def remove_old_files(files: Path, answered: Iterable[tuple[str, str]]) -> None:
+    """Removes the folders of photos that are answered no more, and what a killed process left half written.
+
+    answered: place and name of each photo that is. What else lies in such a folder keeps it.
+    """
+    kept = {files_folder(place, name) for place, name in answered}
+    for folder in files.glob("[0-9a-f][0-9a-f]/*"):
+        is_unfinished = folder.name.startswith(".") and folder.suffix in (".partial", ".earlier")
+        if is_unfinished or (f"{folder.parent.name}/{folder.name}" not in kept and is_result(folder)):
+            shutil.rmtree(folder)
 
 
 def files_folder(place: str, name: str) -> str:

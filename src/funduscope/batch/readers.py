@@ -111,12 +111,12 @@ def _answering(busy: list[_Reader]) -> list[_Reader]:
     """The readers that answer or are dead, as soon as there are any. One that takes too long is killed, so is dead."""
     while True:
         by_pipe: dict[Connection, _Reader] = {reader.pipe: reader for reader in busy}
-        ready = wait(list(by_pipe), timeout=5)
-        if ready:
-            return [by_pipe[pipe] for pipe in ready if isinstance(pipe, Connection)]
-        for reader in busy:
-            if time.monotonic() - reader.since > MOST_S:
+        ready = [by_pipe[pipe] for pipe in wait(list(by_pipe), timeout=5) if isinstance(pipe, Connection)]
+        for reader in busy:  # also while others answer: one that hangs must not be lost to the rest of the batch
+            if reader not in ready and time.monotonic() - reader.since > MOST_S:
                 reader.process.kill()
+        if ready:
+            return ready
 
 
 def _deadly(place: str) -> Result:

@@ -21,7 +21,7 @@ from funduscope.batch.batch_html import page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, open_list
-from funduscope.batch.reader import MEASURES, ReadingSettings
+from funduscope.batch.reader import MEASURES, ReadingSettings, remove_old_files
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
@@ -95,12 +95,17 @@ def run_batch(
         else:
             answers = read_all(_jobs(photos, store), min(processes, total), reading, store.ended_its_process)
         for done, (place, results) in enumerate(answers if total else (), 1):
+            if any(one.code == "E_NOT_FOUND" for one in results) and not source.exists():
+                says = f"{source} is not there any more: run the same command again as soon as it is"
+                raise CodedError("E_NOT_FOUND", says)
             store.put(place, results)
             progress(BatchProgress(done, total, time.monotonic() - began))
         store.commit()
         run = {"photos": _counts(store), "model": _about(model), "settings": settings}
         _write_tables(store, out, finding_columns(model.card, columns, files), columns)
         first = _write_patients(store, out)
+        if reading.files is not None:
+            remove_old_files(reading.files, store.select(f"select place, name from results where {_ANSWERED}"))
         write_atomically(out / "batch.html", page(store, run["photos"], run["model"], first, files).encode())
         run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
@@ -166,7 +171,7 @@ def _write_tables(store: Store, out: Path, found: Sequence[Column], columns: Seq
     )
     failed = (
         {"place": one.place, "photo": one.name, "code": one.code, "says": one.says}
-        for one in store.results(where="state = 'failed'")
+        for one in store.results(where="code is not null")
     )
     write_csv(out / "failures.csv", ("place", "photo", "code", "says"), failed)
 

@@ -26,6 +26,7 @@ TRIES: Final = 2
 Rows = Iterator[dict[str, Any]]
 
 _COMMIT_S: Final = 1.0
+_LISTED: Final = "select count(*) from photos where position >= 0"
 _TABLES: Final = f"""
 create table if not exists settings (name text primary key, value text not null);
 create table if not exists photos (
@@ -43,7 +44,8 @@ create table if not exists results (
 class Result:
     """What became of a photo, or of one frame of its file.
 
-    state: "read", "refused" (no photo that can be graded) or "failed". code, says: why it failed. found: as in
+    state: "read", "refused" (no photo that can be graded) or "failed". code, says: why it failed, or why the files of a
+    photo that was answered could not be written. found: as in
     findings.json, without its lists of lesions, which are in `lesions` by kind. measures: of light and sharpness.
     """
 
@@ -101,11 +103,13 @@ class Store:
             raise CodedError("E_CONFIG", f"{folder} holds a batch with other settings ({said}): name another folder")
 
     def update(self, photos: Iterable[ListedPhoto], retry_failed: bool = False) -> int:
-        """Takes the photos in their order, and returns how many are to be read: those that are new or changed, and
-        those that failed by a fault of the machine. retry_failed: all others that failed, too.
+        """Takes the photos in their order, and returns how many are to be read: those that are new or changed, those
+        that failed by a fault of the machine or were not there and are now, and those whose files could not be written.
+        retry_failed: all others that failed, too.
 
         A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
-        are not any more is removed. All of it happens or nothing.
+        are not any more is removed. All of it happens or nothing. Raises `CodedError` (E_NOT_FOUND) where no photo is
+        listed and some were earlier: their folder may be on a disk that is not there.
         """
         with self._file:
             if retry_failed:  # before the list is read, which closes again what has a problem
@@ -114,9 +118,15 @@ class Store:
             self._file.execute("update photos set position = -1")
             for position, photo in enumerate(photos):
                 self._take(position, photo)
+            known, listed = self.count("select count(*) from photos"), self.count(_LISTED)
+            if known and not listed:
+                says = f"no photo is there any more, and {known} were: is their disk there? Nothing was changed"
+                raise CodedError("E_NOT_FOUND", says)
             self._file.execute("delete from photos where position < 0")
-            faults = "select place from results where code in ('E_MEMORY', 'E_DISK')"
+            faults = "select place from results where code in ('E_MEMORY', 'E_DISK', 'E_CONFIG')"
             self._file.execute(f"update photos set is_done = 0 where place in ({faults})")
+            absent = "select place from results where code = 'E_NOT_FOUND'"
+            self._file.execute(f"update photos set is_done = 0 where version != '' and place in ({absent})")
             self._file.execute("delete from results where place not in (select place from photos where is_done)")
         return self.count("select count(*) from photos where not is_done")
 

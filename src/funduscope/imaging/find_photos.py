@@ -60,6 +60,18 @@ def is_folder(source: Path | str) -> bool:
         return False
 
 
+def closed_folder(path: Path) -> str:
+    """Of a folder that `gather` could not list, why, as a sentence; empty for a file."""
+    if not is_folder(path):
+        return ""
+    reason = "it has changed since"
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        reason = error.strerror or reason
+    return f"the folder cannot be read ({reason}); expected photos in it: check its permissions"
+
+
 def _of_folder(top: Path) -> Iterator[Path]:
     waiting, seen = [top], set[tuple[int, int]]()
     while waiting:

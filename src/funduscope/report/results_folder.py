@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funduscope.i18n.errors import machine_fault
-from funduscope.imaging.find_photos import RESULT, is_folder
+from funduscope.imaging.find_photos import RESULT, closed_folder
 from funduscope.imaging.photo import Photo, PhotoError
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
@@ -104,8 +104,8 @@ def answers(
 
 def _open(path: Path) -> Failure | tuple[Photo, Iterator[Photo]]:
     """The first photo of a file and its other frames, which are decoded when they are asked for."""
-    if is_folder(path):
-        return _unreadable(path)
+    if closed := closed_folder(path):
+        return Failure(path.name, "E_NOT_FOUND", closed)
     photos: Iterator[Photo] = iter(())
     try:
         photos = Photo.open_all(path)
@@ -123,17 +123,6 @@ def _next(path: Path, photos: Iterator[Photo]) -> Photo | Failure | None:
         return Failure(path.name, error.code, error.says)
     except Exception as error:
         return internal(path, error)
-
-
-def _unreadable(folder: Path) -> Failure:
-    """The failure of a folder that `gather` could not list."""
-    reason = "it has changed since"
-    try:
-        next(folder.iterdir(), None)
-    except OSError as error:
-        reason = error.strerror or reason
-    says = f"the folder cannot be read ({reason}); expected photos in it: check its permissions"
-    return Failure(folder.name, "E_NOT_FOUND", says)
 
 
 def internal(path: Path, error: Exception) -> Failure:

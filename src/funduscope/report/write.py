@@ -149,17 +149,27 @@ def _stem(findings: Findings, folder: str) -> str:
     return folder if folder.startswith(f"{stem}-") else stem
 
 
-def _check_place(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
+def is_result(folder: Path) -> bool:
+    """Whether a folder holds a photo's results and nothing else."""
+    return (folder / "findings.json").is_file() and not _foreign(folder)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """The names of what is no photo's results in a folder."""
     entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
     foreign = [entry.name for entry in entries if entry.is_dir() or not _OURS.fullmatch(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
     if not foreign and not (folder / "findings.json").is_file():
         foreign = [entry.name for entry in entries]
-    if foreign:
+    return foreign
+
+
+def _check_place(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
+    if foreign := _foreign(folder):
         raise FileExistsError(
             f"{folder} contains {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
         )
