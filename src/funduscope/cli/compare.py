@@ -10,7 +10,7 @@ import typer
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders.", exists=True, file_okay=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the page.", file_okay=False, metavar="DIR")],
     data: Annotated[
         Optional[list[Path]],  # noqa: UP045

@@ -11,7 +11,9 @@ from funduscope.cli.options import Workers
 
 
 def folds(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Data sets, as for --data of train.", exists=True)],
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DATA...", help="Data sets, as for --data of train.", exists=True)
+    ],
     out: Annotated[Path, typer.Option(help="The file to write.", dir_okay=False, metavar="FILE")],
     count: Annotated[int, typer.Option(help="Number of folds.", min=2, max=100, metavar="N")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the random assignment.", min=0, metavar="N")] = 42,

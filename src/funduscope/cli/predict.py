@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def predict(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG, TIFF or DICOM files, or folders.")],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG, TIFF or DICOM files, or folders.")
+    ],
     model: ModelOption = None,
     out: OutFolder = None,
     palette: Annotated[PaletteName, typer.Option(help="Colors; safe suits color-blind eyes.")] = PaletteName.STANDARD,
