@@ -23,8 +23,8 @@ from funduscope.batch.run import run_batch
 
 EYES = 150
 CONTEXT = multiprocessing.get_context("forkserver")  # which has imported everything: a run starts in no time
-KILLED = [("worker", "parent"), ("everything",)] * 10
-"""What is killed in each run, one after the other: thirty in all."""
+KILLED = [("worker", "parent"), ("everything",)] * 5
+"""What is killed in each run, one after the other: fifteen in all."""
 
 
 def read(source: Path, out: Path, reading: ReadingSettings, pipe: Connection) -> None:
@@ -35,7 +35,7 @@ def read(source: Path, out: Path, reading: ReadingSettings, pipe: Connection) ->
 
 
 @pytest.mark.slow
-def test_killed_at_thirty_moments_it_goes_on_to_the_same_tables(
+def test_killed_at_fifteen_moments_it_goes_on_to_the_same_tables(
     eyes: Path, reading: ReadingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that reads, the command, and all at once are killed in turn: while it lists, loads, reads, or writes
