@@ -72,6 +72,12 @@ def test_a_photo_without_color_is_answered_with_a_warning_above_the_answer():
     assert found[1]["predicted_grade"] is not None
 
 
+def test_a_photo_too_small_for_microaneurysms_says_so():
+    small, large = photo(height=380), photo(height=500)
+    warned = [[one.code for one in found_in(one, outputs()).warnings] for one in (small, large)]
+    assert ["LOW_RESOLUTION" in codes for codes in warned] == [True, False]
+
+
 @pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
 def test_masks_and_probabilities_have_the_photos_size(size):
     taken = photo(*size)

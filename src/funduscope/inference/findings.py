@@ -31,6 +31,8 @@ from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REF
 
 SCHEMA = "funduscope-findings/1"
 
+FEWEST_FIELD_PX = 350  # of a field of view; in narrower ones fewer microaneurysms are found (docs/log.md, 2026-11-27)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -160,6 +162,8 @@ class Findings:
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
+        if self.transform.size_px < FEWEST_FIELD_PX and any(code in LESIONS for code in self.codes):
+            rest.append(message("LOW_RESOLUTION", {"field_px": self.transform.size_px}))
         if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):
             rest.append(message("NO_COLOR"))
         if self.card.research_only:
