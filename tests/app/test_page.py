@@ -28,6 +28,7 @@ from funduscope.app.session import MAX_OPEN_PHOTOS, MAX_OPEN_PIXELS, MAX_UPLOAD_
 from funduscope.app.uploads import preview_jpeg, read_upload
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import message
 from funduscope.imaging.photo import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.testing.drawn_eyes import draw_eye
@@ -171,6 +172,26 @@ def test_the_most_urgent_photos_come_first() -> None:
         data = pages_pdf(session, [row.key for row in photos], Words(language))
         assert data.startswith(b"%PDF")
         assert data.count(b"/Type /Page\n") == len(photos) + 1, "the refused file has a page too"
+
+
+def test_the_table_tells_what_a_person_must_do_from_no_referral() -> None:
+    session = Session()
+    session.add(_entry("healthy"), None)
+    session.add(_entry("gray", warnings=[message("NO_COLOR").to_dict()]), None)
+    session.add(_entry("no macula", warnings=[message("FOVEA_NOT_FOUND").to_dict()]), None)
+    none = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
+    reasons = [message("SEVERAL_PHOTOS").to_dict()]
+    several = {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}}
+    session.add(_entry("two eyes", **none, **several), None)
+    photos = rows(session)
+    assert photos[-1].key == "healthy"
+    cells = {row.key: _cells(row, Words("en"))["Referral"] for row in photos}
+    assert cells == {
+        "healthy": "No referral",
+        "gray": "No referral by the model: a person decides",
+        "no macula": "Retake",
+        "two eyes": "This picture shows several photos: give each of them as a file of its own.",
+    }
 
 
 def test_a_session_keeps_a_bounded_amount() -> None:
