@@ -90,7 +90,7 @@ def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
             return
         if not (reads := actors(second[0])):
             read_alone.append(now.done)
-            time.sleep(0.5)  # until it reads, too: on a busy machine its start takes a minute
+            time.sleep(0.1)  # until it reads, too
             return
         time.sleep(0.5)
         assert all(one.is_running() for one in reads)
