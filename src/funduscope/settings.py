@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASKS
 
@@ -18,6 +18,14 @@ class Strict(BaseModel):
     """A section. Unknown keys are errors; values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true and false for a number, which would be 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise ValueError("expected a number, not true or false")
+        return value
 
 
 def _each_once(name: str, named: tuple[str, ...]) -> None:

@@ -67,6 +67,22 @@ def test_two_tables_that_name_different_photos_alike_are_told_how_to_be_one(tmp_
         read_data([tmp_path / "a/t.csv", tmp_path / "a/t.csv"])
 
 
+def test_a_patient_in_two_tables_stays_in_one_fold(tmp_path: Path) -> None:
+    """By the tables' own column, and by a folds.csv that is older than what the table says of patients."""
+    for name, fold in (("a", 0), ("b", 1)):
+        _photo(tmp_path / name / f"p/{name}.jpg")
+        (tmp_path / name / "t.csv").write_text(f"path,patient,fold\np/{name}.jpg,7,{fold}\n")
+    with pytest.raises(LabelError, match=r"patient 7 is in fold 0 with .*a\.jpg and in fold 1 with .*b\.jpg"):
+        read_data([tmp_path / "a/t.csv", tmp_path / "b/t.csv"])
+    _photo(tmp_path / "a/p/c.jpg")
+    (tmp_path / "a/t.csv").write_text("path,patient\np/a.jpg,7\np/c.jpg,7\n")
+    (tmp_path / "a/folds.csv").write_text("subset,image,visit,fold\ntable,p/a.jpg,1,0\ntable,p/c.jpg,2,3\n")
+    with pytest.raises(LabelError, match=r"patient 7 is in fold 0 .* and in fold 3"):
+        read_data(tmp_path / "a/t.csv")
+    (tmp_path / "a/folds.csv").write_text("subset,image,visit,fold\ntable,p/a.jpg,1,3\ntable,p/c.jpg,1,3\n")
+    assert [case.fold for case in read_data(tmp_path / "a/t.csv")] == [3, 3]
+
+
 def test_what_is_no_data_says_what_was_found_and_what_to_do(several: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"Found: photo\.jpg\. Expected .*IDRiD, .* write a table with a column path"):
         read_data([several / "demo"])

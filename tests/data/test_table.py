@@ -94,6 +94,7 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
             "row 2, column mask_EX: is ';', which names no file; expected one, none",
         ),
         ("path,mask_EX\nphotos/a.jpg, ; ;", "row 2, column mask_EX: is '; ;', which names no file"),
+        ("path,patient\nphotos/a.jpg,NA", "row 2, column patient: is 'NA'; expected the cell to be empty"),
         ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
     ],
 )
@@ -108,6 +109,8 @@ def test_every_row_that_has_a_fault_is_named(folder: Path) -> None:
         table.read(_write(folder, "\n".join(["path,dr", *rows])))
     with pytest.raises(LabelError, match=r"unknown\. Row 4 has a fault, too\.$"):
         table.read(_write(folder, "\n".join(["path,dr", *rows[:3]])))
+    with pytest.raises(LabelError, match=r"row 2, column dr: .*Rows 4, 5 have a fault, too\.$"):
+        table.read(_write(folder, "\n".join(["path,dr", *rows[:2], "photos/b.jpg,1", "photos/c.jpg,9"])))
 
 
 def test_what_is_known_of_a_photo_task_is_a_class_or_several() -> None:

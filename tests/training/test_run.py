@@ -19,12 +19,20 @@ from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import read_prepared
 from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.out_of_fold import EARLIER, by_card
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
 from funduscope.training import TrainingError, journal
-from funduscope.training.initialization import START, Start, check_unseen, first_network, warn_of_learned
+from funduscope.training.initialization import (
+    START,
+    Start,
+    check_unseen,
+    first_network,
+    warn_of_earlier,
+    warn_of_learned,
+)
 from funduscope.training.journal import draw_curves
 from funduscope.training.run import run
 from funduscope.training.samples import drawn, prepared, readable
@@ -161,13 +169,30 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
         run(short, turned, tmp_path / "same", fold=1, start=start)
         told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
         assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
+    ended = tmp_path / "same" / "best.safetensors"
+    taught = checkpoint.load(best, ()).card["about"]["trained on"]
+    assert checkpoint.load(ended, ()).card["about"][EARLIER] == [taught], "one generation further, too"
+    capsys.readouterr()
+    warn_of_earlier(ended, [case for case in cases if case.fold == 0])
+    assert capsys.readouterr().err == "", "the first weights left this fold out"
+    warn_of_earlier(ended, [case for case in cases if case.fold == 3])
+    assert "warning: what same began with or was taught by was trained on" in capsys.readouterr().err
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
-    capsys.readouterr()
     run(short, cases, tmp_path / "alone", fold=0, start=Start((alone,)))
     said = capsys.readouterr().err
     assert "warning: weights.safetensors is not in a run's folder" in said
     assert "fold 0 left out" in said
+
+
+def test_a_model_outside_its_run_is_asked_by_its_card(done: Path, cases: list[Case], tmp_path: Path) -> None:
+    shutil.copyfile(done / "best.safetensors", tmp_path / "alone.safetensors")
+    learned = [case for case in cases if case.fold == 3]
+    assert by_card(load(done), learned) is None, "its run says it"
+    said = by_card(load(tmp_path / "alone.safetensors"), learned)
+    assert said is not None
+    assert f"{len(learned)} of these {len(learned)} photos may be among them" in said
+    assert by_card(load(tmp_path / "alone.safetensors"), [case for case in cases if case.fold == 0]) is None
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from funduscope.atomic import replacing
-from funduscope.data.case import Case
+from funduscope.data.case import Case, LabelError
 from funduscope.data.rows import read_sheet
 
 Place = tuple[str, int]
@@ -18,6 +18,9 @@ Place = tuple[str, int]
 
 OFFICIAL_TEST = "/test"
 """Ends the subset of a photo that its data set's authors kept for the test: IDRiD's numbers repeat there."""
+
+PATIENT = "table/patient/"
+"""Begins the visit of a photo whose table names the patient."""
 
 _COLUMNS = ("subset", "image", "visit", "fold")
 _HIGHEST_FOLD = 99
@@ -53,12 +56,34 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
 
 
 def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
-    """The cases with their folds and visits; a case that is not listed, or has a fold, stays as it is."""
+    """The cases with their folds and visits; a case that is not listed, or has a fold, stays as it is.
+
+    Raises `LabelError` where photos of one patient of a table are in different folds: it was changed since.
+    """
+    cases = list(cases)
+    check_visits([case.in_fold(places[fold_key(case)][1]) for case in cases if _is_of_patient(case, places)])
     found = []
     for case in cases:
         place = places.get(fold_key(case)) if case.fold is None else None
         found.append(case if place is None else case.in_fold(place[1], place[0]))
     return found
+
+
+def _is_of_patient(case: Case, places: dict[tuple[str, str], Place]) -> bool:
+    return case.fold is None and case.visit.startswith(PATIENT) and fold_key(case) in places
+
+
+def check_visits(cases: Iterable[Case]) -> None:
+    """Raises `LabelError` where photos of one visit are in different folds."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        other = first.setdefault(case.visit, case) if case.fold is not None else case
+        if other.fold != case.fold:
+            who = f"patient {case.visit.removeprefix(PATIENT)}" if case.visit.startswith(PATIENT) else case.visit
+            raise LabelError(
+                f"{who} is in fold {other.fold} with {other.path} and in fold {case.fold} with {case.path}: the photos "
+                "of one person must stay in one fold. Correct the folds, or make them anew: funduscope folds."
+            )
 
 
 def fold_key(case: Case) -> tuple[str, str]:

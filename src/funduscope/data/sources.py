@@ -16,7 +16,7 @@ from typing import cast
 
 from funduscope.data import readers, table
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import apply_folds, find_folds, read_folds
+from funduscope.data.folds import apply_folds, check_visits, find_folds, read_folds
 
 READERS: dict[str, ModuleType] = {
     reader.NAME: reader
@@ -42,8 +42,8 @@ def read_data(paths: PathName | Sequence[PathName]) -> list[Case]:
     """Every case in the path or paths, sorted by key, with folds and visits from the nearest `folds.csv`.
 
     A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
-    table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found, or
-    where two cases have one key (the same data given twice).
+    table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found,
+    where two cases have one key (the same data given twice), or where a visit is in two folds.
     """
     cases: list[Case] = []
     for path in map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths):
@@ -53,6 +53,7 @@ def read_data(paths: PathName | Sequence[PathName]) -> list[Case]:
     if not cases:
         raise LabelError("No data was given: name a data set's folder, a folder of several, or a table (.csv).")
     _check_keys(cases)
+    check_visits(cases)
     return sorted(cases, key=lambda case: case.key)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
+from funduscope.data.folds import PATIENT
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
 from funduscope.vocabulary import CODES, FURTHER_TASKS
@@ -19,6 +20,9 @@ COLUMNS = (
 EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
+NOT_KNOWN = ("na", "n/a", "nan", "null", "none", "-", "?")
+"""What programs and people write where a patient is not known: read as a name, it would join them all."""
+
 _HIGHEST_FOLD = 99
 _MOST_NAMED = 10
 
@@ -45,16 +49,16 @@ def read(path: Path) -> list[Case]:
     for row in sheet.rows:
         try:
             case = _case(row)
+            resolved = case.path.resolve()
+            if first.setdefault(resolved, row.number) != row.number:
+                raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
+            if folds.setdefault(case.visit, case.fold) != case.fold:
+                says = f"patient {row.text('patient')} has another fold in an earlier row; expected one"
+                raise row.error("fold", says)
         except LabelError as error:
             faults[row.number] = error
-            continue
-        resolved = case.path.resolve()
-        if resolved in first:
-            raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
-        first[resolved] = row.number
-        if folds.setdefault(case.visit, case.fold) != case.fold:
-            raise row.error("fold", f"patient {row.text('patient')} has another fold in an earlier row; expected one")
-        cases.append(case)
+        else:
+            cases.append(case)
     if faults:
         error = next(iter(faults.values()))
         raise LabelError(f"{error}{_others([*faults][1:])}") from error
@@ -84,7 +88,9 @@ def _case(row: Row) -> Case:
         masks=masks,
     )
     patient = row.text("patient")
-    visit = f"table/patient/{patient}" if patient else f"table/{name}"
+    if patient.lower() in NOT_KNOWN:
+        raise row.error("patient", f"is {patient!r}; expected the cell to be empty where the patient is not known")
+    visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
     fold = row.integer("fold", _HIGHEST_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
     return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)

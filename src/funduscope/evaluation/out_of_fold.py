@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import fold_key, read_folds
@@ -26,6 +26,9 @@ from funduscope.inference.loading import ModelPath, is_shipped, load
 from funduscope.inference.model import Model
 from funduscope.inference.runtime import Device, ModelError
 from funduscope.version import __version__
+
+EARLIER: Final = "first weights and teachers"
+"""In what a card is about: of each of them, and of theirs, what it was trained on."""
 
 Scored = Path | Model
 Part = tuple[Scored, list[Case]]
@@ -64,15 +67,15 @@ def evaluate(
         are = "photo is" if len(left) == 1 else "photos are"
         warn(f"not scored: {len(left)} {are} in no test fold, such as {left[0].key}")
     seen = [_seen(one, cases) for one, cases in parts]
-    sentences = [known.warning(name) for runs in seen for name, known in runs.items()]
-    sentences += [by_card(member, own) for one, own in parts for member in _members(one) if not _runs_of(member)]
-    for sentence in filter(None, sentences):
+    for sentence in filter(None, (known.warning(name) for runs in seen for name, known in runs.items())):
         warn(sentence)
     photos: list[PhotoScore] = []
     made: list[dict[str, Any]] = []
     for (one, cases), runs in zip(parts, seen, strict=True):
         predictor = load(one, device=device) if isinstance(one, Path) else one
         name = _called(one) if isinstance(one, Path) else one.card.name
+        for sentence in filter(None, (by_card(member, cases) for member in _members(predictor))):
+            warn(sentence)
         photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
         made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
     return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
@@ -191,18 +194,30 @@ def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
 
 
 def by_card(model: Model, cases: Sequence[Case]) -> str | None:
-    """A warning where a model of no run, such as a shipped one, learned from the data sets of these photos by its card;
-    of a model that left a fold out, about the photos that are in another or in none."""
-    told = model.card.about.get("trained on") or {}
-    left_out, photos = told.get("test fold left out"), told.get("photos") or {}
-    may = [case for case in cases if case.dataset in photos and (left_out is None or case.fold != left_out)]
+    """A warning where a model learned from the data sets of these photos by its card, or where its first weights or
+    teachers did; of one that left a fold out, about the photos that are in another or in none.
+
+    What the model itself learned is not asked of the card where it lies in its run's folder: `seen_before` knows more.
+    """
+    folder = getattr(model, "folder", None)
+    is_known = folder is not None and "fold" in read_run_json(folder)
+    taught = [] if is_known else [model.card.about.get("trained on") or {}]
+    taught += model.card.about.get(EARLIER) or ()
+    may = [case for case in cases if any(may_know(one, case) for one in taught)]
     if not may:
         return None
     sets = ", ".join(sorted({case.dataset for case in may}))
+    who = f"first weights or teachers of {model.card.name}" if is_known else model.card.name
     return (
-        f"warning: {model.card.name} learned from photos of {sets}, as its card says: {len(may)} of these {len(cases)} "
-        "photos may be among them, and scores on those are too good."
+        f"warning: {who} learned from photos of {sets}, as its card says: {len(may)} of these {len(cases)} photos may "
+        "be among them, and scores on those are too good."
     )
+
+
+def may_know(taught: Mapping[str, Any], case: Case) -> bool:
+    """Whether a photo may be among those that taught a model, by what its card says of these."""
+    left_out, photos = taught.get("test fold left out"), taught.get("photos") or {}
+    return case.dataset in photos and (left_out is None or case.fold != left_out)
 
 
 def _runs_of(model: Scored) -> list[Path]:

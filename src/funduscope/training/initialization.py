@@ -17,6 +17,7 @@ from funduscope import checkpoint
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
+from funduscope.evaluation.out_of_fold import EARLIER, may_know
 from funduscope.inference.card import Card
 from funduscope.network.network import Network, build, with_imagenet
 from funduscope.recipe import Recipe
@@ -97,6 +98,7 @@ def check_weights(start: Start, test: Sequence[Case], validation: Sequence[Case]
     """Refuses weights that learned from test photos, and warns of those that learned from validation photos."""
     for weights in start.weights:
         check_unseen(weights, test, fold)
+        warn_of_earlier(weights, test)
         warn_of_learned(weights, validation)
 
 
@@ -104,6 +106,26 @@ def _in_words(learned: Mapping[str, Any]) -> str:
     """What a card says of the photos that taught its model."""
     kept, photos = learned.get("test fold left out"), sum((learned.get("photos") or {}).values())
     return f"trained on {photos} photos, " + ("no fold left out" if kept is None else f"fold {kept} left out")
+
+
+def earlier(weights: Sequence[Path]) -> list[dict[str, Any]]:
+    """Of weights, and of what they began with themselves, what each was trained on, as far as their cards say it."""
+    abouts = [checkpoint.load(path, ()).card.get("about", {}) for path in weights]
+    found = [one for about in abouts for one in (about.get("trained on"), *(about.get(EARLIER) or ())) if one]
+    return [one for place, one in enumerate(found) if one not in found[:place]]
+
+
+def warn_of_earlier(weights: Path, test: Sequence[Case]) -> None:
+    """Warns where the first weights or teachers of these weights may have learned from this run's test photos."""
+    theirs: list[dict[str, Any]] = checkpoint.load(weights, ()).card.get("about", {}).get(EARLIER) or []
+    may = [case for case in test if any(may_know(one, case) for one in theirs)]
+    if may:
+        print(
+            f"warning: what {named(weights)} began with or was taught by was {'; '.join(map(_in_words, theirs))}: "
+            f"{len(may)} of the {len(test)} photos that this run is to be tested on may be among them; if so, scores "
+            "on that fold are too good.",
+            file=sys.stderr,
+        )
 
 
 def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:

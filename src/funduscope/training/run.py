@@ -33,6 +33,7 @@ from funduscope.training.initialization import (
     Start,
     check_refit,
     check_weights,
+    earlier,
     first_network,
     is_research_only,
     named,
@@ -176,6 +177,7 @@ def _prepare(
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
         about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers)
         about["research_only"] = is_research_only(used, start)
+        about["earlier"] = earlier(start.weights)
     job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
 

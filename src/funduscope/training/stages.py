@@ -19,7 +19,7 @@ from funduscope.data.folds import write_folds
 from funduscope.data.splits import SplitPlan
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
-from funduscope.training.initialization import START, Start, first_network, is_research_only, with_variant
+from funduscope.training.initialization import START, Start, earlier, first_network, is_research_only, with_variant
 from funduscope.training.processes import Watch
 from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
@@ -85,6 +85,7 @@ def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) ->
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
+    about["earlier"] = earlier(start.weights)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
     write_atomically(folder / "journal.jsonl", b"")
@@ -120,6 +121,8 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     about["training_peak_mb"] = max(one.get("training_peak_mb", 0) for one in abouts.values())
     about["not_learned"] = [code for one in abouts.values() for code in one["not_learned"]]
     about["research_only"] = any(one["research_only"] for one in abouts.values())
+    known = [one for own in abouts.values() for one in own.get("earlier", ())]
+    about["earlier"] = [one for place, one in enumerate(known) if one not in known[:place]]
     write_atomically(folder / "recipe.toml", joined.to_toml().encode())
     write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
     numbered = (json.dumps(line | {"epoch": place}) + "\n" for place, line in enumerate(lines, 1))

@@ -23,6 +23,7 @@ from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
 from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.evaluation.plots import draw_all
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline
 from funduscope.evaluation.scores import Scores, summarize
@@ -42,7 +43,7 @@ from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
-UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True}
+UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True, "earlier": []}
 """What run.json and the card say of what taught the model, as runs of older versions have it, which do not say it."""
 
 WORTHLESS_PX = 275.0
@@ -196,6 +197,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
+    about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
     write_atomically(folder / "card.json", (json.dumps(card.to_dict(), indent=2) + "\n").encode())
