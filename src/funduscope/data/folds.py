@@ -56,21 +56,12 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
 
 
 def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> list[Case]:
-    """The cases with their folds and visits; a case that is not listed, or has a fold, stays as it is.
-
-    Raises `LabelError` where photos of one patient of a table are in different folds: it was changed since.
-    """
-    cases = list(cases)
-    check_visits([case.in_fold(places[fold_key(case)][1]) for case in cases if _is_of_patient(case, places)])
+    """The cases with their folds and visits; a case that is not listed, or has a fold, stays as it is."""
     found = []
     for case in cases:
         place = places.get(fold_key(case)) if case.fold is None else None
         found.append(case if place is None else case.in_fold(place[1], place[0]))
     return found
-
-
-def _is_of_patient(case: Case, places: dict[tuple[str, str], Place]) -> bool:
-    return case.fold is None and case.visit.startswith(PATIENT) and fold_key(case) in places
 
 
 def check_visits(cases: Iterable[Case]) -> None:
@@ -82,7 +73,8 @@ def check_visits(cases: Iterable[Case]) -> None:
             who = f"patient {case.visit.removeprefix(PATIENT)}" if case.visit.startswith(PATIENT) else case.visit
             raise LabelError(
                 f"{who} is in fold {other.fold} with {other.path} and in fold {case.fold} with {case.path}: the photos "
-                "of one person must stay in one fold. Correct the folds, or make them anew: funduscope folds."
+                "of one person must stay in one fold. Correct the folds, or move folds.csv away and make it anew with "
+                "funduscope folds."
             )
 
 

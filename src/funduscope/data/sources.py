@@ -16,7 +16,7 @@ from typing import cast
 
 from funduscope.data import readers, table
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import apply_folds, check_visits, find_folds, read_folds
+from funduscope.data.folds import PATIENT, apply_folds, check_visits, find_folds, read_folds
 
 READERS: dict[str, ModuleType] = {
     reader.NAME: reader
@@ -38,22 +38,31 @@ def cases_of(data: Data) -> list[Case]:
     return list(cast("Sequence[Case]", data))
 
 
-def read_data(paths: PathName | Sequence[PathName]) -> list[Case]:
+def read_data(paths: PathName | Sequence[PathName], *, check_folds: bool = True) -> list[Case]:
     """Every case in the path or paths, sorted by key, with folds and visits from the nearest `folds.csv`.
 
     A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
     table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found,
-    where two cases have one key (the same data given twice), or where a visit is in two folds.
+    where two cases have one key (the same data given twice), or where a visit, or a patient of a table, is in two
+    folds; check_folds: whether the latter is an error.
     """
     cases: list[Case] = []
+    of_patients: list[Case] = []  # whose visits may be others in a folds.csv that is older than the table
     for path in map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths):
         read = _read(path)
         file = find_folds(path)
-        cases.extend(apply_folds(read, read_folds(file)) if file else read)
+        placed = apply_folds(read, read_folds(file)) if file else read
+        cases.extend(placed)
+        pairs = zip(read, placed, strict=True)
+        of_patients += [
+            one.in_fold(own.fold) for one, own in pairs if one.visit.startswith(PATIENT) and own.fold is not None
+        ]
     if not cases:
         raise LabelError("No data was given: name a data set's folder, a folder of several, or a table (.csv).")
     _check_keys(cases)
-    check_visits(cases)
+    if check_folds:
+        check_visits(of_patients)
+        check_visits(cases)
     return sorted(cases, key=lambda case: case.key)
 
 

@@ -132,7 +132,8 @@ def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
     findings: list[Finding] = []
     for folder in folders:
         try:
-            cases.extend(replace(case, path=case.path.absolute()) for case in read_data([folder]))
+            read = read_data([folder], check_folds=False)  # split_checks reports visits in several folds
+            cases.extend(replace(case, path=case.path.absolute()) for case in read)
         except LabelError as error:
             name = data.name if data.is_file() else folder.relative_to(data).as_posix()
             findings.append(found("labels_unreadable", [name], str(error)))
