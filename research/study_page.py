@@ -62,6 +62,7 @@ HEAD: Final = f"""# What sharing, experts and routed losses are worth
 {GENERATED}
 """
 
+GPU: Final = "cuda"
 REPEATS: Final = 2000
 POWER: Final = 0.8
 EFFECTS: Final = Picture(
@@ -261,18 +262,25 @@ def arm_table(arms: dict[str, Arm]) -> Table:
             [(parameters(run) or np.nan) / MEGA for run in runs],
             [(multiply_adds(run) or np.nan) / GIGA for run in runs],
         ]
+        alike = [run for run in runs if run.device != GPU]  # a GPU's seconds and memory are another thing
         spent = [
-            [run.seconds_an_epoch or np.nan for run in runs],
-            [run.about.get("training_peak_mb", np.nan) for run in runs],
+            [run.seconds_an_epoch or np.nan for run in alike],
+            [run.about.get("training_peak_mb", np.nan) for run in alike],
         ]
         scores = [[np.nan if (one := run.interval("test", key)) is None else one.value for run in runs] for key in keys]
         lines.append(Line(name, [*map(_mean, cost), *map(_mean, spent), *map(_mean, scores)]))
     caption = (
         "Means over seeds and folds; below, lowest to highest. A dash: not answered, or not to be scored in every "
-        "fold. HEI-MED, DIARETDB1, srahim and EyePACS were never learned from. Seconds compare where no other work was "
-        "on the machine."
+        "fold. HEI-MED, DIARETDB1, srahim and EyePACS were never learned from. Seconds and memory: of the rows trained "
+        "on a processor; seconds compare where no other work was on the machine."
     )
     return Table("Cost, and other clinics", caption, heads, lines)
+
+
+def _elsewhere(arms: dict[str, Arm]) -> str:
+    """The rows that were trained on a GPU, in a sentence; empty where there are none."""
+    names = [run.name for arm in arms.values() for seed in arm for run in seed if run.device == GPU]
+    return f" On a GPU, the others on a processor, were trained {', '.join(sorted(names))}." if names else ""
 
 
 def _photos_a_fold(runs: Sequence[Run], key: ScoreKey) -> str:
@@ -338,7 +346,7 @@ def write(
         f"Effects: {len(every)}; of them differ from none: {sum(one.difference.differs for one in every)}. Their "
         "variance is that over visits drawn again and that over seeds, added; intervals and p are by Student's t. p is "
         f"corrected over the scores of one comparison (Holm), not over the {len(wanted)} comparisons: where nothing "
-        "helps, each has one chance in twenty to show an effect."
+        f"helps, each has one chance in twenty to show an effect.{_elsewhere(by_name)}"
     )
     sections = [Section("Effects", [words], [effect_table(found), EFFECTS]), Section("Cost", [], [arm_table(by_name)])]
     text = markdown.render(sections, {EFFECTS.name: picture} if every else {})

@@ -157,7 +157,10 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
         run = run_of(arms[row.arm], row.seed + 10 * row.fold, prefix=f"#{row.fold}-")
         (folder / "scores" / "test").mkdir(parents=True)
         (folder / "recipe.toml").write_text(row.recipe().to_toml(), "utf-8")
-        (folder / "run.json").write_text("{}", "utf-8")
+        device = "cuda (a card)" if row.name == "gates-seed2-fold2" else "cpu"
+        (folder / "run.json").write_text(
+            json.dumps({"environment": {"device": device}, "training_peak_mb": 100 if device == "cpu" else 900})
+        )
         (folder / "scores" / "test" / "scores.json").write_text(json.dumps(run.trees["test"]), "utf-8")
         lines = [json.dumps({"key": key, **values}) + "\n" for key, values in run.rows["test"].items()]
         (folder / "scores" / "test" / "photos.jsonl").write_text("".join(lines), "utf-8")
@@ -167,6 +170,8 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
     assert "DR kappa, idrid-B, 120 photos" in text, "of both folds"
     assert "Attention gates on the skips, or none: gates against shared" in text
     assert "Effects: 1; of them differ from none: 1." in text
+    assert "On a GPU, the others on a processor, were trained gates-seed2-fold2." in text
+    assert "900" not in text, "memory of the rows trained on a processor"
     assert (tmp_path / "study-effects.png").is_file()
     page.write_text(text.replace("## Method", "The answer.\n\n## Method"), "utf-8")
     write(results, page, tuple(arms), (1, 2))
