@@ -193,3 +193,18 @@ def test_a_setting_of_how_networks_learn_is_changed_in_every_stage(as_mapping: b
 def test_settings_that_make_no_network_are_refused(change: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         Recipe.load("plain", [change])
+
+
+@pytest.mark.parametrize("name", ["published/attention_moe", "published/moe_deeplab", "moe_aspp"])
+def test_experts_that_some_processes_skip_are_refused_with_statistics_that_wait_for_all(name: str) -> None:
+    with pytest.raises(RecipeError, match="synchronized waits for every process"):
+        Recipe.load(name, ["training.batch_norm=synchronized"])
+    assert Recipe.load("soft_sharing", ["training.batch_norm=synchronized"])
+
+
+def test_settings_of_close_crops_have_no_effect_where_nothing_is_learned_from_any() -> None:
+    changes = ["sampling.close.mine=3", "loss.boxes=1", "sampling.hard_negatives=0.3"]
+    named = ["sampling.close.mine", "sampling.hard_negatives", "loss.boxes"]
+    assert [name for name in Recipe.load("unet34", changes).without_effect if name in named] == named
+    assert Recipe.load("plain", ["sampling.close.mine=3"]).without_effect == []
+    assert [name for name in builtin_recipes() if Recipe.load(name).without_effect] == []

@@ -123,7 +123,22 @@ class Recipe(Strict):
             )
         if self.experts.kind == "per_task" and self.tasks.photo_tasks and not self.heads.hidden:
             raise ValueError("experts.kind per_task mixes the grades' hidden layer: name its width in heads.hidden")
+        skips = self.experts.kind == "heads" or (self.experts.kind != "none" and self.experts.keep != "all")
+        if skips and self.training.batch_norm == "synchronized":
+            raise ValueError(
+                f"training.batch_norm synchronized waits for every process, and experts.kind {self.experts.kind} skips "
+                "experts in some of them: leave training.batch_norm out, or set experts.keep=all"
+            )
         return self
+
+    @property
+    def without_effect(self) -> list[str]:
+        """Settings of close crops, where nothing is learned from any. Not of a stage, which has those of its recipe."""
+        if {*self.tasks.structures} & {*self.views.close}:
+            return []
+        rates = {f"sampling.close.{name}": rate for name, rate in self.sampling.close.items()}
+        rates |= {"sampling.hard_negatives": self.sampling.hard_negatives, "loss.boxes": self.loss.boxes}
+        return [name for name, rate in rates.items() if rate]
 
     @property
     def routers(self) -> tuple[str, ...]:

@@ -319,7 +319,7 @@ class Training(Strict):
 
     epochs: with 0 nothing is learned; the first weights (`train --init`, or their mean) are scored and get a card.
     warm_up_frac: part of all steps in which the learning rate rises; then it falls as a cosine. schedule plateau: after
-    the rise the rate stays, and is multiplied by plateau_factor after plateau_patience epochs without a better
+    the rise the rate stays, and is multiplied by plateau_factor after plateau_patience judged epochs without a better
     validation score; schedule step: every step_epochs epochs it is multiplied by step_factor. average_decay: of the
     exponential moving average of the weights, which is what is scored and kept; 0 keeps the weights themselves.
     patience: training stops after so many epochs without a better validation score. select: the validation score: the

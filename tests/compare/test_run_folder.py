@@ -146,3 +146,15 @@ def test_a_bundle_replaces_the_one_before(fabricate, tmp_path: Path) -> None:
     bundle(tmp_path / "kept", tmp_path / "again")  # a bundle of a bundle holds as much
     first, second = (gather([tmp_path / name])[0] for name in ("kept", "again"))
     assert first.rows == second.rows
+
+
+def test_what_a_training_scored_itself_is_not_compared(fabricate, tmp_path: Path) -> None:
+    """There refused photos count as the worst answer; in what `compare` scores none is refused."""
+    folder = fabricate(tmp_path / "one")
+    scores = folder / "scores" / "validation" / "scores.json"
+    tree = json.loads(scores.read_text("utf-8"))
+    scores.write_text(json.dumps(tree | {"about": {"photos": "validation", "command": "funduscope train"}}), "utf-8")
+    (run,) = gather([folder])
+    assert "validation" not in run.trees
+    assert not run.rows["validation"]
+    assert run.rows["test"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from funduscope.data.prepare import CHANNELS
+from funduscope.inference.card import Card
+from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch
@@ -150,3 +154,26 @@ def test_a_decoder_of_other_levels_than_the_encoder_is_said(recipe_of: RecipeOf)
     )
     with pytest.raises(ValueError, match=r"5 levels, decoder\.skip_channels 3"):
         build(recipe)
+
+
+def test_a_decoder_of_one_block_has_landmarks_too(recipe_of: RecipeOf) -> None:
+    network = build(recipe_of("resnet18", "decoder.channels=[8]", "decoder.skip_channels=[]"))
+    maps = network.eval()(_images(1, 64))
+    assert maps.landmarks.shape[1] == 2
+    assert maps.landmarks.shape[2:] == maps.structures.shape[2:]
+
+
+def test_predictions_are_made_in_float32_on_a_gpu_too(recipe_of: RecipeOf) -> None:
+    """cuDNN's convolutions would use TensorFloat-32 there, and differ from ONNX by more than export allows."""
+    seen = []
+
+    def network(images: torch.Tensor) -> Any:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return whole(images)
+
+    recipe = recipe_of("resnet18")
+    whole = build(recipe).eval()
+    network.parameters = whole.parameters
+    TorchRuntime(network, Card.of(recipe))(np.zeros((1, 64, 64, 3), np.uint8))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32, "as it was"

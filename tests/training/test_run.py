@@ -624,3 +624,52 @@ def test_a_share_of_the_photos_is_whole_visits_of_every_set_and_holds_the_smalle
             assert len(kept) == pytest.approx(share * len(mine), abs=3)
             visits = {case.visit for case in kept}
             assert all(case in kept for case in mine if case.visit in visits)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_first_weights_are_known_only_where_their_whole_way_is_there(done: Path, short: Recipe, tmp_path: Path) -> None:
+    weights = done / "best.safetensors"
+    every = first_network(short, tmp_path, [weights]).known
+    assert {"grade", "dme", "EX", "OD", "fovea"} <= every
+    other = first_network(Recipe.from_toml(short.to_toml(), ["decoder.kind=unetplusplus"]), tmp_path, [weights])
+    assert "fresh: decoder" in other.note
+    assert other.known == {"grade", "dme"}, "heads of lesions after a decoder that learned nothing"
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_fine_tuning_that_goes_on_without_naming_its_first_weights_keeps_what_their_card_fixed(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    first = checkpoint.load(done / "best.safetensors")
+    card = first.card | {"thresholds": dict.fromkeys(first.card["thresholds"], 0.31)}
+    checkpoint.save(tmp_path / "w.safetensors", first.recipe, {"weights": first.group("weights")}, card, first.progress)
+    graded = [replace(case, labels=Labels(grade=case.labels.grade)) for case in cases if case.labels.grade is not None]
+    folder = tmp_path / "run"
+    run(short, graded, folder, fold=0, start=Start((tmp_path / "w.safetensors",)))
+    thresholds = json.loads((folder / "card.json").read_text("utf-8"))["thresholds"]
+    assert thresholds["EX"] == 0.31
+    last = checkpoint.load(folder / "last.safetensors")
+    checkpoint.save(folder / "best.safetensors", last.recipe, {"weights": last.group("weights")}, {}, last.progress)
+    (folder / "card.json").unlink()
+    run(short, graded, folder, fold=0)
+    assert json.loads((folder / "card.json").read_text("utf-8"))["thresholds"] == thresholds
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_refit_has_the_teachers_and_first_weights_of_its_run_and_no_others(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    weights = done / "best.safetensors"
+    for start, option in ((Start((weights,), refit=weights), "--init"), (Start((), (weights,), weights), "--teacher")):
+        with pytest.raises(TrainingError, match=f"was made without {option}: refit it without"):
+            run(short, cases, tmp_path / "run", start=start)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_validation_fold_without_photos_to_judge_is_told_of(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [replace(case, dataset="clinic", key=f"clinic/{case.name}") for case in cases if case.fold == 1]
+    run(short, [*(case for case in cases if case.fold != 1), *others], tmp_path / "run", fold=0)
+    assert "warning: no validation photo is of a data set that the recipe learns from" in capsys.readouterr().err
+    assert "selection" not in json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))["about"]

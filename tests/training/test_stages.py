@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +185,15 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     assert (tmp_path / "run" / "card.json").read_bytes() == before, "the same command goes on, and finds all done"
     assert load(tmp_path / "run")(cases[0].path).codes == ("MA", "HE", "EX", "SE", "OD")
 
+    shutil.rmtree(tmp_path / "run" / STAGES / "lesions")
+    with pytest.raises(TrainingError, match="name the first weights again"):
+        run_recipe(staged, graded, tmp_path / "run", fold=0, make_validation=make_validation)
+    wider = load_recipe(
+        "flagship", [*SMALL, "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[24, 8, 8]}"]
+    )
+    with pytest.raises(TrainingError, match=r"cannot keep weights that do not fill its network.*fresh: decoder"):
+        run_recipe(wider, graded, tmp_path / "wider", fold=0, start=Start((weights,)), make_validation=make_validation)
+
 
 def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -> None:
     export_run(done)
@@ -323,3 +333,26 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
         with pytest.raises(RecipeError, match=says):
             load_recipe("flagship", [*SMALL, *change])
     assert isinstance(build_model(staged), Joined)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_stage_whose_tasks_no_teacher_knows_learns_from_labels_alone(
+    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesions = done / STAGES / "lesions" / "best.safetensors"
+    teacher = Start(teachers=(lesions,))
+    run_recipe(staged, cases, tmp_path / "run", fold=0, start=teacher, make_validation=make_validation)
+    assert "note: stage whole learns from labels alone. No teacher can teach anything" in capsys.readouterr().err
+    abouts = [json.loads((tmp_path / "run" / part / "run.json").read_text("utf-8")) for part in ("", *_folders(staged))]
+    assert [len(about["teachers"]) for about in abouts] == [1, 1, 0]
+    run_recipe(staged, cases, tmp_path / "run", fold=0, start=teacher, make_validation=make_validation)
+
+    knows = checkpoint.load(lesions)
+    nothing = Card.of(knows.recipe).without([*CODES]).to_dict()
+    checkpoint.save(tmp_path / "nothing.safetensors", knows.recipe, {"weights": knows.group("weights")}, nothing, {})
+    with pytest.raises(TrainingError, match=r"Stage lesions: No teacher can .* Stage whole: No teacher can"):
+        run_recipe(staged, cases, tmp_path / "none", fold=0, start=Start(teachers=(tmp_path / "nothing.safetensors",)))
+
+
+def _folders(recipe: Recipe) -> list[str]:
+    return [f"{STAGES}/{name}" for name in recipe.stages]

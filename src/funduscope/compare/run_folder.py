@@ -164,8 +164,15 @@ def read_run(folder: Path, name: str) -> Run:
     except (ValueError, KeyError, TypeError) as error:
         raise CompareError(f"{folder} has a file that cannot be read as JSON: {error}.") from error
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
-    trees = {part: tree for part, tree in trees.items() if tree is not None}
+    trees = {part: tree for part, tree in trees.items() if tree is not None and _is_scored(tree, part)}
+    rows = {part: of_part if part in trees else {} for part, of_part in rows.items()}
     return Run(name, recipe, about, journal, trees, rows, cost)
+
+
+def _is_scored(tree: dict[str, Any], part: str) -> bool:
+    """Whether `score_runs` made it: what a training scores itself counts refused photos as the worst answer."""
+    about = tree.get("about", {})
+    return about.get("part", part) == part and "photos" not in about
 
 
 def measures_of(runs: Sequence[Run], parts: Sequence[str] = FOLDS) -> list[Measure]:

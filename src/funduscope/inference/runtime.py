@@ -254,8 +254,12 @@ class TorchRuntime:
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         import torch
 
-        device = self._device()
+        device, cudnn = self._device(), torch.backends.cudnn
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
+        # TensorFloat-32, torch's choice on a GPU, would round more coarsely than the float32 of published figures.
+        exact = cudnn.flags(
+            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+        )
+        with exact, torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
             outputs = self.network(batch, view) if self.card.own_close else self.network(batch)
         return Outputs.of({name: value.float().cpu().numpy() for name, value in outputs.named().items()})

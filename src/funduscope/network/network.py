@@ -106,8 +106,8 @@ class Network(nn.Module):
             logits = {"structures": torch.cat(structures, 1)} if structures else {}
             return logits | ({"landmarks": maps["landmarks"]} if "landmarks" in maps else {})
         features = self.decoder(pyramid)
-        places = {"structures": -1, "landmarks": -2}
-        return {name: self.heads[name](features[place]) for name, place in places.items() if name in self.heads}
+        read = {"structures": features[-1], "landmarks": features[-2:][0]}
+        return {name: self.heads[name](value) for name, value in read.items() if name in self.heads}
 
 
 def build(recipe: Recipe) -> Network:
@@ -140,7 +140,7 @@ def build(recipe: Recipe) -> Network:
         if tasks.structures:
             heads["structures"] = DenseHead(channels[-1], len(tasks.structures), RARE)
         if tasks.landmarks:
-            heads["landmarks"] = DenseHead(channels[-2], len(tasks.landmarks), 0.0)
+            heads["landmarks"] = DenseHead(channels[-2:][0], len(tasks.landmarks), 0.0)
     return Network(encoder, shared, decoder, heads, recipe.encoder)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
+from funduscope.atomic import write_atomically
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
@@ -64,6 +65,23 @@ class Start:
         given += [f"refit={named(self.refit)!r}"] if self.refit is not None else []
         return f"run({', '.join(given)})"
 
+    def keep_card(self, folder: Path) -> None:
+        """Writes the card of the first weights into a run's folder, for a training that goes on without naming them."""
+        if self.init:
+            card = checkpoint.load(self.init[0], ()).card
+            write_atomically(folder / FIRST_CARD, (json.dumps(card) + "\n").encode())
+
+    def first_card(self, folder: Path) -> Card | None:
+        """The card of the weights that the run in the folder began with; None where these were none, or had none."""
+        kept = folder / FIRST_CARD
+        if kept.is_file():
+            card = json.loads(kept.read_text("utf-8"))
+        else:  # a run of an older version
+            card = checkpoint.load(self.init[0], ()).card if self.init else None
+        return Card.from_dict(card) if card else None
+
+
+FIRST_CARD = "first_card.json"
 
 START = Start()
 """ImageNet's weights or random ones, as the recipe says."""
@@ -91,6 +109,8 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
         if theirs and not ours:
             names = theirs["name"] if isinstance(theirs, dict) else ", ".join(theirs)
             raise TrainingError(f"{named(refit)} was made with {option} ({names}): refit it with the same.")
+        if path.is_file() and ours and not theirs:  # its figures would stand for another procedure
+            raise TrainingError(f"{named(refit)} was made without {option}: refit it without.")
     return int(best.progress["best_epoch"])
 
 
@@ -229,16 +249,26 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     given = _mean([start.group("weights") for start in starts])
     moved = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
-    known = set[str].intersection(*map(learned, starts))
-    known = frozenset(name for name in known if moved & {name, f"structure {name}", name.replace("_", " ")})
     parts = _parts(state, resolved)
+    known = set[str].intersection(*map(learned, starts)) & _whole_way(moved, parts, resolved)
     rest = {
         "fresh": [part for part in parts if part not in moved],
         "not taken": [part for part in _parts(given, theirs) if part not in parts],
     }
     note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
     note += "".join(f"; {what}: {', '.join(some)}" for what, some in rest.items() if some)
-    return First(resolved, network, known, f"{note}." if any(rest.values()) else "")
+    return First(resolved, network, frozenset(known), f"{note}." if any(rest.values()) else "")
+
+
+def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str]:
+    """The structures, photo tasks and landmarks of whose way through the network every part was moved."""
+    fresh = {*parts} - moved
+    if fresh & {"encoder", "experts"}:
+        return set()
+    tasks = recipe.tasks
+    own = {name: {name, f"structure {name}", name.replace("_", " ")} for name in tasks.named}
+    names = {name for name in tasks.named if moved & own[name] and not fresh & own[name]}
+    return names if "decoder" not in fresh else names & {*tasks.photo_tasks}
 
 
 def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:

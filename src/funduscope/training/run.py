@@ -160,11 +160,13 @@ def _prepare(
     check_weights(start, plan.test, plan.validation, fold)
     if not resumed and processes.state().is_main_process:  # the data set's folds may change: these are this run's
         write_folds(plan.cases, own_folds)
+        start.keep_card(folder)
     first = _first_network(recipe, folder, start)
     recipe = first.recipe
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
     _name_unsampled(recipe, plan.train)
+    _name_unjudged(recipe, plan, start)
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
@@ -190,6 +192,18 @@ def _name_unsampled(recipe: Recipe, train: list[Case]) -> None:
         photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         settings = " ".join(setting_for(name, recipe) for name in sorted(left))
         print(f"note: the recipe learns nothing from photos of {photos}. To change that: {settings}", file=sys.stderr)
+
+
+def _name_unjudged(recipe: Recipe, plan: SplitPlan, start: Start) -> None:
+    """Warns where no validation photo is of a data set that the recipe learns from."""
+    judged = any(case.dataset in recipe.sampling.datasets() for case in plan.validation)
+    if recipe.training.epochs and not judged and start.refit is None and processes.state().is_main_process:
+        print(
+            "warning: no validation photo is of a data set that the recipe learns from, so that nothing chooses the "
+            "epoch (the last one is kept) and nothing fixes temperatures and thresholds: make folds of which each has "
+            "photos of every set (`funduscope folds`).",
+            file=sys.stderr,
+        )
 
 
 def split(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,10 @@ def train(
     and `TrainingError`.
     """
     settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)  # before torch, whose import takes seconds
+    if settings.without_effect:
+        names = ", ".join(settings.without_effect)
+        says = "note: the recipe learns nothing from close crops (views.close), so these settings have no effect:"
+        print(f"{says} {names}", file=sys.stderr)
     from funduscope.training.initialization import Start
     from funduscope.training.processes import Watch
     from funduscope.training.stages import run_recipe

@@ -7,6 +7,7 @@ run/               the joined model, its card, journal and scores
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,16 @@ from funduscope.data.folds import write_folds
 from funduscope.data.splits import SplitPlan
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
-from funduscope.training.initialization import START, Start, earlier, first_network, is_research_only, with_variant
+from funduscope.training.distill import Teachers
+from funduscope.training.initialization import (
+    FIRST_CARD,
+    START,
+    Start,
+    earlier,
+    first_network,
+    is_research_only,
+    with_variant,
+)
 from funduscope.training.processes import Watch
 from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
@@ -52,17 +62,20 @@ def run_recipe(
         if place.is_main_process and not own_folds.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             write_folds(plan.cases, own_folds)
+            start.keep_card(folder)
+    starts = _starts(recipe, start)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
-    kept = {name for name in recipe.stages if start.init and taught and name not in taught}
+    begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that goes on need not name the weights
+    kept = {name for name in recipe.stages if begun and taught and name not in taught}
     for name in (name for name in recipe.stages if name not in kept):
         own, stage = folder / STAGES / name, recipe.stage(name)
         if not _has_ended(own, stage):
-            check_stage(stage, plan.train, own, start)
+            check_stage(stage, plan.train, own, starts[name])
     for name in recipe.stages:
         refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
-            check_ended(stage, plan.cases, own, fold, start)
+            check_ended(stage, plan.cases, own, fold, starts[name])
             continue
         if name in kept:
             if place.is_main_process:
@@ -70,18 +83,43 @@ def run_recipe(
             continue
         if place.is_main_process:
             print(f"Stage {name}", flush=True)
-        learn(stage, plan.cases, own, fold, replace(start, refit=refit), make_validation, watch, count=count)
+        own_start = replace(starts[name], refit=refit)
+        learn(stage, plan.cases, own, fold, own_start, make_validation, watch, count=count)
     if place.is_main_process:
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"
 
 
+def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
+    """By stage the start, with teachers where they can teach any task of it. Raises `TrainingError` where there are
+    teachers and no stage that they can teach."""
+    starts = dict.fromkeys(recipe.stages, start)
+    left: dict[str, str] = {}
+    for name in recipe.stages if start.teachers else ():
+        try:
+            Teachers([checkpoint.load(path) for path in start.teachers], recipe.stage(name))
+        except ValueError as error:
+            left[name], starts[name] = str(error), replace(start, teachers=())
+    if left and len(left) == len(starts):
+        raise TrainingError(" ".join(f"Stage {name}: {why}" for name, why in left.items()))
+    for name, why in left.items() if processes.state().is_main_process else ():
+        print(f"note: stage {name} learns from labels alone. {why}", file=sys.stderr)
+    return starts
+
+
 def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
     """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
     would teach it to find none."""
-    print(f"Stage {recipe.name.split()[-1]}: no photo shows what it learns, so the first weights stay.", flush=True)
+    stage = recipe.name.split()[-1]
+    if not start.init:
+        raise TrainingError(
+            f"No photo shows what stage {stage} learns: name the first weights again, which stay in it."
+        )
+    print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", flush=True)
     first = first_network(recipe, folder, start.init)
+    if not first.known:
+        raise TrainingError(f"Stage {stage} cannot keep weights that do not fill its network. {first.note}")
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)

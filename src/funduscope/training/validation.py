@@ -180,7 +180,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
         predictor = Predictor(runtime)
-        before = Card.from_dict(given) if start.init and (given := checkpoint.load(start.init[0]).card) else None
+        before = start.first_card(folder)
         card = calibrate(predictor, validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     if refit is not None:
         theirs = checkpoint.load(refit).card
@@ -194,7 +194,8 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
     predictor = Predictor(runtime, card)
     card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
-    about: dict[str, Any] = {"epoch": best.progress["best_epoch"], "selection": best.progress["best_score"]}
+    about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
+    about |= {"selection": best.progress["best_score"]} if validation else {}  # otherwise it is the epoch's number
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
