@@ -108,6 +108,15 @@ def test_a_relabeled_lesion_changes_its_kind_and_nothing_else() -> None:
         assert apply_edit(findings, Corrections(), edit | {"to": other}) == Corrections()
 
 
+@pytest.mark.parametrize(("diameter", "pixels"), [(1, 1), (3, 9), (5, 21), (7, 37)])
+def test_a_small_brush_paints_no_more_than_it_says(diameter: int, pixels: int) -> None:
+    findings = _findings()
+    dot = {"what": "brush", "code": "HE", "points": [[300, 300]], "radius": diameter / 2}
+    painted = apply_corrections(findings, {}, apply_edit(findings, Corrections(), dot)).mask("HE")
+    rows, columns = np.nonzero(painted & ~findings.mask("HE"))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1, len(rows)) == (diameter, diameter, pixels)
+
+
 def test_brush_and_eraser_have_the_stated_size() -> None:
     findings = _findings()
     line = {"code": "HE", "points": [[200, 300], [260, 300]], "radius": 6}

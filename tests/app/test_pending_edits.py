@@ -12,7 +12,7 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 import streamlit as st
 
-from funduscope.app import one_view, viewer_component
+from funduscope.app import one_view, page_view, viewer_component
 from funduscope.app.reviewed import apply_corrections
 from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.imaging.framing import CropTransform
@@ -89,3 +89,34 @@ def test_an_edit_reaches_the_photo_it_was_made_in(state: _State) -> None:
     assert (_dots(session, first), _dots(session, second)) == (1, 0)
     _send(state, session, _dot(4, "closed"), {"number": "5"}, _dot(6, second))
     assert _dots(session, second) == 1
+
+
+def test_an_edit_of_a_photo_that_others_have_closed_is_applied(state: _State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many photos are read, one of them is corrected."""
+    session = Session()
+    key = _opened(session, 90)
+    first = session.opened[key]
+    for gray in (100, 110, 120):
+        _opened(session, gray)
+    assert key not in session.opened
+    monkeypatch.setattr(one_view, "open_photo", lambda session, key: session.opened.get(key, first))
+    _send(state, session, _dot(1, key))
+    assert _dots(session, key) == 1
+
+
+def test_the_photo_on_screen_stays_open_while_others_are_read(state: _State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_view, "continue_draft", lambda *_: None)
+    session = Session()
+    state.current = _opened(session, 90)
+    for gray in (100, 110, 120):
+        other = Session()
+        key = _opened(other, gray)
+        page_view._accept(session, (other.entries[key], other.opened[key]))
+    assert state.current in session.opened
+
+
+def test_photos_of_one_name_have_labels_of_their_own() -> None:
+    session = Session()
+    for key, name in (("a", "IMG.jpg"), ("b", "IMG (2).jpg"), ("c", "IMG.jpg"), ("d", "IMG.jpg")):
+        session.entries[key] = Entry(key, name, b"", {}, b"")
+    assert list(session.labels().values()) == ["IMG.jpg", "IMG (2).jpg", "IMG.jpg (2)", "IMG.jpg (3)"]

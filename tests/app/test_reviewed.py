@@ -23,12 +23,12 @@ from funduscope.app.saving_view import restore_corrections
 from funduscope.app.session import MAX_OPEN_PHOTOS, Entry, OpenPhoto, Session
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import CropTransform
-from funduscope.imaging.photo import Photo
+from funduscope.imaging.photo import Message, Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.model_scores import UNKNOWN
 from funduscope.report.html import report
-from funduscope.report.patient_leaflet import compose
+from funduscope.report.patient_leaflet import PatientLeaflet, compose
 from funduscope.report.photo_jpegs import marked_jpeg
 from funduscope.vocabulary import CODES
 
@@ -101,6 +101,30 @@ def test_page_and_leaflet_follow_a_clinics_own_table(
     assert (words("sheet.found.unsure") in leaflet.parts[1].after) is (
         grade is None and "TRUST_UNLIKE_TRAINING" in told
     )
+
+
+def test_of_several_photos_in_one_picture_report_and_pdf_say_no_referral_and_are_made() -> None:
+    findings = replace(_findings(0), reasons=(Message("SEVERAL_PHOTOS", ""),), forced=True)
+    found, words = findings.to_dict(), Words()
+    assert found["advice"] is not None
+    assert found["headline"]["referral"] is None
+    assert found["headline"]["trust"]["says"] in report(findings)
+    assert page_pdf(findings, Corrections(), words, "standard").startswith(b"%PDF")
+
+
+def test_the_leaflet_follows_what_was_stated_and_doubts_what_was_not() -> None:
+    words = Words()
+
+    def leaflet(grades: list[float], risks: list[float], **stated: int) -> PatientLeaflet:
+        probs = {"grade": np.array(grades), "dme": np.array(risks)}
+        return compose(replace(_findings(0), class_probs=probs).to_dict(), words, **stated)
+
+    surely_none, surely_two = [0.9, 0.04, 0.02, 0.02, 0.02], [0.01, 0.01, 0.98]
+    healthy = leaflet(surely_none, surely_two, dme=0)
+    assert words("sheet.next.clinic") in healthy.parts[2].says, "of a photo without color a person decides"
+    undecided = [0.3, 0.36, 0.34, 0.0, 0.0]
+    assert words("sheet.found.unsure") in leaflet(undecided, [0.98, 0.01, 0.01], dme=0).parts[1].after
+    assert words("sheet.found.unsure") not in leaflet(undecided, [0.98, 0.01, 0.01], dme=0, grade=0).parts[1].after
 
 
 def test_nothing_says_no_referral_where_retinopathy_was_not_assessed() -> None:

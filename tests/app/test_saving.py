@@ -6,6 +6,7 @@ import io
 import shlex
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.data.sources import read_data
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Photo
+from funduscope.imaging.photo import Message, Photo
 from funduscope.imaging.plain_jpeg import plain_jpeg
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
@@ -136,6 +137,20 @@ def test_a_photo_removed_from_memory_makes_no_empty_file(monkeypatch: pytest.Mon
     session.entries[gone].data = None
     session.opened.pop(gone, None)
     assert split_for_zips(session, 1) == [[key] for key in session.corrected if key != gone]
+
+
+def test_labels_of_a_refused_photo_are_saved_after_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was graded all the same, and corrected; read again it is refused, and has no outlines of the model."""
+    session = _session_of(1, monkeypatch)
+    (key,) = session.corrected
+    whole = session.history(key).now
+    session.history(key).step(replace(whole, complete=frozenset({"MA"})))
+    before = make_zip(session, [key])
+    findings = replace(session.opened[key].findings, reasons=(Message("OUT_OF_FOCUS", ""),), frame_probs={})
+    monkeypatch.setattr(saving_view, "open_photo", lambda *_: OpenPhoto(findings, b""))
+    names = [zipfile.ZipFile(io.BytesIO(data)).namelist() for data in (before, make_zip(session, [key]))]
+    assert names[0] == names[1]
+    assert any("MA" in name for name in names[1])
 
 
 def test_a_restored_file_replaces_newer_corrections_and_can_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.objects import LesionObject
+from funduscope.report.outline import color_of
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CODES, LESIONS
 
@@ -170,6 +172,20 @@ def test_in_a_browser_rings_are_around_their_lesions(browser: Any) -> None:
     assert 50 < float(ring.get_attribute("r")) < 65
     page.locator("tr[data-row='0']").click()
     assert float(page.locator(".chosen-ring circle.line").get_attribute("r")) > 65
+    stands = 0.5
+    for width in (1900, 700):  # in a wide window the photo is narrower than its stage
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.evaluate("() => dispatchEvent(new Event('resize'))")
+        for edge in (0.25, 0.8):
+            photo = page.locator("svg[data-photo]").bounding_box()
+            page.mouse.move(photo["x"] + stands * photo["width"], photo["y"] + photo["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(photo["x"] + edge * photo["width"], photo["y"] + photo["height"] / 2, steps=3)
+            page.mouse.up()
+            line = page.locator("[data-slide]").bounding_box()
+            middle = (line["x"] + line["width"] / 2 - photo["x"]) / photo["width"]
+            assert middle == pytest.approx(edge, abs=0.01), "the divider stands where the photos meet"
+            stands = edge
     page.close()
 
 
@@ -185,6 +201,15 @@ def test_the_comparison_as_csv(visits: tuple[Any, Findings, Findings]) -> None:
     assert new["earlier_photo"].startswith("'="), "a spreadsheet computes no photo's name"
 
 
+def _fill(drawn: Any) -> tuple[int, ...]:
+    """The color that a shape of a PDF is filled with."""
+    import pypdfium2.raw as raw
+
+    levels = [ctypes.c_uint() for _ in range(4)]
+    raw.FPDFPageObj_GetFillColor(drawn.raw, *map(ctypes.byref, levels))
+    return tuple(level.value for level in levels[:3])
+
+
 def test_the_comparison_as_one_page_of_pdf(visits: tuple[Any, Findings, Findings]) -> None:
     pdfium = pytest.importorskip("pypdfium2", reason="reading PDFs back needs pypdfium2")
     found, first, second = visits
@@ -196,6 +221,9 @@ def test_the_comparison_as_one_page_of_pdf(visits: tuple[Any, Findings, Findings
         assert words("visits.paper") in text
         assert "second.jpg" in text
         assert words("visits.not_one_eye") not in text
+        drawn = [one for one in pages[0].get_objects() if one.type == pdfium.raw.FPDF_PAGEOBJ_PATH]
+        fills = {color_of(code, "standard") for code in LESIONS} & set(map(_fill, drawn))
+        assert len(fills) == len(LESIONS), "the table shows the color of each kind's rings"
     eye = draw_eye(12, grade=2, width_px=1000)
     apart = compare_visits(first, _seen(eye.pixels, eye.masks))
     (page,) = pdfium.PdfDocument(visits_pdf(apart, first.to_dict(), second.to_dict(), Words(), "standard"))

@@ -75,13 +75,13 @@ def _valid_points(points: Any, width: int, height: int) -> np.ndarray:
     return np.clip(array, 0, (width, height))
 
 
-def _valid_radius(radius: Any, width: int, height: int) -> int:
-    """A radius in whole pixels, at least 1 and at most an eighth of the longer side."""
+def _valid_radius(radius: Any, width: int, height: int) -> float:
+    """A radius in pixels, at least 0.5, which is one pixel, and at most an eighth of the longer side."""
     try:
         given = float(radius)
     except (TypeError, ValueError, OverflowError):
-        given = 1.0
-    return round(min(max(given, 1), max(width, height) / 8)) if math.isfinite(given) else 1
+        given = 0.5
+    return min(max(given, 0.5), max(width, height) / 8) if math.isfinite(given) else 0.5
 
 
 def _pixels(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -89,23 +89,31 @@ def _pixels(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.minimum(points, (mask.shape[1] - 1, mask.shape[0] - 1)).astype(np.int32)
 
 
-def _draw(mask: np.ndarray, points: np.ndarray, radius_px: int) -> None:
+def _draw(mask: np.ndarray, points: np.ndarray, radius_px: float) -> None:
     """Fills the polygon of three points or more; fewer points become discs of this radius."""
     pixels = _pixels(points, mask)
     if len(points) >= 3:
         cv2.fillPoly(mask.view(np.uint8), [pixels], 1)
         return
-    for x, y in pixels:
-        cv2.circle(mask.view(np.uint8), (int(x), int(y)), radius_px, 1, -1)
+    for pixel in pixels:
+        _cover(mask, pixel[None], radius_px, on=True)
 
 
-def _paint(mask: np.ndarray, points: np.ndarray, radius_px: int, *, on: bool) -> None:
+def _paint(mask: np.ndarray, points: np.ndarray, radius_px: float, *, on: bool) -> None:
     """Sets or clears what a round brush of this radius covers along the line through the points."""
-    levels, pixels = mask.view(np.uint8), _pixels(points, mask)
-    for x, y in (pixels[0], pixels[-1]):
-        cv2.circle(levels, (int(x), int(y)), radius_px, int(on), -1)
-    if len(pixels) > 1:
-        cv2.polylines(levels, [pixels], isClosed=False, color=int(on), thickness=2 * radius_px)
+    _cover(mask, _pixels(points, mask), radius_px, on=on)
+
+
+def _cover(mask: np.ndarray, pixels: np.ndarray, radius_px: float, *, on: bool) -> None:
+    """Sets or clears every pixel nearer than this to the line through (N, 2) pixels."""
+    reach = math.ceil(radius_px)
+    left, top = np.maximum(pixels.min(axis=0) - reach, 0)
+    right, bottom = pixels.max(axis=0) + reach + 1
+    part = mask[top:bottom, left:right]
+    apart, line = np.ones(part.shape, np.uint8), (pixels - (left, top)).astype(np.int32)
+    cv2.polylines(apart, [line], isClosed=False, color=0)
+    apart[tuple(line[0, ::-1])] = 0  # a single point is no line
+    part[cv2.distanceTransform(apart, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) < radius_px] = on
 
 
 def _component(mask: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 import cv2
@@ -17,7 +17,7 @@ from funduscope.data.csv_cells import guarded
 from funduscope.i18n.languages import Words
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, Document, picture
-from funduscope.report.pdf_page import shortened
+from funduscope.report.pdf_page import shortened, swatch
 from funduscope.report.pdf_text import LINE, Text, style
 from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
@@ -73,7 +73,7 @@ def visits_pdf(visits: VisitComparison, earlier: Found, later: Found, words: Wor
     column: list[Flowable] = [Text(words("visits.paper"), style(13, bold=True)), Spacer(1, 4)]
     column += [Table([heads, images], [half, half], style=cells)]
     if visits.is_one_eye:
-        column += [Spacer(1, 6), _counts(visits, words), Spacer(1, 4), Text(words("visits.note"), style(SIZE))]
+        column += [Spacer(1, 6), _counts(visits, words, palette), Spacer(1, 4), Text(words("visits.note"), style(SIZE))]
         if visits.registration is not None and visits.registration.mirrored:
             column.append(Text(words("visits.mirrored"), style(SIZE, color="alert")))
     else:
@@ -110,15 +110,19 @@ def _ringed(visits: VisitComparison, which: State, palette: Palette) -> np.ndarr
     return image
 
 
-def _counts(visits: VisitComparison, words: Words) -> Flowable:
-    """A line a kind: how many lesions of each change."""
+def _counts(visits: VisitComparison, words: Words, palette: Palette) -> Flowable:
+    """A line a kind, with the color of its rings: how many lesions of each change."""
     states = get_args(State)
-    rows: list[Sequence[str]] = [[words("lesions.kind"), *(words(f"visits.{state}") for state in states)]]
+    rows: list[list[str | Flowable]] = [["", words("lesions.kind"), *(words(f"visits.{state}") for state in states)]]
     for code in LESIONS:
         of_kind = [change.state for change in visits.changes or () if change.code == code]
-        rows.append([words.structure(code), *(str(of_kind.count(state)) for state in states)])
+        color = swatch(color_of(code, palette), SIZE)
+        rows.append([color, words.structure(code), *(str(of_kind.count(state)) for state in states)])
     cells = [
-        [Text(cell, style(SIZE, color="ink" if number else "dim")) for cell in row] for number, row in enumerate(rows)
+        [Text(cell, style(SIZE, color="ink" if number else "dim")) if isinstance(cell, str) else cell for cell in row]
+        for number, row in enumerate(rows)
     ]
     lines = [("LINEBELOW", (0, 0), (-1, 0), 0.5, LINE), ("BACKGROUND", (0, 0), (-1, -1), HexColor("#ffffff"))]
-    return Table(cells, [ACROSS * 0.28, *[ACROSS * 0.72 / len(states)] * len(states)], hAlign="LEFT", style=lines)
+    return Table(
+        cells, [ACROSS * 0.04, ACROSS * 0.28, *[ACROSS * 0.68 / len(states)] * len(states)], hAlign="LEFT", style=lines
+    )

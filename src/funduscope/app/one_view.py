@@ -106,7 +106,7 @@ def _current(session: Session) -> str:
 
 def _show_name(session: Session, key: str, words: Words) -> None:
     """The photo's name; of several photos a list to choose from."""
-    names = {key: entry.name for key, entry in session.entries.items()}
+    names = session.labels()  # Streamlit takes the last of equal ones, whichever was chosen
     if len(names) == 1:
         st.html(f"<h2 class='fs-name'>{escape(names[key])}</h2>")
         return
@@ -171,10 +171,11 @@ def _take_edits(session: Session, palette: Palette) -> None:
 
 
 def _take_edit(session: Session, key: str, edit: Mapping[str, Any], palette: Palette) -> None:
-    """Applies an edit to a photo, as long as that is open."""
-    opened = session.opened.get(key)
+    """Applies an edit to a photo, which is read again where others were opened in the meantime."""
+    opened = open_photo(session, key) if key in session.entries else None
     if opened is None:
         return
+    session.open(key, opened)
     history, moved = session.history(key), session.thresholds.get(key, {})
     what = edit.get("what")
     if what == "threshold":

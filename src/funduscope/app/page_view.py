@@ -225,6 +225,8 @@ def _accept(session: Session, answer: Answer) -> str | None:
         session.refuse(answer)
         return None
     else:
+        if (current := st.session_state.get("current")) in session.opened:
+            session.opened.move_to_end(current)  # the photo on screen stays open
         session.add(*answer)
         key = answer[0].key
         continue_draft(session, key)

@@ -14,7 +14,7 @@ from funduscope.app.answers import escaped
 from funduscope.app.drafts import continue_draft
 from funduscope.app.export_labels import TABLE, LabeledPhoto, as_zip, into_folder, max_saved_bytes
 from funduscope.app.import_labels import read_zip
-from funduscope.app.reviewed import Corrections
+from funduscope.app.reviewed import Corrections, mask_from_png
 from funduscope.app.server import UPLOAD_MB
 from funduscope.app.session import Session
 from funduscope.app.uploads import open_photo, read_upload
@@ -132,8 +132,8 @@ def _labeled_photos(
         opened = open_photo(session, key)
         if opened is None:
             continue
-        now, shown = session.history(key).now, session.shown(key, opened)
-        masks = {code: shown.mask(code) for code in shown.codes if code in now.complete}
+        now = session.history(key).now
+        masks = {code: mask_from_png(now.masks[code]) for code in CODES if code in now.complete and code in now.masks}
         entry = session.entries[key]
         yield LabeledPhoto(opened.findings.photo, now, masks, entry.data, entry.name if named else None)
         saved[key] = now

@@ -6,6 +6,7 @@ computed again from the file's bytes when an older photo is opened. The bytes ha
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import date
@@ -162,6 +163,18 @@ class Session:
     def history(self, key: str) -> History:
         """The history of a photo's corrections, empty at first."""
         return self.histories.setdefault(key, History())
+
+    def labels(self) -> dict[str, str]:
+        """By key the photo's name for a list to choose from, in which no two are alike: of a name that comes again the
+        later ones are numbered."""
+        labels: dict[str, str] = {}
+        for key, entry in self.entries.items():
+            taken, numbers = {*labels.values()}, itertools.count(2)
+            label = entry.name
+            while label in taken:
+                label = f"{entry.name} ({next(numbers)})"
+            labels[key] = label
+        return labels
 
     def size(self, key: str) -> tuple[int, int]:
         """Width and height of a photo, in pixels."""

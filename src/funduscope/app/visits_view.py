@@ -89,14 +89,13 @@ def _choose(session: Session, keys: list[str], words: Words) -> tuple[str, ...]:
     days = {key: day for key in keys if (day := session.entries[key].acquired_on) is not None}
     by_day = sorted(days, key=days.__getitem__)
     ends = (by_day[0], by_day[-1]) if len(set(days.values())) > 1 else (keys[0], keys[-1])
-    chosen = []
+    chosen, labels = [], session.labels()
     for place, name, first in zip(st.columns(2), ("earlier", "later"), ends, strict=True):
         widget, backup = f"visit-{name}", f"visit-{name}-chosen"
         if widget not in st.session_state:  # Streamlit forgets a list's choice while another view is shown
             last = st.session_state.get(backup)
             st.session_state[widget] = last if last in keys else first
-        names = {key: session.entries[key].name for key in keys}
-        chosen.append(place.selectbox(words(f"visits.{name}"), keys, format_func=names.__getitem__, key=widget))
+        chosen.append(place.selectbox(words(f"visits.{name}"), keys, format_func=labels.__getitem__, key=widget))
         st.session_state[backup] = chosen[-1]
     return tuple(chosen)
 

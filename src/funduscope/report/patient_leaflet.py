@@ -94,6 +94,12 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     else:  # the model's answer counts where nothing was corrected
         is_unsure = dme is None and any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
         refer = is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
+        if found["advice"] is not None and not refer:
+            found = {**found, "advice": {**found["advice"], "refer": False}}
+    stated = headline(found, grade=grade, dme=dme)
+    if grade is not None or dme is not None:  # what was stated is not undecided any more
+        doubts = _DOUBTS if grade is None else _DOUBTS - {"TRUST_UNLIKE_TRAINING"}
+        is_unsure |= not doubts.isdisjoint(part["code"] for part in stated.values() if part)
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
     has_marks = bool(level or risk or kinds)
     is_unknown = level is None and not has_marks
@@ -103,7 +109,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
-    said = (headline(found, grade=grade, dme=dme)["referral"] or {}).get("code")
+    said = (stated["referral"] or {}).get("code")
     is_open = level is None or said == "NO_REFERRAL_PERSON"
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
     if refer and urgency(level, risk, refer) == "urgent":

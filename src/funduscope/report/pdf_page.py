@@ -175,12 +175,10 @@ def _referral(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
     advice, referable = found["advice"], found["referable"]
     parts: list[Flowable] = []
     if advice is not None:
-        answer = words.message(found["headline"]["referral"])
-        color = "alert" if advice["refer"] else "ink"
-        parts += [
-            Text(words("advice.title"), style(size, color="dim")),
-            Text(answer, style(size + 3, bold=True, color=color)),
-        ]
+        parts.append(Text(words("advice.title"), style(size, color="dim")))
+        if (answer := found["headline"]["referral"]) is not None:  # of several photos in one picture there is none
+            color = "alert" if advice["refer"] else "ink"
+            parts.append(Text(words.message(answer), style(size + 3, bold=True, color=color)))
         parts += [Text(words.message(note), style(size)) for note in advice["because"]]
     if referable is not None:
         values = {key: percent(referable[key]) for key in ("probability", "threshold")}
@@ -265,7 +263,7 @@ def _lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: flo
         area, away = one["area_dd2"], one["nearest_fovea_dd"]
         rows.append(
             [
-                _swatch(color_of(code, palette), size),
+                swatch(color_of(code, palette), size),
                 words.structure(code),
                 str(one["count"]),
                 f"{one['area_px']:,}".replace(",", " "),
@@ -283,7 +281,7 @@ def _headed(text: str, size: float) -> Text:
     return Text(text, style(size + 1, bold=True, before=size * 0.6))
 
 
-def _swatch(color: tuple[int, int, int], size: float) -> Flowable:
+def swatch(color: tuple[int, int, int], size: float) -> Flowable:
     """A small square in the color of an outline; its dark edge makes yellow visible on white paper."""
     side, edge = size * 0.9, HexColor("#444444")
     fill = Color(*(level / 255 for level in color))

@@ -124,7 +124,8 @@ class VisitsPage {
     const { x, width } = this.viewer.seen();
     const edge = (x + (this.percent / 100) * width) / this.data.side;
     this.over.setAttribute("style", `clip-path: inset(0 ${100 * (1 - edge)}% 0 0)`);
-    this.divider.style.left = `${this.percent}%`;
+    const photo = this.svg.getBoundingClientRect(), stage = this.divider.parentElement.getBoundingClientRect();
+    this.divider.style.left = `${photo.left - stage.left + (this.percent / 100) * photo.width}px`; // the stage is wider
     this.divider.setAttribute("aria-valuenow", Math.round(this.percent));
     const [earlier, later] = this.names;
     earlier.hidden = this.percent === 0;
