@@ -297,7 +297,8 @@ def test_a_stage_without_thresholds_is_repeated_but_gets_none(
     assert "has no thresholds yet, so this run gets none" in capsys.readouterr().err
     assert best.is_file()
     assert not (tmp_path / "all" / "card.json").exists()
-    run(short, cases, tmp_path / "next", start=Start((best,), refit=done / "best.safetensors"))
+    second = run(short, cases, tmp_path / "second", fold=0, start=Start((stage,)))
+    run(short, cases, tmp_path / "next", start=Start((best,), refit=second))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
 
 
