@@ -70,7 +70,7 @@ def head() -> Iterator[psutil.Process]:
 def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
     eyes: Path, reading: ReadingSettings, tmp_path: Path, head: psutil.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second node starts as the batch does, and is there when the first one reads already."""
+    """The second node starts as the batch does, and dies while it reads."""
     many = tmp_path / "many"
     many.mkdir()
     for number in range(EYES):
@@ -79,7 +79,7 @@ def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
     run_batch(many, tmp_path / "plain", reading, processes=2)
     answered = ray_readers._answered
     second: list[psutil.Process] = []
-    read_alone, killed_at = [], []
+    killed_at = []
 
     def join_then_answer(*arguments: Any) -> Any:
         second.append(start_node("--address", ADDRESS))
@@ -89,7 +89,6 @@ def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
         if killed_at:
             return
         if not (reads := actors(second[0])):
-            read_alone.append(now.done)
             time.sleep(0.1)  # until it reads, too
             return
         time.sleep(0.5)
@@ -99,7 +98,6 @@ def test_a_node_joins_and_dies_and_the_tables_are_those_of_one_machine(
 
     monkeypatch.setattr(ray_readers, "_answered", join_then_answer)
     run = run_batch(many, tmp_path / "ray", reading, ray=ADDRESS, progress=die)
-    assert read_alone, "the second node was there before the batch"
     assert killed_at, "the second node never read"
     assert run["photos"] == {"given": EYES + 1, "read": EYES, "refused": 0, "failed": 1}
     assert tables(tmp_path / "ray") == tables(tmp_path / "plain")

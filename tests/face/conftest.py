@@ -18,6 +18,7 @@ from PIL import Image
 from funduscope import checkpoint
 from funduscope.data.folds import make_folds, write_folds
 from funduscope.data.sources import read_data
+from funduscope.evaluation import cost
 from funduscope.export import run as export_run
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference import loading
@@ -107,6 +108,9 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Recipe, "load", load)
     monkeypatch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
+    # Timed whole processes, each of which imports torch; tests/evaluation/test_cost.py times some.
+    timed = cost.Prediction(1.5, 400.0, 0.5, 90.0, 3, "eye.jpg", "a processor, 2 cores")
+    monkeypatch.setattr(cost, "measure_predictions", lambda models, **_: [timed] * len(models))
     # What was learned in a step answers nearly at random, and INT8 otherwise.
     monkeypatch.setattr(export_run, "LEAST_EQUAL", 0.0)
     monkeypatch.setattr(export_run, "MOST_LOSS", 9.0)

@@ -59,7 +59,8 @@ def compare_runs(
     gathered = gather(folders)
     bare = [run.name for run in gathered if not run.trees]
     if bare:
-        raise CompareError(f"{bare[0]} has no scores yet: give --data, and its folder its weights.")
+        missing = f"{bare[0]} has no scores to compare yet"
+        raise CompareError(f"{missing}: give the data (--data), and its folder its weights.")
     comparison = Comparison.of(gathered)
     tests = run_tests(comparison)
     drawn = _draw(comparison)
