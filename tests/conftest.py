@@ -40,6 +40,9 @@ TRAININGS = ("cli", "compare", "face", "recipes", "training")
 """Folders whose tests train and score. A training ends with its scores: 1000 draws of the bootstrap, ten times its own
 time."""
 
+PICTURES = ("test_whole_way.py", "test_taught.py")
+"""The files among them whose tests look at the pictures that a training draws: each takes a tiny one's own time."""
+
 EXPORTS = ("export", "face", "recipes", "training")
 """Folders whose tests export."""
 
@@ -64,15 +67,15 @@ def _own_cache() -> Iterator[None]:
 def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
     """What takes long and is not what the tests of a folder are about.
 
-    In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores are drawn
-    in tests/evaluation and tests/recipes, curves in tests/recipes and where a test needs them, and not by every
-    training of tests/training. In `EXPORTS` few photos calibrate and check the INT8 file of a tiny network.
+    In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of scores and curves
+    are drawn in tests/evaluation, in `PICTURES` and where a test needs them, and not by every training. In `EXPORTS`
+    few photos calibrate and check the INT8 file of a tiny network.
     """
     folder = request.path.relative_to(TESTS).parts[0]
     with pytest.MonkeyPatch.context() as patch:
         if folder in TRAININGS:
             less_work.draw_less(patch.setattr)
-        if folder == "training":
+        if folder in TRAININGS and request.path.name not in PICTURES:
             less_work.draw_no_pictures(patch.setattr)
         if folder in EXPORTS:
             less_work.export_less(patch.setattr)

@@ -308,7 +308,7 @@ class Balance(Strict):
     pull to the start weights. rate: learning rate of learned weights.
     """
 
-    kind: Literal["fixed", "uncertainty", "routed"] = "fixed"
+    kind: Literal["fixed", "routed"] = "fixed"
     floor: Share = 0.2
     anchor: Weight = 1.0
     rate: Positive = 0.01

@@ -50,15 +50,13 @@ def test_the_experts_of_the_kept_epoch_stand_in_a_table(fabricate, recipe_of, tm
 def test_weights_that_a_router_moved_stand_in_a_table(fabricate, recipe_of, tmp_path: Path) -> None:
     lines = [{"epoch": n, "seconds": 1.0, "best": True, "weight grade": value} for n, value in ((1, 1.0), (2, 0.4))]
     work = {"total": 9, "dense": 9, "experts": 0, "dense_experts": 0, "kept": 1}
-    moved = routed(fabricate, recipe_of, tmp_path / "a", "balance.kind=uncertainty", lines=lines, **work)
+    moved = routed(fabricate, recipe_of, tmp_path / "a", "balance.kind=routed", lines=lines, **work)
     fixed = routed(fabricate, recipe_of, tmp_path / "b", lines=lines, **work)
     section = routers_section([moved, fixed])
     assert section is not None
     (table,) = section.blocks
     assert isinstance(table, Table)
-    assert [(one.name, [cell.text for cell in one.cells]) for one in table.lines] == [
-        ("a", ["uncertainty", "1.00 to 0.40"])
-    ]
+    assert [(one.name, [cell.text for cell in one.cells]) for one in table.lines] == [("a", ["routed", "1.00 to 0.40"])]
 
 
 def test_a_bundle_keeps_what_the_routers_did(fabricate, recipe_of, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import sys
 sys.path.append({str(Path(__file__).parents[2])!r})
 from tests import less_work
 less_work.draw_less()
+less_work.draw_no_pictures()
 less_work.export_less()
 """
 
@@ -44,7 +45,7 @@ BALANCE = '''class Halved(Balance):
 
 
 '''
-LINE = '        "uncertainty": lambda: Uncertainty(start),\n'
+LINE = '        "fixed": lambda: Fixed(start),\n'
 TERM = """        if settings.class_brier:
             wrong = logits[labelled].softmax(1) - F.one_hot(target, logits.shape[1])
             each = each + settings.class_brier * wrong.square().sum(1)
@@ -61,7 +62,7 @@ Change = tuple[str, str, str]
 
 CHANGES: tuple[Change, ...] = (
     ("vocabulary.py", '    Structure("OD"', STRUCTURE + '    Structure("OD"'),
-    ("settings.py", '"uncertainty", "routed"]', '"uncertainty", "routed", "halved"]'),
+    ("settings.py", '["fixed", "routed"]', '["fixed", "routed", "halved"]'),
     ("training/balance.py", "def make_balance(", BALANCE + "def make_balance("),
     ("training/balance.py", LINE, LINE + '        "halved": lambda: Halved(start),\n'),
     (

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,7 +106,6 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
         return whole(name) if Path(name).is_file() else whole(name, {**dict(changes), **SMALL})
 
     monkeypatch.setattr(Recipe, "load", load)
-    monkeypatch.setattr(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
     # Timed whole processes, each of which imports torch; tests/evaluation/test_cost.py times some.
     timed = cost.Prediction(1.5, 400.0, 0.5, 90.0, 3, "eye.jpg", "a processor, 2 cores")
     monkeypatch.setattr(cost, "measure_predictions", lambda models, **_: [timed] * len(models))

@@ -24,7 +24,7 @@ from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
-SEEDS = range(5000, 5008)
+SEEDS = range(5000, 5004)
 """Pictures of a family; the fit's seeds are below 100."""
 
 MOST_LOST = 0.01
@@ -52,7 +52,7 @@ def reasons(pixels: np.ndarray) -> list[str]:
 def test_other_pictures_are_refused() -> None:
     told = {name: reasons(picture) for name, picture in others()}
     taken = [name for name, codes in told.items() if not codes]
-    assert len(told) >= 200
+    assert len(told) >= 120
     assert len(taken) <= (1 - LEAST_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
     # The others are refused as poor photos: a round thing in them was taken for the eye, and cut out.
     assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.85 * len(told)
@@ -69,13 +69,13 @@ def test_no_drawn_eye_is_lost() -> None:
 
 @pytest.mark.slow
 def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
-    """Every eighth photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
+    """Every 16th photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
     cases = [case for case in read_data([shared]) if case.labels.quality != "reject"]
     cameras = sorted(
         path for path in (shared / "cameras").rglob("*") if path.suffix.lower() in (".jpg", ".png", ".tif")
     )
     assert cameras
-    paths = [*(case.path for case in cases[::8]), *cameras]
+    paths = [*(case.path for case in cases[::16]), *cameras]
     lost = [path.name for path in paths if "NOT_FUNDUS" in reasons(Photo.open(path).pixels)]
     assert len(lost) <= MOST_LOST * len(paths), lost
     assert not {path.name for path in cameras} & set(lost)

@@ -20,8 +20,8 @@ FAMILIES = {
     "attention_moe": [],  # one router, attention gates, Adam, plateau
     "soft_sharing": [],  # a gate a task, losses weighed by a network, batches by turns
     "moe_deeplab": [],  # whole heads as experts, sigmoid gates
-    "moe_aspp": ["balance.kind=uncertainty"],
-    "unet34": ["balance.kind=uncertainty"],
+    "moe_aspp": [],
+    "unet34": [],
     "unetplusplus_lesions": ["balance.kind=routed"],
     "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
 }

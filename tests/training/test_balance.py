@@ -20,7 +20,7 @@ from funduscope.training import loop
 from funduscope.training.balance import Balance, make_balance
 from funduscope.training.loop import Loop
 
-KINDS = ("fixed", "uncertainty", "routed")
+KINDS = ("fixed", "routed")
 START = {"grade": 1.0, "dense": 2.0, "landmarks": 0.5}
 UNLIKE = {"grade": 1.0, "dense": 30.0, "landmarks": 0.1}
 FLOOR = 0.2
@@ -170,27 +170,6 @@ def test_resumed_from_its_state_it_makes_the_same_steps(kind: str) -> None:
     assert trained(balance, tasks, 5) == trained(resumed, same, 5)
     for name, value in tasks.state_dict().items():
         assert torch.equal(value, same.state_dict()[name])
-
-
-def test_uncertainty_gives_a_noisy_task_less_weight_down_to_half_its_inverse() -> None:
-    balance = made("uncertainty", {"quiet": 1.0, "noisy": 1.0})
-    optimizer = torch.optim.Adam(balance.parameters(), 0.05)
-    for _ in range(400):
-        optimizer.zero_grad()
-        losses = {"quiet": torch.tensor(0.2), "noisy": torch.tensor(4.0)}
-        balance.backward(losses, None, Tensor.backward)
-        optimizer.step()
-    assert balance.weights() == pytest.approx({"quiet": 1 / 0.4, "noisy": 1 / 8}, rel=0.01)
-
-
-def test_uncertainty_stays_finite_for_a_task_that_is_learned() -> None:
-    balance = made("uncertainty", {"learned": 1.0})
-    optimizer = torch.optim.Adam(balance.parameters(), 1.0)
-    for _ in range(200):
-        optimizer.zero_grad()
-        balance.backward({"learned": torch.tensor(0.0, requires_grad=True)}, None, Tensor.backward)
-        optimizer.step()
-    assert 1 < balance.weights()["learned"] < 55
 
 
 class Naive(Balance):

@@ -4,10 +4,6 @@ One interface, `Balance`; a recipe names the kind, and every kind starts from th
 
 fixed: the recipe's weights, unchanged.
 
-uncertainty: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
-Semantics", CVPR 2018. Differs: all losses here are cross-entropies or similar, so all take the form for classification;
-the log-variance is bounded, so that the weight of an almost perfectly learned task stays finite.
-
 routed: a small network turns the losses into task weights and is trained by the weighted loss: the dynamic routing of
 the soft-sharing system that this package contains. Differs: as published, nothing keeps it from giving every task a
 weight of 0, which minimizes the loss; with a constant sum of weights, all weight on the smallest loss would. Here the
@@ -30,8 +26,6 @@ from torch import Tensor, nn
 
 from funduscope.settings import Balance as Settings
 
-LARGEST_LOG_VARIANCE = 4.0
-"""Uncertainty changes a weight by a factor of exp(4), about 55, at most."""
 _ROUTER_WIDTH = 16
 _MEAN_KEPT = 0.98
 """Decay of the running mean of a task's loss, per batch that has the task: a mean over about 50 of them."""
@@ -109,28 +103,6 @@ class Fixed(Balance):
         return self.weighed(losses, self.starts(list(losses), values[0])), None
 
 
-class Uncertainty(Balance):
-    """Learns the variance of each task: a noisier one weighs less. With a constant loss L it tends to start / 2L."""
-
-    def __init__(self, start: dict[str, float]) -> None:
-        super().__init__(start)
-        self.log_variance = nn.ParameterDict({task: nn.Parameter(torch.zeros(())) for task in self.tasks})
-
-    @torch.no_grad()
-    def weights(self) -> dict[str, float]:
-        learned = {task: self.start[task] * float(torch.exp(-self._bounded(task))) for task in self.tasks}
-        return self.start | learned
-
-    def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        logs = torch.stack([self._bounded(task) for task in losses])
-        starts = self.starts(list(losses), logs)
-        return self.weighed(losses, starts * torch.exp(-logs)), (starts * logs).sum() / 2
-
-    def _bounded(self, task: str) -> Tensor:
-        """About the parameter itself near zero. A clamp would have no gradient beyond its bounds."""
-        return LARGEST_LOG_VARIANCE * torch.tanh(self.log_variance[task] / LARGEST_LOG_VARIANCE)
-
-
 class LossRouter(Balance):
     """A network from the logarithms of the losses, relative to their running means, to the weights.
 
@@ -194,7 +166,6 @@ def make_balance(settings: Settings, start: dict[str, float]) -> Balance:
     """The balance of a recipe, from the weights of its losses by task."""
     kinds: dict[str, Callable[[], Balance]] = {
         "fixed": lambda: Fixed(start),
-        "uncertainty": lambda: Uncertainty(start),
         "routed": lambda: LossRouter(start, settings.floor, settings.anchor),
     }
     return kinds[settings.kind]()
