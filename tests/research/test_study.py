@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from research.bundles import add, read_table
-from research.study_page import GENERATED, Effect, effects, write
+from research.study_page import GENERATED, PAGE, Effect, effects, write
 from scipy.stats import t
 from tests import less_work
 
@@ -176,3 +176,11 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
     write(results, page, tuple(arms), (1, 2))
     assert page.read_text("utf-8") == text.replace("## Method", "The answer.\n\n## Method")
     assert page.read_text("utf-8").count(GENERATED) == 1
+
+
+@pytest.mark.slow
+def test_the_committed_page_is_that_of_the_stored_rows(tmp_path: Path) -> None:
+    copy = tmp_path / PAGE.name
+    copy.write_bytes(PAGE.read_bytes())
+    write(study.RESULTS, copy)
+    assert copy.read_text("utf-8") == PAGE.read_text("utf-8")

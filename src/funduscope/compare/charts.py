@@ -30,15 +30,15 @@ FOREST: Final = Picture(
 COSTS: Final = Picture("cost", "Accuracy against cost: scores over multiply-adds and over seconds of a prediction")
 
 _FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full", -0.16), "test": ("#d55e00", "s", "none", 0.16)}
-_MARKERS: Final = "osD^v<>Ph*Xd"
-_COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777")
+MARKERS: Final = "osD^v<>Ph*Xd"
+COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777")
 COLUMNS: Final = 4
 
 
-def draw_forest(comparison: Comparison) -> Figure | None:
-    """A panel for each key measure that two runs answer; a row for each comparable run."""
+def draw_forest(comparison: Comparison, parts: Sequence[str] = FOLDS) -> Figure | None:
+    """A panel for each key measure that two runs answer on those folds; a row for each comparable run."""
     runs = comparison.side
-    measures = [one for one in comparison.measures if one.kind.key and len(_answering(runs, one)) > 1]
+    measures = [one for one in comparison.measures if one.kind.key and len(_answering(runs, one, parts)) > 1]
     if not measures:
         return None
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def draw_forest(comparison: Comparison) -> Figure | None:
     figure = Figure(figsize=(3.3 * columns + 1.2, (0.42 * len(runs) + 1.15) * rows + 0.4), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, one in zip(panels, measures, strict=False):
-        _forest_panel(axes, runs, one)
+        _forest_panel(axes, runs, one, parts)
     for axes in panels[len(measures) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -56,12 +56,13 @@ def draw_forest(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _answering(runs: Sequence[Run], measure: Measure) -> list[Run]:
-    return [run for run in runs if any(run.interval(part, measure.key) for part in FOLDS)]
+def _answering(runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> list[Run]:
+    return [run for run in runs if any(run.interval(part, measure.key) for part in parts)]
 
 
-def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure) -> None:
-    for part, (color, marker, fill, offset) in _FOLD_STYLE.items():
+def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> None:
+    for part in parts:
+        color, marker, fill, offset = _FOLD_STYLE[part]
         known = [
             (place + offset, one)
             for place, run in enumerate(runs)
@@ -79,28 +80,33 @@ def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure) -> None:
     axes.set_title(f"{measure.title}\n{'more' if measure.kind.higher else 'less'} is better", fontsize=9)
 
 
-def draw_costs(comparison: Comparison) -> Figure | None:
-    """Scores on the validation fold over what a photo costs: a column a score, a row a cost."""
+def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | None:
+    """Scores on a fold over what a photo costs: a column a score, a row a cost that two runs know."""
     runs = [run for run in comparison.side if run.cost]
-    measures = [one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading)) is not None]
+    measures = [
+        one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading, part)) is not None
+    ]
     if len(runs) < 2 or not measures:
         return None
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axes_of: tuple[tuple[str, Callable[[Run], float | None]], ...] = (
+    costs: tuple[tuple[str, Callable[[Run], float | None]], ...] = (
         ("multiply-adds a photo, G", lambda run: (multiply_adds(run) or 0) / GIGA),
         ("seconds of a whole prediction", predict_s),
     )
-    figure = Figure(figsize=(4.6 * len(measures) + 2.2, 7.2), layout="constrained")
+    axes_of = [(words, cost) for words, cost in costs if sum(bool(cost(run)) for run in runs) > 1]
+    if not axes_of:
+        return None
+    figure = Figure(figsize=(4.6 * len(measures) + 2.2, 3.6 * len(axes_of)), layout="constrained")
     grid = figure.subplots(len(axes_of), len(measures), squeeze=False)
     for row, (words, cost) in zip(grid, axes_of, strict=True):
         for axes, one in zip(row, measures, strict=True):
             for place, run in enumerate(runs):
-                _cost_point(axes, run, one, cost(run), place)
+                _cost_point(axes, run, run.interval(part, one.key), cost(run), place)
             _plain(axes)
             axes.set_xscale("log")
-            axes.set(xlabel=words, ylabel=f"{one.title}, validation fold")
+            axes.set(xlabel=words, ylabel=f"{one.title}, {part} fold")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
@@ -115,21 +121,18 @@ def draw_costs(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str) -> Measure | None:
+def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str, part: str) -> Measure | None:
     """The key measure under a heading that most runs answer; of equal ones that with most photos."""
     mine = [one for one in comparison.measures if one.kind.key and one.kind.table == heading]
-    count = {
-        one: [run.photos("validation", one.key) for run in runs if run.interval("validation", one.key)] for one in mine
-    }
+    count = {one: [run.photos(part, one.key) for run in runs if run.interval(part, one.key)] for one in mine}
     return max((one for one in mine if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None)
 
 
-def _cost_point(axes: Axes, run: Run, measure: Measure, cost: float | None, place: int) -> None:
-    interval = run.interval("validation", measure.key)
+def _cost_point(axes: Axes, run: Run, interval: Interval | None, cost: float | None, place: int) -> None:
     if interval is None or not cost:
         return
     arms = np.array([_arms(interval)]).T
-    marker, color = _MARKERS[place % len(_MARKERS)], _COLORS[place % len(_COLORS)]
+    marker, color = MARKERS[place % len(MARKERS)], COLORS[place % len(COLORS)]
     axes.errorbar(
         [cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1, label=run.name
     )
