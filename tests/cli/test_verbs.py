@@ -395,3 +395,14 @@ def test_an_answer_that_a_full_disk_refuses_is_one_sentence(arguments: list[str]
     assert done.returncode == 1
     assert done.stderr.decode().startswith("funduscope: the disk is full")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_folds_that_a_tables_own_column_overrides_are_said_not_to_count(
+    command: Command, table: Path, tmp_path: Path
+) -> None:
+    head, *rows = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join([f"{head},fold", *(f"{row},0" for row in rows)]), "utf-8")
+    code, _, err = command("folds", table, "--out", table.with_name("folds.csv"), "--count", 3)
+    assert code == 0
+    assert "these folds do not count for 3 of the photos, such as table/eye0.png" in err
+    assert "column fold" in err

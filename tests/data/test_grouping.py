@@ -104,3 +104,24 @@ def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(grouping, "_described", lambda photo: looked.append(photo) or ("", None))
     assert join_duplicates(cases, cache=tmp_path / "cache", workers=0) == first
     assert looked == []
+
+
+def test_a_photo_in_two_rows_of_unlike_visits_joins_them() -> None:
+    """As contradicting rows of a table do: `funduscope doctor --fix` gives both one patient."""
+    rows = [Case("set/0", "set", "0", Path("0.jpg"), visit, Labels()) for visit in ("P1", "P2")]
+    found = grouping.grouped([*rows, replace(rows[0], key="set/1", visit="P3")], [("set/0", "set/1")])
+    assert len({case.visit for case in found}) == 2
+
+
+def test_a_photo_whose_process_died_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = _placed_and_bare(tmp_path, (1,))
+    died = [None]
+    work = grouping.run_jobs
+
+    def dies_once(work_of: Any, jobs: Any, workers: int) -> Any:
+        yield from ((job, died.pop() if died else made) for job, made in work(work_of, jobs, workers))
+
+    monkeypatch.setattr(grouping, "run_jobs", dies_once)
+    join_duplicates(cases, cache=tmp_path / "cache", workers=0)
+    again = {case.key: case.visit for case in join_duplicates(cases, cache=tmp_path / "cache", workers=0)}
+    assert again["set/1"] == again["own/1"]

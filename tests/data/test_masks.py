@@ -107,3 +107,31 @@ def test_sizes_are_those_of_the_upright_photo(tmp_path: Path) -> None:
         assert size_of(tmp_path / name) == (30, 20), name
     with pytest.raises(LabelError, match=r"none\.jpg cannot be opened"):
         size_of(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_a_palette_with_white_first_is_no_inverted_mask(quantized: bool, drawn: np.ndarray, tmp_path: Path) -> None:
+    """Pillow's own `quantize` may put white at index 0."""
+    if quantized:
+        image = Image.fromarray(drawn.astype(np.uint8) * 255, "L").convert("RGB").quantize(2)
+    else:
+        image = Image.fromarray((~drawn).astype(np.uint8), "L").copy()
+        image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), drawn)
+
+
+def test_a_palette_of_black_alone_counts_by_index(drawn: np.ndarray, tmp_path: Path) -> None:
+    image = Image.fromarray(drawn.astype(np.uint8), "L").copy()
+    image.putpalette([0, 0, 0, 0, 0, 0])
+    image.save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), drawn)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_turned_tiff_is_upright(compression: str, drawn: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    stored = Image.fromarray(np.rot90(drawn).astype(np.uint8) * 255, "L")
+    stored.save(path, compression=compression, tiffinfo={0x0112: 6})
+    assert size_of(path) == drawn.shape
+    assert np.array_equal(read_mask(path), drawn)

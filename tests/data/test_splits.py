@@ -139,3 +139,37 @@ def test_a_refit_looks_for_eyes_of_the_official_test_too(monkeypatch: pytest.Mon
     cases = [test, copy, other]
     assert [case.key for case in SplitPlan.for_new_run(cases, None).cases if case.fold is not None] == [other.key]
     assert [case.key for case in SplitPlan.for_refit(cases).train] == [other.key]
+
+
+COPIES = {
+    "in no fold": _case("ddr/train/8"),
+    "in a fold": _case("ddr/train/8", fold=0),
+    "in a set without folds": _case("own/8"),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
+def test_no_eye_of_an_official_test_is_learned_where_its_set_has_folds(
+    copy: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = _case("ddr/test/1")
+    placed = [_case(f"ddr/train/{i}", fold=i % 3) for i in range(2, 8)]
+    other = [_case("own/9")] if copy.dataset == "own" else []
+
+    def joined(cases: list[Case], **_: object) -> list[Case]:
+        return [one.in_fold(one.fold, "one eye") if one.key in (test.key, copy.key) else one for one in cases]
+
+    monkeypatch.setattr(splits, "join_duplicates", joined)
+    cases = [test, copy, *placed, *other]
+    for plan in (SplitPlan.for_refit(cases), *(SplitPlan.for_new_run(cases, fold) for fold in (0, 1, 2))):
+        assert not {test.key, copy.key} & {one.key for one in (*plan.train, *plan.validation, *plan.test)}
+    assert {one.key for one in SplitPlan.for_refit(cases).train} == {one.key for one in (*placed, *other)}
+
+
+def test_a_refit_lists_every_photo_that_it_learns_from(tmp_path: Path) -> None:
+    """In its folds.csv, by which photos count as seen: those too that the data set's own folds leave out."""
+    cases = [*(_case(f"set/{i}", fold=i % 3) for i in range(6)), _case("set/6"), _case("set/7")]
+    plan = SplitPlan.for_refit(cases)
+    assert len(plan.train) == 8
+    write_folds(plan.cases, tmp_path / "folds.csv")
+    assert {name for _, name in read_folds(tmp_path / "folds.csv")} == {case.name for case in cases}

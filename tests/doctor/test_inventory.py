@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from funduscope.data.case import LabelError
-from funduscope.doctor.inventory import Inventory, take_inventory
+from funduscope.doctor.inventory import Inventory, PhotoIndex, take_inventory
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -65,3 +65,12 @@ def test_names_do_not_depend_on_where_one_stands(tmp_path: Path, monkeypatch: py
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="is not there"):
         take_inventory(tmp_path / "nothing")
+
+
+def test_a_path_that_leads_up_and_down_names_the_photo_that_it_means(tmp_path: Path) -> None:
+    """Not the first of those with its name: every patient may have a left.jpg."""
+    inventory = _laid(tmp_path, "photos/P1/left.jpg", "photos/P2/left.jpg")
+    table = tmp_path / "labels" / "labels.csv"
+    for patient in ("P1", "P2"):
+        wanted = tmp_path / "photos" / patient / "left.jpg"
+        assert PhotoIndex(inventory).named(f"../photos/{patient}/left.jpg", table, None) == wanted

@@ -199,3 +199,15 @@ def _is_running(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_a_photo_whose_process_died_is_scanned_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("funduscope.doctor.scan.run_jobs", lambda work, jobs, workers: ((job, None) for job in jobs))
+    scan, _ = _taken(folder, tmp_path)
+    assert {record.error for record in scan} == {"E_INTERNAL"}
+    monkeypatch.undo()
+    again, opened = _taken(folder, tmp_path)
+    assert len(opened) == PHOTOS + 1
+    assert [record.error for record in again][:PHOTOS] == [None] * PHOTOS

@@ -20,6 +20,7 @@ from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_js
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
+from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
@@ -127,7 +128,7 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
 
 
 def labels_of(cases: Sequence[Case]) -> dict[str, str]:
-    """By data set a hash of its labels: scores are made again after labels were corrected."""
+    """By data set a hash of its photos and labels: scores are made again after either was changed."""
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
     for case in sorted(cases, key=lambda case: case.key):
         digest = digests[case.dataset]
@@ -137,7 +138,8 @@ def labels_of(cases: Sequence[Case]) -> dict[str, str]:
         values = (one.grade, one.dme, one.among("dme"), one.quality, one.disc_xy, one.fovea_xy)
         further = [(one.label(task.name), one.among(task.name), task.name) for task in FURTHER_TASKS]
         drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
-        digest.update(repr((case.key, case.visit, values, drawn, *further)).encode())
+        unlike = [(code, mask.empty) for code, mask in sorted(one.masks.items()) if mask.empty != "error"]
+        digest.update(repr((case.key, case.visit, values, drawn, *further, *unlike)).encode() + content_of(case.path))
         for name, path in files:
             digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
     return {dataset: digest.hexdigest() for dataset, digest in digests.items()}

@@ -49,7 +49,7 @@ def grouped(cases: Iterable[Case], pairs: Iterable[tuple[str, str]]) -> list[Cas
     """
     cases = list(cases)
     visit_of = {case.key: case.visit for case in cases}
-    leads = {visit: visit for visit in visit_of.values()}
+    leads = {case.visit: case.visit for case in cases}  # a key that stands twice may have two
 
     def lead(visit: str) -> str:
         while leads[visit] != visit:
@@ -74,7 +74,9 @@ def _descriptors(photos: Sequence[str], cache: Path, workers: int, progress: Pro
     workers = workers if len(new) > FEW else 0
     for photo, made in progress(run_jobs(_described, new, workers), "Looking for duplicates", len(new)):
         digest, data = made or ("", None)
-        store.keep_photo(photo, state_of(Path(photo)), digest, "", (None, data))
+        # Where its process died, as memory ran out, say, the photo is tried again: no file has this state.
+        state = state_of(Path(photo)) if made else (0, 0)
+        store.keep_photo(photo, state, digest, "", (None, data))
     there = store.with_descriptor()
     return StoredDescriptors(store, [photo for photo in photos if key_of(photo) in there])
 

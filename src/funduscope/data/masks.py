@@ -2,7 +2,8 @@
 
 IDRiD's masks are palette TIFFs of 0 and 1 whose palette is red (a conversion to gray turns 1 into 76, below a threshold
 of 127). One is RGBA with alpha 255 everywhere (the maximum over four channels marks the whole photo), others use 0 and
-255. So palette indices are read, or the color planes alone, and anything above zero is inside.
+255. So of a palette what it draws in any color but black is inside, of other images what is above zero in any color
+plane.
 """
 
 from __future__ import annotations
@@ -24,12 +25,31 @@ _EXPERTS = 4
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool of a PNG or TIFF mask: inside where a palette index or any color plane is above zero.
+    """(H, W) bool of a PNG or TIFF mask: inside where a palette's color or any color plane is above zero.
 
     Raises `LabelError` naming the file where it is no readable mask. `Mask.empty` says what it means to mark nothing.
     """
-    values = _values(path)
+    values, palette = _values(path)
+    if palette is not None:
+        return in_color(values, palette)
     return values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
+
+
+def in_color(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """(H, W) bool of a palette image: where its color is not black. Programs order palettes as they like: white may
+    stand at index 0. Of a palette without colors the indices above zero count.
+
+    indices: (H, W) uint8. palette: (N, 3), as of `palette_of`.
+    """
+    colored = np.ones(256, bool)
+    colored[: len(palette)] = palette.any(axis=1)
+    inside = colored[indices]
+    return inside if inside.any() else indices > 0
+
+
+def palette_of(image: Image.Image) -> np.ndarray | None:
+    """(N, 3) RGB of each index; None of an image without a palette."""
+    return np.reshape(image.getpalette("RGB") or (), (-1, 3)) if image.mode in ("P", "PA") else None
 
 
 def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
@@ -37,7 +57,7 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
 
     Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240, or it is not of the photo's size.
     """
-    values = _values(path)
+    values, _ = _values(path)
     if values.shape[:2] != (height_px, width_px):
         raise LabelError(
             f"The votes {path.name} are {values.shape[1]}x{values.shape[0]} px, their photo {width_px}x{height_px} px: "
@@ -61,15 +81,16 @@ def size_of(path: Path) -> tuple[int, int]:
         raise LabelError(f"{path.name} cannot be opened as a JPEG, PNG or TIFF image ({error}).") from error
 
 
-def _values(path: Path) -> np.ndarray:
-    """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out."""
+def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out; and the palette, if there is one."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # Opened here: Pillow maps the file of a path, and gives a turned TIFF the wrong size.
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise LabelError(f"The mask {path.name} has more than {_MAX_PIXELS // 1_000_000} million pixels.")
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
-            values = np.asarray(ImageOps.exif_transpose(image))
+            values, palette = np.asarray(ImageOps.exif_transpose(image)), palette_of(image)
             has_alpha = image.mode.endswith("A")  # LA, PA, RGBA
     except FileNotFoundError as error:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
@@ -79,4 +100,4 @@ def _values(path: Path) -> np.ndarray:
         raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF ({error}).") from error
     if has_alpha:
         values = values[..., :-1]
-    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette

@@ -80,15 +80,21 @@ class SplitPlan:
         joined, crossing = join_sets_without_folds(cases, progress=progress)
         assigned = _assign(joined, _folds_of(run))
         apart = _official_visits(assigned)
+        # The run's folds.csv, which says what it learned from, lists photos that have a fold.
+        stray = [case for case in assigned if case.fold is None and case.visit not in apart]
+        known = {case.visit for case in assigned if case.fold is not None}
+        made = {case.key: case for case in make_folds([case for case in stray if case.visit not in known])}
+        assigned = [made.get(case.key, case) for case in assigned]
         return cls(assigned, [case for case in assigned if case.visit not in apart], [], [], crossing=crossing)
 
     @classmethod
     def _parted(cls, cases: list[Case], fold: int | None, selecting: int | None) -> SplitPlan:
-        placed = [case for case in cases if case.fold is not None]
+        placed, apart = [case for case in cases if case.fold is not None], _official_visits(cases)
+        free = [case for case in placed if case.visit not in apart]
         return cls(
             cases,
-            [case for case in placed if case.fold not in (fold, selecting)],
-            [case for case in placed if case.fold == selecting],
+            [case for case in free if case.fold not in (fold, selecting)],
+            [case for case in free if case.fold == selecting],
             [case for case in placed if case.fold == fold],
             fold,
             selecting,
@@ -164,16 +170,18 @@ def join_sets_without_folds(
     """The cases, and those left out of them. Photos of data sets without folds get the visits of their duplicates.
 
     Duplicates are looked for in every data set; a visit that has a fold keeps its name. A photo whose eye is in two
-    folds is left out: in any fold, it would be learned while the eye is tested. Where every data set brings folds, no
-    photo is opened. cache, workers: see `join_duplicates`.
+    folds is left out: in any fold, it would be learned while the eye is tested. Other photos of an eye of an official
+    test lose their fold and get its visit. Where every data set brings folds and there is no official test, no photo
+    is opened. cache, workers: see `join_duplicates`.
     """
-    bare = _sets_without_folds(cases)
-    if not bare:
+    bare, official = _sets_without_folds(cases), {case.key for case in cases if case.split == "test"}
+    if not bare and not official:
         return list(cases), ()
-    # Official test photos of sets with folds take no part: nothing is learned from them in any case.
-    counted = [case for case in cases if case.dataset in bare or case.fold is not None]
-    joined = join_duplicates(counted, among=bare, cache=cache, workers=workers, progress=progress)
+    counted = [case for case in cases if official or case.dataset in bare or case.fold is not None]
+    among = bare | {case.dataset for case in cases if case.key in official}
+    joined = join_duplicates(counted, among=among, cache=cache, workers=workers, progress=progress)
     group = {case.key: case.visit for case in joined}
+    apart = {group[key] for key in official}
     visits: dict[str, set[str]] = defaultdict(set)
     folds: dict[str, set[int]] = defaultdict(set)
     for case in counted:
@@ -182,7 +190,9 @@ def join_sets_without_folds(
             folds[group[case.key]].add(case.fold)
     kept, crossing = [], []
     for case in cases:
-        if case.dataset not in bare:
+        if official and group[case.key] in apart:
+            kept.append(case.in_fold(None, group[case.key]))
+        elif case.dataset not in bare:
             kept.append(case)
         elif len(folds[group[case.key]]) <= 1:
             kept.append(case.in_fold(None, min(visits[group[case.key]], default=group[case.key])))

@@ -111,7 +111,7 @@ class PhotoIndex:
 
     def named(self, name: str, file: Path, scope: Path | None) -> Path | None:
         """The photo that a name in a label file means, by its path relative to the file or by its name alone."""
-        by_path = file.parent / name.replace("\\", "/")
+        by_path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
         if by_path in self._all:
             return self._shared(by_path)
         found = self._by_stem.get(stem_of(name), [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from funduscope.data.masks import in_color, palette_of
 from funduscope.doctor.columns import EXPERT_CODES, NONE_WORD, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
@@ -101,7 +103,8 @@ def named_files(table: Path, text: str) -> list[Path]:
     """The files that a cell of a mask column names, relative to the table's folder."""
     if not text or text.lower() == NONE_WORD:
         return []
-    return [table.parent / piece for part in text.split(";") if (piece := part.strip().replace("\\", "/"))]
+    pieces = [part.strip().replace("\\", "/") for part in text.split(";")]
+    return [Path(os.path.normpath(table.parent / piece)) for piece in pieces if piece]
 
 
 def in_votes_folder(name: str) -> bool:
@@ -137,22 +140,24 @@ def read_stored(path: Path) -> Stored | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong
-            with Image.open(path, formats=_FORMATS) as image:
+            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:  # see data/masks.py
                 if image.width * image.height > _MAX_PIXELS:
                     return f"It has more than {_MAX_PIXELS // 1_000_000} million pixels."
                 kind, mode = image.format or "", image.mode
-                values = np.asarray(ImageOps.exif_transpose(image))
+                values, palette = np.asarray(ImageOps.exif_transpose(image)), palette_of(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"It cannot be opened as an image ({str(error).rstrip('.') or type(error).__name__})."
-    return _stored(mode, kind, values)
+    return _stored(mode, kind, values, palette)
 
 
-def _stored(mode: str, kind: str, values: np.ndarray) -> Stored | str:
+def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None) -> Stored | str:
     alpha = None
     if mode in _WITH_ALPHA:
         alpha, values = values[..., -1] > 0, values[..., :-1]
     if values.ndim == 3:
         values = values.max(axis=2)
+    if palette is not None:  # black is outside at whatever index it stands
+        values = np.where(in_color(values, palette), np.maximum(values, 1), 0)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             return "It has values that are not numbers."

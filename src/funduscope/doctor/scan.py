@@ -26,6 +26,7 @@ _SCANNED_BY: Final = (
     "quality/fundus.py",
     *(f"doctor/{name}.py" for name in ("record", "burned_in_text", "metadata")),
 )
+_CRASH: Final = "E_INTERNAL"
 _CRASHED: Final = (
     "reading the file ended the process, for lack of memory or by a fault; expected a photo: save it again"
 )
@@ -86,7 +87,9 @@ class Scan:
         """Stores a scanned photo immediately."""
         record = scanned.record
         blobs = scanned.thumbnail, scanned.descriptor
-        self.store.keep_photo(record.path, state_of(path), record.sha256, record.to_json(), blobs)
+        # A photo whose process died is scanned again the next time: no file has this state.
+        state = (0, 0) if record.error == _CRASH else state_of(path)
+        self.store.keep_photo(record.path, state, record.sha256, record.to_json(), blobs)
 
 
 def take_scan(
@@ -105,9 +108,7 @@ def take_scan(
     scan = Scan(inventory, file)
     unscanned = scan.unscanned()
     for (path, name), scanned in progress(run_jobs(_scan, unscanned, workers), "Scanning photos", len(unscanned)):
-        scan.keep(
-            path, scanned or ScannedPhoto(Record(name, state_of(path)[0], error="E_INTERNAL", error_says=_CRASHED))
-        )
+        scan.keep(path, scanned or ScannedPhoto(Record(name, state_of(path)[0], error=_CRASH, error_says=_CRASHED)))
     return scan
 
 

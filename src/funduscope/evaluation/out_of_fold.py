@@ -215,9 +215,9 @@ def by_card(model: Model, cases: Sequence[Case]) -> str | None:
 
 
 def may_know(taught: Mapping[str, Any], case: Case) -> bool:
-    """Whether a photo may be among those that taught a model, by what its card says of these."""
+    """Whether a photo may be among those that taught a model, by what its card says of these: no official test's is."""
     left_out, photos = taught.get("test fold left out"), taught.get("photos") or {}
-    return case.dataset in photos and (left_out is None or case.fold != left_out)
+    return case.dataset in photos and case.split != "test" and (left_out is None or case.fold != left_out)
 
 
 def _runs_of(model: Scored) -> list[Path]:

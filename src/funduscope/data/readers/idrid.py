@@ -201,7 +201,7 @@ def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str
     for row in sheet.rows:
         key = (split, _number(row, image))
         label = (
-            row.integer(columns.get("retinopathygrade", ""), 4),
+            row.grade(columns.get("retinopathygrade", "")),
             row.integer(columns.get("riskofmacularedema", ""), 2),
         )
         if found.grades.setdefault(key, label) != label:
