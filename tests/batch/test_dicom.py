@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 
 pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
 
+from pydicom import FileDataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 from tests.cli.test_predict_dicom import assert_unmarked, write_dicom
 
-from funduscope.batch.reader import ReadingSettings
+from funduscope.batch.reader import ReadingSettings, read
 from funduscope.batch.run import run_batch
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -45,3 +50,24 @@ def test_each_frame_has_its_row_and_nothing_of_the_patient_is_written(
         (f"{start}two.dcm", "two_frame2.dcm"),
     ]
     assert_unmarked(*(path.read_bytes() for path in out.iterdir()))
+
+
+def test_a_damaged_frame_has_its_own_name_and_costs_no_other(reading: ReadingSettings, tmp_path: Path) -> None:
+    eye = draw_eye(3, width_px=420).pixels
+    shape, meta = eye.shape, FileMetaDataset()
+    jpeg = simplejpeg.encode_jpeg(eye, 90, colorsubsampling="422")
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = JPEGBaseline8Bit, "1.2.840.10008.5.1.4.1.1.77.1.5.1"
+    meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.SOPClassUID, file.SOPInstanceUID, file.NumberOfFrames = meta.MediaStorageSOPClassUID, "1.2.3.4.5", 3
+    file.Rows, file.Columns, file.SamplesPerPixel, file.PhotometricInterpretation = *shape[:2], 3, "YBR_FULL_422"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
+    file.PlanarConfiguration, file.PixelData = 0, encapsulate([jpeg, jpeg[: len(jpeg) // 2], jpeg])
+    file["PixelData"].is_undefined_length = True
+    dcmwrite(tmp_path / "three.dcm", file, enforce_file_format=True)
+    results = list(read(reading.load(), "three.dcm", tmp_path / "three.dcm", reading))
+    assert [(one.name, one.state) for one in results] == [
+        ("three_frame1.dcm", "read"),
+        ("three_frame2.dcm", "failed"),
+        ("three_frame3.dcm", "read"),
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shutil
+import subprocess
 import tarfile
 import warnings
 import zipfile
@@ -231,3 +233,25 @@ def test_what_is_no_list_is_refused(tmp_path: Path, name: str, code: str) -> Non
     with pytest.raises(CodedError) as caught:
         open_list(tmp_path / name)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("saved", "named"), [("year.tar", "year.tar.gz"), ("year.tar.gz", "year.tar")])
+def test_a_tar_is_unpacked_by_what_it_is_and_not_by_its_name(tmp_path: Path, saved: str, named: str) -> None:
+    """Browsers and servers unpack files and leave their names."""
+    make_tar(tmp_path / saved, {"one.png": b"first"}).rename(tmp_path / named)
+    photos = open_list(tmp_path / named)
+    assert [photos.content(one.place, one.entry) for one in photos] == [b"first"]
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_an_entry_with_holes_is_refused(tmp_path: Path, kind: str) -> None:
+    """Its bytes are not in one piece: read in place, they would be other photos'."""
+    with (tmp_path / "eye.tif").open("wb") as file:
+        file.seek(1_000_000)
+        file.write(b"end")
+    pack = ["tar", "--sparse", f"--format={kind}", "-cf", "year.tar", "eye.tif"]
+    subprocess.run(pack, cwd=tmp_path, check=True)
+    (only,) = open_list(tmp_path / "year.tar")
+    assert only.problem is not None
+    assert "holes" in only.problem[1]

@@ -689,3 +689,25 @@ def test_results_of_another_model_are_made_again(command: Command, tiny: Path, s
     command(*arguments, other)
     found = json.loads((tmp_path / "out" / "eye" / "findings.json").read_bytes())
     assert found["model"]["sha256"] == load(other).sha256 != load(tiny).sha256
+
+
+def test_a_pipe_or_a_file_too_large_is_refused_at_once(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    """A pipe would wait for its writer, and a device never ends: neither is looked for among earlier results."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "large.tif").open("wb") as file:
+        file.truncate(30_000_000_000)
+    save_eye(tmp_path / "eye.png")
+    photos = [tmp_path / name for name in ("pipe.jpg", "large.tif", "eye.png")]
+    code, out, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1 of 3 photos read, 2 failed" in out
+    assert "E_NOT_FOUND" in err
+    assert "E_TOO_LARGE" in err
+
+
+def test_a_photo_of_a_new_name_is_read_again(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    photo = save_eye(tmp_path / "eye.png")
+    arguments = ("--model", tiny, "--out", tmp_path / "out")
+    command("predict", photo, *arguments)
+    command("predict", photo.rename(tmp_path / "eye.PNG"), *arguments)
+    assert json.loads((tmp_path / "out" / "eye" / "findings.json").read_bytes())["photo"]["name"] == "eye.PNG"

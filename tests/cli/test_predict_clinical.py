@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,7 +272,7 @@ def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:
     ours = [one for one in vars(clinical_codes).values() if isinstance(one, clinical_codes.ClinicalCode)]
     for table in (clinical_codes.EYES, clinical_codes.STRUCTURES):
         ours += table.values()
-    # SNOMED CT's microaneurysm is in no context group of DICOM; docs/pacs.md names its source.
+    # SNOMED CT's microaneurysm, and an eye with its side, are in no context group; docs/pacs.md names their source.
     public = {one[1::-1] for one in [*ours, FAMILY] if one.scheme in ("SCT", "DCM")} - {("SCT", "25412000")}
     assert len(public) > 15
     assert public <= known
@@ -292,3 +293,28 @@ def test_a_refused_photo_has_its_reasons_and_no_grade(command: Command, tiny: Pa
     report = highdicom.sr.srread(folder / "eye_SR.dcm")
     assert [g.tracking_identifier for g in report.content.get_image_measurement_groups()] == ["photo"]
     assert found["gradable"]["reasons"][0]["says"].encode() in (folder / "eye_SR.dcm").read_bytes()
+
+
+def test_results_stay_in_the_study_whatever_its_uids_look_like(command: Command, tiny: Path, tmp_path: Path) -> None:
+    """Vendors put times into UIDs, with leading zeros that the standard forbids; archives know the study by them."""
+    named = {"StudyInstanceUID": "1.2.276.0.20240102.093015.1", "SOPInstanceUID": "1.2.276.0.20240102.093015.1.01"}
+    source = write_source(tmp_path / "eye.dcm", **COMPLETE, **named)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a remark on the UIDs would quote them on the terminal
+        assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom", "--force")[0] == 0
+    report = pydicom.dcmread(tmp_path / "out" / "eye" / "eye_SR.dcm")
+    assert report.StudyInstanceUID == named["StudyInstanceUID"]
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == named["SOPInstanceUID"]
+
+
+def test_the_eye_that_the_file_names_is_coded_where_the_photo_does_not_show_it(
+    command: Command, tiny: Path, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "eye.dcm", PixelData=bytes(480 * 480 * 3), Rows=480, Columns=480, **COMPLETE)
+    assert command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom", "--fhir")[0] == 0
+    folder = tmp_path / "out" / "eye"
+    assert "24028007" in pydicom.dcmread(folder / "eye_SR.dcm").to_json(), "right"
+    bundle = json.loads((folder / "eye_fhir.json").read_bytes())
+    sites = [one["resource"]["bodySite"] for one in bundle["entry"] if one["resource"]["resourceType"] == "Observation"]
+    assert {coding["code"] for site in sites for coding in site["coding"]} == {"362502000"}

@@ -34,7 +34,7 @@ from pydicom.uid import (
 
 from funduscope.imaging.dicom_file import Stated
 from funduscope.imaging.find_photos import gather
-from funduscope.imaging.photo import CODES, Photo, PhotoError, frame_numbers
+from funduscope.imaging.photo import CODES, Photo, PhotoError, frame_numbers, open_each
 from funduscope.testing.drawn_eyes import draw_eye
 
 OPHTHALMIC = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
@@ -327,3 +327,23 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(PhotoError, match=r"pip install '\.\[dicom\]' in the clone of funduscope"):
         Photo.open(data)
+
+
+def test_an_orientation_in_a_frames_own_exif_turns_nothing() -> None:
+    """DICOM does not know it: other readers show the frame as it is stored, and results refer to that."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(EYE).save(buffer, "JPEG", quality=95, exif=exif)
+    file = dicom(encapsulate([buffer.getvalue()]), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    assert np.abs(Photo.open(data_of(file)).pixels.astype(int) - EYE).mean() < 3, "levels of 255, in the mean"
+    assert Photo.open(buffer.getvalue()).pixels.shape == (EYE.shape[1], EYE.shape[0], 3)
+
+
+def test_a_damaged_frame_costs_no_other() -> None:
+    whole = jpeg()
+    frames = [whole, whole[: len(whole) // 2], whole]
+    attributes = {"NumberOfFrames": 3, "PhotometricInterpretation": "YBR_FULL_422"}
+    each = list(open_each(data_of(dicom(encapsulate(frames), JPEGBaseline8Bit, **attributes)), name="eye.dcm"))
+    assert [name for name, _ in each] == ["eye_frame1.dcm", "eye_frame2.dcm", "eye_frame3.dcm"]
+    assert [isinstance(photo, Photo) for _, photo in each] == [True, False, True]

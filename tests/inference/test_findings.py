@@ -333,7 +333,7 @@ def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
         one = replace(found, photo=replace(found.photo, stated=Stated(laterality=stated)))
         assert any(message.code == f"FILE_SAYS_{other.upper()}_EYE" for message in one.warnings) is warned
         sites = [entry["resource"]["bodySite"] for entry in to_fhir(one)["entry"][1:-1]]
-        named = {site["text"] == f"{found.anatomy.laterality} eye" for site in sites}
+        named = {site["text"] == f"Entire {found.anatomy.laterality} eye" for site in sites}
         assert named == {not warned}, "not coded where it is disputed"
 
 

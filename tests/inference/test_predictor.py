@@ -287,7 +287,10 @@ def test_a_stream_reads_every_frame_of_a_dicom_file(model, painted, tmp_path):
     alone = list(model.stream([two, one], frames=False))
     assert [getattr(answer, "code", "") for answer in alone] == ["E_MULTIPAGE", ""], "one answer a source"
     two.write_bytes(two.read_bytes()[: -painted.pixels.size - 10])  # the second frame, and ten bytes of the first
-    assert [answer.code for answer in model.stream([two])] == ["E_TRUNCATED"]
+    assert [(one.photo_name, one.code) for one in model.stream([two])] == [
+        ("two_frame1.dcm", "E_TRUNCATED"),
+        ("two_frame2.dcm", "E_TRUNCATED"),
+    ]
 
 
 def test_memory_stays_flat_over_many_photos(model, painted, tmp_path):

@@ -16,7 +16,7 @@ from funduscope.evaluation.out_of_fold import by_card
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
-from funduscope.inference.loading import SHIPPED
+from funduscope.inference.loading import SHIPPED, absolute
 from funduscope.inference.runtime import OnnxRuntime
 from funduscope.vocabulary import LESIONS
 
@@ -106,3 +106,12 @@ def test_it_is_scored_on_the_device_that_was_asked_for(tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(funduscope.ModelError, match="cuda was asked for"):
         funduscope.evaluate("fast", [Case.of("table", tmp_path / "eye.jpg", Labels(grade=2))], device="cuda")
+
+
+def test_a_link_to_a_model_stays_a_link_for_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that loads anew takes what the link leads to by then."""
+    (tmp_path / "v1.onnx").write_bytes(b"")
+    (tmp_path / "current.onnx").symlink_to("v1.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("current.onnx") == str(tmp_path / "current.onnx")
+    assert absolute("fast") == "fast"

@@ -253,3 +253,17 @@ def test_the_machine_has_two_names(service: Service) -> None:
     with httpx.Client(trust_env=False) as client:
         for host in ("localhost", "127.0.0.1"):
             assert client.get(f"http://{host}:{service.place[1]}/healthz").json() == {"ok": True}
+
+
+def test_lines_of_what_is_accepted_are_one_list(service: Service, eye: bytes) -> None:
+    lines = [("accept", "text/html"), ("accept", "application/json")]
+    with service.client() as client:
+        answer = client.post("/v1/findings", content=eye, headers=lines)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_load_balancer_may_ask_for_the_head_alone(service: Service, path: str) -> None:
+    with service.client() as client:
+        answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")

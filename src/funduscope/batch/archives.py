@@ -117,9 +117,11 @@ class Archive:
 
 
 def _unpacked(tar: Path) -> IO[bytes]:
-    """The tar's bytes, unpacked as they are read."""
-    packers = {".gz": gzip.GzipFile, ".tgz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
-    packer = packers.get(tar.suffix.lower())
+    """The tar's bytes, unpacked as they are read; packed in which way, its first bytes say and not its name."""
+    packers = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
+    with tar.open("rb") as file:
+        first = file.read(6)
+    packer = next((packer for magic, packer in packers.items() if first.startswith(magic)), None)
     return tar.open("rb") if packer is None else packer(tar)
 
 
@@ -149,6 +151,8 @@ def _tar_entries(archive: Path) -> Iterator[Listed]:
             if info.isdir():
                 continue
             problem = _unsafe(info.name, not info.isreg())
+            if problem is None and info.sparse is not None:  # its bytes are not in one piece
+                problem = "E_FORMAT", "the entry is stored with holes (tar --sparse): pack it without"
             is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
             yield ArchiveEntry(info.name, info.offset_data, info.size), problem, is_photo
 

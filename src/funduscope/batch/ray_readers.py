@@ -92,11 +92,12 @@ def read_with_ray(
         raise CodedError("E_CONFIG", "a Ray cluster reads on processors only: leave out --device")
     photos = iter(waiting)
     model = tuple(map(absolute, settings.model))
-    files = settings.files.resolve() if settings.files else None
+    files = settings.files.absolute() if settings.files else None
     settings = replace(settings, model=model, files=files)
     with _connected(address):
         while rows := [_row(place, entry) for place, entry in islice(photos, SLICE)]:
-            for row in _answered(rows, source.resolve(), settings).iter_rows():
+            # Paths of a table begin in its own folder, even if it is a link.
+            for row in _answered(rows, source.absolute(), settings).iter_rows():
                 answer = json.loads(row["answer"])
                 if isinstance(answer, dict):
                     raise CodedError(answer["code"], f"a machine of the cluster says: {answer['says']}")

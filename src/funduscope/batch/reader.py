@@ -15,7 +15,7 @@ from typing import Final
 from funduscope.batch.store import Result
 from funduscope.i18n.errors import CodedError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import PhotoError, open_each
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.model import Model
@@ -82,17 +82,17 @@ class _OutputError(CodedError):
 
 def read(model: Model, place: str, content: Path | bytes, settings: ReadingSettings) -> Iterator[Result]:
     """What becomes of each photo in a file. Every error is a result, but for one: `_OutputError`."""
-    name = Path(place).name
-    try:
-        for photo in Photo.open_all(content, name=name):
-            name = photo.name
+    for name, photo in open_each(content, name=Path(place).name):
+        try:
+            if isinstance(photo, Exception):
+                raise photo
             yield _result(model(photo, force=settings.force), place, settings)
-    except _OutputError:
-        raise
-    except PhotoError as error:
-        yield Result(name, "failed", error.code, error.says)
-    except Exception as error:
-        yield Result(name, "failed", *code_and_sentence(error, UNEXPECTED))
+        except _OutputError:
+            raise
+        except PhotoError as error:
+            yield Result(name, "failed", error.code, error.says)
+        except Exception as error:
+            yield Result(name, "failed", *code_and_sentence(error, UNEXPECTED))
 
 
 def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:

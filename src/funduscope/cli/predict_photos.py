@@ -14,7 +14,8 @@ from pathlib import Path
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.explain.class_activation import SHOWN, TASK_OF
 from funduscope.imaging.dicom_file import is_dicom
-from funduscope.imaging.photo import LIMITS, Photo, PhotoError, frame_numbers
+from funduscope.imaging.limits import may_be_read
+from funduscope.imaging.photo import Photo, PhotoError, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.outline import Traced
@@ -107,8 +108,10 @@ def predict_all(
 def _photos_in(path: Path) -> int:
     """The number of photos in a file: the frames of a DICOM file are photos of their own. 1 for what cannot be read."""
     try:
+        if not may_be_read(path):
+            return 1
         with path.open("rb") as file:
-            if not is_dicom(file.read(132)) or path.stat().st_size > LIMITS.max_bytes:
+            if not is_dicom(file.read(132)):
                 return 1
         return len(frame_numbers(path.read_bytes())) or 1
     except OSError:

@@ -57,9 +57,9 @@ def to_dicom(
     `ModuleNotFoundError` where the extra `dicom` is not installed.
     """
     data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
-    about = read_source(findings, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the source's values quote them
+        about = read_source(findings, data)
         report, masks = structured_report(findings, about), segmentation(findings, about)
         picture = secondary_capture(findings, about, palette) if overlay else None
     for dataset in (report, masks, picture):

@@ -94,7 +94,6 @@ def _uid(seed: str) -> str:
 def _complete(dataset: Dataset, sha256: str) -> None:
     """Gives the data set what highdicom and the standard demand, and takes out what would make its copies invalid."""
     from pydicom.multival import MultiValue
-    from pydicom.uid import UID
 
     _use_unicode(dataset)
     for name, is_valid in _OPTIONAL.items():
@@ -106,8 +105,11 @@ def _complete(dataset: Dataset, sha256: str) -> None:
         if isinstance(dataset.get(name), MultiValue):  # a backslash in a text, which parts values
             setattr(dataset, name, " ".join(map(str, dataset[name].value)))
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        value = dataset.get(name)
-        if not value or not UID(value).is_valid:
+        # Archives know a study by the UID that it has, be it one that the standard forbids, such as 1.02.
+        value = str(dataset.get(name) or "")
+        if value and not re.fullmatch(r"[0-9.]+", value):
+            raise PhotoError("E_FORMAT", f"the file's {name} is no UID: results cannot be filed with it")
+        if not value:
             setattr(dataset, name, _uid(f"{sha256} {name}"))
     for name in _TYPE_2:
         if name not in dataset or dataset.get(name) is None:

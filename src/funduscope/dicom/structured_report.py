@@ -136,7 +136,7 @@ def _content(findings: Findings, source: Source) -> Any:
         ),
     )
     found = findings.to_dict()
-    found |= {"laterality": undisputed_eye(found)}
+    found |= {"laterality": undisputed_eye(found, findings.photo.stated)}
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=dicom_codes.cid100.ImagingProcedure,

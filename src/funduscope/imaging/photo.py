@@ -6,10 +6,8 @@ filled with gray, and no metadata is kept. JPEGs are decoded once, strictly: Pil
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,39 +21,13 @@ from funduscope.i18n.errors import CODES, PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, read_header
+from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of a file's bytes, and of a photo's pixels, shorter side, ratio of sides and pages.
-
-    max_ratio: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one image hardly
-    more than 3; the square around a strip would need gigabytes. first_page: whether the first page of a file with
-    several is read; otherwise the file is refused.
-    """
-
-    max_bytes: int = 200_000_000
-    max_pixels: int = 80_000_000
-    min_side_px: int = 256
-    max_ratio: int = 4
-    first_page: bool = False
-
-    @property
-    def in_sentences(self) -> dict[str, int]:
-        """The values in error sentences, by their names there: millions of bytes and of pixels, and pixels."""
-        return {
-            "max_mb": self.max_bytes // 1_000_000,
-            "max_megapixels": self.max_pixels // 1_000_000,
-            "min_side_px": self.min_side_px,
-        }
-
-
-LIMITS: Final = Limits()
 
 LEAST_QUALITY: Final = 15
 """A JPEG of a lower quality has a note: blocks and lost details may pass for lesions, or hide them."""
@@ -118,22 +90,43 @@ class Photo:
         """Every photo in a file, one at a time: the frames of a DICOM file, otherwise the one photo.
 
         A frame of several is named after its number: eye.dcm gives eye_frame1.dcm, eye_frame2.dcm. Raises PhotoError as
-        `open` does, at the photo that it concerns.
+        `open` does, at the photo that it concerns; `open_each` goes on with the others.
         """
-        data, name = _data(source, name, limits)
-        if not is_dicom(data):
-            return iter([Photo.open(data, name=name, limits=limits)])
-        file = read_dicom(data)
-        return (_dicom_photo(data, name, limits, file, number) for number in range(1, file.frames + 1))
+        for _, photo in open_each(source, name=name, limits=limits):
+            if isinstance(photo, Exception):
+                raise photo
+            yield photo
+
+
+def open_each(
+    source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS
+) -> Iterator[tuple[str, Photo | Exception]]:
+    """The name of every photo in a file, and the photo or what it cannot be opened for. See `Photo.open_all`."""
+    named = name or (Path(source).name if isinstance(source, str | Path) else "photo")
+    try:
+        data, _ = _data(source, name, limits)
+        file = read_dicom(data) if is_dicom(data) else None
+    except Exception as error:
+        yield named, error
+        return
+    for number in range(1, (file.frames if file else 1) + 1):
+        own = frame_name(named, number) if file and file.frames > 1 else named
+        try:
+            opened = (
+                _dicom_photo(data, named, limits, file, number) if file else Photo.open(data, name=named, limits=limits)
+            )
+        except Exception as error:
+            opened = error
+        yield own, opened
 
 
 def _data(source: object, name: str | None, limits: Limits) -> tuple[bytes, str]:
     """The bytes of a file and the photo's name."""
     if isinstance(source, bytes | bytearray | memoryview):
-        _check_bytes(len(source), limits)
+        check_bytes(len(source), limits)
         return bytes(source), name or "photo"
     if isinstance(source, str | Path):
-        return _read(source, limits), name or Path(source).name
+        return read_file(source, limits), name or Path(source).name
     raise _no_photo(source)
 
 
@@ -151,7 +144,8 @@ def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number
     if not 1 <= number <= file.frames:
         raise _no_frame(number)
     _check_size(file.width, file.height, limits)
-    pixels = file.pixels(number, lambda jpeg: _decoded(jpeg, limits)[0])
+    # What EXIF in a frame says of its orientation is no attribute of DICOM: other readers show the frame unturned.
+    pixels = file.pixels(number, lambda jpeg: _decoded(jpeg, limits, upright=False)[0])
     pixels.setflags(write=False)
     named = name if file.frames == 1 else frame_name(name, number)
     sha256 = frame_sha256(data, number if file.frames > 1 else None)
@@ -183,34 +177,6 @@ def frame_sha256(data: bytes, number: int | None) -> str:
     if number is not None:
         digest.update(f"frame {number}".encode())
     return digest.hexdigest()
-
-
-def _read(path: str | Path, limits: Limits) -> bytes:
-    """The bytes of a regular file, whose size is checked before they are read."""
-    try:
-        about = Path(path).stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise PhotoError("E_NOT_FOUND", "the path is not a file; expected a photo: give the path of one")
-        _check_bytes(about.st_size, limits)
-        with Path(path).open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EIO:
-            says = (
-                "the disk reports a fault while the photo is read: copy the photo to another disk, and check this one"
-            )
-            raise PhotoError("E_DISK", says) from None
-        reason = getattr(error, "strerror", None) or "not a valid path"
-        says = f"the file cannot be read ({reason}); expected a photo: check the path"
-        raise PhotoError("E_NOT_FOUND", says) from None
-    _check_bytes(len(data), limits)
-    return data
-
-
-def _check_bytes(size: int, limits: Limits) -> None:
-    if size > limits.max_bytes:
-        says = f"the file has {size} bytes; expected at most {limits.max_bytes}: save it smaller"
-        raise PhotoError("E_TOO_LARGE", says)
 
 
 def _millions(pixels: int) -> str:
@@ -285,8 +251,9 @@ def _undecodable(error: Exception) -> PhotoError:
     return PhotoError("E_CORRUPT", "the picture's data are damaged; expected an intact file: copy it again")
 
 
-def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """The pixels of an image file, upright (H, W, 3) uint8; the header is checked before they are decoded."""
+def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """The pixels of an image file, (H, W, 3) uint8, turned upright or as stored; the header is checked before they are
+    decoded."""
     try:
         header = read_header(data)
     except PhotoError:
@@ -315,7 +282,7 @@ def _decoded(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[Message, ..
         raise PhotoError(
             "E_CORRUPT", "the picture decodes to another size than it declares; expected an intact file: copy it again"
         )
-    return _upright(pixels, header.orientation), notes
+    return (_upright(pixels, header.orientation) if upright else pixels), notes
 
 
 def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:

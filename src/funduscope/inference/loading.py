@@ -72,8 +72,11 @@ def is_shipped(name: str) -> bool:
 
 
 def absolute(name: str) -> str:
-    """A model's name for another process, which may have another folder: absolute, unless it is a shipped model's."""
-    return name if is_shipped(name) else str(Path(name).resolve())
+    """A model's name for another process, which may have another folder: absolute, unless it is a shipped model's.
+
+    A link stays one: who reloads the model wants what it leads to by then.
+    """
+    return name if is_shipped(name) else str(Path(name).absolute())
 
 
 def weights_of(model: ModelPath) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import Message, Photo, PhotoError
+from funduscope.imaging.photo import Message, Photo, PhotoError, open_each
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
@@ -133,9 +133,11 @@ class Model(Protocol):
         return itertools.chain([first], every)
 
     def _photos(self, photo: Source, force: bool, frames: bool) -> Iterator[Assessed | Failure]:
-        try:
-            for one in Photo.open_all(photo) if frames and isinstance(photo, str | Path | bytes) else [photo]:
+        name = Path(photo).name if isinstance(photo, str | Path) else "photo"
+        for own, one in open_each(photo) if frames and isinstance(photo, str | Path | bytes) else [(name, photo)]:
+            try:
+                if isinstance(one, Exception):
+                    raise one
                 yield self._assessed(*self._framed(one), force)
-        except PhotoError as error:
-            name = Path(photo).name if isinstance(photo, str | Path) else "photo"
-            yield Failure(name, error.code, error.says)
+            except PhotoError as error:
+                yield Failure(own, error.code, error.says)

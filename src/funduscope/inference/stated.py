@@ -24,13 +24,16 @@ def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None) -> float | N
     return stated.pixel_mm if least <= disc_diameter_px * stated.pixel_mm <= most else None
 
 
-def undisputed_eye(found: Mapping[str, Any]) -> Laterality | None:
-    """The eye that findings name, to be coded for other systems; None where the file says that it is the other one.
+def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> Laterality | None:
+    """The eye that findings name, otherwise the one that the file does, to be coded for other systems; None where they
+    contradict each other.
 
     found: as in findings.json.
     """
     warned = {warning["code"] for warning in found["warnings"]}
-    return None if warned & {"FILE_SAYS_RIGHT_EYE", "FILE_SAYS_LEFT_EYE"} else found["laterality"]
+    if warned & {"FILE_SAYS_RIGHT_EYE", "FILE_SAYS_LEFT_EYE"}:
+        return None
+    return found["laterality"] or (stated.laterality if stated else None)
 
 
 def stated_warnings(stated: Stated, side: Laterality | None, disc_diameter_px: float | None) -> list[Message]:

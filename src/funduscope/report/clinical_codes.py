@@ -24,6 +24,10 @@ EYES: Final = {
     "left": ClinicalCode("7771000", "SCT", "Left"),
 }
 EYE: Final = ClinicalCode("81745001", "SCT", "Eye")
+SIDED_EYES: Final = {
+    "right": ClinicalCode("362502000", "SCT", "Entire right eye"),
+    "left": ClinicalCode("362503005", "SCT", "Entire left eye"),
+}
 RETINA: Final = ClinicalCode("5665001", "SCT", "Retina")
 FOVEA: Final = ClinicalCode("67046006", "SCT", "Fovea centralis")
 

@@ -40,7 +40,7 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
     the photo and the model: the same findings give the same bundle.
     """
     found = findings.to_dict()
-    found |= {"laterality": undisputed_eye(found)}
+    found |= {"laterality": undisputed_eye(found, findings.photo.stated)}
     seed = f"{findings.photo.sha256} {findings.model_sha256} {__version__} {findings.forced}"
     about = {"subject": {"reference": subject}} if subject is not None else {}
     device_url = _url(f"device {findings.model_sha256}")
@@ -119,12 +119,8 @@ def _concept(code: ClinicalCode) -> dict[str, Any]:
 
 
 def _eye(laterality: str | None) -> dict[str, Any]:
-    """The eye; which one as a second coding, where it is known."""
-    concept = _concept(codes.EYE)
-    if laterality:
-        concept["coding"] += _concept(codes.EYES[laterality])["coding"]
-        concept["text"] = f"{laterality} eye"
-    return concept
+    """The eye, by one code: those of a concept must all mean the same."""
+    return _concept(codes.SIDED_EYES.get(laterality or "", codes.EYE))
 
 
 def _device(findings: Findings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.i18n.errors import machine_fault
 from funduscope.imaging.find_photos import RESULT, closed_folder
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.limits import may_be_read
+from funduscope.imaging.photo import Photo, PhotoError, open_each
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError
@@ -86,43 +88,27 @@ def answers(
         if isinstance(opened, Failure | Unchanged):
             yield path, opened
             continue
-        photo, others = opened
-        while photo is not None:
-            if isinstance(photo, Failure):
-                yield path, photo
-                break
+        for name, photo in opened:
             try:
+                if isinstance(photo, Exception):
+                    raise photo
                 yield path, answer(photo)
             except ModelError:
                 raise
             except PhotoError as error:
-                yield path, Failure(photo.name, error.code, error.says)
+                yield path, Failure(name, error.code, error.says)
             except Exception as error:
-                yield path, internal(path, error)
-            photo = _next(path, others)
+                yield path, internal(Path(name), error)
 
 
-def _open(path: Path) -> Failure | tuple[Photo, Iterator[Photo]]:
-    """The first photo of a file and its other frames, which are decoded when they are asked for."""
+def _open(path: Path) -> Failure | Iterator[tuple[str, Photo | Exception]]:
+    """Name and photo, or why it cannot be opened, of a file's first photo, and of its other frames, which are decoded
+    when they are asked for."""
     if closed := closed_folder(path):
         return Failure(path.name, "E_NOT_FOUND", closed)
-    photos: Iterator[Photo] = iter(())
-    try:
-        photos = Photo.open_all(path)
-        return next(photos), photos
-    except PhotoError as error:
-        return Failure(path.name, error.code, error.says)
-    except Exception as error:
-        return internal(path, error)
-
-
-def _next(path: Path, photos: Iterator[Photo]) -> Photo | Failure | None:
-    try:
-        return next(photos, None)
-    except PhotoError as error:
-        return Failure(path.name, error.code, error.says)
-    except Exception as error:
-        return internal(path, error)
+    photos = open_each(path)
+    first = next(photos)
+    return itertools.chain([first], photos)
 
 
 def internal(path: Path, error: Exception) -> Failure:
@@ -163,6 +149,8 @@ def earlier_results(
 
     def find(path: Path) -> Unchanged | None:
         try:
+            if not may_be_read(path):
+                return None
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             place = places.earlier(path.name, path, sha256)
@@ -170,10 +158,10 @@ def earlier_results(
                 return None
             found, made = (json.loads((place / name).read_bytes()) for name in (RESULT, SETTINGS))
             is_whole = all((place / name).is_file() for name in made.pop("files"))
-            known = found["photo"]["sha256"], found["model"]["sha256"], made | {"source": None}
+            known = found["photo"]["name"], found["photo"]["sha256"], found["model"]["sha256"], made | {"source": None}
         except (OSError, ValueError, LookupError, TypeError):  # of a photo that cannot be read the reader says why
             return None
-        if not is_whole or known != (sha256, model_sha256, settings | {"source": None}):
+        if not is_whole or known != (path.name, sha256, model_sha256, settings | {"source": None}):
             return None
         return Unchanged(found, places.take(path.name, path, sha256))
 

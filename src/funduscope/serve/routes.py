@@ -91,6 +91,9 @@ def _add_health(app: FastAPI, workers: Workers, metrics: ServiceMetrics) -> None
             raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
         return JSONResponse({"ok": True})
 
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some load balancers ask
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+
     @app.get("/metrics", tags=["health"], responses=METRICS, response_class=Response)
     async def figures() -> Any:
         """Figures for Prometheus: requests, refusals by code, the queue, seconds by stage, memory."""
@@ -124,7 +127,7 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
         """Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form."""
         if request.query_params.keys() - {"frame", "force", "subject"}:  # a mistyped `force` would pass unseen
             raise RefusalError("E_CONFIG", "the query has an unknown name: known are frame, force and subject")
-        media = choose(request.headers.get("accept", ""))
+        media = choose(", ".join(request.headers.getlist("accept")))
         check_declared(request.headers, limits)
         workers.check_room()
         record = record_of(request.scope)
