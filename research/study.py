@@ -29,7 +29,8 @@ from funduscope.recipe import Recipe
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "results"
 
-BASE: Final = """
+PX: Final = 256
+BASE: Final = f"""
 name = "study"
 about = "One ResNet-18 with a U-Net for grade, risk, four lesions and the disc, 256 px, 6,000 samples"
 
@@ -45,8 +46,8 @@ landmarks = []
 witnesses = false  # what sharing is worth to the heads themselves
 
 [views]
-whole_px = 256
-close_px = 256
+whole_px = {PX}
+close_px = {PX}
 close = []
 
 [sampling]
@@ -86,19 +87,21 @@ UNSEEN: Final = ("srahim", "eyepacs400", "heimed", "diaretdb1")
 
 @dataclass(frozen=True)
 class Row:
-    """One training."""
+    """One training. px: the width of the eye."""
 
     arm: str
     seed: int
     fold: int
+    px: int = PX
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-seed{self.seed}-fold{self.fold}"
+        return f"{self.arm}-seed{self.seed}-fold{self.fold}" + (f"-{self.px}px" if self.px != PX else "")
 
     def recipe(self, changes: Sequence[str] = ()) -> Recipe:
-        """The arm's recipe with the row's seed. changes: of the budget, for tests."""
-        return Recipe.from_toml(BASE, [*ARMS[self.arm], f"training.seed={self.seed}", *changes])
+        """The arm's recipe with the row's seed and size. changes: of the budget, for tests."""
+        own = [*ARMS[self.arm], f"training.seed={self.seed}", f"views.whole_px={self.px}", f"views.close_px={self.px}"]
+        return Recipe.from_toml(BASE, [*own, *changes])
 
     @property
     def command(self) -> str:
@@ -106,6 +109,8 @@ class Row:
 
 
 ROWS: Final = tuple(Row(arm, seed, fold) for seed in SEEDS for fold in FOLDS for arm in ARMS)
+LARGER: Final = tuple(Row(arm, 1, fold, 512) for fold in FOLDS for arm in ("shared", "top_p"))
+"""What looked most worth it, once more: the page shows them where they are stored."""
 
 
 def table_of(row: Row, results: Path) -> Path:
@@ -131,11 +136,11 @@ def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "study")
-    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
+    parser.add_argument("--only", action="append", choices=[row.name for row in (*ROWS, *LARGER)], metavar="NAME")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    given.rows = [row for row in ROWS if not given.only or row.name in given.only]
+    given.rows = [row for row in (*ROWS, *LARGER) if not given.only or row.name in given.only]
     return given
 
 

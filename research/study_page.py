@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from research.bundles import unpack
-from research.study import ARMS, FOLDS, ROOT, SEEDS, TAKEN_OUT, Row
+from research.study import ARMS, FOLDS, LARGER, PX, ROOT, SEEDS, TAKEN_OUT, Row
 from scipy.special import nctdtrinc
 from scipy.stats import t
 
@@ -112,6 +112,9 @@ COMPARISONS: Final = (
     Comparison("Attention gates on the skips, or none", "gates", "shared"),
 )
 
+ONCE_MORE: Final = Comparison("Experts by top-p, or none, at 512 px and with one seed", "top_p", "shared")
+"""Of the rows `LARGER`."""
+
 Arm = Sequence[Sequence[Run]]
 """By seed, then by fold."""
 
@@ -136,9 +139,9 @@ class Effect:
         return float(nctdtrinc(self.freedom, 1 - POWER, least)) * self.error
 
 
-def arm_of(name: str, runs: dict[str, Run], seeds: Sequence[int], folds: Sequence[int]) -> Arm:
+def arm_of(name: str, runs: dict[str, Run], seeds: Sequence[int], folds: Sequence[int], px: int = PX) -> Arm:
     """The runs of an arm."""
-    return [[runs[Row(name, seed, fold).name] for fold in folds] for seed in seeds]
+    return [[runs[Row(name, seed, fold, px).name] for fold in folds] for seed in seeds]
 
 
 def effects(more: tuple[str, Arm], less: tuple[str, Arm]) -> list[Effect]:
@@ -342,6 +345,10 @@ def write(
     by_name = {name: arm_of(name, runs, seeds, folds) for name in arms}
     wanted = [one for one in COMPARISONS if {one.more, one.less} <= set(arms)]
     found = [(one, effects((one.more, by_name[one.more]), (one.less, by_name[one.less]))) for one in wanted]
+    if {row.name for row in LARGER} <= runs.keys():
+        one, px = ONCE_MORE, LARGER[0].px
+        of_both = [(name, arm_of(name, runs, (LARGER[0].seed,), folds, px)) for name in (one.more, one.less)]
+        found.append((one, effects(*of_both)))
     every = [one for _, effects in found for one in effects]
     picture = f"{page.stem}-{EFFECTS.name}.png"
     if every:
@@ -349,7 +356,7 @@ def write(
     words = (
         f"Effects: {len(every)}; of them differ from none: {sum(one.difference.differs for one in every)}. Their "
         "variance is that over visits drawn again and that over seeds, added; intervals and p are by Student's t. p is "
-        f"corrected over the scores of one comparison (Holm), not over the {len(wanted)} comparisons: where nothing "
+        f"corrected over the scores of one comparison (Holm), not over the {len(found)} comparisons: where nothing "
         f"helps, each has one chance in twenty to show an effect.{_elsewhere(by_name)}"
     )
     sections = [Section("Effects", [words], [effect_table(found), EFFECTS]), Section("Cost", [], [arm_table(by_name)])]

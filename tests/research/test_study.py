@@ -51,6 +51,8 @@ def test_every_arm_has_one_budget_and_differs_from_the_shared_one_in_one_thing()
     assert {arm: differing(study.Row(arm, 1, 2).recipe(), shared) for arm in ONE_THING} == ONE_THING
     assert {*ONE_THING, "shared"} == set(study.ARMS)
     assert len(study.ROWS) == 7 * 3 * 2
+    assert {row.recipe().views.whole_px for row in study.LARGER} == {512}
+    assert differing(study.LARGER[0].recipe(), shared) == {"views"}
     assert {row.seed for row in study.ROWS[:14]} == {1}, "one seed of every arm comes first"
 
 
@@ -167,6 +169,7 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
     write(results, page, tuple(arms), (1, 2))
     text = page.read_text("utf-8")
     assert "DR kappa, idrid-B, 120 photos" in text, "of both folds"
+    assert "512 px" not in text, "no such row is stored"
     assert "Attention gates on the skips, or none: gates against shared" in text
     assert "Effects: 1; of them differ from none: 1." in text
     assert "On a GPU, the others on a processor, were trained gates-seed2-fold2." in text
