@@ -14,6 +14,7 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan, make_clean_folds, official_training
+from funduscope.evaluation import cost
 from funduscope.testing.drawn_eyes import write_idrid
 
 PlanOf = Callable[[list[Case], Path], SplitPlan]
@@ -92,6 +93,8 @@ def test_a_published_recipe_goes_the_challenges_way(
     tested = SplitPlan.of_run(run, read_data([idrid])).test
     assert len(tested) == 10, "compare shows the same photos next to what the authors published"
     assert {case.split for case in tested} == {"test"}
+    timed = cost.Prediction(1.5, 400.0, 0.5, 90.0, 3, "eye.jpg", "a processor, 2 cores")
+    monkeypatch.setattr(cost, "measure_predictions", lambda models, **_: [timed] * len(models))
     compared = tmp_path / "compared"
     options = ["--data", str(idrid), "--published", str(PUBLISHED), "--out", str(compared)]
     assert main(["compare", str(run), *options]) == 0
