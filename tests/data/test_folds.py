@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from funduscope.data.case import Case, LabelError, Labels
+from funduscope.data.case import ABSENT, Case, LabelError, Labels
 from funduscope.data.folds import (
     apply_folds,
     find_folds,
@@ -43,6 +44,15 @@ def test_visits_stay_whole_and_grades_are_spread(cases: list[Case]) -> None:
     for grade, count in GRADES.items():
         held = Counter(case.fold for case in made if case.labels.grade == grade)
         assert all(abs(held[fold] - count / 5) <= max(2, count / 50) for fold in range(5)), (grade, held)
+
+
+def test_photos_with_masks_are_spread_too(cases: list[Case]) -> None:
+    """A fifth of them in each fold: all may be in one data set, a table of one's own."""
+    for start in range(5):
+        some = [replace(case, labels=replace(case.labels, masks={"MA": ABSENT})) for case in cases[start::9]]
+        made = make_folds([*some, *(case for place, case in enumerate(cases) if place % 9 != start)])
+        held = Counter(case.fold for case in made if case.labels.masks)
+        assert all(abs(held[fold] - len(some) / 5) <= 2 for fold in range(5)), held
 
 
 def test_folds_depend_on_the_seed_alone(cases: list[Case]) -> None:

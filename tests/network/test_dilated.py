@@ -12,9 +12,9 @@ from funduscope.network.deeplab import conv3x3
 from funduscope.network.dilated import Dilated, by_phases, use_fast_backward
 
 
-def both(channels: int, out: int, rate: int, groups: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+def both(channels: int, out: int, rate: int, groups: int, bias: bool = False) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
-    plain = nn.Conv2d(channels, out, 3, padding=rate, dilation=rate, groups=groups, bias=False)
+    plain = nn.Conv2d(channels, out, 3, padding=rate, dilation=rate, groups=groups, bias=bias)
     quick = copy.deepcopy(plain)
     use_fast_backward(quick)
     assert type(quick) is Dilated
@@ -43,6 +43,20 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     if groups > 1:
         torch.testing.assert_close(by_phases(photos, quick.weight, rate), plain(photos), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [6, 1])
+def test_a_bias_is_added_and_learned(groups: int) -> None:
+    """As the experts of whole heads have it, whose shared pyramid is the slowest part of their training."""
+    plain, quick = both(6, 6, 3, groups, bias=True)
+    photos = torch.randn(2, 6, 12, 12)
+    for expected, found in zip(learned(plain, photos), learned(quick, photos), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert plain.bias is not None
+    assert quick.bias is not None
+    torch.testing.assert_close(quick.bias.grad, plain.bias.grad, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert learned(quick, photos)[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("groups", [6, 1])

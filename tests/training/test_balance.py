@@ -172,6 +172,23 @@ def test_resumed_from_its_state_it_makes_the_same_steps(kind: str) -> None:
         assert torch.equal(value, same.state_dict()[name])
 
 
+def test_batches_that_know_one_task_each_are_weighed_against_each_other() -> None:
+    """As where photos with grades and photos with masks are apart and alternate."""
+    balance = made("routed", {"grade": 1.0, "dense": 1.0})
+    optimizer = torch.optim.Adam(balance.parameters(), 0.02)
+    applied: dict[str, float] = {}
+    for step in range(200):
+        task = ("grade", "dense")[step % 2]
+        loss = 1.0 if task == "dense" else 1.0 + step / 20  # worse and worse
+        optimizer.zero_grad()
+        balance.backward({task: torch.tensor(loss)}, None, Tensor.backward)
+        optimizer.step()
+        assert list(balance.applied) == [task]
+        applied |= balance.applied
+    assert applied["grade"] < 0.9 < 1.1 < applied["dense"], "a task that does worse than recently weighs less"
+    assert sum(balance.weights().values()) == pytest.approx(2)
+
+
 class Naive(Balance):
     """The router as published: any weight between 0 and 1, trained by the loss that it weighs."""
 

@@ -86,7 +86,7 @@ def fold_key(case: Case) -> tuple[str, str]:
 
 
 def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Case]:
-    """The cases in `count` folds: visits whole, the grades of each data set spread evenly over the folds.
+    """The cases in `count` folds: visits whole; grades and photos with masks of each data set spread evenly.
 
     Greedy and deterministic. Visits are taken in an order drawn from `seed`, whatever the order of the cases, the
     largest and those of the rarest grades first. Each goes into the fold where its grades are scarcest, then into the
@@ -99,7 +99,7 @@ def make_folds(cases: Sequence[Case], count: int = 5, seed: int = 42) -> list[Ca
     order = sorted(visits)
     random.Random(seed).shuffle(order)
     order.sort(key=lambda visit: (-len(visits[visit]), min(kinds[_kind(case)] for case in visits[visit])))
-    filled = [Counter[tuple[str, int | None]]() for _ in range(count)]
+    filled = [Counter[tuple[str, int | None, bool]]() for _ in range(count)]
     fold_of: dict[str, int] = {}
     for visit in order:
         wanted = Counter(_kind(case) for case in visits[visit])
@@ -132,5 +132,6 @@ def write_folds(cases: Iterable[Case], path: Path) -> None:
         writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)
 
 
-def _kind(case: Case) -> tuple[str, int | None]:
-    return case.dataset, case.labels.grade
+def _kind(case: Case) -> tuple[str, int | None, bool]:
+    """What is spread evenly over the folds: grades, and photos with masks, of each data set."""
+    return case.dataset, case.labels.grade, bool(case.labels.masks)

@@ -26,11 +26,11 @@ def attention_maps(network: Network, image: np.ndarray) -> list[np.ndarray]:
 
     def keep(gate: nn.Module, given: tuple[Any, ...]) -> None:
         assert isinstance(gate, AttentionGate)
-        maps.append(gate.factors(*given)[0, 0].float().numpy())
+        maps.append(gate.factors(*given)[0, 0].float().cpu().numpy())
 
     with ExitStack() as hooks, torch.inference_mode():
         for module in network.modules():
             if isinstance(module, AttentionGate):
                 hooks.enter_context(module.register_forward_pre_hook(keep))
-        network(torch.from_numpy(np.ascontiguousarray(image[None])))
+        network(torch.from_numpy(np.ascontiguousarray(image[None])).to(next(network.parameters()).device))
     return maps

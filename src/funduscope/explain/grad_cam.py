@@ -58,11 +58,11 @@ def levels_of(
         network.heads[task].register_forward_pre_hook(lambda module, given: deepest.append(given[0])),
         torch.enable_grad(),
     ):
-        outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])))
+        outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])).to(next(network.parameters()).device))
         score = log_odds(outputs.classes[task][0] / temperature, classes)
         maps = [*shallow, deepest[0]]
         gradients = torch.autograd.grad(score, maps)
-    pairs = [[each[0].detach().float().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]
+    pairs = [[each[0].detach().float().cpu().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]
     if network.encoder.nhwc:
         pairs[:-1] = [[each.transpose(2, 0, 1) for each in pair] for pair in pairs[:-1]]
     return [Level(*pair) for pair in pairs]
@@ -70,7 +70,7 @@ def levels_of(
 
 def log_odds(logits: Tensor, classes: Sequence[int]) -> Tensor:
     """log P(classes) - log P(the others) of (C,) logits."""
-    inside = torch.zeros(len(logits), dtype=torch.bool)
+    inside = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     inside[list(classes)] = True
     return logits[inside].logsumexp(0) - logits[~inside].logsumexp(0)
 

@@ -36,7 +36,8 @@ class Dilated(nn.Conv2d):
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):
             x, weight = (one.to(torch.get_autocast_dtype("cpu")) for one in (x, weight))
-        return _Function.apply(x, weight, self.dilation[0])  # pyright: ignore[reportReturnType]
+        found: Any = _Function.apply(x, weight, self.dilation[0])
+        return found if self.bias is None else found + self.bias.to(found.dtype)[:, None, None]
 
 
 def use_fast_backward(network: nn.Module) -> None:
@@ -50,7 +51,7 @@ def _fits(conv: nn.Conv2d) -> bool:
     rate = conv.dilation[0]
     same = conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.dilation == conv.padding == (rate, rate)
     grouped = conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels
-    return rate > 1 and same and grouped and conv.bias is None and conv.padding_mode == "zeros"
+    return rate > 1 and same and grouped and conv.padding_mode == "zeros"
 
 
 class _Function(torch.autograd.Function):

@@ -9,10 +9,9 @@ the soft-sharing system that this package contains. Differs: as published, nothi
 weight of 0, which minimizes the loss; with a constant sum of weights, all weight on the smallest loss would. Here the
 network sees and minimizes each loss relative to its own running mean, so that no task is small by its scale, and the
 divergence of its shares from the recipe's is added (`anchor`). The minimum is then the recipe's share times
-exp(-relative loss / anchor): a task that does worse than recently weighs less. The weights of a batch keep the sum of
-the recipe's, and none falls below a share (`floor`) of its own.
-
-Constant sums are over the tasks that a batch has: an absent task has no weight.
+exp(-relative loss / anchor): a task that does worse than recently weighs less. The weights keep the sum of the
+recipe's, and none falls below a share (`floor`) of its own. The sum is over the tasks that were seen so far, by their
+last losses; a batch that lacks some of them leaves those alone.
 """
 
 from __future__ import annotations
@@ -123,20 +122,25 @@ class LossRouter(Balance):
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
         """The router's weights for the last losses of all tasks, as if of one batch."""
-        seen = [task for task, last in zip(self.tasks, cast(Tensor, self.last).tolist(), strict=True) if last]
+        seen = self._seen()
         if not seen:
             return dict(self.start)
         starts = self.starts(seen, cast(Tensor, self.last))
         return self.start | dict(zip(seen, self._weigh(self._shares(seen), starts).tolist(), strict=True))
 
     def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        tasks = list(losses)
-        self._remember(tasks, torch.stack(list(losses.values())).detach())
-        shares = self._shares(tasks)
-        starts = self.starts(tasks, shares)
-        total = self.weighed(losses, self._weigh(shares, starts).detach())
+        self._remember(list(losses), torch.stack(list(losses.values())).detach())
+        seen = self._seen()
+        shares = self._shares(seen)
+        starts = self.starts(seen, shares)
+        weights = self._weigh(shares, starts).detach()
+        total = self.weighed(losses, weights[[seen.index(task) for task in losses]])
         away = (shares * (shares.clamp(min=_TINY) * starts.sum() / starts).log()).sum()
-        return total, (shares * self._relative(tasks)).sum() + self.anchor * away
+        return total, (shares * self._relative(seen)).sum() + self.anchor * away
+
+    def _seen(self) -> list[str]:
+        """The tasks that had a loss so far: batches may alternate, and know one of them each."""
+        return [task for task, last in zip(self.tasks, cast(Tensor, self.last).tolist(), strict=True) if last]
 
     def _remember(self, tasks: Sequence[str], values: Tensor) -> None:
         """Updates last losses and running means."""
