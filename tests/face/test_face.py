@@ -126,7 +126,7 @@ def test_a_loaded_model_is_scored_as_its_path(place: Path, cases: list[fs.Case],
     about = {"fold": 0, "validation_fold": 1, "photos": {"train": {"table": 7}, "validation": {"table": 2}}}
     (run / "run.json").write_text(json.dumps(about), "utf-8")
     found = []
-    few = cases[:4]
+    few = [case for case in cases if case.fold not in (0, 1)][:4]
     for model in (str(run), fs.Run(run), fs.load(run), [run]):
         with pytest.warns(UserWarning, match="learned from .* of these 4 photos"):
             found.append(fs.evaluate(model, few, repeats=5).to_dict())

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from funduscope import checkpoint
 from funduscope.data.case import Case, Labels, Mask
@@ -24,6 +25,7 @@ from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import (
     START,
@@ -357,7 +359,8 @@ def test_an_official_test_photo_is_never_learned_from(
     """Also where a run is repeated on every photo there is."""
     graded = next(case for case in cases if case.dataset == "idrid-B")
     place = {"key": "idrid-B/test/IDRiD_900", "name": "IDRiD_900", "visit": "official", "fold": None, "split": "test"}
-    official = replace(graded, **place)
+    Image.fromarray(draw_eye(900, width_px=400).pixels).save(tmp_path / "another.png")
+    official = replace(graded, **place, path=tmp_path / "another.png")
     run(short, [*cases, official], tmp_path / "all", start=Start(refit=done / "best.safetensors"))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)
