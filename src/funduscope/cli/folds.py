@@ -27,7 +27,7 @@ def folds(
     from collections import Counter
 
     from funduscope.cli.terminal import complain, tracked
-    from funduscope.data.folds import write_folds
+    from funduscope.data.folds import find_folds, write_folds
     from funduscope.data.sources import read_data
     from funduscope.data.splits import make_clean_folds
 
@@ -44,12 +44,14 @@ def folds(
     sizes = Counter(case.fold for case in cases)
     official_test = f"; {sizes[None]} of an official test split in none" if sizes[None] else ""
     assigned = len(cases) - sizes[None]
-    own = {case.key: case.fold for case in read_data(data, check_folds=False) if case.fold is not None}
+    found = [path for path in data if (file := find_folds(path)) and file.samefile(out)]
+    again = read_data(found, check_folds=False) if found else []
+    own = {case.key: case.fold for case in again if case.fold is not None}
     unlike = [case.key for case in cases if own.get(case.key, case.fold) != case.fold]
     if unlike:
         complain(
             f"note: these folds do not count for {len(unlike)} of the photos, such as {unlike[0]}, which have another "
-            "fold in their table's column fold or a nearer folds.csv: remove that"
+            "fold in their table's column fold: remove that"
         )
     print(f"{assigned} photos in folds of {', '.join(str(sizes[fold]) for fold in range(count))}{official_test}: {out}")
     return 0
