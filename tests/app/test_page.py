@@ -74,6 +74,7 @@ def test_a_photo_next_to_another_file_in_every_language() -> None:
     assert not page.error
     page.session_state["visits"], page.session_state["visit-later-chosen"] = {"two": "pictures"}, "a photo"
     page.button(key="clear").click().run()
+    page.run()  # as after anything else that makes the page run: the question stays
     page.button(key="forget-yes").click().run()
     assert page.info
     assert not [name for name in ("visits", "visit-later-chosen") if name in page.session_state], (

@@ -38,6 +38,7 @@ MOST_REFUSED: Final = 8
 """Refused files that are listed without scrolling."""
 
 _REFUSED_PX: Final = 360
+_FORGETTING: Final = "forgetting"
 VIEWS: Final = {"one": show_one, "many": show_many, "visits": show_visits}
 
 
@@ -111,10 +112,21 @@ def _uploader(session: Session, words: Words) -> None:
             _read_now(session, demo_photo(), DEMO_PHOTO, words)
             st.session_state.view = "one"
             st.rerun()
-        if (session.entries or waiting_count()) and st.button(words("upload.clear"), key="clear"):
-            st.dialog(words("forget.title"))(_forget)(session, words)
+        if session.entries or waiting_count():
+            st.button(words("upload.clear"), key="clear", on_click=_ask_to_forget)
+    if st.session_state.get(_FORGETTING):
+        st.dialog(words("forget.title"), on_dismiss=_ask_no_longer)(_forget)(session, words)
     if files:
         _read_all(session, files, words)
+
+
+def _ask_to_forget() -> None:
+    """Keeps the question open in the session: a run of the page that something else caused would close it otherwise."""
+    st.session_state[_FORGETTING] = True
+
+
+def _ask_no_longer() -> None:
+    st.session_state.pop(_FORGETTING, None)
 
 
 def _forget(session: Session, words: Words) -> None:
@@ -133,12 +145,13 @@ def _forget(session: Session, words: Words) -> None:
     yes, no = st.columns(2)
     forget = partial(_forget_all, session, kept)
     done = yes.button(words("forget.yes"), key="forget-yes", type="primary", width="stretch", on_click=forget)
-    if no.button(words("forget.no"), key="forget-no", width="stretch") or done:
+    if no.button(words("forget.no"), key="forget-no", width="stretch", on_click=_ask_no_longer) or done:
         st.rerun()
 
 
 def _forget_all(session: Session, kept: list[str]) -> None:
     """Forgets the photos of the session with the drafts of these."""
+    _ask_no_longer()
     cancel_batch()
     delete_drafts(kept)
     session.clear()
