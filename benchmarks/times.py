@@ -2,7 +2,7 @@
 
     python -m benchmarks.times table/* [--runs RUNS] [--rounds 5]
 
-`python -m research.leaderboard --unpack table` writes the rows, and `--pack table` puts their costs back into the
+`python -m research.published --unpack table` writes the rows, and `--pack table` puts their costs back into the
 table. A row has no weights: its network is built from its recipe, since time and memory do not depend on the weights
 except where gates choose experts. For such a row the checkpoint is read from RUNS/ROW; without one the row is refused.
 Every model is a float32 ONNX file here, whether its run was exported in INT8 or not, so that designs are compared and

@@ -3,6 +3,8 @@
     python -m research.published --data DATA --runs RUNS               all rows that are not stored yet
     python -m research.published --data DATA --runs RUNS --only NAME   these rows alone; repeatable
     python -m research.published --list                                the rows
+    python -m research.published --unpack FOLDER                       the stored rows as folders of runs
+    python -m research.published --pack FOLDER                         such folders back into the table
 
 Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the photos that its authors learned from,
 so that all of its epochs are three fifths of their budget in pixels (of `moe_deeplab`, which has ten steps an epoch
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from research.bundles import make_row, read_table
+from research.bundles import add, make_row, read_table, unpack
 
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
@@ -88,6 +90,8 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published")
     parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--unpack", type=Path, metavar="FOLDER")
+    parser.add_argument("--pack", type=Path, metavar="FOLDER")
     given = parser.parse_args()
     given.rows = [row for row in ROWS if not given.only or row.name in given.only]
     return given
@@ -96,6 +100,10 @@ def asked() -> argparse.Namespace:
 def main() -> int:
     """Makes the rows that were asked for and are not stored."""
     given = asked()
+    if given.unpack:
+        unpack(RESULTS, given.unpack)
+    for folder in sorted(given.pack.iterdir()) if given.pack else ():
+        add(RESULTS, folder)
     for row in given.rows if given.list else ():
         print(f"{row.name}: {'stored' if row.name in read_table(RESULTS) else row.command}")
     cases = read_data(given.data) if given.data else []

@@ -12,7 +12,7 @@ from funduscope.compare.page_parts import Table
 from funduscope.compare.routers import routers_section
 from funduscope.compare.run_folder import Run, bundle, gather
 
-TABLE = Path(__file__).parents[2] / "results" / "leaderboard.jsonl.gz"
+TABLE = Path(__file__).parents[2] / "results" / "study-fold2.jsonl.gz"
 
 
 def routed(fabricate, recipe_of, folder: Path, *changes: str, lines: list[dict], **work: float) -> Run:
@@ -66,10 +66,10 @@ def test_a_bundle_keeps_what_the_routers_did(fabricate, recipe_of, tmp_path: Pat
     assert routers_section(gather([tmp_path / "kept" / "a"])) is not None
 
 
-def test_the_trained_gates_of_moe_aspp_make_their_experts_cheaper_in_proportion(tmp_path: Path) -> None:
-    """The row of the leaderboard: router by router within 5 % of the number that its gates choose, at both sizes."""
+def test_trained_top_p_gates_make_their_experts_cheaper_in_proportion(tmp_path: Path) -> None:
+    """A row of the study: router by router within 5 % of the number that its gates choose, at both sizes."""
     unpack(TABLE, tmp_path)
-    work = gather([tmp_path / "moe_aspp"])[0].cost
+    work = gather([tmp_path / "top_p-seed1-fold2"])[0].cost
     assert work is not None
     for one in (work["work"]["photo"], work["work"]["stated"][0]["scaled"]):
         assert 0 < one["kept"] < 1

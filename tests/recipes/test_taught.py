@@ -21,7 +21,7 @@ from funduscope.training import validation as training
 from funduscope.training.loop import Loop
 
 Train = Callable[..., int]
-EDGE = str(Path(__file__).resolve().parents[2] / "research" / "edge.toml")
+STUDENT = str(Path(__file__).with_name("student.toml"))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     untaught = ("--set", "training.epochs=2")
     taught = (*untaught, "--teacher", str(tmp_path / "teacher"))
     capsys.readouterr()
-    assert train(EDGE, "through", *taught) == 0
+    assert train(STUDENT, "through", *taught) == 0
     assert "plain does not teach EX, HE, MA, SE" in capsys.readouterr().err, "it reads them from the close view"
 
     lines = [json.loads(line) for line in (tmp_path / "through" / "journal.jsonl").read_text("utf-8").splitlines()]
@@ -73,13 +73,13 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", stops)
-        assert train(EDGE, "resumed", *taught) == 130
-        assert train(EDGE, "alone", *untaught) == 130
+        assert train(STUDENT, "resumed", *taught) == 130
+        assert train(STUDENT, "alone", *untaught) == 130
     of_taught, of_untaught = _weights(tmp_path / "resumed"), _weights(tmp_path / "alone")
     assert any(not torch.equal(value, of_untaught[name]) for name, value in of_taught.items()), "it is taught something"
-    assert train(EDGE, "resumed", *untaught) == 1
+    assert train(STUDENT, "resumed", *untaught) == 1
     assert "other teachers" in capsys.readouterr().err, "it does not go on without the one that it began with"
-    assert train(EDGE, "resumed", *taught) == 0
+    assert train(STUDENT, "resumed", *taught) == 0
     assert "Going on after epoch 1." in capsys.readouterr().out
     of_through, of_resumed = _weights(tmp_path / "through"), _weights(tmp_path / "resumed")
     assert of_through.keys() == of_resumed.keys()

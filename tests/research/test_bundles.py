@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from research.bundles import add, read_table, unpack
 
 from funduscope.compare.run_folder import gather, read_run
@@ -13,9 +12,8 @@ from funduscope.compare.run_folder import gather, read_run
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
-@pytest.mark.parametrize("name", ["leaderboard", "leaderboard-larger"])
-def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(name: str, tmp_path: Path) -> None:
-    table, again = RESULTS / f"{name}.jsonl.gz", tmp_path / "again.jsonl.gz"
+def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(tmp_path: Path) -> None:
+    table, again = RESULTS / "published.jsonl.gz", tmp_path / "again.jsonl.gz"
     unpack(table, tmp_path / "runs")
     folders = sorted((tmp_path / "runs").iterdir())
     runs = gather(folders)
@@ -28,11 +26,14 @@ def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(name: str, tm
 
 def test_a_run_that_is_put_in_again_takes_its_own_place(tmp_path: Path) -> None:
     table, folder = tmp_path / "table.jsonl.gz", tmp_path / "runs"
-    unpack(RESULTS / "leaderboard-larger.jsonl.gz", folder)
-    add(table, folder / "edge")
-    (folder / "edge" / "journal.jsonl").write_text('{"epoch": 1, "seconds": 2}\n{"epoch": 2}\n', "utf-8")
-    add(table, folder / "edge")
+    unpack(RESULTS / "published.jsonl.gz", folder)
+    add(table, folder / "attention_moe")
+    (folder / "attention_moe" / "journal.jsonl").write_text('{"epoch": 1, "seconds": 2}\n{"epoch": 2}\n', "utf-8")
+    add(table, folder / "attention_moe")
     unpack(table, tmp_path / "out")
-    assert list(read_table(table)) == ["edge"]
-    assert read_run(tmp_path / "out" / "edge", "edge").journal == [{"epoch": 1, "seconds": 2}, {"epoch": 2}]
-    assert json.loads((tmp_path / "out" / "edge" / "run.json").read_text("utf-8"))["fold"] == 0
+    assert list(read_table(table)) == ["attention_moe"]
+    assert read_run(tmp_path / "out" / "attention_moe", "attention_moe").journal == [
+        {"epoch": 1, "seconds": 2},
+        {"epoch": 2},
+    ]
+    assert json.loads((tmp_path / "out" / "attention_moe" / "run.json").read_text("utf-8"))["fold"] == 0
