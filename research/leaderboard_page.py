@@ -146,6 +146,7 @@ def draw_validation(runs: Sequence[Run]) -> Figure:
     """The score that chooses the epoch by epoch, the chosen epoch marked. Each design's score is the mean over its own
     tasks, so that heights compare within a line and not between two."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -160,6 +161,7 @@ def draw_validation(runs: Sequence[Run]) -> Figure:
             linewidth=1.4, label=run.name,
         )  # fmt: skip
     axes.set(xlabel="epoch (the marker is the one that was kept)", ylabel="mean score of its tasks, validation fold")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e4e4e4", linewidth=0.6)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
