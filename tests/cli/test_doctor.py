@@ -36,6 +36,13 @@ def test_a_sound_set_ends_with_zero(command: Command, data: Path, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["doctor.html", "doctor.json"]
 
 
+def test_a_folder_without_photos_does_not_pass(command: Command, tmp_path: Path) -> None:
+    """A wrong folder, or a disk that is not mounted, is no sound data set."""
+    code, _, err = command("doctor", tmp_path)
+    assert code == 1
+    assert "no photo was found" in err
+
+
 def test_one_is_counted_in_the_singular() -> None:
     finding = {"severity": "warning", "kind": "gray", "says": "The picture has no color.", "files": []}
     report = {"photos": 1, "findings": [finding], "counts": {"error": 0, "warning": 1, "info": 0}}

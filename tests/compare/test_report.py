@@ -201,5 +201,5 @@ def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
 
 
 def test_a_run_without_scores_is_named(fabricate, tmp_path: Path) -> None:
-    with pytest.raises(CompareError, match="bare has no scores to compare yet: give the data \\(--data\\)"):
+    with pytest.raises(CompareError, match="bare has no scores to compare yet: name the photos"):
         compare_runs([fabricate(tmp_path / "bare", parts=())], tmp_path / "out")

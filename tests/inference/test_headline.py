@@ -205,6 +205,9 @@ def test_urgency_follows_the_table_of_a_clinic(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
     with pytest.raises(CodedError, match="expected 5 values, each one of routine, soon, urgent"):
         urgency(3, 0, refer=True)
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(tmp_path / "moved.toml"))
+    with pytest.raises(CodedError, match=r"moved\.toml is not there; correct the variable, or unset it"):
+        urgency(3, 0, refer=True)
 
 
 @pytest.mark.parametrize(("span", "grade", "referral"), [(None, 1, "REFER_SOON"), ((1, 1), 0, "REFER_SOON_LESIONS")])

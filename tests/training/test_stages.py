@@ -16,6 +16,7 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
+from funduscope.data.folds import fold_key, read_folds, write_folds
 from funduscope.evaluation.cost import measure
 from funduscope.export.run import export_run
 from funduscope.imaging.framing import frame
@@ -134,6 +135,35 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     before = (tmp_path / "best.safetensors").read_bytes()
     run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
     assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_an_attempt_that_failed_before_any_stage_had_learned_leaves_nothing_to_the_next(
+    staged: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise folds that the data no longer have, or the thresholds of weights that did not fit, would be its own."""
+    write_folds(cases[:-2], tmp_path / "folds.csv")
+    (tmp_path / "first_card.json").write_text("{}", "utf-8")
+    monkeypatch.setitem(run_recipe.__globals__, "learn", _stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+    assert {*read_folds(tmp_path / "folds.csv")} == {fold_key(case) for case in cases}
+    assert not (tmp_path / "first_card.json").exists()
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_refit_of_a_run_without_these_stages_is_refused_before_anything_is_written(
+    staged: Recipe, cases: list[Case], tmp_path: Path, done: Path
+) -> None:
+    best = tmp_path / "other" / "best.safetensors"
+    best.parent.mkdir()
+    shutil.copy(done / "best.safetensors", best)
+    with pytest.raises(TrainingError, match="made by another recipe, without stage lesions"):
+        run_recipe(staged, cases, tmp_path / "run", start=Start(refit=best), make_validation=make_validation)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -80,7 +80,7 @@ def batch(
     else:
         _print_counts(photos, out)
     if not photos["given"]:
-        print(f"funduscope: {source} has no photo", file=sys.stderr)
+        print(f"funduscope: {source} has no photo: expected JPEG, PNG, TIFF or DICOM files", file=sys.stderr)
     return 1 if photos["failed"] or not photos["given"] else 0
 
 
@@ -88,7 +88,8 @@ def _print_counts(photos: Mapping[str, int], out: Path) -> None:
     print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
     if photos["failed"]:
         print(f"{out / 'failures.csv'} says why photos failed.")
-    print(f"Open {out / 'batch.html'}")
+    if photos["given"]:
+        print(f"Open {out / 'batch.html'}")
 
 
 def _shares(processes: int | None, threads: int | None, *, on_card: bool, on_cluster: bool) -> tuple[int, int]:

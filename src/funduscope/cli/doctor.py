@@ -43,7 +43,7 @@ def doctor(
     """
     import json
 
-    from funduscope.cli.terminal import doctor_lines, tracked
+    from funduscope.cli.terminal import complain, doctor_lines, tracked
     from funduscope.data.case import LabelError
     from funduscope.doctor.examine import check_data
     from funduscope.doctor.repair import check_place, repair
@@ -67,4 +67,6 @@ def doctor(
         changes = repair(report, fix)
         if not as_json:
             print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
-    return 1 if report.has_errors else 0
+    if not report.photos:
+        complain(f"no photo was found in {data}: expected JPEG, PNG, TIFF or DICOM files")
+    return 1 if report.has_errors or not report.photos else 0

@@ -60,7 +60,7 @@ def compare_runs(
     bare = [run.name for run in gathered if not run.trees]
     if bare:
         missing = f"{bare[0]} has no scores to compare yet"
-        raise CompareError(f"{missing}: give the data (--data), and its folder its weights.")
+        raise CompareError(f"{missing}: name the photos to score it on with --data; its weights must be in its folder.")
     comparison = Comparison.of(gathered)
     tests = run_tests(comparison)
     drawn = _draw(comparison)

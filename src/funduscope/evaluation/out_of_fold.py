@@ -162,7 +162,8 @@ class Seen:
             more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
                 f"warning: {name} learned from {self.learned} of these {self.photos} photos{more}: scores on "
-                "them are too good. What it has not seen is its test fold, if it has one: --fold."
+                "them are too good. Score it on its test fold (--fold); a refit has none, so score the run that it "
+                "repeats."
             )
         if self.chosen:
             return (
@@ -238,9 +239,10 @@ def held_out_fold(run: Scored) -> int:
     """The fold that the training of a run, named by its folder or a model in it, left alone. Raises `ModelError`."""
     fold = read_run_json(_runs_of(run)[0]).get("fold") if isinstance(run, Path) and run.exists() else None
     if not isinstance(fold, int):
+        name = run if isinstance(run, Path) else "One of the models"
         raise ModelError(
             "E_MODEL",
-            f"{run} names no test fold: several models are scored out of fold, so each has to be the folder of a run "
-            "that was trained with --fold, or a model in it.",
+            f"{name} names no test fold: several models are scored out of fold, so each has to be the folder of a run "
+            "that was trained with --fold, or a model in it. Score any other model alone.",
         )
     return fold

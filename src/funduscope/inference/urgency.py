@@ -44,6 +44,8 @@ def _table(path: str) -> dict[str, list[Urgency]]:
     file = Path(path) if path else resources.files("funduscope") / "inference" / "urgency.toml"
     try:
         table = tomllib.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise CodedError("E_CONFIG", f"{VARIABLE}: {path} is not there; correct the variable, or unset it.") from error
     except (OSError, ValueError) as error:
         raise CodedError("E_CONFIG", f"{VARIABLE}: {path} cannot be read as a table of urgency: {error}") from error
     for name, count in (("grade", len(GRADES)), ("dme", len(DME_RISKS))):

@@ -66,10 +66,13 @@ class Start:
         return f"run({', '.join(given)})"
 
     def keep_card(self, folder: Path) -> None:
-        """Writes the card of the first weights into a run's folder, for a training that goes on without naming them."""
+        """Writes the card of the first weights into a new run's folder, for a training that goes on without naming
+        them; where there are none, removes that of an attempt that failed before it had learned anything."""
         if self.init:
             card = checkpoint.load(self.init[0], ()).card
             write_atomically(folder / FIRST_CARD, (json.dumps(card) + "\n").encode())
+        else:
+            (folder / FIRST_CARD).unlink(missing_ok=True)
 
     def first_card(self, folder: Path) -> Card | None:
         """The card of the weights that the run in the folder began with; None where these were none, or had none."""

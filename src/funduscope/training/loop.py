@@ -94,14 +94,14 @@ class Loop:
             batch_sampler=self.batches,
             num_workers=processes.with_shared_memory(min(-(-settings.workers // self._local_count()), len(cores()))),
             collate_fn=collate,
+            worker_init_fn=processes.leave_sigterm,
             pin_memory=self.device.type == "cuda",
         )
         network = network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if settings.batch_norm == "synchronized" and count > 1 and self.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
         processes.share_first(network.state_dict().values())
-        self.network = network
-        self.forward = compiled(network) if settings.compile else network
+        self.network, self.forward = network, compiled(network) if settings.compile else network
         start = {task: getattr(recipe.loss, task) for task in (*CLASSES, "dense", "landmarks", "distill")}
         self.balance = make_balance(recipe.balance, start).to(self.device)
         optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)

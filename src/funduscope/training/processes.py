@@ -78,6 +78,12 @@ class _AllReduce(torch.autograd.Function):
         return gradients[0]
 
 
+def leave_sigterm(worker: int) -> None:
+    """Lets a process that reads samples leave SIGTERM to the training, which ends it: sent to a whole group, the signal
+    would end the readers first, and the training would call that a fault."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def with_shared_memory(count: int) -> int:
     """That number of loading processes. Raises `CodedError` (E_MEMORY) where they could not hand over data: /dev/shm is
     missing or read-only. Asked before torch starts them, which would add a traceback of its own."""

@@ -28,6 +28,7 @@ from funduscope.training.initialization import (
     earlier,
     first_network,
     is_research_only,
+    named,
     with_variant,
 )
 from funduscope.training.processes import Watch
@@ -55,11 +56,18 @@ def run_recipe(
         return run(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if start.refit is not None and not is_calibrated(start.refit):
         raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
+    lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]
+    if start.refit and lacking:
+        raise TrainingError(
+            f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
+        )
     place = processes.state()
     own_folds = folder / "folds.csv"
     with place.main_process_first():
-        plan = split(cases, folder, fold, start, own_folds.is_file(), recipe, watch.progress)
-        if place.is_main_process and not own_folds.is_file():
+        # The folds and the first card of an attempt that failed before any stage had learned are not this run's.
+        resumed = own_folds.is_file() and any(folder.glob(f"{STAGES}/*/*.safetensors"))
+        plan = split(cases, folder, fold, start, resumed, recipe, watch.progress)
+        if place.is_main_process and not resumed:
             folder.mkdir(parents=True, exist_ok=True)
             write_folds(plan.cases, own_folds)
             start.keep_card(folder)
@@ -72,7 +80,7 @@ def run_recipe(
         if not _has_ended(own, stage):
             check_stage(stage, plan.train, own, starts[name])
     for name in recipe.stages:
-        refit = start.refit and start.refit.parent / STAGES / name / "best.safetensors"
+        refit = start.refit and _of_stage(start.refit, name)
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
             check_ended(stage, plan.cases, own, fold, starts[name])
@@ -89,6 +97,11 @@ def run_recipe(
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"
+
+
+def _of_stage(best: Path, name: str) -> Path:
+    """The best weights of a stage of the run whose joined ones are given."""
+    return best.parent / STAGES / name / "best.safetensors"
 
 
 def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
