@@ -209,6 +209,18 @@ def test_a_session_keeps_a_bounded_amount() -> None:
     assert list(session.opened) == ["48"], "two huge photos are not open at once"
 
 
+def test_a_photo_that_comes_again_under_another_name_is_named() -> None:
+    page = _page()
+    session = page.session_state.session
+    for name in ("left.jpg", "left.jpg", "copy of left.jpg"):
+        session.add(replace(_entry("0"), name=name), None)
+    page.run()
+    said = "copy of left.jpg is the same photo as left.jpg, which was here already: it is shown once."
+    assert [one.value.replace("\\", "") for one in page.info].count(said) == 1
+    page.button(key="dismiss-repeated").click().run()
+    assert said not in [one.value.replace("\\", "") for one in page.info]
+
+
 def test_every_refused_file_is_named_on_the_page_and_in_the_table() -> None:
     page = _page()
     session = page.session_state.session

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from funduscope.batch.photo_list import FolderPhotos
+from funduscope.batch.photo_list import FolderPhotos, ListedPhoto
 from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.readers import _answering, read_all
 from funduscope.batch.run import run_batch
@@ -387,9 +387,9 @@ def killed_and_finished(
 
 
 def test_a_start_that_took_no_photo_does_not_bind_the_next_one(tmp_path: Path) -> None:
-    """A table with a wrong column, say, is refused before any photo is listed."""
-    for columns in (["age", "nope"], ["age"]):
-        with closing(Store(tmp_path, {"columns": columns})):
-            pass
+    """It was killed, say, before the first photo was listed."""
+    Store(tmp_path, {"columns": ["age", "nope"]})._file.close()
+    with closing(Store(tmp_path, {"columns": ["age"]})) as store:
+        assert store.update([ListedPhoto("eye.jpg", "1")]) == 1
     with sqlite3.connect(tmp_path / "batch.sqlite") as file:
         assert file.execute("select value from settings").fetchall() == [('["age"]',)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -51,3 +52,13 @@ def test_an_empty_list_takes_nothing_away(tmp_path: Path) -> None:
             store.update([])
         assert caught.value.code == "E_NOT_FOUND"
         assert [one.place for one in store.results()] == ["eye.jpg"]
+
+
+def test_a_list_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
+    def refused() -> Iterator[ListedPhoto]:
+        yield ListedPhoto("eye.jpg", "1")
+        raise CodedError("E_LABELS", "row 3: the path is empty")
+
+    with pytest.raises(CodedError, match="row 3"), closing(Store(tmp_path, {})) as store:
+        store.update(refused())
+    assert not list(tmp_path.iterdir())

@@ -56,6 +56,7 @@ def show() -> None:
     _keep_drafts(session, words)
     _uploader(session, words)
     _refused(session, words)
+    _repeated(session, words)
     show_batch(session, words, _accept)
     if not session.entries:
         _waiting_drafts(words)
@@ -260,4 +261,16 @@ def _refused(session: Session, words: Words) -> None:
         st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
         session.refused.clear()
+        st.rerun()
+
+
+def _repeated(session: Session, words: Words) -> None:
+    """The files whose photo was here already under another name, until they are dismissed."""
+    if not session.repeated:
+        return
+    lines = [words("repeated.line", {"name": name, "before": before}) for name, before in session.repeated]
+    with st.container(height=_REFUSED_PX if len(lines) > MOST_REFUSED else "content"):
+        st.info("\n\n".join(map(escaped, lines)))
+    if st.button(words("refused.dismiss"), key="dismiss-repeated"):
+        session.repeated.clear()
         st.rerun()

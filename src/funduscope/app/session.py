@@ -78,6 +78,7 @@ class Session:
 
     saved: the corrections as they were last saved. drafted: as they are in the draft on disk. in_widgets: as the page's
     widgets show them. deferred: by photo the kinds of which the person said that they are not complete yet.
+    repeated: files whose photo was here already, each by its name and the name that the photo had before.
     """
 
     entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
@@ -89,10 +90,13 @@ class Session:
     deferred: dict[str, set[str]] = field(default_factory=dict)
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     refused: list[Failure] = field(default_factory=list)
+    repeated: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, entry: Entry, opened: OpenPhoto | None) -> None:
         """Adds a photo as the newest one; the same file replaces its earlier entry."""
-        self.entries.pop(entry.key, None)
+        before = self.entries.pop(entry.key, None)
+        if before is not None and before.name != entry.name:
+            self.repeated.append((entry.name, before.name))
         self.entries[entry.key] = entry
         if opened is not None:
             self.open(entry.key, opened)

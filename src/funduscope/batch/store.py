@@ -77,7 +77,8 @@ class Store:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(folder / FILE, timeout=0, isolation_level="IMMEDIATE")
+        self._path = folder / FILE
+        self._file = sqlite3.connect(self._path, timeout=0, isolation_level="IMMEDIATE")
         self._committed = time.monotonic()
         try:
             self._file.execute("pragma locking_mode = exclusive")
@@ -235,8 +236,12 @@ class Store:
             self._file.execute("drop table temp.sorted")
 
     def close(self) -> None:
+        """Closes the file, and removes it where it holds no photo: the list was refused."""
         self._file.commit()
+        is_empty = not self.count("select count(*) from photos")
         self._file.close()
+        if is_empty:
+            self._path.unlink()
 
 
 def _refused(folder: Path, error: sqlite3.DatabaseError) -> CodedError:
