@@ -57,6 +57,8 @@ class Decoder(Strict):
     skip_channels: width to which each level is projected, shallow to deep; empty: no projection. channels: of the
     blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates: deeplab's atrous rates at
     output stride 16, doubled at 8. separable: deeplab's convolutions larger than 1x1 are depthwise separable.
+    deep_supervision: of unetplusplus; every node of the finest level finds the structures, is learned from, and counts
+    in their mean.
     """
 
     kind: Literal["unet", "attention_unet", "transposed_unet", "unetplusplus", "deeplab"] = "unet"
@@ -64,9 +66,14 @@ class Decoder(Strict):
     channels: tuple[Width, ...] = (128, 64, 32, 32)
     rates: Annotated[tuple[Width, ...], Field(min_length=1)] = (6, 12, 18)
     separable: bool = False
+    deep_supervision: bool = False
 
     @model_validator(mode="after")
     def _levels(self) -> Decoder:
+        if self.deep_supervision and self.kind != "unetplusplus":
+            raise ValueError(
+                f"decoder.deep_supervision is of decoder.kind 'unetplusplus', not of {self.kind!r}: set it to false."
+            )
         if self.kind == "deeplab":
             if len(self.channels) != 1:
                 raise ValueError(

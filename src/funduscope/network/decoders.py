@@ -80,7 +80,7 @@ def make_decoder(levels: Sequence[int], settings: Settings, output_stride: int) 
         "unet": lambda: Decoder(*widths),
         "attention_unet": lambda: Decoder(*widths, attention=True),
         "transposed_unet": lambda: TransposedDecoder(*widths, output_stride),
-        "unetplusplus": lambda: UnetPlusPlus(*widths),
+        "unetplusplus": lambda: UnetPlusPlus(*widths, settings.deep_supervision),
         "deeplab": lambda: DeepLab(levels, settings, output_stride),
     }
     return kinds[settings.kind]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,6 +84,29 @@ class DenseHead(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.conv(feature)
+
+
+class BranchHeads(nn.Module):
+    """UNet++'s deep supervision: a 1x1 convolution a branch, each of which finds every structure.
+
+    widths: of the branches, which come joined: (B, sum of widths, h, w). start: as of `DenseHead`.
+    """
+
+    def __init__(self, widths: Sequence[int], maps: int, start: float) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.branches = nn.ModuleList(DenseHead(width, maps, start, side_px=1) for width in widths)
+
+    def forward(self, feature: Tensor) -> list[Tensor]:
+        """(B, maps, h, w) logits of each branch."""
+        parts = feature.split(self.widths, dim=1)
+        return [branch(part) for branch, part in zip(self.branches, parts, strict=True)]
+
+    @staticmethod
+    def mean(branches: Sequence[Tensor]) -> Tensor:
+        """The logits of the branches' mean probability, the paper's accurate mode; exact where both are near 0 or 1."""
+        logits = torch.stack([branch.float() for branch in branches])
+        return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
 
 
 def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:

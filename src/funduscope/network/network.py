@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -13,8 +13,9 @@ from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
 from funduscope.network.encoder import Encoder, fill, load_imagenet, normalization
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders
-from funduscope.network.heads import RARE, DenseHead, ExpertGradeHead, GradeHead
+from funduscope.network.heads import RARE, BranchHeads, DenseHead, ExpertGradeHead, GradeHead
 from funduscope.network.routing import Routed, SharedExperts
+from funduscope.network.unetplusplus import UnetPlusPlus
 from funduscope.recipe import Recipe
 from funduscope.settings import Encoder as EncoderSettings
 from funduscope.vocabulary import CLASSES
@@ -27,7 +28,8 @@ class Outputs:
     classes: by photo task. gates: the share that each router R gives each expert E, 0 where it was not computed. cams:
     by photo task the exact class activation map, whose mean is the logits; none in training, and for a head with hidden
     layers or experts of its own. features: means over the encoder's deepest map, for out-of-distribution detection;
-    None in training. routing: by router its gates and logits, for the routing losses.
+    None in training. routing: by router its gates and logits, for the routing losses. branches: in training with deep
+    supervision the structures by each branch; their mean otherwise is `structures`.
     """
 
     classes: dict[str, Float[Tensor, "B _"]] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Outputs:
     cams: dict[str, Float[Tensor, "B _ h_deepest w_deepest"]] = field(default_factory=dict)
     features: Float[Tensor, "B C"] | None = None
     routing: dict[str, Routed] = field(default_factory=dict)
+    branches: tuple[Float[Tensor, "B L h w"], ...] = ()
 
     def named(self) -> dict[str, Tensor]:
         """The outputs that are not None, in a fixed order: those of an exported model. A task's map is NAME_cam."""
@@ -96,8 +99,9 @@ class Network(nn.Module):
         maps = {name: head.activation_map(deepest[name]) for name, head in linear.items()}
         return {name: value for name, value in maps.items() if value is not None}
 
-    def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Tensor]:
-        """Logits of structures and landmarks. Adds the gates of a decoder with experts to `routing`."""
+    def _dense(self, pyramid: list[Tensor], routing: dict[str, Routed]) -> dict[str, Any]:
+        """Logits of structures and landmarks, and in training of the branches. Adds the gates of a decoder with experts
+        to `routing`."""
         assert self.decoder is not None
         if isinstance(self.decoder, TaskDeepLab | ExpertDecoders):
             maps, routed = self.decoder(pyramid)
@@ -107,7 +111,11 @@ class Network(nn.Module):
             return logits | ({"landmarks": maps["landmarks"]} if "landmarks" in maps else {})
         features = self.decoder(pyramid)
         read = {"structures": features[-1], "landmarks": features[-2:][0]}
-        return {name: self.heads[name](value) for name, value in read.items() if name in self.heads}
+        found: dict[str, Any] = {name: self.heads[name](value) for name, value in read.items() if name in self.heads}
+        if isinstance(found.get("structures"), list):
+            branches = found["structures"]
+            found |= {"structures": BranchHeads.mean(branches), "branches": tuple(branches) if self.training else ()}
+        return found
 
 
 def build(recipe: Recipe) -> Network:
@@ -138,7 +146,10 @@ def build(recipe: Recipe) -> Network:
         decoder = make_decoder(encoder.channels, recipe.decoder, recipe.encoder.output_stride)
         channels = cast("list[int]", decoder.channels)
         if tasks.structures:
-            heads["structures"] = DenseHead(channels[-1], len(tasks.structures), RARE)
+            count, branches = len(tasks.structures), decoder.branches if isinstance(decoder, UnetPlusPlus) else []
+            heads["structures"] = (
+                BranchHeads(branches, count, RARE) if branches else DenseHead(channels[-1], count, RARE)
+            )
         if tasks.landmarks:
             heads["landmarks"] = DenseHead(channels[-2:][0], len(tasks.landmarks), 0.0)
     return Network(encoder, shared, decoder, heads, recipe.encoder)

@@ -2,9 +2,10 @@
 
 Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018. Node (i, j) stands at
 level i, j steps from the encoder; its inputs are all nodes before it at its level, and node (i + 1, j - 1) enlarged to
-its size. Differs: no deep supervision; inner nodes are as wide as their level's skip, the last node of a level as the
-recipe says; the last doubling is a bilinear resize. Blocks are segmentation-models-pytorch's. Its decoder is not used:
-it returns one map only, doubles between any two levels, dilated ones too, and ends at the input's full size.
+its size. With deep supervision every node of the finest level is a branch with a head of its own (`heads.BranchHeads`).
+Differs: inner nodes are as wide as their level's skip, the last node of a level as the recipe says; the last doubling
+is a bilinear resize. Blocks are segmentation-models-pytorch's. Its decoder is not used: it returns one map only,
+doubles between any two levels, dilated ones too, and ends at the input's full size.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from funduscope.network.pyramid import Projection, check_blocks
 
 
 class UnetPlusPlus(nn.Module):
-    """levels, projected as in `decoders.Decoder`; channels: of each level's last node, from the deepest up."""
+    """levels, projected as in `decoders.Decoder`; channels: of each level's last node, from the deepest up.
 
-    def __init__(self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int]) -> None:
+    deep_supervision: the last map of `forward` joins every node of the finest level, whose widths are `branches`.
+    """
+
+    def __init__(
+        self, levels: Sequence[int], projected: Sequence[int], channels: Sequence[int], deep_supervision: bool = False
+    ) -> None:
         super().__init__()
         self.project = Projection(levels, projected)
         check_blocks(levels, channels)
@@ -37,7 +43,8 @@ class UnetPlusPlus(nn.Module):
                 use_norm="batchnorm", attention_type=None, interpolation_mode="nearest",
             )  # fmt: skip
         self.blocks = nn.ModuleDict(blocks)
-        self.channels = list(channels)
+        self.branches = [widths[0, step] for step in range(1, self.depth + 1)] if deep_supervision else []
+        self.channels = [*channels[:-1], sum(self.branches) or channels[-1]]
 
     def _nodes(self) -> Iterator[tuple[int, int]]:
         """Level and step of every node after the encoder's, each after its inputs."""
@@ -52,4 +59,7 @@ class UnetPlusPlus(nn.Module):
             skip = torch.cat([nodes[level, earlier] for earlier in reversed(range(step))], dim=1)
             deeper = nodes[level + 1, step - 1]
             nodes[level, step] = self.blocks[f"{level}_{step}"](deeper, skip.shape[2], skip.shape[3], skip)
-        return [nodes[level, self.depth - level] for level in reversed(range(self.depth))]
+        last = [nodes[level, self.depth - level] for level in reversed(range(self.depth))]
+        if self.branches:
+            last[-1] = torch.cat([nodes[0, step] for step in range(1, self.depth + 1)], dim=1)
+        return last

@@ -85,7 +85,7 @@ def loss_sums(
             allowed, weights = batch.allowed[task.name], class_weights[task.name]
             sums[task.name] = class_sums(logits, allowed, weights, settings, is_ordinal=task.is_ordinal)
     if outputs.structures is not None:
-        sums |= structure_sums(outputs.structures, batch.coverage, batch.known, structures, settings)
+        sums |= _of_branches(outputs.branches or (outputs.structures,), batch, structures, settings)
         if batch.bags is not None:
             sums |= bag_sums(outputs.structures, batch.bags, structures)
     if outputs.landmarks is not None:
@@ -256,6 +256,14 @@ def structure_sums(
             target = coverage[:, index][mask].float() / 255
             sums[code] = _pixel_sums(planes[code][mask], target, positive_weight(code, settings), settings)
     return sums
+
+
+def _of_branches(
+    branches: Sequence[Float[Tensor, "B L h w"]], batch: Batch, structures: Sequence[str], settings: Loss
+) -> Sums:
+    """`structure_sums` over all branches of deep supervision: the loss is their mean, Dice of their summed overlaps."""
+    each = [structure_sums(logits, batch.coverage, batch.known, structures, settings) for logits in branches]
+    return {code: torch.stack([sums[code] for sums in each]).sum(0) for code in each[0]}
 
 
 def positive_weight(code: str, settings: Loss) -> float:
