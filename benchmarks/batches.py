@@ -28,7 +28,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.runtime import OnnxRuntime, Runtime, TorchRuntime
 from funduscope.network.network import build
 from funduscope.quality.assessment import assess
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training.acceleration import bfloat16
 
 BATCHES = (1, 4, 8)
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _runtimes(encoder: str, folder: Path) -> dict[str, Runtime]:
     """One network in torch and in ONNX Runtime."""
-    recipe = load_recipe("plain", [f"encoder.name={encoder}", "encoder.weights=none"])
+    recipe = Recipe.load("plain", [f"encoder.name={encoder}", "encoder.weights=none"])
     network, card = build(recipe).eval(), Card.of(recipe)
     path = write_onnx(network, card, folder / f"{encoder}.onnx")
     return {"torch": TorchRuntime(network, card, bfloat16=bfloat16("auto")), "ONNX": OnnxRuntime(path, len(cores()))}

@@ -22,7 +22,7 @@ from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.duplicates.search import no_progress
 from funduscope.evaluation.cost import machine
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.initialization import START
@@ -76,7 +76,7 @@ def _spread(values: list[float]) -> tuple[float, float, float]:
 
 def _recipe(encoder: str, px: int, *more: str) -> Recipe:
     changes = [f"encoder.name={encoder}", "encoder.weights=none", f"views.whole_px={px}", "views.close_px=1440", *more]
-    return load_recipe("plain", [*changes, "sampling.whole={idrid-B=1, srahim=1}", "sampling.close={idrid-A=4}"])
+    return Recipe.load("plain", [*changes, "sampling.whole={idrid-B=1, srahim=1}", "sampling.close={idrid-A=4}"])
 
 
 def _job(recipe: Recipe, cases: list[Any], folder: Path) -> Job:

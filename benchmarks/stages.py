@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--model", help="another model than the shipped one")
     parser.add_argument(
-        "--weights", default="shipped", help="its weights, for torch: a run, a .safetensors or an exported ONNX file"
+        "--weights", default="default", help="its weights, for torch: a run, a .safetensors or an exported ONNX file"
     )
     return parser.parse_args()
 

@@ -6,7 +6,7 @@
 measure: pooled features, grade probabilities and training distance by the shipped model, one upright whole view a
 photo, for photos of a data set that it never saw, in a random order; goes on where it stopped. compare: anew for each
 seed half of the photos, whole visits, are the clinic's test, the other half its photos without labels. Twenty of these
-are labelled, and a linear layer on the frozen features, added to the model's own log probabilities and pulled to 0, is
+are labeled, and a linear layer on the frozen features, added to the model's own log probabilities and pulled to 0, is
 fitted to them. The twenty are chosen at random, by the entropy of the grade, by training distance, or by both as
 `inference.uncertainty` weighs them in photos without lesions.
 """
@@ -41,16 +41,14 @@ DIRECTIONS = 32
 """Principal directions of the clinic's features that the layer sees: no label is needed to find them."""
 
 PULLS = (1.0, 10.0, 100.0)
-"""Weights of the squared weights against the sum of the losses of the labelled photos, one table each."""
+"""Weights of the squared weights against the sum of the losses of the labeled photos, one table each."""
 
 
 def measure(given: argparse.Namespace) -> None:
     """Writes an npz of features (N, C), probs (N, G), percentile (N,), grade (N,), visit (N,), key (N,)."""
     model = load(None, threads=1)
     assert isinstance(model, Predictor)
-    one_view = replace(
-        model.card, structures=(), close=(), mirrored=False, upside_down=False, close_px=model.card.whole_px
-    )
+    one_view = replace(model.card, structures=(), close=(), mirrored=False, close_px=model.card.whole_px)
     model = Predictor(model.runtime, one_view)
     cases = [case for case in read_data([given.data]) if case.dataset == given.dataset]
     cases = [case for case in cases if case.labels.grade is not None]
@@ -92,7 +90,7 @@ Head = tuple[np.ndarray, np.ndarray]
 
 
 def fitted(head: Head, grades: np.ndarray, pull: float) -> np.ndarray:
-    """(D + 1, G): the layer's weights for the labelled photos."""
+    """(D + 1, G): the layer's weights for the labeled photos."""
     inputs, logs = head
     shape = (inputs.shape[1], len(GRADES))
     one_hot = np.eye(len(GRADES))[grades]
@@ -150,7 +148,7 @@ def compare(given: argparse.Namespace) -> None:
     with np.load(given.features) as kept:
         rows = {name: kept[name] for name in kept.files}
     counts = np.bincount(rows["grade"], minlength=len(GRADES)).tolist()
-    print(f"{len(rows['grade'])} photos, grades {counts}; {SEEDS} seeds, {LABELLED} photos labelled")
+    print(f"{len(rows['grade'])} photos, grades {counts}; {SEEDS} seeds, {LABELLED} photos labeled")
     for pull in PULLS:
         print(f"\nPulled to the model's own answer by {pull:g}:\n")
         print_table([one_seed(rows, seed, pull) for seed in range(SEEDS)])

@@ -24,7 +24,7 @@ from PIL import Image
 
 import funduscope
 from funduscope.imaging.framing import frame
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.settings import Augment
 from funduscope.training.augment import Warp, draw_warp, plain_warp, recolor
 from funduscope.vocabulary import CODES, STRUCTURES, Structure
@@ -161,7 +161,7 @@ def only(panel: Panel) -> Augment:
     """The recipe's bounds with the panel's augmentations alone happening, each for certain."""
     changes = {name: float(name in panel.on) for name in SHARES}
     changes |= {name: 0.0 for name in TONES if name not in panel.tones}
-    return load_recipe(panel.recipe).augment.model_copy(update=changes)
+    return Recipe.load(panel.recipe).augment.model_copy(update=changes)
 
 
 def show(axes: Axes, seen: Seen, panel: Panel, kind: str, seed: int) -> None:

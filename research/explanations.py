@@ -31,7 +31,7 @@ from funduscope.checkpoint import load as load_weights
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.explain import grad_cam, map_measures, sanity
+from funduscope.explain import grad_cam
 from funduscope.explain.class_activation import Explanation, Target, explanation
 from funduscope.explain.map_reliability import FILE
 from funduscope.imaging.framing import frame
@@ -45,6 +45,7 @@ from funduscope.metrics.intervals import Interval
 from funduscope.network.joined import part_for
 from funduscope.network.network import Network
 from funduscope.vocabulary import LESIONS
+from research import map_measures, sanity
 
 FOLDS = (0, 1)
 SETS: dict[Target, dict[str, tuple[str, ...]]] = {

@@ -9,7 +9,7 @@
 Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the photos that its authors learned from,
 so that all of its epochs are three fifths of their budget in pixels (of `moe_deeplab`, which has ten steps an epoch
 whatever the photos, all of it; at half the size a quarter of either); fold 1 chooses the epoch, and ends the training
-after five judgements without a better one. What else differs from the file is in `ROWS`. A row that was begun goes on;
+after five judgments without a better one. What else differs from the file is in `ROWS`. A row that was begun goes on;
 one that is stored in results/published.jsonl.gz is skipped.
 """
 
@@ -30,7 +30,7 @@ from funduscope.recipe import Recipe
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "results" / "published.jsonl.gz"
-JUDGEMENTS: Final = 5
+JUDGMENTS: Final = 5
 
 RESNET: Final = "encoder.name=resnet50"
 """ImageNet weights of the first ResNet-50, in place of torchvision's second ones, which could not be had."""
@@ -50,7 +50,7 @@ class Row:
     def recipe(self, changes: Sequence[str] = ()) -> Recipe:
         """changes: of the budget, for tests."""
         given = Recipe.load(self.source, [*self.changes, *changes])
-        patience = JUDGEMENTS * given.training.judge_every
+        patience = JUDGMENTS * given.training.judge_every
         return Recipe.load(self.source, [*self.changes, *changes, f"training.patience={patience}"])
 
     @property

@@ -33,7 +33,7 @@ from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.initialization import first_network
 from funduscope.training.loop import Loop
@@ -136,7 +136,7 @@ def cc_by_alone(data: Path, folder: Path) -> Path:
 
 def train(row: Row, data: Path, runs: Path) -> Path:
     """Trains the row, or goes on with it; returns the weights after its last epoch."""
-    recipe = load_recipe("plain", [*BUDGET, *row.changes])
+    recipe = Recipe.load("plain", [*BUDGET, *row.changes])
     cases = read_data([cc_by_alone(data, runs / OPEN) if row.data == OPEN else data])
     learned = share_of(SplitPlan.of(cases, FOLD).train, recipe.sampling.photos)
     folder = runs / row.name

@@ -1,4 +1,4 @@
-"""What sharing, experts and routed losses are worth: six comparisons at one budget, three seeds, two test folds.
+"""What sharing, experts and routed losses are worth: seven comparisons at one budget, three seeds, two test folds.
 
     python -m research.study --data DATA --runs RUNS               all rows that are not stored yet
     python -m research.study --data DATA --runs RUNS --only NAME   these rows alone; repeatable

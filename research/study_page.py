@@ -43,8 +43,8 @@ HEAD: Final = f"""# What sharing, experts and routed losses are worth
 ## Method
 
 {
-    "Six questions that the authors of the five published systems asked, at one budget: ResNet-18 with a U-Net, the "
-    "whole eye at 256 px, 6,000 samples of IDRiD in six epochs, three seeds, folds 2 and 3 as test. Each arm differs "
+    "Seven comparisons, for six questions that the authors of the five published systems asked (sharing is compared "
+    "with each single task), at one budget: ResNet-18 with a U-Net, the whole eye at 256 px, 6,000 samples of IDRiD in six epochs, three seeds, folds 2 and 3 as test. Each arm differs "
     "from `shared` in one thing; [research/study.py](../research/study.py) has them all. Two arms are compared on the "
     "same photos and seeds. Every head answers by itself: what lesions say of the grade is not joined with it "
     "afterwards."
@@ -233,7 +233,7 @@ def effect_table(found: Sequence[tuple[Comparison, list[Effect]]]) -> Table:
         lines += [_effect_line(one) for one in effects]
     caption = (
         f"With minus without. Means over seeds; higher is better, but for healthy eyes marked. Bold: corrected p under "
-        f"{LEVEL}. A dash: no photo was answered otherwise with it than without, which says nothing of smaller effects."
+        f"{LEVEL}. A dash: both arms gave every photo the same answer, which says nothing of smaller effects."
     )
     return Table("Effects", caption, heads, lines)
 
@@ -284,7 +284,7 @@ def arm_table(arms: dict[str, Arm]) -> Table:
 def _elsewhere(arms: dict[str, Arm]) -> str:
     """The rows that were trained on a GPU, in a sentence; empty where there are none."""
     names = [run.name for arm in arms.values() for seed in arm for run in seed if run.device == GPU]
-    return f" On a GPU, the others on a processor, were trained {', '.join(sorted(names))}." if names else ""
+    return f" {', '.join(sorted(names))} were trained on a GPU, all other rows on a processor." if names else ""
 
 
 def _photos_a_fold(runs: Sequence[Run], key: ScoreKey) -> str:
@@ -354,8 +354,8 @@ def write(
     if every:
         page.with_name(picture).write_bytes(saved(draw_effects(found), "png"))
     words = (
-        f"Effects: {len(every)}; of them differ from none: {sum(one.difference.differs for one in every)}. Their "
-        "variance is that over visits drawn again and that over seeds, added; intervals and p are by Student's t. p is "
+        f"Effects that differ from zero: {sum(one.difference.differs for one in every)} of {len(every)}. The "
+        "variance is that over visits drawn again plus that over seeds; intervals and p are by Student's t. p is "
         f"corrected over the scores of one comparison (Holm), not over the {len(found)} comparisons: where nothing "
         f"helps, each has one chance in twenty to show an effect.{_elsewhere(by_name)}"
     )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.recipe import Recipe, RecipeError, builtin_recipes, load_recipe
+from funduscope.recipe import Recipe, RecipeError, builtin_recipes
 
 SMALL = 'name = "small"\n'
 
 
 @pytest.mark.parametrize("name", builtin_recipes())
 def test_every_recipe_of_the_package_loads_and_survives_a_round_trip(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = Recipe.load(name)
     assert recipe.name == name.removeprefix("published/"), "named after its design"
     assert recipe.about
     assert Recipe.from_toml(recipe.to_toml()) == recipe
@@ -152,10 +152,10 @@ def test_a_set_that_is_none_is_said(change: str) -> None:
 def test_a_recipe_is_found_by_name_or_file_and_else_the_names_are_told(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(SMALL)
-    assert load_recipe(str(path)).name == "small"
-    assert load_recipe("plain", ["training.epochs=2"]).training.epochs == 2
+    assert Recipe.load(str(path)).name == "small"
+    assert Recipe.load("plain", ["training.epochs=2"]).training.epochs == 2
     with pytest.raises(RecipeError, match="plain"):
-        load_recipe("spline")
+        Recipe.load("spline")
 
 
 def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

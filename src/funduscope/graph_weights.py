@@ -73,8 +73,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 def _factors(weight: Tensor, array: Tensor) -> tuple[Tensor, float]:
-    """By channel what the array is best multiplied with to be the weight, and how far it then is off at most, of a
-    channel's largest weight."""
+    """Per channel the factor that best scales the array to the weight, and the largest error that remains, relative to
+    a channel's largest weight."""
     wanted, found = weight.float().flatten(1), array.flatten(1)
     tiny = torch.finfo(torch.float32).tiny
     factors = (wanted * found).sum(1) / found.square().sum(1).clamp(min=tiny)

@@ -41,7 +41,7 @@ Changes = Mapping[str, Any] | Sequence[str]
 LEARNING = ("sampling", "augment", "loss", "balance", "training")
 """The sections of how a network learns, not what it is: a setting that is changed there is changed in every stage."""
 
-RETIRED = {"balance": {"alpha"}}
+RETIRED = {"balance": {"alpha"}, "experts": {"noise"}, "views": {"upside_down"}}
 """Settings without any effect today that recipes of saved models may have."""
 
 
@@ -156,6 +156,10 @@ class Recipe(Strict):
             return (*tasks.photo_tasks, "dense") if dense else tasks.photo_tasks
         return (*tasks.photo_tasks, *dense)
 
+    def with_encoder(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe with these settings of its encoder, for instance those that pretrained weights bring."""
+        return self.model_copy(update={"encoder": self.encoder.model_copy(update=dict(settings))})
+
     def to_toml(self) -> str:
         """The recipe as TOML, defaults included. `Recipe.from_toml` reads it back equal."""
         import tomli_w
@@ -265,6 +269,3 @@ def builtin_recipes() -> dict[str, str]:
         for entry in sorted(place.iterdir(), key=lambda entry: entry.name)
         if entry.name.endswith(".toml")
     }
-
-
-load_recipe = Recipe.load

@@ -104,8 +104,7 @@ class Experts(Strict):
     fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training all
     are computed. balance, z: weights of the losses that spread the photos over the experts and keep the gates' logits
     small. sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a photo's scores, in
-    place of z. noise: standard deviation of noise on the logits in training. width: channels inside an expert of a
-    mixture or of soft sharing.
+    place of z. width: channels inside an expert of a mixture or of soft sharing.
     """
 
     kind: Literal["none", "mixture", "soft", "per_task", "heads"] = "none"
@@ -120,7 +119,6 @@ class Experts(Strict):
     sparsity: Weight = 0.01
     entropy: Weight = 0.01
     every_until: Share = 0.0
-    noise: Weight = 0.0
 
     @model_validator(mode="after")
     def _enough(self) -> Experts:
@@ -177,15 +175,12 @@ class Views(Strict):
     whole_px, close_px: side of the square frame around the eye. A training sample is whole_px wide in both views: the
     eye reduced to it, or a crop of the close frame. close: the structures that are predicted from the close view;
     without any there is only the whole view. mirrored: predictions are means over the view and its mirror image.
-    upside_down: grade and edema risk are means over these and the same turned upside down; structures and landmarks are
-    not, since their places are those in an upright eye.
     """
 
     whole_px: Annotated[int, Field(ge=64, le=2048, multiple_of=32)] = 512
     close_px: Annotated[int, Field(ge=64, le=4096, multiple_of=32)] = 1024
     close: tuple[str, ...] = LESIONS
     mirrored: bool = False
-    upside_down: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Views:

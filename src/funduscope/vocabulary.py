@@ -93,11 +93,6 @@ View = Literal["whole", "close"]
 
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 
-DISC_DIAMETER_FRAC: Final = 550 / 4288
-"""One disc diameter as a fraction of the width of an IDRiD photo: the protocol's unit for a missed landmark."""
-
-QUALITIES: Final[tuple[str, ...]] = ("good", "usable", "reject")
-
 
 def structure(code: str) -> Structure:
     """The structure of that code; raises `KeyError` naming the known ones."""

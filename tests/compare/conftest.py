@@ -23,7 +23,7 @@ from funduscope.metrics import (
     GradingState,
     MaskState,
 )
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.vocabulary import DME_RISKS, GRADES, LESIONS, referable
 
 BUDGET = ["views.whole_px=384", "views.close_px=384", "sampling.per_epoch=900", "training.epochs=4"]
@@ -35,8 +35,8 @@ Fabricate = Callable[..., Path]
 
 def at_budget(name: str = "plain", *changes: str) -> Recipe:
     """A recipe of the package at the budget of these tests."""
-    once = [] if load_recipe(name).views.close else ["views.close_px=384"]
-    return load_recipe(name, [*BUDGET, *once, *changes])
+    once = [] if Recipe.load(name).views.close else ["views.close_px=384"]
+    return Recipe.load(name, [*BUDGET, *once, *changes])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 from funduscope.compare.report import compare_runs
 from funduscope.compare.run_folder import PARTS, CompareError, bundle, gather, learned_from, parted
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 
 
 def test_a_folder_that_is_no_run_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_half_a_line_of_a_killed_process_is_no_line(fabricate, tmp_path: Path) -
 
 def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, tmp_path: Path) -> None:
     alike = [fabricate(tmp_path / name) for name in ("one", "two")]
-    wider = fabricate(tmp_path / "wider", load_recipe("plain", ["sampling.per_epoch=900", "training.epochs=4"]))
+    wider = fabricate(tmp_path / "wider", Recipe.load("plain", ["sampling.per_epoch=900", "training.epochs=4"]))
     other = fabricate(tmp_path / "other", fold=3)
     side, reasons = parted(gather([wider, *alike, other]))
     assert [run.name for run in side] == ["one", "two"]

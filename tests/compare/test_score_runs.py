@@ -27,7 +27,7 @@ from funduscope.evaluation.cost import Prediction
 from funduscope.inference.loading import load
 from funduscope.network.network import build
 from funduscope.quality.fundus import FundusTest
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
 from funduscope.training.run import run
 
@@ -60,7 +60,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
 
 def untrained(folder: Path, cases: list[Case], *changes: str) -> None:
     """A run's folder as training leaves it, without the training."""
-    recipe = load_recipe("plain", [*TINY, *changes])
+    recipe = Recipe.load("plain", [*TINY, *changes])
     folder.mkdir()
     progress = {"epoch": 1, "best_epoch": 1, "best_score": 0.5}
     checkpoint.save(folder / "best.safetensors", recipe, {"weights": build(recipe).state_dict()}, {}, progress)
@@ -79,7 +79,7 @@ def compared(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(root / "cache"))
         patch.setattr(cost, "measure_predictions", lambda models, **_: [TIMED] * len(models))
-        run(load_recipe("plain", list(TINY)), cases, root / "all", 0)
+        run(Recipe.load("plain", list(TINY)), cases, root / "all", 0)
         untrained(root / "grades", cases, "tasks.structures=[]", "tasks.landmarks=[]")
         compare_runs([root / "all", root / "grades"], root / "out", cases, root / "board.md")
     torch.set_num_threads(before)
@@ -98,7 +98,7 @@ def test_every_part_is_made_of_the_photos_it_is_named_after(compared: Path, case
 
 def test_no_more_training_photos_are_asked_than_the_validation_fold_has() -> None:
     """Always the same ones, and of the few that there are all sets have some."""
-    recipe = load_recipe("plain", ["sampling.whole={many = 1, few = 1}", "sampling.close={}"])
+    recipe = Recipe.load("plain", ["sampling.whole={many = 1, few = 1}", "sampling.close={}"])
     cases = [
         Case(f"{name}/{place}", name, str(place), Path(str(place)), str(place), Labels(grade=0), place % 5)
         for name, count in (("many", 60), ("few", 10))
@@ -120,7 +120,7 @@ def test_photos_that_a_run_learned_from_are_never_its_validation(
     folder, some = compared / "all", [case for case in cases if case.fold != 1]
     about = json.loads((folder / "run.json").read_text("utf-8"))
     assert (about["fold"], about["validation_fold"]) == (0, 1)
-    parts = filling._parts(SplitPlan.of_run(folder, some), load_recipe("plain", list(TINY)), every_set=True)
+    parts = filling._parts(SplitPlan.of_run(folder, some), Recipe.load("plain", list(TINY)), every_set=True)
     assert parts["validation"] == []
     (tmp_path / "run.json").write_text('{"fold": 0}')
     assert SplitPlan.of_run(tmp_path, some).validation_fold == 2

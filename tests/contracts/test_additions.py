@@ -47,7 +47,7 @@ BALANCE = '''class Halved(Balance):
 '''
 LINE = '        "fixed": lambda: Fixed(start),\n'
 TERM = """        if settings.class_brier:
-            wrong = logits[labelled].softmax(1) - F.one_hot(target, logits.shape[1])
+            wrong = logits[labeled].softmax(1) - F.one_hot(target, logits.shape[1])
             each = each + settings.class_brier * wrong.square().sum(1)
         parts.append(each)
 """

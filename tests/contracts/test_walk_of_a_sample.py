@@ -13,7 +13,7 @@ from funduscope import training
 from funduscope.data.case import Case, Labels
 from funduscope.data.prepare import CACHE_VARIABLE, Prepared
 from funduscope.data.sources import read_data
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
 from funduscope.training.augment import Warp
 from funduscope.training.batch import Batch, Item
@@ -59,7 +59,7 @@ def test_a_set_of_cases_passes_through_few_files_of_training(tmp_path: Path, mon
     less_work.draw_less(monkeypatch.setattr)
     less_work.draw_no_pictures(monkeypatch.setattr)
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
-    cases, recipe = read_data([tmp_path / "idrid"]), load_recipe("plain", list(TINY))
+    cases, recipe = read_data([tmp_path / "idrid"]), Recipe.load("plain", list(TINY))
     called: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:

@@ -32,12 +32,12 @@ def case(tmp_path: Path) -> Case:
     return Case("set/eye", "set", "eye", tmp_path / "eye.png", "eye", Labels(grade=3, masks=masks))
 
 
-def _relabelled(case: Case, **changes: object) -> Case:
+def _relabeled(case: Case, **changes: object) -> Case:
     return replace(case, labels=replace(case.labels, **changes))
 
 
 def test_what_comes_back_is_what_was_made(case: Case, tmp_path: Path) -> None:
-    case = _relabelled(case, grade=1, masks={**case.labels.masks, EITHER_EXUDATE: case.labels.masks["EX"]})
+    case = _relabeled(case, grade=1, masks={**case.labels.masks, EITHER_EXUDATE: case.labels.masks["EX"]})
     made, read = prepare(case, SIDE), read_prepared(cached(case, SIDE, tmp_path / "cache"))
     assert (read.transform, read.absent) == (made.transform, made.absent)
     assert np.array_equal(read.image, made.image)
@@ -105,7 +105,7 @@ def test_whatever_it_is_made_of_makes_another_file(case: Case, tmp_path: Path) -
         {"votes": {"HE": votes}, "experts": {"HE": 1}},
         {"experts": {"HE": 0}},
     )
-    paths += [cached(_relabelled(case, **change), SIDE, cache) for change in changes]
+    paths += [cached(_relabeled(case, **change), SIDE, cache) for change in changes]
     pixels = EYE.pixels.copy()
     pixels[200, 200] += 1
     Image.fromarray(pixels).save(case.path)
@@ -139,7 +139,7 @@ def test_a_mask_that_cannot_be_used_costs_itself_alone(case: Case, tmp_path: Pat
     """Its structure is unknown, even where the grade would say that it is absent; the rest is as it was."""
     Image.fromarray(EYE.masks["EX"][::2, ::2].astype(np.uint8) * 255).save(tmp_path / "EX.png")
     for _ in range(2):  # made, and read again
-        path = cached(_relabelled(case, grade=0), SIDE, tmp_path / "cache")
+        path = cached(_relabeled(case, grade=0), SIDE, tmp_path / "cache")
         assert "EX.png" in unusable_masks(path)["EX"]
     read = read_prepared(path)
     assert read.coverage.keys() == {"OD"}
@@ -153,7 +153,7 @@ def test_an_empty_mask_means_what_its_data_set_says(
     empty: Empty, absent: bool, unusable: bool, case: Case, tmp_path: Path
 ) -> None:
     Image.new("L", EYE.pixels.shape[1::-1]).save(tmp_path / "EX.png")
-    case = _relabelled(case, masks={**case.labels.masks, "EX": Mask((tmp_path / "EX.png",), read_mask, empty)})
+    case = _relabeled(case, masks={**case.labels.masks, "EX": Mask((tmp_path / "EX.png",), read_mask, empty)})
     path = cached(case, SIDE, tmp_path / "cache")
     assert "EX" not in read_prepared(path).coverage
     assert ("EX" in read_prepared(path).absent, "EX" in unusable_masks(path)) == (absent, unusable)

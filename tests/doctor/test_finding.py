@@ -11,11 +11,11 @@ from funduscope.doctor.finding import found, ordered
 from funduscope.doctor.kinds import KINDS, Kind
 
 
-def test_a_finding_has_its_kinds_severity_and_advice_unless_it_has_its_own() -> None:
+def test_a_finding_has_its_kinds_advice_and_severity_unless_one_is_given() -> None:
     plain = found("blurred", ["a.jpg"], "Soft.")
     assert (plain.severity, plain.advice) == (KINDS["blurred"].severity, KINDS["blurred"].advice)
-    own = found("blurred", ["a.jpg"], "Soft.", severity="error", advice="Look.")
-    assert (own.severity, own.advice) == ("error", "Look.")
+    own = found("blurred", ["a.jpg"], "Soft.", severity="error")
+    assert (own.severity, own.advice) == ("error", plain.advice)
 
 
 def test_the_worst_comes_first_then_the_kinds_order_then_the_file() -> None:

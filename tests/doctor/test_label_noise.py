@@ -119,7 +119,7 @@ def _scan(cases: list[Case], tmp_path: Path) -> Scan:
     return Scan(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "s.sqlite")
 
 
-def _mislabelled(cases: list[Case], names: set[str]) -> list[Case]:
+def _mislabeled(cases: list[Case], names: set[str]) -> list[Case]:
     from dataclasses import replace
 
     wrong = {
@@ -131,7 +131,7 @@ def _mislabelled(cases: list[Case], names: set[str]) -> list[Case]:
 
 
 def test_each_run_judges_its_own_fold_alone(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:
-    spoiled = _mislabelled(cases, {"07", "31"})
+    spoiled = _mislabeled(cases, {"07", "31"})
     findings = list(label_noise.examine(_scan(cases, tmp_path), spoiled, load_models(runs)))
     doubted = [one for one in findings if one.kind == "doubtful_label"]
     assert {one.files for one in doubted} == {("07.jpg",), ("31.jpg",)}
@@ -154,7 +154,7 @@ def test_photos_with_a_learned_duplicate_are_left_out(cases: list[Case], runs: l
     other = next(case for case in cases if case.fold == 1)
     pairs = [cast(DuplicatePair, Pair(one.path.name, other.path.name))]
     scan = _scan(cases, tmp_path)
-    spoiled = _mislabelled(cases, {one.name})
+    spoiled = _mislabeled(cases, {one.name})
     assert not list(label_noise.examine(scan, spoiled, load_models(runs), pairs))
     assert list(label_noise.examine(scan, spoiled, load_models(runs)))
 

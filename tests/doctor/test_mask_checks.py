@@ -12,7 +12,7 @@ from PIL import Image
 
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import read_label_rows
-from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.scan import Scan

@@ -20,7 +20,7 @@ from funduscope.data.sources import read_data
 from funduscope.doctor import label_checks, split_checks
 from funduscope.doctor.examine import Report
 from funduscope.doctor.label_rows import read_label_rows
-from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.repair import repair

@@ -13,7 +13,7 @@ from funduscope.doctor.anatomy_checks import AnatomyChecks
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.kinds import KINDS
 from funduscope.doctor.label_rows import read_label_rows
-from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.scan import Scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks, side_in_name

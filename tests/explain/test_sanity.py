@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from research.sanity import MOST_ALIKE, alike, cascade, passes, stages
 
 from funduscope.explain.grad_cam import hires_cam, levels_of
-from funduscope.explain.sanity import MOST_ALIKE, alike, cascade, passes, stages
 from funduscope.network.network import Network
 
 Built = Callable[..., Network]

@@ -23,7 +23,7 @@ from funduscope.inference.loading import load, weights_of
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.network.network import build
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training.initialization import first_network
@@ -42,7 +42,7 @@ TINY = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with an untrained network's best checkpoint."""
     folder = tmp_path_factory.mktemp("run")
-    recipe = load_recipe("plain", TINY)
+    recipe = Recipe.load("plain", TINY)
     torch.manual_seed(0)
     network = build(recipe)
     for module in network.modules():
@@ -281,7 +281,7 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
 
 def test_landmarks_and_gates_are_compared_too():
     """Two networks that differ in one thing alone: the heat map of the fovea, or the gates."""
-    recipe = load_recipe("plain", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
+    recipe = Recipe.load("plain", [*TINY, "experts.kind=mixture", "experts.keep=all", "experts.width=8"])
     card = replace(Card.of(recipe), landmark_floor=0.0)  # of an untrained map, too, a point is reported
     eyes = [draw_eye(seed, width_px=480).pixels for seed in (1, 2)]
     torch.manual_seed(0)
@@ -315,7 +315,7 @@ def test_landmarks_and_gates_are_compared_too():
 
 def test_activation_maps_are_compared_too():
     """The same answers with a map turned upside down, and without any."""
-    recipe = load_recipe("plain", TINY)
+    recipe = Recipe.load("plain", TINY)
     card = Card.of(recipe)
     torch.manual_seed(0)
     plain = TorchRuntime(build(recipe).eval(), card)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -348,37 +347,6 @@ class Lopsided(SeesPaint):
         left = images[0][:, : images.shape[2] // 2].astype(np.float32)
         blue = (left[..., 2] > left[..., 0] + 60).mean()
         return replace(found, classes={"grade": np.array([[0, 0, 40 * blue, 0, 0]], np.float32)})
-
-
-def test_a_model_that_looks_upside_down_grades_so_and_finds_upright() -> None:
-    """The grade is that of both views, the disc that of the upright one alone."""
-
-    class Heavy(SeesPaint):
-        """What lies above counts for the grade; the disc is where an upright eye has it, in any picture."""
-
-        def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
-            found = super().__call__(images)
-            above = images[0][: images.shape[1] // 2].astype(np.float32)
-            blue = (above[..., 2] > above[..., 0] + 60).mean()
-            assert found.landmarks is not None
-            flat = np.zeros_like(found.landmarks)
-            flat[..., 5, 9] = 30
-            return replace(found, classes={"grade": np.array([[0, 0, 40 * blue, 0, 0]], np.float32)}, landmarks=flat)
-
-    pixels = np.array(draw_eye(3, width_px=450).pixels)
-    cv2.circle(pixels, (160, 100), 20, (20, 20, 250), -1)
-    runtime = Heavy()
-    turned = np.ascontiguousarray(pixels[::-1])
-    once = [Predictor(runtime)(image) for image in (pixels, turned)]
-    assert np.abs(once[0].grade_probs - once[1].grade_probs).max() > 0.05
-    upside_down = replace(PAINT, upside_down=True)
-    found = [Predictor(runtime, upside_down)(image) for image in (pixels, turned)]
-    assert found[0].grade_probs == pytest.approx(found[1].grade_probs, abs=1e-3)
-    assert found[0].disc_xy == once[0].disc_xy
-    all_ways = Predictor(runtime, replace(upside_down, mirrored=True))
-    for way in product(WAYS, WAYS):
-        grade_probs = all_ways(np.ascontiguousarray(pixels[way])).grade_probs
-        assert grade_probs == pytest.approx(found[0].grade_probs, abs=1e-3)
 
 
 def test_a_mirrored_model_says_the_same_of_an_eye_and_its_mirror_image() -> None:

@@ -15,7 +15,7 @@ from funduscope.inference.runtime import OnnxRuntime
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means
 from funduscope.network.network import build
 from funduscope.network.routing import Gate, Routed, routing_loss
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.settings import Decoder, Experts
 
 HEADS = Experts(kind="heads", count=3, top_p=0.8, top_p_predict=0.75)
@@ -37,7 +37,7 @@ def test_the_parts_have_the_published_sizes() -> None:
 
 
 def test_the_whole_network_has_the_published_number_of_parameters() -> None:
-    recipe = load_recipe("moe_deeplab")
+    recipe = Recipe.load("moe_deeplab")
     assert recipe.routers == ("grade", "dme", "MA", "HE", "EX", "SE", "OD")
     assert count(build(recipe)) == 42_372_668
 
@@ -46,7 +46,7 @@ def test_onnx_answers_like_torch_and_keeps_the_conditions(tmp_path: Path) -> Non
     """Of each task the chosen experts alone are in the answer, at sizes that were not traced."""
     torch.manual_seed(0)
     changes = ["encoder.name=test_resnet", "encoder.weights=none", "encoder.output_stride=32"]
-    recipe = load_recipe("moe_deeplab", [*changes, "decoder.channels=[16]", "tasks.structures=['MA', 'OD']"])
+    recipe = Recipe.load("moe_deeplab", [*changes, "decoder.channels=[16]", "tasks.structures=['MA', 'OD']"])
     network = build(recipe).eval()
     with torch.no_grad():
         for gate in (module for module in network.modules() if isinstance(module, Gate)):

@@ -80,13 +80,6 @@ def test_top_p_keeps_the_fewest_whose_shares_reach_it() -> None:
     assert (everything(torch.zeros(1, 4)).gates > 0).all()
 
 
-def test_noise_stirs_training_alone() -> None:
-    gate = Gate(4, Experts(noise=1.0))
-    pooled = torch.zeros(2, 4)
-    assert not torch.equal(gate.train()(pooled).logits, gate(pooled).logits)
-    assert torch.equal(gate.eval()(pooled).logits, gate(pooled).logits)
-
-
 def test_a_gate_decides_in_full_precision() -> None:
     shared = _shared("mixture", "top_p").train()
     with torch.autocast("cpu", torch.bfloat16):

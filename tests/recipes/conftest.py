@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -36,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tiny(name: str) -> list[str]:
-    recipe = load_recipe(name)
+    recipe = Recipe.load(name)
     encoder = "test_convnext" if "convnext" in recipe.encoder.name else "test_resnet"
     levels = 4 if encoder == "test_convnext" else 5
     changes = [

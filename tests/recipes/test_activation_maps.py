@@ -17,7 +17,7 @@ from funduscope.inference.loading import load
 from funduscope.inference.runtime import OnnxRuntime
 from funduscope.network.heads import GradeHead
 from funduscope.network.network import Network, build
-from funduscope.recipe import Recipe, builtin_recipes, load_recipe
+from funduscope.recipe import Recipe, builtin_recipes
 from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
@@ -50,7 +50,7 @@ def _linear_tasks(recipe: Recipe) -> set[str]:
 
 @pytest.mark.parametrize("name", [name for name in builtin_recipes() if "/" not in name])
 def test_the_mean_of_a_map_is_the_logit(name: str, tiny: Tiny, tmp_path: Path) -> None:
-    recipe = load_recipe(name, tiny(name))
+    recipe = Recipe.load(name, tiny(name))
     network, linear = _built(recipe), _linear_tasks(recipe)
     runtime = OnnxRuntime(write_onnx(network, Card.of(recipe), tmp_path / "model.onnx"))
     for side in (64, 128):
@@ -71,14 +71,14 @@ def test_the_mean_of_a_map_is_the_logit(name: str, tiny: Tiny, tmp_path: Path) -
 
 
 def test_a_training_makes_no_maps(tiny: Tiny) -> None:
-    network = _built(load_recipe("plain", tiny("plain")))
+    network = _built(Recipe.load("plain", tiny("plain")))
     images = torch.from_numpy(_images(2, 64))
     assert "grade" in network(images).cams
     assert "grade" not in network.train()(images).cams
 
 
 def test_it_holds_in_int8_too(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = load_recipe("plain", tiny("plain"))
+    recipe = Recipe.load("plain", tiny("plain"))
     whole = write_onnx(_built(recipe), Card.of(recipe), tmp_path / "model.onnx")
     images = [_images(1, 64), _images(1, 128)]
     small = OnnxRuntime(quantize(whole, tmp_path / "small.onnx", images))
@@ -91,7 +91,7 @@ def test_it_holds_in_int8_too(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_file_without_maps_answers_alike_and_explains_nothing(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe("plain", tiny("plain"))
+    recipe = Recipe.load("plain", tiny("plain"))
     network = _built(recipe)
     new = write_onnx(network, Card.of(recipe), tmp_path / "new.onnx")
     with monkeypatch.context() as patch:

@@ -16,7 +16,7 @@ from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import OnnxRuntime, Outputs, Runtime, TorchRuntime
 from funduscope.network.joined import build_model
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import View
 
@@ -38,10 +38,10 @@ class Counted:
 def test_findings_of_batches_are_those_of_single_photos(
     name: str, kind: str, tiny: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    """Also mirrored and upside down. Two have a network for each view; the last chooses experts for each photo."""
+    """Also mirrored. Two have a network for each view; the last chooses experts for each photo."""
     torch.manual_seed(0)
-    recipe = load_recipe(name, tiny(name))
-    network, card = build_model(recipe).eval(), replace(Card.of(recipe), mirrored=True, upside_down=True)
+    recipe = Recipe.load(name, tiny(name))
+    network, card = build_model(recipe).eval(), replace(Card.of(recipe), mirrored=True)
     torch_or_onnx = TorchRuntime(network, card)
     counted = Counted(
         torch_or_onnx if kind == "torch" else OnnxRuntime(write_onnx(network, card, tmp_path / "model.onnx"))

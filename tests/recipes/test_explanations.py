@@ -13,7 +13,7 @@ from funduscope import checkpoint
 from funduscope.cli.main import main
 from funduscope.inference.card import Card
 from funduscope.network.network import build
-from funduscope.recipe import load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
@@ -33,7 +33,7 @@ def test_a_run_without_onnx_explains_its_answers(
     name: str, expected: set[str], tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    recipe = load_recipe(name, tiny(name))
+    recipe = Recipe.load(name, tiny(name))
     run, photo, out = tmp_path / "run", tmp_path / "eye.png", tmp_path / "out"
     run.mkdir()
     weights = build(recipe).eval().state_dict()

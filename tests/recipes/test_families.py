@@ -12,7 +12,7 @@ import pytest
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.network.network import Network
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.run import run
 
@@ -67,7 +67,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
         f"sampling.per_epoch={2 * STEPS}",
         "training.plateau_patience=1",
     ]
-    recipe = load_recipe(name, [*changes, *FAMILIES[name]])
+    recipe = Recipe.load(name, [*changes, *FAMILIES[name]])
     cases = [case for case in read_data([data]) if case.dataset == "idrid-A" or case.labels.grade is not None]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(recipe, cases, whole, fold=0, make_validation=make_validation)

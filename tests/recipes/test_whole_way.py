@@ -16,7 +16,7 @@ from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.export.quantization import IN_BRANCHES
 from funduscope.inference.loading import load
 from funduscope.network.network import build
-from funduscope.recipe import Recipe, builtin_recipes, load_recipe
+from funduscope.recipe import Recipe, builtin_recipes
 from funduscope.testing.drawn_eyes import draw_eye
 
 Tiny = Callable[[str], list[str]]
@@ -87,10 +87,10 @@ def test_a_recipe_goes_the_whole_way(
         f"funduscope train {name} --data idrid --run run --fold 0 --set encoder.name=test_"
     )
     assert str(tmp_path) not in (run / "run.json").read_text("utf-8")
-    for folder in [run / "stages" / stage for stage in load_recipe(name).stages] or [run]:
+    for folder in [run / "stages" / stage for stage in Recipe.load(name).stages] or [run]:
         assert (folder / "samples.png").is_file()
         assert (folder / "curves.png").is_file()
-    stages = set(load_recipe(name).stages)  # whose curves are kept under their names
+    stages = set(Recipe.load(name).stages)  # whose curves are kept under their names
     kept = {"best.safetensors"} | (stages or {"final.safetensors", "curves.png"})
     assert {path.name.split("-")[1] for path in (run / "kept").iterdir()} == kept
 
@@ -127,7 +127,7 @@ def test_a_recipe_goes_the_whole_way(
 @pytest.mark.parametrize(("name", "millions"), MILLIONS.items())
 def test_the_parameters_are_those_that_were_published(name: str, millions: float) -> None:
     with torch.device("meta"):
-        network = build(load_recipe(name))
+        network = build(Recipe.load(name))
     count = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert count == pytest.approx(millions, rel=0.05)
     if name == "resnet_grader":
@@ -144,7 +144,7 @@ def test_a_reader_sees_where_a_recipe_comes_from_and_what_was_repaired(name: str
 @pytest.mark.parametrize("name", [name for name in builtin_recipes() if "/" in name])
 def test_a_published_budget_is_of_the_design_of_its_name(name: str) -> None:
     """The same network, learned from IDRiD alone, at the size and for the epochs that its header names."""
-    published, design = load_recipe(name), load_recipe(name.removeprefix("published/"))
+    published, design = Recipe.load(name), Recipe.load(name.removeprefix("published/"))
     encoder = published.encoder.model_copy(update={"name": published.encoder.name.removesuffix(".tv2_in1k")})
     published = published.model_copy(update={"encoder": encoder})  # the authors' weights have a name of their own
     for section in ("encoder", "decoder", "heads", "experts", "tasks"):
@@ -157,7 +157,7 @@ def test_a_published_budget_is_of_the_design_of_its_name(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "budget"), BUDGETS.items())
 def test_a_published_budget_is_the_authors(name: str, budget: dict[str, object]) -> None:
-    recipe = load_recipe(f"published/{name}")
+    recipe = Recipe.load(f"published/{name}")
     found = recipe.training.model_dump() | recipe.views.model_dump() | recipe.loss.model_dump()
     assert {key: found[key] for key in budget} == budget
 
@@ -174,7 +174,7 @@ def test_a_model_with_experts_says_which_took_a_photo(name: str, tiny: Tiny, tmp
     from funduscope.inference.card import Card
 
     torch.manual_seed(0)
-    recipe = load_recipe(name, tiny(name))
+    recipe = Recipe.load(name, tiny(name))
     network = build(recipe).eval()
     path = write_onnx(network, Card.of(recipe), tmp_path / "model.onnx")
     found = load(path)(draw_eye(2, width_px=480).pixels)

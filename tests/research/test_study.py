@@ -171,8 +171,8 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
     assert "DR kappa, idrid-B, 120 photos" in text, "of both folds"
     assert "512 px" not in text, "no such row is stored"
     assert "Attention gates on the skips, or none: gates against shared" in text
-    assert "Effects: 1; of them differ from none: 1." in text
-    assert "On a GPU, the others on a processor, were trained gates-seed2-fold2." in text
+    assert "Effects that differ from zero: 1 of 1." in text
+    assert "gates-seed2-fold2 were trained on a GPU, all other rows on a processor." in text
     assert "900" not in text, "memory of the rows trained on a processor"
     assert (tmp_path / "study-effects.png").is_file()
     page.write_text(text.replace("## Method", "The answer.\n\n## Method"), "utf-8")

@@ -11,7 +11,7 @@ import torch
 from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
 
 CHANGES = (
@@ -49,7 +49,7 @@ def changes() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny(changes: list[str]) -> Recipe:
     """The package's first recipe, made tiny."""
-    return load_recipe("plain", changes)
+    return Recipe.load("plain", changes)
 
 
 @pytest.fixture(scope="session")
@@ -85,4 +85,4 @@ STEADY = ["training.batch_norm=frozen", "training.dropout=0", "training.workers=
 
 @pytest.fixture
 def steady(changes: list[str]) -> Recipe:
-    return load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])
+    return Recipe.load("plain", [*changes, *STEADY, "training.epochs=2"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from funduscope.data.case import Case
 from funduscope.data.prepare import cached
 from funduscope.network.network import build
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.settings import Balance as Settings
 from funduscope.training import loop
 from funduscope.training.balance import Balance, make_balance
@@ -270,7 +270,7 @@ def test_on_drawn_eyes_with_tasks_of_unlike_scale_every_task_keeps_a_say(
 ) -> None:
     """The masks' loss is some thirty times the grades'. The naive router weighs all with next to nothing."""
     few = ["training.workers=0", "training.epochs=6", "balance.kind=routed", "balance.rate=0.05"]
-    recipe = load_recipe("plain", [*changes, *few, "loss.cross_entropy=1000"])
+    recipe = Recipe.load("plain", [*changes, *few, "loss.cross_entropy=1000"])
     start = {"grade": 1.0, "dme": 0.5, "dense": 1.0, "landmarks": 0.2}
     line = journal(recipe, cases, cache, tmp_path / "kept")
     assert line["loss dense"] > 20 * line["loss grade"]

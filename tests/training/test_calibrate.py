@@ -174,7 +174,7 @@ def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny:
     assert not _see(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def test_a_structure_that_is_labelled_absent_counts_against_a_threshold(cases: list[Case], tiny: Recipe) -> None:
+def test_a_structure_that_is_labeled_absent_counts_against_a_threshold(cases: list[Case], tiny: Recipe) -> None:
     """As it does in the scores: Dice counts what is marked where nothing is."""
     masked = next(case for case in cases if case.dataset == "idrid-A")
     predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))

@@ -15,7 +15,7 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs, build
 from funduscope.network.routing import ExpertUsage
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch
 from funduscope.training.overlap import mask_sums
 from funduscope.training.run import Start, run
@@ -28,7 +28,7 @@ from funduscope.vocabulary import LANDMARKS
 def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
     cases: list[Case], changes: list[str], tmp_path: Path
 ) -> None:
-    recipe = load_recipe("plain", [*changes, "training.select=loss", "training.workers=0"])
+    recipe = Recipe.load("plain", [*changes, "training.select=loss", "training.workers=0"])
     run(recipe, cases, tmp_path, 0, Start(), make_validation)
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     losses = [line["validation loss total"] for line in lines]
@@ -51,7 +51,7 @@ def test_the_training_loss_is_on_the_scale_of_validation_where_batches_alternate
 ) -> None:
     """A batch of photos with masks has other tasks than one of photos with grades: the mean of their totals is neither
     of them."""
-    recipe = load_recipe("plain", [*changes, "sampling.order=alternate", "training.workers=0"])
+    recipe = Recipe.load("plain", [*changes, "sampling.order=alternate", "training.workers=0"])
     run(recipe, cases, tmp_path, 0, Start(), make_validation)
     for line in map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()):
         for prefix in ("", "validation "):

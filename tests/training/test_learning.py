@@ -14,7 +14,7 @@ from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
 from funduscope.data.prepare import cached, read_prepared
 from funduscope.network.network import Network, build
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.loop import Loop
 
@@ -63,7 +63,7 @@ def recipe(changes: list[str]) -> Recipe:
         "augment.rotate_deg=5",
         "loss.landmarks=1",
     ]
-    return load_recipe("plain", changes + only)
+    return Recipe.load("plain", changes + only)
 
 
 def test_a_network_learns_where_the_disc_and_the_fovea_are(recipe: Recipe, cache: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import cached
 from funduscope.network.network import Network, build
 from funduscope.network.routing import ExpertUsage
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training import loop as loop_module
 from funduscope.training.loop import MOST_BAD_STEPS, Loop, Validation
@@ -39,7 +39,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 def quick(changes: list[str]) -> Recipe:
     """One epoch of few steps, no worker."""
     few = ["training.epochs=1", "training.workers=0", "sampling.whole={idrid-B = 1}", "sampling.close={}"]
-    return load_recipe("plain", changes + few)
+    return Recipe.load("plain", changes + few)
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], how: float = math.nan) -> None:

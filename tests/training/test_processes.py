@@ -20,7 +20,7 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE, cached
 from funduscope.network.network import Network, build
 from funduscope.network.routing import ExpertUsage
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.initialization import START
 from funduscope.training.loop import Loop
@@ -100,7 +100,7 @@ def _lines(folder: Path) -> list[dict[str, float]]:
 def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    recipe = load_recipe("plain", [*changes, *STEADY, "training.epochs=2"])
+    recipe = Recipe.load("plain", [*changes, *STEADY, "training.epochs=2"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
         run(recipe, cases, folder, 0, START, make_validation)

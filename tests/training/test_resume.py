@@ -16,7 +16,7 @@ import pytest
 from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.network.network import Network
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import Start
 from funduscope.training.journal import draw_curves
@@ -162,7 +162,7 @@ def test_a_finished_run_is_left_as_it_is(tiny: Recipe, cases: list[Case], unbrok
 
 @pytest.mark.usefixtures("use_cache")
 def test_what_a_run_folder_holds(tiny: Recipe, unbroken: Path) -> None:
-    assert load_recipe(str(unbroken / "recipe.toml")) == tiny
+    assert Recipe.load(str(unbroken / "recipe.toml")) == tiny
     about = json.loads((unbroken / "run.json").read_text())
     assert (about["fold"], about["seed"]) == (0, tiny.training.seed)
     assert len(about["data_fingerprint"]) == 64
@@ -191,14 +191,14 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(
 ) -> None:
     before = _bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes()
     with pytest.raises(TrainingError, match=says):
-        run(load_recipe("plain", changes + change), cases, unbroken, fold=fold)
+        run(Recipe.load("plain", changes + change), cases, unbroken, fold=fold)
     assert before == (_bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes())
 
 
 @pytest.mark.usefixtures("use_cache")
 def test_the_seed_decides_the_bytes(cases: list[Case], changes: list[str], tmp_path: Path) -> None:
     def trained(name: str, seed: int) -> Any:
-        recipe = load_recipe("plain", [*changes, "training.epochs=1", "training.workers=0", f"training.seed={seed}"])
+        recipe = Recipe.load("plain", [*changes, "training.epochs=1", "training.workers=0", f"training.seed={seed}"])
         return _content(run(recipe, cases, tmp_path / name))[1]
 
     assert trained("a", 3) == trained("b", 3)
@@ -212,7 +212,7 @@ def test_fine_tuning_starts_from_the_given_weights_and_the_same_command_goes_on(
     """The recipe's tasks hold, and whatever it shares with the given model; with a rate of almost nothing it stays."""
     from funduscope import checkpoint
 
-    recipe = load_recipe(
+    recipe = Recipe.load(
         "plain",
         [*changes, "tasks.landmarks=[]", "training.epochs=1", "training.workers=0", "training.learning_rate=1e-12"],
     )

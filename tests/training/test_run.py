@@ -24,7 +24,7 @@ from funduscope.evaluation.out_of_fold import EARLIER, by_card
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import build
-from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.recipe import Recipe, RecipeError
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import (
@@ -42,7 +42,7 @@ from funduscope.training.samples import drawn, prepared, readable
 
 @pytest.fixture(scope="module")
 def short(changes: list[str]) -> Recipe:
-    return load_recipe("plain", [*changes, "training.epochs=1", "training.workers=0"])
+    return Recipe.load("plain", [*changes, "training.epochs=1", "training.workers=0"])
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Ca
 def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
     changes: list[str], cases: list[Case], tmp_path: Path
 ) -> None:
-    recipe = load_recipe("plain", [*changes, "encoder.name=test_convnext"])
+    recipe = Recipe.load("plain", [*changes, "encoder.name=test_convnext"])
     with pytest.raises(RecipeError, match="The encoder has 4 levels"):
         run(recipe, cases, tmp_path / "run", fold=0)
 
@@ -266,7 +266,7 @@ def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
 )
 def test_settings_that_contradict_each_other_are_refused(change: list[str], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
-        load_recipe("plain", change)
+        Recipe.load("plain", change)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -334,7 +334,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     alone = Recipe.from_toml(given.recipe.to_toml(), ["tasks.witnesses=false"])
     checkpoint.save(tmp_path / "alone.safetensors", alone, {"weights": given.group("weights")}, {}, {})
     assert first_network(still, tmp_path / "both", [best, tmp_path / "alone.safetensors"]).note == ""
-    other = load_recipe("unet34", ["encoder.weights=none", "training.epochs=0"])
+    other = Recipe.load("unet34", ["encoder.weights=none", "training.epochs=0"])
     checkpoint.save(tmp_path / "other.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="has another network than"):
         run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "other.safetensors")))
@@ -589,7 +589,7 @@ def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_
 def test_a_damaged_last_checkpoint_costs_one_epoch(
     changes: list[str], cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    recipe = load_recipe("plain", [*changes, "training.epochs=2", "training.workers=0"])
+    recipe = Recipe.load("plain", [*changes, "training.epochs=2", "training.workers=0"])
     run(recipe, cases, tmp_path / "run", fold=0)
     last = tmp_path / "run" / "last.safetensors"
     whole = last.read_bytes()

@@ -15,7 +15,7 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read_prepared
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.batch import Batch, Item, Samples, frame_px
 from funduscope.training.photo_dataset import PLAIN
@@ -64,7 +64,7 @@ def _allowed(sample: Batch) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("view", ["whole", "close"])
-def test_of_an_unlabelled_photo_nothing_is_known(view: View, photo: Path, tiny: Recipe, cache: Path) -> None:
+def test_of_an_unlabeled_photo_nothing_is_known(view: View, photo: Path, tiny: Recipe, cache: Path) -> None:
     sample = _sample(_case(photo, Labels()), view, tiny, cache)
     assert sample.image.shape == (CROP, CROP, 3)
     assert all(allowed.all() for allowed in sample.allowed.values())
@@ -222,7 +222,7 @@ def test_boxes_of_lesions_are_examples_where_they_are_learned_from(photo: Path) 
     )
     boxed = _case(photo, Labels(grade=2, boxes={"EX": ((1.0, 1.0, 9.0, 9.0),)}))
     for weight, expected in ((0.2, True), (0.0, False)):
-        recipe = load_recipe("plain", [*changes, f"loss.boxes={weight}"])
+        recipe = Recipe.load("plain", [*changes, f"loss.boxes={weight}"])
         assert has_examples(recipe, [boxed]) is expected
 
 
@@ -257,7 +257,7 @@ def test_an_epoch_is_the_same_whenever_it_is_drawn(photo: Path, tiny: Recipe) ->
 
 def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
     sets = ["sampling.whole={often = 2.3, seldom = 0.25, never = 0}", "sampling.close={often = 1}"]
-    recipe = load_recipe("plain", changes + sets)
+    recipe = Recipe.load("plain", changes + sets)
     cases = [
         case
         for dataset in ("often", "seldom", "never", "unnamed")

@@ -12,7 +12,7 @@ import pytest
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
 from funduscope.metrics import DenseState
-from funduscope.recipe import Recipe, load_recipe
+from funduscope.recipe import Recipe
 from funduscope.training.samples import close_channels, draw_epoch, serves
 from funduscope.training.validation import selection
 from funduscope.vocabulary import EITHER_EXUDATE
@@ -21,7 +21,7 @@ ONCE = ["views.close=[]", "views.close_px=64", "views.whole_px=64"]
 
 
 def _recipe(*changes: str) -> Recipe:
-    return load_recipe("plain", [*ONCE, "sampling.close={}", "sampling.whole={many = 2.0, few = 1.0}", *changes])
+    return Recipe.load("plain", [*ONCE, "sampling.close={}", "sampling.whole={many = 2.0, few = 1.0}", *changes])
 
 
 def _cases(dataset: str, count: int, labels: Labels) -> list[Case]:
@@ -33,7 +33,7 @@ def test_an_eye_seen_once_is_drawn_for_its_lesions_too() -> None:
     assert serves(masked, "whole", recipe)
     assert not serves(masked, "close", recipe)
     assert close_channels(recipe) == ()
-    assert EITHER_EXUDATE in close_channels(load_recipe("plain"))
+    assert EITHER_EXUDATE in close_channels(Recipe.load("plain"))
 
 
 @pytest.mark.parametrize(

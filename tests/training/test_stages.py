@@ -27,7 +27,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
 from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
-from funduscope.recipe import Recipe, RecipeError, load_recipe
+from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
@@ -59,7 +59,7 @@ WITNESS = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0
 
 @pytest.fixture(scope="module")
 def staged() -> Recipe:
-    return load_recipe("flagship", SMALL)
+    return Recipe.load("flagship", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged
     before = (done / "run.json").read_bytes()
     with pytest.raises(TrainingError, match="run of fold 0, not of 2"):
         run_recipe(staged, cases, done, fold=2, make_validation=make_validation)
-    dilated = load_recipe("flagship", [*SMALL, "stages.whole.encoder={output_stride=16}"])
+    dilated = Recipe.load("flagship", [*SMALL, "stages.whole.encoder={output_stride=16}"])
     with pytest.raises(TrainingError, match="another recipe"):
         run_recipe(dilated, cases, done, fold=0, make_validation=make_validation)
     fewer = [case for case in cases if case.fold in (0, 1) or case.dataset == "idrid-A"]
@@ -218,7 +218,7 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     shutil.rmtree(tmp_path / "run" / STAGES / "lesions")
     with pytest.raises(TrainingError, match="name the first weights again"):
         run_recipe(staged, graded, tmp_path / "run", fold=0, make_validation=make_validation)
-    wider = load_recipe(
+    wider = Recipe.load(
         "flagship", [*SMALL, "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[24, 8, 8]}"]
     )
     with pytest.raises(TrainingError, match=r"cannot keep weights that do not fill its network.*fresh: decoder"):
@@ -315,19 +315,19 @@ def test_what_is_wrong_with_a_later_stage_is_said_before_the_first_is_trained(
     change: str, error: type[Exception], says: str, cases: list[Case], tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=says):
-        run_recipe(load_recipe("flagship", [*SMALL, change]), cases, tmp_path, fold=0, make_validation=make_validation)
+        run_recipe(Recipe.load("flagship", [*SMALL, change]), cases, tmp_path, fold=0, make_validation=make_validation)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_stage_changes_one_rate_of_a_data_set_and_keeps_the_others(staged: Recipe) -> None:
-    changed = load_recipe("flagship", [*SMALL, "stages.lesions.sampling.close.idrid-A=8"])
+    changed = Recipe.load("flagship", [*SMALL, "stages.lesions.sampling.close.idrid-A=8"])
     assert changed.stage("lesions").sampling.close == staged.sampling.close | {"idrid-A": 8}
     assert changed.stage("whole").sampling.close == staged.sampling.close
 
 
 def test_both_views_may_be_of_one_size(staged: Recipe) -> None:
     """Lesions then still come from the network that learned them."""
-    recipe = load_recipe("flagship", [*SMALL, "views={whole_px=64, close_px=64}"])
+    recipe = Recipe.load("flagship", [*SMALL, "views={whole_px=64, close_px=64}"])
     card = Card.of(recipe)
     predictor = Predictor(TorchRuntime(build_model(recipe).eval(), card))
     eye = draw_eye(0, width_px=400)
@@ -336,7 +336,7 @@ def test_both_views_may_be_of_one_size(staged: Recipe) -> None:
 
 def test_experts_of_a_stage_are_named_in_the_card_and_counted() -> None:
     changes = ["stages.whole.experts={kind='mixture', keep='top_k', count=3, width=8}"]
-    recipe = load_recipe("flagship", [*SMALL, *changes])
+    recipe = Recipe.load("flagship", [*SMALL, *changes])
     model = build_model(recipe).eval()
     found = Predictor(TorchRuntime(model, Card.of(recipe)))(draw_eye(0, width_px=400).pixels, force=True)
     assert found.gates.keys() == {"all"}
@@ -361,7 +361,7 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
         ),
     ):
         with pytest.raises(RecipeError, match=says):
-            load_recipe("flagship", [*SMALL, *change])
+            Recipe.load("flagship", [*SMALL, *change])
     assert isinstance(build_model(staged), Joined)
 
 

@@ -82,7 +82,7 @@ def test_nothing_known_is_no_loss() -> None:
 
 
 @pytest.mark.parametrize("task", ["grade", "dme"])
-def test_only_the_labelled_photo_teaches_a_grade(task: str) -> None:
+def test_only_the_labeled_photo_teaches_a_grade(task: str) -> None:
     leaves, batch = logits(), nothing_known()
     with torch.no_grad():
         leaves[task][[0, 2]] = torch.nan
@@ -260,6 +260,6 @@ def test_no_term_of_the_structures_learns_from_an_unknown_pixel(settings: Loss) 
     assert (grad == 0).all()
 
 
-def test_weights_of_classes_come_from_labelled_photos_alone() -> None:
+def test_weights_of_classes_come_from_labeled_photos_alone() -> None:
     assert torch.equal(class_weights([None, None], 3, 0.5), torch.ones(3))
     assert torch.equal(class_weights([0, None, 1, None, 2], 3, 1.0), torch.ones(3))

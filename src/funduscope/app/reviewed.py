@@ -20,7 +20,7 @@ from funduscope.i18n.languages import Words
 from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, WITHOUT_REASON, more_careful, without_reason
+from funduscope.inference.rules import DME_REFERABLE_FROM, WITHOUT_REASON, with_rules, without_reason
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import CODES, FURTHER_TASKS, REFERABLE_FROM
 
@@ -227,10 +227,8 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
         because = [reason for reason in because if not reason["code"].startswith(_DME_CODES)]
         if corrections.dme >= DME_REFERABLE_FROM:
             because.append(message("DME_REFERABLE", {"risk": corrections.dme}).to_dict())
-    rules = found["rules"] or {}
-    lowest = (rules.get("grade_range") or [None])[0]
-    grade = more_careful(found["predicted_grade"], lowest) if corrections.grade is None else corrections.grade
-    risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk"))
+    grade, risk = with_rules(found)
+    grade = grade if corrections.grade is None else corrections.grade
     how_soon = urgency(grade, risk if corrections.dme is None else corrections.dme, bool(because))
     found["advice"] = {
         "refer": how_soon != "routine",

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from funduscope.batch.reader import files_folder
 from funduscope.batch.store import KNOWN, StoredResult
+from funduscope.inference.anatomy import QUADRANTS
 from funduscope.inference.card import Card
 from funduscope.inference.stated import undisputed_eye
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS
@@ -18,8 +19,6 @@ PIXELS: Final = "pixels of the upright photo"
 AREA: Final = "pixels of the upright photo, area"
 DIAMETERS: Final = "disc diameters"
 SQUARES: Final = "squared disc diameters"
-
-QUADRANTS: Final = ("superior_temporal", "inferior_temporal", "superior_nasal", "inferior_nasal")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
 from funduscope.batch.store import StoredResult
-from funduscope.inference.rules import more_careful
+from funduscope.inference.rules import more_careful, with_rules
 from funduscope.inference.stated import undisputed_eye
 
 URGENCIES: Final = ("urgent", "soon", "retake", "person", "routine")
@@ -55,9 +55,7 @@ class Eye:
         is_graded = not is_poor and referral.get("code") != "NO_REFERRAL_RETAKE"
         self.graded += is_graded
         self.believed += is_graded and referral.get("code") != "NO_REFERRAL_PERSON"
-        rules = found.get("rules") or {}
-        grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
-        risk = more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))
+        grade, risk = with_rules(found)
         chance = (found.get("referable") or {}).get("probability")
         urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
         if not self.answered or _order(urgency, grade, risk, chance) < self.order:

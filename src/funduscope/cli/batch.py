@@ -1,4 +1,4 @@
-"""The verb `batch`: reads a programme's photos with several processes and writes tables."""
+"""The verb `batch`: reads a program's photos with several processes and writes tables."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = arguments[:end], arguments[end:]
     for index in reversed([index for index, option in enumerate(options) if option == "--init"]):
         if index + 1 == len(options) or options[index + 1].startswith("-"):
-            options.insert(index + 1, "shipped")  # --init without a value: the shipped weights
+            options.insert(index + 1, "default")  # --init without a value: the default model's weights
     debug = "--debug" in options  # allowed before and after the verb
     options = [option for option in options if option != "--debug"]
     if debug:

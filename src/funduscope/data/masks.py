@@ -2,8 +2,7 @@
 
 IDRiD's masks are palette TIFFs of 0 and 1 whose palette is red (a conversion to gray turns 1 into 76, below a threshold
 of 127). One is RGBA with alpha 255 everywhere (the maximum over four channels marks the whole photo), others use 0 and
-255. So of a palette what it draws in any color but black is inside, of other images what is above zero in any color
-plane.
+255. So inside is, of palette images, every color but black; of other images, every value above zero in any color plane.
 """
 
 from __future__ import annotations

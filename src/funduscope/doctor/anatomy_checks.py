@@ -16,11 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.data.case import Box, Point
-from funduscope.doctor.columns import NONE_WORD, POINTS
+from funduscope.data.table import NONE_WORD
+from funduscope.doctor.columns import POINTS
 from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow
-from funduscope.doctor.labelled_photo import DISC_SHARE, LabelledPhoto, box_width
+from funduscope.doctor.labeled_photo import DISC_SHARE, LabeledPhoto, box_width
 from funduscope.vocabulary import ICDR_KINDS, LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
@@ -45,9 +46,9 @@ class AnatomyChecks:
     """Findings about photos that a label file names. Points outside their photos are collected by label file."""
 
     def __init__(self) -> None:
-        self._outside: dict[tuple[Path, str], list[tuple[LabelRow, Point, LabelledPhoto]]] = defaultdict(list)
+        self._outside: dict[tuple[Path, str], list[tuple[LabelRow, Point, LabeledPhoto]]] = defaultdict(list)
 
-    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]:
+    def of_photo(self, photo: LabeledPhoto) -> Iterator[Finding]:
         """Findings about points, boxes, edema risk and grade."""
         if not photo.rows or photo.record.error is not None or not photo.record.width:
             return
@@ -85,15 +86,15 @@ class AnatomyChecks:
                 yield found("point_outside", photo.scan.names(file, photo.path), says, evidence)
 
 
-def _size(photo: LabelledPhoto) -> str:
+def _size(photo: LabeledPhoto) -> str:
     return f"{photo.record.width}x{photo.record.height} px"
 
 
-def _in_photo(point: Point, photo: LabelledPhoto) -> bool:
+def _in_photo(point: Point, photo: LabeledPhoto) -> bool:
     return 0 <= point[0] <= photo.record.width and 0 <= point[1] <= photo.record.height
 
 
-def _points(photo: LabelledPhoto) -> Iterator[Finding]:
+def _points(photo: LabeledPhoto) -> Iterator[Finding]:
     """Points inside the photo: whether they are in the field of view, and how disc and fovea lie to each other."""
     points = {name: xy for name in POINTS if (xy := photo.point(name)) is not None and _in_photo(xy, photo)}
     circle = photo.record.eye
@@ -123,7 +124,7 @@ def _points(photo: LabelledPhoto) -> Iterator[Finding]:
         yield _about(photo, "landmarks_implausible", "fovea_x", says, evidence, pictures)
 
 
-def _boxes(photo: LabelledPhoto) -> Iterator[Finding]:
+def _boxes(photo: LabeledPhoto) -> Iterator[Finding]:
     """Boxes beyond the photo, and boxes around the disc of an implausible size."""
     width, height = photo.record.width, photo.record.height
     slack = 0.01 * width
@@ -143,7 +144,7 @@ def _boxes(photo: LabelledPhoto) -> Iterator[Finding]:
                 yield found("box_implausible", files, says, evidence, pictures=[picture])
 
 
-def _edema(photo: LabelledPhoto) -> Iterator[Finding]:
+def _edema(photo: LabeledPhoto) -> Iterator[Finding]:
     """Edema risk, maculopathy and macular edema against the grade, then edema risk against exudates."""
     dme, grade = photo.value("dme"), photo.value("grade")
     too_low = grade is not None and grade < structure("EX").lowest_grade
@@ -172,7 +173,7 @@ def _edema(photo: LabelledPhoto) -> Iterator[Finding]:
 
 
 def _distance(
-    photo: LabelledPhoto, dme: int, fovea: Point, mask: np.ndarray | None, boxes: Sequence[Box]
+    photo: LabeledPhoto, dme: int, fovea: Point, mask: np.ndarray | None, boxes: Sequence[Box]
 ) -> Iterator[Finding]:
     """Edema risk 1 or 2 against the distance of exudates from the fovea: 1 is beyond one disc diameter, 2 within."""
     diameter = photo.disc_diameter_px[0]
@@ -191,7 +192,7 @@ def _distance(
     yield _about(photo, "dme_contradicts", "dme", says, evidence, [*_pictures(photo, ["EX"]), fovea_too])
 
 
-def _lesions(photo: LabelledPhoto) -> Iterator[Finding]:
+def _lesions(photo: LabeledPhoto) -> Iterator[Finding]:
     """Grade against lesions that are outlined, boxed or voted for."""
     grade = photo.value("grade")
     if grade is None:
@@ -218,7 +219,7 @@ def _lesions(photo: LabelledPhoto) -> Iterator[Finding]:
         yield _about(photo, "grade_without_lesions", "grade", says, evidence)
 
 
-def _absent(photo: LabelledPhoto) -> set[str]:
+def _absent(photo: LabeledPhoto) -> set[str]:
     """Lesions that are known to be absent: every table that has a mask column says none, or no expert saw one."""
     absent = set()
     for code in LESIONS:
@@ -240,7 +241,7 @@ def _farthest(box: Box, point: Point) -> float:
     return hypot(max(abs(box[0] - x), abs(box[2] - x)), max(abs(box[1] - y), abs(box[3] - y)))
 
 
-def _pictures(photo: LabelledPhoto, codes: Sequence[str]) -> list[Picture]:
+def _pictures(photo: LabeledPhoto, codes: Sequence[str]) -> list[Picture]:
     """The photo with its outlines, and with its boxes, of some structures."""
     files = [(outline.file, outline.code) for outline in photo.outlines_of(*codes)]
     boxes = [(code, box) for code in codes for _, box in photo.label_rows.boxes(photo.path, code)]
@@ -249,7 +250,7 @@ def _pictures(photo: LabelledPhoto, codes: Sequence[str]) -> list[Picture]:
 
 
 def _about(
-    photo: LabelledPhoto,
+    photo: LabeledPhoto,
     kind: str,
     role: str,
     says: str,

@@ -15,7 +15,6 @@ from funduscope.data.rows import EYES, QUALITY_WORDS, Row
 from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
-NONE_WORD: Final = "none"
 POINTS: Final = ("disc", "fovea")
 BOX_SIDES: Final = ("x0", "y0", "x1", "y1")
 

@@ -52,7 +52,7 @@ def confident_classes(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """(K, K) float64 that sums to 1: how often an example labelled i truly is j, by the paper's calibration."""
+    """(K, K) float64 that sums to 1: how often an example labeled i truly is j, by the paper's calibration."""
     classes = probs.shape[1]
     true = confident_classes(labels, probs)
     counts = np.zeros((classes, classes))

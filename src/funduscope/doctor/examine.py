@@ -19,7 +19,7 @@ from funduscope.doctor.finding import Finding, found, ordered
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.kinds import SEVERITIES
 from funduscope.doctor.label_rows import LabelRows, read_label_rows
-from funduscope.doctor.labelled_photo import check_photos
+from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import Outline, read_outlines
 from funduscope.doctor.scan import Progress, Scan, take_scan
@@ -100,7 +100,7 @@ def check_data(
     cases, findings = read_cases(data)
     by_name = {inventory.relative(case.path): case for case in cases}
     names = {case.key: name for name, case in by_name.items()}
-    pairs = compare(scan.descriptors(_unlabelled_copies(scan, by_name)), workers, progress)
+    pairs = compare(scan.descriptors(_unlabeled_copies(scan, by_name)), workers, progress)
 
     def labels_of(name: str) -> duplicate_checks.PhotoLabels:
         return duplicate_checks.labels_of(by_name.get(name), inventory.root / name, label_rows)
@@ -144,14 +144,14 @@ def _recognized(folder: Path) -> bool:
     return any(reader.recognize(folder) for reader in READERS.values())
 
 
-def _unlabelled_copies(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
-    """Unlabelled photos with the name and bytes of a labelled one, which are no duplicates to report.
+def _unlabeled_copies(scan: Scan, cases: Mapping[str, Case]) -> set[str]:
+    """Unlabeled photos with the name and bytes of a labeled one, which are no duplicates to report.
 
     IDRiD's release has the photos of B once more in C.
     """
-    labelled = {(PurePosixPath(name).name, record.sha256) for name in cases if (record := scan.record(name))}
+    labeled = {(PurePosixPath(name).name, record.sha256) for name in cases if (record := scan.record(name))}
     return {
         record.path
         for record in scan
-        if record.path not in cases and (PurePosixPath(record.path).name, record.sha256) in labelled
+        if record.path not in cases and (PurePosixPath(record.path).name, record.sha256) in labeled
     }

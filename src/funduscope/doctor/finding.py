@@ -59,10 +59,9 @@ def found(
     evidence: Mapping[str, Any] | None = None,
     *,
     severity: Severity | None = None,
-    advice: str | None = None,
     pictures: Iterable[Picture] = (),
 ) -> Finding:
-    """A finding of a kind; severity and advice are those of its kind unless they are given."""
+    """A finding of a kind; its severity is that of the kind unless one is given."""
     defaults = KINDS[kind]
     return Finding(
         kind,
@@ -70,7 +69,7 @@ def found(
         tuple(files),
         says,
         dict(evidence or {}),
-        defaults.advice if advice is None else advice,
+        defaults.advice,
         tuple(pictures),
     )
 

@@ -185,7 +185,7 @@ def _of_task(scan: Scan, dataset: str, words: str, judged: Sequence[tuple[Case, 
         "photos": len(judged),
         "doubtful": len(ranked),
         "estimated_share": round(share, 3),
-        "labelled_and_true": np.round(joint, 4).tolist(),
+        "labeled_and_true": np.round(joint, 4).tolist(),
     }
     rows, page = list(zip(names, ranked, strict=True)), _ACROSS * _DOWN
     sheets = [
@@ -197,7 +197,7 @@ def _of_task(scan: Scan, dataset: str, words: str, judged: Sequence[tuple[Case, 
     ]
     yield found("label_noise", names[: _SHEETS * page], says, evidence, pictures=sheets)
     for rank, (name, one) in enumerate(rows[:MOST], start=1):
-        says = f"Labelled {words} {one.label}; models that never saw it predict {one.suggested} "
+        says = f"Labeled {words} {one.label}; models that never saw it predict {one.suggested} "
         says += f"({one.suggested_confidence:.0%}) and give the label {one.self_confidence:.0%}."
         evidence = {
             "task": words,

@@ -15,7 +15,7 @@ from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
-from funduscope.doctor.labelled_photo import LabelledPhoto
+from funduscope.doctor.labeled_photo import LabeledPhoto
 from funduscope.doctor.mask_appearance import (
     MISFIT,
     SIGN,
@@ -58,7 +58,7 @@ class MaskChecks:
         self._digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
         self._reported: set[tuple[str, tuple[str, ...]]] = set()
 
-    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]:
+    def of_photo(self, photo: LabeledPhoto) -> Iterator[Finding]:
         """Findings about each mask file, then about what the masks mark in the photo."""
         readable = []
         for outline in photo.outlines:
@@ -135,7 +135,7 @@ def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]
             yield found("mask_unknown_photo", [scan.relative(outline.file)], says)
 
 
-def _of_file(photo: LabelledPhoto, outline: Outline, name: str, stored: Stored | str) -> Iterator[Finding]:
+def _of_file(photo: LabeledPhoto, outline: Outline, name: str, stored: Stored | str) -> Iterator[Finding]:
     """Findings about one mask file: its name, values, votes and size."""
     if isinstance(stored, str):
         yield found("mask_unreadable", [name], stored)
@@ -162,7 +162,7 @@ def _of_file(photo: LabelledPhoto, outline: Outline, name: str, stored: Stored |
 
 
 def _votes(
-    photo: LabelledPhoto, outline: Outline, name: str, stored: Stored, evidence: dict[str, Any]
+    photo: LabeledPhoto, outline: Outline, name: str, stored: Stored, evidence: dict[str, Any]
 ) -> Iterator[Finding]:
     """Values that are no votes, and more votes at a pixel than a label file counts experts."""
     count, most = photo.value(f"experts_{outline.code}"), stored.levels[-1] // 60
@@ -174,7 +174,7 @@ def _votes(
         yield found("votes_wrong", [name], says, {"votes": most, "counted": count})
 
 
-def _on_photo(photo: LabelledPhoto, outlines: Sequence[Outline]) -> Iterator[Finding]:
+def _on_photo(photo: LabeledPhoto, outlines: Sequence[Outline]) -> Iterator[Finding]:
     """What the masks of the photo's size mark in it."""
     masks = {outline: mask for outline in outlines if (mask := photo.inside(outline)) is not None}
     if not masks or photo.record.eye is None:
@@ -195,7 +195,7 @@ def _on_photo(photo: LabelledPhoto, outlines: Sequence[Outline]) -> Iterator[Fin
     yield from _same_mask(photo, covers)
 
 
-def _placement(photo: LabelledPhoto, outline: Outline, cover: Cover) -> Finding | None:
+def _placement(photo: LabeledPhoto, outline: Outline, cover: Cover) -> Finding | None:
     """A mask that covers too much, or that lies beyond the field."""
     most = WHOLE["OD"] if outline.code == "OD" else WHOLE["lesion"] if outline.code in LESIONS else 0.9
     evidence = {**{key: round(value, 4) for key, value in vars(cover).items()}, "structure": outline.code}
@@ -209,7 +209,7 @@ def _placement(photo: LabelledPhoto, outline: Outline, cover: Cover) -> Finding 
     return None
 
 
-def _light(photo: LabelledPhoto, outline: Outline, contrast: float | None) -> Iterator[Finding]:
+def _light(photo: LabeledPhoto, outline: Outline, contrast: float | None) -> Iterator[Finding]:
     """A mask as bright or dark as another structure, or as its surroundings."""
     code = outline.code
     if contrast is None or code not in SIGN:
@@ -224,13 +224,13 @@ def _light(photo: LabelledPhoto, outline: Outline, contrast: float | None) -> It
         yield _about(photo, outline, "mask_misfit", says, evidence)
 
 
-def _about(photo: LabelledPhoto, outline: Outline, kind: str, says: str, evidence: Mapping[str, Any]) -> Finding:
+def _about(photo: LabeledPhoto, outline: Outline, kind: str, says: str, evidence: Mapping[str, Any]) -> Finding:
     """A finding about what a mask marks, with its outline as picture."""
     picture = drawn(photo.scan, photo.name, "The photo with the mask's outline.", [(outline.file, outline.code)])
     return found(kind, photo.scan.names(outline.file, photo.path), says, evidence, pictures=[picture])
 
 
-def _same_mask(photo: LabelledPhoto, covers: Mapping[Outline, np.ndarray]) -> Iterator[Finding]:
+def _same_mask(photo: LabeledPhoto, covers: Mapping[Outline, np.ndarray]) -> Iterator[Finding]:
     """Two structures of one photo with the same mask."""
     for (first, one), (second, other) in combinations(covers.items(), 2):
         overlap = float(np.minimum(one, other).sum() / max(float(np.maximum(one, other).sum()), 1e-6))

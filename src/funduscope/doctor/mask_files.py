@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from funduscope.data.masks import in_color, palette_of
-from funduscope.doctor.columns import EXPERT_CODES, NONE_WORD, plain
+from funduscope.data.table import NONE_WORD
+from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
 from funduscope.vocabulary import CODES, STRUCTURES

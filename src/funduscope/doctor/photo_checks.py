@@ -26,10 +26,10 @@ SMEARED: Final = 0.5
 """all_ways below this: 850 real photos have 0.60 or more; a movement by 0.03 of the width leaves 0.28 to 0.41."""
 
 NO_VESSELS: Final = 0.045
-"""vessels below this: good photos have 0.10 or more; a third of the photos below it is labelled reject, none good."""
+"""vessels below this: good photos have 0.10 or more; a third of the photos below it is labeled reject, none good."""
 
 NO_DETAIL: Final = 0.5
-"""detail below this: good photos have 0.9 or more; of the seven real ones below it, four are labelled reject."""
+"""detail below this: good photos have 0.9 or more; of the seven real ones below it, four are labeled reject."""
 
 DARK_BRIGHTNESS: Final = 42.0
 """brightness below this: good photos have 89 or more, dim but readable ones 43; a fifth of the light leaves 29."""

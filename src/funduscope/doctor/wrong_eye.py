@@ -24,7 +24,7 @@ from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.inventory import split_of
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
-from funduscope.doctor.labelled_photo import LabelledPhoto
+from funduscope.doctor.labeled_photo import LabeledPhoto
 from funduscope.doctor.mask_files import Outline
 from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
@@ -76,7 +76,7 @@ class WrongEyeChecks:
                 self._outlined[outline.photo].add(outline.code)
         self._sides: dict[Path, list[tuple[bool, Finding | None]]] = defaultdict(list)
 
-    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]:
+    def of_photo(self, photo: LabeledPhoto) -> Iterator[Finding]:
         """Findings about the disc's places; the photo's side is kept for its label file."""
         if photo.record.error is not None or photo.record.eye is None:
             return
@@ -96,16 +96,16 @@ class WrongEyeChecks:
         yield from _of_other_eyes(self.scan, self.label_rows, self._outlined, findings, known)
 
 
-def _visible_disc(photo: LabelledPhoto) -> Disc | None:
+def _visible_disc(photo: LabeledPhoto) -> Disc | None:
     """Where the disc is seen in the picture, if a label can be compared with it."""
     thumbnail, record = photo.scan.thumbnail(photo.name), photo.record
-    is_labelled = photo.point("disc") or photo.point("fovea") or photo.value("eye") is not None
-    if not is_labelled or thumbnail is None or record.eye is None:
+    is_labeled = photo.point("disc") or photo.point("fovea") or photo.value("eye") is not None
+    if not is_labeled or thumbnail is None or record.eye is None:
         return None
     return find_disc(thumbnail, record.width, record.height, record.eye)
 
 
-def _discs(photo: LabelledPhoto, disc: Disc | None) -> Iterator[Finding]:
+def _discs(photo: LabeledPhoto, disc: Disc | None) -> Iterator[Finding]:
     """The disc by point, box and mask, and by the picture's light."""
     places: dict[str, Point] = {}
     point, box = photo.point("disc"), photo.disc_box
@@ -135,7 +135,7 @@ def _discs(photo: LabelledPhoto, disc: Disc | None) -> Iterator[Finding]:
         yield from _by_light(photo, disc, files)
 
 
-def _by_light(photo: LabelledPhoto, disc: Disc, files: list[str]) -> Iterator[Finding]:
+def _by_light(photo: LabeledPhoto, disc: Disc, files: list[str]) -> Iterator[Finding]:
     """Points against the disc that is plainly visible."""
     point, fovea = photo.point("disc"), photo.point("fovea")
     marks = {name: xy for name, xy in (("disc", point), ("fovea", fovea), ("seen", disc.xy)) if xy is not None}
@@ -160,7 +160,7 @@ def _center(mask: np.ndarray | None) -> Point | None:
     return (float(columns[0] + columns[-1] + 1) / 2, float(rows[0] + rows[-1] + 1) / 2)
 
 
-def _files(photo: LabelledPhoto, *roles: str) -> list[str]:
+def _files(photo: LabeledPhoto, *roles: str) -> list[str]:
     """The label files that have a value in these roles, then the photo."""
     return list(dict.fromkeys(photo.scan.names(*map(photo.table, roles), photo.path)))
 
@@ -171,8 +171,8 @@ def side_in_name(name: str) -> Laterality | None:
     return EYES[word[1].lower()] if word else None
 
 
-def _side(photo: LabelledPhoto, disc: Disc | None) -> tuple[bool, Finding | None]:
-    """Whether the labelled side could be checked, and what is wrong with it."""
+def _side(photo: LabeledPhoto, disc: Disc | None) -> tuple[bool, Finding | None]:
+    """Whether the labeled side could be checked, and what is wrong with it."""
     label: Laterality = photo.value("eye")
     by_name = side_in_name(photo.path.stem)
     files = _files(photo, "eye")
@@ -182,12 +182,12 @@ def _side(photo: LabelledPhoto, disc: Disc | None) -> tuple[bool, Finding | None
     side, by, marks = _side_by_disc(photo, disc)
     if side is None or side == label:
         return side is not None, None
-    says = f"It is labelled as a {label} eye and looks like a {side} one, by the place of its disc."
+    says = f"It is labeled as a {label} eye and looks like a {side} one, by the place of its disc."
     picture = drawn(photo.scan, photo.name, "Disc (cyan: marked, orange: seen) and fovea (white).", points=marks)
     return True, found("side_conflict", files, says, photo.evidence("eye") | {"by": by}, pictures=[picture])
 
 
-def _side_by_disc(photo: LabelledPhoto, disc: Disc | None) -> tuple[Laterality | None, str, dict[str, Point]]:
+def _side_by_disc(photo: LabeledPhoto, disc: Disc | None) -> tuple[Laterality | None, str, dict[str, Point]]:
     """The side by the disc's place (right of the fovea in a right eye), how that is known, and the points."""
     point, fovea, circle = photo.point("disc"), photo.point("fovea"), photo.record.eye
     if point is not None and fovea is not None:

@@ -100,13 +100,12 @@ def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
 class Proposal:
     """A similarity from first to second, z -> turn * z + shift on x + iy.
 
-    agree: which of the matches (M,) agree with it. away_px: the distance of each (M,).
+    agree: which of the matches (M,) agree with it.
     """
 
     turn: complex
     shift: complex
     agree: np.ndarray
-    away_px: np.ndarray
 
     @property
     def count(self) -> int:
@@ -157,7 +156,7 @@ def _fitted(here: np.ndarray, there: np.ndarray, agree: np.ndarray) -> Proposal 
         shift = mean_y - turn * mean_x
         away = np.abs(turn * here + shift - there)
         agree = away < within
-    return Proposal(complex(turn), complex(shift), agree, away)
+    return Proposal(complex(turn), complex(shift), agree)
 
 
 def _complex(xy: np.ndarray) -> np.ndarray:

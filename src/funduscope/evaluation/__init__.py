@@ -1,1 +1,1 @@
-"""A model on labelled photos: scores by the protocol, their plots, parity of two forms, cost."""
+"""A model on labeled photos: scores by the protocol, their plots, parity of two forms, cost."""

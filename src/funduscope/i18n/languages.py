@@ -18,7 +18,6 @@ from funduscope.vocabulary import PhotoTask, structure
 LANGUAGES: Final[Mapping[str, str]] = {"en": "English", "de": "Deutsch", "es": "Español", "hi": "हिन्दी"}
 """Code and own name of every language that the tables have."""
 
-TABLES: Final = ("findings", "errors", "page", "paper")
 _COMMA: Final = frozenset({"de", "es"})
 """Languages that write a decimal comma."""
 
@@ -111,7 +110,7 @@ class _Numbers(Formatter):
 
 @cache
 def string_table(name: str) -> Mapping[str, Mapping[str, str]]:
-    """A table of strings: key to language to text. name: one of `TABLES`."""
+    """A table of strings: key to language to text. name: findings, errors, page or paper."""
     file = resources.files("funduscope").joinpath("i18n", "strings", f"{name}.toml")
     return tomllib.loads(file.read_text(encoding="utf-8"))
 

@@ -24,7 +24,7 @@ class Card:
     that training had no label of is not among them, and its logits are not read.
     structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
     example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
-    mirrored, upside_down: see `recipe.Views`.
+    mirrored: see `settings.Views`.
 
     temperatures: divisors of the photo tasks' logits. scales: by structure slope and shift of its logits, which make
     probabilities of them (training/fit_scale.py); a structure without them has its plain ones. thresholds: of
@@ -53,7 +53,6 @@ class Card:
     close_px: int = 1024
     close: tuple[str, ...] = LESIONS
     mirrored: bool = False
-    upside_down: bool = False
     temperatures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLASSES, 1.0))
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODES, 0.5))
@@ -86,7 +85,6 @@ class Card:
             close_px=views.close_px,
             close=views.close,
             mirrored=views.mirrored,
-            upside_down=views.upside_down,
             routers=recipe.routers,
             own_close=bool(recipe.stages),
         )
@@ -135,7 +133,9 @@ class Card:
         scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
         if tree.get("dme_evidence") is not None:
             raise ValueError("dme_evidence is of a model before two witnesses, whose edema risk no longer is answered")
-        kept = {name: value for name, value in tree.items() if name != "dme_evidence"}
+        if tree.get("upside_down"):
+            raise ValueError("upside_down is of an older model, whose grades were also of the photo upside down")
+        kept = {name: value for name, value in tree.items() if name not in ("dme_evidence", "upside_down")}
         card = cls(**{**kept, **tuples, "scales": scales})
         _check(card)
         return card
@@ -219,7 +219,7 @@ _LEAST_PX, _MOST_PX = 16, 8192
 _is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_type(dict)
 _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "version"), _is_text),
-    **dict.fromkeys(("grade", "dme", "mirrored", "upside_down", "own_close", "research_only"), _is_flag),
+    **dict.fromkeys(("grade", "dme", "mirrored", "own_close", "research_only"), _is_flag),
     **dict.fromkeys(("structures", "close"), _names(CODES)),
     "not_learned": _names((*CODES, *LANDMARKS)),
     **dict.fromkeys(("tasks", "routers"), _names()),  # further tasks may be of another vocabulary

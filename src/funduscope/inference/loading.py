@@ -49,7 +49,7 @@ def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto
 def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto") -> Model:
     """A model that answers for photos.
 
-    model: None or "default" for the shipped one, "fast" for the smaller one that ships next to it; an ONNX file; a
+    model: None or "default" for the default model, "fast" for the small one; an ONNX file; a
     run folder (its model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list
     of these, an ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or
     "auto" for a card where there is one that the runtime can use. Scores next to the model go into its card
@@ -80,14 +80,13 @@ def absolute(name: str) -> str:
 
 
 def weights_of(model: ModelPath) -> Path:
-    """The weights to start a training from: a shipped model's ("shipped" is the default one), a run folder, a
+    """The weights to start a training from: by the name of a shipped model, a run folder, a
     .safetensors file or an ONNX file that funduscope exported.
 
     Raises `ModelError`.
     """
-    name = "default" if str(model) == "shipped" else model
-    if isinstance(name, str) and is_shipped(name):
-        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx") as path:
+    if isinstance(model, str) and is_shipped(model):
+        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[model]}.onnx") as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
             return path

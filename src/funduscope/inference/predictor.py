@@ -100,8 +100,7 @@ class Predictor(Model):
         """The outputs of the whole views of frames (close_px, close_px, 3) uint8, all in one batch; of each a batch of
         one.
 
-        The view also runs mirrored and upside down where the card says so. Left and right eyes are each other's mirror
-        images, and a lesion counts as much above the fovea as below.
+        The view also runs mirrored where the card says so: left and right eyes are each other's mirror images.
         """
         if not images:
             return []
@@ -110,11 +109,7 @@ class Predictor(Model):
             size = (card.whole_px, card.whole_px)
             images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
         views = np.stack(images)
-        whole = self._with_mirror(views)
-        if card.upside_down:
-            turned = whole.mean_with(self._with_mirror(views[:, ::-1]).flipped(-2))
-            whole = replace(turned, structures=whole.structures, landmarks=whole.landmarks)
-        return whole.each(len(images))
+        return self._with_mirror(views).each(len(images))
 
     def _with_mirror(self, images: np.ndarray) -> Outputs:
         """The outputs of views and, where the card says so, of their mirror images, as their mean."""

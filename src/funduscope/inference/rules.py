@@ -144,6 +144,14 @@ def without_reason(how_soon: Urgency) -> Message:
     return message(WITHOUT_REASON[how_soon])
 
 
+def with_rules(found: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Of a photo as in findings.json: the more careful of the model's answer and of what the lesions support, for the
+    grade and for the edema risk."""
+    rules = found.get("rules") or {}
+    grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
+    return grade, more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))
+
+
 def more_careful(one: int | None, other: int | None) -> int | None:
     """The higher of two grades or risks of which either may be unknown."""
     return max((value for value in (one, other) if value is not None), default=None)

@@ -161,7 +161,7 @@ def with_imagenet(recipe: Recipe) -> tuple[Recipe, Network]:
         return recipe, build(recipe)
     state, variant = load_imagenet(recipe.encoder.name)
     brought = {"variant": variant, **normalization(recipe.encoder.name)}
-    resolved = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=brought)})
+    resolved = recipe.with_encoder(brought)
     network = build(resolved)
     fill(network.encoder, state)
     return resolved, network

@@ -35,7 +35,7 @@ class Routed:
     """The output of a gate.
 
     gates: shares of the kept experts, summing to 1 per photo; 0 for an expert that is not computed. logits: from which
-    the shares come, noise included.
+    the shares come.
     """
 
     gates: Float[Tensor, "B E"]
@@ -67,8 +67,6 @@ class Gate(nn.Module):
         """
         with torch.autocast(pooled.device.type, enabled=False):
             logits = self.linear(pooled.float())
-        if self.training and self.settings.noise > 0:
-            logits = logits + self.settings.noise * torch.randn_like(logits)
         sigmoid = self.settings.kind == "heads"
         shares = logits.sigmoid() if sigmoid else logits.softmax(1)
         kept = self._kept(shares.detach()) * shares
@@ -222,8 +220,8 @@ def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
 def routing_sums(routed: dict[str, Routed], settings: Experts) -> dict[str, Tensor]:
     """By router, `routing NAME`: sums over photos that add up over the processes which share a batch.
 
-    (3 E + 2,): of the shares of all experts, of the photos that keep each, of its gates; of the squared logarithm of
-    the sum of exponentials, or, of sigmoid scores, of their negative entropy; and the number of photos.
+    (3 E + 2,): for each expert the sum of its shares; the photos that keep it; the sum of its gates; then the sum of
+    the squared logarithms of the sum of exponentials (of sigmoid scores: of their negative entropy); and the photos.
     """
     sums = {}
     for name, one in routed.items():

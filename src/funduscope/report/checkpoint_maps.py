@@ -6,7 +6,6 @@ results/eye/explanation_attention.png                           what attention g
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +63,7 @@ class CheckpointMaps:
         """
         image, card, same, back = self._whole(findings), self.card, slice(None), slice(None, None, -1)
         maps = []
-        for flip in product((same, back) if card.upside_down else (same,), (same, back) if card.mirrored else (same,)):
+        for flip in ((same, same), (same, back))[: 1 + card.mirrored]:
             plane = grad_cam(
                 levels_of(part_for(self.network, task), image[flip], task, classes, card.temperatures[task])[-1]
             )

@@ -29,7 +29,6 @@ SIDED_EYES: Final = {
     "left": ClinicalCode("362503005", "SCT", "Entire left eye"),
 }
 RETINA: Final = ClinicalCode("5665001", "SCT", "Retina")
-FOVEA: Final = ClinicalCode("67046006", "SCT", "Fovea centralis")
 
 STRUCTURES: Final = {
     "MA": ClinicalCode("25412000", "SCT", "Diabetic retinal microaneurysm"),
@@ -78,7 +77,6 @@ NO: Final = ClinicalCode("373067005", "SCT", "No")
 PROBABILITY: Final = ClinicalCode("probability", LOCAL, "Probability, calibrated")
 COUNT: Final = ClinicalCode("246206008", "SCT", "Number of lesions")
 AREA: Final = ClinicalCode("42798000", "SCT", "Area")
-DISTANCE: Final = ClinicalCode("121206", "DCM", "Distance")
 DIAMETER: Final = ClinicalCode("81827009", "SCT", "Diameter")
 COMMENT: Final = ClinicalCode("121106", "DCM", "Comment")
 NEAREST_FOVEA: Final = ClinicalCode("nearest-fovea", LOCAL, "Distance of the nearest one from the fovea")

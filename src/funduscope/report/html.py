@@ -86,10 +86,10 @@ def further_answers(found: Mapping[str, Any], words: Words) -> list[Answer]:
 
 
 def limits(found: Mapping[str, Any], words: Words) -> str:
-    """What the model does not see. found: as in findings.json.
+    """A sentence on what the model does not see. found: as in findings.json.
 
-    One that answers a further photo task may look for a disease of the usual list, and one that outlines a lesion of
-    the highest grade outlines new vessels.
+    A model with a further photo task may look for a disease of the usual list, and one that outlines a lesion of the
+    highest grade outlines new vessels.
     """
     parts = [words("paper.limits_named" if "tasks" in found else "paper.limits")]
     if all(structure(code).lowest_grade < len(GRADES) - 1 for code in found["lesions"] or ()):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, more_careful
+from funduscope.inference.rules import DME_REFERABLE_FROM, with_rules
 from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
@@ -80,9 +80,8 @@ _DOUBTS: Final = frozenset({"TRUST_UNLIKE_TRAINING", "GRADE_UNDECIDED", "DME_UND
 
 def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: int | None) -> tuple[Part, ...]:
     rules = found["rules"] or {}
-    lowest = (rules.get("grade_range") or [None])[0]
-    level = more_careful(found["predicted_grade"], lowest) if grade is None else grade
-    risk = more_careful((found["dme"] or {}).get("risk"), rules.get("dme_risk")) if dme is None else dme
+    level, risk = with_rules(found)
+    level, risk = level if grade is None else grade, risk if dme is None else dme
     is_referable = (level or 0) >= REFERABLE_FROM or (risk or 0) >= DME_REFERABLE_FROM
     is_referable |= urgency(level, risk, refer=False) != "routine"  # by a clinic's own table
     refer = None if found["advice"] is None else found["advice"]["refer"]

@@ -86,14 +86,14 @@ def calibrate(
     about = dict[str, Any](validation_photos=len(seen))
     temperatures = {}
     for task in dict.fromkeys(("grade", "dme", *card.photo_tasks)):
-        known = _labelled(seen, task)
+        known = _labeled(seen, task)
         labels = np.array([photo.case.labels.label(task) for photo in known], int)
         temperatures[task] = fit_temperature(np.array([p.logits[task] for p in known]), labels) if known else 1.0
         about[f"{task}_labels"] = len(known)
     trees, joint = _fit_witnesses(seen, card) if witnesses else ({}, {})
     grades = [
         joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
-        for photo in _labelled(seen, "grade")
+        for photo in _labeled(seen, "grade")
     ]
     scales, cuts, lowest = dict[str, Scale](), dict[str, Cut](), dict[str, int]()
     if before is not None and not about["grade_labels"]:  # its grade is the first weights' own
@@ -104,7 +104,7 @@ def calibrate(
         scales[code] = _scale(seen, code)
         cuts[code], lowest[code] = _fit_cut(seen, code, answers if witnesses else {})
         about[f"{code}_threshold"] = cuts[code].says
-    labels = np.array([photo.case.labels.grade for photo in _labelled(seen, "grade")], int)
+    labels = np.array([photo.case.labels.grade for photo in _labeled(seen, "grade")], int)
     probs = np.array(grades).reshape(len(grades), len(GRADES))
     fixed = replace(
         card,
@@ -209,7 +209,7 @@ def _positive(seen: list[Seen], code: str) -> int:
     return sum(bool(photo.truths[code].any()) for photo in seen if code in photo.truths)
 
 
-def _labelled(seen: list[Seen], task: str) -> list[Seen]:
+def _labeled(seen: list[Seen], task: str) -> list[Seen]:
     """The photos with a known and a predicted class."""
     return [photo for photo in seen if task in photo.logits and photo.case.labels.label(task) is not None]
 
@@ -219,7 +219,7 @@ def _fit_witnesses(seen: list[Seen], card: Card) -> tuple[dict[str, Any], dict[t
     trees: dict[str, Any] = {}
     joint: dict[tuple[str, str], np.ndarray] = {}
     for task, codes in WITNESSED.items():
-        known = [photo for photo in _labelled(seen, task) if photo.numbers]
+        known = [photo for photo in _labeled(seen, task) if photo.numbers]
         if not known or not {*codes} & {*card.outlined}:
             continue
         numbers = [{n: v for n, v in photo.numbers.items() if n.split()[0] in codes} for photo in known]

@@ -61,7 +61,7 @@ class HardNegatives:
 
 
 def with_mined(items: list[Item], mined: Mined, cases: Sequence[Case], rng: np.random.Generator) -> list[Item]:
-    """An epoch's items, of which as many as there are mined crops gave their place to these."""
+    """An epoch's items, as many of them replaced by mined crops as there are such crops."""
     by_key = {case.key: case for case in cases}
     places = rng.choice(len(items), min(len(mined), len(items)), replace=False)
     again = {place: Item(by_key[key], "close", tuple(seed)) for place, (key, seed) in zip(places.tolist(), mined)}  # noqa: B905

@@ -132,7 +132,7 @@ def _in_words(learned: Mapping[str, Any]) -> str:
 
 
 def earlier(weights: Sequence[Path]) -> list[dict[str, Any]]:
-    """Of weights, and of what they began with themselves, what each was trained on, as far as their cards say it."""
+    """What each of these weights, and those that they began from, were trained on, as far as their cards say it."""
     abouts = [checkpoint.load(path, ()).card.get("about", {}) for path in weights]
     found = [one for about in abouts for one in (about.get("trained on"), *(about.get(EARLIER) or ())) if one]
     return [one for place, one in enumerate(found) if one not in found[:place]]
@@ -366,7 +366,7 @@ def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], thei
 def with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:
     """The recipe with variant, mean and std of their encoder: they are resolved when the weights are loaded."""
     brought = {name: getattr(theirs.encoder, name) for name in ("variant", "mean", "std")}
-    return recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=brought)})
+    return recipe.with_encoder(brought)
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

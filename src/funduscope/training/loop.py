@@ -40,7 +40,7 @@ from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
 from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, with_total
-from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.optimize import Average, Plateau, make_optimizer, rate_at
 from funduscope.training.overlap import Overlaps, mask_sums
 from funduscope.training.samples import EpochBatches, steps_each
 from funduscope.vocabulary import CLASSES

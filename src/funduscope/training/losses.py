@@ -103,9 +103,9 @@ def accuracy_sums(outputs: Outputs, batch: Batch) -> Sums:
         logits = outputs.classes.get(task.name)
         if logits is not None:
             allowed = batch.allowed[task.name]
-            labelled = allowed.sum(1) == 1
-            right = allowed.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1) & labelled
-            sums[f"{task.name} accuracy"] = torch.stack([right.sum(), labelled.sum()]).float()
+            labeled = allowed.sum(1) == 1
+            right = allowed.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1) & labeled
+            sums[f"{task.name} accuracy"] = torch.stack([right.sum(), labeled.sum()]).float()
     return sums
 
 
@@ -183,18 +183,18 @@ def class_sums(
     """
     logits = logits.float()
     count = allowed.sum(1)
-    labelled, constrained = count == 1, (count > 1) & (count < logits.shape[1])
+    labeled, constrained = count == 1, (count > 1) & (count < logits.shape[1])
     parts = []
-    if labelled.any():
-        target = allowed[labelled].int().argmax(1)
+    if labeled.any():
+        target = allowed[labeled].int().argmax(1)
         each = F.cross_entropy(
-            logits[labelled], target, weight=weights, label_smoothing=settings.label_smoothing, reduction="none"
+            logits[labeled], target, weight=weights, label_smoothing=settings.label_smoothing, reduction="none"
         )
         if settings.ordinal and is_ordinal:
-            each = each + settings.ordinal * _squared_distance(logits[labelled], target)
+            each = each + settings.ordinal * _squared_distance(logits[labeled], target)
         if settings.class_focal:
             one_hot = F.one_hot(target, logits.shape[1]).float()
-            each = each + settings.class_focal * _focal(logits[labelled], one_hot, settings).sum(1)
+            each = each + settings.class_focal * _focal(logits[labeled], one_hot, settings).sum(1)
         parts.append(each)
     if constrained.any():
         log_probs = logits[constrained].log_softmax(1)
@@ -389,7 +389,7 @@ def landmark_sums(
 
 
 def class_weights(labels: Sequence[int | None], classes: int, power: float) -> Float[Tensor, "classes"]:
-    """(1 / frequency) ** power per class, scaled to a mean of 1 over the labelled photos; 1 for a class without any."""
+    """(1 / frequency) ** power per class, scaled to a mean of 1 over the labeled photos; 1 for a class without any."""
     counts = torch.bincount(
         torch.tensor([label for label in labels if label is not None], dtype=torch.long), minlength=classes
     )

@@ -1,4 +1,4 @@
-"""Labelled photos as a torch data set, for a training loop of one's own."""
+"""Labeled photos as a torch data set, for a training loop of one's own."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from funduscope.duplicates.process_pool import end_with_parent
 from funduscope.duplicates.search import Progress, no_progress
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
@@ -214,7 +215,7 @@ def _child(
     """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
     _leave_to_parent(signal.SIGTERM)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
         os.sched_setaffinity(0, own)
     torch.set_num_threads(len(own))
@@ -253,14 +254,6 @@ def _leave_to_parent(number: int) -> None:
             os._exit(128 + number)
 
     signal.signal(number, handle)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is gone, so that no training goes on unseen."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _follow(children: Sequence[SpawnProcess], readers: list[Connection], watch: Watch) -> Any:

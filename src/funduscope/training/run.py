@@ -1,4 +1,4 @@
-"""A training from a recipe to a run folder. `run` is the only function of this package that reads a whole recipe.
+"""A training of one network from a recipe to a run folder: `run`. Of recipes with stages: `stages.run_recipe`.
 
 The walk of a set of cases: split, start weights, prepared files, loop, card. Each step is a file of its own.
 """

@@ -182,8 +182,8 @@ def setting_for(dataset: str, recipe: Recipe) -> str:
 
 
 def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]:
-    """What of the recipe the prepared photos teach: structures of which one has an example in the view that learns
-    them, however weak, photo tasks of which one has a label or a constraint, and landmarks of which one is marked."""
+    """The recipe's tasks of which the prepared photos have an example: structures with one, however weak, in the view
+    that learns them, photo tasks with a label or a constraint, landmarks with a marked point."""
     found: set[str] = set()
     close, tasks = close_channels(recipe), recipe.tasks
     for case in (case for case in train if case.key in files):

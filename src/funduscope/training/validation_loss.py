@@ -16,15 +16,13 @@ from funduscope.data.prepare import cached, default_cache
 from funduscope.imaging.photo import PhotoError
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
-from funduscope.settings import Augment
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.batch import Item, Samples, collate, frame_px
 from funduscope.training.losses import loss_sums, losses_of, with_total
+from funduscope.training.photo_dataset import PLAIN
 from funduscope.training.samples import serves
 from funduscope.vocabulary import CLASSES, View
-
-_STILL = Augment(mirror=0, warp=0, tone=0, blur=0, noise=0, jpeg=0)
 
 
 class ValidationLoss:
@@ -34,7 +32,7 @@ class ValidationLoss:
     """
 
     def __init__(self, recipe: Recipe, cases: list[Case]) -> None:
-        self.recipe = recipe.model_copy(update={"augment": _STILL})
+        self.recipe = recipe.model_copy(update={"augment": PLAIN})
         rates: tuple[tuple[View, dict[str, float]], ...] = (
             ("whole", recipe.sampling.whole),
             ("close", recipe.sampling.close),

@@ -26,7 +26,7 @@ DISC_SHARE: Final = (0.07, 0.35)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPhoto:
+class LabeledPhoto:
     """A photo, its record (with an `error` where it cannot be opened), its label rows and its masks' files."""
 
     scan: Scan
@@ -101,9 +101,9 @@ class LabelledPhoto:
 
 
 class PhotoCheck(Protocol):
-    """Findings of each labelled photo, then findings about the whole data set."""
+    """Findings of each labeled photo, then findings about the whole data set."""
 
-    def of_photo(self, photo: LabelledPhoto) -> Iterator[Finding]: ...
+    def of_photo(self, photo: LabeledPhoto) -> Iterator[Finding]: ...
 
     def of_data(self, findings: Sequence[Finding]) -> Iterator[Finding]:
         """findings: everything that all checks found in the photos."""
@@ -127,7 +127,7 @@ def check_photos(
     for path in progress(paths, "Checking labels and masks", len(paths)):
         name = scan.relative(path)
         record = scan.record(name) or Record(name, error="E_INTERNAL")
-        photo = LabelledPhoto(scan, path, record, label_rows, by_photo.get(path, ()))
+        photo = LabeledPhoto(scan, path, record, label_rows, by_photo.get(path, ()))
         for check in checks:
             findings.extend(check.of_photo(photo))
     yield from findings

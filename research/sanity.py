@@ -16,9 +16,9 @@ from typing import Final
 import cv2
 import numpy as np
 import torch
+from research.map_measures import at_side
 from torch import nn
 
-from funduscope.explain.map_measures import at_side
 from funduscope.network.network import Network
 
 MOST_ALIKE: Final = 0.5

@@ -12,7 +12,7 @@ from torch import nn
 
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
-from funduscope.training.optimise import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.optimize import Average, Plateau, make_optimizer, rate_at
 
 
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from funduscope.explain.map_measures import SIDE, blur_inside, curves, eye_of, highest, overlap, widened
+from research.map_measures import SIDE, blur_inside, curves, eye_of, highest, overlap, widened
 
 EYE = np.ones((SIDE, SIDE), bool)
 
