@@ -44,8 +44,9 @@ HEAD: Final = f"""# What sharing, experts and routed losses are worth
 
 {
     "Seven comparisons, for six questions that the authors of the five published systems asked (sharing is compared "
-    "with each single task), at one budget: ResNet-18 with a U-Net, the whole eye at 256 px, 6,000 samples of IDRiD in six epochs, three seeds, folds 2 and 3 as test. Each arm differs "
-    "from `shared` in one thing; [research/study.py](../research/study.py) has them all. Two arms are compared on the "
+    "with each single task), at one budget: ResNet-18 with a U-Net, the whole eye at 256 px, 6,000 samples of IDRiD in "
+    "six epochs, three seeds, folds 2 and 3 as test. Each arm differs from `shared` in one thing; "
+    "[research/study.py](../research/study.py) has them all. Two arms are compared on the "
     "same photos and seeds. Every head answers by itself: what lesions say of the grade is not joined with it "
     "afterwards."
 }

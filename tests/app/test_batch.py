@@ -117,12 +117,22 @@ def test_cancel_reads_no_further_file(gate: threading.Semaphore) -> None:
     assert reading.take() == []
 
 
-def test_a_reading_that_nobody_asks_ends(gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_nobody_asks_rests_and_goes_on(
+    gate: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's tab was asleep: nothing is lost, and files that are dropped later are read too."""
     monkeypatch.setattr(batch_reading, "ABANDONED_S", 0)
     threads = threading.active_count()
-    BatchReading("standard").add(_uploads("a", "b", "c"))
+    reading, taken = BatchReading("standard"), []
+    reading.add(_uploads("a", "b", "c"))
     gate.release(2)
     _wait(lambda: threading.active_count() == threads)
+    monkeypatch.setattr(batch_reading, "ABANDONED_S", 600)
+    gate.release(2)
+    taken += reading.take()
+    reading.add(_uploads("d"))
+    _wait(lambda: taken.extend(reading.take()) or reading.left == 0)
+    assert [one.photo_name for one in taken] == ["a", "b", "c", "d"]
 
 
 def test_the_program_ends_after_the_photo_that_is_read() -> None:

@@ -191,6 +191,48 @@ def test_keys_go_from_photo_to_photo(visitors: Make) -> None:
 
 
 @pytest.mark.slow
+def test_one_photos_layers_are_shown_whatever_was_shown_before(visitors: Make) -> None:
+    """After another run of the page, another photo, another view and after all photos were forgotten."""
+    visitor = visitors()
+    visitor.arrive("?lang=de")
+    page = visitor.page
+    assert page.evaluate("document.documentElement.lang") == "de"
+    visitor.drop(("first.jpg", DEMO))
+    visitor.photo.wait_for()
+    visitor.settled()
+    _tool(visitor, "fovea")
+    for name in ("ArrowRight", "ArrowDown"):
+        visitor.photo.focus()
+        page.keyboard.press(name)
+        page.keyboard.press("Enter")
+        page.locator("[data-undo]:not([disabled])").wait_for()
+        visitor.settled()
+    blank = np.array(Image.open(io.BytesIO(DEMO)).resize((1024, 683)))
+    visitor.drop(("second.png", _saved(Image.fromarray(blank), "PNG")))
+    page.get_by_text("2 / 2").first.wait_for()
+    visitor.settled()
+    assert page.locator(".panel").count() == 1
+    words = Words("de")
+    page.get_by_role("radio", name=words("views.many")).click()
+    visitor.settled()
+    page.get_by_role("radio", name=words("views.one")).click()
+    visitor.photo.wait_for()
+    visitor.settled()
+    assert page.locator(".panel").count() == 1
+    clear = page.locator(".st-key-clear button")
+    if not page.get_by_test_id("stFileUploaderDropzone").first.is_visible():
+        page.get_by_test_id("stExpander").first.locator("summary").click()
+    clear.click()
+    page.locator(".st-key-forget-yes button").click()
+    page.locator("svg[data-photo]").wait_for(state="detached")
+    visitor.settled()
+    visitor.drop(("third.png", _saved(Image.fromarray(blank[:, ::-1]), "PNG")))
+    visitor.photo.wait_for()
+    visitor.settled()
+    assert page.locator(".panel").count() == 1
+
+
+@pytest.mark.slow
 def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) -> None:
     visitor = visitors()
     visitor.arrive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from dataclasses import replace
@@ -201,3 +202,20 @@ def test_a_disk_that_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
     assert not page.exception
     assert "Not a directory" in _texts(page).replace("\\", "")
+
+
+def test_photos_are_forgotten_though_a_draft_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _page_with_photo()
+    (key,) = page.session_state.session.entries
+    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    page.button(key="clear").click().run()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    page.button(key="forget-yes").click().run()
+    assert not page.exception
+    assert not page.session_state.session.entries
+    expected = WORDS("draft.not_deleted", {"reason": "Permission denied", "folder": drafts_folder()})
+    assert [one.value.replace("\\", "") for one in page.error] == [expected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import zipfile
 from collections.abc import Callable
@@ -151,6 +152,23 @@ def test_labels_of_a_refused_photo_are_saved_after_a_reload(monkeypatch: pytest.
     names = [zipfile.ZipFile(io.BytesIO(data)).namelist() for data in (before, make_zip(session, [key]))]
     assert names[0] == names[1]
     assert any("MA" in name for name in names[1])
+
+
+def test_a_photo_restored_from_a_file_is_known_by_the_file_that_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saved picture has no metadata, so that its bytes are others than those that were uploaded."""
+    session = _session_of(1, monkeypatch)
+    (key,) = session.corrected
+    saved = make_zip(session, [key])
+    stripped = replace(session.entries[key], key="0" * 64)
+    monkeypatch.setattr(saving_view, "read_upload", lambda *_: (stripped, session.opened[key]))
+    monkeypatch.setattr(saving_view, "open_photo", lambda *_: session.opened[key])
+    fresh = Session()
+    assert restore_corrections(fresh, saved, "corrections.zip") == stripped.key
+    assert fresh.restored_from(key) == stripped.key
+    assert fresh.restored_from("1" * 64) is None
+    with zipfile.ZipFile(io.BytesIO(make_zip(fresh, [stripped.key]))) as archive:
+        (entry,) = json.loads(archive.read("corrections/corrections.json"))["photos"]
+    assert entry["sha256"] == key, "the file that is saved again fits the photo that was uploaded"
 
 
 def test_a_restored_file_replaces_newer_corrections_and_can_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:

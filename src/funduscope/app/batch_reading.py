@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,8 @@ from funduscope.inference.findings import Failure
 from funduscope.report.outline import Palette
 
 ABANDONED_S: Final = 600
-"""After this time without a question for answers the reading ends: its page is gone."""
+"""After this time without a question for answers the reading rests: its page is gone, or asleep. It goes on with the
+next question."""
 
 ZIP: Final = b"PK\x03\x04"
 
@@ -51,6 +53,7 @@ class BatchReading:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._is_running = False
+        self._left_over: list[Answer] = []
         self._began = self._asked = time.monotonic()
         self.count = 0
         """Files in all."""
@@ -63,7 +66,12 @@ class BatchReading:
         self.count += len(uploads)
         with self._lock:
             self._waiting.extend(uploads)
-            if self._is_running:
+        self._start()
+
+    def _start(self) -> None:
+        """Starts the thread, where something waits and it does not run."""
+        with self._lock:
+            if self._is_running or not self._waiting or self._stopped.is_set():
                 return
             self._is_running = True
         # The program waits for the photo being read: ending in the middle of a model's work aborts it.
@@ -71,14 +79,19 @@ class BatchReading:
 
     def take(self) -> list[Answer]:
         """The answers that came since the last call."""
-        self._asked = time.monotonic()
+        now = time.monotonic()
+        self._began += max(0.0, now - self._asked - ABANDONED_S)  # rest is no time of reading
+        self._asked = now
         taken: list[Answer] = []
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 taken.append(self._answers.get_nowait())
-            except queue.Empty:
-                self.done += len(taken)
-                return taken
+        with self._lock:
+            taken += self._left_over
+            self._left_over.clear()
+        self._start()
+        self.done += len(taken)
+        return taken
 
     def cancel(self) -> int:
         """Reads no further file and drops the one being read; returns how many stay unread."""
@@ -119,7 +132,10 @@ class BatchReading:
                     break
                 except queue.Full:
                     if time.monotonic() - self._asked > ABANDONED_S:
-                        self.cancel()
+                        with self._lock:
+                            self._left_over.append(answer)
+                            self._is_running = False
+                        return
 
     def _read(self, upload: Upload) -> Answer:
         data = upload.data()

@@ -57,9 +57,15 @@ def continue_draft(session: Session, key: str) -> None:
 
 
 def delete_drafts(keys: Iterable[str]) -> None:
-    """Removes the drafts of these photos. Raises `OSError` where the disk refuses."""
+    """Removes the drafts of these photos. Raises the first `OSError` of a disk that refuses, after the others."""
+    refused: list[OSError] = []
     for key in keys:
-        _path(key).unlink(missing_ok=True)
+        try:
+            _path(key).unlink(missing_ok=True)
+        except OSError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def drafts() -> list[str]:

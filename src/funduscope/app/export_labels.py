@@ -64,7 +64,7 @@ class LabeledPhoto:
     """One corrected photo. masks: structure code to (H, W) bool, for every complete structure.
 
     data: the bytes of the file that the photo was read from, None where they were removed. name: what its files are
-    named after; None for neutral names.
+    named after; None for neutral names. original: of a restored photo, the SHA-256 of the file it was first read from.
     """
 
     photo: Photo
@@ -72,6 +72,7 @@ class LabeledPhoto:
     masks: Mapping[str, np.ndarray]
     data: bytes | None = None
     name: str | None = None
+    original: str = ""
 
 
 def label_files(photos: Iterable[LabeledPhoto], first: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -168,7 +169,7 @@ def _manifest_entry(path: str, one: LabeledPhoto, mask_paths: Mapping[str, str])
     """What the page restores. The name is the saved one: the uploaded file's own name may be a person's."""
     return {
         "name": path.rpartition("/")[2],
-        "sha256": one.photo.sha256,
+        "sha256": one.original or one.photo.sha256,
         "width": one.photo.width,
         "height": one.photo.height,
         "path": path,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import streamlit as st
 
+from funduscope.app.batch_view import waiting_count
 from funduscope.app.printing import offer_file, pages_pdf
 from funduscope.app.reviewed import grade_name
 from funduscope.app.session import Session
@@ -93,7 +94,7 @@ class Row:
 def rows(session: Session) -> list[Row]:
     """Every photo of the session, the most urgent first."""
     found = []
-    for key, entry in session.entries.items():
+    for key, entry in list(session.entries.items()):  # a download reads them while the page adds photos
         now = session.history(key).now
         by_hand = tuple(code for code in CODES if code in now.by_hand)
         stated = {task: now.label(task) for task in CLASSES}
@@ -145,13 +146,14 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
         st.session_state["open-one"] = True
         st.rerun()
     left, right = st.columns([1, 1, 2])[:2]
-    offer_file("many.csv", "summary.csv", lambda: as_csv(rows(session), session.refused), words, left)
+    offer_file("many.csv", "summary.csv", as_csv(rows(session), session.refused), words, left)
     offer_file(
         "many.pdf",
         "funduscope.pdf",
         lambda: pages_pdf(session, [row.key for row in rows(session)], words),
         words,
         right,
+        ready=not waiting_count(),
     )
 
 

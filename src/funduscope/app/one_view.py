@@ -50,7 +50,9 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
         with st.spinner(words("upload.reading", {"number": 1, "count": 1})):
             opened = open_photo(session, key)
     if opened is None:
+        _show_name(session, key, words)
         st.warning(words("photo.removed"))
+        show_headline(session.found(key), words)
         return
     session.open(key, opened)
     history = session.history(key)

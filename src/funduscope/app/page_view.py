@@ -39,6 +39,7 @@ MOST_REFUSED: Final = 8
 
 _REFUSED_PX: Final = 360
 _FORGETTING: Final = "forgetting"
+_NOT_DELETED: Final = "drafts-not-deleted"
 VIEWS: Final = {"one": show_one, "many": show_many, "visits": show_visits}
 
 
@@ -50,10 +51,13 @@ def show() -> None:
     session = st.session_state.setdefault("session", Session())
     words, palette = _header()
     st.html(own_words(words))
+    st.html(f"<script>document.documentElement.lang = '{words.language}'</script>", unsafe_allow_javascript=True)
     font = font_face(words.language, PAGE_FONT, DEVANAGARI)
     if font:
         st.html(f"<style>{font}</style>")
     _keep_drafts(session, words)
+    if reason := st.session_state.pop(_NOT_DELETED, None):
+        st.error(escaped(words("draft.not_deleted", {"reason": reason, "folder": drafts_folder()})))
     _uploader(session, words)
     _refused(session, words)
     _repeated(session, words)
@@ -154,11 +158,19 @@ def _forget_all(session: Session, kept: list[str]) -> None:
     """Forgets the photos of the session with the drafts of these."""
     _ask_no_longer()
     cancel_batch()
-    delete_drafts(kept)
     session.clear()
     of_visits = [name for name in st.session_state if str(name).startswith("visit")]
     for name in ("current", CANCELED, *of_visits):
         st.session_state.pop(name, None)
+    _delete_drafts(kept)
+
+
+def _delete_drafts(keys: list[str]) -> None:
+    """Deletes drafts; the page says why where the disk refuses, in its next run."""
+    try:
+        delete_drafts(keys)
+    except OSError as error:
+        st.session_state[_NOT_DELETED] = error.strerror or type(error).__name__
 
 
 def _keep_drafts(session: Session, words: Words) -> None:
@@ -174,7 +186,7 @@ def _waiting_drafts(words: Words) -> None:
     if waiting:
         st.info(words("draft.waiting", {"count": len(waiting), "folder": drafts_folder()}))
         if st.button(words("draft.delete"), key="draft-delete"):
-            delete_drafts(waiting)
+            _delete_drafts(waiting)
             st.rerun()
 
 
@@ -238,6 +250,9 @@ def _accept(session: Session, answer: Answer) -> str | None:
     elif isinstance(answer, Failure):
         session.refuse(answer)
         return None
+    elif same := session.restored_from(answer[0].key):
+        session.repeated.append((answer[0].name, session.entries[same].name))
+        return same
     else:
         if (current := st.session_state.get("current")) in session.opened:
             session.opened.move_to_end(current)  # the photo on screen stays open

@@ -36,8 +36,11 @@ def show_printing(shown: Findings, now: Corrections, words: Words, palette: Pale
         offer_file("print.leaflet_html", f"{sheet_name}.html", lambda: patient_leaflet_html(*leaflet()).encode(), words)
 
 
-def offer_file(key: str, file_name: str, make: Callable[[], bytes], words: Words, place: Any = st) -> None:
-    """A download button as wide as its place. key: of its text. make: called when the button is pressed."""
+def offer_file(
+    key: str, file_name: str, make: Callable[[], bytes] | bytes, words: Words, place: Any = st, *, ready: bool = True
+) -> None:
+    """A download button as wide as its place. key: of its text. make: the file, or called when the button is pressed,
+    which fails where the page runs again meanwhile. ready: whether the button can be pressed."""
     kinds = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}
     place.download_button(
         words(key),
@@ -47,6 +50,7 @@ def offer_file(key: str, file_name: str, make: Callable[[], bytes], words: Words
         on_click="ignore",
         key=key.replace(".", "-"),
         width="stretch",
+        disabled=not ready,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -135,7 +136,8 @@ def _labeled_photos(
         now = session.history(key).now
         masks = {code: mask_from_png(now.masks[code]) for code in CODES if code in now.complete and code in now.masks}
         entry = session.entries[key]
-        yield LabeledPhoto(opened.findings.photo, now, masks, entry.data, entry.name if named else None)
+        name = entry.name if named else None
+        yield LabeledPhoto(opened.findings.photo, now, masks, entry.data, name, entry.original)
         saved[key] = now
 
 
@@ -154,8 +156,9 @@ def restore_corrections(session: Session, data: bytes, name: str) -> str | None:
                 if isinstance(answer, Failure):
                     session.refuse(answer)
                     continue
-                session.add(*answer)
-                key = answer[0].key
+                entry, opened = answer
+                key = entry.key
+                session.add(replace(entry, original=one.sha256), opened)
                 continue_draft(session, key)
             elif session.size(key) != one.size:
                 says = "the corrections are of a photo of another size; expected those of this one: choose that file"

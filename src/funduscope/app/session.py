@@ -39,6 +39,7 @@ class Entry:
     without objects. picture: a small JPEG of the photo with its overlay in the colors of `palette`, for the PDF.
     changed: both with the corrected outlines, of a photo that is no longer open. forced: a person had it graded though
     it is refused. frame: of a DICOM file of several, which one. acquired_on: the day of the exposure by the file.
+    original: of a photo restored from saved corrections, the SHA-256 of the file that it was uploaded as before.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Entry:
     forced: bool = False
     frame: int | None = None
     acquired_on: date | None = None
+    original: str = ""
 
 
 @dataclass(eq=False)
@@ -106,6 +108,10 @@ class Session:
             for by_key in (*of_photos, self.deferred, self.thresholds):
                 by_key.pop(oldest, None)
         self._drop_files(entry.data)
+
+    def restored_from(self, key: str) -> str | None:
+        """The key of the photo that was restored from saved corrections of this file; None without one."""
+        return next((own for own, entry in self.entries.items() if entry.original == key), None)
 
     def _drop_files(self, kept: bytes | None) -> None:
         """Removes the oldest files but `kept` from memory until the rest is within the bound; frames share a file."""

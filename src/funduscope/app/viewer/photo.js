@@ -28,7 +28,7 @@ class PhotoPage {
     this.count = Math.max(this.count, data.handled); // after another view of the page, numbers go on
     this.data = data;
     this.send = send;
-    const fixed = (one) => JSON.stringify([one.id, one.language, one.picture, one.position, one.words.eye]);
+    const fixed = (one) => JSON.stringify([one.id, one.language, one.picture]);
     if (!before || fixed(before) !== fixed(data)) {
       this.build(before && before.id === data.id);
     } else if (before.stamp !== data.stamp) {
@@ -39,6 +39,16 @@ class PhotoPage {
       if (this.tools) this.tools.show();
     } else if (isAnswered && this.tools) this.tools.show();
     if (this.thresholds) this.thresholds.update(data);
+    this.showPlace();
+  }
+
+  /* Which eye it is and which of how many photos: while others are read or the fovea is moved, these change alone. */
+  showPlace() {
+    const { position, words } = this.data;
+    this.corner.textContent = words.eye;
+    this.corner.hidden = !words.eye;
+    this.place.textContent = `${position.number} / ${position.count}`;
+    for (const node of this.steps) node.hidden = position.count < 2;
   }
 
   build(isSamePhoto) {
@@ -49,11 +59,8 @@ class PhotoPage {
     const hadFocus = Boolean(this.svg) && this.svg.getRootNode().activeElement === this.svg;
     this.root = make("div", { class: "viewer" });
     this.svg = this.makePhoto();
-    this.root.append(
-      make("div", { class: "stage" }, [
-        this.svg, ...(data.words.eye ? [make("span", { class: "corner", text: data.words.eye })] : []),
-      ]),
-    );
+    this.corner = make("span", { class: "corner" });
+    this.root.append(make("div", { class: "stage" }, [this.svg, this.corner]));
     this.controls = [this.makeButtons(), ...(this.tools ? [this.tools.root] : [])];
     if (this.panel) this.panel.remove();
     this.panel = make("div", { class: "panel" });
@@ -100,7 +107,7 @@ class PhotoPage {
   }
 
   makeButtons() {
-    const { words, layers, position } = this.data;
+    const { words, layers } = this.data;
     const button = (attributes) => make("button", { type: "button", ...attributes });
     const filter = (name, text) => {
       const node = button({ "data-filter": name, "aria-pressed": String(Boolean(layerState.filters[name])), text });
@@ -112,12 +119,10 @@ class PhotoPage {
       node.addEventListener("click", () => this.edit({ what }));
       return node;
     };
+    this.place = make("span", { class: "small" });
+    this.steps = [step("previous", "‹", words.previous), this.place, step("next", "›", words.next)];
     return make("div", { class: "buttons", role: "group", "aria-label": words.view }, [
-      ...(position.count > 1 ? [
-        step("previous", "‹", words.previous),
-        make("span", { class: "small", text: `${position.number} / ${position.count}` }),
-        step("next", "›", words.next),
-      ] : []),
+      ...this.steps,
       button({ "data-zoom": "out", "aria-label": words.zoomOut, text: "−" }),
       button({ "data-zoom": "in", "aria-label": words.zoomIn, text: "+" }),
       button({ "data-zoom": "all", text: words.whole }),
@@ -301,9 +306,28 @@ class PhotoPage {
   /* Sends an edit with those before it that the server has not handled: while it is busy, a trigger replaces one that waits. */
   edit(what) {
     this.count += 1;
-    this.pending.push({ ...what, photo: this.data.id, number: this.count });
+    this.pending.push({ photo: this.data.id, ...what, number: this.count });
     this.send("edits", [...this.pending]);
     if (this.tools) this.tools.show();
+  }
+
+  /* Listens to the page, once: Streamlit calls the function below anew with all data, and its cleanup only at the end. */
+  attach() {
+    if (this.joined) return;
+    this.joined = () => { if (this.host.isConnected) this.joinPanel(); else this.detach(); };
+    this.ask = (event) => { if (this.data.unsaved) event.preventDefault(); };
+    document.addEventListener(PANEL, this.joined);
+    NARROW.addEventListener("change", this.joined);
+    window.addEventListener("beforeunload", this.ask);
+  }
+
+  /* Leaves nothing of the photo behind: neither listeners nor its panel, which stands in another component. */
+  detach() {
+    document.removeEventListener(PANEL, this.joined);
+    NARROW.removeEventListener("change", this.joined);
+    window.removeEventListener("beforeunload", this.ask);
+    this.joined = null;
+    this.panel.remove();
   }
 }
 
@@ -315,14 +339,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const page = pages.get(host);
   page.update(data, setTriggerValue);
   page.joinPanel();
-  const join = () => page.joinPanel();
-  document.addEventListener(PANEL, join);
-  NARROW.addEventListener("change", join);
-  const ask = (event) => event.preventDefault();
-  if (data.unsaved) window.addEventListener("beforeunload", ask);
-  return () => {
-    window.removeEventListener("beforeunload", ask);
-    document.removeEventListener(PANEL, join);
-    NARROW.removeEventListener("change", join);
-  };
+  page.attach();
+  return () => page.detach();
 }

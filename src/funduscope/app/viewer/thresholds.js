@@ -98,7 +98,7 @@ class Thresholds {
       this.moved = null;
       const value = this.rows.get(code).slider.value / 100;
       if (value === this.data.thresholds.find((one) => one.code === code).value) this.hide();
-      else this.send({ what: "threshold", code, value });
+      else this.send({ what: "threshold", code, value, photo: this.data.id }); // the page may show another one by now
     }, SETTLED_MS);
   }
 
