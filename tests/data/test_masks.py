@@ -73,6 +73,21 @@ def test_unreadable_masks_name_the_file(drawn: np.ndarray, tmp_path: Path) -> No
             read_mask(tmp_path / name)
 
 
+@pytest.mark.parametrize("white_is_zero", [True, False])
+def test_a_mask_of_one_bit_marks_the_lesion_whatever_stands_for_white(
+    white_is_zero: bool, drawn: np.ndarray, tmp_path: Path
+) -> None:
+    """tifffile stores a bool array as ones where 0 is white; other programs mean what they show white."""
+    path = tmp_path / "bool.tif"
+    stored = drawn > 0
+    assert 0 < stored.mean() < 0.5
+    shown = Image.fromarray(~stored if white_is_zero else stored)
+    shown.save(path, tiffinfo={262: 0 if white_is_zero else 1}, compression="raw")
+    np.testing.assert_array_equal(read_mask(path), stored)
+    Image.fromarray(np.ones_like(stored)).save(path, tiffinfo={262: 0}, compression="raw")
+    assert not read_mask(path).any() or read_mask(path).all()
+
+
 def test_a_mask_of_another_size_than_its_photo_is_refused(drawn: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(drawn).save(tmp_path / "small.png")
     with pytest.raises(LabelError, match=r"small\.png is 30x20 px, its photo 60x40 px"):

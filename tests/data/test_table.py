@@ -94,6 +94,11 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
             "row 2, column mask_EX: is ';', which names no file; expected one, none",
         ),
         ("path,mask_EX\nphotos/a.jpg, ; ;", "row 2, column mask_EX: is '; ;', which names no file"),
+        (
+            "path,mask_EX\nphotos/a.jpg,mine.csv",
+            r"row 2, column mask_EX: mine\.csv cannot be opened as a PNG or TIFF image$",
+        ),
+        ("path,mask_EX\nphotos/a.jpg,photos/b.jpg", r"row 2, column mask_EX: b\.jpg cannot be opened as a PNG or TIFF"),
         ("path,patient\nphotos/a.jpg,NA", "row 2, column patient: is 'NA'; expected the cell to be empty"),
         ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
     ],

@@ -157,6 +157,14 @@ def test_a_fault_of_a_file_that_is_named_twice_is_reported_once(idrid: Path, sca
     assert _only(_examined(scan_of, idrid / "own.csv"), "mask_empty").files == ("empty.png",)
 
 
+def test_a_mask_that_no_training_reads_is_an_error(idrid: Path, scan_of: ScanOf) -> None:
+    values = _read(idrid / _mask("EX", 2))
+    Image.fromarray(((values > 0) * 255).astype(np.uint8)).save(idrid / "ex.jpg")
+    (idrid / "own.csv").write_text(f"path,mask_EX\n{PHOTOS}/IDRiD_02.jpg,ex.jpg\n")
+    finding = next(one for one in _examined(scan_of, idrid / "own.csv") if one.kind == "mask_soft")
+    assert (finding.files, finding.severity) == (("ex.jpg",), "error")
+
+
 def test_masks_of_no_photo_misplaced_and_unreadable(idrid: Path, scan_of: ScanOf) -> None:
     shutil.copy(idrid / _mask("MA", 1), idrid / _mask("MA", 77))
     shutil.move(idrid / _mask("EX", 2), idrid / f"{TRUTH}/{FOLDERS['HE']}/IDRiD_02_EX.tif")

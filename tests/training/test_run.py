@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER, by_card
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
-from funduscope.network.network import build
+from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal
@@ -38,6 +39,7 @@ from funduscope.training.initialization import (
 from funduscope.training.journal import draw_curves
 from funduscope.training.run import run
 from funduscope.training.samples import drawn, prepared, readable
+from funduscope.training.validation import make_validation
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +133,40 @@ def test_folds_of_a_training_that_never_began_are_not_kept(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    shutil.copyfile(done / "folds.csv", folder / "folds.csv")
+    for name in ("run.json", "folds.csv"):
+        shutil.copyfile(done / name, folder / name)
     turned = _turned(cases)
     run(short, turned, folder, fold=0)
     assert (folder / "folds.csv").read_text("utf-8") != (done / "folds.csv").read_text("utf-8")
     assert apply_folds([case.in_fold(None) for case in turned], read_folds(folder / "folds.csv")) == turned
+
+
+@pytest.mark.parametrize("name", ["folds.csv", "recipe.toml"])
+def test_a_file_that_no_training_wrote_is_not_replaced(
+    name: str, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("# mine\n", "utf-8")
+    with pytest.raises(TrainingError, match=rf"has a {name} that no training wrote"):
+        run(short, cases, tmp_path, fold=0)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text("utf-8") == "# mine\n"
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_training_that_diverged_says_so(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    def broken(*_: object) -> Callable[[Network], dict[str, float]]:
+        validate = make_validation(short, [case for case in cases if case.fold == 1])
+
+        def diverged(network: Network) -> dict[str, float]:
+            with torch.no_grad():
+                for weights in network.parameters():
+                    weights.fill_(torch.nan)
+            return validate(network)
+
+        return diverged
+
+    with pytest.raises(TrainingError, match=r"the training diverged; lower training\.learning_rate"):
+        run(short, cases, tmp_path, fold=0, make_validation=broken)
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -142,6 +142,7 @@ def test_an_attempt_that_failed_before_any_stage_had_learned_leaves_nothing_to_t
     staged: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise folds that the data no longer have, or the thresholds of weights that did not fit, would be its own."""
+    (tmp_path / "stages").mkdir()
     write_folds(cases[:-2], tmp_path / "folds.csv")
     (tmp_path / "first_card.json").write_text("{}", "utf-8")
     monkeypatch.setitem(run_recipe.__globals__, "learn", _stop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
 
@@ -18,6 +18,7 @@ _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
 _MAX_PIXELS = 80_000_000
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
 _VOTE = 60
 _EXPERTS = 4
@@ -51,6 +52,16 @@ def palette_of(image: Image.Image) -> np.ndarray | None:
     return np.reshape(image.getpalette("RGB") or (), (-1, 3)) if image.mode in ("P", "PA") else None
 
 
+def bilevel(image: Image.Image, values: np.ndarray) -> np.ndarray:
+    """The values of an image; of a TIFF of one bit in which 0 is white, those with fewer pixels inside.
+
+    Of such files some programs mean the ones (which are shown black), others what is shown white. No structure covers
+    most of a photo.
+    """
+    is_reversed = image.mode == "1" and image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0
+    return ~values if is_reversed and values.mean() > 0.5 else values
+
+
 def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
     """(H, W) uint8, 0 to 4: the number of experts who marked each pixel, from a PNG of 60 x that number (DIARETDB1).
 
@@ -67,17 +78,27 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
     return (values // _VOTE).astype(np.uint8)
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels of the upright image, from the file's header; raises `LabelError` naming the file."""
+def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
+    """(height, width) in pixels of the upright image, from the file's header; raises `LabelError` naming the file.
+
+    mask: a JPEG is refused, too, whose compression blurs the border.
+    """
+    formats = _FORMATS if mask else ("JPEG", *_FORMATS)
     try:
-        with Image.open(path, formats=(*_FORMATS, "JPEG")) as image:
+        with Image.open(path, formats=formats) as image:
             # Pillow gives the upright size of a TIFF, and the stored one of the others. To find EXIF data that a PNG's
             # header does not have, it would decode the whole file.
             has_exif = image.format == "JPEG" or bool({"exif", "Raw profile type exif"} & image.info.keys())
             turned = image.format != "TIFF" and has_exif and image.getexif().get(_ORIENTATION) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LabelError(f"{path.name} cannot be opened as a JPEG, PNG or TIFF image ({error}).") from error
+        expected = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise LabelError(f"{path.name} cannot be opened as a {expected} image{_why(error)}.") from error
+
+
+def _why(error: Exception) -> str:
+    """The reason in brackets; nothing where it is only that no format fits, of which Pillow names a Python object."""
+    return "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
 
 
 def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -89,14 +110,14 @@ def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 raise LabelError(f"The mask {path.name} has more than {_MAX_PIXELS // 1_000_000} million pixels.")
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
-            values, palette = np.asarray(ImageOps.exif_transpose(image)), palette_of(image)
+            values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)
             has_alpha = image.mode.endswith("A")  # LA, PA, RGBA
     except FileNotFoundError as error:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
     except LabelError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF ({error}).") from error
+        raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF{_why(error)}.") from error
     if has_alpha:
         values = values[..., :-1]
     return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette

@@ -132,7 +132,10 @@ def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | 
         if not _is_file(file):
             otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
             raise row.error(column, f"no file {piece} (looked next to the table); {otherwise}")
-        found = size_of(file)
+        try:
+            found = size_of(file, mask=True)
+        except LabelError as error:
+            raise row.error(column, str(error).rstrip(".")) from error
         if found != size:
             raise row.error(column, f"{piece} is {found[1]}x{found[0]} px, its photo {size[1]}x{size[0]} px")
         files.append(file)

@@ -146,7 +146,10 @@ def _of_file(photo: LabeledPhoto, outline: Outline, name: str, stored: Stored | 
         yield found("mask_misplaced", [name], says, {"name": outline.code, "folder": outline.folder_code})
     if outline.is_votes:
         yield from _votes(photo, outline, name, stored, evidence)
-    elif not stored.is_binary or stored.kind == "JPEG":
+    elif stored.kind not in ("PNG", "TIFF"):
+        says = f"The mask is a {stored.kind} file: a training reads PNG and TIFF alone."
+        yield found("mask_soft", [name], says, evidence, severity="error")
+    elif not stored.is_binary:
         levels = "more than eight" if len(stored.levels) > 8 else str(len(stored.levels))
         says = f"The mask has {levels} values where it should have two: it was resized, smoothed or saved as JPEG."
         yield found("mask_soft", [name], says, evidence)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from funduscope.data.masks import in_color, palette_of
+from funduscope.data.masks import bilevel, in_color, palette_of
 from funduscope.data.table import NONE_WORD
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
@@ -145,7 +145,7 @@ def read_stored(path: Path) -> Stored | str:
                 if image.width * image.height > _MAX_PIXELS:
                     return f"It has more than {_MAX_PIXELS // 1_000_000} million pixels."
                 kind, mode = image.format or "", image.mode
-                values, palette = np.asarray(ImageOps.exif_transpose(image)), palette_of(image)
+                values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"It cannot be opened as an image ({str(error).rstrip('.') or type(error).__name__})."
     return _stored(mode, kind, values, palette)

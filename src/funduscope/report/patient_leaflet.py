@@ -102,7 +102,9 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
     has_marks = bool(level or risk or kinds)
     is_unknown = level is None and not has_marks
-    says = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{max(level or 0, int(has_marks))}")]
+    is_undecided = grade is None and not kinds and (found["headline"]["grade"] or {}).get("code") == "GRADE_UNDECIDED"
+    what = "undecided" if is_undecided else max(level or 0, int(has_marks))
+    says = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{what}")]
     if kinds:
         says.append(words("sheet.seen"))
     after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []

@@ -85,6 +85,7 @@ class Start:
 
 
 FIRST_CARD = "first_card.json"
+FOLDS = "folds.csv"  # of the run itself: those of the data set may change
 
 START = Start()
 """ImageNet's weights or random ones, as the recipe says."""
@@ -280,33 +281,42 @@ def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
     return max(start.parts(), key=lambda part: len(wanted & {*part.recipe.tasks.named}))
 
 
+def check_free(folder: Path) -> None:
+    """Raises `TrainingError` where a run would replace a recipe or folds that no training wrote."""
+    for name in () if (folder / "run.json").is_file() else ("recipe.toml", FOLDS):
+        if (folder / name).is_file():
+            raise TrainingError(
+                f"{folder} has a {name} that no training wrote, and that one would replace: name another folder."
+            )
+
+
 def is_research_only(used: list[Case], start: Start) -> bool:
     """Whether any photo that is learned from, or any weights, are for research and education alone."""
     cards = (checkpoint.load(path).card for path in start.weights)
     return any(case.research_only for case in used) or any(card.get("research_only", True) for card in cards)
 
 
-def not_learned(recipe: Recipe, known: set[str], teachers: Sequence[Path]) -> list[str]:
+def not_learned(
+    recipe: Recipe, known: set[str], teachers: Sequence[Path], photos: str = "no training photo"
+) -> list[str]:
     """The structures, photo tasks and landmarks that neither photos and first weights (known) nor teachers know. They
-    are named on stderr."""
+    are named on stderr. photos: which photos do not show them."""
     known = known.union(*map(learned, map(checkpoint.load, teachers)))
     left = [code for code in recipe.tasks.structures if code not in known]
     if left:
         print(
-            f"note: no training photo shows {', '.join(left)}, so the model can only learn where "
+            f"note: {photos} shows {', '.join(left)}, so the model can only learn where "
             f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
             file=sys.stderr,
         )
     tasks = [task for task in recipe.tasks.photo_tasks if task not in known]
     if tasks:
         names = ", ".join(tasks)
-        print(
-            f"note: no training photo has a label of {names}: the model's answers leave {names} out.", file=sys.stderr
-        )
+        print(f"note: {photos} has a label of {names}: the model's answers leave {names} out.", file=sys.stderr)
     points = [name for name in recipe.tasks.landmarks if name not in known]
     if points:
         names = " and ".join(name.replace("_", " ") for name in points)
-        print(f"note: no training photo marks the {names}: the model's answers leave that out.", file=sys.stderr)
+        print(f"note: {photos} marks the {names}: the model's answers leave that out.", file=sys.stderr)
     return [*left, *tasks, *points]
 
 

@@ -28,9 +28,11 @@ from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import (
+    FOLDS,
     START,
     First,
     Start,
+    check_free,
     check_refit,
     check_weights,
     earlier,
@@ -127,6 +129,8 @@ def learn(
         )
     if place.is_main_process:
         _describe(folder, job.recipe, _run_before(folder), about)
+        if not _has_begun(folder):
+            write_folds(plan.cases, folder / FOLDS)
         draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
     alone = launched or about["processes"] == 1
     peak = _train(job, watch) if alone else processes.run(about["processes"], _train, job, watch)
@@ -150,16 +154,15 @@ def _prepare(
     """
     if not recipe.training.epochs and not start.init:
         raise RecipeError("training.epochs is 0, and there are no weights to start from: bring some, or train.")
-    own_folds = folder / "folds.csv"
-    resumed = own_folds.is_file() and (folder / LAST).is_file()
+    resumed = _has_begun(folder)
     until = check_refit(start, recipe, fold) if start.refit is not None else None
     plan = split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = _run_before(folder)
     _check_fold(folder, before, fold)
     check_weights(start, plan.test, plan.validation, fold)
-    if not resumed and processes.state().is_main_process:  # the data set's folds may change: these are this run's
-        write_folds(plan.cases, own_folds)
+    if not resumed and processes.state().is_main_process:
+        check_free(folder)
         start.keep_card(folder)
     first = _first_network(recipe, folder, start)
     recipe = first.recipe
@@ -177,7 +180,8 @@ def _prepare(
         about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
     else:
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
-        about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers)
+        photos = "no training photo" if len(used) == len(plan.train) else f"none of the {len(used)} photos drawn"
+        about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
         about["research_only"] = is_research_only(used, start)
         about["earlier"] = earlier(start.weights)
     job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
@@ -303,6 +307,11 @@ def _note_memory(folder: Path, peak: float | None) -> None:
         write_atomically(path, (json.dumps(about, indent=2) + "\n").encode())
 
 
+def _has_begun(folder: Path) -> bool:
+    """Whether the folder has a training that can be resumed."""
+    return (folder / FOLDS).is_file() and (folder / LAST).is_file()
+
+
 def _run_before(folder: Path) -> dict[str, Any] | None:
     """The run.json of the unfinished or finished run in the folder, if there is one."""
     path = folder / "run.json"
@@ -319,7 +328,7 @@ def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | Non
     if before is not None and "data_fingerprint" not in before:  # the first weights stayed: nothing was drawn
         _check_init(folder, before, start)
         return
-    plan = split(cases, folder, fold, start, (folder / "folds.csv").is_file(), recipe, no_progress)
+    plan = split(cases, folder, fold, start, (folder / FOLDS).is_file(), recipe, no_progress)
     _check_same(folder, before, drawn(recipe, plan.train), start)
 
 

@@ -170,7 +170,8 @@ def steps_each(train: list[Case], recipe: Recipe) -> list[int]:
     steps = [len(draw_epoch(train, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
     if not all(steps):
         raise TrainingError(
-            f"An epoch has fewer than {settings.batch} samples: bring more photos, or lower training.batch."
+            f"An epoch has fewer than {settings.batch} samples: bring more photos, raise sampling.per_epoch if it is "
+            "set, or lower training.batch."
         )
     return steps
 

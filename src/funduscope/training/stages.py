@@ -23,8 +23,10 @@ from funduscope.training import TrainingError, processes
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import (
     FIRST_CARD,
+    FOLDS,
     START,
     Start,
+    check_free,
     earlier,
     first_network,
     is_research_only,
@@ -62,14 +64,15 @@ def run_recipe(
             f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
         )
     place = processes.state()
-    own_folds = folder / "folds.csv"
+    own_folds = folder / FOLDS
     with place.main_process_first():
         # The folds and the first card of an attempt that failed before any stage had learned are not this run's.
         resumed = own_folds.is_file() and any(folder.glob(f"{STAGES}/*/*.safetensors"))
         plan = split(cases, folder, fold, start, resumed, recipe, watch.progress)
         if place.is_main_process and not resumed:
             folder.mkdir(parents=True, exist_ok=True)
-            write_folds(plan.cases, own_folds)
+            if not (folder / STAGES).is_dir():
+                check_free(folder)
             start.keep_card(folder)
     starts = _starts(recipe, start)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
@@ -79,6 +82,8 @@ def run_recipe(
         own, stage = folder / STAGES / name, recipe.stage(name)
         if not _has_ended(own, stage):
             check_stage(stage, plan.train, own, starts[name])
+    if place.is_main_process and not resumed:
+        write_folds(plan.cases, own_folds)
     for name in recipe.stages:
         refit = start.refit and _of_stage(start.refit, name)
         own, stage = folder / STAGES / name, recipe.stage(name)

@@ -29,11 +29,11 @@ from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.runtime import ModelError, TorchRuntime
 from funduscope.metrics import DenseState
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
-from funduscope.training import processes
+from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_distance
 from funduscope.training.initialization import Start
@@ -72,8 +72,12 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
         runtime = TorchRuntime(network, card, bfloat16=bfloat16(recipe.training.precision))
         both = Predictor(runtime, batch=runtime.batch)
         whole = both.without_structures()
-        of_graded = _scores(whole, graded) if graded else None
-        of_masked = _scores(both, masked) if masked and card.structures else None
+        try:
+            of_graded = _scores(whole, graded) if graded else None
+            of_masked = _scores(both, masked) if masked and card.structures else None
+        except ModelError as error:  # numbers that are not finite
+            says = "The network's answers are no numbers any more: the training diverged; lower training.learning_rate."
+            raise TrainingError(says) from error
         found = losses(network)
         scores = selection(of_graded, of_masked, recipe.training.select) | found
         if recipe.training.select == "loss" and "loss total" in found:

@@ -145,6 +145,16 @@ def test_a_doubt_of_the_headline_is_told(doubt: dict[str, str]) -> None:
     assert words("sheet.found.unsure") in said(compose(found, words))
 
 
+@pytest.mark.parametrize("grade", [0, 3])
+def test_nothing_is_said_to_be_found_or_absent_where_the_grade_is_undecided(grade: int) -> None:
+    words, found = Words(), healthy(predicted_grade=grade)
+    found["headline"] = found["headline"] | {"grade": {"code": "GRADE_UNDECIDED"}}
+    text = said(compose(found, words))
+    assert words("sheet.found.undecided") in text
+    assert words(f"sheet.found.{grade}") not in text
+    assert words("sheet.found.3") in said(compose(found, words, grade=3)), "a person decided"
+
+
 def test_each_kind_of_lesion_has_plain_words() -> None:
     assert {f"sheet.seen.{code}" for code in LESIONS} <= string_table("paper").keys()
     text = said(compose(told(), Words()))
