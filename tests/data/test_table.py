@@ -96,7 +96,7 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
         ("path,mask_EX\nphotos/a.jpg, ; ;", "row 2, column mask_EX: is '; ;', which names no file"),
         (
             "path,mask_EX\nphotos/a.jpg,mine.csv",
-            r"row 2, column mask_EX: mine\.csv cannot be opened as a PNG or TIFF image$",
+            r"row 2, column mask_EX: mine\.csv cannot be opened as a PNG or TIFF image",
         ),
         ("path,mask_EX\nphotos/a.jpg,photos/b.jpg", r"row 2, column mask_EX: b\.jpg cannot be opened as a PNG or TIFF"),
         ("path,patient\nphotos/a.jpg,NA", "row 2, column patient: is 'NA'; expected the cell to be empty"),
