@@ -128,7 +128,7 @@ def test_no_text_is_cut_at_the_right_edge_of_a_narrow_photo(drawn_eye, monkeypat
     monkeypatch.setattr("funduscope.report.overlay._write_word", lambda _, x, __, word, ___: written.append((x, word)))
     found = drawn_eye(codes=("MA",))
     found.pixels, found.masks = np.zeros((2 * width, width, 3), np.uint8), {}
-    trust = {"says": "Unlike the photos that the model learned from: a person should grade this photo."}
+    trust = {"says": "Unlike the photos that the model learned from: a trained person should grade this photo."}
     traced = trace_all(found)
     told = traced.found | {"headline": traced.found["headline"] | {"trust": trust}}
     overlay(found, traced=replace(traced, found=told))

@@ -107,7 +107,9 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     says = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{what}")]
     if kinds:
         says.append(words("sheet.seen"))
-    after = [words(f"sheet.edema.{risk}" if "EX" in kinds else "sheet.edema.unmarked")] if risk else []
+    lowest, highest = rules.get("dme_range") or (None, None)
+    is_placed = "EX" in kinds and (dme is not None or lowest == highest)  # their distance from the fovea is known
+    after = [words(f"sheet.edema.{risk}" if is_placed else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
     said = (stated["referral"] or {}).get("code")

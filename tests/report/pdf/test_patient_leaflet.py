@@ -155,6 +155,14 @@ def test_nothing_is_said_to_be_found_or_absent_where_the_grade_is_undecided(grad
     assert words("sheet.found.3") in said(compose(found, words, grade=3)), "a person decided"
 
 
+def test_exudates_of_unknown_distance_are_called_neither_near_nor_far() -> None:
+    words = Words()
+    rules = {"grade_range": [2, 3], "agrees": True, "dme_risk": 1, "dme_range": [1, 2], "dme_agrees": True}
+    for span, key in (([1, 2], "unmarked"), ([1, 1], "1")):
+        text = said(compose(told(rules=rules | {"dme_range": span}, dme={"risk": 1, "confidence": 0.6}), words))
+        assert words(f"sheet.edema.{key}") in text
+
+
 def test_each_kind_of_lesion_has_plain_words() -> None:
     assert {f"sheet.seen.{code}" for code in LESIONS} <= string_table("paper").keys()
     text = said(compose(told(), Words()))
