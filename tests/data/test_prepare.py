@@ -68,7 +68,13 @@ def test_what_older_code_framed_is_made_again(case: Case, tmp_path: Path, monkey
     hashed: list[str] = []
     monkeypatch.setattr(module, "code_version", lambda files: hashed.extend(files) or "of other code")
     assert cached(case, SIDE, tmp_path / "cache") != older
-    assert {"imaging/field_of_view.py", "imaging/framing.py", "imaging/photo_parts.py"} <= set(hashed)
+    assert {
+        "data/masks.py",
+        "imaging/dicom_file.py",
+        "imaging/field_of_view.py",
+        "imaging/framing.py",
+        "imaging/photo_parts.py",
+    } <= set(hashed)
 
 
 def test_it_may_be_deleted_any_time(case: Case, tmp_path: Path) -> None:
@@ -167,3 +173,11 @@ def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert default_cache() == tmp_path / "xdg/funduscope"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert default_cache() == Path("~/.cache/funduscope").expanduser()
+
+
+def test_another_reader_of_the_same_mask_makes_another_file(case: Case, tmp_path: Path) -> None:
+    """Of a file with several classes, say."""
+    path = case.labels.masks["EX"].paths[0]
+    readers = read_mask, lambda path: np.asarray(Image.open(path)) == 255, lambda path: np.asarray(Image.open(path)) > 1
+    cases = [_relabeled(case, masks={"EX": Mask((path,), read)}) for read in readers]
+    assert len({cached(one, SIDE, tmp_path / "cache") for one in cases}) == 3

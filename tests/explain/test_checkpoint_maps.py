@@ -19,6 +19,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.witnesses import Witness
 from funduscope.network.network import Network
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.heatmap import pictured
@@ -57,6 +58,21 @@ def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> No
         constant = float(log_odds_weights(probs, exact.classes) @ bias)
         np.testing.assert_allclose(told.evidence, np.maximum(exact.evidence - constant, 0), rtol=1e-3, atol=1e-4)
         assert "MAP_BY_GRADIENTS" not in [message.code for message in map_messages(exact, found.model_sha256)]
+
+
+def test_where_lesions_are_a_second_witness_its_scale_is_the_exact_maps(built: Built) -> None:
+    network = built("tasks.landmarks=[]", 'tasks.structures=["EX"]')
+    witness = Witness(("EX count 0.5",), (0.0,), (1.0,), (1.0,), (-1.0, 0.0, 1.0, 2.0), (0.4, 0.6))
+    card = replace(CARD, structures=("EX",), witnesses={"grade": witness.to_tree()})
+    found, weights = _found(network, card)
+    exact, told = explanation(found, "referable"), weights.explanation(replace(found, cams={}), "referable")
+    assert exact is not None
+    assert told is not None
+    assert found.grade_probs is not None
+    bias = network.heads["grade"].linear.bias.detach().numpy() * 0.4  # pyright: ignore
+    constant = float(log_odds_weights(found.grade_probs, exact.classes) @ bias)
+    np.testing.assert_allclose(told.evidence, np.maximum(exact.evidence - constant, 0), rtol=1e-3, atol=1e-4)
+    assert told.in_part
 
 
 @pytest.mark.parametrize("changes", [(), ("experts.kind=per_task",)])

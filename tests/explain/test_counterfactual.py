@@ -80,6 +80,17 @@ def test_what_lies_beside_is_not_taken_for_surroundings() -> None:
     assert (after[beside] == marked[beside]).mean() > 0.8
 
 
+def test_a_large_hole_is_not_filled_with_black() -> None:
+    """Half of the eye, as of a bleed in front of the retina."""
+    pixels = draw_eye(5, grade=0, width_px=480).pixels
+    transform = frame(pixels, 256).transform
+    mask = np.zeros(pixels.shape[:2], bool)
+    mask[: len(mask) // 2] = True
+    mask &= pixels.max(axis=2) > 20
+    after = inpaint(pixels, mask, transform)
+    assert after[mask].mean() > 0.7 * pixels[mask].mean()
+
+
 def test_nothing_and_everything() -> None:
     pixels = draw_eye(3, grade=0, width_px=480).pixels
     transform = frame(pixels, 256).transform

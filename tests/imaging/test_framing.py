@@ -170,6 +170,13 @@ def test_letters_around_the_eye_are_not_in_the_frame() -> None:
     np.testing.assert_array_equal(cleared.image[at < 0.99], bare.image[at < 0.99])
 
 
+@pytest.mark.parametrize("size_px", [248, 312, 384, 692])
+def test_a_probability_of_one_stays_one_in_a_small_photo(size_px: int) -> None:
+    """A mean over areas of ones may be larger than one by its rounding."""
+    transform = CropTransform(0, 0, size_px, 1440, size_px, size_px)
+    assert transform.map_to_photo(np.ones((1440, 1440), np.float32)).max() <= 1
+
+
 def test_a_part_is_cut_out_of_its_picture() -> None:
     size, circle = GEOMETRIES["full circle"]
     picture, _ = SURROUNDED["on a page"](drawn_eye(size, circle), FieldOfView(*circle), np.random.default_rng(0))

@@ -20,6 +20,7 @@ from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views
 from funduscope.inference.runtime import ModelError, Outputs
+from funduscope.inference.witnesses import Witness
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
 
@@ -253,6 +254,33 @@ def test_where_the_fovea_usually_lies_is_known_of_the_member_that_seeks_it():
     for cards in ((GRADER, seeking), (seeking, GRADER)):
         members = [Predictor(SeesBlue(card, seed)) for seed, card in enumerate(cards)]
         assert Ensemble(members).card.fovea_from_disc == usual
+
+
+def test_the_order_of_members_does_not_change_where_the_fovea_usually_lies():
+    cards = [replace(BOTH, fovea_from_disc=(0.3, 0.02, 0.05, low)) for low in (0.01, 0.08)]
+    members = [Predictor(SeesBlue(card, seed)) for seed, card in enumerate(cards)]
+    one, other = Ensemble(members), Ensemble(members[::-1])
+    assert one.sha256 == other.sha256
+    assert one.card.fovea_from_disc == pytest.approx((0.3, 0.02, 0.05, 0.045))
+    assert one.card.fovea_from_disc == pytest.approx(other.card.fovea_from_disc)
+
+
+def test_a_further_task_of_another_vocabulary_is_left_out():
+    cards = (replace(GRADER, tasks=("unknown here",)), GRADER)
+    assert Ensemble([Predictor(SeesBlue(card, seed)) for seed, card in enumerate(cards)]).card.tasks == ()
+
+
+def test_witnesses_are_those_of_the_members_that_answer(painted):
+    """A segmenter next to a grader changes nothing of the grade; a second grader without witnesses leaves none."""
+    witness = Witness(("EX count 0.5",), (0.0,), (1.0,), (2.0,), (0.0, 1.0, 2.0, 3.0), (1.0, 0.5))
+    seeing = member(replace(BOTH, witnesses={"grade": witness.to_tree()}))
+    alone, joined = seeing(painted.pixels), joined_of(seeing, member(LESIONS, 1))(painted.pixels)
+    assert alone.to_dict()["witnesses"]["lesions"] == joined.to_dict()["witnesses"]["lesions"]
+    mixed = joined_of(seeing, member(GRADER, 2))(painted.pixels)
+    assert "witnesses" not in mixed.to_dict()
+    assert "grade" in alone.by_lesions
+    assert "grade" in joined.by_lesions
+    assert "grade" in mixed.by_lesions, "a half of the answer rests on the lesions"
 
 
 def test_of_no_models_there_is_no_ensemble():

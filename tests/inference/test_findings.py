@@ -163,6 +163,23 @@ def test_nothing_is_outlined_in_the_black_around_the_eye():
     assert found_in(filled, outputs(HE=spots)).count("HE") == 2
 
 
+def test_of_a_photo_in_a_larger_picture_nothing_is_outlined_or_found_beyond_it():
+    """The network saw black there, whatever the picture shows: a white page, or a window."""
+    page = np.full((900, 900, 3), 250, np.uint8)
+    cv2.circle(page, (450, 450), 300, (160, 80, 40), -1)
+    taken = Photo.open(page)
+    transform = replace(frame(taken, CARD.close_px).transform, part=(250, 150, 750, 750))
+    spots = blob(128, (64, 40, 5), (12, 12, 4))
+    point = np.full((128, 128), -20, np.float32)
+    point[64, 8] = 20  # left of the photo, inside the picture
+    landmarks = np.stack([point, point])[None]
+    views = Views(Outputs(structures=planes(64), landmarks=landmarks), Outputs(structures=planes(128, HE=spots)))
+    framed = Frame(np.zeros((CARD.close_px, CARD.close_px, 3), np.uint8), transform, None)
+    found = interpret(taken, framed, views, replace(CARD, landmark_floor=0.0), SHA)
+    assert found.count("HE") == 1
+    assert (found.disc_xy, found.fovea_xy) == (None, None)
+
+
 def test_small_components_are_out_of_everything():
     spots = blob(128, (40, 64, 6), (80, 64, 1.2), (64, 90, 1.2))
     plain = found_in(photo(), outputs(HE=spots))

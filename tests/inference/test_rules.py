@@ -260,3 +260,11 @@ def test_a_disc_that_is_cut_off_by_the_photos_edge_is_no_measure(x: float, is_wh
     mask = np.ascontiguousarray(np.rot90(_disc(x, 150, 40), turns))
     found = disc_diameter_px(mask, None, None)
     assert found == (pytest.approx(40, rel=0.03) if is_whole else None)
+
+
+def test_a_disc_that_is_cut_off_inside_a_larger_picture_is_no_measure():
+    """A photo in a screenshot: its edge is not the picture's."""
+    mask = np.zeros((600, 800), bool)
+    mask[200:500, 300:600] = _disc(0, 150, 40)[:300, :300]
+    assert disc_diameter_px(mask, None, None) is not None
+    assert disc_diameter_px(mask, None, None, (300, 200, 600, 500)) is None

@@ -23,6 +23,7 @@ from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
     Seen,
     _fit_cut,
+    _fit_referable,
     _see,
     _with_before,
     calibrate,
@@ -222,3 +223,12 @@ def test_a_model_without_a_grade_takes_over_nothing_that_a_grade_was_part_of() -
     assert Card.from_json(without.to_json()) == without
     lean = replace(Card(), structures=("EX",), close=("EX",), close_px=64, about=about)
     assert not _with_before(lean, before, seen).witnesses, "it asks for a lesion that this model does not seek"
+
+
+def test_the_threshold_of_a_very_sure_model_still_separates() -> None:
+    low = np.array([1e-5, 2e-5, 1.5e-5, 6e-5, 7e-5, 8e-5])
+    for chances in (low, 1 - low[::-1]):
+        probs = np.zeros((6, 5))
+        probs[:, 0], probs[:, 2] = 1 - chances, chances
+        threshold = _fit_referable(probs, np.array([0, 0, 0, 2, 2, 2]))
+        assert (chances >= threshold).tolist() == [False] * 3 + [True] * 3

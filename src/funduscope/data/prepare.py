@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 """The planes of a dense target."""
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
-_VERSION = "3"
-"""Of what is made here of a framed photo and its labels; the framing itself is in `code_version`."""
+_VERSION = "4"
+"""Of what is made here of a framed photo and its labels; the code that frames and that reads masks counts by itself."""
+
+_MADE_BY = (*FRAMED_BY, "imaging/dicom_file.py", "data/masks.py")
 
 DISC_IN_BOX = (0.95, 0.97)
 """Width and height of the disc as shares of its box, the medians of the 37 photos of IDRiD that have an outline too."""
@@ -183,11 +186,11 @@ def content_of(path: Path) -> bytes:
 
 def _key(case: Case, side_px: int) -> str:
     """A hash of everything that the prepared case depends on."""
-    digest = hashlib.sha256(f"{_VERSION} {code_version(FRAMED_BY)} {side_px}".encode())
+    digest = hashlib.sha256(f"{_VERSION} {code_version(_MADE_BY)} {side_px}".encode())
     labels = derive_labels(case.labels)
     digest.update(content_of(case.path))
     for code, mask in sorted(labels.masks.items()):
-        digest.update(f"mask {code} {len(mask.paths)}".encode())
+        digest.update(f"mask {code} {len(mask.paths)} {_reader(mask.read)}".encode())
         digest.update(mask.empty.encode() if mask.empty != "error" else b"")
         for path in mask.paths:
             digest.update(content_of(path))
@@ -195,3 +198,10 @@ def _key(case: Case, side_px: int) -> str:
         digest.update(f"votes {code}".encode() + content_of(path))
     digest.update(repr((sorted(labels.experts.items()), sorted(labels.boxes.items()))).encode())
     return digest.hexdigest()[:32]
+
+
+def _reader(read: Callable[[Path], np.ndarray] | None) -> str:
+    """What tells one reader of masks from another in any process: its name, and of one written in Python its code."""
+    name = f"{getattr(read, '__module__', '')}.{getattr(read, '__qualname__', type(read).__name__)}"
+    code = getattr(read, "__code__", None)
+    return name if code is None else f"{name} {code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"

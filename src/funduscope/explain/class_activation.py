@@ -74,7 +74,7 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
         return None
     several = {"referable": range(REFERABLE_FROM, len(GRADES)), "edema": range(1, len(DME_RISKS))}
     classes = tuple(several.get(target, (answer,)))
-    in_part = task in findings.witness_probs.get("lesions", {})
+    in_part = task in findings.by_lesions
     chance = float(probs[list(classes)].sum())
     if cams is not None:
         evidence = np.tensordot(log_odds_weights(probs, classes), cams, axes=1).astype(np.float32)

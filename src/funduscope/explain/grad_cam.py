@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from funduscope.explain.class_activation import log_odds_weights
 from funduscope.network.network import Network
 
 JOINED_GAIN: Final = 2.0
@@ -38,11 +39,17 @@ class Level:
 
 
 def levels_of(
-    network: Network, image: np.ndarray, task: str, classes: Sequence[int], temperature: float = 1.0
+    network: Network,
+    image: np.ndarray,
+    task: str,
+    classes: Sequence[int],
+    temperature: float = 1.0,
+    answer: np.ndarray | None = None,
 ) -> list[Level]:
     """The encoder's feature maps, shallow to deep; the last is the one that the task's head reads.
 
-    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. Raises
+    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. answer:
+    the probabilities (C,) at which their log odds are taken; without them those of the network's own logits. Raises
     `ValueError` where the network has no such head.
     """
     if task not in network.heads:
@@ -59,7 +66,11 @@ def levels_of(
         torch.enable_grad(),
     ):
         outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])).to(next(network.parameters()).device))
-        score = log_odds(outputs.classes[task][0] / temperature, classes)
+        logits = outputs.classes[task][0] / temperature
+        if answer is None:
+            score = log_odds(logits, classes)
+        else:
+            score = logits @ torch.from_numpy(log_odds_weights(answer, classes)).to(logits)
         maps = [*shallow, deepest[0]]
         gradients = torch.autograd.grad(score, maps)
     pairs = [[each[0].detach().float().cpu().numpy() for each in pair] for pair in zip(maps, gradients, strict=True)]

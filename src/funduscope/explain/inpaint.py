@@ -97,7 +97,7 @@ def _membrane(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndar
     """
     weight = known.astype(np.float32)
     levels = [(image * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2 and levels[-1][1].min() == 0:
+    while min(levels[-1][1].shape) > 1 and levels[-1][1].min() == 0:
         sums, weights = levels[-1]
         size = (-(-sums.shape[1] // 2), -(-sums.shape[0] // 2))
         coarser = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (sums, weights))

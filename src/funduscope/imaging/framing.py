@@ -76,6 +76,11 @@ class CropTransform:
 
     def _enlarged(self, prob: np.ndarray) -> np.ndarray:
         """A map of the frame at the photo's resolution, the part that is inside the photo."""
+        enlarged = self._resized(prob)
+        # A mean over areas may exceed the largest value by its rounding.
+        return enlarged if len(prob) <= self.size_px else np.minimum(enlarged, np.float32(prob.max()))
+
+    def _resized(self, prob: np.ndarray) -> np.ndarray:
         if prob.ndim != 2 or prob.shape[0] != prob.shape[1]:
             raise ValueError(f"a map of the frame is square, (n, n); got shape {prob.shape}")
         size = self.size_px

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from funduscope.i18n.messages import Message, message
+from funduscope.imaging.photo_parts import Part
 
 Point = tuple[float, float]
 
@@ -104,18 +105,22 @@ def landmark_warnings(anatomy: Anatomy, sought: Sequence[str], estimated: Sequen
     return warnings
 
 
-def disc_diameter_px(mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None) -> float | None:
+def disc_diameter_px(
+    mask: np.ndarray, disc_xy: Point | None, fovea_xy: Point | None, bounds: Part | None = None
+) -> float | None:
     """Diameter in photo pixels of the circle with the area of the disc mask (H, W) bool.
 
-    None where the mask is empty, is cut off by the photo's edge, does not cover the center of the disc, or is too large
-    or too small for the distance to the fovea. Every distance in disc diameters depends on it, and so does the edema
-    risk that exudates support.
+    bounds: where in a larger picture the photo lies, see `CropTransform`. None where the mask is empty, is cut off by
+    the photo's edge, does not cover the center of the disc, or is too large or too small for the distance to the fovea.
+    Every distance in disc diameters depends on it, and so does the edema risk that exudates support.
     """
     area = int(np.count_nonzero(mask))
     if not area:
         return None
     diameter = 2 * float(np.sqrt(area / np.pi))
-    if max(np.count_nonzero(edge) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) > _MOST_CUT * diameter:
+    left, top, right, bottom = bounds or (0, 0, *mask.shape[::-1])
+    own = mask[top:bottom, left:right]
+    if max(np.count_nonzero(edge) for edge in (own[0], own[-1], own[:, 0], own[:, -1])) > _MOST_CUT * diameter:
         return None
     if disc_xy is None:
         return diameter

@@ -82,6 +82,7 @@ class Ensemble(Model):
             fovea_xy=fovea_xy,
             estimated=tuple(name for name, xy in points.items() if xy and any(name in one.estimated for one in found)),
             witness_probs=_mean_witnesses(found),
+            by_lesions=tuple(task for task in probs if any(task in one.by_lesions for one in found)),
             # The largest distance: an ensemble knows a photo no better than the member that knows it least.
             training_distance=max(distances, key=lambda one: one.percentile, default=None),
             frame_probs={
@@ -108,7 +109,7 @@ def _joined(cards: list[Card]) -> Card:
         name=" + ".join(dict.fromkeys(card.name for card in cards)),
         grade=any(card.grade for card in cards),
         dme=any(card.dme for card in cards),
-        tasks=_union([card.tasks for card in cards], list(CLASSES)),
+        tasks=_union([tuple(task for task in card.tasks if task in CLASSES) for card in cards], list(CLASSES)),
         structures=structures,
         not_learned=(),
         landmarks=_union([card.located for card in cards], LANDMARKS),
@@ -122,8 +123,13 @@ def _joined(cards: list[Card]) -> Card:
         },
         referable_threshold=_average([card.referable_threshold for card in graders]),
         distance=None,
-        witnesses=first.witnesses if all(card.witnesses for card in cards) else {},
-        fovea_from_disc=next((card.fovea_from_disc for card in cards if card.fovea_from_disc is not None), None),
+        witnesses={
+            task: some[0].witnesses[task]
+            for task in CLASSES
+            if (some := [card for card in cards if task in card.photo_tasks])
+            and all(task in card.witnesses for card in some)
+        },
+        fovea_from_disc=_mean_row([card.fovea_from_disc for card in cards if card.fovea_from_disc is not None]),
         # One grader's quantile promises nothing about the mean of several.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
         routers=(),
@@ -147,6 +153,13 @@ def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarra
     return {code: plane * gate(grade_probs, lowest.get(code, 0)) for code, plane in one.frame_probs.items()}
 
 
+def _mean_row(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float] | None:
+    if not rows:
+        return None
+    a, b, c, d = (_average(list(column)) for column in zip(*rows, strict=True))
+    return a, b, c, d
+
+
 def _average(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -158,10 +171,18 @@ def _mean_classes(found: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.nda
 
 
 def _mean_witnesses(found: Sequence[Findings]) -> dict[str, dict[str, np.ndarray]]:
-    """The means of what the members' witnesses say; none unless every member has both."""
-    if not all(one.witness_probs for one in found):
-        return {}
-    return {name: _mean_classes([one.witness_probs[name] for one in found]) for name in found[0].witness_probs}
+    """The means of what the members' witnesses say, of the tasks of which every member that answers has both."""
+    answering = {task: [one for one in found if task in one.class_probs] for task in CLASSES}
+    whole = [
+        task
+        for task, some in answering.items()
+        if some and all(task in one.witness_probs.get("lesions", {}) for one in some)
+    ]
+    names = ("photo", "lesions") if whole else ()
+    return {
+        name: {task: np.mean([one.witness_probs[name][task] for one in answering[task]], axis=0) for task in whole}
+        for name in names
+    }
 
 
 def _mean_map(planes: list[np.ndarray]) -> np.ndarray:

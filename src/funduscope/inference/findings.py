@@ -52,13 +52,12 @@ class Findings:
     """Everything the model answers about one photo. Masks and probabilities at native size are computed on demand.
 
     grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
-    class_probs: by photo task the calibrated probabilities of its classes.
-    reasons: why it cannot be graded. forced: whether it was graded all the same because a person insisted. quality:
-    None where it was not assessed. estimated: landmarks that were not clearly visible and were located from the other
-    one. frame_probs: per structure (S, S) float32 over the frame. witness_probs: for "photo" and for "lesions" the
-    probabilities by photo task that each alone gives; empty where the answer is the photo's alone. gates: of a model
-    with experts, the shares of each router. cams: task to class activation maps (C, n, n), see `explain`.
-    training_distance: None where the card has no reference.
+    class_probs: by photo task the calibrated probabilities of its classes. reasons: why it cannot be graded. forced:
+    whether a person insisted on an answer. quality: None where it was not assessed. estimated: landmarks that were not
+    clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
+    witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives. by_lesions: the
+    photo tasks whose answer rests on the lesions too. gates: of a model with experts, the shares of each router. cams:
+    task to class activation maps (C, n, n), see `explain`. training_distance: None where the card has no reference.
     """
 
     photo: Photo
@@ -74,6 +73,7 @@ class Findings:
     estimated: tuple[str, ...] = ()
     frame_probs: dict[str, np.ndarray] = field(default_factory=dict)
     witness_probs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    by_lesions: tuple[str, ...] = ()
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
     training_distance: OodScore | None = None
@@ -204,8 +204,7 @@ class Findings:
             self.card.smallest_px2.get(code, 0.0) / self.card.close_px**2, 1e-6 * SMALLEST_PPM.get(code, 0.0)
         )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
-        # There is one disc: it is the largest component.
-        parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)
+        parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)  # one disc
         parts = parts.at_least(smallest)
         self._masks[code] = parts.mask
         self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # may need the mask of the disc
@@ -255,7 +254,8 @@ class Findings:
     @property
     def disc_diameter_px(self) -> float | None:
         """Of the circle with the area of the disc mask; None without a mask, or where it cannot be the disc."""
-        return disc_diameter_px(self.mask("OD"), self.disc_xy, self.fovea_xy) if "OD" in self.frame_probs else None
+        points = self.disc_xy, self.fovea_xy
+        return disc_diameter_px(self.mask("OD"), *points, self.transform.bounds) if "OD" in self.frame_probs else None
 
     @property
     def pixel_mm(self) -> float | None:

@@ -63,7 +63,8 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
         if place is not None:
             side = transform.side_px / len(heat)
             x, y = transform.to_photo(np.array([[place[0] * side, place[1] * side]]))[0]
-            if 0 <= x <= transform.width_px and 0 <= y <= transform.height_px:
+            left, top, right, bottom = transform.bounds
+            if left <= x <= right and top <= y <= bottom:
                 found[name] = LandmarkEstimate((float(x), float(y)), place[2])
     return found
 

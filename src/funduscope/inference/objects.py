@@ -91,6 +91,7 @@ class Components:
         """Without components in the black around the eye. pixels: the photo, (H, W, 3) uint8.
 
         Both count, place and darkness: where the retina fills a photo, its corners are beyond the circle and not black.
+        Of a photo in a larger picture the network saw black beyond the circle, whatever is there.
         """
         if not len(self.areas):
             return self
@@ -99,7 +100,7 @@ class Components:
         is_beyond = np.hypot(*(centers - middle).T) > transform.size_px / 2
         light = pixels[self.places[:, 1], self.places[:, 0]].max(axis=1)
         is_black = np.bincount(self.which, light, len(self.areas)) < BLACK * self.areas
-        return self._keeping(self.kept & ~(is_beyond & is_black))
+        return self._keeping(self.kept & ~(is_beyond & (is_black | (transform.part is not None))))
 
     def largest(self) -> Components:
         """The largest component alone."""

@@ -166,6 +166,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
         model_sha256,
         class_probs=probs,
         witness_probs={"photo": of_photo, "lesions": of_lesions} if of_lesions else {},
+        by_lesions=tuple(of_lesions),
         disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
         fovea_xy=landmarks["fovea"].xy if "fovea" in landmarks else None,
         estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),

@@ -67,7 +67,8 @@ def strength(shown: Explanation, size: tuple[int, int]) -> np.ndarray:
 
 
 def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int]) -> np.ndarray:
-    """A map of the frame (n, n) resampled to a picture of the whole photo, (h, w) float32; 0 outside the frame.
+    """A map of the frame (n, n) resampled to a picture of the whole photo, (h, w) float32; 0 outside the frame and the
+    photo.
 
     size: (w, h) of the picture.
     """
@@ -82,7 +83,10 @@ def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int])
     ])  # fmt: skip
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     resampled = cv2.warpAffine(smooth, to_map, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return resampled * cv2.warpAffine(np.ones_like(smooth), to_map, size, flags=flags)
+    left, top, right, bottom = (at / step for at in transform.bounds)
+    rows, columns = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
+    return resampled * cv2.warpAffine(np.ones_like(smooth), to_map, size, flags=flags) * inside
 
 
 def pictures(findings: Findings, width_px: int = WIDTH_PX) -> dict[str, np.ndarray]:

@@ -191,7 +191,7 @@ def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
     if happens(bounds.noise, rng):
         noise = rng.normal(0, rng.uniform(2, 8), image.shape)
-        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        image = np.rint(np.clip(image + noise, 0, 255)).astype(np.uint8)
     if happens(bounds.sensor_noise, rng):
         image = _counted(image, rng)
     if happens(bounds.multiplicative_noise, rng):

@@ -318,7 +318,11 @@ def _fit_referable(probs: np.ndarray, grades: np.ndarray) -> float:
     cuts = np.unique(score)
     middles = (cuts[1:] + cuts[:-1]) / 2
     gain = [(score[truth] >= cut).mean() + (score[~truth] < cut).mean() for cut in middles]
-    return round(float(middles[int(np.argmax(gain))]), 4) if len(middles) else 0.5
+    if not len(middles):
+        return 0.5
+    best = int(np.argmax(gain))
+    rounded = round(float(middles[best]), 4)
+    return rounded if cuts[best] < rounded <= cuts[best + 1] else float(middles[best])
 
 
 def fit_distance(
