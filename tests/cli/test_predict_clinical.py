@@ -274,7 +274,7 @@ def test_codes_of_dicom_and_snomed_are_those_of_the_standard() -> None:
         ours += table.values()
     # SNOMED CT's microaneurysm, and an eye with its side, are in no context group; docs/pacs.md names their source.
     public = {one[1::-1] for one in [*ours, FAMILY] if one.scheme in ("SCT", "DCM")} - {("SCT", "25412000")}
-    assert len(public) > 15
+    assert len(public) >= 15
     assert public <= known
     for one in ours:
         assert len(one.value) <= 16, "the standard's limit of a short code"
