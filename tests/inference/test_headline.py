@@ -112,6 +112,8 @@ def test_no_headline_contradicts_another_part_of_the_findings() -> None:
             assert found["rules"]["dme_agrees"] is not False
         if found["advice"]["urgency"] == "urgent" and grade < 4 and found["dme"]["risk"] < 2:
             assert str(parts["referral"]).endswith("_LESIONS"), "the answers above do not say why"
+        if parts["referral"] == "NO_REFERRAL":
+            assert "UNDECIDED" not in f"{parts['grade']} {parts['dme']}", "nobody is sent home by an undecided answer"
         if refer and grade < 2 and not found["dme"]["risk"]:  # the reason is named, as the answers do not give it
             assert str(parts["referral"]).endswith(("_CHANCE", "_LESIONS"))
 
@@ -125,6 +127,9 @@ def test_doubtful_answers_are_called_doubtful() -> None:
     unseen = found_of(GRADES[0], RISKS[0], (0, 0), 0) | {"warnings": [{"code": "FOVEA_NOT_FOUND"}]}
     assert said(headline(unseen))["dme"].startswith("Probably macular edema risk 0")
     assert said(headline(unseen))["referral"] == "No referral from this photo alone: take it again first"
+    between = found_of([0.45, 0.4, 0.1, 0.03, 0.02], RISKS[0])
+    assert said(headline(between))["referral"] == "No referral by the model: a trained person decides"
+    assert said(headline(between, grade=0))["referral"] == "No referral: next routine check"
     sure = said(headline(found_of(GRADES[5], RISKS[3])))
     assert sure["grade"] == "Grade 4: Proliferative"
     assert sure["referral"] == "Refer urgently"

@@ -5,7 +5,8 @@ that page, reports, terminal and tables say one thing.
 
 A doubtful answer is called doubtful: "undecided" below a probability of `UNDECIDED`, "probably" below `SURE`, where a
 grade cannot be excluded, where the outlined lesions support another answer, where a grade below 2 comes with a chance
-of more that is referred for, and of edema where the fovea was not found.
+of more that is referred for, and of edema where the fovea was not found. Where an undecided answer leads to no
+referral, a person decides.
 """
 
 from __future__ import annotations
@@ -127,7 +128,13 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
     is_unseen = "FOVEA_NOT_FOUND" in _warned(found) and found["dme"] is not None and dme is None
     if gradable["advice"] == "retake" or is_unseen:
         return message("NO_REFERRAL_RETAKE")
-    return message("NO_REFERRAL_PERSON" if _warned(found) & UNLIKE and grade is None else "NO_REFERRAL")
+    is_doubtful = _warned(found) & UNLIKE and grade is None
+    is_doubtful = is_doubtful or _is_undecided(_grade(found, grade)) or _is_undecided(_dme(found, dme))
+    return message("NO_REFERRAL_PERSON" if is_doubtful else "NO_REFERRAL")
+
+
+def _is_undecided(answer: Message | None) -> bool:
+    return answer is not None and "UNDECIDED" in answer.code
 
 
 def _refer(found: Found, grade: int | None, dme: int | None) -> Message:

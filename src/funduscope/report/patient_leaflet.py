@@ -87,7 +87,9 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     refer = None if found["advice"] is None else found["advice"]["refer"]
     if grade is None and dme is None:
         # Referred because of what may be there, though the likeliest answer needs no referral: the leaflet says so.
-        is_unsure = False in (rules.get("agrees"), rules.get("dme_agrees")) or (refer is True and not is_referable)
+        # Where model and lesions disagree and neither is referable, the headline sends nobody to a person either.
+        is_unsure = refer is not False and False in (rules.get("agrees"), rules.get("dme_agrees"))
+        is_unsure |= refer is True and not is_referable
         is_unsure |= not _DOUBTS.isdisjoint(part["code"] for part in found["headline"].values() if part)
         is_unsure |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
     else:  # the model's answer counts where nothing was corrected
@@ -96,6 +98,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         if found["advice"] is not None and not refer:
             found = {**found, "advice": {**found["advice"], "refer": False}}
     stated = headline(found, grade=grade, dme=dme)
+    said = (stated["referral"] or {}).get("code")
     if grade is not None or dme is not None:  # what was stated is not undecided any more
         doubts = _DOUBTS if grade is None else _DOUBTS - {"TRUST_UNLIKE_TRAINING"}
         is_unsure |= not doubts.isdisjoint(part["code"] for part in stated.values() if part)
@@ -112,7 +115,6 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after = [words(f"sheet.edema.{risk}" if is_placed else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
-    said = (stated["referral"] or {}).get("code")
     is_open = level is None or said == "NO_REFERRAL_PERSON"
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
     if refer and urgency(level, risk, refer) == "urgent":
