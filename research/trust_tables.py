@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from funduscope.inference.card import Card
-from funduscope.inference.conformal import COVERAGE, PENALTY, grade_set, nonconformity
+from funduscope.inference.conformal import COVERAGE, PENALTY, closed, grade_set, nonconformity
 from funduscope.inference.ood import Reference
 from funduscope.metrics import bootstrap
 from funduscope.metrics.calibration import ConformalState
@@ -133,7 +133,7 @@ def _choice(rows: list[Seen], times: int = 40) -> Iterator[str]:
     yield f"| score | coverage | mean size | {' | '.join(f'on {name}' for name in clinics)} |"
     yield "|---|---|---|" + "---|" * len(clinics)
     for name, score in SCORES.items():
-        table = np.stack([score(row) for row in probs])
+        table = np.stack([closed(row, score(row)) for row in probs])
         own = table[np.arange(len(truth)), truth]
         told = []
         for seed in range(times):

@@ -241,7 +241,7 @@ def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, 
 
     monkeypatch.setattr("funduscope.compare.report.compare_runs", make)
     (tmp_path / "run").mkdir()
-    options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set")
+    options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set", "--data", tmp_path)
     assert command("compare", tmp_path / "run", *options)[0] == 0
     assert "--every-set" in told[0]
     assert f"--markdown {tmp_path / 'board.md'}" in told[0]
@@ -406,3 +406,15 @@ def test_folds_that_a_tables_own_column_overrides_are_said_not_to_count(
     assert code == 0
     assert "these folds do not count for 3 of the photos, such as table/eye0.png" in err
     assert "column fold" in err
+
+
+@pytest.mark.parametrize("arguments", [("compare", ".", "--every-set"), ("predict", "{photo}", "--json", "--again")])
+def test_a_switch_that_would_do_nothing_is_refused(
+    arguments: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
+    Image.fromarray(draw_eye(1, width_px=300).pixels).save(tmp_path / "eye.jpg")
+    words = [word.format(photo=tmp_path / "eye.jpg") for word in arguments]
+    words += ["--out", str(tmp_path / "out")] if words[0] == "compare" else []
+    code, _, err = command(*words)
+    assert code == 2
+    assert arguments[-1] in err

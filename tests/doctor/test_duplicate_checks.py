@@ -69,6 +69,9 @@ def test_folders_tell_the_split_where_no_case_does() -> None:
     found = _found(_twin(first="b. Testing Set/1.jpg", second="a. Training Set/2.jpg"))
     assert found.severity == "error"
     assert "one is of test, the other of train" in found.says
+    assert _found(_twin(first="my_train/1.jpg", second="my_test/1.jpg")).severity == "error"
+    assert _found(_twin(first="val/1.jpg", second="train/1.jpg")).severity == "error"
+    assert _found(_twin(first="valencia/1.jpg", second="testbed/1.jpg")).severity == "warning"
     assert _found(_twin(first="train/latest.jpg", second="train/contest.jpg")).severity == "warning"
 
 

@@ -65,6 +65,20 @@ def test_names_do_not_depend_on_where_one_stands(tmp_path: Path, monkeypatch: py
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="is not there"):
         take_inventory(tmp_path / "nothing")
+    with pytest.raises(LabelError, match="is a file"):
+        take_inventory(_laid(tmp_path, "eye.jpg").photos[0])
+
+
+def test_folders_that_only_sound_like_masks_have_photos(tmp_path: Path) -> None:
+    names = (
+        "unmasked/1.jpg",
+        "images_masked/2.jpg",
+        "HardExudate_Masks/1.png",
+        "lesionmasks/1.png",
+        "MaskImages/1.png",
+    )
+    inventory = _laid(tmp_path, *names)
+    assert _names(inventory, inventory.photos) == ["images_masked/2.jpg", "unmasked/1.jpg"]
 
 
 def test_a_path_that_leads_up_and_down_names_the_photo_that_it_means(tmp_path: Path) -> None:

@@ -111,6 +111,21 @@ def test_an_empty_grade_is_reported_where_others_have_one(idrid: Path, scan_of: 
     assert (found.evidence["row"], found.severity) == (6, "info")
 
 
+def test_many_empty_grades_are_one_finding(idrid: Path, scan_of: ScanOf) -> None:
+    """A finding each for the first fifty would say that there are no others."""
+    rows = [f"{PHOTO.format(k % 8 + 1)},{'' if k % 5 < 2 else 0}" for k in range(200)]
+    _write(idrid / "table.csv", ["path,dr", *rows])
+    found = _only(_examine(scan_of(idrid / "table.csv")), "empty_label")
+    assert len(found.evidence["rows"]) == 80
+    assert "80 rows have no dr, which 120 other rows have" in found.says
+
+
+def test_an_unknown_patient_is_no_name(idrid: Path, scan_of: ScanOf) -> None:
+    _write(idrid / "table.csv", ["path,dr,patient", f"{PHOTO.format(1)},0,NA", f"{PHOTO.format(2)},0,P2"])
+    found = _only(_examine(scan_of(idrid / "table.csv")), "impossible_value")
+    assert (found.evidence["row"], found.evidence["value"]) == (2, "NA")
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "row"),
     [

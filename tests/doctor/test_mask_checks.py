@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from funduscope.data.sources import read_data
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
@@ -155,6 +156,14 @@ def test_a_fault_of_a_file_that_is_named_twice_is_reported_once(idrid: Path, sca
     rows = [f"{PHOTOS}/IDRiD_{number:02d}.jpg,empty.png,empty.png" for number in (2, 3)]
     (idrid / "own.csv").write_text("\n".join(["path,mask_EX,mask_SE", *rows]) + "\n")
     assert _only(_examined(scan_of, idrid / "own.csv"), "mask_empty").files == ("empty.png",)
+
+
+@pytest.mark.parametrize("word", ["absent", "unknown"])
+def test_a_table_may_say_what_empty_masks_mean(word: str, idrid: Path, scan_of: ScanOf) -> None:
+    _store(np.zeros_like(_read(idrid / _mask("EX", 2))), idrid / "empty.png")
+    (idrid / "own.csv").write_text(f"path,mask_EX,empty_masks\n{PHOTOS}/IDRiD_02.jpg,empty.png,{word}\n")
+    assert read_data([idrid / "own.csv"])
+    assert "mask_empty" not in {one.kind for one in _examined(scan_of, idrid / "own.csv")}
 
 
 def test_a_mask_that_no_training_reads_is_an_error(idrid: Path, scan_of: ScanOf) -> None:

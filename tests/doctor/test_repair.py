@@ -231,6 +231,16 @@ def test_visits_of_duplicates_are_joined_and_stay_in_one_fold(idrid: Path, scan_
     assert all(change["file"] == "folds.csv" for change in changes)
 
 
+def test_photos_of_unknown_patients_are_not_joined(idrid: Path, scan_of: ScanOf) -> None:
+    rows = [f"{PHOTO.format(k)},0,{'NA' if k < 5 else k},{k % 3}" for k in range(1, 9)]
+    (idrid / "table.csv").write_text("\n".join(["path,dr,patient,fold", *rows]) + "\n")
+    merged, changes = _fixed(idrid, scan_of(idrid / "table.csv"))
+    assert {(change["before"], change["after"]) for change in changes} == {("NA", "")}
+    cases = read_data([merged / "table.csv"])
+    assert [case.fold for case in cases] == [k % 3 for k in range(1, 9)]
+    assert len({case.visit for case in cases}) == 8
+
+
 def test_folds_that_the_reader_refuses(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / "folds.csv", lambda lines: [lines[0], lines[1][:-1] + "3", *lines[2:], lines[4], "B,IDRiD_008,4,x"])
     with pytest.raises(LabelError):

@@ -144,6 +144,17 @@ def test_folds_of_unequal_size_and_of_other_grades(idrid: Path, scan_of: ScanOf,
     assert {one.kind for one in split_checks.examine(_unseen(folder, tmp_path))} >= {"fold_sizes"}
 
 
+def test_folds_in_a_column_of_a_table_are_examined_too(idrid: Path, tmp_path: Path) -> None:
+    rows = ["path,dr,fold"]
+    for number in range(60):
+        (tmp_path / f"p{number}.jpg").write_bytes((idrid / PHOTO.format(1)).read_bytes())
+        rows.append(f"p{number}.jpg,{4 * (number < 20)},{2 if number < 20 else 1 if number < 28 else 0}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    by_kind = {one.kind: one for one in split_checks.examine(_unseen(tmp_path / "table.csv", tmp_path))}
+    assert by_kind["fold_classes"].says == "Fold 0 of table.csv has no photo of grade 4, of which there are 20."
+    assert by_kind["fold_sizes"].says == "The folds of table.csv have 32, 8, 20 photos."
+
+
 def _unseen(folder: Path, tmp_path: Path) -> Scan:
     """A scan without records: splits need none."""
     from funduscope.doctor.inventory import take_inventory

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
+import uvicorn
 from tests.cli.conftest import CARD, write_model
-from tests.serve.conftest import PATIENCE_S, Service, running, wait_for
+from tests.serve.conftest import PATIENCE_S, Service, run_async, running, wait_for
 from tests.serve.test_limits import in_background, waits
+
+from funduscope.serve.service import ReloadingServer
 
 
 def test_a_worker_that_is_killed_costs_its_photo_a_500_and_nothing_more(service: Service, eye: bytes) -> None:
@@ -161,3 +167,46 @@ def test_the_front_process_has_no_model(service: Service) -> None:
     assert "onnxruntime" not in maps.read_text()
     assert "onnxruntime" in Path(f"/proc/{service.worker.pid}/maps").read_text()
     assert httpx.get(f"{service.address}/healthz", trust_env=False).status_code == 200
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    """A pipe takes 64 kB; a line that it does not take is dropped."""
+    program = "\n".join(
+        [
+            "from funduscope.serve.json_logs import JsonLog",
+            "log = JsonLog()",
+            "for number in range(5000): log('request', {'number': number})",
+            f"open({str(tmp_path / 'done')!r}, 'w').close()",
+        ]
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.wait(60) == 0
+    assert (tmp_path / "done").exists()
+    assert process.stdout is not None
+    lines = [json.loads(line) for line in process.stdout]
+    assert [one["number"] for one in lines[:100]] == list(range(100))
+
+
+def test_a_signal_during_a_reload_asks_for_one_more() -> None:
+    """The file may have been replaced again meanwhile."""
+
+    async def body() -> None:
+        begun = asyncio.Event()
+        loaded: list[int] = []
+
+        async def replace() -> None:
+            loaded.append(len(loaded))
+            begun.set()
+            await asyncio.sleep(0.05)
+
+        workers = Mock(replace=replace)
+        server = ReloadingServer(uvicorn.Config(Mock()), workers)
+        server._reload()
+        await begun.wait()
+        server._reload()
+        server._reload()
+        assert server._reloading is not None
+        await server._reloading
+        assert len(loaded) == 2
+
+    run_async(body())

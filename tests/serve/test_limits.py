@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
@@ -175,14 +176,17 @@ def test_slow_clients_are_cut_off_and_cost_nobody_an_answer(service: Service, ey
     assert service.lines("request")[-1]["code"] == "E_SLOW"
 
 
-@pytest.mark.parametrize(("resumes", "aborted"), [(False, True), (True, False)])
-def test_an_answer_that_nobody_reads_ends_its_connection(
-    monkeypatch: pytest.MonkeyPatch, resumes: bool, aborted: bool
+@pytest.mark.parametrize(
+    ("resumes", "bytes_each_time", "aborted"), [(False, 0, True), (False, 600_000, False), (True, 0, False)]
+)
+def test_an_answer_that_is_hardly_read_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch, resumes: bool, bytes_each_time: int, aborted: bool
 ) -> None:
     """A real client would have to leave megabytes unread: the system's buffers take that much."""
     monkeypatch.setattr("funduscope.serve.service.UNREAD_S", 0.01)
     transport = Mock(spec=asyncio.Transport)
     transport.get_extra_info.return_value = None
+    transport.get_write_buffer_size.side_effect = itertools.count(10**9, -bytes_each_time)
 
     async def leave() -> None:
         protocol = CutOffProtocol(uvicorn.Config(Mock()), ServerState(), {}, asyncio.get_running_loop())

@@ -111,3 +111,30 @@ def test_a_worker_that_dies_while_the_model_is_loaded_anew_leaves_one_in_its_pla
             assert (await own.answer(Job(b"x", "application/json"))).body == b"read"
 
     run_async(body())
+
+
+def test_the_new_worker_s_death_is_seen_though_the_old_one_still_reads(program: Program) -> None:
+    async def body() -> None:
+        program(0, 30)
+        async with alive() as own:
+            reading = asyncio.create_task(own.answer(Job(b"x", "application/json")))
+            await asyncio.sleep(0.2)
+            program(0, 0)
+            replaced = asyncio.create_task(own.replace())
+            earlier = own.pid
+            assert earlier is not None
+            async with asyncio.timeout(20):
+                while own.pid == earlier:
+                    await asyncio.sleep(0.02)
+            assert own.pid is not None
+            os.kill(own.pid, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while not own.restarts:
+                    await asyncio.sleep(0.02)
+            await ready(own)
+            os.kill(earlier, signal.SIGKILL)
+            await replaced
+            with suppress(CodedError):
+                await reading
+
+    run_async(body())

@@ -35,6 +35,8 @@ def compare(
     from funduscope.cli.terminal import tracked
     from funduscope.compare.report import compare_runs
 
+    if every_set and not data:
+        raise typer.BadParameter("has photos to score only with --data", param_hint="--every-set")
     options = [part for path in data or [] for part in ("--data", path)]
     options += [] if published is None else ["--published", published]
     options += [] if markdown is None else ["--markdown", markdown]

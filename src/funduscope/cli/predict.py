@@ -77,6 +77,8 @@ def predict(
             "--pdf, --sheet, --dicom, --dicom-overlay, --fhir, --probabilities, --full-size, --explain, --palette and"
             " --language set what files contain, and --json alone writes none: name a folder with --out."
         )
+    if again and out is None:
+        raise typer.BadParameter("--again reads anew what has results in --out: name that folder with --out.")
     _need_extras(options)
     paths = gather(photos)
     if not paths:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from funduscope.data.case import LabelError
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row
+from funduscope.data.table import EMPTY_WORDS, NOT_KNOWN
 from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
@@ -37,6 +38,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "quality": ("quality",),
     "eye": ("eye", "laterality", "side"),
     "patient": ("patient", "patientid", "visit", "subject"),
+    "empty_masks": ("emptymasks",),
     "fold": ("fold",),
     "subset": ("subset",),
     "disc_x": ("odx", "discx", "opticdiscx"),
@@ -108,6 +110,12 @@ def _word(meanings: Mapping[str, str]) -> tuple[str, Parse]:
 _NUMBER: Final = ("a number like 12.5, or nothing where unknown", Row.number_at)
 _TEXT: Final = ("a text", lambda row, column: row.text(column) or None)
 
+
+def _person(row: Row, column: str) -> str | None:
+    name = row.text(column)
+    return None if name.lower() in NOT_KNOWN else name or None
+
+
 _MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
     "grade": (_whole(len(GRADES) - 1)[0], Row.grade),
     "dme": _whole(len(DME_RISKS) - 1),
@@ -116,6 +124,8 @@ _MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
     "edema": _whole(1),
     "quality": _word(QUALITY_WORDS),
     "eye": _word(EYES),
+    "patient": ("a name of one patient or visit, or nothing where unknown", _person),
+    "empty_masks": _word(EMPTY_WORDS),
     "fold": _whole(99),
     "structure": (
         f"one of {', '.join(CODES)}",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, Picture, found
+from funduscope.doctor.inventory import split_of
 from funduscope.doctor.kinds import Severity
 from funduscope.doctor.label_rows import LabelRows
 from funduscope.duplicates.pairs import DuplicatePair
@@ -23,9 +23,6 @@ from funduscope.imaging.vessels import SIDE_PX
 PICTURE_PX: Final = 384
 _SQUARES: Final = 6
 """Of the checkerboard, across."""
-
-_SPLIT: Final = re.compile(r"\b(train|test|val)")
-"""Names of official splits, at the beginning of a word of a folder's name."""
 
 PhotoLabels = Mapping[str, Any]
 """Labels and places of one photo by their word in `_WORDS`, None where unknown."""
@@ -82,13 +79,8 @@ def _differ(values: Sequence[Any]) -> bool:
 
 def _splits(first: str, second: str) -> str:
     """A clause where the folders of two photos are on two sides of an official split; "" otherwise."""
-    sides = [
-        {found[0] for folder in PurePosixPath(name).parts[:-1] if (found := _SPLIT.findall(folder.lower()))}
-        for name in (first, second)
-    ]
-    if not all(sides) or sides[0] == sides[1]:
-        return ""
-    return f"one is of {' and '.join(sorted(sides[0]))}, the other of {' and '.join(sorted(sides[1]))}"
+    sides = split_of(first), split_of(second)
+    return f"one is of {sides[0]}, the other of {sides[1]}" if _differ(sides) else ""
 
 
 def _severity(kind: str, wrong: list[str], split: bool, labels: Mapping[str, list[Any]]) -> Severity:

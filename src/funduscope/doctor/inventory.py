@@ -20,11 +20,16 @@ from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
 
-_SPLIT: Final = re.compile(r"(?<![a-z])(train|test|valid)(ing|ation)?(sets?|images?|photos?|labels?|data)?(?![a-z])")
+_SPLIT: Final = re.compile(
+    r"(?<![a-z])(train|test|val(?:id)?)(ing|ation)?(sets?|images?|photos?|labels?|data)?(?![a-z])"
+)
 _NEW_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 """Where a word begins within another: trainLabels."""
 
-_MASK_FOLDER: Final = re.compile(r"mask|ground ?truth|annotation|^votes?$|^(segmentation )?labels?$", re.IGNORECASE)
+_MASK_FOLDER: Final = re.compile(
+    r"(?<![a-z])mask(?!ed|ing)|masks?(?![a-z])|ground ?truth|annotation|^votes?$|^(segmentation )?labels?$",
+    re.IGNORECASE,
+)
 _MASK_NAME: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?:{'|'.join((*CODES, 'IRMA', 'NV', 'other', 'mask', 'vessels?'))})$", re.IGNORECASE
 )
@@ -59,7 +64,8 @@ def take_inventory(data: Path) -> Inventory:
     if data.is_file() and data.suffix.lower() in SHEET_SUFFIXES:
         return _of_table(data)
     if not data.is_dir():
-        raise LabelError(f"{data} is not there; expected a data set's folder, or a table (.csv) of photos.")
+        what = "is a file" if data.is_file() else "is not there"
+        raise LabelError(f"{data} {what}; expected a data set's folder, or a table (.csv) of photos.")
     root = data.absolute()  # links are not followed: names stay as the user knows them
     photos, masks = _separated(gather([root]), root)
     return Inventory(root, photos, masks, tuple(sorted(_with_suffix(root, SHEET_SUFFIXES))))
@@ -170,4 +176,4 @@ def split_of(name: str) -> str | None:
     """
     folders = [_NEW_WORD.sub(" ", folder).lower() for folder in name.split("/")[:-1]]
     words = [found[1] for folder in folders if (found := _SPLIT.search(folder))]
-    return words[-1] if words else None
+    return {"val": "valid"}.get(words[-1], words[-1]) if words else None

@@ -17,7 +17,7 @@ from funduscope.doctor.label_rows import LabelRow, LabelRows, Table
 from funduscope.doctor.scan import Scan
 
 MOST_ROWS: Final = 50
-"""Rows without a photo, or photos without a row, that get a finding each; more are one finding."""
+"""Rows without a photo or a label, or photos without a row, that get a finding each; more are one finding."""
 
 _COMPARED: Final = ("grade", "dme", "maculopathy", "edema", "quality", "eye")
 _OPTIONAL: Final = ("grade", "dme")
@@ -123,8 +123,16 @@ def _empty(scan: Scan, table: Table) -> Iterator[Finding]:
     """Grades and risks that are empty where most rows have them."""
     for role in _OPTIONAL:
         empty = [row for row in table.rows if role in row.cells and not row.cells[role].text and row.photo is not None]
-        for row in empty[:MOST_ROWS] if len(empty) <= len(table.rows) / 2 else ():
-            says = f"Row {row.row} has no {table.roles[role]}, which {len(table.rows) - len(empty)} other rows have."
+        if not empty or len(empty) > len(table.rows) / 2:
+            continue
+        column, others = table.roles[role], len(table.rows) - len(empty)
+        if len(empty) > MOST_ROWS:
+            says = f"{len(empty)} rows have no {column}, which {others} other rows have."
+            evidence = {"rows": [row.row for row in empty][:_LISTED], "column": column}
+            yield found("empty_label", scan.names(table.file, *(row.photo for row in empty)), says, evidence)
+            continue
+        for row in empty:
+            says = f"Row {row.row} has no {column}, which {others} other rows have."
             yield found("empty_label", scan.names(row.table, row.photo), says, row.evidence(role))
 
 

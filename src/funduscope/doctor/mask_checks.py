@@ -156,7 +156,8 @@ def _of_file(photo: LabeledPhoto, outline: Outline, name: str, stored: Stored | 
     if stored.alpha is not None and bool((stored.alpha != stored.inside).mean() > 0.001):
         says = f"Its alpha plane marks {stored.alpha.mean():.1%} of the photo, its colors {stored.inside.mean():.2%}."
         yield found("mask_alpha", [name], says, evidence)
-    if not stored.values.any() and "lesion_segmentation" not in Path(name).parts:  # in DDR it means absent
+    is_said = photo.value("empty_masks") in ("absent", "unknown") or "lesion_segmentation" in Path(name).parts  # DDR
+    if not stored.values.any() and not is_said:
         yield found("mask_empty", [name], "The mask marks nothing.", evidence)
     mask_px, photo_px = list(stored.values.shape[::-1]), [photo.record.width, photo.record.height]
     if photo.record.width and mask_px != photo_px:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from funduscope.data.case import Case
+from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.fold_rows import Folds, label_of, read_all_folds
 from funduscope.doctor.inventory import split_of
@@ -47,6 +49,11 @@ def examine(
         yield from _together("visits or patients are in several folds", _visits(scan, folds, patients))
         yield from _separated_duplicates(scan, folds, pairs)
         yield from _spread(scan, folds, label_rows, patients)
+    for table in label_rows.tables:
+        if "fold" in table.roles and not table.is_folds:  # what else may be wrong with its folds is said of its rows
+            whole = {"subset": Cell("", table.file.name)}
+            rows = tuple(replace(row, cells={**row.cells, **whole}) for row in table.rows)
+            yield from _spread(scan, Folds(replace(table, rows=rows), frozenset()), label_rows, patients)
     yield from _official(scan, patients, pairs)
 
 

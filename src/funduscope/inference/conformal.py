@@ -26,7 +26,7 @@ COVERAGE: Final = 0.9
 """Share of photos whose set must contain the true grade."""
 
 PENALTY: Final = 0.1
-"""Each grade in a set adds this to the score of the next. The value gave the smallest sets on validation photos."""
+"""Each grade in a set adds this to the score of the next (docs/trust.md has what other values give)."""
 
 
 def nonconformity(probabilities: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ def fit_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float =
     probabilities: (N, G); truth: (N,) grades. The ceil((N + 1) * coverage)-th smallest score of the true grades. With
     too few photos for that rank it is above any score, so a set contains every grade.
     """
-    scores = np.sort([_closed(row)[grade] for row, grade in zip(probabilities, truth, strict=True)])
+    scores = np.sort([closed(row, nonconformity(row))[grade] for row, grade in zip(probabilities, truth, strict=True)])
     # Without 1e-9, 10 * 0.9 would become the 10th, because it is 9.000000000000002 in floating point.
     rank = int(np.ceil((len(scores) + 1) * coverage - 1e-9))
     return float(scores[rank - 1]) if 0 < rank <= len(scores) else 1 + PENALTY * probabilities.shape[1]
@@ -61,12 +61,13 @@ def fit_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float =
 
 def grade_set(probabilities: np.ndarray, quantile: float) -> tuple[int, ...]:
     """The grades that cannot be excluded, ascending and without a gap; always with the most probable one."""
-    return tuple(int(grade) for grade in np.flatnonzero(_closed(probabilities) <= quantile))
+    scores = closed(probabilities, nonconformity(probabilities))
+    return tuple(int(grade) for grade in np.flatnonzero(scores <= quantile))
 
 
-def _closed(probabilities: np.ndarray) -> np.ndarray:
-    """`nonconformity` (G,), lowered for each grade to that of the first set that cannot leave it out."""
-    scores, closed = nonconformity(probabilities), np.full(len(probabilities), np.inf)
+def closed(probabilities: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Scores (G,) of one photo's grades, lowered for each grade to that of the first set that cannot leave it out."""
+    lowered = np.full(len(probabilities), np.inf)
     for score in np.unique(scores):
         inside = scores <= score
         while True:
@@ -75,5 +76,5 @@ def _closed(probabilities: np.ndarray) -> np.ndarray:
             if inside[between[0] : between[-1] + 1].all():
                 break
             inside[between[0] : between[-1] + 1] = True
-        closed[inside] = np.minimum(closed[inside], score)
-    return closed
+        lowered[inside] = np.minimum(lowered[inside], score)
+    return lowered

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import select
+import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ STDOUT = 1
 
 
 class JsonLog:
-    """Writes events as lines of JSON on stdout; a reader that went away and a full disk end nothing.
+    """Writes events as lines of JSON on stdout; a reader that went away or stands still and a full disk end nothing.
 
     A line that could not be written is dropped: in a buffer it would be tried again at the end and spoil the exit code.
     """
@@ -30,9 +32,18 @@ class JsonLog:
         line = json.dumps({"time": time, "level": "info", "event": event, **fields}, separators=(",", ":"))
         with self._writing:
             try:
+                if not _takes_more():
+                    return
                 self._stream.write(f"{line}\n".encode())
             except (OSError, ValueError):
                 return
+
+
+def _takes_more() -> bool:
+    """Whether a line can be written at once: to wait for the reader of a pipe would stop the whole service."""
+    if sys.platform == "win32":  # select is for sockets there
+        return True
+    return bool(select.select([], [STDOUT], [], 0)[1])
 
 
 class LibraryErrors(logging.Handler):

@@ -21,7 +21,8 @@ BODY_BYTES_PER_S: Final = 50_000
 """A body has `BODY_START_S`, and a second more for so many bytes that came."""
 
 UNREAD_S: Final = 10.0
-"""Time for which a client may leave an answer unread."""
+UNREAD_BYTES: Final = 500_000
+"""Once buffers are full, a client must take so many bytes of an answer in so long, or all that is left of it."""
 
 LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 16_000_000

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from funduscope.i18n.errors import CODES
+from funduscope.i18n.errors import CODES, MEMORY
 from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP
 from funduscope.serve.limits import ServiceLimits
 
@@ -34,6 +34,7 @@ _SENTENCES: Final = {
     "E_CONFIG": "a value of the query cannot be used (frame)",
     "E_INTERNAL": "the process that read this photo ended",
     "E_BUSY": "16 photos are waiting or being read, and no more wait: send the photo again later",
+    "E_MEMORY": MEMORY,
     "E_DEADLINE": "the photo was not read within 60 s: send it again later",
 }
 """Codes with an example of their sentence."""
@@ -51,7 +52,7 @@ _WHAT: Final = {
     422: "The photo is damaged or breaks a limit, or a value of the query cannot be used; the code says which.",
     429: "Too many requests without a valid token: see Retry-After.",
     500: "A fault in this program, or the process that read the photo ended.",
-    503: "Too many photos wait, the model is not ready, or the answer took too long: see Retry-After.",
+    503: "Too many photos wait, the model is not ready, memory is short, or the answer took too long: see Retry-After.",
 }
 
 
@@ -114,7 +115,7 @@ FINDINGS: Final = {
     },
     **_refusals(
         *("E_EMPTY", "E_ACCEPT", "E_SLOW", "E_TOO_LARGE", "E_FORMAT", "E_TRUNCATED", "E_CONFIG", "E_BUSY"),
-        "E_DEADLINE",
+        *("E_DEADLINE", "E_MEMORY"),
     ),
 }
 

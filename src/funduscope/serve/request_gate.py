@@ -24,6 +24,9 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 GONE: Final = 499
 """In log and figures, the status of a request whose client left before the answer."""
 
+_MEMORY_S: Final = 10
+"""When to come again where memory was short."""
+
 SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -58,8 +61,9 @@ def refused(error: CodedError, record: RequestRecord) -> Response:
     headers = {}
     if error.code == "E_TOKEN":
         headers["www-authenticate"] = "Bearer"
-    if isinstance(error, RefusalError) and error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
+    wait_s = error.retry_after_s if isinstance(error, RefusalError) else _MEMORY_S if error.code == "E_MEMORY" else None
+    if wait_s is not None:
+        headers["retry-after"] = str(wait_s)
     content = {"error": {"code": error.code, "says": error.says}, "request": record.number}
     return JSONResponse(content, CODES[error.code], headers)
 

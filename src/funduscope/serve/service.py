@@ -17,7 +17,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from funduscope.i18n.errors import CodedError
 from funduscope.serve.auth import Guard, Tokens, is_loopback
 from funduscope.serve.json_logs import JsonLog, take_over
-from funduscope.serve.limits import CONNECTIONS, HEAD_S, UNREAD_S, ServiceLimits
+from funduscope.serve.limits import CONNECTIONS, HEAD_S, UNREAD_BYTES, UNREAD_S, ServiceLimits
 from funduscope.serve.routes import make_service
 from funduscope.serve.workers import Workers, WorkerSettings
 
@@ -26,7 +26,7 @@ _BACKLOG: Final = 1024
 
 
 class CutOffProtocol(H11Protocol):
-    """Ends connections whose client is slow with a request's head, or leaves an answer unread.
+    """Ends connections whose client is slow with a request's head, or hardly reads an answer.
 
     uvicorn itself only ends those that are idle between two requests.
     """
@@ -59,7 +59,17 @@ class CutOffProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stop(self._unread_timer)
-        self._unread_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
+        self._unread_timer = self.loop.call_later(UNREAD_S, self._end_unless_read, self._unread())
+
+    def _unread(self) -> int:
+        return self.transport.get_write_buffer_size()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _end_unless_read(self, before: int) -> None:
+        left = self._unread()
+        if left > before - UNREAD_BYTES:
+            self.transport.abort()
+        else:
+            self._unread_timer = self.loop.call_later(UNREAD_S, self._end_unless_read, left)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -81,6 +91,7 @@ class ReloadingServer(uvicorn.Server):
         super().__init__(config)
         self._workers = workers
         self._reloading: asyncio.Task[None] | None = None
+        self._is_asked = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,8 +103,14 @@ class ReloadingServer(uvicorn.Server):
         yield
 
     def _reload(self) -> None:
+        self._is_asked = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.ensure_future(self._workers.replace())
+            self._reloading = asyncio.ensure_future(self._replace())
+
+    async def _replace(self) -> None:
+        while self._is_asked:  # a signal that came meanwhile may stand for another file
+            self._is_asked = False
+            await self._workers.replace()
 
 
 def run_service(

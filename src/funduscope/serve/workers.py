@@ -157,6 +157,7 @@ class Workers:
         self._settings, self._limits, self._log = settings, limits, log
         self._slots = asyncio.Semaphore(limits.parallel)
         self._present = asyncio.Event()
+        self._changed = asyncio.Event()  # another worker took over
         self._starting = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._admitted = 0
@@ -207,14 +208,20 @@ class Workers:
         while True:
             worker = self._worker
             assert worker is not None
-            code = await asyncio.shield(worker.ended)
-            if worker is self._worker:
-                return code
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait((worker.ended, changed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if worker is self._worker and worker.ended.done():
+                return worker.ended.result()
 
     def _use(self, worker: WorkerProcess) -> None:
         self._worker = worker
         worker.on_end = lambda: self._lose(worker)
         self._present.set()
+        self._changed.set()
         self._log("model ready", {"model": worker.about["name"], "sha256": worker.about["sha256"][:12]})
 
     def _lose(self, worker: WorkerProcess) -> None:
