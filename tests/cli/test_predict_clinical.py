@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.conftest import CARD
 
 pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
 
@@ -86,6 +88,8 @@ SOURCES: dict[str, dict[str, Any]] = {
     "Korean": {"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
     "an empty character set": {"SpecificCharacterSet": ""},
     "one term with extensions": {"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "Müller^Jürgen"},
+    "a character set that there is not": {"SpecificCharacterSet": "ISO_IR 149"},
+    "a long description of two lines": {"StudyDescription": "eye\r\n" * 20, "StudyID": "7" * 20},
     "a character set by a common name": {"SpecificCharacterSet": "UTF-8", "PatientName": "Müller^Jürgen"},
     "rubbish in what is optional": {
         "PixelSpacing": "0.01",
@@ -110,6 +114,23 @@ def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path
     assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
     named = {str(pydicom.dcmread(file).PatientName) for file in files}
     assert named == {SOURCES[name].get("PatientName", "Doe^Jane")}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")
+@pytest.mark.parametrize("source", ["as cameras write it", "one term with extensions"])
+def test_a_model_may_have_any_name(
+    source: str, command: Command, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "model.onnx", replace(CARD, name="Modèle α\\β"))
+    photo = write_source(tmp_path / "eye.dcm", **SOURCES[source])
+    code, _, complained = command("predict", photo, "--model", model, "--out", tmp_path / "out", "--dicom-overlay")
+    assert (code, complained) == (0, "")
+    files = sorted((tmp_path / "out").rglob("*.dcm"))
+    assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        assert str(dataset.PatientName) == str(pydicom.dcmread(photo).PatientName)
+    assert pydicom.dcmread(tmp_path / "out" / "eye" / "eye_SR.dcm").ManufacturerModelName == "funduscope Modèle α β"
 
 
 def test_the_frames_of_a_file_are_counted_as_photos(command: Command, tiny: Path, tmp_path: Path) -> None:
@@ -229,6 +250,14 @@ def test_the_fhir_bundle_is_valid_and_names_no_patient(command: Command, tiny: P
         assert observations[STRUCTURES[code].value].valueInteger == lesion["count"]
     probabilities = [float(p.valueQuantity.value) for p in observations["edema-risk"].component]
     assert probabilities == found["dme"]["probabilities"]
+    advice = observations["referral-advised"]
+    assert advice.valueBoolean is found["advice"]["refer"]
+    urgency = advice.component[0].valueCodeableConcept.coding[0].code
+    assert urgency == f"urgency-{found['advice']['urgency']}"
+    assert [one["says"] for one in found["advice"]["because"]] == [note.text for note in advice.note]
+    said = [one["says"].rstrip(".") for one in (*found["evidence"], *found["warnings"])]
+    assert said
+    assert all(one in bundle.entry[0].resource.conclusion for one in said)
 
 
 def test_every_observation_of_a_photo_that_was_forced_says_so(command: Command, tiny: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.report.clinical_codes import ClinicalCode
@@ -22,8 +23,13 @@ FORCED: Final = "Refused and computed all the same, not to be trusted"
 
 
 def algorithm_name(findings: Findings) -> str:
-    """The model's name with the package's, at most 64 characters."""
-    return f"funduscope {findings.card.name}"[:64]
+    """The model's name with the package's, as `text`."""
+    return text(f"funduscope {findings.card.name}")
+
+
+def text(value: str, most: int = 64) -> str:
+    """A text as DICOM's short ones may be: no backslash, which parts values, no control character, not too long."""
+    return re.sub(r"[\x00-\x1f\x7f\\]+", " ", value).strip()[:most]
 
 
 def parameters(findings: Findings) -> list[str]:

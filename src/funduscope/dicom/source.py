@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from funduscope.dicom.algorithm import text
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom, read_attributes
 from funduscope.imaging.photo import frame_sha256
@@ -80,7 +81,7 @@ def read_source(findings: Findings, data: bytes) -> Source:
     if frame_sha256(data, photo.dicom_frame if frames > 1 else None) != photo.sha256:
         raise PhotoError("E_FORMAT", "the DICOM file is not the one that the photo was read from; expected that file")
     date, time = _content_date_and_time(dataset)
-    _complete(dataset, hashlib.sha256(data).hexdigest())
+    _complete(dataset, hashlib.sha256(data).hexdigest(), f"{findings.card.name} {findings.card.version}")
     settings = f"{findings.model_sha256} {__version__} {findings.forced}"
     seed = f"{dataset.SOPInstanceUID} {photo.dicom_frame} {settings}"
     return Source(dataset, photo.dicom_frame, date, time, seed)
@@ -91,11 +92,14 @@ def _uid(seed: str) -> str:
     return f"2.25.{uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5).int}"
 
 
-def _complete(dataset: Dataset, sha256: str) -> None:
-    """Gives the data set what highdicom and the standard demand, and takes out what would make its copies invalid."""
+def _complete(dataset: Dataset, sha256: str, model: str) -> None:
+    """Gives the data set what highdicom and the standard demand, and takes out what would make its copies invalid.
+
+    model: its name and version, which the objects will have, too.
+    """
     from pydicom.multival import MultiValue
 
-    _use_unicode(dataset)
+    _use_unicode(dataset, model)
     for name, is_valid in _OPTIONAL.items():
         if name in dataset and not _holds(dataset, name, is_valid):
             del dataset[name]
@@ -104,6 +108,9 @@ def _complete(dataset: Dataset, sha256: str) -> None:
     for name in _TEXTS:
         if isinstance(dataset.get(name), MultiValue):  # a backslash in a text, which parts values
             setattr(dataset, name, " ".join(map(str, dataset[name].value)))
+    for name, most in (("StudyID", 16), ("StudyDescription", 64)):  # what identifies nobody is cut as cameras should
+        if dataset.get(name):
+            setattr(dataset, name, text(str(dataset[name].value), most))
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         # Archives know a study by the UID that it has, be it one that the standard forbids, such as 1.02.
         value = str(dataset.get(name) or "")
@@ -123,12 +130,12 @@ def _complete(dataset: Dataset, sha256: str) -> None:
         dataset.Modality = "OP"
 
 
-def _use_unicode(dataset: Dataset) -> None:
+def _use_unicode(dataset: Dataset, model: str) -> None:
     """Texts in Unicode, unless theirs is a character set that highdicom takes: it takes one, without extensions."""
-    if "SpecificCharacterSet" not in dataset and all(str(dataset.get(name) or "").isascii() for name in _TEXTS):
+    texts = (model, *(str(dataset.get(name) or "") for name in _TEXTS))
+    if "SpecificCharacterSet" not in dataset and all(map(str.isascii, texts)):
         return
-    named = dataset.get("SpecificCharacterSet")
-    if not isinstance(named, str) or not re.fullmatch(r"ISO_IR (?!6$|13$)\d+|GB18030|GBK", named):
+    if not model.isascii() or dataset.get("SpecificCharacterSet") not in _PLAIN:
         dataset.decode()
         dataset.SpecificCharacterSet = _UNICODE
 
@@ -145,6 +152,11 @@ def _are_positive(values: Any, count: int) -> bool:
 
 
 _UNICODE: Final = "ISO_IR 192"
+_PLAIN: Final = (
+    *(f"ISO_IR {number}" for number in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 192, 203)),
+    *("GB18030", "GBK"),
+)
+"""Character sets without code extensions that the standard names, but for the one of Japanese half-width letters."""
 _OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
     "PixelSpacing": lambda value: _are_positive(value, 2),
     "PatientOrientation": lambda value: len(value) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", one) for one in value),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from funduscope.dicom.algorithm import LIMITS, MANUFACTURER, algorithm_name, coded, parameters
+from funduscope.dicom.algorithm import LIMITS, MANUFACTURER, algorithm_name, coded, parameters, text
 from funduscope.inference.stated import undisputed_eye
 from funduscope.report import clinical_codes as codes
 from funduscope.report.clinical_codes import ClinicalCode
@@ -131,7 +131,7 @@ def _content(findings: Findings, source: Source) -> Any:
             uid=source.uid("device"),
             name=algorithm_name(findings),
             manufacturer_name=MANUFACTURER,
-            model_name=f"{findings.card.name} {findings.card.version}"[:64],
+            model_name=text(f"{findings.card.name} {findings.card.version}"),
             serial_number=findings.model_sha256,
         ),
     )

@@ -68,6 +68,13 @@ EDEMA_RISKS: Final = (
     ClinicalCode("edema-risk-2", LOCAL, "Hard exudate within a disc diameter"),
 )
 REFERABLE: Final = ClinicalCode("referable", LOCAL, "Referable diabetic retinopathy")
+REFERRAL: Final = ClinicalCode("referral-advised", LOCAL, "Referral is advised, by model and lesions")
+URGENCY: Final = ClinicalCode("urgency", LOCAL, "How soon the eye should be seen")
+URGENCIES: Final = {
+    "routine": ClinicalCode("urgency-routine", LOCAL, "Routine"),
+    "soon": ClinicalCode("urgency-soon", LOCAL, "Soon"),
+    "urgent": ClinicalCode("urgency-urgent", LOCAL, "Urgent"),
+}
 GRADABLE: Final = ClinicalCode("gradable", LOCAL, "Photo is gradable")
 QUALITY: Final = ClinicalCode("gradable-score", LOCAL, "How well the photo can be graded, 0 to 1")
 REASON: Final = ClinicalCode("quality-reason", LOCAL, "Why the photo is hard to grade")

@@ -59,7 +59,7 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
         "code": _concept(codes.REPORT),
         **about,
         "result": [{"reference": url} for url, _ in observations],
-        "conclusion": " ".join([*_headline(found), _LIMITS]),
+        "conclusion": " ".join([*_sentences(found), _LIMITS]),
     }
     entries = [(_url(f"{seed} report"), report), *observations, (device_url, _device(findings))]
     return {
@@ -86,6 +86,12 @@ def _observed(found: Mapping[str, Any]) -> Iterator[tuple[str, ClinicalCode, dic
     if found["referable"] is not None:
         component = [_number(codes.PROBABILITY, found["referable"]["probability"], "")]
         yield "referable", codes.REFERABLE, {"valueBoolean": found["referable"]["value"], "component": component}
+    if found["advice"] is not None:
+        how_soon = {"code": _concept(codes.URGENCY)}
+        how_soon["valueCodeableConcept"] = _concept(codes.URGENCIES[found["advice"]["urgency"]])
+        value = {"valueBoolean": found["advice"]["refer"], "component": [how_soon]}
+        value["note"] = [{"text": one["says"]} for one in found["advice"]["because"]]
+        yield "referral", codes.REFERRAL, value
     for code, lesion in (found["lesions"] or {}).items() if gradable["ok"] else ():
         numbers = [
             (codes.AREA, lesion["area_px"], "px"),
@@ -133,9 +139,10 @@ def _device(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _headline(found: Mapping[str, Any]) -> list[str]:
-    parts = (found["headline"][name] for name in ("trust", "grade", "dme", "referral"))
-    return [f"{part['says'].rstrip('.')}." for part in parts if part]
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    """Headlines, evidence and warnings."""
+    headline = (found["headline"][name] for name in ("trust", "grade", "dme", "referral"))
+    return [f"{part['says'].rstrip('.')}." for part in (*headline, *found["evidence"], *found["warnings"]) if part]
 
 
 def _url(seed: str) -> str:
