@@ -32,23 +32,35 @@ local function store(answer)
   end
 end
 
--- Nothing is stored before every frame was sent: storing makes the study stable once more, and an instance without its
--- mark would then be read again, for as long as one frame fails.
+-- Why a frame has no answer Orthanc does not tell: one that fails twice, the second time after the others, while the
+-- service is ready, is taken for damaged. Nothing is stored before every frame was sent: storing makes the study stable
+-- once more, and an instance without its mark would then be read again, for as long as one frame fails.
 local function read(instance)
   local frames = tonumber(ParseJson(RestApiGet('/instances/' .. instance .. '/simplified-tags'))['NumberOfFrames']) or 1
   local photo = RestApiGet('/instances/' .. instance .. '/file')
-  local answers = {}
+  local answers, left = {}, {}
   for frame = 1, frames do
-    local question = frames > 1 and ('?frame=' .. frame) or ''
-    local answer = HttpPost(SERVICE .. '/v1/findings' .. question, photo, HEADERS)
-    if answer and string.sub(answer, 1, 2) == '--' then
-      table.insert(answers, answer)
-    else
-      print('funduscope gave no result for instance ' .. instance .. ', frame ' .. frame)
-      if not HttpGet(SERVICE .. '/readyz') then
-        return -- the service is away, so that the other frames are to be read another time
+    table.insert(left, frame)
+  end
+  for _ = 1, 2 do
+    local asked = left
+    left = {}
+    for _, frame in ipairs(asked) do
+      local question = frames > 1 and ('?frame=' .. frame) or ''
+      local answer = HttpPost(SERVICE .. '/v1/findings' .. question, photo, HEADERS)
+      if answer and string.sub(answer, 1, 2) == '--' then
+        table.insert(answers, answer)
+      else
+        table.insert(left, frame)
+        if not HttpGet(SERVICE .. '/readyz') then
+          print('funduscope is away; instance ' .. instance .. ' is to be read another time')
+          return
+        end
       end
     end
+  end
+  for _, frame in ipairs(left) do
+    print('funduscope gave no result for instance ' .. instance .. ', frame ' .. frame)
   end
   local count = 0
   for _, answer in ipairs(answers) do

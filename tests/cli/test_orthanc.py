@@ -175,7 +175,7 @@ def test_a_frame_that_is_damaged_costs_the_others_nothing_and_is_not_read_for_ev
             archive.store(source)
             wait_for(lambda: len(json.loads(archive.get("/instances"))) == 1 + 2)
             time.sleep(5)  # the study is stable once more
-            assert readings(service, 422) == 2
+            assert readings(service, 422) == 3, "the damaged frame twice"
 
 
 def readings(service: Service, *refusals: int) -> int:
