@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
     named = re.findall(r'<a href="files/../(\d+)_\w+/report.html">', text)
     assert named == [f"{number:03}" for number in range(109, 9, -1)]
     assert "0.545</td><td>Grade of 109" in text
+
+
+def test_of_many_days_the_latest_are_shown_and_the_page_says_so(tmp_path: Path) -> None:
+    days = [f"{year}-{month:02}-{day:02}" for year in (2025, 2026) for month in range(1, 10) for day in range(1, 16)]
+    photos = [_read(number, camera, day, 100, 1.0) for number, (camera, day) in enumerate(product("AB", days))]
+    with closing(Store(tmp_path, {})) as store:
+        store.update(one for one, _ in photos)
+        for one, result in photos:
+            store.put(one.place, [result])
+        counts = {"given": len(photos), "read": len(photos), "refused": 0, "failed": 0}
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+    assert "The latest days alone, 400 rows" in text
+    for camera in "AB":
+        assert _row(text, camera, days[-1])[0] == "1"
+    assert text.count(f'<td class="short">{days[0]}</td>') == 0
 
 
 def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from contextlib import closing
@@ -224,6 +225,30 @@ def test_a_damaged_archive_says_so(tmp_path: Path, what: str) -> None:
     with pytest.raises(CodedError, match="damaged") as caught:
         list(open_list(tmp_path / what))
     assert caught.value.code == "E_CORRUPT"
+
+
+def test_a_damaged_entry_that_may_be_a_photo_costs_the_others_nothing(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "year.zip", {"one.png": b"first", "notes": b"text", "two.png": b"second"})
+    whole = path.read_bytes()
+    at = whole.index(b"notes") - 30
+    path.write_bytes(whole[:at] + b"XXXX" + whole[at + 4 :])
+    photos = open_list(path)
+    assert {one.place: one.problem and one.problem[0] for one in photos} == {
+        "one.png": None, "notes": "E_CORRUPT", "two.png": None
+    }  # fmt: skip
+    assert [photos.content(one.place, one.entry) for one in photos if one.problem is None] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_name_as_large_as_the_memory_is_not_read(tmp_path: Path, kind: int) -> None:
+    """Packed it takes a thousandth of that."""
+    with tarfile.open(tmp_path / "year.tar.gz", "w:gz", format=kind) as archive:
+        archive.addfile(tarfile.TarInfo("n" * 30_000_000 + ".jpg"))
+    tracemalloc.start()
+    with pytest.raises(CodedError, match="30,000,0"):
+        list(open_list(tmp_path / "year.tar.gz"))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("name", "code"), [("missing", "E_NOT_FOUND"), ("year.xlsx", "E_FORMAT")])

@@ -115,6 +115,21 @@ def test_changed_new_and_removed_photos(
     assert rows["first/eye1.png"]["width_px"] == 430
 
 
+def test_a_batch_is_not_replaced_by_one_of_other_photos(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
+    (tmp_path / "other").mkdir()
+    shutil.copy(eyes / "first" / "eye0.png", tmp_path / "other" / "another.png")
+    before = (out / "findings.parquet").read_bytes()
+    with pytest.raises(CodedError, match="of which none is given now: name another folder") as caught:
+        run_batch(tmp_path / "other", out, reading)
+    assert caught.value.code == "E_CONFIG"
+    assert (out / "findings.parquet").read_bytes() == before
+    run_batch(eyes, out, reading)
+    assert (out / "findings.parquet").read_bytes() == before
+
+
 def test_another_model_or_setting_is_refused(undisturbed: Path, eyes: Path, reading: ReadingSettings) -> None:
     with pytest.raises(CodedError, match=r"force was true, now false"):
         run_batch(eyes, undisturbed, replace(reading, force=False))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Final
+from typing import IO, Final, Self
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import START_BYTES, SUFFIXES, begins_like_photo
@@ -28,12 +28,16 @@ MAX_RATIO: Final = 100
 MAX_TOTAL_BYTES: Final = 4 * 2**40
 """Of all entries together."""
 
+MAX_HEADER_BYTES: Final = 64_000
+"""Of a long name or other header of a tar, which is read whole before its entry is seen."""
+
 _SMALL_BYTES: Final = 1_000_000
 _DAMAGED: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
     *(EOFError, UnicodeDecodeError, NotImplementedError),
     TypeError,  # tarfile, of a gzip header that ends early
 )
+_DAMAGED_ENTRY: Final = "the entry is damaged or packed in a rare way; expected an intact archive: copy it again"
 
 Problem = tuple[str, str]
 Listed = tuple["ArchiveEntry", Problem | None, bool]
@@ -91,8 +95,7 @@ class Archive:
         try:
             data = self._bytes(entry)
         except (*_DAMAGED, KeyError, RuntimeError) as error:
-            says = "the entry is damaged or packed in a rare way; expected an intact archive: copy it again"
-            raise CodedError("E_CORRUPT", says) from error
+            raise CodedError("E_CORRUPT", _DAMAGED_ENTRY) from error
         if len(data) != entry.size_bytes:
             says = f"the entry has {len(data):,} of its {entry.size_bytes:,} bytes; expected a whole archive"
             raise CodedError("E_TRUNCATED", f"{says}: copy it again")
@@ -139,11 +142,30 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
                 problem = "E_FORMAT", "the entry is encrypted: unpack the archive first"
             if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
                 problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
-            yield entry, problem, problem is None and _is_photo(info.filename, partial(file.open, info))
+            is_photo = False
+            if problem is None:
+                try:
+                    is_photo = _is_photo(info.filename, partial(file.open, info))
+                except _DAMAGED:
+                    problem = "E_CORRUPT", _DAMAGED_ENTRY
+            yield entry, problem, is_photo
+
+
+class _SmallHeaders(tarfile.TarInfo):
+    """Headers of a tar, none of them large."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        """See tarfile."""
+        info = super().frombuf(buf, encoding, errors)
+        kinds = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE
+        if info.type in (*kinds, tarfile.SOLARIS_XHDTYPE) and info.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
+        return info
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:
-    with tarfile.open(archive, "r|*") as file:
+    with tarfile.open(archive, "r|*", tarinfo=_SmallHeaders) as file:
         for info in file:
             file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
             if info.size < 0:

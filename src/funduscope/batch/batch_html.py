@@ -17,7 +17,7 @@ LEAST_CERTAIN: Final = 100
 """Photos that are named on the page."""
 
 MOST_GROUPS: Final = 400
-"""Rows of the table of drift; findings.parquet has the rest."""
+"""Rows of the table of drift, of the latest days; findings.parquet has the rest."""
 
 MOST_TWICE: Final = 50
 """Rows of the table of photos that stand in several places."""
@@ -47,6 +47,7 @@ def page(
     counts: photos given, read, refused and failed. model: its name, version and sha256. patients: the first rows of the
     patients' table. files: the folder of photos' reports, next to the page, to which photos are linked.
     """
+    drift = list(_drift(store))
     values = {
         "counts": counts,
         "model": model,
@@ -62,7 +63,8 @@ def page(
         "failures": _counted(store, "code", "state = 'failed'"),
         "measures": MEASURES,
         "meanings": MEANINGS,
-        "drift": list(_drift(store)),
+        "drift": sorted(drift[:MOST_GROUPS], key=lambda group: (group["camera"] or "", group["date"] or "")),
+        "most_drift": MOST_GROUPS if len(drift) > MOST_GROUPS else None,
         "twice": list(_twice(store)),
         "unsure": list(_least_certain(store, files)),
     }
@@ -91,13 +93,16 @@ def _counted(store: Store, expression: str, where: str = "1") -> list[tuple[Any,
 
 
 def _drift(store: Store) -> Iterator[dict[str, Any]]:
-    """By camera and day: photos, shares refused and unlike the training photos, means of measures and distance."""
+    """By camera and day: photos, shares refused and unlike the training photos, means of measures and distance.
+
+    The latest days first; one more than are shown, where there are more.
+    """
     means = ", ".join(f"avg(json_extract(measures, '$.{name}'))" for name in MEASURES)
     distance, percentile = (_FOUND.format(f"training_distance.{name}") for name in ("value", "percentile"))
     query = (
         f"select camera, date, count(*), avg(state = 'refused'), avg({percentile} > {FAR_PERCENTILE}), "
         f"avg({distance}), {means} from photos join results using (place) where state != 'failed' "
-        f"group by camera, date order by camera, date limit {MOST_GROUPS}"
+        f"group by camera, date order by date desc, camera limit {MOST_GROUPS + 1}"
     )
     for camera, date, photos, refused, unlike, distance, *values in store.select(query):
         group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}

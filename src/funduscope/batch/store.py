@@ -109,20 +109,24 @@ class Store:
         retry_failed: all others that failed, too.
 
         A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
-        are not any more is removed. All of it happens or nothing. Raises `CodedError` (E_NOT_FOUND) where no photo is
-        listed and some were earlier: their folder may be on a disk that is not there.
+        are not any more is removed. All of it happens or nothing. Raises `CodedError` where none of those that were
+        listed earlier is: E_NOT_FOUND where no other is either, since their folder may be on a disk that is not there,
+        E_CONFIG where others are, which belong into a folder of their own.
         """
         with self._file:
             if retry_failed:  # before the list is read, which closes again what has a problem
                 failed = "select place from results where state = 'failed'"
                 self._file.execute(f"update photos set is_done = 0, tries = 0 where place in ({failed})")
             self._file.execute("update photos set position = -1")
+            earlier = self.count("select count(*) from photos")
             for position, photo in enumerate(photos):
                 self._take(position, photo)
-            known, listed = self.count("select count(*) from photos"), self.count(_LISTED)
-            if known and not listed:
-                says = f"no photo is there any more, and {known} were: is their disk there? Nothing was changed"
-                raise CodedError("E_NOT_FOUND", says)
+            if earlier and self.count("select count(*) from photos where position < 0") == earlier:
+                if not self.count(_LISTED):
+                    says = f"no photo is there any more, and {earlier} were: is their disk there? Nothing was changed"
+                    raise CodedError("E_NOT_FOUND", says)
+                says = f"the folder holds a batch of {earlier} other photos, of which none is given now"
+                raise CodedError("E_CONFIG", f"{says}: name another folder")
             self._file.execute("delete from photos where position < 0")
             faults = "select place from results where code in ('E_MEMORY', 'E_DISK', 'E_CONFIG')"
             self._file.execute(f"update photos set is_done = 0 where place in ({faults})")
