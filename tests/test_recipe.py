@@ -68,6 +68,7 @@ def test_every_kind_of_value_survives_a_round_trip() -> None:
         ("augment.mirror=1.5", "augment.mirror", "1.5"),
         ("augment.mirror=-0.1", "augment.mirror", "-0.1"),
         ("sampling.whole={idrid-B = -1}", "sampling.whole.idrid-B", "-1"),
+        ("sampling.whole={idrid-B = true}", "sampling.whole", "not true or false"),
         ("encoder.weights=places", "encoder.weights", "places"),
         ("encoder.variant=v2", "encoder.variant", "v2"),
         ('tasks.structures=["XX"]', "tasks", "XX"),

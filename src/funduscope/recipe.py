@@ -7,6 +7,7 @@ that names the key. A task is switched off by an empty list or false. The sectio
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -81,6 +82,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _joins(self) -> Recipe:
+        if odd := [name for name in self.stages if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]:
+            raise ValueError(
+                f"a stage is called {odd[0]!r}; expected are names of lower-case letters, digits and underscores, such "
+                "as lesions"
+            )
         shares = [self.stage(name) for name in self.stages]
         named = [task for share in shares for task in share.tasks.named]
         if shares and sorted(named) != sorted(self.tasks.named):
@@ -108,12 +114,24 @@ class Recipe(Strict):
         """Whether every task is read from the close view, so that `views.whole_px` is the size of crops alone."""
         return {*self.tasks.named} <= {*self.views.close}
 
+    @property
+    def all_sampling(self) -> Sampling:
+        """The sampling; with the highest rates of any stage where there are stages."""
+        parts = [self.stage(name).sampling for name in self.stages]
+        rates: dict[str, dict[str, float]] = {"whole": {}, "close": {}}
+        for part in parts:
+            for view, highest in rates.items():
+                for name, rate in getattr(part, view).items():
+                    highest[name] = max(rate, highest.get(name, 0.0))
+        return self.sampling.model_copy(update=rates) if parts else self.sampling
+
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         dense = self.tasks.structures or self.tasks.landmarks
-        if self.experts.kind in ("per_task", "heads") and self.decoder.kind != "deeplab" and dense:
+        made_of = {"per_task": "atrous branches", "heads": "DeepLab's decoders"}.get(self.experts.kind)
+        if made_of is not None and self.decoder.kind != "deeplab" and dense:
             raise ValueError(
-                f"experts.kind {self.experts.kind} has atrous branches, so decoder.kind must be deeplab, not "
+                f"experts.kind {self.experts.kind} has experts of {made_of}, so decoder.kind must be deeplab, not "
                 f"{self.decoder.kind}"
             )
         if self.encoder.levels and dense and self.decoder.kind in ("deeplab", "transposed_unet"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
@@ -22,8 +22,12 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_flag(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true and false for a number, which would be 1 and 0."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+        """Refuses true and false for a number, which would be 1 and 0; dictionaries in sections are of numbers."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        of_numbers = get_origin(annotation) is dict and isinstance(value, dict)
+        if of_numbers and any(isinstance(one, bool) for one in value.values()):
+            raise ValueError("expected numbers, not true or false")
+        if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("expected a number, not true or false")
         return value
 

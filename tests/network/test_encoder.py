@@ -62,6 +62,17 @@ def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_st
     assert all(value.grad is not None and value.grad.shape == value.shape for value in encoder.parameters())
 
 
+@pytest.mark.parametrize(("name", "levels"), [("test_convnext", None), ("convnext_zepto_rms", 4)])
+def test_a_convnext_ends_with_the_norm_that_timm_gives_it(name: str, levels: int | None) -> None:
+    torch.manual_seed(0)
+    theirs, encoder = timm.create_model(name).eval(), Encoder(name, levels=levels).eval()
+    fill(encoder, theirs.state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = theirs.get_submodule("head.norm")(theirs.forward_features(image))  # pyright: ignore[reportCallIssue]
+        torch.testing.assert_close(encoder(image)[-1], wanted)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "resnet18"])
 def test_a_real_step_changes_every_weight(name: str, wake: Callable[[torch.nn.Module], None]) -> None:
     torch.manual_seed(0)
@@ -202,7 +213,6 @@ def test_timms_own_weights_make_timms_own_features(
     with torch.inference_mode():
         expected = whole.forward_features(image)  # pyright: ignore
         if "convnext" in name:
-            whole.head.norm.eps = 1e-6  # as in every ConvNeXt but the one for tests
             expected = whole.head.norm(expected)
         torch.testing.assert_close(encoder(image)[-1], expected)
 

@@ -225,6 +225,27 @@ def test_a_model_without_a_grade_takes_over_nothing_that_a_grade_was_part_of() -
     assert not _with_before(lean, before, seen).witnesses, "it asks for a lesion that this model does not seek"
 
 
+@pytest.mark.parametrize(("labels", "has_witness", "is_kept"), [(4, False, True), (40, False, True), (40, True, False)])
+def test_too_few_labels_leave_a_task_calibrated_as_it_was(labels: int, has_witness: bool, is_kept: bool) -> None:
+    """All of it, since the parts belong together: a witness that could not be fitted keeps the rest, too."""
+    tree = Witness(("EX strong",), (0.0,), (1.0,), (1.0,), (-1.0, 0.0, 1.0, 2.0), (0.5, 0.5)).to_tree()
+    before = replace(
+        Card(), temperatures={"grade": 1.6}, referable_threshold=0.31, grade_quantile=0.93, witnesses={"grade": tree}
+    )
+    about = {"calibration": {f"{code}_threshold": "0.5" for code in CODES} | {"grade_labels": labels, "dme_labels": 0}}
+    own = tree | {"numbers": ["HE strong"]}
+    card = replace(
+        Card(), temperatures={"grade": 0.25}, referable_threshold=0.64, grade_quantile=1.5, about=about,
+        witnesses={"grade": own} if has_witness else {},
+    )  # fmt: skip
+    result = _with_before(card, before, [])
+    used = before if is_kept else card
+    assert result.temperatures["grade"] == used.temperatures["grade"]
+    assert (result.referable_threshold, result.grade_quantile) == (used.referable_threshold, used.grade_quantile)
+    assert result.witnesses["grade"] == used.witnesses["grade"]
+    assert ("grade_calibration" in result.about["calibration"]) is is_kept
+
+
 def test_the_threshold_of_a_very_sure_model_still_separates() -> None:
     low = np.array([1e-5, 2e-5, 1.5e-5, 6e-5, 7e-5, 8e-5])
     for chances in (low, 1 - low[::-1]):

@@ -355,3 +355,18 @@ def test_a_step_schedule_lowers_the_rate_every_so_many_epochs(
     full = recipe.training.learning_rate
     shares = [line["learning rate"] / full for line in _lines(tmp_path)]
     assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("accumulate", [1, 8])
+def test_a_training_of_one_update_learns(
+    accumulate: int, quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """A cosine that had come to its end before the last update would take a step of no length."""
+    one = {"epochs": 1, "accumulate": accumulate, "batch": 8 // accumulate if accumulate > 1 else 8}
+    changed = {"training": quick.training.model_copy(update=one)}
+    changed["sampling"] = quick.sampling.model_copy(update={"per_epoch": 8})
+    loop = _loop(quick.model_copy(update=changed), cases, cache, tmp_path)
+    before = {name: value.clone() for name, value in loop.network.named_parameters()}
+    loop.run()
+    assert loop.state.step == (1 if accumulate == 1 else accumulate)
+    assert any(not torch.equal(value, before[name]) for name, value in loop.network.named_parameters())

@@ -82,6 +82,10 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     class Table:
         tables = ("idrid-A", "idrid-B")
         photos = ()
+        one_label = False
+
+        def has_one_label(self, dataset: str, question: Question) -> bool:
+            return self.one_label and dataset == "idrid-B"
 
         def number(self, key: ScoreKey) -> float:
             known = {
@@ -97,11 +101,17 @@ def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     table = Table()
     assert selection(table, table, "accuracy_iou")["selection"] == pytest.approx((0.8 + 0.4) / 2)  # pyright: ignore
     risk = SimpleNamespace(
-        tables=("idrid-B",), photos=[], number=lambda key: {"DME accuracy": 0.7}.get(str(key)[8:], np.nan)
+        tables=("idrid-B",),
+        photos=[],
+        number=lambda key: {"DME accuracy": 0.7}.get(str(key)[8:], np.nan),
+        has_one_label=lambda *_: False,
     )
     assert selection(risk, None, "accuracy_iou")["selection"] == 0.7, "without grades that of edema risk"  # pyright: ignore
     assert selection(table, table)["selection"] == pytest.approx((0.1 + 0.9) / 2)  # pyright: ignore
     assert selection(table, table)["idrid-A OD Dice"] == 0.7, "said beside the lesions', not counted"  # pyright: ignore
+    table.one_label = True
+    healthy = selection(table, table)["selection"]  # pyright: ignore
+    assert healthy == pytest.approx((0.8 + 0.9) / 2), "kappa says nothing where all eyes are healthy"
 
 
 def test_a_rate_of_0_leaves_a_data_set_out_in_one_view_alone() -> None:

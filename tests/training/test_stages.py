@@ -326,6 +326,24 @@ def test_a_stage_changes_one_rate_of_a_data_set_and_keeps_the_others(staged: Rec
     assert changed.stage("whole").sampling.close == staged.sampling.close
 
 
+def test_a_data_set_that_one_stage_alone_draws_is_learned_from(staged: Recipe) -> None:
+    """Its photos fix the card, too."""
+    own = ("stages.lesions.sampling.close.mine=3", "stages.whole.sampling.whole.yours=2")
+    recipe = Recipe.load("flagship", [*SMALL, *own])
+    assert recipe.sampling.close.get("mine") is None
+    assert recipe.all_sampling.close["mine"] == 3
+    assert {"mine", "yours"} <= recipe.all_sampling.datasets()
+    assert staged.all_sampling.datasets() == staged.sampling.datasets()
+
+
+def test_a_name_that_torch_has_taken_is_refused_before_anything_is_trained(cases: list[Case], tmp_path: Path) -> None:
+    parts = Recipe.load("flagship", SMALL).model_dump(mode="json")
+    parts["stages"]["train"] = parts["stages"].pop("whole")
+    with pytest.raises(TrainingError, match="called train"):
+        run_recipe(Recipe.model_validate(parts), cases, tmp_path / "run", fold=0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_both_views_may_be_of_one_size(staged: Recipe) -> None:
     """Lesions then still come from the network that learned them."""
     recipe = Recipe.load("flagship", [*SMALL, "views={whole_px=64, close_px=64}"])
@@ -351,6 +369,7 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
         (["stages.lesions.views={close_px=256}"], "other views"),
         (["stages.lesions.training={epoch=2}"], "epoch"),
         (["stages.lesions.network={}"], "no section"),
+        (['stages."a.b"={}'], "lower-case letters"),
         (["views.close=[]"], "one view"),
         (["views.close=['MA', 'HE', 'EX', 'SE', 'OD']"], "one view a stage"),
         (

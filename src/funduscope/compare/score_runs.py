@@ -92,7 +92,7 @@ def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, lis
     return {
         "validation": validation,
         "test": test,
-        TRAINING: [case for case in drawn if case.dataset in recipe.sampling.datasets()],
+        TRAINING: [case for case in drawn if case.dataset in recipe.all_sampling.datasets()],
         **dict.fromkeys(SHIFTS, sample(validation)),
     }
 

@@ -179,6 +179,12 @@ class Scores:
         interval = self.intervals.get(key)
         return float("nan") if interval is None else interval.value
 
+    def has_one_label(self, dataset: str, question: Question) -> bool:
+        """Whether the photos of a data set all have one label: kappa is then nan or 0, however good a model is."""
+        states = (photo.states.get(question) for photo in self.photos if photo.case.dataset == dataset)
+        labels = {int(one.confusion.any(axis=1).argmax()) for one in states if isinstance(one, GradingState)}
+        return len(labels) == 1
+
     def to_frame(self) -> pandas.DataFrame:
         """A pandas data frame with a row a score: dataset, question, score, value, low, high, visits, photos, refused.
 

@@ -76,7 +76,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     plan = SplitPlan.of_run(run, cases or ())
     if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
         plan = SplitPlan.of(cases or (), plan.fold, run)
-    checking, training = plan.validation, {view: _of_view(view, best.recipe.sampling, plan.train) for view in VIEWS}
+    checking, training = plan.validation, {view: _of_view(view, best.recipe.all_sampling, plan.train) for view in VIEWS}
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
     used = {case.dataset for chosen in training.values() for case in chosen}
     report["calibration photos"] = ", ".join(sorted(used)) or "drawn eyes"
@@ -178,6 +178,8 @@ def _compared(scores: Scores) -> Iterator[ScoreKey]:
     """The scores that INT8 may not lose: kappa, AUPR, Dice; of a structure only where enough photos show it."""
     for key, interval in scores.intervals.items():
         if key.score not in ("kappa", "AUPR", "Dice") or np.isnan(interval.value):
+            continue
+        if scores.has_one_label(key.dataset, key.question):
             continue
         states = [photo.states.get(key.question) for photo in scores.photos if photo.case.dataset == key.dataset]
         graded = sum(isinstance(state, GradingState) for state in states)

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import timm
 import torch
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from funduscope.network.pyramid import strides
@@ -28,6 +27,7 @@ REACH_S = 2.0
 """How long a hub may take to answer."""
 
 _CHECK_PX = 64
+_CONVNEXT_LEVELS = 4
 _PYRAMIDS = "Choose an encoder with a pyramid for photos of any size, such as resnet50, convnext_tiny or pvt_v2_b0."
 
 
@@ -67,8 +67,8 @@ class Encoder(nn.Module):
             raise WeightsError(_no_stride(name, output_stride))
         # Some backbones have their channels last.
         self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
-        has_norm = name.startswith(("convnext", "test_convnext")) and levels is None
-        self.norm = LayerNorm2d(self.channels[-1], eps=1e-6) if has_norm else None
+        has_norm = name.startswith(("convnext", "test_convnext")) and levels in (None, _CONVNEXT_LEVELS)
+        self.norm = _last_norm(name, self.channels[-1]) if has_norm else None
         every = strides(len(self.strides), output_stride)
         first = [min(self.strides[0] << place, output_stride) for place in range(levels or 0)]
         self._check_pyramid(name, first or every)
@@ -109,6 +109,15 @@ class Encoder(nn.Module):
                 f"timm's {name!r} makes maps of {found} from {_CHECK_PX} x {_CHECK_PX} px; expected are {wanted}: "
                 f"channels, height, width. {_PYRAMIDS}"
             )
+
+
+def _last_norm(name: str, channels: int) -> nn.Module:
+    """A new norm of the kind that timm's ConvNeXt of that name has between its last stage and its classifier."""
+    with torch.device("meta"):
+        theirs = timm.create_model(name, pretrained=False)
+    before = theirs.get_submodule("norm_pre")
+    norm = theirs.get_submodule("head.norm") if isinstance(before, nn.Identity) else before
+    return type(norm)(channels, eps=norm.eps)
 
 
 def _no_stride(name: str, output_stride: int) -> str:
@@ -234,7 +243,7 @@ def _name_in(state: dict[str, Tensor], key: str) -> str:
     """The name of an encoder's tensor in the whole model's weights."""
     part, _, rest = key.partition(".")
     if part == "norm":
-        return f"head.norm.{rest}"
+        return f"norm_pre.{rest}" if f"norm_pre.{rest}" in state else f"head.norm.{rest}"
     return rest if rest in state else _whole_name(rest)
 
 

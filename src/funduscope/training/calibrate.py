@@ -36,6 +36,9 @@ from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 """The photo tasks that lesions are asked about, and which: edema risk is defined by hard exudates."""
 
+FEWEST_LABELED = 20
+"""With fewer labels of a photo task a fine-tuned model keeps the calibration of its first weights."""
+
 DISTANCE_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
 MOST_REFERENCE_PHOTOS = 800
@@ -96,8 +99,10 @@ def calibrate(
         for photo in _labeled(seen, "grade")
     ]
     scales, cuts, lowest = dict[str, Scale](), dict[str, Cut](), dict[str, int]()
-    if before is not None and not about["grade_labels"]:  # its grade is the first weights' own
-        answers = _grades(seen, before.temperatures.get("grade", 1.0), _witnesses_of(before, card), joint)
+    kept = [] if before is None else _kept_tasks(replace(card, witnesses=trees), before, about, witnesses)
+    if before is not None and "grade" in kept:
+        theirs = _witnesses_of(before, card) if witnesses else {}
+        answers = _grades(seen, before.temperatures.get("grade", 1.0), theirs, {})
     else:
         answers = _grades(seen, temperatures["grade"], trees, joint)
     for code in card.outlined:
@@ -121,6 +126,14 @@ def calibrate(
     return fixed if before is None else _with_before(fixed, before, seen, witnesses)
 
 
+def _kept_tasks(card: Card, before: Card, about: dict[str, Any], witnesses: bool) -> list[str]:
+    """The photo tasks of both cards that are calibrated as in the first weights': of too few labels, or of so few
+    that their witness could not be fitted, which the other parts belong to."""
+    lost = {*(_witnesses_of(before, card) if witnesses else ())} - {*card.witnesses}
+    few = (task for task in before.temperatures if about.get(f"{task}_labels", FEWEST_LABELED) < FEWEST_LABELED)
+    return [task for task in dict.fromkeys((*few, *lost)) if task in before.temperatures]
+
+
 def _with_before(card: Card, before: Card, seen: list[Seen], witnesses: bool = True) -> Card:
     """The card with what too few photos could fix taken from the card of the first weights.
 
@@ -137,12 +150,13 @@ def _with_before(card: Card, before: Card, seen: list[Seen], witnesses: bool = T
         ours, theirs = getattr(card, name), getattr(before, name)
         kept = {code: value for code, value in ours.items() if code not in rare}
         parts[name] = kept | {code: theirs[code] for code in rare if code in theirs}
-    unknown = [task for task in card.temperatures if not about[f"{task}_labels"] and task in before.temperatures]
+    unknown = _kept_tasks(card, before, about, witnesses)
+    same |= {f"{task}_calibration": "that of the first weights" for task in unknown}
     parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
     if "grade" in unknown and (witnesses or "grade" not in before.witnesses):
         parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
     theirs = {task: tree for task, tree in _witnesses_of(before, card).items() if task in unknown and witnesses}
-    parts["witnesses"] = theirs | card.witnesses
+    parts["witnesses"] = theirs | {task: tree for task, tree in card.witnesses.items() if task not in unknown}
     return replace(card, **parts, about={**card.about, "calibration": about | same})
 
 

@@ -195,6 +195,7 @@ def fingerprint(cases: list[Case]) -> str:
             labels.fovea_xy,
         )
         further = [(labels.label(task.name), labels.among(task.name), task.name) for task in FURTHER_TASKS]
+        further += [(among, "grade")] if (among := labels.among("grade")) else []
         digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
         drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
         digest.update(repr(drawn).encode())

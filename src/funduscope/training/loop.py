@@ -243,10 +243,8 @@ class Loop:
         for module in self.network.modules():
             if isinstance(module, Gate):
                 module.every = self._progress() < self.recipe.experts.every_until
-        if self.recipe.training.batch_norm == "frozen":
-            for module in self.network.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            if self.recipe.training.batch_norm == "frozen" and isinstance(module, _BatchNorm):
+                module.eval()
 
     def _step(self, batch: Batch, usage: ExpertUsage, *, update: bool) -> tuple[dict[str, float] | None, float]:
         """One batch: losses and task weights by name, and the share of the full learning rate.
@@ -256,7 +254,8 @@ class Loop:
         """
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
-        rate = rate_at(self._progress(), settings.warm_up_frac, settings.schedule) * self.plateau.scale
+        middle = self._progress(settings.accumulate / 2)  # of the batches of an update: at the end a cosine is 0
+        rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * self.plateau.scale
         if settings.schedule == "step":
             rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)
         for group in self.optimizer.param_groups:
@@ -320,9 +319,9 @@ class Loop:
         self.optimizer.zero_grad()
         return norm if sound else None
 
-    def _progress(self) -> float:
-        """The share of all steps that are done."""
-        return self.state.step / max(sum(self.steps_each), 1)
+    def _progress(self, ago: float = 0.0) -> float:
+        """The share of all steps that are done, or were so many steps ago."""
+        return max(self.state.step - ago, 0.0) / max(sum(self.steps_each), 1)
 
     def _validate(self) -> dict[str, float]:
         """Scores of the averaged weights on the validation photos, if there are any."""

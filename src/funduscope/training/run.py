@@ -194,13 +194,13 @@ def _name_unsampled(recipe: Recipe, train: list[Case]) -> None:
     left = Counter(case.dataset for case in train if case.dataset not in named)
     if left and left.keys() != {case.dataset for case in train} and processes.state().is_main_process:
         photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
-        settings = " ".join(setting_for(name, recipe) for name in sorted(left))
-        print(f"note: the recipe learns nothing from photos of {photos}. To change that: {settings}", file=sys.stderr)
+        ways = " ".join(setting_for(name, recipe) for name in sorted(left))
+        print(f"note: {recipe.name} learns nothing from photos of {photos}. To change that: {ways}", file=sys.stderr)
 
 
 def _name_unjudged(recipe: Recipe, plan: SplitPlan, start: Start) -> None:
     """Warns where no validation photo is of a data set that the recipe learns from."""
-    judged = any(case.dataset in recipe.sampling.datasets() for case in plan.validation)
+    judged = any(case.dataset in recipe.all_sampling.datasets() for case in plan.validation)
     if recipe.training.epochs and not judged and start.refit is None and processes.state().is_main_process:
         print(
             "warning: no validation photo is of a data set that the recipe learns from, so that nothing chooses the "

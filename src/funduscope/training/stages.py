@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from funduscope import checkpoint
 from funduscope.atomic import write_atomically
 from funduscope.checkpoint import LAST, Checkpoint
@@ -56,6 +58,8 @@ def run_recipe(
     """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on."""
     if not recipe.stages:
         return run(recipe, cases, folder, fold, start, make_validation, watch, count=count)
+    if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
+        raise TrainingError(f"A stage is called {taken[0]}, a name that torch has taken: call it otherwise.")
     if start.refit is not None and not is_calibrated(start.refit):
         raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
     lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]

@@ -97,9 +97,10 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
     """Scores by name, and `selection`, by which epochs are compared.
 
     select mean: the mean of the photo tasks, landmarks and lesions, each in 0..1, as far as they are scored. Photo
-    tasks: the mean of their headlines over the data sets. Lesions: the mean average precision over data sets and kinds
-    (not the area over 33 thresholds, which an empty map also earns) that `FEWEST_POSITIVE` photos show, or all where
-    none is shown by so many; or the disc's IoU where no lesion is predicted.
+    tasks: the mean over the data sets of their headlines, of accuracy where all labels are one. Lesions: the mean
+    average precision over data sets and kinds (not the area over 33 thresholds, which an empty map also earns) that
+    `FEWEST_POSITIVE` photos show, or all where none is shown by so many; or the disc's IoU where no lesion is
+    predicted.
     Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy (without
     grades, of the other photo tasks') and the lesions' IoU at 0.5.
     """
@@ -125,8 +126,11 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
         for task, values in zip(PHOTO_TASKS, headlines, strict=True):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
                 scores[f"{dataset} {task.title} {name}"] = graded.number(ScoreKey(dataset, Question(task.title), name))
-            values.append(graded.number(ScoreKey(dataset, headline(task), task.headline)))
-            scores[f"{dataset} {task.title} {task.headline}"] = values[-1]
+            score = graded.number(ScoreKey(dataset, headline(task), task.headline))
+            scores[f"{dataset} {task.title} {task.headline}"] = score
+            if graded.has_one_label(dataset, Question(task.title)):  # kappa may be 0 then, and areas do not exist
+                score = scores[f"{dataset} {task.title} accuracy"]
+            values.append(score)
         for name in ("disc center", "fovea"):
             distance = graded.number(ScoreKey(dataset, Question(name), "mean px"))
             scores[f"{dataset} {name} px"] = distance
@@ -179,7 +183,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     left, research_only = by_data["not_learned"], by_data["research_only"]
     card = replace(Card.of(best.recipe).without(left), research_only=research_only)
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
-    validation = [case for case in plan.validation if case.dataset in best.recipe.sampling.datasets()]
+    validation = [case for case in plan.validation if case.dataset in best.recipe.all_sampling.datasets()]
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
@@ -193,7 +197,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
         card = replace(Card.from_dict(theirs).without(left), research_only=research_only)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
-    sampling = best.recipe.sampling
+    sampling = best.recipe.all_sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
     predictor = Predictor(runtime, card)
