@@ -78,6 +78,19 @@ def test_batches_by_turns_hold_photos_with_masks_or_photos_with_grades() -> None
     assert Counter(item.case.key for item in mixed) == Counter(item.case.key for item in items)
 
 
+def test_batches_by_turns_of_a_fixed_number_are_all_full() -> None:
+    """A step of nine photos with masks and nine with grades, as S3's authors take them."""
+    cases = _cases("many", 43, Labels(masks={"EX": ABSENT})) + _cases("few", 330, Labels(grade=2))
+    changes = "sampling.order='alternate'", "training.batch=9", "sampling.per_epoch=180"
+    recipe = _recipe(*changes, "sampling.whole={many = 7.6, few = 1.0}")
+    for epoch in range(20):
+        items = draw_epoch(cases, recipe, epoch)
+        kinds = [{bool(item.case.labels.masks) for item in items[start : start + 9]} for start in range(0, 180, 9)]
+        assert len(items) == 180
+        assert all(len(one | other) == 2 for one, other in zip(kinds[::2], kinds[1::2], strict=True))
+        assert all(len(kind) == 1 for kind in kinds)
+
+
 def test_the_combined_metric_is_the_mean_of_accuracy_and_iou() -> None:
     class Table:
         tables = ("idrid-A", "idrid-B")

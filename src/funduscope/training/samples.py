@@ -60,7 +60,9 @@ def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
     ]
     if sampling.grade_power:
         rated = _by_grade(rated, sampling.grade_power)
-    if sampling.per_epoch and rated:
+    if sampling.per_epoch and rated and sampling.order == "alternate":
+        chosen = _whole_batches(sampling.per_epoch, recipe.training.batch, rated, rng)
+    elif sampling.per_epoch and rated:
         chosen = _exactly(sampling.per_epoch, rated, rng)
     else:
         chosen = [(case, view) for case, view, rate in rated for _ in range(int(rate) + int(rng.random() < rate % 1))]
@@ -93,6 +95,20 @@ def _exactly(count: int, rated: list[tuple[Case, View, float]], rng: np.random.G
     edges = np.floor(np.cumsum(rates) * (count / rates.sum()) + rng.random()).astype(int)
     times = np.diff(edges, prepend=0)
     return [rated[place][:2] for place, n in zip(order, times, strict=True) for _ in range(n)][:count]
+
+
+def _whole_batches(
+    count: int, batch: int, rated: list[tuple[Case, View, float]], rng: np.random.Generator
+) -> list[tuple[Case, View]]:
+    """`count` draws as `_exactly`, of photos with masks and of photos without in whole batches each."""
+    masked = [one for one in rated if one[0].labels.masks]
+    graded = [one for one in rated if not one[0].labels.masks]
+    rates = [sum(rate for *_, rate in kind) for kind in (masked, graded)]
+    first = round(count // batch * rates[0] / sum(rates)) * batch
+    drawn: list[tuple[Case, View]] = []
+    for kind, number in ((masked, first), (graded, count - first)):
+        drawn += _exactly(number, kind, rng) if kind and number else []
+    return drawn
 
 
 def _alternating(chosen: list[tuple[Case, View]], batch: int) -> list[tuple[Case, View]]:
