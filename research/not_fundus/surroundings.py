@@ -141,9 +141,21 @@ def widened(photo: np.ndarray, field: FieldOfView, rng: np.random.Generator) -> 
     return (shown * shade[..., None]).astype(np.uint8), FieldOfView(side / 2, side / 2, wide * field.radius_px)
 
 
+def inside(photo: np.ndarray, field: FieldOfView, rng: np.random.Generator) -> Surrounded:
+    """Cut inside the field, so that no edge of it is left: retina up to every edge of the picture."""
+    shape = float(rng.choice([3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9]))
+    reach = 0.97 * field.radius_px / np.hypot(shape, 1.0)
+    left, right = (int(np.clip(field.x_px + side * reach * shape, 0, photo.shape[1])) for side in (-1, 1))
+    top, bottom = (int(np.clip(field.y_px + side * reach, 0, photo.shape[0])) for side in (-1, 1))
+    cut = np.ascontiguousarray(photo[top:bottom, left:right])
+    high, wide = cut.shape[:2]
+    return cut, FieldOfView(wide / 2, high / 2, max(high, wide) / 2, is_edgeless=True)
+
+
 SURROUNDED: Final[dict[str, Surround]] = {
     "on a screen": screen, "on a page": page, "cut out": cut_out, "with words": lettered, "in a frame": framed,
     "30 to 42 degrees": narrowed, "55 to 65 degrees": widened,
+    "inside the field": inside,
 }  # fmt: skip
 
 

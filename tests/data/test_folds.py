@@ -90,6 +90,17 @@ def test_folds_are_found_in_beside_or_above(tmp_path: Path) -> None:
     assert find_folds(deep) is None
 
 
+def test_folds_are_found_next_to_a_link_before_what_it_stands_for(tmp_path: Path) -> None:
+    (tmp_path / "store/clinic").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "store/folds.csv").write_text("subset,image,visit,fold\n")
+    link = tmp_path / "project/clinic"
+    link.symlink_to(tmp_path / "store/clinic", target_is_directory=True)
+    assert find_folds(link) == tmp_path / "store/folds.csv"
+    (tmp_path / "project/folds.csv").write_text("subset,image,visit,fold\n")
+    assert find_folds(link) == tmp_path / "project/folds.csv"
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

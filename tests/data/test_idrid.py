@@ -255,3 +255,55 @@ def test_a_known_file_that_contradicts_itself(rows: str, says: str, tmp_path: Pa
     _text(root / A_MASKS / TRAIN / "known.csv", f"image,MA\n{rows}")
     with pytest.raises(LabelError, match=says):
         idrid.read(root)
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    """As shared stores have them: a kind whose masks were not seen would count as absent."""
+    root = _official(tmp_path / "set")
+    folder = root / A_MASKS / TRAIN / "3. Hard Exudates"
+    folder.rename(tmp_path / "store")
+    folder.symlink_to(tmp_path / "store", target_is_directory=True)
+    (tmp_path / "store/loop").symlink_to(root, target_is_directory=True)
+    assert _by_key(idrid.read(root))["idrid-A/train/IDRiD_01"].labels.masks["EX"].paths
+
+
+def test_a_linked_subset_is_read_by_its_own_name(tmp_path: Path) -> None:
+    root = _official(tmp_path / "set")
+    (root / "A. Segmentation").rename(tmp_path / "x")
+    (root / "A. Segmentation").symlink_to(tmp_path / "x", target_is_directory=True)
+    for folder in (root, root / "A. Segmentation"):
+        assert idrid.recognize(folder)
+        assert "idrid-A/train/IDRiD_01" in _by_key(idrid.read(folder))
+
+
+@pytest.mark.parametrize("name", ["IDRiD_02_EX.bmp", "IDRiD_02_EX_mask.png", "IDRiD_02_Hard Exudates.tif"])
+def test_a_picture_among_masks_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    """Its photo would count as known to have none of that lesion."""
+    root = _official(tmp_path)
+    folder = root / A_MASKS / TRAIN / "3. Hard Exudates"
+    (folder / "IDRiD_02_EX.tif").rename(folder / name)
+    (folder / "Thumbs.db").write_bytes(b"x")
+    with pytest.raises(LabelError, match=r"expected names such as IDRiD_01_EX\.tif"):
+        idrid.read(root)
+
+
+def test_the_name_of_a_sheet_says_which_point_it_has(tmp_path: Path) -> None:
+    root = _official(tmp_path)
+    disc = root / DISC_FILE
+    both = disc.parent.with_name("1. OD and Fovea")
+    disc.parent.rename(both)
+    labels = _by_key(idrid.read(root))["idrid-B/train/IDRiD_001"].labels
+    assert (labels.disc_xy, labels.fovea_xy) == ((41.5, 20.25), (25, 22))
+
+
+def test_grades_of_b_are_not_those_of_the_test_photos_of_a(tmp_path: Path) -> None:
+    cases = _by_key(idrid.read(_official(tmp_path)))
+    assert {key for key, case in cases.items() if case.same_photo} <= {f"idrid-A/train/IDRiD_{n:02d}" for n in (1, 2)}
+    assert cases["idrid-A/test/IDRiD_01"].same_photo is None
+
+
+def test_a_point_below_its_photo_is_refused(tmp_path: Path) -> None:
+    root = _official(tmp_path)
+    _text(root / DISC_FILE, POINTS_HEAD + "IDRiD_001,41.5,40.5,,,,,,,,\r\n")
+    with pytest.raises(LabelError, match="outside"):
+        idrid.read(root)

@@ -72,7 +72,15 @@ def _ddr(root: Path) -> None:
             _photo(root / f"DR_grading/{split}/{name}.jpg", 7)
     (root / "DR_grading/train.txt").write_text("007-0004-000.jpg 2\n20170323093305605.jpg 5\n")
     (root / "DR_grading/test.txt").write_text("007-0007-000.jpg 1\n")
-    for split, label, name in (("valid", "segmentation label", "007-0004-000"), ("test", "label", "007-0009-000")):
+    _photo(root / "DR_grading/train/007-0009-100.jpg", 7)
+    with (root / "DR_grading/train.txt").open("a") as lines:
+        lines.write("007-0009-100.jpg 0\n007-0010-000.jpg 3\n")
+    _photo(root / "DR_grading/train/007-0010-000.jpg", 7)
+    for split, label, name in (
+        ("valid", "segmentation label", "007-0004-000"),
+        ("test", "label", "007-0009-000"),
+        ("test", "label", "007-0010-000"),
+    ):
         place = root / "lesion_segmentation" / split
         _photo(place / f"image/{name}.jpg", 7)
         for code, value in {"MA": 255, "HE": 0, "EX": 255, "SE": 0}.items():
@@ -119,7 +127,8 @@ def test_each_layout_is_recognized_by_its_own_reader_alone(name: str, downloads:
 def test_a_folder_of_all_sets_is_read_whole_and_every_photo_can_be_framed(cases: dict[str, Case]) -> None:
     assert sorted(cases) == [
         "aptos/000c1434d8d7", "aptos/001639a390f0",
-        "ddr/test/007-0007-000", "ddr/test/007-0009-000", "ddr/train/007-0004-000", "ddr/train/20170323093305605",
+        "ddr/test/007-0007-000", "ddr/test/007-0009-000", "ddr/test/007-0010-000",
+        "ddr/train/007-0004-000", "ddr/train/007-0009-100", "ddr/train/20170323093305605",
         "eophtha/C0021833", "eophtha/DS000DGS", "eophtha/EX0000001", "eophtha/MA0000001",
         "eyepacs/10_left", "eyepacs/10_right", "eyepacs/13_left",
         "messidor2/20051020_43808_0100_PP", "messidor2/20051020_43832_0100_PP", "messidor2/IM004811",
@@ -135,7 +144,8 @@ def test_grades_are_read_as_each_set_writes_them(cases: dict[str, Case]) -> None
         "aptos/000c1434d8d7": 2, "aptos/001639a390f0": 4,
         "eyepacs/10_left": 0, "eyepacs/10_right": 4, "eyepacs/13_left": 1,
         "messidor2/20051020_43808_0100_PP": 0, "messidor2/20051020_43832_0100_PP": 3,
-        "ddr/train/007-0004-000": 2, "ddr/test/007-0007-000": 1,
+        "ddr/train/007-0004-000": 2, "ddr/train/007-0009-100": 0,
+        "ddr/test/007-0007-000": 1, "ddr/test/007-0010-000": 3,
     }  # fmt: skip
     rejected = [key for key, case in cases.items() if case.labels.quality == "reject"]
     assert sorted(rejected) == ["ddr/train/20170323093305605", "messidor2/IM004811"]
@@ -162,9 +172,36 @@ def test_masks_know_what_their_set_knows(cases: dict[str, Case]) -> None:
     assert prepare(graded, 96).coverage.keys() == {"MA", "EX"}
 
 
+def test_photos_of_one_patient_of_ddr_are_joined_and_masks_of_its_test_make_a_test_photo(
+    cases: dict[str, Case],
+) -> None:
+    assert cases["ddr/train/007-0009-100"].visit == cases["ddr/test/007-0009-000"].visit
+    assert "ddr/train/007-0010-000" not in cases
+    assert cases["ddr/test/007-0010-000"].labels.grade == 3
+
+
+def test_a_list_in_another_encoding_is_named(downloads: Path, tmp_path: Path) -> None:
+    shutil.copytree(downloads / "DDR", tmp_path / "set")
+    with (tmp_path / "set/DR_grading/train.txt").open("ab") as lines:
+        lines.write(b"caf\xe9.jpg 1\n")
+    with pytest.raises(LabelError, match=r"train\.txt is not in UTF-8"):
+        ddr.read(tmp_path / "set")
+
+
+def test_masks_of_e_ophtha_belong_to_their_examination(downloads: Path, tmp_path: Path) -> None:
+    shutil.copytree(downloads / "e-ophtha", tmp_path / "set")
+    place = tmp_path / "set/e_optha_MA"
+    _photo(place / "MA/E0000999/C0021833.jpg", 8)
+    _mask(place / "Annotation_MA/E0000999/C0021833.png", 200)
+    with pytest.raises(LabelError, match="there twice"):
+        eophtha.read(tmp_path / "set")
+
+
 def test_photos_of_an_official_test_get_no_fold(cases: dict[str, Case]) -> None:
     plan = SplitPlan.of(cases.values(), 0)
-    assert {case.key for case in plan.cases if case.fold is None} == {"ddr/test/007-0007-000", "ddr/test/007-0009-000"}
+    assert {case.key for case in plan.cases if case.fold is None} == {
+        *("ddr/test/007-0007-000", "ddr/test/007-0009-000", "ddr/test/007-0010-000", "ddr/train/007-0009-100")
+    }
     assert plan.unassigned == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,25 @@ def _opaque(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(planes, "RGBA")
 
 
+def _on_white(mask: np.ndarray) -> Image.Image:
+    planes = np.full((*mask.shape, 3), 255, np.uint8)
+    planes[mask] = (200, 30, 30)
+    return Image.fromarray(planes)
+
+
+def _two_colors(*colors: int) -> Callable[[np.ndarray], Image.Image]:
+    def draw(mask: np.ndarray) -> Image.Image:
+        image = Image.fromarray(mask.astype(np.uint8), "L").copy()
+        image.putpalette([*colors, *[0] * 762])
+        return image
+
+    return draw
+
+
 ENCODINGS = {
+    "white.png": _on_white,
+    "white_palette.png": _two_colors(255, 255, 255, 200, 30, 30),
+    "viridis.png": _two_colors(68, 1, 84, 253, 231, 37),
     "palette.tif": _red_palette,
     "alpha.tif": _opaque,
     "rgb.tif": lambda mask: _opaque(mask).convert("RGB"),

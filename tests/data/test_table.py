@@ -100,6 +100,8 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
         ),
         ("path,mask_EX\nphotos/a.jpg,photos/b.jpg", r"row 2, column mask_EX: b\.jpg cannot be opened as a PNG or TIFF"),
         ("path,patient\nphotos/a.jpg,NA", "row 2, column patient: is 'NA'; expected the cell to be empty"),
+        ("path,patient\nphotos/a.jpg,unknown", "row 2, column patient: is 'unknown'"),
+        ('path,dr,patient\nphotos/a.jpg,0,"P1\nphotos/b.jpg,1,P2\n', "cannot be read as CSV"),
         ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -347,3 +349,25 @@ def test_a_damaged_frame_costs_no_other() -> None:
     each = list(open_each(data_of(dicom(encapsulate(frames), JPEGBaseline8Bit, **attributes)), name="eye.dcm"))
     assert [name for name, _ in each] == ["eye_frame1.dcm", "eye_frame2.dcm", "eye_frame3.dcm"]
     assert [isinstance(photo, Photo) for _, photo in each] == [True, False, True]
+
+
+def test_a_jpeg_that_calls_its_components_r_g_and_b_is_read_as_it_says() -> None:
+    """Without Adobe's marker, which such files of cameras lack."""
+    coded = io.BytesIO()
+    Image.fromarray(EYE).save(coded, "JPEG", quality=95, keep_rgb=True)
+    plain, at = coded.getvalue(), 2
+    kept = plain[:2]
+    while plain[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(plain[at + 2 : at + 4], "big")
+        kept += b"" if plain[at + 1] in (0xE0, 0xEE) else plain[at:end]
+        at = end
+    data = data_of(dicom(encapsulate([kept + plain[at:]]), JPEGBaseline8Bit, PhotometricInterpretation="RGB"))
+    assert np.abs(Photo.open(data).pixels.astype(int) - EYE).mean() < 3
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were() -> None:
+    data = data_of(dicom())
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(Photo.open, [data] * 48))
+    assert warnings.filters == before

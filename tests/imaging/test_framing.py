@@ -96,7 +96,7 @@ def test_nothing_is_found_where_nothing_is(color: tuple[int, int, int], grain: f
 
 def test_a_photo_filled_with_retina_is_taken_whole() -> None:
     field_of_view = find_field_of_view(drawn_eye((600, 400), (300, 200, 900)))
-    assert field_of_view == FieldOfView(300, 200, 300)
+    assert field_of_view == FieldOfView(300, 200, 300, is_edgeless=True)
 
 
 @pytest.mark.parametrize("way", SURROUNDED)

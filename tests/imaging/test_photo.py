@@ -267,7 +267,7 @@ def test_16_bits_and_fewer_bits_in_16(suffix: str, gray: bool) -> None:
     expected = np.dstack([PICTURE[..., 1]] * 3) if gray else PICTURE
     full = cv2.imencode(suffix, eight.astype(np.uint16) * 257)[1].tobytes()
     assert furthest(Photo.open(full), expected) == 0
-    for bits, below in ((8, 256), (10, 1024), (12, 4096)):
+    for bits, below in ((8, 256), (10, 1024), (12, 4096), (14, 16384)):
         fewer = Photo.open(cv2.imencode(suffix, np.rint(eight / 255 * (below - 1)).astype(np.uint16))[1].tobytes())
         assert furthest(fewer, expected) == 0
         assert [message.code for message in fewer.notes] == ["READ_AS_FEWER_BITS"]
@@ -574,3 +574,12 @@ def test_real_photographs_open(shared: Path) -> None:
     for file in [*files, shared / "cameras" / "drive_22.png"]:
         photo = Photo.open(file)
         assert np.array_equal(photo.pixels, np.asarray(Image.open(file).convert("RGB")))
+
+
+def test_an_image_whose_file_was_closed_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "eye.png").write_bytes(saved(Image.fromarray(PICTURE), "PNG"))
+    with (tmp_path / "eye.png").open("rb") as file:
+        image = Image.open(file)
+    with pytest.raises(PhotoError, match="call load") as caught:
+        Photo.open(image)
+    assert caught.value.code == "E_FORMAT"

@@ -17,7 +17,7 @@ from funduscope.data.masks import read_mask
 from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.batch import Batch, Item, Samples, frame_px
+from funduscope.training.batch import Batch, Item, Samples, _crop_center, frame_px
 from funduscope.training.photo_dataset import PLAIN
 from funduscope.training.samples import draw_epoch, has_examples, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, View
@@ -226,19 +226,29 @@ def test_boxes_of_lesions_are_examples_where_they_are_learned_from(photo: Path) 
         assert has_examples(recipe, [boxed]) is expected
 
 
-def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe, cache: Path) -> None:
-    """With all crops at lesions nearly every one has some, each kind as often as the others; with none, fewer."""
-    masks = {code: _mask(photo, code) for code in ("MA", "SE") if EYE.masks[code].any()}
-    case = _case(photo, Labels(masks=masks))
-    samples = Samples({case.key: cached(case, SIDE, cache)}, tiny)
+def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe) -> None:
+    """Each kind as often as the others, and each lesion of a kind, large or small; with none, anywhere."""
+    side = 256
+    lesions = {"MA": [(40, 40, 3)], "SE": [(200, 60, 20), (60, 200, 3)]}
+    coverage = {code: np.zeros((side, side), np.float32) for code in lesions}
+    for code, places in lesions.items():
+        for x, y, size in places:
+            coverage[code][y : y + size, x : x + size] = 1
+    prepared = replace(prepare(_case(photo, Labels()), side), coverage=coverage)
 
-    def share(lesion_centered: float) -> float:
+    def near(lesion_centered: float) -> list[int]:
         sampling = tiny.sampling.model_copy(update={"lesion_centered": lesion_centered})
-        samples.recipe = tiny.model_copy(update={"sampling": sampling})
-        return float(np.mean([bool(samples[Item(case, "close", (0, 0, n))].coverage.any()) for n in range(40)]))
+        recipe = tiny.model_copy(update={"sampling": sampling})
+        rng, reach = np.random.default_rng(0), recipe.views.whole_px / 4 + 12
+        centers = np.array([_crop_center(prepared, {}, recipe, rng) for _ in range(400)])
+        places = [(x + size / 2, y + size / 2) for of_kind in lesions.values() for x, y, size in of_kind]
+        return [int((np.abs(centers - place).max(axis=1) < reach).sum()) for place in places]
 
-    assert share(1.0) >= 0.95
-    assert share(1.0) >= share(0.0)
+    microaneurysm, large, small = near(1.0)
+    assert 160 < microaneurysm < 240
+    assert 70 < large < 130
+    assert 70 < small < 130
+    assert sum(near(0.0)) < 200
 
 
 def _cases(photo: Path, count: int, dataset: str, labels: Labels) -> list[Case]:

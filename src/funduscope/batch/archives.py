@@ -155,7 +155,7 @@ class _SmallHeaders(tarfile.TarInfo):
     """Headers of a tar, none of them large."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """See tarfile."""
         info = super().frombuf(buf, encoding, errors)
         kinds = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE

@@ -218,7 +218,7 @@ def _csv_lines(table: Path) -> Iterator[list[str]]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             delimiter = delimiter_of(file.readline(_LONGEST_HEADER))
             file.seek(0)
-            yield from csv.reader(file, delimiter=delimiter)
+            yield from csv.reader(file, delimiter=delimiter, strict=True)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a CSV table in UTF-8: {error}") from error
 

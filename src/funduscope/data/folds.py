@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -28,8 +29,12 @@ _HIGHEST_FOLD = 99
 
 def find_folds(path: Path) -> Path | None:
     """The `folds.csv` in the folder, next to it or one level further up; the nearest one."""
-    resolved = path.resolve()
-    files = [place / "folds.csv" for place in (resolved, resolved.parent, resolved.parent.parent)]
+    # Next to a link, and next to what it stands for.
+    files = [
+        place / "folds.csv"
+        for start in (Path(os.path.normpath(path.absolute())), path.resolve())
+        for place in (start, start.parent, start.parent.parent)
+    ]
     return next((file for file in files if file.is_file()), None)
 
 

@@ -32,18 +32,24 @@ def read_mask(path: Path) -> np.ndarray:
     values, palette = _values(path)
     if palette is not None:
         return in_color(values, palette)
-    return values > 0 if values.ndim == 2 else np.any(values > 0, axis=2)
+    if values.ndim == 2:
+        return values > 0
+    inside, white = np.any(values > 0, axis=2), np.all(values == np.iinfo(values.dtype).max, axis=2)
+    return ~white if inside.all() and white.any() and not white.all() else inside  # drawn on white
 
 
 def in_color(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """(H, W) bool of a palette image: where its color is not black. Programs order palettes as they like: white may
-    stand at index 0. Of a palette without colors the indices above zero count.
+    stand at index 0. Of two colors of which none is black the rarer counts; of a palette without colors, the indices
+    above zero.
 
     indices: (H, W) uint8. palette: (N, 3), as of `palette_of`.
     """
     colored = np.ones(256, bool)
     colored[: len(palette)] = palette.any(axis=1)
     inside = colored[indices]
+    if inside.all() and len(used := np.unique(indices)) == 2:  # no structure covers most of a photo
+        return indices == (used[1] if (indices == used[0]).mean() >= 0.5 else used[0])
     return inside if inside.any() else indices > 0
 
 

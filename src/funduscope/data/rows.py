@@ -240,7 +240,7 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         text = _decoded(path.read_bytes(), faults)
     except OSError as error:
         raise LabelError(f"The file cannot be read ({error.strerror}).") from error
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter_of(text))
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter_of(text), strict=True)
     lines: list[list[str]] = []
     try:
         lines.extend(itertools.islice(reader, most))

@@ -20,7 +20,7 @@ COLUMNS = (
 EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
-NOT_KNOWN = ("na", "n/a", "nan", "null", "none", "-", "?")
+NOT_KNOWN = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not known", "-", "?")
 """What programs and people write where a patient is not known: read as a name, it would join them all."""
 
 _HIGHEST_FOLD = 99

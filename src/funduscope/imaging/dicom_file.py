@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from funduscope.i18n.errors import PhotoError, machine_fault
+from funduscope.imaging.file_headers import jpeg_segments
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -66,6 +69,7 @@ _EXECUTABLES: Final = (
     *(b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"PK", b"%PDF"),
 )
 
+_REMARKS: Final = threading.RLock()
 _SQUARE: Final = 0.01
 """Pixels are square to within this; areas in mm of others would need two figures."""
 
@@ -120,8 +124,7 @@ def read_dicom(data: bytes) -> DicomFile:
     """Reads and checks a file's attributes; no pixel is decoded. Raises `PhotoError` for what is no eye photograph."""
     dataset = read_attributes(data, _READ)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_remarks():
             return _checked(dataset, str(dataset.file_meta.TransferSyntaxUID))
     except PhotoError:
         raise
@@ -139,8 +142,7 @@ def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
     if data[128:132] == b"DICM" and data.startswith(_EXECUTABLES):
         says = "the DICOM file is also a program or another document; expected a photo alone: export it again"
         raise PhotoError("E_FORMAT", says)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's remarks quote values
+    with _without_remarks():
         try:
             return _dataset(data, names)
         except PhotoError:
@@ -278,7 +280,7 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
         _check_coded(coded, int(dataset.Columns), int(dataset.Rows))
         if syntax == _JPEG_BASELINE:
             rgb = decode_jpeg(coded)  # finds damage, whatever the colors
-            if dataset.PhotometricInterpretation != "RGB":
+            if dataset.PhotometricInterpretation != "RGB" or _says_rgb(coded):
                 return rgb
     else:
         expected = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8 * frames
@@ -288,13 +290,26 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
             raise PhotoError(
                 "E_TRUNCATED", "the DICOM file has too few pixel data; expected a whole file: copy it again"
             )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_remarks():
         values, _ = get_decoder(syntax).as_array(dataset, index=index)
         if dataset.PhotometricInterpretation != "PALETTE COLOR":
             return values
         colors = apply_color_lut(values, dataset)
         return colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without pydicom's remarks, which quote values. One thread at a time: the filters are those of the process."""
+    with _REMARKS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _says_rgb(coded: bytes) -> bool:
+    """Whether the components of a JPEG are called R, G and B: decoders then take its colors as they are."""
+    frames = (coded[start:end] for marker, start, end in jpeg_segments(coded) if marker in (0xC0, 0xC1))
+    return any(frame[10:19:3] == b"RGB" for frame in frames)
 
 
 def _check_coded(coded: bytes, width: int, height: int) -> None:

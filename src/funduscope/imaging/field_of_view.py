@@ -66,7 +66,8 @@ class FieldOfView:
     """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges.
 
     part: where in the picture the photo lies, as left, top, right and bottom in pixels; None where it is all of it.
-    is_one_of_several: whether the picture shows other fields that are nearly as large.
+    is_one_of_several: whether the picture shows other fields that are nearly as large. is_edgeless: whether the retina
+    fills the photo, so that the circle is one around the photo and no edge.
     """
 
     x_px: float
@@ -74,6 +75,7 @@ class FieldOfView:
     radius_px: float
     part: Part | None = None
     is_one_of_several: bool = False
+    is_edgeless: bool = False
 
 
 def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
@@ -176,7 +178,7 @@ def _searched(pixels: np.ndarray, small: np.ndarray) -> tuple[FieldOfView | None
         if score > best_score:
             best, best_score = circle, score
     if best is None:
-        return FieldOfView(width / 2, height / 2, max(width, height) / 2), 0.0
+        return FieldOfView(width / 2, height / 2, max(width, height) / 2, is_edgeless=True), 0.0
     x, y, radius = _sharpened(away, best)
     field = FieldOfView(float((x + 0.5) * scale[0]), float((y + 0.5) * scale[1]), float(radius * scale.mean()))
     return field, best_score

@@ -234,6 +234,11 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
         pixels, notes = _rgb(image)
     except PhotoError:
         raise
+    except ValueError as error:
+        if "closed file" not in str(error):
+            raise _undecodable(error) from None
+        says = "the image's file was closed before it was read; call load() of the image before its file is closed"
+        raise PhotoError("E_FORMAT", says) from None
     except Exception as error:  # any error of lazy decoding means a damaged image
         raise _undecodable(error) from None
     return replace(_of_own(_upright(pixels, orientation), name), notes=notes)
@@ -347,8 +352,8 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
 
 
 def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """16-bit values as 8 bits: of the full range, or of the 8, 10 or 12 bits that hold the largest value."""
-    bits = next((bits for bits in (8, 10, 12) if values.max(initial=0) < 1 << bits), 16)
+    """16-bit values as 8 bits: of the full range, or of the 8, 10, 12 or 14 bits that hold the largest value."""
+    bits = next((bits for bits in (8, 10, 12, 14) if values.max(initial=0) < 1 << bits), 16)
     notes = () if bits == 16 else (message("READ_AS_FEWER_BITS", {"bits": bits, "below": 1 << bits}),)
     return cv2.convertScaleAbs(values, alpha=255 / ((1 << bits) - 1)), notes
 

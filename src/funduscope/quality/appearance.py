@@ -129,7 +129,7 @@ def _around(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, 
     )
     around = small[radius > _AROUND].astype(np.float32)
     part = float((radius <= 1).mean())
-    if len(around) < 50:
+    if len(around) < 50 or field_of_view.is_edgeless:  # then it is retina
         return {"beyond": 0.0, "part": part}
     unlike = np.abs(around - np.median(around, axis=0)).max(axis=1) > _UNLIKE
     return {"beyond": float(unlike.sum()) / radius.size, "part": part}

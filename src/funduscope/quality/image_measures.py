@@ -234,6 +234,8 @@ def _surround(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str
     """Whether the field has an edge, and the brightness around it; measured on a copy with a longer side of 256 px."""
     if field_of_view is None:
         return {"rim": 0.0, "outside": 0.0}
+    if field_of_view.is_edgeless:
+        return {"rim": 1.0, "outside": 0.0}
     small, scale = thumbnail(pixels, 256)
     light = small.max(axis=2).astype(np.float32)
     angle = np.arange(180) * (np.pi / 90)

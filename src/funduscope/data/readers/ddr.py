@@ -66,7 +66,11 @@ def _graded(folder: Path, split: Split) -> list[tuple[str, Path, int]]:
         return []
     photos = photos_in(folder / split)
     found = []
-    for number, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise LabelError(f"DR_grading/{file.name} is not in UTF-8: save it as that.") from None
+    for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
         line = _LINE.fullmatch(text.strip())

@@ -43,7 +43,8 @@ def read(folder: Path) -> list[Case]:
     for place in places:
         for part in _parts(place):
             for path, mask in _photos_of(place, part):
-                photos.setdefault(path.stem, path)
+                if photos.setdefault(path.stem, path) != path and _PARTS[part] in labels[path.stem]:
+                    raise LabelError(f"{path.name} is there twice, in {photos[path.stem].parent} and in {path.parent}.")
                 labels.setdefault(path.stem, {})[_PARTS[part]] = mask
     return [
         Case.of("eophtha", path, Labels(masks=labels[name]), path.parent.name) for name, path in sorted(photos.items())
@@ -70,15 +71,16 @@ def _parts(folder: Path) -> list[str]:
 def _photos_of(place: Path, part: str) -> list[tuple[Path, Mask]]:
     """Each photo of a part with its mask; raises `LabelError` where a photo with lesions has none."""
     # Masks are named after the photo, in the EX part with "_EX" behind it.
-    masks = {path.stem.removesuffix(f"_{part}"): path for path in _images(place / f"Annotation_{part}")}
+    annotated = _images(place / f"Annotation_{part}")
+    masks = {(path.parent.name, path.stem.removesuffix(f"_{part}")): path for path in annotated}
     found = []
     for path in _images(place / part):
-        if path.stem not in masks:
+        if (path.parent.name, path.stem) not in masks:
             raise LabelError(
                 f"{place.name}: {part}/{path.parent.name}/{path.name} has no mask in Annotation_{part}; add it, or "
                 "remove the photo."
             )
-        found.append((path, Mask((masks[path.stem],), read_mask)))
+        found.append((path, Mask((masks[path.parent.name, path.stem],), read_mask)))
     return found + [(path, ABSENT) for path in _images(place / "healthy")]
 
 

@@ -15,7 +15,9 @@ are.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -33,6 +35,7 @@ Id = tuple[Split, int]
 
 _SUBSETS = {"segmentation": "A", "diseasegrading": "B", "localization": "C", "localisation": "C"}
 _NAME = re.compile(rf"idrid_(\d{{1,4}})(?:_({'|'.join(CODES)}))?", re.IGNORECASE)
+_PICTURES = (*PHOTO_SUFFIXES, ".bmp", ".gif", ".webp", ".jp2")
 KNOWN_FILE = "known.csv"
 KNOWN_WORDS = ("no", "yes")
 SAME_PHOTO = {
@@ -74,15 +77,28 @@ def recognize(folder: Path) -> bool:
     """Whether the folder is IDRiD's or one of its subsets' (A, B, C), by folder names and `IDRiD_` file names."""
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
     subsets = [place for place in places if _meaning(place.name, _SUBSETS)]
-    return any(_NAME.match(path.name) for place in subsets for path in place.rglob("*") if path.is_file())
+    return any(_NAME.match(path.name) for place in subsets for path in _below(place) if path.is_file())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, sorted; links to folders are followed, none of them twice."""
+    seen = set[Path]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        resolved = Path(place).resolve()
+        if resolved in seen:
+            folders.clear()
+            continue
+        seen.add(resolved)
+        folders.sort()
+        yield from sorted(Path(place, name) for name in (*folders, *files))
 
 
 def read(folder: Path) -> list[Case]:
     """The cases of A ("idrid-A") and of B with C's points and the boxes ("idrid-B"); raises `LabelError`."""
     found = _Found()
-    for path in sorted(folder.rglob("*")):
+    for path in _below(folder):
         inner = path.relative_to(folder).parts
-        where = (folder.resolve().name, *inner)
+        where = (Path(os.path.normpath(folder.absolute())).name, *inner)
         if any(part.startswith((".", "__MACOSX")) for part in inner):
             continue
         if path.is_dir():
@@ -91,6 +107,8 @@ def read(folder: Path) -> list[Case]:
             _note_image(found, path, where)
         elif path.suffix.lower() in SHEET_SUFFIXES:
             _note_sheet(found, read_sheet(path), where)
+        else:
+            _check_no_mask(path, where)
     graded = {**found.photos["C"], **found.photos["B"]}
     if not graded and not found.photos["A"]:
         raise LabelError(f"{folder.name} has IDRiD's folders but none of its photos (IDRiD_01.jpg and so on).")
@@ -146,6 +164,7 @@ def _note_folder(found: _Found, where: tuple[str, ...]) -> None:
 def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
     name, subset = _NAME.fullmatch(path.stem), _subset(where)
     if name is None or subset is None:
+        _check_no_mask(path, where)
         return
     key = (_needed_split(path, where), int(name[1]))
     if name[2] is None:
@@ -161,6 +180,15 @@ def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
     shelf[key] = path
 
 
+def _check_no_mask(path: Path, where: tuple[str, ...]) -> None:
+    """Raises `LabelError` where the file lies among a lesion's masks and is none: its photo would count as without."""
+    code = _meaning(Path(*where).parent.name, _FOLDERS) if _subset(where) == "A" else None
+    if code is not None and path.suffix.lower() in _PICTURES:
+        raise LabelError(
+            f"{path.name} lies among the masks of {path.parent.name} and is none: expected names such as IDRiD_01_{code}.tif"
+        )
+
+
 def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
     """Adds a sheet's grades, points or boxes; a sheet with other columns is ignored."""
     columns = {_plain(name): name for name in sheet.columns}
@@ -172,7 +200,9 @@ def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
     elif {"retinopathygrade", "riskofmacularedema"} & set(columns):
         _note_grades(found, sheet, image, columns, _needed_split(sheet.file, where))
     elif {"xcoordinate", "ycoordinate"} <= set(columns):
-        is_fovea = any("fovea" in _plain(part) for part in where[-2:])
+        file, folder = _plain(where[-1]), _plain(where[-2]) if len(where) > 1 else ""
+        is_named = any(word in file for word in ("fovea", "odcenter", "disc"))  # otherwise the folder says it
+        is_fovea = "fovea" in (file if is_named else folder)
         shelf = found.foveas if is_fovea else found.discs
         split = _needed_split(sheet.file, where)
         for row in sheet.rows:
