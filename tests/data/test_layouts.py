@@ -60,7 +60,7 @@ def _messidor2(root: Path) -> None:
     _photo(root / "IMAGES/IM004811.JPG", 6)
     (root / "messidor_data.csv").write_text(
         "image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable\n20051020_43808_0100_PP.png,0,0,1\n"
-        "20051020_43832_0100_PP.png,3,1,1\nIM004811.jpg,,,0\n"
+        "20051020_43832_0100_PP.png,3,1,1\nIM004811.jpg,2,1,0\n"
     )
     (root / "messidor-2.csv").write_text("left;right\n20051020_43832_0100_PP.png;20051020_43808_0100_PP.png\n")
 

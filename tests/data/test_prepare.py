@@ -105,6 +105,7 @@ def test_whatever_it_is_made_of_makes_another_file(case: Case, tmp_path: Path) -
         {"masks": {"EX": case.labels.masks["EX"]}},
         {"masks": {"EX": ABSENT, "OD": case.labels.masks["OD"]}},
         {"masks": {"SE": case.labels.masks["EX"], "OD": case.labels.masks["OD"]}},
+        *({"masks": {"EX": replace(case.labels.masks["EX"], empty=empty)}} for empty in ("absent", "unknown")),
         {"grade": 0},
         {"dme": 0, "masks": {}},
         {"boxes": {"OD": box}, "masks": {}},

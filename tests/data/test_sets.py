@@ -106,6 +106,7 @@ def test_eyepacs_grade_of_a_rejected_photo_is_unknown(tmp_path: Path) -> None:
     assert (left.labels.grade, left.labels.quality) == (None, "reject")
     assert (right.labels.grade, right.labels.quality) == (3, None)
     assert left.visit == right.visit
+    assert (left.labels.laterality, right.labels.laterality) == ("left", "right")
     (tmp_path / "labels.csv").write_text("image,patient,eye,dr,quality\n10_left,10,L,7,reject\n")
     with pytest.raises(LabelError, match=r"labels\.csv, row 2, column dr: is '7'"):
         eyepacs.read(tmp_path)
@@ -165,6 +166,11 @@ def test_rows_and_photos_must_meet_once(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(head + "Patient001_L,Patient001,L,0,0\n" * 2)
     with pytest.raises(LabelError, match="row 3, column image: Patient001_L stands in two rows"):
         srahim.read(tmp_path)
+    (tmp_path / "images/._Patient001_L.jpg").write_bytes(b"what macOS leaves behind")
+    (tmp_path / "labels.csv").write_text(head + "Patient001_L,Patient001,L,0,0\n._Patient001_L,Patient001,L,0,0\n")
+    with pytest.raises(LabelError, match=r"no photo \._Patient001_L among the 3 there"):
+        srahim.read(tmp_path)
+    (tmp_path / "labels.csv").write_text(head + "Patient001_L,Patient001,L,0,0\n")
     _photo(tmp_path / "images/Patient001_L.png")
     with pytest.raises(LabelError, match="have one name"):
         srahim.read(tmp_path)

@@ -48,7 +48,7 @@ def test_a_table_says_what_its_empty_masks_mean(folder: Path) -> None:
 
 def test_everything_that_a_row_can_say(folder: Path) -> None:
     head = "path,dr,dme,od_x,od_y,fovea_x,fovea_y,patient,quality,eye,fold,mask_MA,mask_EX,mask_OD"
-    rows = "photos/a.jpg,2,1,5,6.5,15,7,P1,good,OS,3,None,ex3.png; ex9.png,\nphotos/b.jpg,,,,,,,P1,,,3,,,"
+    rows = "photos/a.jpg,2,1,5,6.5,15,7,P1,good,OS,3,None,ex3.png; .\\ex9.png,\nphotos\\b.jpg,,,,,,,P1,,OD,3,,,"
     first, second = table.read(_write(folder, f"{head}\n{rows}\n"))
     labels = first.labels
     assert (labels.grade, labels.dme, labels.quality, labels.laterality) == (2, 1, "good", "left")
@@ -58,7 +58,7 @@ def test_everything_that_a_row_can_say(folder: Path) -> None:
     assert labels.masks["EX"].load(20, 30).sum() == 10
     assert (first.key, first.dataset, first.fold) == ("table/photos/a.jpg", "table", 3)
     assert first.visit == second.visit
-    assert second.labels == Labels(), "an empty cell is unknown"
+    assert second.labels == Labels(laterality="right"), "an empty cell is unknown"
 
 
 def test_a_table_from_a_spreadsheet(folder: Path) -> None:

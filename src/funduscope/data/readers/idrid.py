@@ -185,7 +185,8 @@ def _check_no_mask(path: Path, where: tuple[str, ...]) -> None:
     code = _meaning(Path(*where).parent.name, _FOLDERS) if _subset(where) == "A" else None
     if code is not None and path.suffix.lower() in _PICTURES:
         raise LabelError(
-            f"{path.name} lies among the masks of {path.parent.name} and is none: expected names such as IDRiD_01_{code}.tif"
+            f"{path.name} lies among the masks of {path.parent.name} and is none: expected names such as "
+            f"IDRiD_01_{code}.tif"
         )
 
 
