@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from research.not_fundus.surroundings import SURROUNDED
+from research.not_fundus.surroundings import SURROUNDED, inside, resized
 
 from funduscope.imaging import framing
 from funduscope.imaging.framing import CropTransform, FieldOfView, find_field_of_view, frame
@@ -349,3 +349,19 @@ def test_masks_of_any_kind() -> None:
         transform.map_to_frame(mask[:-1])
     with pytest.raises(ValueError, match="square"):
         transform.map_to_photo(np.zeros((10, 12), np.float32))
+
+
+def test_no_circle_is_fitted_to_a_disc_or_a_vessel_where_dim_retina_fills_the_photo(shared: Path) -> None:
+    """Beyond such a circle the model would see nothing."""
+    narrow = 0
+    paths = (
+        sorted((shared / "diaretdb1/images").glob("*.*"))[::3] + sorted((shared / "eophtha/images").glob("*.*"))[::5]
+    )
+    for number, path in enumerate(paths):
+        whole = resized(Photo.open(path).pixels)
+        assert whole is not None
+        cut, _ = inside(*whole, np.random.default_rng(number))
+        found = find_field_of_view(cut)
+        narrow += found is not None and found.radius_px < 0.45 * max(cut.shape[:2])
+    assert len(paths) > 30
+    assert narrow <= 1
