@@ -147,7 +147,7 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
 def test_the_most_urgent_photos_come_first() -> None:
     session = Session()
     refer: dict[str, Any] = {"advice": {"refer": True, "urgency": "soon", "because": []}}
-    unsure: dict[str, Any] = {"confidence": 0.4, "probabilities": [0.4, 0.3, 0.1, 0.1, 0.1]}
+    unsure: dict[str, Any] = {"confidence": 0.52, "probabilities": [0.52, 0.2, 0.1, 0.1, 0.08]}
     session.add(_entry("sure healthy"), None)
     session.add(_entry("unsure healthy", **unsure), None)
     session.add(_entry("sure refer", **refer), None)

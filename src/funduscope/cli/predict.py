@@ -72,13 +72,8 @@ def predict(
         *(palette.value, probabilities, full_size, language.value, explain, pdf, sheet, force),
         *(dicom or dicom_overlay, dicom_overlay, fhir or fhir_subject is not None, fhir_subject),
     )
-    if as_json and out is None and options != OutputOptions(force=force):
-        raise typer.BadParameter(
-            "--pdf, --sheet, --dicom, --dicom-overlay, --fhir, --probabilities, --full-size, --explain, --palette and"
-            " --language set what files contain, and --json alone writes none: name a folder with --out."
-        )
-    if again and out is None:
-        raise typer.BadParameter("--again reads anew what has results in --out: name that folder with --out.")
+    if out is None:
+        _check_without_folder(as_json and options != OutputOptions(force=force), again)
     _need_extras(options)
     paths = gather(photos)
     if not paths:
@@ -91,6 +86,17 @@ def predict(
     return predict_all(
         load(model or None, threads=threads, device=device.value), paths, out, options, as_json=as_json, again=again
     )
+
+
+def _check_without_folder(sets_files: bool, again: bool) -> None:
+    """Refuses options that do nothing without a folder."""
+    if sets_files:
+        raise typer.BadParameter(
+            "--pdf, --sheet, --dicom, --dicom-overlay, --fhir, --probabilities, --full-size, --explain, --palette and"
+            " --language set what files contain, and --json alone writes none: name a folder with --out."
+        )
+    if again:
+        raise typer.BadParameter("--again reads anew what has results in --out: name that folder with --out.")
 
 
 def _need_extras(options: OutputOptions) -> None:

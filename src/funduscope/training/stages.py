@@ -58,15 +58,7 @@ def run_recipe(
     """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on."""
     if not recipe.stages:
         return run(recipe, cases, folder, fold, start, make_validation, watch, count=count)
-    if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
-        raise TrainingError(f"A stage is called {taken[0]}, a name that torch has taken: call it otherwise.")
-    if start.refit is not None and not is_calibrated(start.refit):
-        raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
-    lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]
-    if start.refit and lacking:
-        raise TrainingError(
-            f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
-        )
+    _check(recipe, start)
     place = processes.state()
     own_folds = folder / FOLDS
     with place.main_process_first():
@@ -106,6 +98,19 @@ def run_recipe(
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"
+
+
+def _check(recipe: Recipe, start: Start) -> None:
+    """Raises `TrainingError` for a stage's name that cannot be, and where the run to be repeated has not all stages."""
+    if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
+        raise TrainingError(f"A stage is called {taken[0]}, a name that torch has taken: call it otherwise.")
+    if start.refit is not None and not is_calibrated(start.refit):
+        raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
+    lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]
+    if start.refit and lacking:
+        raise TrainingError(
+            f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
+        )
 
 
 def _of_stage(best: Path, name: str) -> Path:
