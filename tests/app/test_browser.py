@@ -422,6 +422,7 @@ def test_two_visits_are_aligned(visitors: Make) -> None:
     visitor.drop(("2024.jpg", DEMO), ("2026.jpg", cv2.imencode(".jpg", later)[1].tobytes()))
     page = visitor.page
     page.get_by_text("Photos: 2. To refer: 2.").first.wait_for()
+    visitor.settled()  # the button is drawn after the sentence
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Table (CSV)").click()
     rows = Path(waiting.value.path()).read_text("utf-8-sig").splitlines()
