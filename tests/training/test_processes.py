@@ -50,7 +50,7 @@ def test_a_digest_sees_another_order(steady: Recipe, cases: list[Case], monkeypa
     items = draw_epoch(cases, steady, 0)
     digests = []
     for order in (items, [items[4], *items[1:4], items[0], *items[5:]]):
-        monkeypatch.setattr("funduscope.training.samples.draw_epoch", lambda *_, order=order: order)
+        monkeypatch.setattr(sys.modules[EpochBatches.__module__], "draw_epoch", lambda *_, order=order: order)
         batches = EpochBatches(cases, steady)
         list(batches)
         digests.append(batches.digest)
