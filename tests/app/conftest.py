@@ -140,10 +140,21 @@ class Visitor:
 
     def drop(self, *files: tuple[str, bytes]) -> None:
         """Uploads files as (name, bytes)."""
-        if not self.page.get_by_test_id("stFileUploaderDropzone").first.is_visible():
-            self.page.get_by_test_id("stExpander").first.locator("summary").click()
+        self.unfold_uploads()
         payload = [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
         self.page.locator("input[type=file]").first.set_input_files(payload)
+
+    def unfold_uploads(self) -> None:
+        if not self.page.get_by_test_id("stFileUploaderDropzone").first.is_visible():
+            self.unfold(self.page.get_by_test_id("stExpander").first)
+
+    def unfold(self, expander: Any) -> None:
+        """Opens a Streamlit expander. While it grows, what it holds moves, and a click on it can miss."""
+        expander.locator("summary").click()
+        expander.evaluate("""async node => {
+            const running = node.getAnimations({subtree: true}).map(animation => animation.finished)
+            await Promise.allSettled(running)
+        }""")
 
     @property
     def drafts(self) -> Path:

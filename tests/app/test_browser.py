@@ -220,8 +220,7 @@ def test_one_photos_layers_are_shown_whatever_was_shown_before(visitors: Make) -
     visitor.settled()
     assert page.locator(".panel").count() == 1
     clear = page.locator(".st-key-clear button")
-    if not page.get_by_test_id("stFileUploaderDropzone").first.is_visible():
-        page.get_by_test_id("stExpander").first.locator("summary").click()
+    visitor.unfold_uploads()
     clear.click()
     page.locator(".st-key-forget-yes button").click()
     page.locator("svg[data-photo]").wait_for(state="detached")

@@ -97,7 +97,7 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
         _wait_for_count(page, "SE", before["SE"] + 1)
         _wait_for_count(page, "EX", before["EX"] - 1)
         visitor.settled()
-        page.get_by_test_id("stExpander").first.locator("summary").click()
+        visitor.unfold_uploads()
         page.get_by_role("button", name="Forget all photos").click()
         page.get_by_text("Photos with your corrections: 1; not saved: 1").first.wait_for()
         page.get_by_role("button", name="Forget", exact=True).click()

@@ -22,7 +22,7 @@ def test_the_legend_follows_the_palette_and_a_confirmed_kind_is_fixed(visitors: 
     assert square.get_attribute("fill") == layer.get_attribute("fill")
 
     visitor.settled()
-    page.get_by_test_id("stExpander").filter(has_text="Outlines that are complete").locator("summary").click()
+    visitor.unfold(page.get_by_test_id("stExpander").filter(has_text="Outlines that are complete"))
     visitor.settled()
     page.get_by_role("button", name="Soft exudates", exact=True).click()
     page.get_by_text("outlines confirmed: Soft exudates").first.wait_for()

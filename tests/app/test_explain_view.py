@@ -88,7 +88,7 @@ def test_in_a_browser_the_map_is_shown_and_the_table_follows(visitors: Callable[
     page.get_by_role("button", name="Use the demo photo").click()
     visitor.photo.wait_for()
     section = page.get_by_test_id("stExpander").filter(has_text="Explanation").last
-    section.locator("summary").click()
+    visitor.unfold(section)
     picture = section.locator("img").first
     picture.wait_for()
     page.wait_for_function("element => element.complete && element.naturalWidth > 500", arg=picture.element_handle())
