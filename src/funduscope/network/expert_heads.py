@@ -106,7 +106,7 @@ class _DecoderExpert(nn.Module):
 
     def forward(self, both: Tensor) -> Tensor:
         """(B, width + low, H/4, W/4), the enlarged context before the low level, to logits."""
-        context, low = both[:, : self.width], both[:, self.width :]
+        context, low = both.split([self.width, both.shape[1] - self.width], dim=1)
         return self.maps(self.dropout(self.fuse(torch.cat([context, self.low(low)], dim=1))))
 
 

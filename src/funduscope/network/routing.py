@@ -120,7 +120,7 @@ class Dispatch(nn.Module):
             photos = kept[:, index].nonzero().squeeze(1)
             if len(photos) == 0:
                 continue
-            part = _computed(expert, x.index_select(0, photos))
+            part = _computed(expert, x if len(photos) == len(x) else x.index_select(0, photos))
             weighted = [_like(one, part) * part for one in each[photos, :, index].unbind(1)]
             mixes = mixes or [one.new_zeros(len(x), *one.shape[1:]) for one in weighted]
             for mix, one in zip(mixes, weighted, strict=True):
