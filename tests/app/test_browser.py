@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import funduscope
 from funduscope.data import table
@@ -229,6 +229,22 @@ def test_one_photos_layers_are_shown_whatever_was_shown_before(visitors: Make) -
     visitor.photo.wait_for()
     visitor.settled()
     assert page.locator(".panel").count() == 1
+
+
+@pytest.mark.slow
+def test_a_refused_photo_that_is_graded_anyway_is_drawn_with_its_lesions(visitors: Make) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    page = visitor.page
+    blurred = Image.open(io.BytesIO(DEMO)).filter(ImageFilter.GaussianBlur(50))
+    visitor.drop(("blurred.jpg", _saved(blurred, "JPEG")))
+    visitor.photo.wait_for()
+    assert page.locator("[data-layer=EX]").count() == 0
+    visitor.settled()
+    page.get_by_role("button", name="Grade anyway").click()
+    page.locator("g[data-layer=EX]").wait_for(state="attached")
+    page.locator("[data-threshold=EX]").wait_for(state="attached")
+    page.locator("[data-tool=brush]").wait_for(state="attached")
 
 
 @pytest.mark.slow

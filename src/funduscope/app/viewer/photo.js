@@ -28,7 +28,8 @@ class PhotoPage {
     this.count = Math.max(this.count, data.handled); // after another view of the page, numbers go on
     this.data = data;
     this.send = send;
-    const fixed = (one) => JSON.stringify([one.id, one.language, one.picture]);
+    // `editable`: a refused photo that is graded anyway gets its layers, in the same picture.
+    const fixed = (one) => JSON.stringify([one.id, one.language, one.picture, one.editable]);
     if (!before || fixed(before) !== fixed(data)) {
       this.build(before && before.id === data.id);
     } else if (before.stamp !== data.stamp) {
