@@ -55,6 +55,8 @@ SHORT: tuple[Row, ...] = (
     ("referable DR, AUROC", "srahim", "referable DR", "AUROC"),
     ("referable DR, AUROC", "messidor2", "referable DR", "AUROC"),
     ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
+    ("referable DR at the threshold, sensitivity", "idrid-B", "referable DR", "sensitivity"),
+    ("referable DR at the threshold, sensitivity", "eyepacs400", "referable DR", "sensitivity"),
     ("macular edema risk, accuracy", "idrid-B", "DME", "accuracy"),
     ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
     ("hard exudates, average precision", "idrid-A", "EX pixels", "average precision"),
@@ -95,6 +97,19 @@ def short_table(tree: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def referral_table(trees: dict[str, dict[str, Any]]) -> str:
+    """Sensitivity and specificity of every shipped model at its threshold, by data set."""
+    lines = ["| model | data set | photos | sensitivity | specificity |", "|---|---|---|---|---|"]
+    for name, tree in trees.items():
+        for dataset in ("idrid-B", "srahim", "messidor2", "eyepacs400"):
+            scores = tree["scores"][dataset]["referable DR"]
+            told = (scores[one] for one in ("sensitivity", "specificity"))
+            cells = (f"{number(one['value'])} ({interval(one['low'], one['high'])})" for one in told)
+            photos = tree["details"][dataset]["states"]["referable DR"]["photos"]
+            lines.append(f"| `{name}` | {dataset} | {photos} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def source(tree: dict[str, Any]) -> str:
     """The command that made them and the model they are of."""
     about = tree["about"]
@@ -132,6 +147,8 @@ def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
     def block(name: str) -> str:
         if name == "fast":
             return f"{bars_table(trees['fast'], FAST_BARS)}\n{source(trees['fast'])}"
+        if name == "referral":
+            return referral_table(trees)
         return tables[name](trees["default"])
 
     return MARKER.sub(lambda found: f"{found[1]}{block(found[2])}{found[3]}", text)

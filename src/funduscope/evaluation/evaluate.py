@@ -51,7 +51,7 @@ OF_WITNESS: Final = {"photo": Question("referable DR by the photo"), "lesions": 
 """What each witness alone says of the referral (inference/witnesses.py)."""
 
 HEAVY_PHOTO: Final = "IDRiD_17"
-"""It has most of the haemorrhage pixels of IDRiD's masks: haemorrhages are also scored without it."""
+"""It has a third of the haemorrhage pixels of IDRiD's masks: haemorrhages are also scored without it."""
 
 YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
     frozenset(risks): (name, lowest)
