@@ -55,7 +55,6 @@ SHORT: tuple[Row, ...] = (
     ("referable DR, AUROC", "srahim", "referable DR", "AUROC"),
     ("referable DR, AUROC", "messidor2", "referable DR", "AUROC"),
     ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
-    ("referable DR at the threshold, sensitivity", "idrid-B", "referable DR", "sensitivity"),
     ("referable DR at the threshold, sensitivity", "eyepacs400", "referable DR", "sensitivity"),
     ("macular edema risk, accuracy", "idrid-B", "DME", "accuracy"),
     ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
