@@ -128,23 +128,15 @@ class Teachers:
         return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}
 
 
-def distill_loss(
-    outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
-) -> Tensor | None:
-    """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
-
-    Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
-    Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
-    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order. None where
-    nothing is taught.
-    """
-    return distill_loss_of(distill_sums(outputs, taught, settings, structures, landmarks), settings)
-
-
 def distill_sums(
     outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
 ) -> Sums:
-    """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`."""
+    """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`.
+
+    Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
+    Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
+    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order.
+    """
     sums: Sums = {}
     for task, logits in outputs.classes.items():
         probs = taught.classes.get(task)
@@ -167,7 +159,10 @@ def distill_sums(
 
 
 def distill_loss_of(sums: Sums, settings: Loss) -> Tensor | None:
-    """`distill_loss` from the sums of a whole batch."""
+    """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
+
+    sums: of a whole batch, from `distill_sums`. None where nothing is taught.
+    """
     means = {name.removeprefix("distill "): mean_of(two) for name, two in sums.items() if name.startswith("distill ")}
     groups = [([task], getattr(settings, task)) for task in CLASSES]
     groups += [(CODES, settings.dense * (settings.cross_entropy or 1.0)), (LANDMARKS, settings.landmarks)]
