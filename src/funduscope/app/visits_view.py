@@ -63,7 +63,7 @@ def show_visits(session: Session, words: Words, palette: Palette) -> None:
     if not visits.is_one_eye or visits.registration is None:
         st.warning(words("visits.not_one_eye"))
     else:
-        values = {"new": len(visits.new or ()), "gone": len(visits.gone or ()), "unsure": visits.unsure}
+        values = {"new": len(visits.new), "gone": len(visits.gone), "unsure": visits.unsure}
         values["stayed"] = sum(visits.stayed.values())
         st.markdown(f"**{words('visits.result', values)}**")
         if visits.registration.mirrored:
@@ -128,7 +128,7 @@ def _findings(session: Session, key: str) -> Findings | None:
 
 
 def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
-    changes = [("new", one) for one in visits.new or ()] + [("gone", one) for one in visits.gone or ()]
+    changes = [("new", one) for one in visits.new] + [("gone", one) for one in visits.gone]
     data = {
         "side": SIDE_PX,
         "first": media_address(jpeg(match_brightness(visits.first, visits.second), 90), "v1"),

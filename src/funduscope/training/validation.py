@@ -163,7 +163,7 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     return scores, lesions, overlaps
 
 
-def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> Path:
+def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> None:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
     Of a refit, the card of the run that was repeated has what no photo is left to fix. What the validation photos of a
@@ -175,7 +175,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     best = checkpoint.load(path)
     finished = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
     if finished and list((folder / "kept").glob("*-best.safetensors")):
-        return path
+        return
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
@@ -193,7 +193,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     if refit is not None:
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
-            return path
+            return
         card = replace(Card.from_dict(theirs).without(left), research_only=research_only)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
@@ -214,7 +214,6 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
         predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "scores" / "validation", progress)
     _keep_dated(folder)
-    return path
 
 
 def is_calibrated(weights: Path) -> bool:
