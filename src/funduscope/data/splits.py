@@ -56,7 +56,7 @@ class SplitPlan:
 
         A run without a test fold is tested on the photos of an official test, where they are given.
 
-        Where its run.json does not name the latter, it is the fold that training chooses by the run's own folds.
+        Where its run.json does not name the selecting fold, it is the one that training chooses by the run's own folds.
         """
         about, listed = read_run_json(run), _folds_of(run)
         assigned = _assign(list(cases), listed)

@@ -46,13 +46,13 @@ from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS, PHOTO_TASKS
 
-_UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
-
 if TYPE_CHECKING:
     import pandas
 
 Score = Callable[[Any], float]
 Intervals = dict[ScoreKey, Interval]
+
+_UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
 
 GRADABILITY: Final = Question("gradability")
 ON_NEGATIVES: Final = Question("exudates on drusen and reflections")
@@ -140,6 +140,12 @@ class Scores:
     none where the scores were read from a file. about: what made them: models, their SHA-256 and folds, the command.
     """
 
+    intervals: Intervals
+    selective: Intervals
+    details: dict[str, dict[str, Any]]
+    photos: list[PhotoScore] = field(default_factory=list, repr=False)
+    about: dict[str, Any] = field(default_factory=dict)
+
     @classmethod
     def read(cls, folder: Path | str) -> Scores:
         """The scores in a folder that `write` filled, or in its scores.json, without photos."""
@@ -147,12 +153,6 @@ class Scores:
         tree = json.loads((path / "scores.json" if path.is_dir() else path).read_text("utf-8"))
         intervals, selective = (_read_intervals(tree[part]) for part in ("scores", "selective"))
         return cls(intervals, selective, tree["details"], about=tree.get("about", {}))
-
-    intervals: Intervals
-    selective: Intervals
-    details: dict[str, dict[str, Any]]
-    photos: list[PhotoScore] = field(default_factory=list, repr=False)
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, dict[str, dict[str, Interval]]]:

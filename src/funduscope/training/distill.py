@@ -142,19 +142,16 @@ def distill_sums(
         probs = taught.classes.get(task)
         found = [] if probs is None else [softened(taught.of(task, logits), probs, settings.distill_temperature)]
         sums[f"distill {task}"] = summed(found, logits)
-    for index, code in enumerate(structures if outputs.structures is not None else ()):
-        assert outputs.structures is not None
-        plane, probs, weight = (
-            outputs.structures[:, index],
-            taught.structures.get(code),
-            positive_weight(code, settings),
-        )
-        found = [] if probs is None else [_pixels(taught.of(code, plane), probs, weight)]
-        sums[f"distill {code}"] = summed(found, plane)
-    for index, name in enumerate(landmarks if outputs.landmarks is not None else ()):
-        assert outputs.landmarks is not None
-        plane, heat = outputs.landmarks[:, index], taught.landmarks.get(name)
-        sums[f"distill {name}"] = summed([] if heat is None else [_heat(taught.of(name, plane), heat)], plane)
+    if outputs.structures is not None:
+        for index, code in enumerate(structures):
+            plane, probs = outputs.structures[:, index], taught.structures.get(code)
+            weight = positive_weight(code, settings)
+            found = [] if probs is None else [_pixels(taught.of(code, plane), probs, weight)]
+            sums[f"distill {code}"] = summed(found, plane)
+    if outputs.landmarks is not None:
+        for index, name in enumerate(landmarks):
+            plane, heat = outputs.landmarks[:, index], taught.landmarks.get(name)
+            sums[f"distill {name}"] = summed([] if heat is None else [_heat(taught.of(name, plane), heat)], plane)
     return sums
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -92,7 +91,9 @@ class Loop:
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=processes.with_shared_memory(min(-(-settings.workers // self._local_count()), len(cores()))),
+            num_workers=processes.with_shared_memory(
+                min(-(-settings.workers // processes.local_count()), len(cores()))
+            ),
             collate_fn=collate,
             worker_init_fn=processes.leave_sigterm,
             pin_memory=self.device.type == "cuda",
@@ -163,10 +164,6 @@ class Loop:
             self._step(batch, ExpertUsage(), update=True)
         seconds = time.monotonic() - started
         return seconds / steps / self.recipe.training.batch, batches.seconds / seconds
-
-    def _local_count(self) -> int:
-        """The processes of this machine, which share its cores."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def _end(
         self, line: dict[str, Any], journal: Journal | None, started: float, report: Report, *, is_last: bool

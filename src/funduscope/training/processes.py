@@ -79,6 +79,11 @@ class _AllReduce(torch.autograd.Function):
         return gradients[0]
 
 
+def local_count() -> int:
+    """The processes of this machine, which share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def leave_sigterm(worker: int) -> None:
     """Lets a process that reads samples leave SIGTERM to the training, which ends it: sent to a whole group, the signal
     would end the readers first, and the training would call that a fault."""

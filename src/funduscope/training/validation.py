@@ -121,8 +121,9 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
     scores: dict[str, float] = {}
     headlines: list[list[float]] = [[] for _ in PHOTO_TASKS]
     landmarks: list[float] = []
-    for dataset in graded.tables if graded else ():
-        assert graded is not None
+    if graded is None:
+        return scores, headlines, landmarks
+    for dataset in graded.tables:
         for task, values in zip(PHOTO_TASKS, headlines, strict=True):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
                 scores[f"{dataset} {task.title} {name}"] = graded.number(ScoreKey(dataset, Question(task.title), name))
@@ -143,8 +144,9 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     scores: dict[str, float] = {}
     found: dict[str, list[float]] = {"AP": [], "IoU": [], "disc": []}
     firm: dict[str, list[float]] = {"AP": [], "IoU": []}
-    for dataset in masked.tables if masked else ():
-        assert masked is not None
+    if masked is None:
+        return scores, [], []
+    for dataset in masked.tables:
         for code in (*LESIONS, EITHER_EXUDATE):
             pixels, mask = Question(code, Aspect.PIXELS), Question(code, Aspect.MASK)
             scores[f"{dataset} {code} AP"] = masked.number(ScoreKey(dataset, pixels, "average precision"))
