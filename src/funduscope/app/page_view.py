@@ -24,7 +24,8 @@ from funduscope.app.session import Session
 from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, preview_jpeg, read_upload
 from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.imaging.photo import LIMITS, frame_name, frame_numbers
+from funduscope.imaging.limits import LIMITS
+from funduscope.imaging.photo import frame_name, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.fonts import font_face
 from funduscope.report.html_frame import printable

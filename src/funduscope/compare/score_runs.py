@@ -24,7 +24,8 @@ from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load
 from funduscope.inference.predictor import Predictor

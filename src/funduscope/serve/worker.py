@@ -136,8 +136,9 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
     check: called between the stages and before the close view, raises `CancelledJobError`.
     """
     from funduscope.dicom.source import NO_STUDY
+    from funduscope.i18n.errors import PhotoError
     from funduscope.imaging.framing import frame
-    from funduscope.imaging.photo import Photo, PhotoError
+    from funduscope.imaging.photo import Photo
 
     stages, digest = Stages(), None
     try:
