@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +30,10 @@ from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import digest_of
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
 from funduscope.vocabulary import FURTHER_TASKS
-
-Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
 
 SELDOM: Final = ("diaretdb1", "eyepacs400")
 """Data sets that are scored only with `every_set`: a photo takes a third of a second."""

@@ -17,7 +17,7 @@ from typing import Any
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import Place, fold_key, make_folds, read_folds
 from funduscope.data.grouping import join_duplicates
-from funduscope.duplicates.search import Progress, no_progress
+from funduscope.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)

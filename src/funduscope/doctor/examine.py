@@ -22,10 +22,11 @@ from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import Outline, read_outlines
-from funduscope.doctor.scan import Progress, Scan, take_scan
+from funduscope.doctor.scan import Scan, take_scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
+from funduscope.progress import Progress, no_progress
 
 SCHEMA: Final = "funduscope-doctor/1"
 PAGE, TABLE = "doctor.html", "doctor.json"
@@ -66,7 +67,7 @@ class Report:
             "findings": [one.to_dict() for one in self.findings],
         }
 
-    def write(self, out: str | os.PathLike[str], progress: Progress = lambda items, words, total: items) -> None:
+    def write(self, out: str | os.PathLike[str], progress: Progress = no_progress) -> None:
         """Writes doctor.json and doctor.html into a folder, each completely or not at all."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def check_data(
     models: Sequence[str | os.PathLike[str]] = (),
     cache: Path | None = None,
     workers: int = 2,
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> Report:
     """What is wrong with a data set: a folder (one data set's, of several, of photos alone) or a table (.csv).
 

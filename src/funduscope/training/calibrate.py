@@ -15,7 +15,6 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.evaluate import DOUBTED
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import CropTransform, frame
@@ -28,6 +27,7 @@ from funduscope.inference.ood import Reference, fit_reference
 from funduscope.inference.predictor import Predictor, gate, lesion_numbers
 from funduscope.inference.runtime import softmax
 from funduscope.inference.witnesses import Numbers, Witness
+from funduscope.progress import Progress, no_progress
 from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
@@ -344,7 +344,7 @@ def fit_distance(
     predictor: Predictor,
     training: list[Case],
     held_out: list[Case],
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> dict[str, Any] | None:
     """The card's `distance` (inference/ood.py): features of the training photos, percentiles by held-out photos.
 

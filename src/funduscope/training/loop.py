@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader
 from funduscope import checkpoint
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
-from funduscope.duplicates.search import Progress
 from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import compiled, make_accelerator
@@ -117,7 +117,7 @@ class Loop:
             for task, classes in CLASSES.items()
         }
         self.state = State()
-        self.progress: Progress = lambda items, words, total: items
+        self.progress: Progress = no_progress
         self.hard = HardNegatives(recipe)
         self.overlaps = Overlaps()  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use

@@ -31,9 +31,9 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.process_pool import end_with_parent
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
+from funduscope.progress import Progress, no_progress
 from funduscope.training import TrainingError
 
 T = TypeVar("T")

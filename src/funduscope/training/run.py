@@ -22,7 +22,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of, write_folds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import Progress, no_progress
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision

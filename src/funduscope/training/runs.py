@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from funduscope.data.sources import Data, cases_of
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.scores import Scores
 from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, ModelError
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe
 
 Models = ModelPath | Sequence[ModelPath]

@@ -21,8 +21,8 @@ from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
-from funduscope.duplicates.search import Progress
 from funduscope.i18n.errors import PhotoError
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels, frame_px

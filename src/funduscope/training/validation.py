@@ -21,7 +21,6 @@ from funduscope.atomic import replacing, write_atomically
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.evaluation.plots import draw_all
@@ -32,6 +31,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, TorchRuntime
 from funduscope.metrics import DenseState
 from funduscope.network.network import Network
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
