@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import READERS, read_data
 from funduscope.doctor import cameras, duplicate_checks, label_checks, label_noise, photo_checks, split_checks
@@ -71,7 +70,7 @@ class Report:
         """Writes doctor.json and doctor.html into a folder, each completely or not at all."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / TABLE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+        write_json(out / TABLE, self.to_dict(), indent=1)
         name = self.data.absolute().name or str(self.data)
         html = page(name, self.photos, self.findings, self.scan.thumbnail, progress)
         write_atomically(out / PAGE, html.encode())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.data.case import Case
 from funduscope.evaluation.score_key import Question, ScoreKey, nested
 from funduscope.metrics import (
@@ -253,7 +253,7 @@ class Scores:
             rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
             write_atomically(folder / "photos.jsonl", rows.encode())
         write_atomically(folder / "scores.md", self.to_markdown().encode())
-        write_atomically(folder / "scores.json", (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+        write_json(folder / "scores.json", tree, indent=1, allow_nan=False)
 
 
 def _read_intervals(tree: dict[str, Any]) -> Intervals:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import link_or_copy, replacing, write_json
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
@@ -211,7 +211,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
-    write_atomically(folder / "card.json", (json.dumps(card.to_dict(), indent=2) + "\n").encode())
+    write_json(folder / "card.json", card.to_dict())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "scores" / "validation", progress)
@@ -246,13 +246,7 @@ def _keep_dated(folder: Path) -> None:
     for name, source in (("final", LAST), ("best", "best.safetensors")):
         if not (folder / source).is_file():  # of a model of several stages only the best is whole
             continue
-        target = kept / f"{stamp}-{name}.safetensors"
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(folder / source)
-        except OSError:
-            with replacing(target) as unfinished:
-                shutil.copyfile(folder / source, unfinished)
+        link_or_copy(folder / source, kept / f"{stamp}-{name}.safetensors")
     for curves in folder.rglob(CURVES):  # drawn in place, so that a link would change with a later training
         stage = "" if curves.parent == folder else f"{curves.parent.name}-"
         with replacing(kept / f"{stamp}-{stage}{CURVES}") as unfinished:
