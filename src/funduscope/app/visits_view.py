@@ -16,7 +16,7 @@ from funduscope.app.viewer_component import media_address, texts, viewer
 from funduscope.app.visit_comparison import SIDE_PX, LesionChange, VisitComparison, compare_visits
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
-from funduscope.report.outline import Palette, color_of
+from funduscope.report.outline import Palette, hex_color_of
 from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
 
@@ -133,7 +133,7 @@ def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
         "side": SIDE_PX,
         "first": media_address(jpeg(match_brightness(visits.first, visits.second), 90), "v1"),
         "second": media_address(jpeg(visits.second, 90), "v2"),
-        "colors": {code: "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)) for code in LESIONS},
+        "colors": {code: hex_color_of(code, palette) for code in LESIONS},
         "changes": [_row(what, change) for what, change in changes],
         "known": visits.is_one_eye,
         "language": words.language,

@@ -127,7 +127,7 @@ class Run:
 def _rates(recipe: Recipe) -> str:
     """How often an epoch shows the photos of each data set, in words."""
     sampling = recipe.all_sampling
-    views = (("whole", sampling.whole), ("close", sampling.close))
+    views = sampling.by_view.items()
     rates = [f"{rate:g} x {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
     return ", ".join([*rates, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
 

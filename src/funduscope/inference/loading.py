@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import overload
@@ -85,7 +86,7 @@ def weights_of(model: ModelPath) -> Path:
     Raises `ModelError`.
     """
     if isinstance(model, str) and is_shipped(model):
-        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[model]}.onnx") as path:
+        with _shipped_file(model) as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
             return path
@@ -135,8 +136,12 @@ def _check_parts(card: Card, path: Path) -> None:
         raise ModelError("E_MODEL", says) from error
 
 
+def _shipped_file(name: str) -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx")
+
+
 def _shipped(name: str, threads: int, device: Device) -> Predictor:
-    with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx") as path:
+    with _shipped_file(name) as path:
         if not path.is_file():
             text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", text)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
-from funduscope.settings import Loss, Tasks, Views
+from funduscope.settings import Loss, Views
 from funduscope.training.initialization import learned
 from funduscope.training.losses import Sums, mean_of, positive_weight, summed
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
@@ -62,7 +62,7 @@ class _Teacher:
     @classmethod
     def of(cls, one: Checkpoint) -> _Teacher:
         tasks = one.recipe.tasks
-        known = _outputs_of(tasks) & learned(one)
+        known = {*tasks.named} & learned(one)
         return cls(one.network(), one.recipe, one.card.get("temperatures", {}), known)
 
 
@@ -77,7 +77,7 @@ class Teachers:
         self.student = student
         parts = [part for one in checkpoints for part in one.parts()]
         self.teachers = [_Teacher.of(one) for one in parts]
-        wanted = _outputs_of(student.tasks)
+        wanted = {*student.tasks.named}
         left = [(one.recipe, sorted((wanted & one.known) - self._ratios(one, wanted).keys())) for one in self.teachers]
         self.unused = "; ".join(
             f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
@@ -95,7 +95,7 @@ class Teachers:
         whole: (B,) bool, True for the whole eye, False for a close crop: in each view only those outputs are predicted
         that the student reads from it. Without it, all outputs of every image.
         """
-        wanted, close = _outputs_of(self.student.tasks), set(self.student.views.close)
+        wanted, close = {*self.student.tasks.named}, set(self.student.views.close)
         if whole is None:
             return _taught(self._means(image, wanted), {})
         found: dict[str, Tensor] = {}
@@ -215,11 +215,6 @@ def _taught(found: dict[str, Tensor], rows: dict[str, Tensor]) -> Taught:
     structures = {name: probs for name, probs in found.items() if name in CODES}
     landmarks = {name: heat for name, heat in found.items() if name in LANDMARKS}
     return Taught(classes, structures, landmarks, rows)
-
-
-def _outputs_of(tasks: Tasks) -> set[str]:
-    """The names of all outputs of a network with these tasks."""
-    return {*tasks.photo_tasks, *tasks.structures, *tasks.landmarks}
 
 
 def _side_px(views: Views, name: str) -> int:

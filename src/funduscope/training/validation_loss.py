@@ -33,13 +33,9 @@ class ValidationLoss:
 
     def __init__(self, recipe: Recipe, cases: list[Case]) -> None:
         self.recipe = recipe.model_copy(update={"augment": NO_AUGMENTATION})
-        rates: tuple[tuple[View, dict[str, float]], ...] = (
-            ("whole", recipe.sampling.whole),
-            ("close", recipe.sampling.close),
-        )
         chosen: list[tuple[Case, View]] = [
             (case, view)
-            for view, rate in rates
+            for view, rate in recipe.sampling.by_view.items()
             for case in cases
             if rate.get(case.dataset) and serves(case.labels, view, recipe)
         ]
