@@ -20,8 +20,8 @@ from typing import Any
 
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import no_progress
 from funduscope.evaluation.cost import machine
+from funduscope.progress import no_progress
 from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16

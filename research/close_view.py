@@ -21,8 +21,9 @@ from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import DOUBTED
+from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor, class_probabilities
 from funduscope.vocabulary import REFERABLE_FROM

@@ -152,7 +152,7 @@ def _shipped() -> Any:
 def outcome(kind: str, data: bytes, folder: Path, most_s: float = MOST_S) -> Outcome:
     """What reading an input gives; more than `most_s` of processor is a fault."""
     from funduscope.data.case import LabelError
-    from funduscope.i18n.errors import CODES, CodedError
+    from funduscope.i18n.errors import HTTP_STATUS, CodedError
     from funduscope.recipe import RecipeError
 
     before, started = _reset_peak(), time.process_time()
@@ -163,7 +163,7 @@ def outcome(kind: str, data: bytes, folder: Path, most_s: float = MOST_S) -> Out
         code = type(error).__name__
     except CodedError as error:
         code = error.code
-        wrong = "" if code in CODES and code != "E_INTERNAL" else f"the code {code}"
+        wrong = "" if code in HTTP_STATUS and code != "E_INTERNAL" else f"the code {code}"
     except Exception as error:
         code, wrong = "exception", f"{type(error).__name__}: {error}"[:300]
     spent, grown = time.process_time() - started, _peak() - before

@@ -17,7 +17,7 @@ import cv2
 
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
-from funduscope.imaging.photo import PhotoError
+from funduscope.i18n.errors import PhotoError
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 

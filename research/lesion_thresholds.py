@@ -25,7 +25,7 @@ from funduscope.data.splits import SplitPlan
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.training.calibrate import _healthy, _see
-from funduscope.training.fit_scale import PLAIN, scaled
+from funduscope.training.fit_scale import UNSCALED, scaled
 from funduscope.vocabulary import LESIONS
 
 THRESHOLDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
@@ -59,7 +59,7 @@ def measure(model: Predictor, cases: list[Case]) -> tuple[dict, dict]:
         if seen is None:
             continue
         for code in (code for code in LESIONS if code in seen.steps):
-            probs = scaled(seen.steps[code], PLAIN)  # the findings' own, by the scale of the card
+            probs = scaled(seen.steps[code], UNSCALED)  # the findings' own, by the scale of the card
             masks = [probs >= threshold * 255 for threshold in THRESHOLDS]
             if code in seen.healthy:
                 largest[code, case.dataset].append([largest_px2(mask) for mask in masks])

@@ -21,8 +21,9 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
+from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor, lesion_numbers
 from funduscope.quality.assessment import not_gradable

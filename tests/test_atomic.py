@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import link_or_copy, read_lines, replacing, write_atomically
 
 
 def _entries(folder: Path) -> list[str]:
@@ -92,3 +93,29 @@ def test_a_rename_that_fails_leaves_the_earlier_folder(
         unfinished.mkdir()
     assert _entries(tmp_path) == before
     assert not earlier or _entries(folder) == ["kept"]
+
+
+def test_lines_are_read_without_the_unfinished_last_one(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text('{"epoch": 1}\n\n{"epoch": 2}\n{"epo', "utf-8")
+    assert read_lines(tmp_path / "lines") == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_a_second_name_replaces_an_earlier_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"new")
+    target.write_bytes(b"earlier")
+    for _ in range(2):
+        link_or_copy(source, target)
+        assert target.read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_without_links_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "source").write_bytes(b"new")
+    link_or_copy(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2

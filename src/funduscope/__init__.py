@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from funduscope.report.write import save
     from funduscope.training.runs import Run, train
 
-# ONNX Runtime (1.31 on Linux) else writes an identifier of the machine into the user's home when it is loaded, and
+# ONNX Runtime (1.31 on Linux) otherwise writes an identifier of the machine into the user's home when it is loaded, and
 # queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

@@ -1,13 +1,16 @@
-"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete."""
+"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete. And read lines
+of which the last may be unfinished, since they are added to a file one by one."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -40,6 +43,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all. Raises `OSError` where the disk refuses."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(data)
+
+
+def write_json(path: Path, tree: Any, *, indent: int | None = 2, allow_nan: bool = True) -> None:
+    """Writes JSON and a newline, whole or not at all. Raises `OSError`; without `allow_nan`, `ValueError` for NaN."""
+    write_atomically(path, (json.dumps(tree, indent=indent, allow_nan=allow_nan) + "\n").encode())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """A file's lines of JSON, without the unfinished last one that a killed process leaves. Raises `OSError`."""
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file a second name, whole or not at all: a link, or a copy where the file system has no links.
+
+    An earlier file of that name is replaced. No other process writes `target`. Raises `OSError`.
+    """
+    if target.is_file() and target.samefile(source):  # renaming one name of a file to another would leave both
+        return
+    with replacing(target, one_writer=True) as unfinished:
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
 
 
 def _replace_folder(unfinished: Path, folder: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from funduscope import graph_weights
-from funduscope.atomic import replacing
+from funduscope.atomic import link_or_copy, replacing
 from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.network.encoder import WeightsError
 from funduscope.network.joined import Joined, build_model
@@ -240,13 +239,8 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
 def keep_previous(folder: Path) -> None:
     """Keeps a run's last checkpoint as the one before, since it is about to be replaced. A link, where possible."""
     last, previous = folder / LAST, folder / PREVIOUS
-    if not last.is_file() or (previous.is_file() and previous.samefile(last)):  # of a save that failed
-        return
-    with replacing(previous, one_writer=True) as unfinished:
-        try:
-            os.link(last, unfinished)
-        except OSError:  # a file system without links
-            shutil.copyfile(last, unfinished)
+    if last.is_file():
+        link_or_copy(last, previous)
 
 
 def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint | None:

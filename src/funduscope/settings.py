@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 
-from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASKS
+from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASKS, View
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -226,7 +226,12 @@ class Sampling(Strict):
 
     def datasets(self) -> set[str]:
         """The data sets that are learned from. A rate of 0 leaves one out, as not naming it does."""
-        return {name for rates in (self.whole, self.close) for name, rate in rates.items() if rate}
+        return {name for rates in self.by_view.values() for name, rate in rates.items() if rate}
+
+    @property
+    def by_view(self) -> dict[View, dict[str, float]]:
+        """The rates by data set, of each view."""
+        return {"whole": self.whole, "close": self.close}
 
 
 class Augment(Strict):

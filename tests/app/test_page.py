@@ -29,7 +29,7 @@ from funduscope.app.uploads import preview_jpeg, read_upload
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.i18n.messages import message
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.testing.drawn_eyes import draw_eye
 

@@ -22,8 +22,9 @@ from funduscope.app.reviewed import Corrections, describe, mark_complete, with_a
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.session import MAX_OPEN_PHOTOS, Entry, OpenPhoto, Session
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.model_scores import UNKNOWN

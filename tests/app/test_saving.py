@@ -27,8 +27,9 @@ from funduscope.app.saving_view import make_zip, restore_corrections, split_for_
 from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.data.sources import read_data
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.imaging.plain_jpeg import plain_jpeg
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings

@@ -24,7 +24,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from funduscope.cli.predict_photos import ClinicalOutputs
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.report.clinical_codes import AREA, COUNT, GRADES, NEAREST_FOVEA, PROBABILITY, STRUCTURES
 from funduscope.report.results_folder import OutputOptions
 from funduscope.testing.drawn_eyes import draw_eye

@@ -18,8 +18,9 @@ from funduscope.evaluation.evaluate import score_photo, score_stream
 from funduscope.evaluation.out_of_fold import evaluate
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Failure, Findings

@@ -16,8 +16,9 @@ from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import score_photo, shrunk
 from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.testing.drawn_eyes import draw_eye

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funduscope.explain import map_reliability
-from funduscope.explain.class_activation import TARGETS, explanation, log_odds_weights
+from funduscope.explain.class_activation import TASK_OF, explanation, log_odds_weights
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -62,7 +62,7 @@ def test_a_map_lands_at_its_place_in_the_photo(style: str, place: tuple[int, int
     eye = draw_eye(2, width_px=640, style=STYLES[style])
     found = Predictor(Hot(*place))(eye.pixels)
     x, y = _cell_home(found, *place)
-    for target in TARGETS:
+    for target in TASK_OF:
         asked = explanation(found, target)
         assert asked is not None
         plane = asked.transform.map_to_photo(asked.evidence)

@@ -9,10 +9,10 @@ from string import Formatter
 import pytest
 
 from funduscope.i18n import languages
-from funduscope.i18n.errors import CODES
+from funduscope.i18n.errors import HTTP_STATUS
 from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import CODES as STRUCTURES
 from funduscope.vocabulary import DME_RISKS, GRADES, LANDMARKS, structure
 
@@ -50,7 +50,7 @@ def test_every_message_of_the_source_has_a_sentence_and_every_sentence_is_used()
 
 def test_every_refusal_is_translated() -> None:
     table = string_table("errors")
-    assert set(table) == set(CODES)
+    assert set(table) == set(HTTP_STATUS)
     limits = {"max_mb": 1, "max_megapixels": 1, "min_side_px": LIMITS.min_side_px}
     for code, row in table.items():
         assert set(row) == set(OTHERS), code

@@ -18,7 +18,9 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageOps, PngImagePlugin
 
-from funduscope.imaging.photo import CODES, Limits, Photo, PhotoError
+from funduscope.i18n.errors import HTTP_STATUS, PhotoError
+from funduscope.imaging.limits import Limits
+from funduscope.imaging.photo import Photo
 
 
 def drawn(width: int = 360, height: int = 300) -> np.ndarray:
@@ -49,7 +51,7 @@ def code_of(source, **settings) -> str:
         Photo.open(source, **settings)
     assert time.process_time() - start < 2
     error = caught.value
-    assert error.code in CODES
+    assert error.code in HTTP_STATUS
     assert "\n" not in error.says
     assert str(error) == error.says
     return error.code
@@ -71,7 +73,7 @@ def furthest(photo: Photo, expected: np.ndarray) -> int:
 def test_errors_document_lists_exactly_the_codes() -> None:
     text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     listed = {code: int(status) for code, status in re.findall(r"^\| (E_\w+) \| (\d+) \|", text, re.MULTILINE)}
-    assert listed == CODES
+    assert listed == HTTP_STATUS
 
 
 def test_errors_document_explains_every_reason_and_every_warning() -> None:
@@ -146,7 +148,7 @@ def test_flipped_bits_in_jpegs_are_refused_or_read_and_never_crash(progressive: 
         where = np.random.default_rng(seed).integers(0, 8 * len(data), 100)
         np.bitwise_xor.at(damaged, where // 8, (1 << (where % 8)).astype(np.uint8))
         codes.append(outcome(damaged.tobytes()))
-    assert set(codes) <= {"read", *CODES}
+    assert set(codes) <= {"read", *HTTP_STATUS}
     assert codes.count("read") <= 10
 
 
@@ -160,7 +162,7 @@ def test_flipped_bits_elsewhere_never_crash(kind: str, capfd: pytest.CaptureFixt
         for where in random.integers(0, min(len(damaged), 600 if seed % 2 else len(damaged)), 4):
             damaged[where] ^= 1 << int(random.integers(8))
         # a PNG's checksums miss nothing; plain TIFFs have none
-        assert outcome(bytes(damaged)) in ({*CODES} if kind == "PNG" else {"read", *CODES})
+        assert outcome(bytes(damaged)) in ({*HTTP_STATUS} if kind == "PNG" else {"read", *HTTP_STATUS})
     assert capfd.readouterr().out == ""
 
 
@@ -224,7 +226,8 @@ BOMBS = {
 GROWTH = """
 import sys
 from pathlib import Path
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Photo
+from funduscope.i18n.errors import PhotoError
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 Photo.open(Path(sys.argv[1]))

@@ -10,9 +10,10 @@ import jsonschema
 import numpy as np
 import pytest
 
+from funduscope.i18n.messages import Message
 from funduscope.imaging.dicom_file import Stated
 from funduscope.imaging.framing import CropTransform, Frame, frame
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.ood import OodScore

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.messages import message
-from funduscope.imaging.photo import PhotoError
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor

@@ -14,7 +14,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.runtime import OnnxRuntime
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means
 from funduscope.network.network import build
-from funduscope.network.routing import Gate, Routed, routing_loss
+from funduscope.network.routing import Gate, Routed, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
 from funduscope.settings import Decoder, Experts
 
@@ -120,7 +120,7 @@ def test_a_single_photo_can_be_trained_on() -> None:
 def test_the_losses_of_sigmoid_gates_by_hand() -> None:
     logits = torch.tensor([[0.6, 0.2], [0.2, 0.4]]).logit()
     settings = Experts(kind="heads", count=2, balance=2.0, sparsity=0.5, entropy=0.25)
-    loss = routing_loss({"grade": Routed(torch.ones(2, 2) / 2, logits)}, settings)
+    loss = routing_loss_of(routing_sums({"grade": Routed(torch.ones(2, 2) / 2, logits)}, settings), settings)
     scaled = torch.tensor([[0.75, 0.25], [1 / 3, 2 / 3]])
     load = torch.tensor([0.4, 0.3]) / 0.7
     expected = 0.5 * 0.35 + 2 * (load * (load * 2).log()).sum() + 0.25 * (scaled * scaled.log()).sum() / 2

@@ -18,7 +18,8 @@ from funduscope.network.routing import (
     Routed,
     SharedExperts,
     balance_loss,
-    routing_loss,
+    routing_loss_of,
+    routing_sums,
 )
 from funduscope.settings import Experts
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -182,9 +183,9 @@ def test_the_routing_loss_is_the_mean_over_routers() -> None:
     settings = Experts(count=2, balance=0.5, z=0.1)
     share = logits.softmax(1).mean(0)
     expected = (0.5 * balance_loss(share, torch.ones(2), False) + 0.1 * z + 0.5 + 0.1 * np.log(2) ** 2) / 2
-    total = routing_loss({"grade": first, "dme": second}, settings)
+    total = routing_loss_of(routing_sums({"grade": first, "dme": second}, settings), settings)
     torch.testing.assert_close(total, expected)
-    assert routing_loss({}, settings) is None
+    assert routing_loss_of(routing_sums({}, settings), settings) is None
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def _learn(eyes: tuple[Tensor, Tensor], balance: float, seed: int) -> Tensor:
     for _ in range(80):
         some = torch.randperm(len(eyes[0]))[:16]
         maps, routed = shared(stem(eyes[0][some]))
-        routing = routing_loss(routed, settings)
+        routing = routing_loss_of(routing_sums(routed, settings), settings)
         assert routing is not None
         optimizer.zero_grad()
         (F.cross_entropy(head(maps["grade"].mean((2, 3))), eyes[1][some]) + routing).backward()
@@ -239,7 +240,8 @@ def test_a_router_that_keeps_every_expert_is_still_balanced(keep: str) -> None:
     """Then every expert is loaded alike, and only the shares tell which one is favored."""
     settings = Experts.model_validate({"kind": "mixture", "count": 2, "keep": keep})
     logits = torch.tensor([[2.0, 0.0]] * 4, requires_grad=True)
-    loss = routing_loss({"all": Routed(logits=logits, gates=logits.detach().softmax(1))}, settings)
+    routed = {"all": Routed(logits=logits, gates=logits.detach().softmax(1))}
+    loss = routing_loss_of(routing_sums(routed, settings), settings)
     assert loss is not None
     loss.backward()
     assert logits.grad is not None

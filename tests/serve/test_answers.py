@@ -17,7 +17,7 @@ from PIL import Image
 from tests.serve.conftest import Service
 
 from funduscope.cli.main import main
-from funduscope.i18n.errors import CODES
+from funduscope.i18n.errors import HTTP_STATUS
 from funduscope.report.write import findings_schema
 from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP, choose
 from funduscope.serve.limits import RefusalError
@@ -70,7 +70,7 @@ def test_a_photo_that_cannot_be_read_has_the_code_of_predict(
                 client.post("/v1/findings", files={"photo": ("eye.png", data)}),
             ):
                 assert answer.json()["error"] == error, name
-                assert answer.status_code == CODES[error["code"]]
+                assert answer.status_code == HTTP_STATUS[error["code"]]
         assert client.post("/v1/findings", content=eye).status_code == 200
 
 
@@ -180,7 +180,7 @@ def test_the_openapi_document_describes_what_comes(service: Service, eye: bytes)
     for status, answer in answers.items():
         if status != "200":
             examples = answer["content"]["application/json"]["examples"]
-            assert all(CODES[one["value"]["error"]["code"]] == int(status) for one in examples.values())
+            assert all(HTTP_STATUS[one["value"]["error"]["code"]] == int(status) for one in examples.values())
 
 
 def test_every_answer_has_security_headers_and_none_lets_other_sites_read_it(service: Service) -> None:

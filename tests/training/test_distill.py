@@ -15,7 +15,7 @@ from funduscope.network.network import Network, Outputs, build
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss
 from funduscope.training import distill
-from funduscope.training.distill import Taught, Teachers, distill_loss, softened
+from funduscope.training.distill import Taught, Teachers, distill_loss_of, distill_sums, softened
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 B, SIDE = 3, 64
@@ -93,7 +93,8 @@ def same_as(leaves: dict[str, Tensor]) -> Taught:
 def loss_of(leaves: dict[str, Tensor], taught: Taught, settings: Loss | None = None) -> Tensor:
     classes = {task: leaves[task] for task in CLASSES if task in leaves}
     outputs = Outputs(classes, leaves.get("structures"), leaves.get("landmarks"))
-    loss = distill_loss(outputs, taught, settings or Loss(), CODES, LANDMARKS)
+    settings = settings or Loss()
+    loss = distill_loss_of(distill_sums(outputs, taught, settings, CODES, LANDMARKS), settings)
     assert loss is not None
     return loss
 
@@ -146,7 +147,7 @@ def test_a_student_without_structures_takes_only_grades(image: Tensor) -> None:
     assert taught.classes["grade"].shape == (B, 5)
     assert (taught.structures, taught.landmarks) == ({}, {})
     outputs = build(student)(image)
-    loss = distill_loss(outputs, taught, Loss(), (), ())
+    loss = distill_loss_of(distill_sums(outputs, taught, Loss(), (), ()), Loss())
     assert loss is not None
     loss.backward()
 
@@ -163,7 +164,8 @@ def test_what_no_teacher_answers_is_no_loss(image: Tensor, leaves: dict[str, Ten
     assert grad is not None
     assert (grad[:, CODES.index("OD")] != 0).any()
     assert (grad[:, : CODES.index("OD")] == 0).all()
-    assert distill_loss(Outputs(classes={"grade": leaves["grade"]}), taught, Loss(), CODES, LANDMARKS) is None
+    only_grade = Outputs(classes={"grade": leaves["grade"]})
+    assert distill_loss_of(distill_sums(only_grade, taught, Loss(), CODES, LANDMARKS), Loss()) is None
 
 
 def test_structures_in_another_order_are_met_by_name(image: Tensor) -> None:
@@ -180,7 +182,8 @@ def test_structures_in_another_order_are_met_by_name(image: Tensor) -> None:
     planes = torch.stack([outputs.structures[:, 2], torch.zeros(B, 32, 32), outputs.structures[:, 0]], 1)
     planes.requires_grad_()
     points = outputs.landmarks.flip(1).clone().requires_grad_()
-    loss = distill_loss(Outputs(structures=planes, landmarks=points), taught, Loss(), ("MA", "HE", "OD"), LANDMARKS)
+    answered = Outputs(structures=planes, landmarks=points)
+    loss = distill_loss_of(distill_sums(answered, taught, Loss(), ("MA", "HE", "OD"), LANDMARKS), Loss())
     assert loss is not None
     loss.backward()
     for leaf in (planes, points):
@@ -288,7 +291,7 @@ def test_teachers_do_not_learn(image: Tensor) -> None:
     """Asked twice, with a student's step between, they answer the same, and their statistics stay."""
     teachers, student = Teachers([held(recipe_of())], recipe_of()), build(recipe_of())
     before = teachers(image)
-    loss = distill_loss(student.train()(image), before, Loss(), CODES, LANDMARKS)
+    loss = distill_loss_of(distill_sums(student.train()(image), before, Loss(), CODES, LANDMARKS), Loss())
     assert loss is not None
     loss.backward()
     after = teachers(image)

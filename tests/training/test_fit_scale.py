@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from funduscope.training.fit_scale import PLAIN, fit_scale, scaled, to_bytes
+from funduscope.training.fit_scale import UNSCALED, fit_scale, scaled, to_bytes
 
 
 def _photos(rng: np.random.Generator, slope: float, shift: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -35,7 +35,7 @@ def test_scaled_probabilities_come_true() -> None:
     photos = _photos(np.random.default_rng(1), 1.0, -np.log(50))
     scale = fit_scale(photos)
     for steps, truth in photos:
-        plain, probs = scaled(steps, PLAIN) / 255, scaled(steps, scale) / 255
+        plain, probs = scaled(steps, UNSCALED) / 255, scaled(steps, scale) / 255
         sure = (probs > 0.2) & (probs < 0.4)
         assert plain[sure].mean() > 0.9
         assert truth[sure].mean() == pytest.approx(probs[sure].mean(), abs=0.04)
@@ -44,6 +44,6 @@ def test_scaled_probabilities_come_true() -> None:
 def test_where_nothing_can_be_fitted_the_logits_stay_as_they_are() -> None:
     steps = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
     for truth in (np.zeros(steps.shape, bool), np.ones(steps.shape, bool), steps < 100):
-        assert fit_scale([(steps, truth)]) == PLAIN
-    assert fit_scale([]) == PLAIN
-    assert np.array_equal(scaled(to_bytes(np.array([0.0, 0.5, 1.0])), PLAIN), [0, 128, 255])
+        assert fit_scale([(steps, truth)]) == UNSCALED
+    assert fit_scale([]) == UNSCALED
+    assert np.array_equal(scaled(to_bytes(np.array([0.0, 0.5, 1.0])), UNSCALED), [0, 128, 255])

@@ -18,7 +18,7 @@ from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.batch import Batch, Item, Samples, _crop_center, frame_px
-from funduscope.training.photo_dataset import PLAIN
+from funduscope.training.photo_dataset import NO_AUGMENTATION
 from funduscope.training.samples import draw_epoch, has_examples, serves
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, View
 
@@ -203,7 +203,7 @@ def test_a_sample_is_the_same_whenever_it_is_made(photo: Path, tiny: Recipe, cac
 
 
 def test_crops_are_turned_unless_nothing_is_to_be_changed(photo: Path, tiny: Recipe, cache: Path) -> None:
-    plain = tiny.model_copy(update={"augment": PLAIN})
+    plain = tiny.model_copy(update={"augment": NO_AUGMENTATION})
     case = _case(photo, Labels(grade=3))
     files = {case.key: cached(case, SIDE, cache)}
     quarters = set[int]()

@@ -98,7 +98,7 @@ class BatchReading:
         self._stopped.set()
         with self._lock:
             self._waiting.clear()
-        return self.count - self.done
+        return self.left
 
     @property
     def left(self) -> int:

@@ -44,7 +44,7 @@ def visits_csv(visits: VisitComparison, earlier: Found, later: Found) -> bytes:
     table.writerow(COLUMNS)
     names = [guarded(found["photo"]["name"]) for found in (earlier, later)]
     table.writerows([*names, *_cells(change)] for change in visits.changes or ())
-    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
+    return file.getvalue().encode("utf-8-sig", "replace")
 
 
 def _cells(change: LesionChange) -> list[str | int | float]:

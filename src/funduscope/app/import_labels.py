@@ -18,7 +18,7 @@ from funduscope.app.reviewed import Corrections, mask_to_png
 from funduscope.data.case import Point
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 MAX_FILES: Final = 10_000

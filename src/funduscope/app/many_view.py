@@ -113,7 +113,7 @@ def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
     table.writerows([*spreadsheet_cells(row), *corrections] for row, corrections in given)
-    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
+    return file.getvalue().encode("utf-8-sig", "replace")
 
 
 def show_many(session: Session, words: Words, _: Palette) -> None:

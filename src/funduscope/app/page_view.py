@@ -21,10 +21,12 @@ from funduscope.app.own_words import own_words
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.server import UPLOAD_MB
 from funduscope.app.session import Session
-from funduscope.app.uploads import DEMO_PHOTO, demo_photo, model, preview_jpeg, read_upload
+from funduscope.app.uploads import model, preview_jpeg, read_upload
 from funduscope.app.visits_view import show_visits
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.imaging.photo import LIMITS, frame_name, frame_numbers
+from funduscope.imaging.demo_photo import DEMO_PHOTO, demo_photo
+from funduscope.imaging.limits import LIMITS
+from funduscope.imaging.photo import frame_name, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.fonts import font_face
 from funduscope.report.html_frame import printable
@@ -114,7 +116,7 @@ def _uploader(session: Session, words: Words) -> None:
         )
         st.caption(words("upload.limits", limits))
         if st.button(words("upload.demo"), key="demo"):
-            _read_now(session, demo_photo(), DEMO_PHOTO, words)
+            _read_now(session, demo_photo().read_bytes(), DEMO_PHOTO, words)
             st.session_state.view = "one"
             st.rerun()
         if session.entries or waiting_count():

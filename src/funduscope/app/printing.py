@@ -11,7 +11,7 @@ from funduscope.app.reviewed import Corrections, describe, with_advice
 from funduscope.app.session import Session
 from funduscope.app.uploads import model
 from funduscope.i18n.languages import Words
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette
 from funduscope.report.patient_leaflet import PatientLeaflet, compose

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from funduscope.app import MODEL_VARIABLE
 from funduscope.i18n.errors import PhotoError
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.inference.loading import absolute
 
 ADDRESS: Final = "127.0.0.1"

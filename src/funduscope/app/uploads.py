@@ -9,7 +9,6 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from importlib import resources
 from typing import Final
 
 import streamlit as st
@@ -20,6 +19,7 @@ from funduscope.app.session import Entry, OpenPhoto, Session
 from funduscope.app.viewer_data import probability_pngs
 from funduscope.explain.counterfactual import Change, counterfactual
 from funduscope.i18n.errors import PhotoError, code_and_sentence
+from funduscope.imaging.demo_photo import DEMO_PHOTO, demo_photo
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.loading import load
@@ -28,7 +28,6 @@ from funduscope.report.outline import Palette
 from funduscope.report.overlay import shrunk
 from funduscope.report.photo_jpegs import jpeg, marked_jpeg
 
-DEMO_PHOTO: Final = "hrf_07_dr.jpg"
 _JPEG_QUALITY: Final = 94
 """Of the photo in the browser: encoded again from its pixels, without chroma subsampling and without metadata."""
 
@@ -44,7 +43,7 @@ def model() -> Model:
     """The model, loaded once for all sessions and warmed up: its first prediction takes almost twice as long."""
     loaded = load(json.loads(os.environ.get(MODEL_VARIABLE) or "[]") or None)
     with suppress(Exception):  # a fault shows up again with the first photo, and is reported there
-        findings = loaded(Photo.open(demo_photo(), name=DEMO_PHOTO))
+        findings = loaded(Photo.open(demo_photo().read_bytes(), name=DEMO_PHOTO))
         _prepare(findings)
         marked_jpeg(findings, "standard")
     # Streamlit imports these with its first table, which takes a second: now, the first answer does not wait for them.
@@ -52,11 +51,6 @@ def model() -> Model:
     import pyarrow  # noqa: F401
 
     return loaded
-
-
-def demo_photo() -> bytes:
-    """The bytes of the packaged photo."""
-    return (resources.files("funduscope") / "demo" / DEMO_PHOTO).read_bytes()
 
 
 def read_upload(

@@ -17,7 +17,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.objects import centers_of
 from funduscope.inference.rules import NEAR_DD
 from funduscope.report.html import svg_path
-from funduscope.report.outline import Palette, color_of, trace
+from funduscope.report.outline import Palette, hex_color_of, trace
 from funduscope.vocabulary import LESIONS
 
 MAX_OUTLINES: Final = 3_000
@@ -76,7 +76,7 @@ def _layer(shown: Findings, code: str, palette: Palette, corrections: Correction
     ]
     return {
         "code": code,
-        "color": "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)),
+        "color": hex_color_of(code, palette),
         "lesion": is_lesion,
         "corrected": code in corrections.by_hand,
         "count": len(objects),

@@ -16,7 +16,7 @@ from funduscope.app.viewer_component import media_address, texts, viewer
 from funduscope.app.visit_comparison import SIDE_PX, LesionChange, VisitComparison, compare_visits
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
-from funduscope.report.outline import Palette, color_of
+from funduscope.report.outline import Palette, hex_color_of
 from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import LESIONS
 
@@ -63,7 +63,7 @@ def show_visits(session: Session, words: Words, palette: Palette) -> None:
     if not visits.is_one_eye or visits.registration is None:
         st.warning(words("visits.not_one_eye"))
     else:
-        values = {"new": len(visits.new or ()), "gone": len(visits.gone or ()), "unsure": visits.unsure}
+        values = {"new": len(visits.new), "gone": len(visits.gone), "unsure": visits.unsure}
         values["stayed"] = sum(visits.stayed.values())
         st.markdown(f"**{words('visits.result', values)}**")
         if visits.registration.mirrored:
@@ -128,12 +128,12 @@ def _findings(session: Session, key: str) -> Findings | None:
 
 
 def _show(visits: VisitComparison, words: Words, palette: Palette) -> None:
-    changes = [("new", one) for one in visits.new or ()] + [("gone", one) for one in visits.gone or ()]
+    changes = [("new", one) for one in visits.new] + [("gone", one) for one in visits.gone]
     data = {
         "side": SIDE_PX,
         "first": media_address(jpeg(match_brightness(visits.first, visits.second), 90), "v1"),
         "second": media_address(jpeg(visits.second, 90), "v2"),
-        "colors": {code: "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)) for code in LESIONS},
+        "colors": {code: hex_color_of(code, palette) for code in LESIONS},
         "changes": [_row(what, change) for what, change in changes],
         "known": visits.is_one_eye,
         "language": words.language,

@@ -20,7 +20,7 @@ from typing import IO, Final, Self
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import START_BYTES, SUFFIXES, begins_like_photo
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 
 MAX_RATIO: Final = 100
 """Bytes of an entry for each that it takes in the archive; photos are compressed already."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.batch.store import Result
-from funduscope.i18n.errors import CodedError, code_and_sentence, machine_fault
+from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import PhotoError, open_each
+from funduscope.imaging.photo import open_each
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.model import Model

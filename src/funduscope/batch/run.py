@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import time
@@ -16,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.batch.batch_html import page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
@@ -109,7 +108,7 @@ def run_batch(
         write_atomically(out / "batch.html", page(store, run["photos"], run["model"], first, files).encode())
         run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
-        write_atomically(out / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+        write_json(out / "run.json", run)
     return run
 
 

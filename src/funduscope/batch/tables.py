@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from funduscope.atomic import replacing
 from funduscope.batch.columns import Column
 from funduscope.batch.store import StoredResult
-from funduscope.data.csv_cells import guarded
+from funduscope.data.csv_cells import spreadsheet_cell
 
 GROUP_ROWS: Final = 2000
 """Rows that are in memory at once, and that a reader may skip together."""
@@ -49,7 +49,7 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]
         table = csv.writer(file, lineterminator="\n")
         table.writerow(names)
         for row in rows:
-            table.writerow([_cell(row.get(name)) for name in names])
+            table.writerow([spreadsheet_cell(row.get(name)) for name in names])
             count += 1
     return count
 
@@ -80,11 +80,3 @@ def _fitting(value: Any, column: Column) -> Any:
     if column.kind == "text":
         return str(value).encode("utf-8", "backslashreplace").decode()
     return float(value) if column.kind == "float" else value
-
-
-def _cell(value: Any) -> str | int | float:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return guarded(value) if isinstance(value, str) else value

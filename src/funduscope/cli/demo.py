@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.cli.options import ModelOption, OutFolder
+from funduscope.imaging.demo_photo import DEMO_PHOTO, demo_photo
 
-DEMO_PHOTO = "hrf_07_dr.jpg"
 DEMO_FOLDER = "funduscope-demo"
 
 
@@ -23,7 +23,7 @@ def demo(out: OutFolder = None, model: ModelOption = None) -> int:
 
     predictor = load(model or None)
     with (
-        resources.as_file(resources.files("funduscope") / "demo" / DEMO_PHOTO) as photo,
+        resources.as_file(demo_photo()) as photo,
         open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as write,
     ):
         found, folder = next(write(path, answer) for path, answer in answers(predictor, [photo]))

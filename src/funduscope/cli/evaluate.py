@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_json
 from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder, model_name
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluate(
     if out is not None:  # before anything is printed, which a closed pipe would end
         _write(scores, out)
         if own:
-            write_atomically(out / "challenge.json", (json.dumps(own, indent=1, allow_nan=False) + "\n").encode())
+            write_json(out / "challenge.json", own, indent=1, allow_nan=False)
     if as_json:
         print(json.dumps(scores.to_dict() | own, allow_nan=False))
     else:

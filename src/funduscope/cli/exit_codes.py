@@ -11,7 +11,7 @@ from funduscope.i18n.errors import machine_fault
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
-# The packages that only an extra installs: `pip install '.[train]' in the clone of funduscope`, `[app]`, `[report]`.
+# Packages that only an extra installs, and the extra's name.
 _TRAINING: Final[tuple[str, ...]] = (
     "accelerate", "jaxtyping", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard",
     "timm", "torch",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from funduscope.cli.terminal import complain, sentence, shown, tracked
+from funduscope.cli.termination import interrupted_by_sigterm
 from funduscope.explain.class_activation import SHOWN, TASK_OF
+from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom
+from funduscope.imaging.find_photos import START_BYTES
 from funduscope.imaging.limits import may_be_read
-from funduscope.imaging.photo import Photo, PhotoError, frame_numbers
+from funduscope.imaging.photo import Photo, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
 from funduscope.report.outline import Traced
@@ -67,7 +68,7 @@ def predict_all(
     many, count, failed, unchanged, lacks_maps = expected > 1, 0, 0, 0, False
     last: Written = {}, None
     maps = checkpoint_maps(answer) if options.explain and folder else None
-    with _sigterm_as_interrupt(), ExitStack() as stack:
+    with interrupted_by_sigterm(), ExitStack() as stack:
         if folder and is_new:
             stack.callback(_remove_if_empty, folder)
         pdfs = stack.enter_context(PdfOutputs(options, folder, expected)) if folder else None
@@ -111,7 +112,7 @@ def _photos_in(path: Path) -> int:
         if not may_be_read(path):
             return 1
         with path.open("rb") as file:
-            if not is_dicom(file.read(132)):
+            if not is_dicom(file.read(START_BYTES)):
                 return 1
         return len(frame_numbers(path.read_bytes())) or 1
     except OSError:
@@ -195,19 +196,6 @@ def _all_of(extras: list[ExtraOutputs | None]) -> ExtraOutputs | None:
             extra(findings, traced, folder, stem)
 
     return write_all if known else None
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM, sent at a system's shutdown or by a scheduler at its time limit, ends the run as Ctrl+C does."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
-        yield
-        return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier or signal.SIG_DFL)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -112,6 +113,6 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _number(value: float) -> str:
-    if value != value:  # NaN: the score is not defined
+    if math.isnan(value):
         return "-"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
 from typing import Final
 
 TERMINATED: Final = 143
@@ -21,16 +22,12 @@ class TerminatedError(BaseException):
         self.says = says
 
 
-@contextmanager
-def ended_by_sigterm(says: str) -> Iterator[None]:
+def ended_by_sigterm(says: str) -> AbstractContextManager[None]:
     """Raises `TerminatedError` in the block at SIGTERM; unfinished files are removed on the way out. A second SIGTERM
     ends the process at once.
 
     Processes that the block forks inherit the handler and just end.
     """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
-        yield
-        return
     own = os.getpid()
 
     def handle(*_: object) -> None:
@@ -39,6 +36,20 @@ def ended_by_sigterm(says: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise TerminatedError(says)
 
+    return _handled_by(handle)
+
+
+def interrupted_by_sigterm() -> AbstractContextManager[None]:
+    """SIGTERM, sent at a system's shutdown or by a scheduler at its time limit, ends the block as Ctrl+C does."""
+    return _handled_by(signal.default_int_handler)
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Calls that function at SIGTERM while the block runs."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
+        yield
+        return
     earlier = signal.signal(signal.SIGTERM, handle)
     try:
         yield

@@ -70,12 +70,6 @@ def _environment_differs(more: Run, less: Run) -> list[str]:
     return [f"{name} ({a} and {b})" for name, (a, b) in values.items() if a and b and a != b]
 
 
-def tasks_of(recipe: Recipe) -> set[str]:
-    """The names of everything that the recipe predicts."""
-    tasks = recipe.tasks
-    return set(tasks.photo_tasks) | set(tasks.structures) | set(tasks.landmarks)
-
-
 def _about(more: Run, less: Run) -> str | None:
     """What the one has and the other lacks, where everything else is equal; None otherwise."""
     sections = differing(more.recipe, less.recipe)
@@ -87,7 +81,7 @@ def _about(more: Run, less: Run) -> str | None:
         return TEACHING
     if taught[0] != taught[1]:
         return None
-    if tasks_of(more.recipe) > tasks_of(less.recipe) and sections <= _FOLLOWS[SHARING]:
+    if {*more.recipe.tasks.named} > {*less.recipe.tasks.named} and sections <= _FOLLOWS[SHARING]:
         return SHARING
     routed = [run.recipe.experts.kind != "none" for run in (more, less)]
     if routed == [True, False] and same_photos and sections <= _FOLLOWS[ROUTING]:

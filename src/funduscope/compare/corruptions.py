@@ -17,7 +17,8 @@ import numpy as np
 from funduscope.data.case import Case
 from funduscope.evaluation.evaluate import score_photo
 from funduscope.evaluation.scores import PhotoScore
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Failure
 from funduscope.inference.model import Model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -68,7 +69,7 @@ MARKED = (
 
 def number(value: float, digits: int = 3) -> str:
     """A number with so many digits behind the point, one from ten on; a dash for nan."""
-    if value != value:
+    if math.isnan(value):
         return DASH
     shown = f"{value:.{1 if abs(value) >= 10 else digits}f}"
     return shown.removeprefix("-") if not shown.strip("-0.") else shown.replace("-", "−")
@@ -83,12 +84,12 @@ def signed(value: float, digits: int = 3) -> str:
 def between(interval: Interval, digits: int = 3, *, sign: bool = False) -> str:
     """The two ends of an interval; empty where they are not known."""
     words = signed if sign else number
-    return "" if interval.low != interval.low else f"{words(interval.low, digits)} to {words(interval.high, digits)}"
+    return "" if math.isnan(interval.low) else f"{words(interval.low, digits)} to {words(interval.high, digits)}"
 
 
 def chance(p: float) -> str:
     """A p value."""
-    return "not tested" if p != p else "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+    return "not tested" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
 def interval_cell(interval: Interval | None, digits: int = 3, mark: Mark = "") -> Cell:

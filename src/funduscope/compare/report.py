@@ -17,10 +17,11 @@ from funduscope.compare.published import Published, published_section, read_publ
 from funduscope.compare.robustness import robustness_section
 from funduscope.compare.routers import routers_section
 from funduscope.compare.run_folder import CompareError, gather
-from funduscope.compare.score_runs import Progress, score_runs, time_together
+from funduscope.compare.score_runs import score_runs, time_together
 from funduscope.compare.sections import Comparison, every_score, method_section, runs_section, score_sections
 from funduscope.compare.significance import Tests, ablation_section, run_tests, tests_section
 from funduscope.data.sources import Data, PathName, cases_of
+from funduscope.progress import Progress, no_progress
 
 PAGE: Final = "compare.html"
 PAIRS: Final = "pairs.csv"
@@ -38,7 +39,7 @@ def compare_runs(
     published: Path | None = None,
     every_set: bool = False,
     command: str = "",
-    progress: Progress = lambda photos, words, total: photos,
+    progress: Progress = no_progress,
 ) -> Path:
     """Compares runs and returns the page, OUT/compare.html; next to it pairs.csv has every tested pair.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import read_lines, replacing, write_atomically
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.metrics import Interval
@@ -127,7 +127,7 @@ class Run:
 def _rates(recipe: Recipe) -> str:
     """How often an epoch shows the photos of each data set, in words."""
     sampling = recipe.all_sampling
-    views = (("whole", sampling.whole), ("close", sampling.close))
+    views = sampling.by_view.items()
     rates = [f"{rate:g} x {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
     return ", ".join([*rates, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
 
@@ -283,10 +283,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of JSON, without an incomplete last one that a killed process left."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
+    """The lines of a file; none where there is no file."""
+    return read_lines(path) if path.is_file() else []
 
 
 def _rows(path: Path) -> dict[str, Row]:

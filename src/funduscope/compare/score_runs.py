@@ -9,12 +9,12 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_json
 from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
 from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_json
 from funduscope.compare.score_kinds import pack
@@ -24,16 +24,16 @@ from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import digest_of
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
 from funduscope.vocabulary import FURTHER_TASKS
-
-Progress = Callable[[Iterable[PhotoScore], str, int | None], Iterable[PhotoScore]]
 
 SELDOM: Final = ("diaretdb1", "eyepacs400")
 """Data sets that are scored only with `every_set`: a photo takes a third of a second."""
@@ -190,7 +190,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     photos = list(_opened(sample(cases, SHOWN))) if has_experts else []
     work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.AUTHORS_PX])
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, (json.dumps({**made_of, "work": work.to_dict()}, indent=1) + "\n").encode())
+    write_json(path, {**made_of, "work": work.to_dict()}, indent=1)
 
 
 def time_together(folders: Sequence[Path]) -> None:
@@ -213,7 +213,7 @@ def time_together(folders: Sequence[Path]) -> None:
 def put_prediction(folder: Path, tree: dict[str, Any], prediction: dict[str, Any], sitting: str) -> None:
     """Puts the cost of a prediction into the folder's cost.json. sitting: equal for all that were timed in turn."""
     timed = {**tree, "prediction": prediction, "sitting": sitting}
-    write_atomically(folder / "scores" / COST, (json.dumps(timed, indent=1) + "\n").encode())
+    write_json(folder / "scores" / COST, timed, indent=1)
 
 
 def _opened(cases: Sequence[Case]) -> Iterator[Photo]:

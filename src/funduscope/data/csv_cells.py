@@ -14,3 +14,12 @@ def guarded(cell: str) -> str:
     """
     text = cell.replace("\0", "")
     return f"'{text}" if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
+
+
+def spreadsheet_cell(value: str | int | float | bool | None) -> str | int | float:
+    """A value as it is written: nothing for None, yes or no, text guarded against formulas, a number as it is."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return guarded(value) if isinstance(value, str) else value

@@ -13,10 +13,11 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import default_cache
 from funduscope.duplicates.descriptor import describe
 from funduscope.duplicates.process_pool import run_jobs
-from funduscope.duplicates.search import FEW, Progress, compare, no_progress
+from funduscope.duplicates.search import FEW, compare
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
+from funduscope.progress import Progress, no_progress
 
 
 def join_duplicates(

@@ -17,7 +17,7 @@ from typing import Any
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import Place, fold_key, make_folds, read_folds
 from funduscope.data.grouping import join_duplicates
-from funduscope.duplicates.search import Progress, no_progress
+from funduscope.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SplitPlan:
 
         A run without a test fold is tested on the photos of an official test, where they are given.
 
-        Where its run.json does not name the latter, it is the fold that training chooses by the run's own folds.
+        Where its run.json does not name the selecting fold, it is the one that training chooses by the run's own folds.
         """
         about, listed = read_run_json(run), _folds_of(run)
         assigned = _assign(list(cases), listed)

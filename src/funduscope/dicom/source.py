@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from funduscope.dicom.algorithm import text
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom, read_attributes
 from funduscope.imaging.photo import frame_sha256
+from funduscope.report.fhir import uuid_of
 from funduscope.version import __version__
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_source(findings: Findings, data: bytes) -> Source:
 
 def _uid(seed: str) -> str:
     """A UID of the form 2.25.N, where N is a UUID that is made of the seed's hash."""
-    return f"2.25.{uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5).int}"
+    return f"2.25.{uuid_of(seed).int}"
 
 
 def _complete(dataset: Dataset, sha256: str, model: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import READERS, read_data
 from funduscope.doctor import cameras, duplicate_checks, label_checks, label_noise, photo_checks, split_checks
@@ -22,10 +21,11 @@ from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import Outline, read_outlines
-from funduscope.doctor.scan import Progress, Scan, take_scan
+from funduscope.doctor.scan import Scan, take_scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
+from funduscope.progress import Progress, no_progress
 
 SCHEMA: Final = "funduscope-doctor/1"
 PAGE, TABLE = "doctor.html", "doctor.json"
@@ -66,11 +66,11 @@ class Report:
             "findings": [one.to_dict() for one in self.findings],
         }
 
-    def write(self, out: str | os.PathLike[str], progress: Progress = lambda items, words, total: items) -> None:
+    def write(self, out: str | os.PathLike[str], progress: Progress = no_progress) -> None:
         """Writes doctor.json and doctor.html into a folder, each completely or not at all."""
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / TABLE, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+        write_json(out / TABLE, self.to_dict(), indent=1)
         name = self.data.absolute().name or str(self.data)
         html = page(name, self.photos, self.findings, self.scan.thumbnail, progress)
         write_atomically(out / PAGE, html.encode())
@@ -82,7 +82,7 @@ def check_data(
     models: Sequence[str | os.PathLike[str]] = (),
     cache: Path | None = None,
     workers: int = 2,
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> Report:
     """What is wrong with a data set: a folder (one data set's, of several, of photos alone) or a table (.csv).
 

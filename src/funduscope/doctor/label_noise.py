@@ -21,7 +21,8 @@ from funduscope.data.folds import read_folds
 from funduscope.data.splits import SplitPlan
 from funduscope.doctor.confident_learning import Doubt, confident_joint, doubts
 from funduscope.doctor.finding import Finding, Picture, found
-from funduscope.doctor.scan import Progress, Scan
+from funduscope.doctor.scan import Scan
+from funduscope.progress import Progress, no_progress
 from funduscope.vocabulary import CLASSES, DME_RISKS, FURTHER_TASKS
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def examine(
     cases: Sequence[Case],
     models: Sequence[FoldModel],
     pairs: Iterable[DuplicatePair] = (),
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> Iterator[Finding]:
     """Findings about grade, edema risk, maculopathy, macular edema and the further photo tasks.
 
@@ -110,7 +111,7 @@ def predict_unseen(
     models: Sequence[FoldModel],
     cases: Sequence[Case],
     duplicates: Mapping[str, set[str]],
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Case key to mean probabilities (by photo task) of the models that did not learn from the case.
 

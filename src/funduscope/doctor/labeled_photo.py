@@ -19,7 +19,8 @@ from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.mask_files import Outline, Stored, read_stored
 from funduscope.doctor.record import Record
-from funduscope.doctor.scan import Progress, Scan
+from funduscope.doctor.scan import Scan
+from funduscope.progress import Progress, no_progress
 
 DISC_SHARE: Final = (0.07, 0.35)
 """Plausible diameters of a disc, as shares of the field's diameter; at 50 degrees they are 0.11 to 0.23."""
@@ -115,7 +116,7 @@ def check_photos(
     label_rows: LabelRows,
     outlines: Iterable[Outline],
     checks: Sequence[PhotoCheck],
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> Iterator[Finding]:
     """Findings of several checks about every photo that has a label row or a mask, in one pass over the photos."""
     by_photo: dict[Path, list[Outline]] = defaultdict(list)

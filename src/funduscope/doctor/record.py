@@ -18,7 +18,8 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import LIMITS, Photo
+from funduscope.imaging.limits import LIMITS
+from funduscope.imaging.photo import Photo
 from funduscope.imaging.vessels import SIDE_PX
 from funduscope.quality.fundus import measure_all
 from funduscope.quality.image_measures import small_frame
@@ -33,7 +34,7 @@ class Record:
 
     path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
     pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code
-    of `errors.CODES`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y,
+    of `errors.HTTP_STATUS`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y,
     radius). measures: of `fundus.measure_all`, empty where there is an error. letters: how many letters the longest row
     has around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
     """

@@ -16,9 +16,9 @@ from funduscope.data.prepare import default_cache
 from funduscope.doctor.inventory import Inventory
 from funduscope.doctor.record import Record, ScannedPhoto, scan_photo
 from funduscope.duplicates.process_pool import run_jobs
-from funduscope.duplicates.search import Progress
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.imaging.photo import Photo
+from funduscope.progress import Progress, no_progress
 
 _SCANNED_BY: Final = (
     "quality/image_measures.py",
@@ -96,7 +96,7 @@ def take_scan(
     inventory: Inventory,
     cache: Path | None = None,
     workers: int = 2,
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> Scan:
     """Scans every photo that the store does not have, in `workers` processes, and stores it.
 

@@ -65,17 +65,17 @@ class Keypoints:
         return root / np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-6)
 
 
-def find_keypoints(flat: np.ndarray, field: np.ndarray, most: int = MOST) -> Keypoints:
+def find_keypoints(flat: np.ndarray, field: np.ndarray) -> Keypoints:
     """The strongest keypoints of a flattened frame (S, S) float32 within its field (S, S) uint8."""
     soft = cv2.GaussianBlur(flat, (0, 0), SOFTNESS_FRAC * flat.shape[0])
     gray = cv2.convertScaleAbs(soft * 40 + 128)
     finder = cv2.SIFT.create(
-        nfeatures=3 * most // 2, contrastThreshold=CONTRAST, edgeThreshold=EDGE, enable_precise_upscale=True
+        nfeatures=3 * MOST // 2, contrastThreshold=CONTRAST, edgeThreshold=EDGE, enable_precise_upscale=True
     )
     found, descriptors = finder.detectAndCompute(gray, inner(field))
     if descriptors is None:
         descriptors = np.zeros((0, 128), np.float32)
-    order = sorted(range(len(found)), key=lambda k: (-found[k].response, found[k].pt, found[k].angle))[:most]
+    order = sorted(range(len(found)), key=lambda k: (-found[k].response, found[k].pt, found[k].angle))[:MOST]
     values = [(*found[k].pt, found[k].size, found[k].angle) for k in order]
     table = np.array(values, np.float32).reshape(-1, 4)
     roots = np.rint(np.sqrt(descriptors[order])).clip(0, 15).astype(np.uint8)

@@ -7,7 +7,7 @@ where it stopped, and a run after a change of labels compares nothing again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +21,7 @@ from funduscope.duplicates.pairs import DuplicatePair, PairSearch, identical_pai
 from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.registration import Registration
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_key
-
-Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
-"""Takes items, a label and their number, and gives the same items: shows a progress bar."""
+from funduscope.progress import Progress, no_progress
 
 CHUNK: Final = 200
 """Pairs of one job: neighbors in the list share a photo, which is then prepared once."""
@@ -35,11 +33,6 @@ _TICKS: Final = 1000
 
 Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
 """The store's file, an identifier of this run, and pairs, each with its key in the store."""
-
-
-def no_progress(items: Iterable[Any], words: str, total: int | None) -> Iterable[Any]:
-    """A `Progress` that shows nothing."""
-    return items
 
 
 def compare(

@@ -6,6 +6,7 @@ docs/protocol.md.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey
@@ -30,6 +31,6 @@ def challenge(scores: Scores) -> dict[str, Interval]:
     found: dict[str, Interval] = {}
     for title, data, question, score in MEASURES:
         interval = scores.intervals.get(ScoreKey(data, question, score))
-        if interval is not None and interval.value == interval.value:
+        if interval is not None and not math.isnan(interval.value):
             found[title] = interval
     return found

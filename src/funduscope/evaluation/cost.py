@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
+from funduscope.imaging.demo_photo import demo_photo
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.imaging.read_ahead import cores
@@ -43,7 +44,6 @@ AUTHORS_PX: Final = (712, 1072)
 MULTIPLE: Final = 32
 """Heights and widths of a network's input are multiples of this."""
 
-DEMO_PHOTO: Final = ("demo", "hrf_07_dr.jpg")
 DRAWN_PX: Final = 1440
 
 
@@ -248,15 +248,14 @@ assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
 _PREDICT: Final = "import sys; from funduscope.cli.main import main; sys.exit(main())"
 
 
-def measure_predictions(models: Sequence[Path | None], photo: Path | None = None, runs: int = 5) -> list[Prediction]:
+def measure_predictions(models: Sequence[Path | None], runs: int = 5) -> list[Prediction]:
     """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute affects all.
 
-    models: as for `predict --model`, None for the shipped one. Compare ONNX with ONNX: a run folder with only a
-    checkpoint loads torch first. photo: a JPEG; None is the packaged photo of `funduscope demo`. Raises `ModelError`
-    where a process fails, with its error output.
+    The photo is the packaged one of `funduscope demo`. models: as for `predict --model`, None for the shipped one.
+    Compare ONNX with ONNX: a run folder with only a checkpoint loads torch first. Raises `ModelError` where a process
+    fails, with its error output.
     """
-    with resources.as_file(resources.files("funduscope").joinpath(*DEMO_PHOTO)) as packaged:
-        path = photo or packaged
+    with resources.as_file(demo_photo()) as path:
         chosen = [[] if model is None else ["--model", str(model)] for model in models]
         commands = [[sys.executable, "-c", _PREDICT, "predict", "--json", str(path), *which] for which in chosen]
         commands.append([sys.executable, "-c", _BASELINE, str(path)])

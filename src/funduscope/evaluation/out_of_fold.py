@@ -18,13 +18,13 @@ from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import fold_key, read_folds
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.evaluate import Extra, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.loading import ModelPath, is_shipped, load
 from funduscope.inference.model import Model
 from funduscope.inference.runtime import Device, ModelError
+from funduscope.progress import Progress, no_progress
 from funduscope.version import __version__
 
 EARLIER: Final = "first weights and teachers"

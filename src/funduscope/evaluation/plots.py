@@ -20,7 +20,8 @@ from funduscope.data.case import LabelError
 from funduscope.evaluation.evaluate import MARKS_PX, shrunk, shrunk_size
 from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
 from funduscope.evaluation.scores import PhotoScore, Scores
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.metrics.grading import furthest_grade
 from funduscope.metrics.landmark_distance import DISC_DIAMETER_PX
 from funduscope.vocabulary import CODES, EITHER_EXUDATE, GRADES, PHOTO_TASKS, structure

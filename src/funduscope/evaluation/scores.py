@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.data.case import Case
 from funduscope.evaluation.score_key import Question, ScoreKey, nested
 from funduscope.metrics import (
@@ -46,13 +46,13 @@ from funduscope.metrics.dense import FROC_RATES
 from funduscope.metrics.per_photo import EXPERTS
 from funduscope.vocabulary import LESIONS, PHOTO_TASKS
 
-_UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
-
 if TYPE_CHECKING:
     import pandas
 
 Score = Callable[[Any], float]
 Intervals = dict[ScoreKey, Interval]
+
+_UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
 
 GRADABILITY: Final = Question("gradability")
 ON_NEGATIVES: Final = Question("exudates on drusen and reflections")
@@ -140,6 +140,12 @@ class Scores:
     none where the scores were read from a file. about: what made them: models, their SHA-256 and folds, the command.
     """
 
+    intervals: Intervals
+    selective: Intervals
+    details: dict[str, dict[str, Any]]
+    photos: list[PhotoScore] = field(default_factory=list, repr=False)
+    about: dict[str, Any] = field(default_factory=dict)
+
     @classmethod
     def read(cls, folder: Path | str) -> Scores:
         """The scores in a folder that `write` filled, or in its scores.json, without photos."""
@@ -147,12 +153,6 @@ class Scores:
         tree = json.loads((path / "scores.json" if path.is_dir() else path).read_text("utf-8"))
         intervals, selective = (_read_intervals(tree[part]) for part in ("scores", "selective"))
         return cls(intervals, selective, tree["details"], about=tree.get("about", {}))
-
-    intervals: Intervals
-    selective: Intervals
-    details: dict[str, dict[str, Any]]
-    photos: list[PhotoScore] = field(default_factory=list, repr=False)
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, dict[str, dict[str, Interval]]]:
@@ -253,7 +253,7 @@ class Scores:
             rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
             write_atomically(folder / "photos.jsonl", rows.encode())
         write_atomically(folder / "scores.md", self.to_markdown().encode())
-        write_atomically(folder / "scores.json", (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+        write_json(folder / "scores.json", tree, indent=1, allow_nan=False)
 
 
 def _read_intervals(tree: dict[str, Any]) -> Intervals:

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 Target = Literal["grade", "referable", "dme", "edema"]
 
-TARGETS: Final[tuple[Target, ...]] = ("referable", "edema", "grade", "dme")
-"""The explained answers: referable, edema; just this grade, just this risk."""
-
 SHOWN: Final[tuple[Target, ...]] = ("referable", "edema")
 """The answers explained to users: the two decisions. "Why this grade" has no place to point at where the grade is 0,
 and between neighboring grades it points at their difference, which is not the disease."""
 
-TASK_OF: Final[Mapping[Target, str]] = {"grade": "grade", "referable": "grade", "dme": "dme", "edema": "dme"}
+TASK_OF: Final[Mapping[Target, str]] = {"referable": "grade", "edema": "dme", "grade": "grade", "dme": "dme"}
+"""The photo tasks of the explained answers: referable, edema; just this grade, just this risk."""
 
 EvidenceOf = Callable[[str, tuple[int, ...]], np.ndarray]
 """Task and classes to a map (n, n), in log odds, of these classes against the rest; used without an exact map."""
@@ -66,7 +64,7 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
     (`report.checkpoint_maps`). Raises `ValueError` for another target.
     """
     if target not in TASK_OF:
-        raise ValueError(f"There is no explanation of {target!r}; there are: {', '.join(TARGETS)}.")
+        raise ValueError(f"There is no explanation of {target!r}; there are: {', '.join(TASK_OF)}.")
     task = TASK_OF[target]
     probs, answer = (findings.grade_probs, findings.grade) if task == "grade" else (findings.dme_probs, findings.dme)
     cams = findings.cams.get(task)

@@ -29,8 +29,9 @@ from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize
+from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda

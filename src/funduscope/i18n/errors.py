@@ -9,7 +9,7 @@ import errno
 import re
 from typing import Final
 
-CODES: Final[dict[str, int]] = {
+HTTP_STATUS: Final[dict[str, int]] = {
     "E_NOT_FOUND": 404,
     "E_EMPTY": 400,
     "E_TOO_LARGE": 413,
@@ -45,7 +45,7 @@ CODES: Final[dict[str, int]] = {
 
 
 class CodedError(Exception):
-    """An error with a code, one of `CODES`, and one English sentence: what came, what was expected and what to do."""
+    """An error with a code of `HTTP_STATUS` and one English sentence: what came, what was expected, what to do."""
 
     def __init__(self, code: str, says: str) -> None:
         super().__init__(code, says)
@@ -121,7 +121,7 @@ def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
     its kind and no more, since its text may quote a photo's metadata.
     """
     code, says = getattr(error, "code", None), getattr(error, "says", None)
-    if code in CODES and isinstance(says, str):
+    if code in HTTP_STATUS and isinstance(says, str):
         return code, says
     if refused := machine_fault(error):
         return refused.code, refused.says

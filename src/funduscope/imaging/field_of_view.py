@@ -34,6 +34,9 @@ MAX_RADIUS_FRAC: Final = 0.75
 MIN_ARC_DEG: Final = 24.0
 """Smallest part of the circle, in degrees, that must be a visible edge inside the photo for a fit to be accepted."""
 
+_RAYS: Final = 360
+"""Rays across the circle on which its edge is measured: one per degree, as `MIN_ARC_DEG` counts them."""
+
 LEVELS_ABOVE_SURROUND: Final = (5.0, 9.0, 15.0, 26.0, 42.0)
 """Thresholds above the surround: dark fields need the low ones, noisy surrounds the high ones."""
 
@@ -282,10 +285,10 @@ def _least_squares(points: np.ndarray) -> np.ndarray:
     return circle + np.array([*middle, 0.0])
 
 
-def _profiles(away: np.ndarray, circle: tuple[float, float, float], reach: np.ndarray, rays: int = 360):
+def _profiles(away: np.ndarray, circle: tuple[float, float, float], reach: np.ndarray):
     """Brightness along rays across a circle's edge: values (rays, reach), which rays lie in the photo, directions."""
     x, y, radius = circle
-    angle = np.arange(rays) * (2 * np.pi / rays)
+    angle = np.arange(_RAYS) * (2 * np.pi / _RAYS)
     toward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     at = np.array([x, y]) + toward[:, None, :] * (radius + reach)[None, :, None]
     height, width = away.shape

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from funduscope.i18n.errors import CODES, PhotoError, machine_fault
+from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, read_header
@@ -25,9 +25,6 @@ from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = ["CODES", "LIMITS", "Limits", "Message", "Photo", "PhotoError"]
-
 
 LEAST_QUALITY: Final = 15
 """A JPEG of a lower quality has a note: blocks and lost details may pass for lesions, or hide them."""
@@ -70,7 +67,8 @@ class Photo:
         """Open a photo from a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 RGB array.
 
         frame: of a DICOM file, the number of the frame, from 1; None: the only one. Raises PhotoError with a code of
-        `CODES` where it cannot be read or breaks a limit, and for a DICOM file of several frames where none is chosen.
+        `errors.HTTP_STATUS` where it cannot be read or breaks a limit, and for a DICOM file of several frames where
+        none is chosen.
         """
         if isinstance(source, np.ndarray):
             return _from_array(source, name or "photo", limits)

@@ -47,15 +47,15 @@ def nonconformity(probabilities: np.ndarray) -> np.ndarray:
     return scores
 
 
-def fit_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float = COVERAGE) -> float:
+def fit_quantile(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """The largest score of a grade that belongs to a set, from photos that the model did not learn from.
 
-    probabilities: (N, G); truth: (N,) grades. The ceil((N + 1) * coverage)-th smallest score of the true grades. With
+    probabilities: (N, G); truth: (N,) grades. The ceil((N + 1) * COVERAGE)-th smallest score of the true grades. With
     too few photos for that rank it is above any score, so a set contains every grade.
     """
     scores = np.sort([closed(row, nonconformity(row))[grade] for row, grade in zip(probabilities, truth, strict=True)])
     # Without 1e-9, 10 * 0.9 would become the 10th, because it is 9.000000000000002 in floating point.
-    rank = int(np.ceil((len(scores) + 1) * coverage - 1e-9))
+    rank = int(np.ceil((len(scores) + 1) * COVERAGE - 1e-9))
     return float(scores[rank - 1]) if 0 < rank <= len(scores) else 1 + PENALTY * probabilities.shape[1]
 
 

@@ -208,9 +208,7 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
 
 def _mean_point(points: list[Point | None]) -> Point | None:
     """The mean of the points, where at least half of the members that locate this landmark found it."""
-    return None if 2 * points.count(None) > len(points) else _mean_pair(points)
-
-
-def _mean_pair(pairs: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
-    known = [pair for pair in pairs if pair is not None]
-    return (_average([first for first, _ in known]), _average([second for _, second in known])) if known else None
+    known = [point for point in points if point is not None]
+    if not known or 2 * len(known) < len(points):
+        return None
+    return _average([x for x, _ in known]), _average([y for _, y in known])

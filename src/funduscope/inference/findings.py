@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from funduscope.i18n.messages import message
+from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import CropTransform
-from funduscope.imaging.photo import Message, Photo
+from funduscope.imaging.photo import Photo
 from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down, landmark_warnings
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import overload
@@ -49,14 +50,13 @@ def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto
 def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto") -> Model:
     """A model that answers for photos.
 
-    model: None or "default" for the default model, "fast" for the small one; an ONNX file; a
-    run folder (its model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list
-    of these, an ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or
-    "auto" for a card where there is one that the runtime can use. Scores next to the model go into its card
-    (inference/model_scores.py). Raises `ModelError`, with the code E_HASH where the file is not the one that
-    export.json or the scores name, E_CONFIG where cuda is asked for and not there, or, for damaged weights,
-    `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG where a clinic's own table of urgency cannot
-    be read (inference/urgency.py).
+    model: None or "default" for the default model, "fast" for the small one; an ONNX file; a run folder (its
+    model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list of these, an
+    ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card
+    where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
+    Raises `ModelError`, with the code E_HASH where the file is not the one that export.json or the scores name,
+    E_CONFIG where cuda is asked for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError`
+    with the code E_CONFIG where a clinic's own table of urgency cannot be read (inference/urgency.py).
     """
     check_device(device)
     urgency_table()  # fails here and not at the first photo
@@ -80,13 +80,13 @@ def absolute(name: str) -> str:
 
 
 def weights_of(model: ModelPath) -> Path:
-    """The weights to start a training from: by the name of a shipped model, a run folder, a
-    .safetensors file or an ONNX file that funduscope exported.
+    """The weights to start a training from: by the name of a shipped model, a run folder, a .safetensors file or an
+    ONNX file that funduscope exported.
 
     Raises `ModelError`.
     """
     if isinstance(model, str) and is_shipped(model):
-        with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[model]}.onnx") as path:
+        with _shipped_file(model) as path:
             if not path.is_file():
                 raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
             return path
@@ -136,8 +136,12 @@ def _check_parts(card: Card, path: Path) -> None:
         raise ModelError("E_MODEL", says) from error
 
 
+def _shipped_file(name: str) -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx")
+
+
 def _shipped(name: str, threads: int, device: Device) -> Predictor:
-    with resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx") as path:
+    with _shipped_file(name) as path:
         if not path.is_file():
             text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
             raise ModelError("E_MODEL", text)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import Frame, frame
-from funduscope.imaging.photo import Message, Photo, PhotoError, open_each
+from funduscope.imaging.photo import Photo, open_each
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings

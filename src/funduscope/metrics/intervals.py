@@ -16,6 +16,9 @@ from funduscope.metrics.state import State
 
 S = TypeVar("S", bound=State)
 
+_LEVEL = 0.95
+"""Share of the drawn scores inside an interval."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -52,22 +55,16 @@ def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
     return [type(states[0]).total(states) for states in grouped.values()]
 
 
-def bootstrap(
-    units: Sequence[S], score: Callable[[S], float], repeats: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def bootstrap(units: Sequence[S], score: Callable[[S], float], repeats: int = 1000, seed: int = 0) -> Interval:
     """The score over all units, and its percentile interval over units drawn again with replacement.
 
     units: one state a visit (see `by_visit`); score: for instance `lambda s: s.kappa`, nan where it does not exist.
     """
-    return bootstrap_all(units, {"score": score}, repeats, seed, level)["score"]
+    return bootstrap_all(units, {"score": score}, repeats, seed)["score"]
 
 
 def bootstrap_all(
-    units: Sequence[S],
-    scores: Mapping[str, Callable[[S], float]],
-    repeats: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    units: Sequence[S], scores: Mapping[str, Callable[[S], float]], repeats: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
     """`bootstrap` of several scores of the same states, all from the same draws: the sums are computed once."""
     whole = type(units[0]).total(units) if units else None
@@ -76,7 +73,7 @@ def bootstrap_all(
     sums = type(units[0]).weighted(units, _draws(len(units), repeats, seed))
     drawn = np.array([[score(state) for score in scores.values()] for state in sums], np.float64)
     return {
-        name: _interval(score(whole), column, len(units), level)
+        name: _interval(score(whole), column, len(units))
         for (name, score), column in zip(scores.items(), drawn.T, strict=True)
     }
 
@@ -103,7 +100,7 @@ def paired_test(
     weights = _draws(count, repeats, seed)
     drawn = _score_weighted(units_a, score, weights) - _score_weighted(units_b, score, weights)
     observed = score(cls.total(units_a)) - score(cls.total(units_b))
-    interval = _interval(observed, drawn, count, 0.95)
+    interval = _interval(observed, drawn, count)
     if not tested:
         return interval, float("nan")
     swaps = np.random.default_rng(seed + 1).integers(0, 2, (repeats, count))
@@ -126,12 +123,12 @@ def _draws(count: int, repeats: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=repeats)
 
 
-def _interval(value: float, drawn: np.ndarray, units: int, level: float) -> Interval:
+def _interval(value: float, drawn: np.ndarray, units: int) -> Interval:
     kept = drawn[~np.isnan(drawn)]
     low = high = float("nan")
     # One visit drawn again is the same visit: an interval without width would be false.
     if units > 1 and len(kept) and not np.isnan(value):
-        low, high = (float(q) for q in np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]))
+        low, high = (float(q) for q in np.quantile(kept, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]))
     return Interval(low, high, float(value), units, len(drawn) - len(kept))
 
 

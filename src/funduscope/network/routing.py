@@ -207,16 +207,6 @@ def _expert(channels: int, width: int) -> nn.Sequential:
     )
 
 
-def routing_loss(routed: dict[str, Routed], settings: Experts) -> Tensor | None:
-    """The mean over routers of their losses; None without routers.
-
-    settings.balance times the load-balancing loss plus settings.z times the router z-loss. Where experts are whole
-    heads: settings.sparsity times the mean score, settings.balance times the divergence of the batch's mean scores from
-    uniform, settings.entropy times the negative entropy of a photo's scores.
-    """
-    return routing_loss_of(routing_sums(routed, settings), settings)
-
-
 def routing_sums(routed: dict[str, Routed], settings: Experts) -> dict[str, Tensor]:
     """By router, `routing NAME`: sums over photos that add up over the processes which share a batch.
 
@@ -238,7 +228,13 @@ def routing_sums(routed: dict[str, Routed], settings: Experts) -> dict[str, Tens
 
 
 def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None:
-    """`routing_loss` from the sums of a whole batch; other names among them are passed over."""
+    """The mean over routers of their losses, from the sums of a whole batch; None without routers.
+
+    settings.balance times the load-balancing loss plus settings.z times the router z-loss. Where experts are whole
+    heads: settings.sparsity times the mean score, settings.balance times the divergence of the batch's mean scores from
+    uniform, settings.entropy times the negative entropy of a photo's scores. sums: from `routing_sums`; other names
+    among them are passed over.
+    """
     terms = []
     for shares, taken, _, further, count in _by_router(sums).values():
         mean = shares / count

@@ -145,5 +145,10 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     return [f"{part['says'].rstrip('.')}." for part in (*headline, *found["evidence"], *found["warnings"]) if part]
 
 
+def uuid_of(seed: str) -> uuid.UUID:
+    """A UUID that is made of the seed's hash."""
+    return uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5)
+
+
 def _url(seed: str) -> str:
-    return f"urn:uuid:{uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5)}"
+    return f"urn:uuid:{uuid_of(seed)}"

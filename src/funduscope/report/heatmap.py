@@ -89,10 +89,10 @@ def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int])
     return resampled * cv2.warpAffine(np.ones_like(smooth), to_map, size, flags=flags) * inside
 
 
-def pictures(findings: Findings, width_px: int = WIDTH_PX) -> dict[str, np.ndarray]:
+def pictures(findings: Findings) -> dict[str, np.ndarray]:
     """Every exact map with its English messages below: target to (h, w, 3) uint8 RGB."""
     known = {target: explanation(findings, target) for target in SHOWN}
-    return {target: pictured(findings, shown, width_px) for target, shown in known.items() if shown is not None}
+    return {target: pictured(findings, shown) for target, shown in known.items() if shown is not None}
 
 
 def pictured(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:

@@ -13,7 +13,7 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
 from funduscope.report.html_frame import data_url, render
-from funduscope.report.outline import Outline, Palette, Traced, color_of, trace_all
+from funduscope.report.outline import Outline, Palette, Traced, hex_color_of, trace_all
 from funduscope.report.overlay import shrunk
 from funduscope.report.photo_jpegs import jpeg
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LANDMARKS, REFERABLE_FROM, structure
@@ -168,7 +168,7 @@ def _layer(code: str, outline: Outline, found: Mapping[str, Any], palette: Palet
         "code": code,
         "name": words.structure(code),
         "meaning": words(meaning) if words.has(meaning) else item.meaning,
-        "color": "#{:02x}{:02x}{:02x}".format(*color_of(code, palette)),
+        "color": hex_color_of(code, palette),
         "is_lesion": item.is_lesion,
         "path": svg_path(outline.rings),
         "lesion": (found.get("lesions") or {}).get(code),

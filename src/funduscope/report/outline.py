@@ -69,3 +69,8 @@ def color_of(code: str, palette: Palette) -> tuple[int, int, int]:
         raise ValueError(f"Palette {palette!r} does not exist: use one of {', '.join(PALETTES)}.")
     item = structure(code)
     return item.safe_color if palette == "safe" else item.color
+
+
+def hex_color_of(code: str, palette: Palette) -> str:
+    """The same as pages write it, #rrggbb."""
+    return "#{:02x}{:02x}{:02x}".format(*color_of(code, palette))

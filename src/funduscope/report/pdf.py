@@ -21,6 +21,9 @@ ACROSS: Final = WIDTH - 2 * EDGE
 FOOT: Final = 19 * mm
 """Space at the bottom for the footer of every page."""
 
+_GAP: Final = 2.5
+"""Points between the parts of a page."""
+
 _CREATOR: Final = "funduscope"
 
 _ONE_AT_A_TIME: Final = threading.RLock()
@@ -37,15 +40,15 @@ class Document:
         self._canvas.setCreator(_CREATOR)
         self.pages = 0
 
-    def add(self, column: Sequence[Flowable], foot: str, *, gap: float = 2.5) -> None:
-        """Adds a page. column: its parts, which fit (see `room_left`), `gap` points apart; foot: the small footer."""
+    def add(self, column: Sequence[Flowable], foot: str) -> None:
+        """Adds a page. column: its parts, which fit (see `room_left`), one below the other; foot: the small footer."""
         with _ONE_AT_A_TIME:
             y = HEIGHT - EDGE
             for part in column:
                 y -= _height(part)
                 rest = ACROSS - part.wrap(ACROSS, HEIGHT)[0]
                 part.drawOn(self._canvas, EDGE, y, rest)  # pyright: ignore[reportCallIssue] (`rest` is for centering)
-                y -= gap
+                y -= _GAP
             small = Text(foot, style(7, color="dim"))
             small.wrapOn(self._canvas, ACROSS, FOOT)
             small.drawOn(self._canvas, EDGE, 9 * mm)
@@ -70,10 +73,10 @@ def picture(jpeg: bytes, room: float, across: float = ACROSS) -> Flowable:
     return Image(io.BytesIO(jpeg), across, room, kind="proportional", hAlign="CENTER")
 
 
-def room_left(column: Sequence[Flowable], gap: float = 2.5) -> float:
+def room_left(column: Sequence[Flowable]) -> float:
     """The height in points that these parts leave free on a page; below 0 if they do not fit."""
     with _ONE_AT_A_TIME:
-        taken = sum(_height(part) + gap for part in column)
+        taken = sum(_height(part) + _GAP for part in column)
     return HEIGHT - EDGE - FOOT - taken
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.atomic import write_atomically
 from funduscope.i18n.languages import Words
-from funduscope.imaging.photo import LIMITS
+from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.outline import Traced, trace_all
 from funduscope.report.results_folder import OutputOptions

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funduscope.i18n.errors import machine_fault
+from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.imaging.find_photos import RESULT, closed_folder
 from funduscope.imaging.limits import may_be_read
-from funduscope.imaging.photo import Photo, PhotoError, open_each
+from funduscope.imaging.photo import Photo, open_each
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError

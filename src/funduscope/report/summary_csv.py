@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.atomic import replacing
-from funduscope.data.csv_cells import guarded
+from funduscope.data.csv_cells import spreadsheet_cell
 from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS
 
 Cell = str | int | float | bool | None
@@ -202,12 +202,4 @@ def _folder(row: Sequence[str]) -> str:
 
 def spreadsheet_cells(row: SummaryRow) -> list[str | int | float]:
     """The row's cells as they are written; texts are guarded against formulas."""
-    return [_spreadsheet_cell(cell) for cell in row.cells().values()]
-
-
-def _spreadsheet_cell(cell: Cell) -> str | int | float:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return guarded(cell) if isinstance(cell, str) else cell
+    return [spreadsheet_cell(cell) for cell in row.cells().values()]

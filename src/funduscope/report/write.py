@@ -99,7 +99,7 @@ def findings_schema() -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def zipped(findings: Findings, *, palette: Palette = "standard") -> bytes:
+def zipped(findings: Findings) -> bytes:
     """findings.json, overlay.png and the masks of one photo, as `save` writes them, in a zip file.
 
     Made in memory: nothing of the photo gets onto a disk. The same findings give the same bytes.
@@ -115,7 +115,7 @@ def zipped(findings: Findings, *, palette: Palette = "standard") -> bytes:
             mask = io.BytesIO()
             outlines[code] = _write_mask(findings, code, mask)
             add(f"{stem}_{code}.tif", mask.getvalue())
-        drawn = overlay(findings, palette=palette, width_px=WIDTH_PX, traced=Traced(found, outlines))
+        drawn = overlay(findings, palette="standard", width_px=WIDTH_PX, traced=Traced(found, outlines))
         add("overlay.png", png(drawn))
     return content.getvalue()
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from funduscope.i18n.errors import CODES, MEMORY
+from funduscope.i18n.errors import HTTP_STATUS, MEMORY
 from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP
 from funduscope.serve.limits import ServiceLimits
 
@@ -60,7 +60,7 @@ def _refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The responses that these codes, and those of every route, may give."""
     by_status: dict[int, list[str]] = {}
     for code in (*codes, *_REFUSED_ANYWHERE):
-        by_status.setdefault(CODES[code], []).append(code)
+        by_status.setdefault(HTTP_STATUS[code], []).append(code)
     return {status: _refusal(status, names) for status, names in sorted(by_status.items())}
 
 
@@ -126,7 +126,7 @@ _SCHEMAS: Final = {
             "error": {
                 "type": "object",
                 "properties": {
-                    "code": {"enum": sorted(CODES), "description": "Stable; docs/errors.md lists them."},
+                    "code": {"enum": sorted(HTTP_STATUS), "description": "Stable; docs/errors.md lists them."},
                     "says": {"type": "string", "description": "What came, what was expected, what to do."},
                 },
                 "required": ["code", "says"],

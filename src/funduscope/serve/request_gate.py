@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
-from funduscope.i18n.errors import CODES, CodedError
+from funduscope.i18n.errors import HTTP_STATUS, CodedError
 from funduscope.serve.auth import OPEN, Guard
 from funduscope.serve.json_logs import JsonLog
 from funduscope.serve.limits import ClientGoneError, Receive, RefusalError, discard_rest
@@ -65,7 +65,7 @@ def refused(error: CodedError, record: RequestRecord) -> Response:
     if wait_s is not None:
         headers["retry-after"] = str(wait_s)
     content = {"error": {"code": error.code, "says": error.says}, "request": record.number}
-    return JSONResponse(content, CODES[error.code], headers)
+    return JSONResponse(content, HTTP_STATUS[error.code], headers)
 
 
 def unexpected(error: Exception) -> RefusalError:

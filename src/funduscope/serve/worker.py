@@ -14,19 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from funduscope.i18n.errors import code_and_sentence
+from funduscope.imaging.demo_photo import demo_photo
 from funduscope.serve.answer_formats import DICOM, FORMATS, JSON, Answered
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
 if TYPE_CHECKING:
     from funduscope.inference.model import Model
-
-DEMO: Final = "hrf_07_dr.jpg"
-"""The packaged photo, which the model answers before it is ready."""
 
 INTENDED_USE: Final = (
     "Research and education on color photographs of the back of the eye: diabetic retinopathy grade, macular edema "
@@ -83,7 +80,7 @@ def _load(settings: dict[str, Any]) -> Model:
 
         cv2.setNumThreads(settings["threads"])
     model = load(settings["model"] or None, threads=settings["threads"], device=settings["device"])
-    demo = (resources.files("funduscope") / "demo" / DEMO).read_bytes()
+    demo = demo_photo().read_bytes()
     FORMATS[JSON](Answered(model(demo), demo))
     return model
 
@@ -136,8 +133,9 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
     check: called between the stages and before the close view, raises `CancelledJobError`.
     """
     from funduscope.dicom.source import NO_STUDY
+    from funduscope.i18n.errors import PhotoError
     from funduscope.imaging.framing import frame
-    from funduscope.imaging.photo import Photo, PhotoError
+    from funduscope.imaging.photo import Photo
 
     stages, digest = Stages(), None
     try:

@@ -190,7 +190,7 @@ class Workers:
         while True:
             try:
                 async with self._starting:
-                    if not self.ready:  # else `replace` started one in the meantime
+                    if not self.ready:  # otherwise `replace` started one in the meantime
                         self._use(await WorkerProcess.start(self._settings, self._limits.parallel))
             except Exception as error:
                 self._worker = None  # from now on, requests are refused at once

@@ -46,10 +46,6 @@ class Balance(nn.Module, ABC):
         """The weights by task of the last batch, without the tasks that it lacked."""
 
     @abstractmethod
-    def weights(self) -> dict[str, float]:
-        """The present weights by task."""
-
-    @abstractmethod
     def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """The weighted total of at least one finite loss, and a further term to minimize that is not part of it.
 
@@ -94,9 +90,6 @@ class Balance(nn.Module, ABC):
 class Fixed(Balance):
     """The recipe's weights."""
 
-    def weights(self) -> dict[str, float]:
-        return dict(self.start)
-
     def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         values = list(losses.values())
         return self.weighed(losses, self.starts(list(losses), values[0])), None
@@ -118,15 +111,6 @@ class LossRouter(Balance):
         self.router = nn.Sequential(nn.Linear(2 * count, _ROUTER_WIDTH), nn.Tanh(), last)
         self.register_buffer("last", torch.zeros(count))  # each task's last loss; 0 before it
         self.register_buffer("mean", torch.zeros(count))  # and its running mean
-
-    @torch.no_grad()
-    def weights(self) -> dict[str, float]:
-        """The router's weights for the last losses of all tasks, as if of one batch."""
-        seen = self._seen()
-        if not seen:
-            return dict(self.start)
-        starts = self.starts(seen, cast(Tensor, self.last))
-        return self.start | dict(zip(seen, self._weigh(self._shares(seen), starts).tolist(), strict=True))
 
     def combine(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         self._remember(list(losses), torch.stack(list(losses.values())).detach())

@@ -15,10 +15,10 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.evaluate import DOUBTED
+from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import CropTransform, frame
-from funduscope.imaging.photo import Photo, PhotoError
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
@@ -27,8 +27,9 @@ from funduscope.inference.ood import Reference, fit_reference
 from funduscope.inference.predictor import Predictor, gate, lesion_numbers
 from funduscope.inference.runtime import softmax
 from funduscope.inference.witnesses import Numbers, Witness
+from funduscope.progress import Progress, no_progress
 from funduscope.quality.assessment import assess, not_gradable
-from funduscope.training.fit_scale import PLAIN, Scale, fit_scale, scaled, to_bytes
+from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
@@ -114,7 +115,7 @@ def calibrate(
     fixed = replace(
         card,
         temperatures=temperatures,
-        scales={code: scale for code, scale in scales.items() if scale != PLAIN},
+        scales={code: scale for code, scale in scales.items() if scale != UNSCALED},
         thresholds=card.thresholds | {code: cut.threshold for code, cut in cuts.items()},
         smallest_px2=card.smallest_px2 | {code: cut.smallest_px2 for code, cut in cuts.items()},
         lowest_grades={code: grade for code, grade in lowest.items() if grade},
@@ -173,7 +174,7 @@ def _scale(seen: list[Seen], code: str) -> Scale:
     """Fixes what makes probabilities of a structure's logits, and makes them, for all photos."""
     with_truth = [photo for photo in seen if code in photo.truths]
     is_known = _positive(seen, code) >= FEWEST_POSITIVE
-    scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else PLAIN
+    scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else UNSCALED
     for photo in seen:
         if code in photo.steps:
             photo.probs[code] = scaled(photo.steps.pop(code), scale)
@@ -343,7 +344,7 @@ def fit_distance(
     predictor: Predictor,
     training: list[Case],
     held_out: list[Case],
-    progress: Progress = lambda items, words, total: items,
+    progress: Progress = no_progress,
 ) -> dict[str, Any] | None:
     """The card's `distance` (inference/ood.py): features of the training photos, percentiles by held-out photos.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
-from funduscope.settings import Loss, Tasks, Views
+from funduscope.settings import Loss, Views
 from funduscope.training.initialization import learned
 from funduscope.training.losses import Sums, mean_of, positive_weight, summed
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
@@ -62,7 +62,7 @@ class _Teacher:
     @classmethod
     def of(cls, one: Checkpoint) -> _Teacher:
         tasks = one.recipe.tasks
-        known = _outputs_of(tasks) & learned(one)
+        known = {*tasks.named} & learned(one)
         return cls(one.network(), one.recipe, one.card.get("temperatures", {}), known)
 
 
@@ -77,7 +77,7 @@ class Teachers:
         self.student = student
         parts = [part for one in checkpoints for part in one.parts()]
         self.teachers = [_Teacher.of(one) for one in parts]
-        wanted = _outputs_of(student.tasks)
+        wanted = {*student.tasks.named}
         left = [(one.recipe, sorted((wanted & one.known) - self._ratios(one, wanted).keys())) for one in self.teachers]
         self.unused = "; ".join(
             f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
@@ -95,7 +95,7 @@ class Teachers:
         whole: (B,) bool, True for the whole eye, False for a close crop: in each view only those outputs are predicted
         that the student reads from it. Without it, all outputs of every image.
         """
-        wanted, close = _outputs_of(self.student.tasks), set(self.student.views.close)
+        wanted, close = {*self.student.tasks.named}, set(self.student.views.close)
         if whole is None:
             return _taught(self._means(image, wanted), {})
         found: dict[str, Tensor] = {}
@@ -128,46 +128,38 @@ class Teachers:
         return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}
 
 
-def distill_loss(
-    outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
-) -> Tensor | None:
-    """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
-
-    Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
-    Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
-    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order. None where
-    nothing is taught.
-    """
-    return distill_loss_of(distill_sums(outputs, taught, settings, structures, landmarks), settings)
-
-
 def distill_sums(
     outputs: Outputs, taught: Taught, settings: Loss, structures: Sequence[str], landmarks: Sequence[str]
 ) -> Sums:
-    """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`."""
+    """By output of the student, `distill NAME`: the sum of its distances and their number, (2,); see `losses.Sums`.
+
+    Grades: the divergence at `distill_temperature` T, times T^2, so that its gradient does not shrink with T.
+    Structures: cross-entropy against the probability, in which lesions weigh as they do against a mask. Landmarks:
+    cross-entropy against the heat map. structures, landmarks: the names of the outputs' planes in order.
+    """
     sums: Sums = {}
     for task, logits in outputs.classes.items():
         probs = taught.classes.get(task)
         found = [] if probs is None else [softened(taught.of(task, logits), probs, settings.distill_temperature)]
         sums[f"distill {task}"] = summed(found, logits)
-    for index, code in enumerate(structures if outputs.structures is not None else ()):
-        assert outputs.structures is not None
-        plane, probs, weight = (
-            outputs.structures[:, index],
-            taught.structures.get(code),
-            positive_weight(code, settings),
-        )
-        found = [] if probs is None else [_pixels(taught.of(code, plane), probs, weight)]
-        sums[f"distill {code}"] = summed(found, plane)
-    for index, name in enumerate(landmarks if outputs.landmarks is not None else ()):
-        assert outputs.landmarks is not None
-        plane, heat = outputs.landmarks[:, index], taught.landmarks.get(name)
-        sums[f"distill {name}"] = summed([] if heat is None else [_heat(taught.of(name, plane), heat)], plane)
+    if outputs.structures is not None:
+        for index, code in enumerate(structures):
+            plane, probs = outputs.structures[:, index], taught.structures.get(code)
+            weight = positive_weight(code, settings)
+            found = [] if probs is None else [_pixels(taught.of(code, plane), probs, weight)]
+            sums[f"distill {code}"] = summed(found, plane)
+    if outputs.landmarks is not None:
+        for index, name in enumerate(landmarks):
+            plane, heat = outputs.landmarks[:, index], taught.landmarks.get(name)
+            sums[f"distill {name}"] = summed([] if heat is None else [_heat(taught.of(name, plane), heat)], plane)
     return sums
 
 
 def distill_loss_of(sums: Sums, settings: Loss) -> Tensor | None:
-    """`distill_loss` from the sums of a whole batch."""
+    """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
+
+    sums: of a whole batch, from `distill_sums`. None where nothing is taught.
+    """
     means = {name.removeprefix("distill "): mean_of(two) for name, two in sums.items() if name.startswith("distill ")}
     groups = [([task], getattr(settings, task)) for task in CLASSES]
     groups += [(CODES, settings.dense * (settings.cross_entropy or 1.0)), (LANDMARKS, settings.landmarks)]
@@ -223,11 +215,6 @@ def _taught(found: dict[str, Tensor], rows: dict[str, Tensor]) -> Taught:
     structures = {name: probs for name, probs in found.items() if name in CODES}
     landmarks = {name: heat for name, heat in found.items() if name in LANDMARKS}
     return Taught(classes, structures, landmarks, rows)
-
-
-def _outputs_of(tasks: Tasks) -> set[str]:
-    """The names of all outputs of a network with these tasks."""
-    return {*tasks.photo_tasks, *tasks.structures, *tasks.landmarks}
 
 
 def _side_px(views: Views, name: str) -> int:

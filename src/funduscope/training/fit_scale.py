@@ -15,7 +15,7 @@ import numpy as np
 Scale = tuple[float, float]
 """Slope and shift of the logits."""
 
-PLAIN: Final[Scale] = (1.0, 0.0)
+UNSCALED: Final[Scale] = (1.0, 0.0)
 
 _STEP: Final = 1 / 8
 """Of a byte's logits, which reach from -16 to 16."""
@@ -38,16 +38,16 @@ def scaled(steps: np.ndarray, scale: Scale) -> np.ndarray:
 def fit_scale(photos: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scale:
     """The slope and shift that make the pixels of photos (steps, truth (bool), of equal shapes) most likely.
 
-    `PLAIN` where no pixel is true or none is false, and where the logits do not rise with the truth.
+    `UNSCALED` where no pixel is true or none is false, and where the logits do not rise with the truth.
     """
     true, false = np.zeros(256), np.zeros(256)
     for steps, truth in photos:
         true += np.bincount(steps[truth], minlength=256)
         false += np.bincount(steps[~truth], minlength=256)
     if not true.any() or not false.any():
-        return PLAIN
+        return UNSCALED
     slope, shift = _newton(true, true + false)
-    return (round(slope, 4), round(shift, 4)) if slope > 0 else PLAIN
+    return (round(slope, 4), round(shift, 4)) if slope > 0 else UNSCALED
 
 
 def _newton(true: np.ndarray, count: np.ndarray) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import fold_key, read_folds
@@ -70,7 +70,7 @@ class Start:
         them; where there are none, removes that of an attempt that failed before it had learned anything."""
         if self.init:
             card = checkpoint.load(self.init[0], ()).card
-            write_atomically(folder / FIRST_CARD, (json.dumps(card) + "\n").encode())
+            write_json(folder / FIRST_CARD, card, indent=None)
         else:
             (folder / FIRST_CARD).unlink(missing_ok=True)
 

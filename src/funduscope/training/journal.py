@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import read_lines, replacing, write_atomically
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS, content_of
 from funduscope.recipe import Recipe
@@ -61,7 +61,7 @@ _SIDE_PX, _CAPTION_PX = 320, 44
 def selection_scores(run: Path) -> dict[int, float]:
     """By epoch the score that a run selected its best epoch by; empty without a journal."""
     path = run / "journal.jsonl"
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    lines = read_lines(path) if path.is_file() else []
     return {line["epoch"]: line["validation selection"] for line in lines if "validation selection" in line}
 
 
@@ -78,9 +78,7 @@ class Journal:
 
     def lines(self) -> list[dict[str, Any]]:
         """Every epoch's line so far, without the half line that a killed process left at the end."""
-        if not self.path.is_file():
-            return []
-        return [json.loads(line) for line in self.path.read_text("utf-8").split("\n")[:-1] if line]
+        return read_lines(self.path) if self.path.is_file() else []
 
     def write(self, line: dict[str, Any]) -> None:
         """Appends one epoch, `epoch` and numbers by name, and redraws the curves."""

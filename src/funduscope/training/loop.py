@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -27,10 +26,10 @@ from torch.utils.data import DataLoader
 from funduscope import checkpoint
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
-from funduscope.duplicates.search import Progress
 from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import compiled, make_accelerator
@@ -92,7 +91,9 @@ class Loop:
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=processes.with_shared_memory(min(-(-settings.workers // self._local_count()), len(cores()))),
+            num_workers=processes.with_shared_memory(
+                min(-(-settings.workers // processes.local_count()), len(cores()))
+            ),
             collate_fn=collate,
             worker_init_fn=processes.leave_sigterm,
             pin_memory=self.device.type == "cuda",
@@ -116,7 +117,7 @@ class Loop:
             for task, classes in CLASSES.items()
         }
         self.state = State()
-        self.progress: Progress = lambda items, words, total: items
+        self.progress: Progress = no_progress
         self.hard = HardNegatives(recipe)
         self.overlaps = Overlaps()  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use
@@ -163,10 +164,6 @@ class Loop:
             self._step(batch, ExpertUsage(), update=True)
         seconds = time.monotonic() - started
         return seconds / steps / self.recipe.training.batch, batches.seconds / seconds
-
-    def _local_count(self) -> int:
-        """The processes of this machine, which share its cores."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def _end(
         self, line: dict[str, Any], journal: Journal | None, started: float, report: Report, *, is_last: bool

@@ -40,7 +40,7 @@ from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, LANDMARKS, PHOTO_TASK
 Sums = dict[str, Tensor]
 """One-dimensional float tensors by name, without a gradient where the batch knows nothing of it."""
 
-PLAIN: Final = Loss()
+DEFAULT_LOSS: Final = Loss()
 """The settings of a recipe that says nothing of its loss."""
 
 LANDMARK_SIGMA_CELLS = 2.0
@@ -157,7 +157,7 @@ def class_loss(
     logits: Float[Tensor, "B G"],
     allowed: Bool[Tensor, "B G"],
     weights: Float[Tensor, "G"] | None = None,
-    settings: Loss = PLAIN,
+    settings: Loss = DEFAULT_LOSS,
 ) -> Float[Tensor, ""] | None:
     """The mean of `class_sums` over the photos of which anything is known; None where there are none.
 
@@ -221,7 +221,7 @@ def dense_loss(
     coverage: UInt8[Tensor, "B channels H W"],
     known: Bool[Tensor, "B channels H W"],
     structures: Sequence[str],
-    settings: Loss = PLAIN,
+    settings: Loss = DEFAULT_LOSS,
 ) -> Float[Tensor, ""] | None:
     """The mean of the structures' losses over their known pixels; None where nothing is known.
 

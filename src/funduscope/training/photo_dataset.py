@@ -14,7 +14,7 @@ from funduscope.settings import Augment
 from funduscope.training.batch import Batch, Item, Samples
 from funduscope.vocabulary import View
 
-PLAIN = Augment(mirror=0, warp=0, tone=0, blur=0, noise=0, jpeg=0)
+NO_AUGMENTATION = Augment(mirror=0, warp=0, tone=0, blur=0, noise=0, jpeg=0)
 """No augmentation."""
 
 
@@ -47,7 +47,7 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
         if not isinstance(augment, bool):
             recipe = recipe.model_copy(update={"augment": augment})
         elif not augment:
-            recipe = recipe.model_copy(update={"augment": PLAIN})
+            recipe = recipe.model_copy(update={"augment": NO_AUGMENTATION})
         self.cases, self.recipe = list(cases), recipe
         self.turned = augment is not False
         self.view: View = view

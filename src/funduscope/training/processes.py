@@ -31,9 +31,9 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.process_pool import end_with_parent
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
+from funduscope.progress import Progress, no_progress
 from funduscope.training import TrainingError
 
 T = TypeVar("T")
@@ -77,6 +77,11 @@ class _AllReduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0]
+
+
+def local_count() -> int:
+    """The processes of this machine, which share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def leave_sigterm(worker: int) -> None:

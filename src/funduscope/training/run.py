@@ -16,13 +16,13 @@ from typing import Any, Literal
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import write_atomically
+from funduscope.atomic import write_atomically, write_json
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of, write_folds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import Progress, no_progress
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
@@ -304,7 +304,7 @@ def _note_memory(folder: Path, peak: float | None) -> None:
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
     if known:
         about |= {"training_peak_mb": round(max(known))}
-        write_atomically(path, (json.dumps(about, indent=2) + "\n").encode())
+        write_json(path, about)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -397,4 +397,4 @@ def _describe(folder: Path, recipe: Recipe, before: dict[str, Any] | None, about
     """Writes recipe.toml and run.json. A resumed run keeps its first weights' names and the measured memory."""
     about |= {name: before[name] for name in ("training_peak_mb", "init") if before is not None and name in before}
     write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
-    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_json(folder / "run.json", about)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from funduscope.atomic import read_lines
 from funduscope.data.sources import Data, cases_of
-from funduscope.duplicates.search import Progress, no_progress
 from funduscope.evaluation.scores import Scores
 from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, ModelError
+from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe
 
 Models = ModelPath | Sequence[ModelPath]
@@ -48,7 +49,7 @@ class Run(os.PathLike[str]):
     @property
     def journal(self) -> list[dict[str, Any]]:
         """A line an epoch: losses, validation scores, learning rate, seconds."""
-        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text("utf-8").splitlines()]
+        return read_lines(self.folder / "journal.jsonl")
 
     @property
     def scores(self) -> Scores:

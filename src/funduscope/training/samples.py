@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -21,13 +22,15 @@ from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
-from funduscope.duplicates.search import Progress
-from funduscope.imaging.photo import PhotoError
+from funduscope.i18n.errors import PhotoError
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels, frame_px
 from funduscope.training.hard_negatives import Mined, with_mined
 from funduscope.vocabulary import EITHER_EXUDATE, View
+
+Entry = TypeVar("Entry", tuple[Case, View], tuple[Case, View, float])
 
 MOST_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
@@ -51,10 +54,9 @@ def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
     """The items of an epoch (counted from 0) in order. A rate of 2.3 gives two samples a case, and a third to 30 %."""
     seed, sampling = recipe.training.seed, recipe.sampling
     rng = np.random.default_rng([seed, epoch])
-    views: tuple[tuple[View, dict[str, float]], ...] = (("whole", sampling.whole), ("close", sampling.close))
     rated: list[tuple[Case, View, float]] = [
         (case, view, rate)
-        for view, rates in views
+        for view, rates in sampling.by_view.items()
         for case in cases
         if (rate := rates.get(case.dataset, 0.0)) and serves(case.labels, view, recipe)
     ]
@@ -97,12 +99,16 @@ def _exactly(count: int, rated: list[tuple[Case, View, float]], rng: np.random.G
     return [rated[place][:2] for place, n in zip(order, times, strict=True) for _ in range(n)][:count]
 
 
+def _by_kind(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The entries whose photo has masks of its own, and those whose photo has none."""
+    return [one for one in entries if one[0].labels.masks], [one for one in entries if not one[0].labels.masks]
+
+
 def _whole_batches(
     count: int, batch: int, rated: list[tuple[Case, View, float]], rng: np.random.Generator
 ) -> list[tuple[Case, View]]:
     """`count` draws as `_exactly`, of photos with masks and of photos without in whole batches each."""
-    masked = [one for one in rated if one[0].labels.masks]
-    graded = [one for one in rated if not one[0].labels.masks]
+    masked, graded = _by_kind(rated)
     rates = [sum(rate for *_, rate in kind) for kind in (masked, graded)]
     first = round(count // batch * rates[0] / sum(rates)) * batch
     drawn: list[tuple[Case, View]] = []
@@ -116,11 +122,9 @@ def _alternating(chosen: list[tuple[Case, View]], batch: int) -> list[tuple[Case
 
     Draws that do not fill a batch of their kind come last.
     """
-    masked = [one for one in chosen if one[0].labels.masks]
-    graded = [one for one in chosen if not one[0].labels.masks]
     batches: list[tuple[float, list[tuple[Case, View]]]] = []
     rest: list[tuple[Case, View]] = []
-    for kind in (masked, graded):
+    for kind in _by_kind(chosen):
         count = len(kind) // batch
         batches += [((i + 0.5) / count, kind[i * batch : (i + 1) * batch]) for i in range(count)]
         rest += kind[count * batch :]
@@ -220,7 +224,7 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
     wanted, tasks = dense_channels(recipe), recipe.tasks
     for case in cases:
-        labels, views = case.labels, [getattr(recipe.sampling, view).get(case.dataset) for view in ("whole", "close")]
+        labels, views = case.labels, [rates.get(case.dataset) for rates in recipe.sampling.by_view.values()]
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
         known = any(labels.known(task) is not None for task in tasks.photo_tasks)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import nn
 
 from funduscope import checkpoint
-from funduscope.atomic import write_atomically
+from funduscope.atomic import read_lines, write_atomically, write_json
 from funduscope.checkpoint import LAST, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.folds import write_folds
@@ -152,7 +152,7 @@ def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) ->
     about["research_only"] = is_research_only([], start)
     about["earlier"] = earlier(start.weights)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_json(folder / "run.json", about)
     write_atomically(folder / "journal.jsonl", b"")
     progress = {"epoch": 0, "best_epoch": 0, "best_score": 0.0}
     for name in ("best.safetensors", LAST):
@@ -174,7 +174,7 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     folders = {name: folder / STAGES / name for name in recipe.stages}
     bests = {name: checkpoint.load(own / "best.safetensors") for name, own in folders.items()}
     joined = joined_recipe(recipe, bests)
-    lines = [line | {"stage": name} for name, own in folders.items() for line in _lines(own)]
+    lines = [line | {"stage": name} for name, own in folders.items() for line in read_lines(own / "journal.jsonl")]
     abouts = {name: json.loads((own / "run.json").read_text("utf-8")) for name, own in folders.items()}
     taught = [recipe.stage(name) for name, best in bests.items() if best.progress["best_epoch"]]
     keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
@@ -189,7 +189,7 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     known = [one for own in abouts.values() for one in own.get("earlier", ())]
     about["earlier"] = [one for place, one in enumerate(known) if one not in known[:place]]
     write_atomically(folder / "recipe.toml", joined.to_toml().encode())
-    write_atomically(folder / "run.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_json(folder / "run.json", about)
     numbered = (json.dumps(line | {"epoch": place}) + "\n" for place, line in enumerate(lines, 1))
     write_atomically(folder / "journal.jsonl", "".join(numbered).encode())
     weights = {
@@ -216,8 +216,3 @@ def _progress(bests: dict[str, Checkpoint]) -> dict[str, Any]:
     scores = [best.progress["best_score"] for best in bests.values() if best.progress["best_epoch"]]
     epochs = {name: best.progress["best_epoch"] for name, best in bests.items()}
     return {"best_epoch": epochs, "best_score": sum(scores) / max(len(scores), 1)}
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    """A stage's journal."""
-    return [json.loads(line) for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import link_or_copy, replacing, write_json
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
-from funduscope.duplicates.search import Progress
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.evaluation.plots import draw_all
@@ -32,6 +31,7 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, TorchRuntime
 from funduscope.metrics import DenseState
 from funduscope.network.network import Network
+from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
@@ -121,8 +121,9 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
     scores: dict[str, float] = {}
     headlines: list[list[float]] = [[] for _ in PHOTO_TASKS]
     landmarks: list[float] = []
-    for dataset in graded.tables if graded else ():
-        assert graded is not None
+    if graded is None:
+        return scores, headlines, landmarks
+    for dataset in graded.tables:
         for task, values in zip(PHOTO_TASKS, headlines, strict=True):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
                 scores[f"{dataset} {task.title} {name}"] = graded.number(ScoreKey(dataset, Question(task.title), name))
@@ -143,8 +144,9 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     scores: dict[str, float] = {}
     found: dict[str, list[float]] = {"AP": [], "IoU": [], "disc": []}
     firm: dict[str, list[float]] = {"AP": [], "IoU": []}
-    for dataset in masked.tables if masked else ():
-        assert masked is not None
+    if masked is None:
+        return scores, [], []
+    for dataset in masked.tables:
         for code in (*LESIONS, EITHER_EXUDATE):
             pixels, mask = Question(code, Aspect.PIXELS), Question(code, Aspect.MASK)
             scores[f"{dataset} {code} AP"] = masked.number(ScoreKey(dataset, pixels, "average precision"))
@@ -163,7 +165,7 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     return scores, lesions, overlaps
 
 
-def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> Path:
+def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> None:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
     Of a refit, the card of the run that was repeated has what no photo is left to fix. What the validation photos of a
@@ -175,7 +177,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     best = checkpoint.load(path)
     finished = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
     if finished and list((folder / "kept").glob("*-best.safetensors")):
-        return path
+        return
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
     run_of = json.loads((folder / "run.json").read_text("utf-8"))
@@ -193,7 +195,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     if refit is not None:
         theirs = checkpoint.load(refit).card
         if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
-            return path
+            return
         card = replace(Card.from_dict(theirs).without(left), research_only=research_only)
         fixed = f"{refit.parent.name}, the same procedure on fewer photos"
         card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
@@ -209,12 +211,11 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> P
     about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
     card = replace(card, about={**card.about, **about})
     checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
-    write_atomically(folder / "card.json", (json.dumps(card.to_dict(), indent=2) + "\n").encode())
+    write_json(folder / "card.json", card.to_dict())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "scores" / "validation", progress)
     _keep_dated(folder)
-    return path
 
 
 def is_calibrated(weights: Path) -> bool:
@@ -245,13 +246,7 @@ def _keep_dated(folder: Path) -> None:
     for name, source in (("final", LAST), ("best", "best.safetensors")):
         if not (folder / source).is_file():  # of a model of several stages only the best is whole
             continue
-        target = kept / f"{stamp}-{name}.safetensors"
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(folder / source)
-        except OSError:
-            with replacing(target) as unfinished:
-                shutil.copyfile(folder / source, unfinished)
+        link_or_copy(folder / source, kept / f"{stamp}-{name}.safetensors")
     for curves in folder.rglob(CURVES):  # drawn in place, so that a link would change with a later training
         stage = "" if curves.parent == folder else f"{curves.parent.name}-"
         with replacing(kept / f"{stamp}-{stage}{CURVES}") as unfinished:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from funduscope.data.case import Case
 from funduscope.data.prepare import cached, default_cache
-from funduscope.imaging.photo import PhotoError
+from funduscope.i18n.errors import PhotoError
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.batch import Item, Samples, collate, frame_px
 from funduscope.training.losses import loss_sums, losses_of, with_total
-from funduscope.training.photo_dataset import PLAIN
+from funduscope.training.photo_dataset import NO_AUGMENTATION
 from funduscope.training.samples import serves
 from funduscope.vocabulary import CLASSES, View
 
@@ -32,14 +32,10 @@ class ValidationLoss:
     """
 
     def __init__(self, recipe: Recipe, cases: list[Case]) -> None:
-        self.recipe = recipe.model_copy(update={"augment": PLAIN})
-        rates: tuple[tuple[View, dict[str, float]], ...] = (
-            ("whole", recipe.sampling.whole),
-            ("close", recipe.sampling.close),
-        )
+        self.recipe = recipe.model_copy(update={"augment": NO_AUGMENTATION})
         chosen: list[tuple[Case, View]] = [
             (case, view)
-            for view, rate in rates
+            for view, rate in recipe.sampling.by_view.items()
             for case in cases
             if rate.get(case.dataset) and serves(case.labels, view, recipe)
         ]

@@ -295,8 +295,7 @@ class PhotoPage {
 
   /* The middle of the visible part, in photo pixels. */
   middle() {
-    const visible = this.viewer.seen();
-    return { x: visible.x + visible.width / 2, y: visible.y + (visible.width * this.data.height) / this.data.width / 2 };
+    return this.viewer.middle();
   }
 
   point(event) {

@@ -5,7 +5,6 @@
 const PAINTS = new Set(["brush", "erase"]);
 const LARGEST_BRUSH_PX = 200;
 const MOST_POINTS = 5000; // of an edit: edits.py takes no more
-const HANDS = ["view", "draw", "brush", "erase", "optic_disc", "fovea"];
 
 /* The brush's diameter in pixels of the photo: the same for every photo. */
 const brush = { px: 20 };
@@ -37,7 +36,7 @@ class CorrectionTools {
     };
     const kinds = [...layers].reverse();
     const named = (one) => make("option", { value: one.code, text: words.structures[one.code] });
-    this.buttons = HANDS.map((tool) => button({ "data-tool": tool, text: words.tools[tool] }, () => this.take(tool)));
+    this.buttons = Object.entries(words.tools).map(([tool, text]) => button({ "data-tool": tool, text }, () => this.take(tool)));
     this.kind = make("select", { "aria-label": words.kind, "data-kind": true }, kinds.map(named));
     this.kind.addEventListener("change", () => this.show());
     this.other = make("select", { "aria-label": words.relabel, "data-relabel": true },

@@ -345,7 +345,7 @@ const attachViewer = (() => {
     const sizes = new ResizeObserver(refresh);
     sizes.observe(svg);
     showScale();
-    return { look, zoom, toPhoto, choose, show, setRuler, isMeasuring, seen: () => seen, end: () => sizes.disconnect() };
+    return { look, middle, toPhoto, choose, show, isMeasuring, seen: () => seen, end: () => sizes.disconnect() };
   };
 
   return attach;
