@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_one_is_counted_in_the_singular() -> None:
     finding = {"severity": "warning", "kind": "gray", "says": "The picture has no color.", "files": []}
     report = {"photos": 1, "findings": [finding], "counts": {"error": 0, "warning": 1, "info": 0}}
     assert list(doctor_lines(report))[-1] == "1 photo, 1 finding: 0 errors, 1 warning, 0 info."
+
+
+def test_a_closed_pipe_does_not_keep_the_repaired_copy_from_being_made(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    with suppress(BrokenPipeError):
+        command("doctor", data, "--fix", tmp_path / "fixed", "--workers", 0)
+    assert (tmp_path / "fixed" / "changes.csv").is_file()
 
 
 def test_an_error_ends_with_one_and_a_copy_is_repaired(command: Command, data: Path, tmp_path: Path) -> None:

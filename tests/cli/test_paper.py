@@ -71,6 +71,22 @@ def test_one_photo_needs_no_file_of_all_pages(command: Command, tiny: Path, save
     assert not (out / "eye" / "eye_report.pdf").exists()
 
 
+def test_an_interrupted_run_leaves_the_earlier_pages(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        save_eye(tmp_path / "photos" / f"{number}.jpg", 360 + 10 * number)
+    again = ("predict", tmp_path / "photos", "--model", tiny, "--out", tmp_path / "results", "--pdf")
+    assert command(*again)[0] == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("funduscope.report.pdf_page.page", interrupted)
+    assert command(*again)[0] == 130
+    assert len(texts(tmp_path / "results" / "summary.pdf")) == 2
+
+
 def test_many_pages_are_parted_into_files(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

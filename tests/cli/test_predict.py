@@ -643,6 +643,34 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     assert (tmp_path / "out" / "eye0" / "report.html").is_file()
 
 
+def test_a_photo_that_was_moved_and_then_taken_again_leaves_no_earlier_answer(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    out, before, after = tmp_path / "out", tmp_path / "a", tmp_path / "b"
+    save_eye(before / "eye.png", width=360)
+    save_eye(before / "other.png", width=364)
+    assert command("predict", before, "--model", tiny, "--out", out)[0] == 0
+    before.rename(after)
+    assert "2 unchanged" in command("predict", after, "--model", tiny, "--out", out)[1]
+    save_eye(after / "eye.png", width=380)
+    assert "1 of 2 photos read, 1 unchanged" in command("predict", after, "--model", tiny, "--out", out)[1]
+    assert sorted(row["folder"] for row in rows(out)) == ["eye", "other"]
+    assert json.loads((out / "eye" / "findings.json").read_text("utf-8"))["photo"]["width"] == 380
+
+
+def test_without_stderr_photos_are_read_and_errors_do_not_come_between_the_answers(
+    tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from funduscope.cli.main import main
+
+    photo = save_eye(tmp_path / "eye.png", width=360)
+    monkeypatch.setattr(sys, "stderr", None)
+    arguments = ["predict", str(photo), str(tmp_path / "none.jpg"), "--model", str(tiny), "--json"]
+    assert main(arguments) == 1
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    assert [one["photo"]["name"] for one in objects(capsys.readouterr().out)] == ["eye.png", "none.jpg"]
+
+
 def test_a_photo_that_was_taken_again_keeps_its_folder_and_its_row(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path
 ):

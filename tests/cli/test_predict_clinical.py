@@ -261,6 +261,13 @@ def test_the_fhir_bundle_is_valid_and_names_no_patient(command: Command, tiny: P
     assert all(one in bundle.entry[0].resource.conclusion for one in said)
 
 
+def test_a_reference_to_the_patient_ends_without_a_newline(command: Command, tiny: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "eye.dcm", **COMPLETE)
+    arguments = ("predict", source, "--model", tiny, "--out", tmp_path / "out", "--fhir", "--fhir-subject")
+    assert command(*arguments, "Patient/1\n")[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_observation_of_a_photo_that_was_forced_says_so(command: Command, tiny: Path, tmp_path: Path) -> None:
     Image.new("RGB", (500, 400)).save(tmp_path / "black.png")
     arguments = ("predict", tmp_path / "black.png", "--model", tiny, "--fhir", "--force", "--out", tmp_path / "out")
@@ -336,6 +343,26 @@ def test_results_stay_in_the_study_whatever_its_uids_look_like(command: Command,
     assert report.StudyInstanceUID == named["StudyInstanceUID"]
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == named["SOPInstanceUID"]
+
+
+def test_a_study_that_cannot_be_named_is_a_reason_and_the_photo_has_no_page_of_results(
+    command: Command, tiny: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pypdfium2", reason="pages are read with it")
+    import pypdfium2
+
+    (tmp_path / "in").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_source(tmp_path / "in" / "bad.dcm", **COMPLETE | {"StudyInstanceUID": "STUDY-2024-001"})
+    write_source(tmp_path / "in" / "good.dcm", **COMPLETE)
+    out = tmp_path / "out"
+    _, _, err = command("predict", tmp_path / "in", "--model", tiny, "--out", out, "--dicom", "--pdf", "--force")
+    assert "E_FORMAT: the file's StudyInstanceUID is no UID" in err
+    pages = [page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(out / "summary.pdf")]
+    assert len(pages) == 2
+    assert "E_FORMAT" in pages[0]
+    assert "Page 2 of 2" in pages[1]
 
 
 def test_the_eye_that_the_file_names_is_coded_where_the_photo_does_not_show_it(

@@ -151,6 +151,15 @@ def test_a_markdown_file_keeps_what_stands_above_its_line(fabricate, tmp_path: P
     assert path.read_text("utf-8") == made.replace("# Runs compared", "# Ours\n\nA few words.")
 
 
+@pytest.mark.parametrize("notes", [b"# My notes\n", "# Übersicht".encode("latin-1")])
+def test_a_file_that_is_no_such_page_is_not_replaced(fabricate, tmp_path: Path, notes: bytes) -> None:
+    run, path = fabricate(tmp_path / "run"), tmp_path / "notes.md"
+    path.write_bytes(notes)
+    with pytest.raises(CompareError, match=r"notes\.md is no page of this program"):
+        compare_runs([run], tmp_path / "out", markdown_file=path)
+    assert path.read_bytes() == notes
+
+
 def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
     run = fabricate(tmp_path / "run")
     first, second = (compare_runs([run], tmp_path / name).read_bytes() for name in ("a", "b"))

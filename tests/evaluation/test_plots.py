@@ -14,7 +14,7 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import score_photo, shrunk
-from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all
+from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all, drawn_names
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
@@ -79,6 +79,12 @@ def test_everything_that_was_scored_is_drawn(scores, tmp_path):
             assert min(picture.size) > 300
             # Not a blank sheet.
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+
+
+def test_what_an_earlier_evaluation_drew_is_known_by_its_name(scores, tmp_path):
+    drawn = {path.name for path in draw_all(scores, tmp_path)}
+    (tmp_path / "my_photos.png").write_bytes(b"work")
+    assert set(drawn_names(scores.details, tmp_path)) == drawn
 
 
 def test_what_was_not_scored_is_not_drawn(scores, tmp_path):

@@ -76,7 +76,9 @@ def test_a_published_recipe_goes_the_challenges_way(
     assert main(["evaluate", str(run), "--data", str(idrid), "--official-test", "--json", "--out", str(scored)]) == 0
     out = capsys.readouterr()
     scores = json.loads(out.out)
-    assert json.loads((scored / "challenge.json").read_text("utf-8")) == {"challenge": scores["challenge"]}
+    written = json.loads((scored / "challenge.json").read_text("utf-8"))
+    assert written["challenge"] == scores["challenge"]
+    assert written["about"]["models"], "whose measures they are"
     assert scores["details"]["idrid-B"]["photos"] == 6
     assert scores["details"]["idrid-A"]["photos"] == 4
     assert "learned" not in out.err

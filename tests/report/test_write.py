@@ -110,6 +110,16 @@ def test_what_is_no_earlier_result_is_never_removed(drawn_eye, tmp_path):
     assert names(tmp_path) == {"work"}
 
 
+@pytest.mark.parametrize("name", ["Dr_Smith_report.pdf", "reviewed_sheet.html", "other_OD.tif", "eyes_EX.tif"])
+def test_a_file_of_somebody_else_keeps_the_folder_even_if_it_is_named_like_a_result(drawn_eye, tmp_path, name):
+    folder = save(drawn_eye(), tmp_path / "eye")
+    (folder / name).write_bytes(b"work")
+    with pytest.raises(FileExistsError, match=name):
+        save(drawn_eye(), folder)
+    assert not module.is_result(folder)
+    assert (folder / name).read_bytes() == b"work"
+
+
 @pytest.mark.parametrize("name", [".DS_Store", "._report.html", "Thumbs.db", "Desktop.ini", ".directory"])
 def test_what_a_desktop_leaves_in_a_folder_does_not_stand_in_the_way(drawn_eye, tmp_path, name):
     folder = tmp_path / "eye"

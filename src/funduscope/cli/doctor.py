@@ -56,6 +56,7 @@ def doctor(
     report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)
+    changes = None if fix is None else repair(report, fix)  # before anything is printed, which a closed pipe would end
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
     else:
@@ -63,10 +64,8 @@ def doctor(
             print(line)
         if out is not None:
             print(f"Every finding with its pictures: {out / 'doctor.html'}")
-    if fix is not None:
-        changes = repair(report, fix)
-        if not as_json:
-            print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
+    if fix is not None and changes is not None and not as_json:
+        print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
     if not report.photos:
         complain(f"no photo was found in {data}: expected JPEG, PNG, TIFF or DICOM files")
     return 1 if report.has_errors or not report.photos else 0

@@ -60,7 +60,7 @@ def evaluate(
     if out is not None:  # before anything is printed, which a closed pipe would end
         _write(scores, out)
         if own:
-            write_json(out / "challenge.json", own, indent=1, allow_nan=False)
+            write_json(out / "challenge.json", {"about": scores.about} | own, indent=1, allow_nan=False)
     if as_json:
         print(json.dumps(scores.to_dict() | own, allow_nan=False))
     else:
@@ -73,12 +73,25 @@ def evaluate(
     return 0
 
 
+def _remove_earlier(out: Path) -> None:
+    """Removes what an earlier evaluation wrote into the folder and this one may not replace."""
+    from funduscope.evaluation.plots import drawn_names
+
+    try:
+        datasets = json.loads((out / "scores.json").read_bytes())["details"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    for name in ("challenge.json", *drawn_names(datasets, out)):
+        (out / name).unlink(missing_ok=True)
+
+
 def _write(scores: Scores, out: Path) -> None:
     """The scores' files, and plots where matplotlib is installed."""
     from importlib.util import find_spec
 
     from funduscope.cli.terminal import complain
 
+    _remove_earlier(out)
     scores.write(out)
     if find_spec("matplotlib") is None:
         complain(

@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     if debug:
         logging.basicConfig()
         logging.getLogger("funduscope").setLevel(logging.DEBUG)
+    if sys.stderr is None:  # closed by the caller: print(file=None) would take stdout
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- for the whole run
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]

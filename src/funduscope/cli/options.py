@@ -95,7 +95,7 @@ Fhir = Annotated[bool, typer.Option("--fhir", help="Also write a FHIR bundle (R4
 def _reference(given: str | None) -> str | None:
     from funduscope.report.fhir import REFERENCE
 
-    if given is not None and not re.match(REFERENCE, given):
+    if given is not None and not re.fullmatch(REFERENCE, given):
         raise typer.BadParameter(f"{given!r} is no reference to a patient; expected one such as Patient/123.")
     return given
 

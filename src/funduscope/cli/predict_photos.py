@@ -73,7 +73,8 @@ def predict_all(
             stack.callback(_remove_if_empty, folder)
         pdfs = stack.enter_context(PdfOutputs(options, folder, expected)) if folder else None
         clinical = ClinicalOutputs(options)
-        extra_outputs = _all_of([pdfs.extra_outputs if pdfs else None, maps, clinical.extra_outputs])
+        # The PDF pages last: whatever fails before has no page among those of all photos.
+        extra_outputs = _all_of([maps, clinical.extra_outputs, pdfs.extra_outputs if pdfs else None])
         places = results_in(folder) if folder else None
         written = folder and open_results(folder, many, options, extra_outputs, places)
         write = stack.enter_context(written) if written else _unwritten
@@ -126,7 +127,8 @@ def _earlier(
     sha256 = getattr(answer, "sha256", None)
     if places is None or sha256 is None or (options.pdf and many):
         return lambda path: None
-    return earlier_results(places, sha256, options)
+    card = getattr(answer, "card", None)
+    return earlier_results(places, sha256, options, card.about.get("figures", ()) if card else ())
 
 
 def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) -> None:

@@ -35,7 +35,9 @@ def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterato
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console, is_shared = Console(stderr=True), sys.stdout is not None and sys.stdout.isatty()
+    # Lines for a file or a pipe must not go to the bar's terminal.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=is_shared) as bar:
         count = len(items) if total is None and hasattr(items, "__len__") else total  # pyright: ignore[reportArgumentType]
         yield from bar.track(items, count, description=words)
 

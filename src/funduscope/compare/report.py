@@ -53,6 +53,8 @@ def compare_runs(
     cases = cases_of(data) if data else []
     gather(folders)  # refuses bad folders before hours are spent
     figures = None if published is None else read_published(published)
+    if markdown_file is not None:
+        _head(markdown_file)
     if cases:
         for folder in folders:
             score_runs(folder, cases, every_set=every_set, progress=progress)
@@ -83,9 +85,18 @@ def _write_markdown(path: Path, sections: Sequence[Section], pictures: Mapping[s
     names = {name: f"{path.stem}-{name}.png" for name in pictures}
     for name, png in pictures.items():
         write_atomically(path.with_name(names[name]), png)
-    before, line, _ = path.read_text("utf-8").partition(GENERATED) if path.is_file() else ("", "", "")
-    head = before if line else f"# {compare_html.TITLE}\n\n"
+    head = _head(path) or f"# {compare_html.TITLE}\n\n"
     write_atomically(path, f"{head}{GENERATED}\n\n{markdown.render(sections, names)}".encode())
+
+
+def _head(path: Path) -> str:
+    """What stands above the line `GENERATED` of a file; "" without one. Raises `CompareError` for any other file."""
+    if not path.is_file() or not path.stat().st_size:
+        return ""
+    head, line, _ = path.read_bytes().decode("utf-8", "replace").partition(GENERATED)
+    if not line:
+        raise CompareError(f"{path} is no page of this program, and would be lost: choose another name.")
+    return head
 
 
 def document(

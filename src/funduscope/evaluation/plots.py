@@ -7,7 +7,7 @@ color alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -305,6 +305,13 @@ def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=120, metadata={"Software": None})
     return path
+
+
+def drawn_names(datasets: Iterable[str], folder: Path) -> list[str]:
+    """The names of files in the folder that `draw_all` gives to plots of these data sets."""
+    kinds = r"_(precision_recall|confusion|reliability|distances|experts|photos_[A-Za-z0-9-]+)\.png"
+    of_sets = re.compile(f"({'|'.join(re.escape(_plain(dataset)) for dataset in datasets)}){kinds}")
+    return [file.name for file in folder.iterdir() if of_sets.fullmatch(file.name)]
 
 
 def _plain(name: str) -> str:

@@ -89,11 +89,13 @@ class PdfOutputs:
         self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words), "")
 
     def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
-        pdf = self.add_findings(findings, traced)
+        if self.options.leaflet:
+            self._write_leaflet(findings, traced, folder, stem)
+        pdf = self.add_findings(findings, traced)  # last: a photo that fails has no page in the file of all pages
         if pdf is not None:
             (folder / f"{stem}_{PAGE}").write_bytes(pdf)
-        if not self.options.leaflet:
-            return
+
+    def _write_leaflet(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         from funduscope.report.patient_leaflet import compose
         from funduscope.report.patient_leaflet_html import patient_leaflet_html
         from funduscope.report.photo_jpegs import unmarked_jpeg
@@ -118,7 +120,7 @@ class PdfOutputs:
             self._end()
 
     def _end(self) -> None:
-        if self._document is not None:
+        if self._document is not None and self._document.pages:  # none where its first page was interrupted
             self._files += 1
             document, self._document = self._document, None
             write_atomically(self.folder / _all_pages_name(self._files), document.finished())

@@ -20,6 +20,7 @@ class ResultPlaces:
 
     A photo's earlier results are those of the same path, whatever its file holds now, or else of the same bytes, as
     after a folder of photos was moved. Results of other photos stay; one of the same name gets a hash of its path.
+    name: the photo's, by which the frames of one file differ.
     """
 
     def __init__(self, folder: Path, taken: Iterable[str] = ()) -> None:
@@ -37,28 +38,30 @@ class ResultPlaces:
         """The photo's folder, which no other photo of this run gets: that of its earlier results, or one without."""
         with self._lock:
             stem, _ = self._own(name, path, sha256)
-            self._owners[stem.casefold()] = source_of(path)
+            self._owners[stem.casefold()] = source_of(path, name)
             return self.folder / stem
 
     def _own(self, name: str, path: Path, sha256: str) -> tuple[str, bool]:
         """The folder's name, and whether it has no results yet."""
-        source = source_of(path)
+        source = source_of(path, name)
         passed = {stem for stem, owner in self._owners.items() if owner != source}
         of_bytes: list[str] = []
-        while True:
-            stem = safe_stem(name, passed, resolved(path))
+        free: list[str] = []
+        while len(free) < 2:  # the second has a hash: the photo's, from when another had its name
+            stem = safe_stem(name, passed, resolved(path.with_name(name)))
             held = _held(self.folder / stem)
             if held is None:
-                return (of_bytes[0], False) if of_bytes else (stem, True)
-            if held[0] == source:
+                free.append(stem)
+            elif held[0] == source:
                 return stem, False
-            if held[1] == sha256:
+            elif held[1] == sha256:
                 of_bytes.append(stem)
+        return (of_bytes[0], False) if of_bytes else (free[0], True)
 
 
-def source_of(path: Path) -> str:
-    """A hash of the photo's full path, which itself may name a person."""
-    return hashlib.sha256(resolved(path).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def source_of(path: Path, name: str) -> str:
+    """A hash of the photo's full path, which itself may name a person. name: the photo's in its file."""
+    return hashlib.sha256(resolved(path.with_name(name)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _held(place: Path) -> tuple[str | None, str | None] | None:

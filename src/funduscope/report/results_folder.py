@@ -6,13 +6,14 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from funduscope.atomic import write_json
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.imaging.find_photos import RESULT, closed_folder
 from funduscope.imaging.limits import may_be_read
@@ -139,13 +140,14 @@ def results_in(folder: Path) -> ResultPlaces:
 
 
 def earlier_results(
-    places: ResultPlaces, model_sha256: str, options: OutputOptions
+    places: ResultPlaces, model_sha256: str, options: OutputOptions, figures: Sequence[Any] = ()
 ) -> Callable[[Path], Unchanged | None]:
     """Gives the function that finds a photo's results, if they need not be made again.
 
     They are of the same bytes, of the same model, version of this package and settings, and no file was removed.
+    figures: the model's own, which reports state.
     """
-    settings = _settings(options)
+    settings = _settings(options, figures)
 
     def find(path: Path) -> Unchanged | None:
         try:
@@ -168,9 +170,10 @@ def earlier_results(
     return find
 
 
-def _settings(options: OutputOptions) -> dict[str, Any]:
+def _settings(options: OutputOptions, figures: Sequence[Any]) -> dict[str, Any]:
     """What settings.json says, without the photo's path."""
-    tree = {"funduscope": __version__, "settings": asdict(options), "urgency": urgency_table()}
+    stated = hashlib.sha256(json.dumps(figures).encode()).hexdigest()[:16]
+    tree = {"funduscope": __version__, "settings": asdict(options), "urgency": urgency_table(), "figures": stated}
     return json.loads(json.dumps(tree))
 
 
@@ -198,16 +201,20 @@ def open_results(
 
         def put(path: Path, answer: Answer) -> Written:
             if isinstance(answer, Unchanged):
+                _take_over(answer.folder, source_of(path, path.name))
                 add(SummaryRow.of(answer.found, path, answer.folder.name))
                 return answer.found, answer.folder
             if not isinstance(answer, Failure):
                 try:
                     own = places.take(answer.photo.name, path, answer.photo.sha256)
-                    found, place = _written(answer, own, source_of(path), options, extra_outputs)
+                    source = source_of(path, answer.photo.name)
+                    found, place = _written(answer, own, source, options, extra_outputs)
                     add(SummaryRow.of(found, path, own.name if place else ""))
                     return found, place
                 except OSError:
                     raise
+                except PhotoError as error:  # as of a DICOM file whose study cannot be named
+                    answer = Failure(answer.photo.name, error.code, error.says)
                 except Exception as error:  # lesions are measured and masks made only here
                     answer = internal(path, error)
             failed = answer.to_dict()
@@ -215,6 +222,13 @@ def open_results(
             return failed, None
 
         yield put
+
+
+def _take_over(place: Path, source: str) -> None:
+    """Writes down where the photo of earlier results lies now. The results are found by it once its file changes."""
+    settings = json.loads((place / SETTINGS).read_bytes())
+    if settings["source"] != source:
+        write_json(place / SETTINGS, settings | {"source": source})
 
 
 def _written(
@@ -231,7 +245,7 @@ def _written(
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished, stem)
         made = {"source": source, "files": sorted(file.name for file in unfinished.iterdir())}
-        text = json.dumps(_settings(options) | made, indent=2) + "\n"
+        text = json.dumps(_settings(options, findings.card.about.get("figures", ())) | made, indent=2) + "\n"
         (unfinished / SETTINGS).write_bytes(text.encode("ascii"))
 
     try:

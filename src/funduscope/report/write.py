@@ -8,6 +8,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,11 +30,8 @@ from funduscope.report.png_files import png, write_png
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
-_OURS = re.compile(
-    r"(findings|settings)\.json|overlay\.png|(.+_)?(report|sheet)\.(html|pdf)|explanation_[a-z]+\.png"
-    r"|.+_[A-Z]{2,}(\.tif|_prob\.png)|.+_(SR|SEG|SC)\.dcm|.+_fhir\.json",
-    re.DOTALL,
-)
+_ALWAYS = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
+_OF_PHOTO = re.compile(r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)")
 # Files that desktops create in every folder that is opened; they are nobody's work and appear again.
 _DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.directory", re.IGNORECASE | re.DOTALL)
 
@@ -157,11 +155,30 @@ def is_result(folder: Path) -> bool:
 def _foreign(folder: Path) -> list[str]:
     """The names of what is no photo's results in a folder."""
     entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
-    foreign = [entry.name for entry in entries if entry.is_dir() or not _OURS.fullmatch(entry.name)]
+    is_ours = _ours(folder)
+    foreign = [entry.name for entry in entries if entry.is_dir() or not is_ours(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
     if not foreign and not (folder / "findings.json").is_file():
         foreign = [entry.name for entry in entries]
     return foreign
+
+
+def _ours(folder: Path) -> Callable[[str], bool]:
+    """Whether a file of that name is of the results in the folder: their list has it, or without one its name is that
+    of a result of their photo."""
+    try:
+        listed = {*json.loads((folder / "settings.json").read_bytes())["files"], "settings.json"}
+        return listed.__contains__
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    stems = {folder.name}
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        stems.add(safe_stem(json.loads((folder / RESULT).read_bytes())["photo"]["name"], set(), ""))
+    # The longest first: of two stems one may begin as the other does.
+    return lambda name: (
+        bool(_ALWAYS.fullmatch(name))
+        or any(name.startswith(stem) and _OF_PHOTO.fullmatch(name, len(stem)) for stem in stems)
+    )
 
 
 def _check_place(folder: Path) -> None:
