@@ -23,7 +23,7 @@ from PIL import Image
 
 from funduscope.imaging.find_photos import gather
 from funduscope.inference.loading import load
-from funduscope.report.results_folder import new_folder
+from funduscope.report.results_folder import OutputOptions, earlier_results, new_folder, results_in
 from funduscope.testing.drawn_eyes import draw_eye
 
 Command = Callable[..., tuple[int, str, str]]
@@ -643,6 +643,16 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     assert (tmp_path / "out" / "eye0" / "report.html").is_file()
 
 
+def test_a_report_is_made_again_once_the_model_has_other_figures(
+    command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    photo, out = save_eye(tmp_path / "eye.png", width=360), tmp_path / "out"
+    assert command("predict", photo, "--model", tiny, "--out", out)[0] == 0
+    sha256 = json.loads((out / "eye" / "findings.json").read_text("utf-8"))["model"]["sha256"]
+    assert earlier_results(results_in(out), sha256, OutputOptions())(photo) is not None
+    assert earlier_results(results_in(out), sha256, OutputOptions(), [["kappa", 0.8]])(photo) is None
+
+
 def test_a_photo_that_was_moved_and_then_taken_again_leaves_no_earlier_answer(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path
 ):
@@ -656,6 +666,25 @@ def test_a_photo_that_was_moved_and_then_taken_again_leaves_no_earlier_answer(
     assert "1 of 2 photos read, 1 unchanged" in command("predict", after, "--model", tiny, "--out", out)[1]
     assert sorted(row["folder"] for row in rows(out)) == ["eye", "other"]
     assert json.loads((out / "eye" / "findings.json").read_text("utf-8"))["photo"]["width"] == 380
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")
+def test_lines_for_a_file_do_not_go_to_the_terminal_of_the_progress(tiny: Path, save_eye: Save, tmp_path: Path):
+    import pty
+
+    photos = [str(save_eye(tmp_path / f"{number}.png", width=360 + 2 * number)) for number in range(2)]
+    arguments = [sys.executable, "-m", "funduscope.cli.main", "predict", *photos, "--model", str(tiny)]
+    ours, theirs = pty.openpty()
+    with (tmp_path / "lines.txt").open("wb") as file:
+        run = subprocess.Popen([*arguments, "--out", str(tmp_path / "out")], stdout=file, stderr=theirs)
+        os.close(theirs)
+        with suppress(OSError):  # Linux says so at the end
+            while os.read(ours, 65536):
+                pass
+        assert run.wait() == 0
+    os.close(ours)
+    lines = (tmp_path / "lines.txt").read_text("utf-8").splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == photos
 
 
 def test_without_stderr_photos_are_read_and_errors_do_not_come_between_the_answers(
