@@ -24,12 +24,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks.unseen import SHIPPED
 from research.bars import BARS, FAST_BARS, bars_table, interval, number
 
 from funduscope.compare.run_folder import hashed
 from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
+from funduscope.vocabulary import REFERABLE_FROM, referable
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "MODEL_CARD.md")
@@ -38,6 +40,12 @@ SCORES = {"default": ROOT / "results" / "folds0and3.json", "fast": ROOT / "resul
 
 PHOTOS = ".photos.jsonl.gz"
 """What the names of files with predictions end in, next to those of the scores."""
+
+REFERRED = ("idrid-B", "srahim", "messidor2", "eyepacs400")
+"""The data sets with grades."""
+
+OPERATING = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
+"""Thresholds of P(grade >= 2) that are shown next to the models' own."""
 
 REPORTED = ("DR", "referable DR", "DME")
 """What of the scores lies next to the shipped model (inference/model_scores.py)."""
@@ -100,12 +108,29 @@ def referral_table(trees: dict[str, dict[str, Any]]) -> str:
     """Sensitivity and specificity of every shipped model at its threshold, by data set."""
     lines = ["| model | data set | photos | sensitivity | specificity |", "|---|---|---|---|---|"]
     for name, tree in trees.items():
-        for dataset in ("idrid-B", "srahim", "messidor2", "eyepacs400"):
+        for dataset in REFERRED:
             scores = tree["scores"][dataset]["referable DR"]
             told = (scores[one] for one in ("sensitivity", "specificity"))
             cells = (f"{number(one['value'])} ({interval(one['low'], one['high'])})" for one in told)
             photos = tree["details"][dataset]["states"]["referable DR"]["photos"]
             lines.append(f"| `{name}` | {dataset} | {photos} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def operating_table(photos: dict[str, list[dict[str, Any]]]) -> str:
+    """Sensitivity / specificity of referable retinopathy at other thresholds; refused photos count as wrong."""
+    lines = ["| model | data set | " + " | ".join(map(str, OPERATING)) + " |", "|---" * (2 + len(OPERATING)) + "|"]
+    for name, rows in photos.items():
+        for dataset in REFERRED:
+            graded = [row for row in rows if row["dataset"] == dataset and row.get("grade") is not None]
+            truth = np.array([referable(row["grade"]) for row in graded])
+            chances = [sum((row["grade_probs"] or [])[REFERABLE_FROM:]) for row in graded]
+            answered = np.array([row["grade_probs"] is not None for row in graded])
+            cells = []
+            for cut in OPERATING:
+                right = answered & ((np.array(chances) >= cut) == truth)
+                cells.append(f"{number(right[truth].mean())} / {number(right[~truth].mean())}")
+            lines.append(f"| `{name}` | {dataset} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -134,6 +159,12 @@ def keep(name: str, folder: Path, results: Path = ROOT / "results") -> None:
     scores.with_suffix(PHOTOS).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
+def read_photos(scores: Path) -> list[dict[str, Any]]:
+    """The predictions of each photo that lie next to the scores."""
+    text = gzip.decompress(scores.with_suffix(PHOTOS).read_bytes()).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def read_all() -> dict[str, dict[str, Any]]:
     """The scores of every shipped model, by its name."""
     return {name: read_scores(SCORES[name], shipped) for name, shipped in SHIPPED.items()}
@@ -148,6 +179,8 @@ def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
             return f"{bars_table(trees['fast'], FAST_BARS)}\n{source(trees['fast'])}"
         if name == "referral":
             return referral_table(trees)
+        if name == "operating":
+            return operating_table({name: read_photos(path) for name, path in SCORES.items()})
         return tables[name](trees["default"])
 
     return MARKER.sub(lambda found: f"{found[1]}{block(found[2])}{found[3]}", text)

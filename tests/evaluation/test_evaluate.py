@@ -501,6 +501,27 @@ def test_witnesses_that_one_member_of_an_ensemble_lacks_are_not_scored(eyes):
     assert not any("by the" in question.name for question in refused.states)
 
 
+def test_the_advice_is_scored_which_lesions_and_edema_also_decide(eyes):
+    """Grade 0 is said of every eye: one is referred by its edema alone, the healthy one is not, one is refused."""
+    healthy = replace(eyes[0], grade=0, dme=0, masks={code: np.zeros_like(eyes[0].masks[code]) for code in CODES})
+    scored = [
+        score_photo(answer_of(healthy), case_of(0, Labels(grade=0)), CARD),
+        score_photo(answer_of(healthy, dme=sure(2, 3)), case_of(1, Labels(grade=1, dme=2)), CARD),
+        score_photo(refusal_of(healthy), case_of(2, Labels(grade=3)), CARD),
+        score_photo(answer_of(healthy, grade=sure(2, 5)), case_of(3, Labels(grade=1, dme=0)), CARD),
+        score_photo(answer_of(healthy), case_of(4, Labels(grade=0, classes={"dme": frozenset({1, 2})})), CARD),
+        score_photo(answer_of(healthy), case_of(5, Labels(dme=2)), CARD),
+    ]
+    assert [one.row.get("referral_advised") for one in scored] == [False, True, None, True, False, None]
+    scores = summarize(scored, repeats=1)
+    assert scores.value("own", "referral advice", "sensitivity") == pytest.approx(1 / 3)
+    assert scores.value("own", "referral advice", "specificity") == 0.5
+    assert {key.score for key in scores.intervals if key.question.name == "referral advice"} == {
+        "sensitivity",
+        "specificity",
+    }
+
+
 def test_what_each_witness_alone_says_of_the_referral_is_scored(eyes, tmp_path):
     """Here the photo's answer is right and the lesions' is upside down; a refused photo is wrong for both."""
     card = replace(CARD, witnesses={"grade": {}})

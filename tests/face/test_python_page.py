@@ -21,6 +21,9 @@ LEAVES: dict[str, Callable[[Names], bool]] = {
     "Lesion maps in a notebook": lambda names: 0 <= names["covered"] <= 1.3 and len(plt.get_fignums()) == 2,
     "A measure of one's own": lambda names: names["findings"].fovea_xy is not None,
     "Reports of the photos to refer": lambda names: all((one / "report.html").is_file() for one in names["written"]),
+    "Referral at a threshold of one's own": lambda names: (
+        names["model"].card.referable_threshold < max(names["chances"]) and len(names["referable"]) > 1
+    ),
     "What is wrong with the data": lambda names: (
         names["report"].photos == 12 and Path("examined/doctor.html").is_file()
     ),
@@ -38,9 +41,9 @@ LEAVES: dict[str, Callable[[Names], bool]] = {
 }
 
 
-def test_the_page_has_eleven_examples_of_a_few_lines() -> None:
+def test_the_page_has_twelve_examples_of_a_few_lines() -> None:
     assert list(EXAMPLES) == list(LEAVES)
-    assert len(EXAMPLES) == 12, "eleven, and the first lines"
+    assert len(EXAMPLES) == 13, "twelve, and the first lines"
     assert max(len(code.splitlines()) for code in EXAMPLES.values()) <= 18
 
 

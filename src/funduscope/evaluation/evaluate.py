@@ -19,10 +19,11 @@ import numpy as np
 from funduscope.data.case import Case, LabelError, Mask
 from funduscope.data.masks import read_votes, size_of
 from funduscope.evaluation.score_key import DR, Aspect, Question
-from funduscope.evaluation.scores import FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore
+from funduscope.evaluation.scores import ADVICE, FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.model import Model
+from funduscope.inference.rules import DME_REFERABLE_FROM
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
@@ -103,6 +104,7 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
     for task in PHOTO_TASKS:
         if task.name in card.photo_tasks:
             _score_class(task, found, scored, card)
+    _score_advice(found, scored, card)
     labels = case.labels
     if card.grade and card.dme and labels.grade is not None and labels.dme is not None:
         both = (found.grade, found.dme) if found and found.grade is not None and found.dme is not None else None
@@ -178,6 +180,19 @@ def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) ->
     scored.decisions[Question(name)] = _decision(ill, None if risk is None else risk >= lowest)
     scored.row[name] = ill
     return True
+
+
+def _score_advice(found: Findings | None, scored: PhotoScore, card: Card) -> None:
+    """Whether referral is advised, which rests on grade, edema risk and lesions, against what the labels ask for."""
+    labels = scored.case.labels
+    if not card.grade or labels.grade is None:
+        return
+    risk = labels.known("dme")
+    lowest = min(risk) if isinstance(risk, frozenset) else risk or 0
+    advice = found and found.advice
+    refer = advice.refer if advice else None
+    scored.states[ADVICE] = _decision(referable(labels.grade) or lowest >= DME_REFERABLE_FROM, refer)
+    scored.row["referral_advised"] = refer
 
 
 def _score_landmarks(found: Findings | None, scored: PhotoScore, card: Card) -> None:

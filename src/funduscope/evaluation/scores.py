@@ -55,6 +55,7 @@ Intervals = dict[ScoreKey, Interval]
 _UNORDERED: Final = frozenset(task.title for task in PHOTO_TASKS if not task.is_ordinal)
 
 GRADABILITY: Final = Question("gradability")
+ADVICE: Final = Question("referral advice")
 ON_NEGATIVES: Final = Question("exudates on drusen and reflections")
 FALSE_VISIBLE: Final = Question("false HE, EX or SE")
 FALSE_LESIONS: Final[dict[Question, tuple[str, ...]]] = {
@@ -294,6 +295,8 @@ def scores_of(question: Question, whole: State) -> dict[str, Score]:
             for index, code in enumerate(FALSE_LESIONS[question])
             for what, attribute in (("photos with", "rates"), ("components a photo,", "per_photo"))
         }
+    if question == ADVICE:
+        return _DECISION_SCORES
     found = _SCORES[type(whole)]
     if question.subject in _UNORDERED and isinstance(whole, GradingState):
         found = {name: score for name, score in found.items() if name != "kappa"}  # its weights grow with the distance
