@@ -9,7 +9,7 @@ from typing import Any, Final
 import streamlit as st
 
 from funduscope.i18n.languages import Words
-from funduscope.report.html import evidence_table, further_answers
+from funduscope.report.html import evidence_table, further_answers, model_line
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM
 
 STYLE: Final = """<style>
@@ -104,8 +104,7 @@ def show_warnings(found: Mapping[str, Any], words: Words) -> None:
         percentile = int(found["training_distance"]["percentile"])  # as the warning has it
         st.caption(words("training.distance", {"percentile": percentile}))
     st.caption(words("not_a_device"))
-    model = found["model"]
-    st.caption(words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]}))
+    st.caption(model_line(found["model"], words))
 
 
 def escaped(text: str) -> str:

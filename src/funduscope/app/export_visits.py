@@ -15,6 +15,7 @@ from reportlab.platypus import Flowable, Spacer, Table
 from funduscope.app.visit_comparison import LesionChange, Outlined, State, VisitComparison
 from funduscope.data.csv_cells import guarded
 from funduscope.i18n.languages import Words
+from funduscope.report.html import model_line
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, Document, picture
 from funduscope.report.pdf_page import shortened, swatch
@@ -79,10 +80,8 @@ def visits_pdf(visits: VisitComparison, earlier: Found, later: Found, words: Wor
     else:
         column.append(Text(words("visits.not_one_eye"), style(SIZE + 2, bold=True, color="alert")))
     column += [Spacer(1, 6), Text(words("not_a_device"), style(SIZE, color="dim"))]
-    model = later["model"]
-    line = words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]})
     document = Document(words.language)
-    document.add(column, line)
+    document.add(column, model_line(later["model"], words))
     return document.finished()
 
 

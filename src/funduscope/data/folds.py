@@ -23,8 +23,8 @@ OFFICIAL_TEST = "/test"
 PATIENT = "table/patient/"
 """Begins the visit of a photo whose table names the patient."""
 
+HIGHEST_FOLD = 99
 _COLUMNS = ("subset", "image", "visit", "fold")
-_HIGHEST_FOLD = 99
 
 
 def find_folds(path: Path) -> Path | None:
@@ -47,7 +47,7 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
     folds: dict[str, int] = {}
     for row in read_sheet(path, _COLUMNS).rows:
         key, visit = (row.needed("subset"), row.needed("image")), row.needed("visit")
-        fold = row.integer("fold", _HIGHEST_FOLD)
+        fold = row.integer("fold", HIGHEST_FOLD)
         if fold is None:
             raise row.error("fold", "is empty; expected the number of a fold, from 0")
         if key[0].endswith(OFFICIAL_TEST):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
-from funduscope.data.folds import PATIENT
+from funduscope.data.folds import HIGHEST_FOLD, PATIENT
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
 from funduscope.vocabulary import CODES, FURTHER_TASKS
@@ -23,7 +23,6 @@ NONE_WORD = "none"
 NOT_KNOWN = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not known", "-", "?")
 """What programs and people write where a patient is not known: read as a name, it would join them all."""
 
-_HIGHEST_FOLD = 99
 _MOST_NAMED = 10
 
 
@@ -91,7 +90,7 @@ def _case(row: Row) -> Case:
     if patient.lower() in NOT_KNOWN:
         raise row.error("patient", f"is {patient!r}; expected the cell to be empty where the patient is not known")
     visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
-    fold = row.integer("fold", _HIGHEST_FOLD)
+    fold = row.integer("fold", HIGHEST_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
     return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)
 

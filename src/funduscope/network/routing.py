@@ -294,7 +294,7 @@ class ExpertUsage:
             numbers |= {f"experts {name} {index}": float(share) for index, share in enumerate(computed)}
             weights = gates / gates.sum()
             numbers |= {f"experts {name} {index} weight": float(weight) for index, weight in enumerate(weights)}
-            entropy = -(mean * mean.clamp(min=1e-12).log()).sum() / torch.log(torch.tensor(float(len(mean))))
+            entropy = -(mean * mean.clamp(min=_TINY).log()).sum() / torch.log(torch.tensor(float(len(mean))))
             numbers |= {f"experts {name} entropy": float(entropy), f"experts {name} chosen": float(computed.sum())}
         return numbers
 

@@ -25,9 +25,9 @@ from funduscope.network.attention import AttentionGate
 from funduscope.network.joined import Joined, part_for
 from funduscope.network.network import Network
 from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
+from funduscope.report.image_files import write_png
 from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
-from funduscope.report.png_files import write_png
 
 LEAST_SPAN: Final = 0.1
 """Least range of a gate's factors that is stretched to full contrast: a gate that is nearly uniform stays flat."""

@@ -97,6 +97,11 @@ def limits(found: Mapping[str, Any], words: Words) -> str:
     return " ".join(parts)
 
 
+def model_line(model: Mapping[str, Any], words: Words) -> str:
+    """Which model answered. model: as in findings.json."""
+    return words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]})
+
+
 def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:
     """The model's answers next to what the outlined lesions support: a header row, then a row an answer.
 

@@ -17,7 +17,7 @@ from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
-from funduscope.report.html import Answer, evidence_table, further_answers, limits
+from funduscope.report.html import Answer, evidence_table, further_answers, limits, model_line
 from funduscope.report.outline import Palette, color_of
 from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
@@ -71,9 +71,8 @@ def failure_page(name: str, says: str, code: str, words: Words) -> list[Flowable
 
 def foot(found: Mapping[str, Any], words: Words) -> str:
     """The footer: which model read which photo."""
-    model, photo = found["model"], found["photo"]
-    line = words("model.line", {"name": model["name"], "version": model["version"], "sha": model["sha256"][:12]})
-    return f"{line} {words('paper.photo', {'sha': photo['sha256'][:12]})}"
+    sha = found["photo"]["sha256"][:12]
+    return f"{model_line(found['model'], words)} {words('paper.photo', {'sha': sha})}"
 
 
 def shortened(name: str) -> str:

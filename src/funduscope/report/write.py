@@ -12,20 +12,19 @@ from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from funduscope.atomic import replacing
 from funduscope.imaging.find_photos import RESULT
 from funduscope.report.heatmap import pictures
 from funduscope.report.html import report
+from funduscope.report.image_files import mask_tiff, png, write_png
 from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Outline, Palette, Traced, trace
 from funduscope.report.overlay import WIDTH_PX, overlay
-from funduscope.report.png_files import png, write_png
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -66,7 +65,7 @@ def save(
     with replacing(folder) as unfinished:
         unfinished.mkdir()
         found = findings.to_dict()
-        (unfinished / "findings.json").write_bytes(to_json(found))
+        (unfinished / RESULT).write_bytes(to_json(found))
         stem = _stem(findings, folder.name)
         outlines = _write_masks(findings, unfinished, stem, probabilities)
         traced = Traced(found, outlines)
@@ -110,28 +109,25 @@ def zipped(findings: Findings) -> bytes:
 
         add(RESULT, to_json(found))
         for code in findings.codes if findings.gradable_ok else ():
-            mask = io.BytesIO()
-            outlines[code] = _write_mask(findings, code, mask)
-            add(f"{stem}_{code}.tif", mask.getvalue())
+            mask = _mask(findings, code)
+            outlines[code] = trace(mask)
+            add(f"{stem}_{code}.tif", mask_tiff(mask))
         drawn = overlay(findings, palette="standard", width_px=WIDTH_PX, traced=Traced(found, outlines))
         add("overlay.png", png(drawn))
     return content.getvalue()
 
 
-def _write_mask(findings: Findings, code: str, file: BinaryIO) -> Outline:
-    """Writes a structure's mask as a TIFF of 0 and 255, and returns its outline."""
-    mask = np.ascontiguousarray(findings.mask(code), dtype=bool)
-    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(file, "TIFF", compression="tiff_lzw")
-    return trace(mask)
+def _mask(findings: Findings, code: str) -> np.ndarray:
+    return np.ascontiguousarray(findings.mask(code), dtype=bool)
 
 
 def _write_masks(findings: Findings, folder: Path, stem: str, probabilities: bool) -> dict[str, Outline]:
     """Writes the structures one by one, with one mask in memory at a time, and returns their outlines."""
     outlines: dict[str, Outline] = {}
     for code in findings.codes if findings.gradable_ok else ():
-        coded = io.BytesIO()
-        outlines[code] = _write_mask(findings, code, coded)
-        (folder / f"{stem}_{code}.tif").write_bytes(coded.getbuffer())
+        mask = _mask(findings, code)
+        outlines[code] = trace(mask)
+        (folder / f"{stem}_{code}.tif").write_bytes(mask_tiff(mask))
         if probabilities:
             chances = cv2.convertScaleAbs(findings.probability(code), alpha=255)
             write_png(chances, folder / f"{stem}_{code}_prob.png")
@@ -149,7 +145,7 @@ def _stem(findings: Findings, folder: str) -> str:
 
 def is_result(folder: Path) -> bool:
     """Whether a folder holds a photo's results and nothing else."""
-    return (folder / "findings.json").is_file() and not _foreign(folder)
+    return (folder / RESULT).is_file() and not _foreign(folder)
 
 
 def _foreign(folder: Path) -> list[str]:
@@ -158,7 +154,7 @@ def _foreign(folder: Path) -> list[str]:
     is_ours = _ours(folder)
     foreign = [entry.name for entry in entries if entry.is_dir() or not is_ours(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
-    if not foreign and not (folder / "findings.json").is_file():
+    if not foreign and not (folder / RESULT).is_file():
         foreign = [entry.name for entry in entries]
     return foreign
 
