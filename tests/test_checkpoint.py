@@ -79,6 +79,15 @@ def test_only_the_groups_that_are_asked_for_are_read(good: Path) -> None:
     assert torch.equal(held.group("raw")["x"], torch.arange(3))
 
 
+def test_who_may_read_a_file_is_what_the_umask_says(tmp_path: Path, network: Network) -> None:
+    before = os.umask(0o027)
+    try:
+        checkpoint.save(tmp_path / "x.safetensors", RECIPE, {"weights": network.state_dict()}, {}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o640
+
+
 def test_tensors_that_share_memory_and_lie_otherwise_are_kept_whole(tmp_path: Path, network: Network) -> None:
     state = network.to(memory_format=torch.channels_last).state_dict()  # pyright: ignore[reportCallIssue]
     path = tmp_path / "a.safetensors"

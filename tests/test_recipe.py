@@ -179,6 +179,8 @@ def test_a_setting_of_how_networks_learn_is_changed_in_every_stage(as_mapping: b
     assert {recipe.stage(name).sampling.per_epoch for name in recipe.stages} == {50}
     changed = Recipe.load("fast", ["encoder.name=resnet34"])
     assert changed.stage("whole").encoder.name == "mobilenetv2_100", "what a network is stays its own"
+    with pytest.raises(RecipeError, match=r"set stages.lesions.decoder.channels, stages.whole.decoder.channels"):
+        Recipe.load("fast", ["decoder.channels=[32, 32, 32]"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,11 @@ def save(
         "digests": json.dumps(_digests(tensors)),
     }
     with replacing(path, one_writer=True, fsync=True) as unfinished:
+        unfinished.touch()
+        mode = stat.S_IMODE(unfinished.stat().st_mode)
         # clones: safetensors refuses tensors that share memory
         save_file({name: value.clone() for name, value in tensors.items()}, unfinished, metadata)
+        unfinished.chmod(mode)  # safetensors keeps its files from all others, whatever the umask says
 
 
 def embed(path: Path, model: Checkpoint) -> None:

@@ -237,14 +237,23 @@ def _parsed(change: str) -> tuple[str, Any]:
 
 
 def _change(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Changes a setting, of how networks learn also in each stage that has a value of its own for it."""
+    """Changes a setting, of how networks learn also in each stage that has a value of its own for it.
+
+    Raises `RecipeError` for another setting that every stage has a value of its own for: nothing would change.
+    """
     keys = path.split(".")
     _set(tree, keys, value, path)
-    stages = tree.get("stages", {}) if keys[0] in LEARNING and len(keys) > 1 else {}
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        own = stage.get(keys[0]) if isinstance(stage, dict) else None
-        if isinstance(own, dict) and keys[1] in own:
+    stages = tree.get("stages", {}) if len(keys) > 1 else {}
+    if not isinstance(stages, dict):
+        return
+    own = {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
+    own = {name: stage for name, stage in own.items() if keys[1] in (stage.get(keys[0]) or ())}
+    if keys[0] in LEARNING:
+        for stage in own.values():
             _set(stage, keys, value, path)
+    elif own and own.keys() == stages.keys():
+        names = ", ".join(f"stages.{name}.{path}" for name in own)
+        raise RecipeError(f"--set {path} changes nothing, since every stage has a value of its own: set {names}.")
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:

@@ -387,6 +387,13 @@ def test_false_lesions_are_counted_on_healthy_eyes_alone(eyes, dataset, labels, 
         assert states["false lesions"].components[LESIONS.index("HE")] > 0
 
 
+def test_an_eye_of_grade_0_with_an_outlined_lesion_is_not_healthy(eyes, tmp_path):
+    drawn = replace(labels_of(eyes[4], tmp_path), grade=0)
+    assert "false lesions" not in by_name(score_one(answer_of(eyes[4]), drawn, "own"))
+    disc = replace(drawn, masks={"OD": drawn.masks["OD"]})
+    assert "false lesions" in by_name(score_one(answer_of(eyes[4]), disc, "own"))
+
+
 def test_haemorrhages_are_stated_without_the_heaviest_photo(eyes, tmp_path):
     labels = labels_of(eyes[4], tmp_path)
     cases = [replace(case_of(i, labels, "idrid-A"), name=f"IDRiD_{i}") for i in (16, 17)]

@@ -127,6 +127,15 @@ def fresh(run: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_run_that_has_not_ended_is_not_exported_and_its_answers_come_with_a_warning(fresh, capsys):
+    best = checkpoint.load(fresh / "best.safetensors")
+    checkpoint.save(fresh / "best.safetensors", best.recipe, {"weights": best.group("weights")}, {}, {"best_epoch": 1})
+    with pytest.raises(export.ExportError, match="has not ended"):
+        export.export_run(fresh)
+    assert load(fresh).card.thresholds
+    assert "has not ended" in capsys.readouterr().err
+
+
 @pytest.fixture
 def bent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network is written with other grades than it has."""

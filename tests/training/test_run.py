@@ -31,6 +31,7 @@ from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import (
     START,
     Start,
+    check_refit,
     check_unseen,
     first_network,
     warn_of_earlier,
@@ -698,6 +699,19 @@ def test_a_refit_has_the_teachers_and_first_weights_of_its_run_and_no_others(
     for start, option in ((Start((weights,), refit=weights), "--init"), (Start((), (weights,), weights), "--teacher")):
         with pytest.raises(TrainingError, match=f"was made without {option}: refit it without"):
             run(short, cases, tmp_path / "run", start=start)
+
+
+def test_a_refit_from_other_first_weights_is_warned_of(done: Path, tmp_path: Path, capsys) -> None:
+    first = {"sha256": hashlib.sha256((done / "best.safetensors").read_bytes()).hexdigest(), "name": "first"}
+    weights = tmp_path / "best.safetensors"
+    weights.write_bytes((done / "best.safetensors").read_bytes())
+    recipe, start = checkpoint.load(weights).recipe, Start((done / "best.safetensors",), refit=weights)
+    for init, says in ((first, ""), (first | {"sha256": "0"}, "began from other weights (first)")):
+        (tmp_path / "run.json").write_text(json.dumps({"init": init}))
+        check_refit(start, recipe, None)
+        err = capsys.readouterr().err
+        assert says in err
+        assert bool(says) == bool(err)
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -20,11 +20,14 @@ Place = tuple[str, int]
 OFFICIAL_TEST = "/test"
 """Ends the subset of a photo that its data set's authors kept for the test: IDRiD's numbers repeat there."""
 
-PATIENT = "table/patient/"
+TABLE = "table"
+"""The data set of the photos of a table."""
+
+PATIENT = f"{TABLE}/patient/"
 """Begins the visit of a photo whose table names the patient."""
 
 HIGHEST_FOLD = 99
-_COLUMNS = ("subset", "image", "visit", "fold")
+COLUMNS = ("subset", "image", "visit", "fold")
 
 
 def find_folds(path: Path) -> Path | None:
@@ -45,7 +48,7 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
     """
     places: dict[tuple[str, str], Place] = {}
     folds: dict[str, int] = {}
-    for row in read_sheet(path, _COLUMNS).rows:
+    for row in read_sheet(path, COLUMNS).rows:
         key, visit = (row.needed("subset"), row.needed("image")), row.needed("visit")
         fold = row.integer("fold", HIGHEST_FOLD)
         if fold is None:
@@ -133,7 +136,7 @@ def write_folds(cases: Iterable[Case], path: Path) -> None:
     """Writes the cases that have a fold as a `folds.csv`, which `read_folds` reads back."""
     with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(COLUMNS)
         writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)
 
 

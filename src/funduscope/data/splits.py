@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import Place, fold_key, make_folds, read_folds
+from funduscope.data.folds import make_folds
 from funduscope.data.grouping import join_duplicates
+from funduscope.data.run_folds import RunFolds
 from funduscope.progress import Progress, no_progress
 
 
@@ -66,7 +67,7 @@ class SplitPlan:
         elif about.get("photos") and "validation" not in about["photos"]:
             selecting = None
         else:
-            folds = {case.fold for case in assigned} if listed is None else {own for _, own in listed.values()}
+            folds = {case.fold for case in assigned} if listed is None else {own for _, own in listed.places.values()}
             selecting = _next_fold(fold, folds)
         plan = cls._parted(assigned, fold, selecting)
         if fold is None:  # no run learns from photos of an official test
@@ -210,13 +211,13 @@ def read_run_json(run: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _folds_of(run: Path | None) -> Mapping[tuple[str, str], Place] | None:
+def _folds_of(run: Path | None) -> RunFolds | None:
     """A run's own folds; None where it has none."""
     file = None if run is None else run / "folds.csv"
-    return read_folds(file) if file is not None and file.is_file() else None
+    return RunFolds.read(file) if file is not None and file.is_file() else None
 
 
-def _assign(cases: list[Case], listed: Mapping[tuple[str, str], Place] | None) -> list[Case]:
+def _assign(cases: list[Case], listed: RunFolds | None) -> list[Case]:
     """The cases with folds wherever they can have one: as `listed`, otherwise as their data set says, otherwise made,
     for each data set of which no photo has a fold.
 
@@ -241,17 +242,17 @@ def _assign(cases: list[Case], listed: Mapping[tuple[str, str], Place] | None) -
     ]
 
 
-def _as_listed(cases: Iterable[Case], listed: Mapping[tuple[str, str], Place]) -> list[Case]:
+def _as_listed(cases: Iterable[Case], listed: RunFolds) -> list[Case]:
     """The cases in the folds of a run, whatever their data set says by now: otherwise the run would be tested on photos
     that it learned from.
 
     A case that has a fold and that the run does not list goes with its visit, if the run lists others of it.
     """
-    folds = dict(listed.values())
-    found = []
+    cases = list(cases)
+    known, found = listed.of(cases), []
     for case in cases:
-        followed = None if case.fold is None else folds.get(case.visit, case.fold)
-        visit, fold = listed.get(fold_key(case), (case.visit, followed))
+        followed = None if case.fold is None else known.visits.get(case.visit, case.fold)
+        visit, fold = known.places.get(case.key, (case.visit, followed))
         found.append(case.in_fold(fold, visit))
     return found
 

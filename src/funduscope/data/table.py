@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
-from funduscope.data.folds import HIGHEST_FOLD, PATIENT
+from funduscope.data.folds import HIGHEST_FOLD, PATIENT, TABLE
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
 from funduscope.vocabulary import CODES, FURTHER_TASKS
@@ -92,7 +92,7 @@ def _case(row: Row) -> Case:
     visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
     fold = row.integer("fold", HIGHEST_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
-    return Case(f"table/{name}", "table", name, path, visit, labels, fold, research_only=False)
+    return Case(f"{TABLE}/{name}", TABLE, name, path, visit, labels, fold, research_only=False)
 
 
 def _others(rows: list[int]) -> str:

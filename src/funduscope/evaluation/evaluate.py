@@ -285,10 +285,15 @@ def _decision(truth: bool, predicted: bool | None) -> GradingState:
 
 
 def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """On a healthy eye every lesion found is false. A grade-0 photo with a box around a lesion is not healthy."""
+    """On a healthy eye every lesion found is false. A grade-0 photo with a lesion in a box, in a mask or in an expert's
+    eyes is not healthy."""
     labels, sought = scored.case.labels, [code for code in LESIONS if code in card.outlined]
-    boxed = any(labels.boxes.get(code) for code in LESIONS)
-    if labels.grade != 0 or boxed or not sought or scored.case.dataset in DOUBTED:
+    indicated = any(labels.boxes.get(code) or labels.experts.get(code) for code in LESIONS)
+    drawn = any(
+        isinstance(state, DenseState) and question.subject in (*LESIONS, EITHER_EXUDATE) and state.positives
+        for question, state in scored.states.items()
+    )
+    if labels.grade != 0 or indicated or drawn or not sought or scored.case.dataset in DOUBTED:
         return
     counts = dict.fromkeys(LESIONS, 0) | {code: found.count(code) if found else 0 for code in sought}
     for question, codes in FALSE_LESIONS.items():

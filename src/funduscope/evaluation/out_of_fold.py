@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import fold_key, read_folds
+from funduscope.data.folds import fold_key
+from funduscope.data.run_folds import RunFolds
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
 from funduscope.evaluation.evaluate import Extra, score_stream
@@ -183,15 +184,14 @@ def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
         return None
     split = SplitPlan.of_run(run, cases)
     own = {fold_key(case): (case.visit, case.fold) for case in split.cases if case.fold is not None}
-    places = read_folds(listed) if listed.is_file() else own
+    folds = RunFolds.read(listed) if listed.is_file() else RunFolds(own)
+    known = folds.of(cases if listed.is_file() else split.cases)
     named = {name.removeprefix("idrid-") for name in about.get("photos", {}).get("train", {})}  # as folds.csv does
-    mine = [place for (subset, _), place in places.items() if not named or subset in named]
+    mine = [place for (subset, _), place in folds.places.items() if not named or subset in named]
     learned = {visit for visit, fold in mine if fold not in (split.fold, split.validation_fold)}
     chosen = {visit for visit, fold in mine if fold == split.validation_fold} - learned
-    known = Counter(
-        "learned" if case.visit in learned else "chosen" for case in split.cases if case.visit in learned | chosen
-    )
-    return Seen(known["learned"], known["chosen"], len(split.cases))
+    visits = [known.visit(case) for case in cases]
+    return Seen(sum(one in learned for one in visits), sum(one in chosen for one in visits), len(cases))
 
 
 def by_card(model: Model, cases: Sequence[Case]) -> str | None:

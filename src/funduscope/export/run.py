@@ -64,16 +64,18 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
     them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
     them both on drawn eyes. Unreadable photos are named on stderr and replaced by others. device: of the float32 models
-    that are compared; INT8 computes on the processor. Raises `ExportError` where `run` is no run folder or parity
-    fails, `ParityError` where no photo shows an eye; the files of an earlier export then stay. Where only INT8 is
-    refused, the float32 model is written before the error.
+    that are compared; INT8 computes on the processor. Raises `ExportError` where `run` is no run folder, where its
+    training has not ended, and where parity fails, `ParityError` where no photo shows an eye; the files of an earlier
+    export then stay. Where only INT8 is refused, the float32 model is written before the error.
     """
     run, cases = Path(run), None if data is None else cases_of(data)
     if not (run / "best.safetensors").is_file():
         raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
     cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
     best = checkpoint.load(run / "best.safetensors")
-    network, card = best.network(), Card.from_dict(best.card) if best.card else Card.of(best.recipe)
+    if not best.card:
+        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
+    network, card = best.network(), Card.from_dict(best.card)
     plan = SplitPlan.of_run(run, cases or ())
     if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
         plan = SplitPlan.of(cases or (), plan.fold, run)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
@@ -191,8 +192,13 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
         torch.set_num_threads(threads)
     digest = digest_of(path, _exported(path))
     loaded = checkpoint.load(path)
+    if not loaded.card:
+        print(
+            f"warning: the training of {path} has not ended: temperatures and thresholds are not fixed yet, and "
+            "answers are not to be trusted. The same command ends it.",
+            file=sys.stderr,
+        )
     try:
-        # A run that was stopped has weights, but nothing was fixed on validation photos yet.
         card = Card.from_dict(loaded.card) if loaded.card else Card.of(loaded.recipe)
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error

@@ -17,7 +17,7 @@ from funduscope import checkpoint
 from funduscope.atomic import write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import fold_key, read_folds
+from funduscope.data.run_folds import RunFolds
 from funduscope.evaluation.out_of_fold import EARLIER, may_know
 from funduscope.inference.card import Card
 from funduscope.network.network import Network, build, with_imagenet
@@ -115,6 +115,13 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
             raise TrainingError(f"{named(refit)} was made with {option} ({names}): refit it with the same.")
         if path.is_file() and ours and not theirs:  # its figures would stand for another procedure
             raise TrainingError(f"{named(refit)} was made without {option}: refit it without.")
+    first, before = start.first_weights(), about.get("init")
+    if first and before and first["sha256"] != before["sha256"]:  # as where the first weights were refitted, too
+        print(
+            f"warning: {named(refit)} began from other weights ({before['name']}) than this refit "
+            f"({first['name']}): its thresholds and figures hold for the refit only as far as both know the same.",
+            file=sys.stderr,
+        )
     return int(best.progress["best_epoch"])
 
 
@@ -203,9 +210,8 @@ def warn_of_learned(weights: Path, validation: Sequence[Case]) -> None:
 
 def _folds_there(listed: Path, cases: Sequence[Case], unlisted: int | None) -> dict[str, int | None]:
     """By key the fold in another run's folds.csv; for a photo that is not listed, that of its visit, or `unlisted`."""
-    places = read_folds(listed)
-    visits = dict(places.values())
-    return {case.key: places.get(fold_key(case), ("", visits.get(case.visit, unlisted)))[1] for case in cases}
+    known = RunFolds.read(listed).of(cases)
+    return {case.key: unlisted if (fold := known.fold(case)) is None else fold for case in cases}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from funduscope import checkpoint
 from funduscope.atomic import write_atomically, write_json
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
-from funduscope.data.folds import share_of, write_folds
+from funduscope.data.folds import share_of
+from funduscope.data.run_folds import RunFolds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
 from funduscope.progress import Progress, no_progress
@@ -123,14 +124,13 @@ def learn(
         plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, watch.progress)
     launched = place.num_processes > 1
     about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), watch)
-    if about["processes"] > recipe.training.batch:
-        raise TrainingError(
-            f"{about['processes']} processes cannot share a batch of {recipe.training.batch}: start fewer."
-        )
+    many, batch = about["processes"], recipe.training.batch
+    if many > batch:
+        raise TrainingError(f"{many} processes cannot share a batch of {batch}: start fewer.")
     if place.is_main_process:
         _describe(folder, job.recipe, _run_before(folder), about)
         if not _has_begun(folder):
-            write_folds(plan.cases, folder / FOLDS)
+            RunFolds.write(plan.cases, folder / FOLDS)
         draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
     alone = launched or about["processes"] == 1
     peak = _train(job, watch) if alone else processes.run(about["processes"], _train, job, watch)

@@ -18,7 +18,7 @@ from funduscope import checkpoint
 from funduscope.atomic import read_lines, write_atomically, write_json
 from funduscope.checkpoint import LAST, Checkpoint
 from funduscope.data.case import Case
-from funduscope.data.folds import write_folds
+from funduscope.data.run_folds import RunFolds
 from funduscope.data.splits import SplitPlan
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
@@ -79,7 +79,7 @@ def run_recipe(
         if not _has_ended(own, stage):
             check_stage(stage, plan.train, own, starts[name])
     if place.is_main_process and not resumed:
-        write_folds(plan.cases, own_folds)
+        RunFolds.write(plan.cases, own_folds)
     for name in recipe.stages:
         refit = start.refit and _of_stage(start.refit, name)
         own, stage = folder / STAGES / name, recipe.stage(name)
