@@ -20,8 +20,16 @@ from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
         b"image;dr\nA;3\n",
         b'"image","dr"\r"A"," 3 "\r',
         b"image,dr\n\n A ,3.0",
+        b"sep=;\r\nimage;dr\r\nA;3\r\n",
     ],
-    ids=["blank columns, trailing space", "mark, CRLF, blank row", "semicolons", "old line ends", "blank line"],
+    ids=[
+        "blank columns, trailing space",
+        "mark, CRLF, blank row",
+        "semicolons",
+        "old line ends",
+        "blank line",
+        "Excel",
+    ],
 )
 def test_the_same_row_however_it_was_saved(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(text)
@@ -36,6 +44,12 @@ def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
     row = read_sheet(tmp_path / "labels.csv").rows[-1]
     with pytest.raises(LabelError, match=r"labels\.csv, row 4, column dr: is '7'; expected a whole number from 0 to 4"):
         row.integer("dr", 4)
+
+
+@pytest.mark.parametrize(("word", "grade"), [("No DR", 0), ("Moderate NPDR", 2), ("proliferate_dr", 4), ("3", 3)])
+def test_a_grade_may_be_a_word(word: str, grade: int, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"image,dr\nA,{word}\n")
+    assert read_sheet(tmp_path / "labels.csv").rows[0].grade("dr") == grade
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,10 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (
+            "path,dr\nphotos/a.jpg,bad",
+            r"column dr: is 'bad'; expected 0 to 4 or one of No DR, Mild, Moderate, Severe, PDR",
+        ),
         ("path,dr\nphotos/a.jpg,7", r"mine\.csv, row 2, column dr: is '7'; expected a whole number from 0 to 4"),
         ("path,dr\nphotos/a.jpg,1\nphotos/b.jpg,bad", "row 3, column dr: is 'bad'"),
         ("path,dme\nphotos/a.jpg,3", "row 2, column dme: is '3'; expected a whole number from 0 to 2"),

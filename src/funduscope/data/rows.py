@@ -34,7 +34,7 @@ EYES: Final[dict[str, Laterality]] = {
 QUALITY_WORDS: Final[dict[str, Quality]] = {"good": "good", "usable": "usable", "reject": "reject"}
 GRADE_WORDS: Final = {
     "nodr": 0, "mild": 1, "moderate": 2, "severe": 3, "proliferative": 4, "proliferativedr": 4, "proliferatedr": 4,
-    "pdr": 4,
+    "pdr": 4, "mildnpdr": 1, "moderatenpdr": 2, "severenpdr": 3,
 }  # fmt: skip
 """DR grades as words, in lower-case letters alone: some copies of public sets write "No_DR" or "Proliferate_DR"."""
 
@@ -87,7 +87,11 @@ class Row:
 
     def grade(self, column: str, highest: int = 4) -> int | None:
         """A DR grade, a number from 0 to `highest` or a word ("No DR", "Mild"); `None` where the cell is empty."""
-        word = grade_word(self.text(column))
+        text = self.text(column)
+        word = grade_word(text)
+        if word is None and text[:1].isalpha():
+            words = "No DR, Mild, Moderate, Severe, PDR"
+            raise self.error(column, f"is {text!r}; expected 0 to {highest} or one of {words}; nothing where unknown")
         return self.integer(column, highest) if word is None else word
 
     def number_at(self, column: str) -> float | None:
@@ -248,6 +252,8 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         faults.append(
             Fault(f"From row {reader.line_num} on the file cannot be read as CSV ({error}).", reader.line_num)
         )
+    if lines and lines[0] == ["sep=", ""]:
+        lines[0] = []  # tells Excel the delimiter
     return lines
 
 
