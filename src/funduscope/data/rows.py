@@ -38,6 +38,9 @@ GRADE_WORDS: Final = {
 }  # fmt: skip
 """DR grades as words, in lower-case letters alone: some copies of public sets write "No_DR" or "Proliferate_DR"."""
 
+_TOLD: Final = re.compile(r"sep=([,;\t])\r?\n")
+"""A first line that tells Excel the delimiter; it shows and counts none such."""
+
 Meaning = TypeVar("Meaning", bound=str)
 
 
@@ -244,7 +247,9 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         text = _decoded(path.read_bytes(), faults)
     except OSError as error:
         raise LabelError(f"The file cannot be read ({error.strerror}).") from error
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter_of(text), strict=True)
+    told = _TOLD.match(text)
+    delimiter, text = (told[1], text[told.end() :]) if told else (delimiter_of(text), text)
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
     lines: list[list[str]] = []
     try:
         lines.extend(itertools.islice(reader, most))
@@ -252,8 +257,6 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         faults.append(
             Fault(f"From row {reader.line_num} on the file cannot be read as CSV ({error}).", reader.line_num)
         )
-    if lines and lines[0] == ["sep=", ""]:
-        lines[0] = []  # tells Excel the delimiter
     return lines
 
 
