@@ -127,6 +127,10 @@ class Run:
         details = self.trees.get(part, {}).get("details", {}).get(key.dataset, {}).get("states", {})
         return details.get(key.question.name, {}).get("photos", 0)
 
+    def refused(self, part: str, dataset: str) -> int:
+        """The number of photos of a data set that it refused."""
+        return self.trees.get(part, {}).get("details", {}).get(dataset, {}).get("refused", 0)
+
 
 def _rates(recipe: Recipe) -> str:
     """How often an epoch shows the photos of each data set, in words."""
