@@ -9,6 +9,7 @@ the extra `train`, for matplotlib.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,9 @@ class Seen:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sheet", type=Path, help="the file that is written, .png")
+    given = parser.parse_args()
     seen = look()
     heights = [TITLE_IN + PANEL_IN + (HEADING_IN if row.heading else 0) for row in ROWS]
     width, height = 2 * EDGE_IN + 6 * PANEL_IN + 5 * GAP_IN, sum(heights) + 2 * EDGE_IN + LEGEND_IN
@@ -141,7 +142,7 @@ def main() -> int:
             axes = figure.add_axes((left / width, below / height, PANEL_IN / width, PANEL_IN / height))
             show(axes, seen, panel, row.kind, seed=100 * number + column)
             axes.set_title(panel.title, fontsize=9.5, color=INK, pad=4, loc="left", family="monospace")
-    finish(figure, seen, Path(sys.argv[1]))
+    finish(figure, seen, given.sheet)
     return 0
 
 

@@ -4,7 +4,7 @@
     python -m research.leaderboard_page --write    replaces the page and its figures
 
 What stands in the page above the line `GENERATED` is kept. Everything else that the rows can say (data sets, measures,
-pairs, routers) is on the page that `funduscope compare` writes of the folders that
+routers, and pairs of one budget) is on the page that `funduscope compare` writes of the folders that
 `python -m research.published --unpack FOLDER` makes.
 """
 

@@ -55,6 +55,12 @@ def test_each_figure_stands_beside_its_run(fabricate, tmp_path: Path) -> None:
         HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 0\n',
         HEAD + '[[figure]]\nrecipe = "plain"\ncost = "multiply_adds"\nvalue = 1e9\n',
         HEAD + '[[figure]]\nrecipe = "plain"\ndata = "d"\nstate = "s"\nscore = "s"\nvalue = "0.8"\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = true\n',
+        HEAD + '[[figure]]\nrecipe = 3\ncost = "parameters"\nvalue = 1\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = 1\nnote = 5\n',
+        HEAD + '[[figure]]\nrecipe = "plain"\ndata = "d"\nstate = ["EX mask"]\nscore = "s"\nvalue = 1\n',
+        HEAD + f'[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = {"9" * 400}\n',
+        HEAD + f'[[figure]]\nrecipe = "plain"\ncost = "parameters"\nvalue = {"9" * 5000}\n',
     ],
 )
 def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Path, text: str) -> None:

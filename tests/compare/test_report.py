@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -170,6 +171,19 @@ def test_one_run_alone_makes_a_page_and_leads_nothing(fabricate, tmp_path: Path)
     text = compare_runs([fabricate(tmp_path / "run")], tmp_path / "out").read_text("utf-8")
     assert "<strong>" not in text
     assert "No two runs here share enough visits" in text
+
+
+def test_the_page_does_not_say_that_no_photo_is_refused_where_one_is(fabricate, tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "run")
+    says = "No photo is refused, since"
+    assert says in compare_runs([run], tmp_path / "out").read_text("utf-8")
+    path = run / "scores" / "test" / "scores.json"
+    tree = json.loads(path.read_text("utf-8"))
+    tree["details"]["idrid-B"]["refused"] = 2
+    path.write_text(json.dumps(tree), "utf-8")
+    text = compare_runs([run], tmp_path / "out").read_text("utf-8")
+    assert "Refused photos: run 2." in text
+    assert says not in text
 
 
 def test_without_matplotlib_the_page_has_no_pictures(

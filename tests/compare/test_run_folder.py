@@ -38,6 +38,44 @@ def test_broken_json_names_the_run(fabricate, tmp_path: Path) -> None:
         gather([folder])
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("recipe.toml", b"\xff"),
+        ("recipe.toml", b"name = 3"),
+        ("run.json", b"null"),
+        ("run.json", b"[]"),
+        ("run.json", b'{"environment": null}'),
+        ("run.json", b'{"environment": "x"}'),
+        ("run.json", b"[" * 100_000),
+        ("journal.jsonl", b"3\n"),
+        ("journal.jsonl", b'{"seconds": 1.0}\n{"seconds": "x"}\n'),
+        ("journal.jsonl", b'{"weight grade": null}\n'),
+        ("scores/cost.json", b"{}"),
+        ("scores/cost.json", b"[1, 2]"),
+        ("scores/test/scores.json", b"[]"),
+        ("scores/test/scores.json", b'{"scores": {"idrid-B": 3}}'),
+        ("scores/test/photos.jsonl", b"3\n"),
+        ("scores/test/photos.jsonl", b'{"key": "a", "dataset": "b", "visit": "c", "grade": 2}\n'),
+        ("scores/test/photos.jsonl", b'{"key": "a", "dataset": "b", "visit": "c", "EX mask": [1, 2]}\n'),
+        ("scores/test/photos.jsonl", b'{"key": "a", "dataset": "b", "visit": "c", "EX pixels": [1, 2, 3]}\n'),
+        ("scores/test/photos.jsonl", b'{"key": "a", "dataset": "b", "visit": "c", "false lesions": {"EX": 1}}\n'),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_folder(fabricate, tmp_path: Path, name: str, content: bytes) -> None:
+    folder = fabricate(tmp_path / "one")
+    (folder / name).write_bytes(content)
+    with pytest.raises(CompareError, match=rf"one has a file that cannot be read, {name}: \S.*[^.]\.$"):
+        gather([folder])
+
+
+def test_the_place_in_a_damaged_file_is_named(fabricate, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "one")
+    (folder / "journal.jsonl").write_text('{"seconds": 1.0}\n{"seconds": "x"}\n', "utf-8")
+    with pytest.raises(CompareError, match=r"journal\.jsonl: line 2: seconds: Input should be a valid number\."):
+        gather([folder])
+
+
 def test_half_a_line_of_a_killed_process_is_no_line(fabricate, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "one")
     with (folder / "journal.jsonl").open("a", encoding="utf-8") as file:

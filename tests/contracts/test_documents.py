@@ -39,6 +39,13 @@ def test_the_layers_are_those_that_are_checked() -> None:
     assert ARCHITECTURE.partition("## Who may import whom")[2].split("```")[1].split("\n")[1:-1] == wanted
 
 
+def test_the_license_of_the_package_has_that_of_the_demo_photo() -> None:
+    photo = (ROOT / "NOTICE").read_text("utf-8").partition("1. The demo photograph")[2].partition("\n2. ")[0]
+    assert "Creative Commons Attribution 4.0 International" in photo
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert "CC-BY-4.0" in project["license"].split(" AND ")
+
+
 def test_there_is_not_more_to_read_than_people_read() -> None:
     assert len(list((ROOT / "docs").glob("*.md"))) <= 26
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120

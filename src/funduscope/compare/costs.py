@@ -35,7 +35,7 @@ def parameters(run: Run) -> int | None:
 
 def predict_s(run: Run) -> float | None:
     """Seconds of a whole prediction."""
-    return run.cost["prediction"]["wall_s"] if run.cost and "prediction" in run.cost else None
+    return run.cost["prediction"]["wall_s"] if run.cost and run.cost.get("prediction") else None
 
 
 def cost_section(comparison: Comparison, pictures: Sequence[Picture]) -> Section:
@@ -79,7 +79,7 @@ def _work_cells(run: Run, experts: bool, stated: Sequence[int] | None) -> list[C
 
 def _prediction(cost: dict[str, Any]) -> list[Cell]:
     """Time and memory; dashes where they have not been measured yet."""
-    if "prediction" not in cost:
+    if not cost.get("prediction"):
         return [Cell(DASH), Cell(DASH)]
     measured = cost["prediction"]
     seconds, base, peak = measured["wall_s"], measured["times_baseline"], measured["peak_mb"]
@@ -102,7 +102,7 @@ def _giga(count: float) -> str:
 
 def _machines(runs: Sequence[Run]) -> str:
     """The classes of the machines that timed predictions and ran training."""
-    costs = [run.cost for run in runs if run.cost and "prediction" in run.cost]
+    costs = [run.cost for run in runs if run.cost and run.cost.get("prediction")]
     timed = sorted({cost["prediction"]["machine"] for cost in costs})
     places = {_place(run.about) for run in runs} - {""}
     words = [f"Predictions were timed on: {'; '.join(timed)}."] if timed else ["No prediction was timed."]

@@ -66,15 +66,23 @@ def read_published(path: Path) -> Published:
         tree = tomllib.loads(path.read_text("utf-8"))
         figures = tuple(Figure(**one) for one in tree["figure"])
         for one in figures:
-            if one.cost not in ("", PARAMETERS, WORK) or bool(one.cost) == bool(one.data and one.state and one.score):
-                raise TypeError(f"the figure {one.value} of {one.recipe} needs either a score or a cost")
-            if not isinstance(one.value, int | float) or not math.isfinite(one.value) or (one.cost and one.value <= 0):
-                raise TypeError(f"{one.value!r} of {one.recipe} is no number, or a cost that is not above 0")
-            if one.cost == WORK and not (one.height_px > 0 and one.width_px > 0):
-                raise TypeError(f"the multiply-adds of {one.recipe} name no height_px and width_px")
+            _check(one)
         return Published(str(tree["source"]), str(tree["photos"]), figures)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, ArithmeticError, RecursionError, KeyError, TypeError) as error:
         raise CompareError(f"{path} has no published figures: {error}; {WANTED}.") from error
+
+
+def _check(one: Figure) -> None:
+    """Raises `TypeError` where a figure has too little, too much, or a value of another type."""
+    if not all(isinstance(text, str) for text in (one.recipe, one.data, one.state, one.score, one.cost, one.note)):
+        raise TypeError(f"the figure {one.value!r} of {one.recipe!r} has a name or a note that is no text")
+    if one.cost not in ("", PARAMETERS, WORK) or bool(one.cost) == bool(one.data and one.state and one.score):
+        raise TypeError(f"the figure {one.value} of {one.recipe} needs either a score or a cost")
+    is_number = isinstance(one.value, int | float) and not isinstance(one.value, bool) and math.isfinite(one.value)
+    if not is_number or (one.cost and one.value <= 0):
+        raise TypeError(f"{one.value!r} of {one.recipe} is no number, or a cost that is not above 0")
+    if one.cost == WORK and not (one.height_px > 0 and one.width_px > 0):
+        raise TypeError(f"the multiply-adds of {one.recipe} name no height_px and width_px")
 
 
 def published_section(published: Published, runs: Sequence[Run]) -> Section:

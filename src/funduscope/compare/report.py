@@ -123,7 +123,7 @@ def document(
         tests_section(comparison, tests),
         robustness_section(comparison),
         every_score(comparison),
-        method_section(command),
+        method_section(comparison.runs, command),
     ]
 
 

@@ -10,13 +10,17 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from funduscope.atomic import read_lines, replacing, write_atomically
+from funduscope.compare.run_schema import CostFile, JournalLine, PhotoLine, RunFile, ScoresFile, check
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.metrics import Interval
@@ -123,6 +127,10 @@ class Run:
         details = self.trees.get(part, {}).get("details", {}).get(key.dataset, {}).get("states", {})
         return details.get(key.question.name, {}).get("photos", 0)
 
+    def refused(self, part: str, dataset: str) -> int:
+        """The number of photos of a data set that it refused."""
+        return self.trees.get(part, {}).get("details", {}).get(dataset, {}).get("refused", 0)
+
 
 def _rates(recipe: Recipe) -> str:
     """How often an epoch shows the photos of each data set, in words."""
@@ -156,17 +164,48 @@ def read_run(folder: Path, name: str) -> Run:
     for needed in ("recipe.toml", "run.json"):
         if not (folder / needed).is_file():
             raise CompareError(f"{folder} has no {needed}: expected the folder of a run, or a bundle of one.")
-    try:
-        about = json.loads((folder / "run.json").read_text("utf-8"))
-        trees = {part: read_json(folder / "scores" / part / "scores.json") for part in PARTS}
-        rows = {part: _rows(folder / "scores" / part / "photos.jsonl") for part in PARTS}
-        journal, cost = _lines(folder / "journal.jsonl"), read_json(folder / "scores" / COST)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CompareError(f"{folder} has a file that cannot be read as JSON: {error}.") from error
-    recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
+    with _naming(folder, "recipe.toml") as path:
+        recipe = Recipe.from_toml(path.read_text("utf-8"))
+    about = _object(folder, "run.json", RunFile) or {}
+    trees = {part: _object(folder, f"scores/{part}/scores.json", ScoresFile) for part in PARTS}
+    rows = {part: _rows(_objects(folder, f"scores/{part}/photos.jsonl", PhotoLine)) for part in PARTS}
+    journal = _objects(folder, "journal.jsonl", JournalLine)
+    cost = _object(folder, f"scores/{COST}", CostFile)
     trees = {part: tree for part, tree in trees.items() if tree is not None and _is_scored(tree, part)}
     rows = {part: of_part if part in trees else {} for part, of_part in rows.items()}
     return Run(name, recipe, about, journal, trees, rows, cost)
+
+
+@contextmanager
+def _naming(folder: Path, name: str) -> Iterator[Path]:
+    """Gives the path of a run's file; where it cannot be read, the `CompareError` names the folder and the file."""
+    try:
+        yield folder / name
+    except (ValueError, RecursionError) as error:
+        why = str(error).rstrip(".")
+        raise CompareError(f"{folder} has a file that cannot be read, {name}: {why}.") from error
+
+
+def _object(folder: Path, name: str, schema: type[BaseModel]) -> dict[str, Any] | None:
+    """The object in a file of a run; None where there is no file. Raises `CompareError` where it is not as `schema`."""
+    with _naming(folder, name) as path:
+        if not path.is_file():
+            return None
+        tree = json.loads(path.read_text("utf-8"))
+        check(schema, tree)
+        return tree
+
+
+def _objects(folder: Path, name: str, schema: type[BaseModel]) -> list[dict[str, Any]]:
+    """The same for a file of lines; none where there is no file."""
+    with _naming(folder, name) as path:
+        lines = _lines(path)
+        for number, line in enumerate(lines, 1):
+            try:
+                check(schema, line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+        return lines
 
 
 def _is_scored(tree: dict[str, Any], part: str) -> bool:
@@ -287,5 +326,5 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return read_lines(path) if path.is_file() else []
 
 
-def _rows(path: Path) -> dict[str, Row]:
-    return {hashed(row["key"]): row | {"visit": hashed(row["visit"])} for row in _lines(path)}
+def _rows(lines: Sequence[Row]) -> dict[str, Row]:
+    return {hashed(row["key"]): row | {"visit": hashed(row["visit"])} for row in lines}

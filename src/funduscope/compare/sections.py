@@ -146,23 +146,24 @@ def every_score(comparison: Comparison) -> Section:
                 for key in keys
             ]
             caption = "Value and 95 % interval; docs/protocol.md defines each score and which way is better."
-            refused = [
-                f"{name} {count}"
-                for name, tree in trees.items()
-                if (count := tree.get("details", {}).get(dataset, {}).get("refused", 0))
-            ]
+            counts = {run.name: run.refused(part, dataset) for run in comparison.runs}
+            refused = [f"{name} {count}" for name, count in counts.items() if count]
             caption += f" Refused photos: {listed(refused)}." if refused else ""
             heads = [("score", ""), *((name, "") for name in trees)]
             tables.append(Table(f"{dataset}, {part} fold", caption, heads, lines, folded=True))
     return Section("Every score", [], tables)
 
 
-def method_section(command: str) -> Section:
+def method_section(runs: Sequence[Run], command: str) -> Section:
     """How the page was made, so that it can be made again."""
+    refused = any(
+        run.refused(part, dataset) for run in runs for part, tree in run.trees.items() for dataset in tree["details"]
+    )
+    none = "" if refused else "No photo is refused, since refusals do not depend on the model. "
     paragraphs = [
-        "Scores follow docs/protocol.md: in the photo's own pixels, each data set by itself. No photo is refused, "
-        "since refusals do not depend on the model. Intervals are of 95 %, by bootstrap over visits, 1000 draws (200 "
-        "for training photos); with few visits, as in a fold of IDRiD A, they are too narrow, and indicative only.",
+        f"Scores follow docs/protocol.md: in the photo's own pixels, each data set by itself. {none}Intervals are of "
+        "95 %, by bootstrap over visits, 1000 draws (200 for training photos); with few visits, as in a fold of IDRiD "
+        "A, they are too narrow, and indicative only.",
         "Tests and losses under corruptions add up the photos' rows in photos.jsonl, whose maps are counted in 118 "
         "bins of probability instead of 65536: average precision may differ from the tables by 0.005.",
         "Samples of training and validation photos depend on their names alone: they are the same for every run.",
