@@ -65,7 +65,7 @@ def _turned(cases: list[Case]) -> list[Case]:
 
 
 def test_a_run_ends_with_scores_dated_weights_and_dated_curves(done: Path) -> None:
-    assert json.loads((done / "scores" / "validation" / "scores.json").read_text())["scores"]["idrid-B"]["DR"]
+    assert json.loads((done / "validation" / "scores.json").read_text())["scores"]["idrid-B"]["DR"]
     kept = sorted(path.name for path in (done / "kept").iterdir())
     assert [name.split("-", 1)[1] for name in kept] == ["best.safetensors", "curves.png", "final.safetensors"]
     for name in kept[:2]:
@@ -96,9 +96,9 @@ def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: 
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
     shutil.rmtree(folder / "kept")
-    shutil.rmtree(folder / "scores")
+    shutil.rmtree(folder / "validation")
     run(short, cases, folder, fold=0)
-    assert (folder / "scores" / "validation" / "scores.json").is_file()
+    assert (folder / "validation" / "scores.json").is_file()
     assert len(list((folder / "kept").iterdir())) == 3
 
 
@@ -315,7 +315,7 @@ def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list
         assert card[name] == theirs[name]
     assert card["about"]["trained on"] == {"test fold left out": None, "photos": about["photos"]["train"]}
     assert card["about"]["fixed by"].startswith(done.name)
-    assert not (tmp_path / "all" / "scores").exists(), "no photo is left that could tell"
+    assert not (tmp_path / "all" / "validation").exists(), "no photo is left that could tell"
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -351,7 +351,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     for name in moved:
         torch.testing.assert_close(mean[name], (first[name] + second[name]) / 2)
     assert json.loads((tmp_path / "mean" / "card.json").read_text("utf-8"))["about"]["calibration"]
-    assert (tmp_path / "mean" / "scores" / "validation" / "scores.json").is_file()
+    assert (tmp_path / "mean" / "validation" / "scores.json").is_file()
     about = json.loads((tmp_path / "mean" / "run.json").read_text("utf-8"))
     assert about["init"]["name"] == f"{done.name} + more"
     assert about["samples"] == 0

@@ -107,7 +107,7 @@ def test_the_run_says_what_was_learned(done: Path, staged: Recipe) -> None:
     card = json.loads((done / "card.json").read_text("utf-8"))
     assert card["own_close"]
     assert card["about"]["calibration"]["validation_photos"]
-    assert (done / "scores" / "validation" / "scores.json").is_file()
+    assert (done / "validation" / "scores.json").is_file()
     assert Recipe.load(done / "recipe.toml").stage("whole").encoder.name == staged.encoder.name
 
 

@@ -214,7 +214,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     write_json(folder / "card.json", card.to_dict())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
-        _score(predictor, validation, folder / "scores" / "validation", progress)
+        _score(predictor, validation, folder / "validation", progress)
     _keep_dated(folder)
 
 
