@@ -149,8 +149,8 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dic
     """Whether there are scores of these photos, by these weights and against these labels, with rows as of `pack`.
 
     Scores of more data sets than these count, so that a comparison of one set does not throw the others away. Older
-    scores without hashes of their labels count. The validation scores that training writes, of fewer data sets and
-    without such rows, do not.
+    scores without hashes of their labels count; those that a training of an earlier version wrote here, of fewer data
+    sets and without such rows, do not.
     """
     path, rows = folder / "scores.json", folder / "photos.jsonl"
     if not path.is_file() or not rows.is_file():
