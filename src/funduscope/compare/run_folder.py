@@ -209,7 +209,7 @@ def _objects(folder: Path, name: str, schema: type[BaseModel]) -> list[dict[str,
 
 
 def _is_scored(tree: dict[str, Any], part: str) -> bool:
-    """Whether `score_runs` made it: a training of an earlier version wrote scores here in which refused photos are wrong."""
+    """Whether `score_runs` made it, and no training of an earlier version, for which refused photos are wrong."""
     about = tree.get("about", {})
     return about.get("part", part) == part and "photos" not in about
 
