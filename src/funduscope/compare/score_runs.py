@@ -156,7 +156,7 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dic
     if not path.is_file() or not rows.is_file():
         return False
     about = json.loads(path.read_text("utf-8")).get("about", {})
-    is_other = about.get("part") != folder.name or about["models"][0]["sha256"] not in hashes
+    is_other = about.get("part") != folder.name or (about.get("models") or [{}])[0].get("sha256") not in hashes
     known = about.get("labels", labels)
     if is_other or not isinstance(known, dict) or not labels.items() <= known.items():
         return False
