@@ -50,6 +50,10 @@ def _two_colors(*colors: int) -> Callable[[np.ndarray], Image.Image]:
 
 ENCODINGS = {
     "white.png": _on_white,
+    "black_on_white.png": lambda mask: Image.fromarray(~mask).convert("RGB"),
+    "black_on_white_gray.png": lambda mask: Image.fromarray(~mask).convert("L"),
+    "black_on_white_bits.png": lambda mask: Image.fromarray(~mask),
+    "black_on_white_palette.png": _two_colors(255, 255, 255, 0, 0, 0),
     "white_palette.png": _two_colors(255, 255, 255, 200, 30, 30),
     "viridis.png": _two_colors(68, 1, 84, 253, 231, 37),
     "palette.tif": _red_palette,

@@ -25,30 +25,43 @@ _EXPERTS = 4
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool of a PNG or TIFF mask: inside where a palette's color or any color plane is above zero.
+    """(H, W) bool of a PNG or TIFF mask: inside where a palette's color or any color plane is above zero; of one drawn
+    on white, where it is not white.
 
     Raises `LabelError` naming the file where it is no readable mask. `Mask.empty` says what it means to mark nothing.
     """
-    values, palette = _values(path)
+    return marked(*_values(path))
+
+
+def marked(values: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
+    """(H, W) bool of what a mask marks, as `read_mask` has it.
+
+    values: (H, W) or (H, W, planes), without alpha. palette: as of `palette_of`.
+    """
     if palette is not None:
         return in_color(values, palette)
     if values.ndim == 2:
-        return values > 0
-    inside, white = np.any(values > 0, axis=2), np.all(values == np.iinfo(values.dtype).max, axis=2)
-    return ~white if inside.all() and white.any() and not white.all() else inside  # drawn on white
+        inside, white, is_drawn_on_white = values > 0, values == values.max(initial=0), False
+    else:
+        inside, white = np.any(values > 0, axis=2), np.all(values == np.iinfo(values.dtype).max, axis=2)
+        is_drawn_on_white = inside.all() and white.any() and not white.all()
+    is_drawn_on_white |= 0.5 < white.mean() < 1  # no structure covers most of a photo
+    return ~white if is_drawn_on_white else inside
 
 
 def in_color(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """(H, W) bool of a palette image: where its color is not black. Programs order palettes as they like: white may
-    stand at index 0. Of two colors of which none is black the rarer counts; of a palette without colors, the indices
-    above zero.
+    stand at index 0. Of two colors of which none is black, and of black on white, the rarer counts; of a palette without
+    colors, the indices above zero.
 
     indices: (H, W) uint8. palette: (N, 3), as of `palette_of`.
     """
     colored = np.ones(256, bool)
     colored[: len(palette)] = palette.any(axis=1)
     inside = colored[indices]
-    if inside.all() and len(used := np.unique(indices)) == 2:  # no structure covers most of a photo
+    used = np.unique(indices)
+    on_white = bool((palette[used[used < len(palette)]] == 255).all(axis=1).any()) and inside.mean() > 0.5
+    if len(used) == 2 and (on_white or inside.all()):  # no structure covers most of a photo
         return indices == (used[1] if (indices == used[0]).mean() >= 0.5 else used[0])
     return inside if inside.any() else indices > 0
 

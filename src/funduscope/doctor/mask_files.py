@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from funduscope.data.masks import bilevel, in_color, palette_of
+from funduscope.data.masks import bilevel, marked, palette_of
 from funduscope.data.table import NONE_WORD
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
@@ -155,10 +155,11 @@ def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None
     alpha = None
     if mode in _WITH_ALPHA:
         alpha, values = values[..., -1] > 0, values[..., :-1]
+    inside = marked(values, palette)
     if values.ndim == 3:
         values = values.max(axis=2)
-    if palette is not None:  # black is outside at whatever index it stands
-        values = np.where(in_color(values, palette), np.maximum(values, 1), 0)
+    if not np.array_equal(values > 0, inside):  # black at any index of a palette, or what is drawn on white
+        values = np.where(inside, np.maximum(values, 1), 0)
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             return "It has values that are not numbers."
