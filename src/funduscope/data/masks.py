@@ -51,8 +51,8 @@ def marked(values: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
 
 def in_color(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """(H, W) bool of a palette image: where its color is not black. Programs order palettes as they like: white may
-    stand at index 0. Of two colors of which none is black, and of black on white, the rarer counts; of a palette without
-    colors, the indices above zero.
+    stand at index 0. Of two colors of which none is black, and of black on white, the rarer counts; of a palette
+    without colors, the indices above zero.
 
     indices: (H, W) uint8. palette: (N, 3), as of `palette_of`.
     """
