@@ -50,6 +50,12 @@ def write_json(path: Path, tree: Any, *, indent: int | None = 2, allow_nan: bool
     write_atomically(path, (json.dumps(tree, indent=indent, allow_nan=allow_nan) + "\n").encode())
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left of files in the folder, in which no other process writes."""
+    for left in folder.glob(".*.partial"):
+        _remove(left)
+
+
 def read_lines(path: Path) -> list[Any]:
     """A file's lines of JSON, without the unfinished last one that a killed process leaves. Raises `OSError`."""
     return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]

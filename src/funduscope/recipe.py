@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -223,6 +223,22 @@ class Recipe(Strict):
             raise RecipeError(_say(error)) from error
         except (TypeError, ArithmeticError, RecursionError) as error:
             raise RecipeError(f"The recipe does not fit. A value of it cannot be used: {error}.") from error
+
+
+def differences(theirs: Recipe, ours: Recipe, most: int = 3) -> str:
+    """The settings in which two recipes differ, of a run first: "training.epochs is 4 there and 6 here"."""
+    flat = [dict(_flat(one.model_dump(mode="json"))) for one in (theirs, ours)]
+    keys = [key for key in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(key) != flat[1].get(key)]
+    said = [f"{key} is {flat[0].get(key)!r} there and {flat[1].get(key)!r} here" for key in keys[:most]]
+    return "; ".join(said) + (f"; {len(keys) - most} more differ" if len(keys) > most else "")
+
+
+def _flat(tree: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", value
 
 
 def _parsed(change: str) -> tuple[str, Any]:

@@ -68,9 +68,11 @@ def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
         ("path,eye\na,b.jpg,left\n", "row 2: 3 cells, but the first row names 2 columns"),
         ("path,Path\n", "has two columns path"),
         ("", "is empty; expected a first row"),
+        ("path,date\na.jpg,9.12.2025\n", "row 2: date is '9.12.2025': expected a text that sorts"),
+        ("path,Patient ID\na.jpg,1\n", "the column Patient ID is not understood: call it patient"),
         ("Clinic\n", "no column path; it has Clinic"),
     ],
-    ids=["no path", "twice", "eye", "NUL", "empty path", "comma", "two columns", "nothing", "no row"],
+    ids=["no path", "twice", "eye", "NUL", "empty path", "comma", "two columns", "nothing", "date", "number", "no row"],
 )
 def test_a_wrong_table_is_named_with_its_row(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "year.csv").write_text(text)
@@ -86,6 +88,21 @@ def test_a_table_may_be_as_spreadsheets_write_it(tmp_path: Path) -> None:
     first, second = open_list(tmp_path / "year.csv")
     assert (first.place, first.known and first.known["patient"]) == ("monday/a.jpg", "p1")
     assert (first.known and first.known["eye"], second.known and second.known["eye"]) == ("right", "")
+
+
+@pytest.mark.parametrize("told", ["sep=;\r\n", ""])
+def test_a_table_may_tell_its_delimiter(told: str, tmp_path: Path) -> None:
+    (tmp_path / "year.csv").write_text(f"{told}path;eye\r\na.jpg;up\r\n", "utf-8-sig", newline="")
+    with pytest.raises(CodedError, match="row 2: eye is 'up'"):
+        list(open_list(tmp_path / "year.csv"))
+
+
+def test_who_is_not_known_is_nobody_and_a_whole_number_is_one_patient(tmp_path: Path) -> None:
+    names = ("NA", "n/a", "-", "Unknown", "17", "17.0", "2025-1.0", "1.5")
+    rows = [f"{number}.jpg,{name}" for number, name in enumerate(names)]
+    (tmp_path / "year.csv").write_text("\n".join(["path,patient", *rows, ""]))
+    known = [(one.known or {})["patient"] for one in open_list(tmp_path / "year.csv")]
+    assert known == ["", "", "", "", "17", "17", "2025-1.0", "1.5"]
 
 
 def test_columns_are_those_of_a_table(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from funduscope.compare.report import GENERATED, PAIRS, compare_runs
 from funduscope.compare.run_folder import DASH, PARTS, CompareError, gather
 from funduscope.compare.score_kinds import Kind
 from funduscope.compare.sections import Comparison, score_sections
+from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_key import Question
 from funduscope.metrics import Interval
 
@@ -221,6 +222,14 @@ def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
             if head == score and small.startswith("idrid-B"):
                 return table.lines[0].cells[place].mark, "scored on other photos" in table.caption
     raise AssertionError(score)
+
+
+def test_a_refit_is_refused_before_anything_is_scored(fabricate, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "again", parts=())
+    (folder / "card.json").write_text(json.dumps({"about": {"repeats": ["0" * 64]}}))
+    cases = [Case("a/1", "a", "1", tmp_path / "1.jpg", "1", Labels(grade=0))]
+    with pytest.raises(CompareError, match="again is a refit, which has no test or validation photo"):
+        compare_runs([folder], tmp_path / "out", data=cases)
 
 
 def test_a_run_without_scores_is_named(fabricate, tmp_path: Path) -> None:

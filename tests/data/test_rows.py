@@ -21,6 +21,7 @@ from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
         b'"image","dr"\r"A"," 3 "\r',
         b"image,dr\n\n A ,3.0",
         b"sep=;\r\nimage;dr\r\nA;3\r\n",
+        b"image\tdr\r\nA\t3\r\n",
     ],
     ids=[
         "blank columns, trailing space",
@@ -29,6 +30,7 @@ from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
         "old line ends",
         "blank line",
         "Excel",
+        "tabs",
     ],
 )
 def test_the_same_row_however_it_was_saved(text: bytes, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,10 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
         ("path,mask_EX\nphotos/a.jpg,photos/b.jpg", r"row 2, column mask_EX: b\.jpg cannot be opened as a PNG or TIFF"),
         ("path,patient\nphotos/a.jpg,NA", "row 2, column patient: is 'NA'; expected the cell to be empty"),
         ("path,patient\nphotos/a.jpg,unknown", "row 2, column patient: is 'unknown'"),
+        (
+            "path,patient\nphotos/a.jpg,017\nphotos/b.jpg,17",
+            "row 3, column patient: is '17', and '017' in an earlier row: spell one patient in one way",
+        ),
         ('path,dr,patient\nphotos/a.jpg,0,"P1\nphotos/b.jpg,1,P2\n', "cannot be read as CSV"),
         ("path,patient,fold\nphotos/a.jpg,P,0\nphotos/b.jpg,P,1", "row 3, column fold: patient P has another fold"),
     ],
@@ -112,6 +117,18 @@ def test_a_table_from_a_spreadsheet(folder: Path) -> None:
 def test_what_is_wrong_names_row_and_column(text: str, says: str, folder: Path) -> None:
     with pytest.raises(LabelError, match=says):
         table.read(_write(folder, text))
+
+
+def test_whole_numbers_that_became_fractions_are_the_same_patient(folder: Path) -> None:
+    first, second, third = table.read(_write(folder, "path,patient\nphotos/a.jpg,17\nphotos/b.jpg,17.0\nphotos/c.jpg,"))
+    assert first.visit == second.visit != third.visit
+
+
+def test_a_name_with_an_accent_is_found_however_it_is_spelled(folder: Path) -> None:
+    stored = unicodedata.normalize("NFC", "photos/M\u00fcller.jpg")
+    (folder / "photos/a.jpg").rename(folder / stored)
+    (only,) = table.read(_write(folder, f"path\n{unicodedata.normalize('NFD', stored)}\n"))
+    assert only.path.is_file()
 
 
 def test_every_row_that_has_a_fault_is_named(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from funduscope.data.case import ABSENT, Case, Labels, Mask
+from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import score_photo, score_stream
 from funduscope.evaluation.out_of_fold import evaluate
@@ -33,6 +33,12 @@ from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS
 CARD = Card(name="oracle", whole_px=256, close_px=256, referable_threshold=0.4)
 REFUSED = Message("TOO_DARK", "The field of view is almost black.")
 WIDTH = 400
+
+
+def test_photos_without_a_label_that_the_model_answers_are_not_read(tmp_path: Path) -> None:
+    cases = [Case(f"table/{n}", "table", n, tmp_path / n, n, Labels(laterality="left")) for n in ("a.jpg", "b.jpg")]
+    with pytest.raises(LabelError, match="None of the 2 photos has a label that oracle answers"):
+        evaluate(Oracle({}), cases)  # pyright: ignore[reportArgumentType]
 
 
 def sure(truth: int, classes: int, chance: float = 0.9) -> np.ndarray:

@@ -181,7 +181,7 @@ def test_what_a_run_folder_holds(tiny: Recipe, unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "fold", "says"),
     [
-        (["training.learning_rate=0.01"], 0, "another recipe"),
+        (["training.learning_rate=0.01"], 0, r"another recipe \(training.learning_rate is .* there and 0.01 here\)"),
         (["training.seed=7"], 0, "another recipe"),
         ([], 1, "of fold 0"),
     ],

@@ -715,10 +715,25 @@ def test_a_refit_from_other_first_weights_is_warned_of(done: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_a_run_that_ended_before_its_recipe_was_written_begins_anew(
+    short: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, data: bytes) -> None:
+        raise OSError(f"no room for {path.name}")
+
+    monkeypatch.setattr("funduscope.training.run.write_atomically", write)
+    with pytest.raises(OSError, match=r"no room for recipe\.toml"):
+        run(short, cases, tmp_path, fold=0)
+    (tmp_path / ".recipe.toml.0a1b2c3d.partial").touch()
+    monkeypatch.undo()
+    assert run(short, cases, tmp_path, fold=0).is_file()
+    assert not [*tmp_path.glob(".*.partial")]
+
+
 def test_a_validation_fold_without_photos_to_judge_is_told_of(
     short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    others = [replace(case, dataset="clinic", key=f"clinic/{case.name}") for case in cases if case.fold == 1]
+    others = [replace(case, labels=Labels(laterality="left")) for case in cases if case.fold == 1]
     run(short, [*(case for case in cases if case.fold != 1), *others], tmp_path / "run", fold=0)
-    assert "warning: no validation photo is of a data set that the recipe learns from" in capsys.readouterr().err
+    assert "warning: no validation photo shows what the recipe learns" in capsys.readouterr().err
     assert "selection" not in json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))["about"]

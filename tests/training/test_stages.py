@@ -194,6 +194,21 @@ def test_a_refit_repeats_every_stage_on_every_photo(
         assert sum(about["photos"]["train"].values()) > sum(before["photos"]["train"].values())
 
 
+def test_a_stage_that_no_photo_teaches_is_named_with_the_ways_out(
+    staged: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    bare = [replace(case, labels=replace(case.labels, masks={}, boxes={})) for case in cases]
+    with pytest.raises(TrainingError, match=r"shows what stage lesions learns \(.*MA.*\): bring labels"):
+        run_recipe(staged, bare, tmp_path, fold=0, make_validation=make_validation)
+    lesions = [
+        replace(case, labels=Labels(masks={"EX": case.labels.masks["EX"]}))
+        for case in cases
+        if "EX" in case.labels.masks
+    ]
+    with pytest.raises(TrainingError, match=r"shows what stage whole learns \(.*grade.*\)"):
+        run_recipe(staged, lesions, tmp_path, fold=0, make_validation=make_validation)
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
@@ -217,7 +232,7 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     assert load(tmp_path / "run")(cases[0].path).codes == ("MA", "HE", "EX", "SE", "OD")
 
     shutil.rmtree(tmp_path / "run" / STAGES / "lesions")
-    with pytest.raises(TrainingError, match="name the first weights again"):
+    with pytest.raises(TrainingError, match="was begun with first weights, and stage lesions is not: name them again"):
         run_recipe(staged, graded, tmp_path / "run", fold=0, make_validation=make_validation)
     wider = Recipe.load(
         "flagship", [*SMALL, "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[24, 8, 8]}"]

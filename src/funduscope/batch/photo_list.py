@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
-from funduscope.data.rows import delimiter_of
+from funduscope.data.rows import NOT_KNOWN, delimiter_of, patient_name
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import closed_folder, gather
 
@@ -21,6 +21,10 @@ KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
 """Columns of a table that are understood, next to the path."""
 
 _LONGEST_HEADER: Final = 100_000
+_SORTS: Final = re.compile(r"(19|20)\d\d(\d{4}|\D|$)")
+"""How dates begin that sort as texts: the year first."""
+
+_PATIENTS: Final = ("patientid", "patientno", "patientnumber")
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _EYES: Final = {"right": "right", "od": "right", "r": "right", "left": "left", "os": "left", "l": "left", "": ""}
 
@@ -70,7 +74,9 @@ def open_list(source: Path, columns: Sequence[str] = ()) -> PhotoList:
         return TablePhotos(source, columns)
     if is_archive(source):
         return ArchivePhotos(source)
-    raise CodedError("E_FORMAT", f"{source}: expected a folder, a table (.csv, .parquet) or an archive (.zip, .tar)")
+    workbook = ": save a workbook as CSV UTF-8" if source.suffix.lower() in (".xlsx", ".xls", ".ods") else ""
+    expected = "expected a folder, a table (.csv, .parquet) or an archive (.zip, .tar)"
+    raise CodedError("E_FORMAT", f"{source}: {expected}{workbook}")
 
 
 class FolderPhotos:
@@ -111,7 +117,12 @@ class TablePhotos:
                 says = f"eye is {known['eye']!r}: expected right, left, OD, OS, R, L or nothing"
                 raise _wrong(self.table, number, says)
             copied = tuple(row[name] for name in self.columns)
-            yield ListedPhoto(place, _version(self.content(place)), known=known | {"eye": eye}, copied=copied)
+            patient = "" if known["patient"].lower() in NOT_KNOWN else patient_name(known["patient"])
+            if known["date"] and not _SORTS.match(known["date"]):
+                says = f"date is {known['date']!r}: expected a text that sorts, such as 2026-01-31, or nothing"
+                raise _wrong(self.table, number, says)
+            known |= {"eye": eye, "patient": patient}
+            yield ListedPhoto(place, _version(self.content(place)), known=known, copied=copied)
 
     def content(self, place: str, entry: ArchiveEntry | None = None) -> Path:
         return self.table.parent / place
@@ -204,6 +215,10 @@ def _check_header(table: Path, header: Sequence[str], needed: Sequence[str]) -> 
     missing = [name for name in needed if name not in header]
     if missing:
         raise CodedError("E_LABELS", f"{table.name} has no column {', '.join(missing)}; it has {', '.join(header)}")
+    numbers = [name for name in header if "".join(filter(str.isalpha, name.lower())) in _PATIENTS]
+    if numbers and "patient" not in header and numbers[0] not in needed:
+        says = f"the column {numbers[0]} is not understood: call it patient, or leave it out where photos stand alone"
+        raise CodedError("E_LABELS", f"{table.name}: {says}")
     twice = [name for name in (PATH, *KNOWN, *needed) if header.count(name) > 1]
     if twice:
         raise CodedError("E_LABELS", f"{table.name} has two columns {twice[0]}: expected one")
@@ -216,8 +231,9 @@ def _wrong(table: Path, number: int, says: str) -> CodedError:
 def _csv_lines(table: Path) -> Iterator[list[str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = delimiter_of(file.readline(_LONGEST_HEADER))
-            file.seek(0)
+            delimiter, begin = delimiter_of(file.readline(_LONGEST_HEADER))
+            if not begin:
+                file.seek(0)
             yield from csv.reader(file, delimiter=delimiter, strict=True)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a CSV table in UTF-8: {error}") from error

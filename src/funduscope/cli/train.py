@@ -114,5 +114,6 @@ def _command(
     words = ["funduscope", "train", recipe if recipe.startswith("published/") else Path(recipe).name]
     words += [part for path in data for part in ("--data", path.resolve().name)] + ["--run", run.resolve().name]
     words += [] if fold is None else [fold] if isinstance(fold, str) else ["--fold", str(fold)]
-    words += [part for name, paths in models.items() for path in paths or () for part in (f"--{name}", Path(path).name)]
+    given = [(f"--{name}", Path(path).resolve().name) for name, paths in models.items() for path in paths or ()]
+    words += [part for option in given for part in option]
     return shlex.join([*words, *(part for change in changes or () for part in ("--set", change))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,11 +57,16 @@ def compare_runs(
     if markdown_file is not None:
         _head(markdown_file)
     if cases:
+        _check_tested(folders)
         for folder in folders:
             score_runs(folder, cases, every_set=every_set, progress=progress)
         time_together(folders)
     gathered = gather(folders)
     bare = [run.name for run in gathered if not run.trees]
+    if bare and cases:
+        raise CompareError(
+            f"{bare[0]} has no test or validation photo among the given ones that it could be scored on."
+        )
     if bare:
         missing = f"{bare[0]} has no scores to compare yet"
         raise CompareError(f"{missing}: name the photos to score it on with --data; its weights must be in its folder.")
@@ -77,6 +83,16 @@ def compare_runs(
             markdown_file, sections, {picture.name: charts.saved(figure, "png") for picture, figure in drawn}
         )
     return out / PAGE
+
+
+def _check_tested(folders: Sequence[Path]) -> None:
+    """Refuses, before hours are spent, runs that learned from every photo."""
+    for folder in folders:
+        card = folder / "card.json"
+        repeated = json.loads(card.read_text("utf-8")).get("about", {}).get("repeats") if card.is_file() else None
+        if repeated:
+            says = "is a refit, which has no test or validation photo: compare the run that it repeats"
+            raise CompareError(f"{folder.name} {says}.")
 
 
 def _write_markdown(path: Path, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:

@@ -22,7 +22,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.evaluate import answers, score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
@@ -64,7 +64,7 @@ def score_runs(
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
     parts = _parts(SplitPlan.of_run(folder, cases), recipe, every_set=every_set)
     card = Card.of(recipe)
-    asked = {part: [case for case in parts[part] if _is_asked(case, card)] for part in PARTS}
+    asked = {part: [case for case in parts[part] if answers(card, case)] for part in PARTS}
     labels = {part: labels_of(asked[part]) for part in PARTS}
     present = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
     wanted = [part for part in wanted_parts if asked[part] and not present[part]]
@@ -105,18 +105,6 @@ def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
     turns = itertools.zip_longest(*(mine for _, mine in sorted(waiting.items())))
     taken = [case for turn in turns for case in turn if case is not None]
     return sorted(taken[:count], key=lambda case: case.key)
-
-
-def _is_asked(case: Case, card: Card) -> bool:
-    """Whether the model predicts any label of the photo; other photos would cost time without a score."""
-    labels = case.labels
-    asked = {code for codes in labels.masks for code in codes.split("|")}
-    return bool(
-        any(labels.known(task) is not None for task in card.photo_tasks)
-        or any(labels.point(name) for name in card.located)
-        or asked & set(card.outlined)
-        or (card.outlined and (labels.grade == 0 or labels.experts))
-    )
 
 
 def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:

@@ -38,8 +38,13 @@ GRADE_WORDS: Final = {
 }  # fmt: skip
 """DR grades as words, in lower-case letters alone: some copies of public sets write "No_DR" or "Proliferate_DR"."""
 
+NOT_KNOWN: Final = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not known", "-", "?")
+"""What programs and people write where a patient is not known: read as a name, it would join them all."""
+
 _TOLD: Final = re.compile(r"sep=([,;\t])\r?\n")
 """A first line that tells Excel the delimiter; it shows and counts none such."""
+
+_WHOLE: Final = re.compile(r"(\d+)\.0+")
 
 Meaning = TypeVar("Meaning", bound=str)
 
@@ -47,6 +52,12 @@ Meaning = TypeVar("Meaning", bound=str)
 def grade_word(text: str) -> int | None:
     """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` where it is no such word."""
     return GRADE_WORDS.get("".join(filter(str.isalpha, text.lower())))
+
+
+def patient_name(text: str) -> str:
+    """A patient as a table names it: whole numbers become 17.0 in some programs where another one is missing."""
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
 
 
 @dataclass(frozen=True)
@@ -247,9 +258,8 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         text = _decoded(path.read_bytes(), faults)
     except OSError as error:
         raise LabelError(f"The file cannot be read ({error.strerror}).") from error
-    told = _TOLD.match(text)
-    delimiter, text = (told[1], text[told.end() :]) if told else (delimiter_of(text), text)
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+    delimiter, begin = delimiter_of(text)
+    reader = csv.reader(io.StringIO(text[begin:], newline=None), delimiter=delimiter, strict=True)
     lines: list[list[str]] = []
     try:
         lines.extend(itertools.islice(reader, most))
@@ -260,10 +270,15 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
     return lines
 
 
-def delimiter_of(text: str) -> str:
-    """Some spreadsheets export semicolons."""
+def delimiter_of(text: str) -> tuple[str, int]:
+    """What stands between a table's cells, and where its first row begins: after a line that only tells the former.
+
+    text: the file's, at least its first line. Some spreadsheets export semicolons or tabs.
+    """
+    if told := _TOLD.match(text):
+        return told[1], told.end()
     head = text.split("\n", 1)[0]
-    return ";" if ";" in head and "," not in head else ","
+    return next((one for one in ",;\t" if one in head), ","), 0
 
 
 def _decoded(data: bytes, faults: list[Fault]) -> str:

@@ -69,7 +69,9 @@ def read_data(paths: PathName | Sequence[PathName], *, check_folds: bool = True)
 def _read(path: Path) -> list[Case]:
     if path.is_file():
         if path.suffix.lower() != ".csv":
-            raise LabelError(f"{path} is a file; expected a data set's folder, a folder of several, or a table (.csv).")
+            workbook = " Save a workbook as CSV UTF-8." if path.suffix.lower() in (".xlsx", ".xls", ".ods") else ""
+            expected = "expected a data set's folder, a folder of several, or a table (.csv)."
+            raise LabelError(f"{path} is a file; {expected}{workbook}")
         return table.read(path)
     if not path.is_dir():
         raise LabelError(f"{path} is not there; expected a data set's folder, a folder of several, or a table (.csv).")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
 from funduscope.data.folds import HIGHEST_FOLD, PATIENT, TABLE
 from funduscope.data.masks import read_mask, size_of
-from funduscope.data.rows import EYES, QUALITY_WORDS, Row, read_sheet
+from funduscope.data.rows import EYES, NOT_KNOWN, QUALITY_WORDS, Row, patient_name, read_sheet
 from funduscope.vocabulary import CODES, FURTHER_TASKS
 
 MASK_COLUMNS = {f"mask_{code}": code for code in CODES}
@@ -20,8 +21,6 @@ COLUMNS = (
 EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
-NOT_KNOWN = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not known", "-", "?")
-"""What programs and people write where a patient is not known: read as a name, it would join them all."""
 
 _MOST_NAMED = 10
 
@@ -42,6 +41,7 @@ def read(path: Path) -> list[Case]:
     if not sheet.rows:
         raise LabelError(f"{path.name} has no row; expected one a photo.")
     first: dict[Path, int] = {}
+    spelled: dict[str, str] = {}
     folds: dict[str, int | None] = {}
     faults: dict[int, LabelError] = {}
     cases = []
@@ -51,6 +51,10 @@ def read(path: Path) -> list[Case]:
             resolved = case.path.resolve()
             if first.setdefault(resolved, row.number) != row.number:
                 raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
+            patient = patient_name(row.text("patient"))
+            if patient.isdecimal() and (other := spelled.setdefault(str(int(patient)), patient)) != patient:
+                says = f"is {patient!r}, and {other!r} in an earlier row: spell one patient in one way"
+                raise row.error("patient", says)
             if folds.setdefault(case.visit, case.fold) != case.fold:
                 says = f"patient {row.text('patient')} has another fold in an earlier row; expected one"
                 raise row.error("fold", says)
@@ -66,8 +70,8 @@ def read(path: Path) -> list[Case]:
 
 def _case(row: Row) -> Case:
     name = row.needed("path").replace("\\", "/")
-    path = row.file.parent / name
-    if not _is_file(path):
+    path = _spelled_as_stored(row.file.parent, name)
+    if path is None:
         raise row.error("path", f"no file {name} (looked next to the table, in {row.file.parent})")
     try:
         size = size_of(path)
@@ -86,7 +90,7 @@ def _case(row: Row) -> Case:
         fovea_xy=_point(row, "fovea", size),
         masks=masks,
     )
-    patient = row.text("patient")
+    patient = patient_name(row.text("patient"))
     if patient.lower() in NOT_KNOWN:
         raise row.error("patient", f"is {patient!r}; expected the cell to be empty where the patient is not known")
     visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
@@ -102,6 +106,12 @@ def _others(rows: list[int]) -> str:
     named = ", ".join(map(str, rows[:_MOST_NAMED]))
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
     return f" Row{'s' if len(rows) > 1 else ''} {named}{more} {'have' if len(rows) > 1 else 'has'} a fault, too."
+
+
+def _spelled_as_stored(folder: Path, name: str) -> Path | None:
+    """The file of that name; a letter with an accent is one or two characters, as the program that wrote it has it."""
+    names = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+    return next((path for each in names if _is_file(path := folder / each)), None)
 
 
 def _is_file(path: Path) -> bool:
@@ -127,8 +137,8 @@ def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | 
         return ABSENT
     files = []
     for piece in filter(None, (piece.strip().replace("\\", "/") for piece in text.split(";"))):
-        file = row.file.parent / piece
-        if not _is_file(file):
+        file = _spelled_as_stored(row.file.parent, piece)
+        if file is None:
             otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
             raise row.error(column, f"no file {piece} (looked next to the table); {otherwise}")
         try:

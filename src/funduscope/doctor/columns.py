@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from funduscope.data.case import LabelError
-from funduscope.data.rows import EYES, QUALITY_WORDS, Row
-from funduscope.data.table import EMPTY_WORDS, NOT_KNOWN
+from funduscope.data.rows import EYES, NOT_KNOWN, QUALITY_WORDS, Row, patient_name
+from funduscope.data.table import EMPTY_WORDS
 from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
@@ -112,7 +112,7 @@ _TEXT: Final = ("a text", lambda row, column: row.text(column) or None)
 
 
 def _person(row: Row, column: str) -> str | None:
-    name = row.text(column)
+    name = patient_name(row.text(column))
     return None if name.lower() in NOT_KNOWN else name or None
 
 

@@ -95,7 +95,7 @@ def open_table(table: Table, name: str) -> Edited | None:
         return None
     if any("UTF-8 (byte" in fault.says or "cannot be read" in fault.says for fault in faults):
         return None
-    delimiter = delimiter_of(path.read_text("utf-8-sig", errors="replace"))
+    delimiter, _ = delimiter_of(path.read_text("utf-8-sig", errors="replace"))
     return Edited(table, name, lines, delimiter, any("UTF-16" in fault.says for fault in faults))
 
 

@@ -89,6 +89,18 @@ def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = 
         yield score_photo(answer, case, predictor.card, extra)
 
 
+def answers(card: Card, case: Case) -> bool:
+    """Whether a model predicts any label of the photo."""
+    labels = case.labels
+    asked = {code for codes in labels.masks for code in codes.split("|")}
+    return bool(
+        any(labels.known(task) is not None for task in card.photo_tasks)
+        or any(labels.point(name) for name in card.located)
+        or asked & set(card.outlined)
+        or (card.outlined and (labels.grade == 0 or labels.experts))
+    )
+
+
 def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra | None = None) -> PhotoScore:
     """Scores the answer against every label of the case. A photo that failed counts as refused.
 

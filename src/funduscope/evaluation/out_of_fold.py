@@ -19,7 +19,7 @@ from funduscope.data.folds import fold_key
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
-from funduscope.evaluation.evaluate import Extra, score_stream
+from funduscope.evaluation.evaluate import Extra, answers, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.loading import ModelPath, is_shipped, load
@@ -77,6 +77,9 @@ def evaluate(
         name = _called(one) if isinstance(one, Path) else one.card.name
         for sentence in filter(None, (by_card(member, cases) for member in _members(predictor))):
             warn(sentence)
+        if extra is None and not any(answers(predictor.card, case) or case.labels.quality for case in cases):
+            have = f"None of the {len(cases)} photos has" if len(cases) > 1 else "The photo does not have"
+            raise LabelError(f"{have} a label that {name} answers, such as a grade (dr) or a mask: nothing to score.")
         photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
         made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
     return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})

@@ -7,6 +7,7 @@ color alone.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -302,7 +303,8 @@ def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[F
 
 def _save(figure: Figure, path: Path) -> Path:
     # Without the version of the drawing library in it, the same scores give the same file.
-    with replacing(path) as unfinished:
+    with replacing(path) as unfinished, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of files' names in scripts that the font does not have
         figure.savefig(unfinished, format="png", dpi=120, metadata={"Software": None})
     return path
 

@@ -21,7 +21,7 @@ from funduscope.data.run_folds import RunFolds
 from funduscope.evaluation.out_of_fold import EARLIER, may_know
 from funduscope.inference.card import Card
 from funduscope.network.network import Network, build, with_imagenet
-from funduscope.recipe import Recipe
+from funduscope.recipe import Recipe, differences
 from funduscope.training import TrainingError
 from funduscope.vocabulary import CODES
 
@@ -69,8 +69,7 @@ class Start:
         """Writes the card of the first weights into a new run's folder, for a training that goes on without naming
         them; where there are none, removes that of an attempt that failed before it had learned anything."""
         if self.init:
-            card = checkpoint.load(self.init[0], ()).card
-            write_json(folder / FIRST_CARD, card, indent=None)
+            write_json(folder / FIRST_CARD, checkpoint.load(self.init[0], ()).card, indent=None)
         else:
             (folder / FIRST_CARD).unlink(missing_ok=True)
 
@@ -105,7 +104,8 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
     if fold is not None:
         raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
     if expected != best.recipe:
-        raise TrainingError(f"{named(refit)} was made by another recipe or other settings: refit it with the same.")
+        unlike = differences(best.recipe, expected)
+        raise TrainingError(f"{named(refit)} was made with other settings ({unlike}): refit it with the same.")
     path = refit.with_name("run.json")
     about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     for option, theirs, ours in (("--init", about.get("init"), start.init),
@@ -235,8 +235,9 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     """
     last = checkpoint.newest(folder)
     if last is not None:
-        if with_variant(last.recipe, recipe) != last.recipe:
-            raise TrainingError(f"{folder} has a run of another recipe: choose another folder, or the same settings.")
+        if (asked := with_variant(last.recipe, recipe)) != last.recipe:
+            unlike = differences(last.recipe, asked)
+            raise TrainingError(f"{folder} has a run of another recipe ({unlike}): choose another folder.")
         return First(last.recipe, build(last.recipe))
     if not init:
         return First(*with_imagenet(recipe))
@@ -387,13 +388,12 @@ def with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Weight by weight; integers, such as the number of batches, are the first's."""
-    first = states[0]
     return {
         name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
-        for name, value in first.items()
+        for name, value in states[0].items()
     }
 
 
 def named(weights: Path) -> str:
     """The name of a checkpoint's run; outside a run's folder that of the file."""
-    return weights.parent.name if weights.with_name("run.json").is_file() else weights.name
+    return weights.resolve().parent.name if weights.with_name("run.json").is_file() else weights.name

@@ -30,7 +30,7 @@ from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.progress import Progress, no_progress
-from funduscope.recipe import Recipe
+from funduscope.recipe import Recipe, differences
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import compiled, make_accelerator
 from funduscope.training.balance import make_balance
@@ -352,9 +352,8 @@ class Loop:
         if last is None:
             return
         if last.recipe != self.recipe:
-            raise TrainingError(
-                f"{self.folder} has a run of another recipe: choose another folder, or the same settings."
-            )
+            unlike = differences(last.recipe, self.recipe)
+            raise TrainingError(f"{self.folder} has a run of another recipe ({unlike}): choose another folder.")
         progress: dict[str, Any] = dict(last.progress)
         self.average.load(last.group("weights"), progress.pop("average_steps"))
         scaler = progress.pop("scaler", None)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import write_atomically, write_json
+from funduscope.atomic import remove_unfinished, write_atomically, write_json
 from funduscope.checkpoint import LAST
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
@@ -52,7 +52,16 @@ from funduscope.training.journal import (
 )
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
-from funduscope.training.samples import draw_epoch, drawn, prepared, readable, setting_for, shown, steps_each
+from funduscope.training.samples import (
+    draw_epoch,
+    drawn,
+    name_unjudged,
+    name_unsampled,
+    prepared,
+    readable,
+    shown,
+    steps_each,
+)
 from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
@@ -168,8 +177,10 @@ def _prepare(
     recipe = first.recipe
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
-    _name_unsampled(recipe, plan.train)
-    _name_unjudged(recipe, plan, start)
+    if processes.state().is_main_process:
+        name_unsampled(recipe, plan.train)
+        if start.refit is None:
+            name_unjudged(recipe, plan.validation)
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
@@ -186,28 +197,6 @@ def _prepare(
         about["earlier"] = earlier(start.weights)
     job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
-
-
-def _name_unsampled(recipe: Recipe, train: list[Case]) -> None:
-    """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing."""
-    named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
-    left = Counter(case.dataset for case in train if case.dataset not in named)
-    if left and left.keys() != {case.dataset for case in train} and processes.state().is_main_process:
-        photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
-        ways = " ".join(setting_for(name, recipe) for name in sorted(left))
-        print(f"note: {recipe.name} learns nothing from photos of {photos}. To change that: {ways}", file=sys.stderr)
-
-
-def _name_unjudged(recipe: Recipe, plan: SplitPlan, start: Start) -> None:
-    """Warns where no validation photo is of a data set that the recipe learns from."""
-    judged = any(case.dataset in recipe.all_sampling.datasets() for case in plan.validation)
-    if recipe.training.epochs and not judged and start.refit is None and processes.state().is_main_process:
-        print(
-            "warning: no validation photo is of a data set that the recipe learns from, so that nothing chooses the "
-            "epoch (the last one is kept) and nothing fixes temperatures and thresholds: make folds of which each has "
-            "photos of every set (`funduscope folds`).",
-            file=sys.stderr,
-        )
 
 
 def split(
@@ -227,7 +216,8 @@ def split(
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
     if not train:
         raise TrainingError(
-            "No photo is left to train on: every one is in the test or the validation fold, or in none."
+            "No photo is left to train on: every one is in the test or the validation fold, or in none. Three visits "
+            "or patients are needed, one each to train on, to choose by and to test on (`funduscope folds`)."
         )
     return replace(plan, train=train, validation=readable(plan.validation))
 
@@ -372,11 +362,8 @@ def _identity(used: list[Case], start: Start) -> dict[str, Any]:
 
 def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | None, start: Start) -> dict[str, Any]:
     """What run.json says: everything but the recipe that repeating the run needs."""
-    counts: dict[str, dict[str, int]] = {}
-    for name, cases in (("train", used), ("validation", plan.validation), ("test", plan.test)):
-        for case in cases:
-            counts.setdefault(name, {}).setdefault(case.dataset, 0)
-            counts[name][case.dataset] += 1
+    parts = {"train": used, "validation": plan.validation, "test": plan.test}
+    counts = {name: dict(Counter(case.dataset for case in cases)) for name, cases in parts.items() if cases}
     return {
         "recipe": recipe.name,
         "fold": fold,
@@ -394,7 +381,9 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
 
 
 def _describe(folder: Path, recipe: Recipe, before: dict[str, Any] | None, about: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json. A resumed run keeps its first weights' names and the measured memory."""
+    """Writes run.json, by which a folder is a training's, and recipe.toml. A resumed run keeps its first weights' names
+    and the measured memory."""
     about |= {name: before[name] for name in ("training_peak_mb", "init") if before is not None and name in before}
-    write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
+    remove_unfinished(folder)
     write_json(folder / "run.json", about)
+    write_atomically(folder / "recipe.toml", recipe.to_toml().encode())

@@ -220,6 +220,27 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
     return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.named}
 
 
+def name_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
+    """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing."""
+    named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
+    left = Counter(case.dataset for case in train if case.dataset not in named)
+    if left and left.keys() != {case.dataset for case in train}:
+        photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
+        ways = " ".join(setting_for(name, recipe) for name in sorted(left))
+        print(f"note: {recipe.name} learns nothing from photos of {photos}. To change that: {ways}", file=sys.stderr)
+
+
+def name_unjudged(recipe: Recipe, validation: Sequence[Case]) -> None:
+    """Warns where no validation photo shows what the recipe learns."""
+    if recipe.training.epochs and not has_examples(recipe, validation):
+        print(
+            "warning: no validation photo shows what the recipe learns, so that nothing chooses the epoch (the last "
+            "one is kept) and nothing fixes temperatures and thresholds: make folds of which each has photos of every "
+            "set with its labels (`funduscope folds`).",
+            file=sys.stderr,
+        )
+
+
 def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
     wanted, tasks = dense_channels(recipe), recipe.tasks

@@ -74,6 +74,7 @@ def run_recipe(
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
     begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that goes on need not name the weights
     kept = {name for name in recipe.stages if begun and taught and name not in taught}
+    _check_first(recipe, folder, start, begun=begun, taught=taught)
     for name in (name for name in recipe.stages if name not in kept):
         own, stage = folder / STAGES / name, recipe.stage(name)
         if not _has_ended(own, stage):
@@ -113,6 +114,23 @@ def _check(recipe: Recipe, start: Start) -> None:
         )
 
 
+def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
+    """Raises `TrainingError` where a stage lacks what it begins with or learns from. begun: with first weights. taught:
+    the stages of which a training photo shows what they learn."""
+    bare = [name for name in recipe.stages if name not in taught]
+    if taught and bare and not begun:
+        learns = ", ".join(recipe.stage(bare[0]).tasks.named)
+        raise TrainingError(
+            f"No photo to train on shows what stage {bare[0]} learns ({learns}): bring labels, start from weights that "
+            "know it (--init), which then stay in it, or take a recipe of one network, such as plain."
+        )
+    fresh = [name for name in recipe.stages if not (folder / STAGES / name / LAST).is_file()]
+    if begun and fresh and not start.init:
+        raise TrainingError(
+            f"{folder} was begun with first weights, and stage {fresh[0]} is not: name them again (--init)."
+        )
+
+
 def _of_stage(best: Path, name: str) -> Path:
     """The best weights of a stage of the run whose joined ones are given."""
     return best.parent / STAGES / name / "best.safetensors"
@@ -139,10 +157,6 @@ def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) ->
     """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
     would teach it to find none."""
     stage = recipe.name.split()[-1]
-    if not start.init:
-        raise TrainingError(
-            f"No photo shows what stage {stage} learns: name the first weights again, which stay in it."
-        )
     print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", flush=True)
     first = first_network(recipe, folder, start.init)
     if not first.known:
@@ -180,6 +194,7 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
     used = [case for case in plan.train if case.key in keys]
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(joined, plan, used, fold, start)
+    about["init"] = next((one["init"] for one in abouts.values() if one.get("init")), None)
     about["samples"] = sum(one["samples"] for one in abouts.values())
     about["until"] = len(lines)  # with fewer it would be unfinished
     about["processes"] = max(one["processes"] for one in abouts.values())

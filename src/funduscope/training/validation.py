@@ -39,7 +39,7 @@ from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_distan
 from funduscope.training.initialization import Start
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
-from funduscope.training.samples import serves
+from funduscope.training.samples import has_examples, serves
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
@@ -205,7 +205,8 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     predictor = Predictor(runtime, card)
     card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
-    about |= {"selection": best.progress["best_score"]} if validation else {}  # otherwise it is the epoch's number
+    judged = has_examples(best.recipe, validation)
+    about |= {"selection": best.progress["best_score"]} if judged else {}  # otherwise it is the epoch's number
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
     about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
     about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
