@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 
 def png(picture: np.ndarray) -> bytes:
     """The PNG's bytes of a picture, (H, W) or (H, W, 3) uint8."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    # OpenCV's own choice of filter and level takes less than half of the time of Pillow's lowest level.
+    _, data = cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
 
 
 def mask_tiff(mask: np.ndarray) -> bytes:
-    """The TIFF's bytes of a mask (H, W) bool, contiguous: 0 and 255, LZW."""
+    """The TIFF's bytes of a mask (H, W) bool, contiguous: 0 and 255, PackBits.
+
+    Every reader of TIFF files must know PackBits, and a large photo's mask takes a tenth of the time that LZW takes.
+    """
     file = io.BytesIO()
-    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(file, "TIFF", compression="tiff_lzw")
+    # The plugin is imported above, since Pillow would otherwise import its forty others as well.
+    kind = TiffImagePlugin.TiffImageFile.format
+    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(file, kind, compression="packbits")
     return file.getvalue()
 
 

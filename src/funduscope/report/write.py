@@ -105,7 +105,8 @@ def zipped(findings: Findings) -> bytes:
     with zipfile.ZipFile(content, "w") as archive:
 
         def add(name: str, data: bytes) -> None:
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED if name == RESULT else None)
+            packing = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(name), data, packing)
 
         add(RESULT, to_json(found))
         for code in findings.codes if findings.gradable_ok else ():
