@@ -150,7 +150,11 @@ def keep(name: str, folder: Path, results: Path = ROOT / "results") -> None:
 
     From the predictions every score of grades, edema risk and places can be computed again, and Dice of each photo.
     """
-    scores = results / SCORES[name].name
+    keep_as(results / SCORES[name].name, folder)
+
+
+def keep_as(scores: Path, folder: Path) -> None:
+    """Takes what an evaluation wrote into `folder`: its scores to that path, its predictions next to it."""
     shutil.copyfile(folder / "scores.json", scores)
     lines = (folder / "photos.jsonl").read_text("utf-8").splitlines()
     rows = [row | {key: hashed(row[key]) for key in ("key", "visit")} for row in map(json.loads, lines)]
