@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import secrets
@@ -69,10 +70,30 @@ def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
         ("path,Path\n", "has two columns path"),
         ("", "is empty; expected a first row"),
         ("path,date\na.jpg,9.12.2025\n", "row 2: date is '9.12.2025': expected a text that sorts"),
+        ("path,date\na.jpg,2026-9-30\n", "row 2: date is '2026-9-30': expected a text that sorts"),
+        ("path,date\na.jpg,2026-13-01\n", "row 2: date is '2026-13-01': expected a text that sorts"),
+        ("path\na.jpg\n./a.jpg\n", "row 3: the path 'a.jpg' stands in an earlier row"),
+        ("\n \nClinic\n", "no column path; it has Clinic"),
         ("path,Patient ID\na.jpg,1\n", "the column Patient ID is not understood: call it patient"),
         ("Clinic\n", "no column path; it has Clinic"),
     ],
-    ids=["no path", "twice", "eye", "NUL", "empty path", "comma", "two columns", "nothing", "date", "number", "no row"],
+    ids=[
+        "no path",
+        "twice",
+        "eye",
+        "NUL",
+        "empty path",
+        "comma",
+        "two columns",
+        "nothing",
+        "date",
+        "month",
+        "no month",
+        "other spelling",
+        "blank",
+        "number",
+        "no row",
+    ],
 )
 def test_a_wrong_table_is_named_with_its_row(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "year.csv").write_text(text)
@@ -88,6 +109,21 @@ def test_a_table_may_be_as_spreadsheets_write_it(tmp_path: Path) -> None:
     first, second = open_list(tmp_path / "year.csv")
     assert (first.place, first.known and first.known["patient"]) == ("monday/a.jpg", "p1")
     assert (first.known and first.known["eye"], second.known and second.known["eye"]) == ("right", "")
+
+
+def test_spaces_before_quotes_and_the_spelling_of_dates_make_no_difference(tmp_path: Path) -> None:
+    text = '\n path, patient, date\n"a.jpg", "A", 2026-09-30\n"b.jpg","A",20260930\n'
+    text += " c.jpg, A, 2026/09/30 10:15\n d.jpg,A,2026\n"
+    (tmp_path / "year.csv").write_text(text)
+    listed = [
+        (one.place, (one.known or {})["patient"], (one.known or {})["date"]) for one in open_list(tmp_path / "year.csv")
+    ]
+    assert listed == [
+        ("a.jpg", "A", "2026-09-30"),
+        ("b.jpg", "A", "2026-09-30"),
+        ("c.jpg", "A", "2026-09-30 10:15"),
+        ("d.jpg", "A", "2026"),
+    ]
 
 
 @pytest.mark.parametrize("told", ["sep=;\r\n", ""])
@@ -254,6 +290,33 @@ def test_a_damaged_entry_that_may_be_a_photo_costs_the_others_nothing(tmp_path: 
         "one.png": None, "notes": "E_CORRUPT", "two.png": None
     }  # fmt: skip
     assert [photos.content(one.place, one.entry) for one in photos if one.problem is None] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("how", ["a bit", "within a header", "before a header", "packed"])
+def test_a_tar_that_is_damaged_or_cut_between_its_photos_is_not_taken_for_a_shorter_one(
+    tmp_path: Path, how: str
+) -> None:
+    """tarfile takes a damaged header for the end."""
+    data = bytearray(make_tar(tmp_path / "year.tar", {f"{n}.jpg": bytes(1024) for n in range(4)}).read_bytes())
+    header = 3 * 512
+    if how == "a bit":
+        data[header + 3] ^= 1
+    else:
+        data = data[: header + (200 if how == "within a header" else 0)]
+    path = tmp_path / ("year.tar.gz" if how == "packed" else "year.tar")
+    path.write_bytes(gzip.compress(bytes(data)) if how == "packed" else data)
+    with pytest.raises(CodedError, match="damaged") as caught:
+        list(open_list(path))
+    assert caught.value.code == "E_CORRUPT"
+
+
+@pytest.mark.parametrize("name", ["year.zip", "year.tar"])
+def test_an_archive_in_an_archive_is_named_and_links_that_are_no_photos_are_not(tmp_path: Path, name: str) -> None:
+    make = make_zip if name.endswith("zip") else make_tar
+    path = make(tmp_path / name, {"a.png": b"x", "more.zip": b"PK", "b/more.tar.gz": b"x", "../notes.txt": b"x"})
+    assert {one.place: one.problem and one.problem[1] for one in open_list(path)} == {"a.png": None} | dict.fromkeys(
+        ["more.zip", "b/more.tar.gz"], "an archive in the archive is not opened: unpack it first"
+    )
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -122,7 +122,7 @@ def test_a_batch_is_not_replaced_by_one_of_other_photos(
     (tmp_path / "other").mkdir()
     shutil.copy(eyes / "first" / "eye0.png", tmp_path / "other" / "another.png")
     before = (out / "findings.parquet").read_bytes()
-    with pytest.raises(CodedError, match="of which none is given now: name another folder") as caught:
+    with pytest.raises(CodedError, match="of which none is given now as it was then: name another folder") as caught:
         run_batch(tmp_path / "other", out, reading)
     assert caught.value.code == "E_CONFIG"
     assert (out / "findings.parquet").read_bytes() == before
@@ -220,7 +220,7 @@ def test_an_answer_is_kept_whose_files_have_no_place(eyes: Path, reading: Readin
     (of["eye1.png"] / "note.txt").write_text("a person's")
     Image.fromarray(draw_eye(20, width_px=430).pixels).save(source / "eye1.png")
     run = run_batch(source, out, written)
-    assert run["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0}
+    assert run["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0, "without_files": 1}
     rows = {row["place"]: row for row in pq.read_table(out / "findings.parquet").to_pylist()}
     assert (rows["eye1.png"]["width_px"], rows["eye1.png"]["files"]) == (430, None)
     assert "E_CONFIG" in (out / "failures.csv").read_text()

@@ -54,6 +54,19 @@ def test_an_empty_list_takes_nothing_away(tmp_path: Path) -> None:
         assert [one.place for one in store.results()] == ["eye.jpg"]
 
 
+def test_the_next_months_photos_do_not_replace_those_of_a_number_that_both_have(tmp_path: Path) -> None:
+    """Cameras number anew."""
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("IMG_1.jpg", "1"), ListedPhoto("IMG_2.jpg", "1")])
+        for place in ("IMG_1.jpg", "IMG_2.jpg"):
+            store.put(place, [Result(place, "read")])
+        store.commit()
+        with pytest.raises(CodedError, match="name another folder"):
+            store.update([ListedPhoto("IMG_2.jpg", "2"), ListedPhoto("IMG_3.jpg", "2")])
+        assert [one.place for one in store.results()] == ["IMG_1.jpg", "IMG_2.jpg"]
+        assert store.update([ListedPhoto("IMG_1.jpg", "1"), ListedPhoto("IMG_3.jpg", "1")]) == 1
+
+
 def test_a_list_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
     def refused() -> Iterator[ListedPhoto]:
         yield ListedPhoto("eye.jpg", "1")

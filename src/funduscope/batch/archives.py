@@ -70,7 +70,8 @@ class Archive:
         self._zipped: dict[tuple[str, int], zipfile.ZipInfo] = {}
 
     def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
-        """Every photo by its suffix or first bytes, and what must not be opened, with the code and a sentence of why.
+        """Every photo by its suffix or first bytes, and what may be one and must not be opened, with the code and a
+        sentence of why; archives in the archive are among these.
 
         Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond all measure.
         """
@@ -81,7 +82,7 @@ class Archive:
                 if total > min(MAX_TOTAL_BYTES, max(_SMALL_BYTES, packed * MAX_RATIO)):
                     says = f"{self.path.name} expands to more than {MAX_RATIO} times its size: unpack it first"
                     raise CodedError("E_TOO_LARGE", says)
-                if problem is not None or is_photo:
+                if is_photo if problem is None else _may_be_photo(entry.name):
                     yield entry, problem or _too_large(entry)
         except _DAMAGED as error:
             raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind: {error}") from error
@@ -152,12 +153,18 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
 
 
 class _SmallHeaders(tarfile.TarInfo):
-    """Headers of a tar, none of them large."""
+    """Headers of a tar, none of them large, damaged or cut off."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """See tarfile."""
-        info = super().frombuf(buf, encoding, errors)
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # the mark of the end
+            # Otherwise tarfile takes a damaged header, or a cut one, for the end, and what follows is missed.
+            raise tarfile.ReadError(f"a header is damaged or cut off ({error})") from error
         kinds = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE
         if info.type in (*kinds, tarfile.SOLARIS_XHDTYPE) and info.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
@@ -180,6 +187,8 @@ def _tar_entries(archive: Path) -> Iterator[Listed]:
 
 
 def _unsafe(name: str, is_link: bool) -> Problem | None:
+    if is_archive(Path(name)):
+        return "E_FORMAT", "an archive in the archive is not opened: unpack it first"
     parts = PurePosixPath(name).parts + PureWindowsPath(name).parts
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name:
         return "E_FORMAT", "the entry's name leads out of the archive: it is not opened"
@@ -194,10 +203,22 @@ def _too_large(entry: ArchiveEntry) -> Problem | None:
     return "E_TOO_LARGE", f"{entry.size_bytes:,} bytes; expected at most {LIMITS.max_bytes:,}: save the photo smaller"
 
 
+def _may_be_photo(name: str) -> bool:
+    """Whether an entry may hold a photo by its name alone. One without a suffix may, and so may a number for one: names
+    of DICOM files end in such."""
+    path = PurePosixPath(name)
+    is_known = path.suffix.lower() in SUFFIXES or not path.suffix[1:].isalpha() or is_archive(Path(name))
+    return is_known and not _is_hidden(path)
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
+
+
 def _is_photo(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
     """Whether an entry is a photo by its suffix or by its first bytes: files of DICOM archives have no suffix."""
     path = PurePosixPath(name)
-    if any(part.startswith((".", "__MACOSX")) for part in path.parts):
+    if _is_hidden(path):
         return False
     if path.suffix.lower() in SUFFIXES:
         return True

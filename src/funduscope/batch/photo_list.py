@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
 """Columns of a table that are understood, next to the path."""
 
 _LONGEST_HEADER: Final = 100_000
-_SORTS: Final = re.compile(r"(19|20)\d\d(\d{4}|\D|$)")
-"""How dates begin that sort as texts: the year first."""
+_MONTH, _DAY = "0[1-9]|1[0-2]", "0[1-9]|[12][0-9]|3[01]"
+_DATE: Final = re.compile(rf"((?:19|20)[0-9]{{2}})(?:([-/.]?)({_MONTH})(?:\2({_DAY}))?)?(?=$|[T ])")
+"""How dates begin that sort as texts: the year first, then month and day of two digits each, where they are known."""
 
 _PATIENTS: Final = ("patientid", "patientno", "patientnumber")
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
@@ -108,6 +111,7 @@ class TablePhotos:
         named: set[str] = set()
         for number, row in _rows(self.table, (PATH, *self.columns)):
             place = row[PATH].replace("\\", "/")
+            place = place and posixpath.normpath(place)  # ./eye.jpg and eye.jpg are one photo
             if problem := _problem(place, named):
                 raise _wrong(self.table, number, f"the path {problem}")
             named.add(place)
@@ -118,10 +122,11 @@ class TablePhotos:
                 raise _wrong(self.table, number, says)
             copied = tuple(row[name] for name in self.columns)
             patient = "" if known["patient"].lower() in NOT_KNOWN else patient_name(known["patient"])
-            if known["date"] and not _SORTS.match(known["date"]):
+            date = _sorting(known["date"])
+            if date is None:
                 says = f"date is {known['date']!r}: expected a text that sorts, such as 2026-01-31, or nothing"
                 raise _wrong(self.table, number, says)
-            known |= {"eye": eye, "patient": patient}
+            known |= {"eye": eye, "patient": patient, "date": date}
             yield ListedPhoto(place, _version(self.content(place)), known=known, copied=copied)
 
     def content(self, place: str, entry: ArchiveEntry | None = None) -> Path:
@@ -172,6 +177,14 @@ def _version(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
+def _sorting(date: str) -> str | None:
+    """The date with hyphens in it, so that 20260930 and 2026/09/30 sort as one; None where it would not sort."""
+    found = _DATE.match(date)
+    if found is None:
+        return None if date else ""
+    return "-".join(filter(None, (found[1], *found.group(3, 4)))) + date[found.end() :]
+
+
 def _problem(place: str, named: set[str]) -> str:
     """What is wrong with the path of a row; empty where nothing is. named: those of the rows before."""
     if not place or "\0" in place:
@@ -199,6 +212,8 @@ def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, s
     header: list[str] | None = None
     for number, cells in enumerate(([cell.strip() for cell in line] for line in lines), 1):
         if header is None:
+            if not any(cells):
+                continue
             header = [name.lower() if name.lower() in (PATH, *KNOWN) else name for name in cells]
             _check_header(table, header, needed)
         elif any(cells[len(header) :]):
@@ -231,10 +246,13 @@ def _wrong(table: Path, number: int, says: str) -> CodedError:
 def _csv_lines(table: Path) -> Iterator[list[str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            delimiter, begin = delimiter_of(file.readline(_LONGEST_HEADER))
-            if not begin:
-                file.seek(0)
-            yield from csv.reader(file, delimiter=delimiter, strict=True)
+            first = file.readline(_LONGEST_HEADER)
+            while first.isspace():
+                yield []
+                first = file.readline(_LONGEST_HEADER)
+            delimiter, begin = delimiter_of(first)
+            rest = file if begin else itertools.chain([first], file)
+            yield from csv.reader(rest, delimiter=delimiter, strict=True, skipinitialspace=True)
     except (UnicodeDecodeError, csv.Error) as error:
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a CSV table in UTF-8: {error}") from error
 

@@ -149,7 +149,8 @@ def _counts(store: Store) -> dict[str, int]:
     """Photos by what became of them; each frame of a file is a photo."""
     by_state = dict(store.select("select state, count(*) from results group by state"))
     counts = {state: by_state.get(state, 0) for state in ("read", "refused", "failed")}
-    return {"given": sum(counts.values()), **counts}
+    unwritten = store.count("select count(*) from results where state != 'failed' and code is not null and code != ''")
+    return {"given": sum(counts.values()), **counts} | ({"without_files": unwritten} if unwritten else {})
 
 
 def _versions() -> dict[str, str]:

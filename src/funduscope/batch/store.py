@@ -111,21 +111,23 @@ class Store:
         A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
         are not any more is removed. All of it happens or nothing. Raises `CodedError` where none of those that were
         listed earlier is: E_NOT_FOUND where no other is either, since their folder may be on a disk that is not there,
-        E_CONFIG where others are, which belong into a folder of their own.
+        E_CONFIG where others are, which belong into a folder of their own; and so do photos of which some have an
+        earlier one's name, where others of the earlier ones are missing and none is as it was: cameras number anew.
         """
         with self._file:
             if retry_failed:  # before the list is read, which closes again what has a problem
                 failed = "select place from results where state = 'failed'"
                 self._file.execute(f"update photos set is_done = 0, tries = 0 where place in ({failed})")
             self._file.execute("update photos set position = -1")
-            earlier = self.count("select count(*) from photos")
+            earlier, unchanged = self.count("select count(*) from photos"), 0
             for position, photo in enumerate(photos):
-                self._take(position, photo)
-            if earlier and self.count("select count(*) from photos where position < 0") == earlier:
+                unchanged += self._take(position, photo)
+            missing = self.count("select count(*) from photos where position < 0")
+            if missing and not unchanged:
                 if not self.count(_LISTED):
                     says = f"no photo is there any more, and {earlier} were: is their disk there? Nothing was changed"
                     raise CodedError("E_NOT_FOUND", says)
-                says = f"the folder holds a batch of {earlier} other photos, of which none is given now"
+                says = f"the folder holds a batch of {earlier} other photos, of which none is given now as it was then"
                 raise CodedError("E_CONFIG", f"{says}: name another folder")
             self._file.execute("delete from photos where position < 0")
             faults = "select place from results where code in ('E_MEMORY', 'E_DISK', 'E_CONFIG')"
@@ -135,7 +137,9 @@ class Store:
             self._file.execute("delete from results where place not in (select place from photos where is_done)")
         return self.count("select count(*) from photos where not is_done")
 
-    def _take(self, position: int, photo: ListedPhoto) -> None:
+    def _take(self, position: int, photo: ListedPhoto) -> bool:
+        """Takes one photo, and returns whether it was listed earlier and is unchanged."""
+        before = self._file.execute("select version from photos where place = ?", (photo.place,)).fetchone()
         start, size = (photo.entry.start, photo.entry.size_bytes) if photo.entry else (None, None)
         known = [(photo.known or {}).get(name, "") for name in KNOWN]
         names = ("position", "version", "start", "size_bytes", *KNOWN, "copied")
@@ -150,6 +154,7 @@ class Store:
         if photo.problem:
             code, says = photo.problem
             self.put(photo.place, [Result(Path(photo.place).name, "failed", code, says)])
+        return before == (photo.version,)
 
     def waiting(self) -> Iterator[tuple[str, ArchiveEntry | None]]:
         """The photos to be read, in order, each once. Results may be put meanwhile."""

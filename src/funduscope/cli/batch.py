@@ -88,6 +88,8 @@ def _print_counts(photos: Mapping[str, int], out: Path) -> None:
     print(", ".join(f"{photos[state]} {state}" for state in ("given", "read", "refused", "failed")) + ".")
     if photos["failed"]:
         print(f"{out / 'failures.csv'} says why photos failed.")
+    if unwritten := photos.get("without_files"):
+        print(f"The files of {unwritten} photos that were answered could not be written: failures.csv says why.")
     if photos["given"]:
         print(f"Open {out / 'batch.html'}")
 

@@ -259,7 +259,9 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
     except OSError as error:
         raise LabelError(f"The file cannot be read ({error.strerror}).") from error
     delimiter, begin = delimiter_of(text)
-    reader = csv.reader(io.StringIO(text[begin:], newline=None), delimiter=delimiter, strict=True)
+    reader = csv.reader(
+        io.StringIO(text[begin:], newline=None), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
     lines: list[list[str]] = []
     try:
         lines.extend(itertools.islice(reader, most))
