@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.workbooks import write_xlsx
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.readers import idrid
@@ -131,7 +131,7 @@ def test_a_mirror_with_other_names(tmp_path: Path) -> None:
     assert set(cases["idrid-A/train/IDRiD_01"].labels.masks) == {"HE", "OD"}
 
 
-def test_markups_in_a_workbook(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
+def test_markups_in_a_workbook(tmp_path: Path) -> None:
     root = _official(tmp_path)
     (root / DISC_FILE).unlink()
     texts = "".join(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.workbooks import write_xlsx
 
 from funduscope.data.case import LabelError
 from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
@@ -91,7 +91,7 @@ def test_half_a_point_is_an_error_and_none_is_none(tmp_path: Path) -> None:
         nan.point("x", "y")
 
 
-def test_a_workbook_reads_like_a_csv(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
+def test_a_workbook_reads_like_a_csv(tmp_path: Path) -> None:
     cells = (
         '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="inlineStr"><is><t>X- Coordinate</t></is></c>'
         '<c r="D1" t="s"><v>1</v></c></row>'
@@ -112,16 +112,14 @@ def test_a_workbook_reads_like_a_csv(tmp_path: Path, write_xlsx: Callable[..., N
     [("XFD1048576", "1,048,576 rows and 16,384 columns"), ("A1", "more than 200 MB")],
     ids=["a cell far away", "a text that unpacks to much more"],
 )
-def test_a_workbook_that_would_fill_the_memory_is_refused(
-    cell: str, message: str, tmp_path: Path, write_xlsx: Callable[..., None]
-) -> None:
+def test_a_workbook_that_would_fill_the_memory_is_refused(cell: str, message: str, tmp_path: Path) -> None:
     content = "a" * 200_000_001 if cell == "A1" else "1"
     write_xlsx(tmp_path / "markups.xlsx", f'<row r="1"><c r="{cell}" t="str"><v>{content}</v></c></row>')
     with pytest.raises(LabelError, match=message):
         read_sheet(tmp_path / "markups.xlsx")
 
 
-def test_what_is_no_workbook_says_so(tmp_path: Path, write_xlsx: Callable[..., None]) -> None:
+def test_what_is_no_workbook_says_so(tmp_path: Path) -> None:
     (tmp_path / "markups.xlsx").write_text("no zip")
     with pytest.raises(LabelError, match=r"markups\.xlsx: The file cannot be read as an \.xlsx workbook"):
         read_sheet(tmp_path / "markups.xlsx")

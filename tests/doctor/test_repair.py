@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image
+from tests.workbooks import write_xlsx
 
 from funduscope.data.case import LabelError
 from funduscope.data.folds import read_folds
@@ -23,7 +24,8 @@ from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
 from funduscope.doctor.mask_files import read_outlines
-from funduscope.doctor.repair import repair
+from funduscope.doctor.repair import changes_file, repair
+from funduscope.doctor.repair_tables import Change
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
 
@@ -267,3 +269,64 @@ def test_the_copy_lies_next_to_the_data_and_replaces_nothing(place: str, idrid: 
     (idrid.parent / "other/file").write_text("mine")
     with pytest.raises(LabelError, match="is not empty"):
         repair(report, idrid.parent / "other")
+
+
+def _table(idrid: Path, text: str | bytes, name: str = "table.csv") -> Path:
+    data = text.encode() if isinstance(text, str) else text
+    (idrid / name).write_bytes(data)
+    return idrid / name
+
+
+def test_a_row_with_a_cell_too_many_is_left_for_a_person(idrid: Path, scan_of: ScanOf) -> None:
+    """A comma without quotes moves every cell behind it into the wrong column."""
+    row = f"{PHOTO.format(2)},0,Smith, John,right,200,130"
+    table = _table(idrid, f"path,dr,patient,laterality,disc_x,disc_y\n{PHOTO.format(1)},0,A,right,9,9\n{row}\n")
+    merged, changes = _fixed(idrid, scan_of(table))
+    assert (merged / "table.csv").read_bytes() == table.read_bytes()
+    (left,) = changes
+    assert left["what"] == "row 3"
+    assert left["before"] == left["after"]
+    assert left["why"].startswith("Left as it is. ")
+
+
+def test_a_file_that_is_left_is_in_the_copy_too(idrid: Path, scan_of: ScanOf) -> None:
+    text = f"path,dr,patient\n{PHOTO.format(1)},7,Müller\n{PHOTO.format(2)},1,B\n"
+    table = _table(idrid, text.encode("cp1252"))
+    out = idrid.parent / "fixed"
+    (change,) = repair(_report(scan_of(table)), out)
+    assert (out / "table.csv").read_bytes() == table.read_bytes()
+    assert "save it as CSV UTF-8" in change.why
+
+
+def test_another_encoding_is_among_the_changes(idrid: Path, scan_of: ScanOf) -> None:
+    table = _table(idrid, f"path,dr\n{PHOTO.format(1)},1\n".encode("utf-16"))
+    out = idrid.parent / "fixed"
+    (change,) = repair(_report(scan_of(table)), out)
+    assert (change.before, change.after) == ("UTF-16", "UTF-8")
+    assert (out / "table.csv").read_text("utf-8").startswith("path,dr\n")
+
+
+def test_neither_a_workbook_nor_the_list_of_changes_replaces_a_label_file(idrid: Path, scan_of: ScanOf) -> None:
+    rows = (("path", "dr"), (PHOTO.format(1), "9"))
+    cells = ("".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row) for row in rows)
+    write_xlsx(idrid / "table.xlsx", "".join(f"<row>{row}</row>" for row in cells))
+    for name in ("table.csv", "changes.csv"):
+        _table(idrid, f"path,disc_x,disc_y\n{PHOTO.format(1)},9,9\n", name)
+    out, report = idrid.parent / "fixed", _report(scan_of(idrid))
+    repair(report, out)
+    for name in ("table.csv", "changes.csv"):
+        assert (out / name).read_bytes() == (idrid / name).read_bytes()
+    assert (out / "table.xlsx.csv").read_text() == f"path,dr\n{PHOTO.format(1)},\n"
+    assert "table.xlsx" in (out / changes_file(report)).read_text()
+
+
+def test_rows_that_become_equal_by_a_repair_are_one_row(idrid: Path, scan_of: ScanOf) -> None:
+    _edit(idrid / "folds.csv", lambda lines: [*lines, lines[1][:-1] + str(1 - int(lines[1][-1]) % 2)])
+    merged, changes = _fixed(idrid, scan_of(idrid))
+    assert len(_lines(merged / "folds.csv")) == len(set(_lines(merged / "folds.csv")))
+    assert any("It equals row" in change["why"] for change in changes)
+    assert _fixed_again(merged, scan_of) == []
+
+
+def _fixed_again(data: Path, scan_of: ScanOf) -> list[Change]:
+    return repair(_report(scan_of(data)), data.parent / "again")

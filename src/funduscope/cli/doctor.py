@@ -46,13 +46,15 @@ def doctor(
     from funduscope.cli.terminal import complain, doctor_lines, tracked
     from funduscope.data.case import LabelError
     from funduscope.doctor.examine import check_data
-    from funduscope.doctor.repair import check_place, repair
+    from funduscope.doctor.repair import changes_file, check_place, repair
 
     if fix is not None:
         try:
             check_place(data, fix)  # before minutes are spent
         except LabelError as error:
             raise typer.BadParameter(str(error), param_hint="--fix") from None
+        if out is not None and fix.resolve() in (out.resolve(), *out.resolve().parents):
+            raise typer.BadParameter(f"{fix} would hold the report, too: name another folder.", param_hint="--fix")
     report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)
@@ -65,7 +67,7 @@ def doctor(
         if out is not None:
             print(f"Every finding with its pictures: {out / 'doctor.html'}")
     if fix is not None and changes is not None and not as_json:
-        print(f"{len(changes)} changes, each with its reason: {fix / 'changes.csv'}")
+        print(f"{len(changes)} changes, each with its reason: {fix / changes_file(report)}")
     if not report.photos:
         complain(f"no photo was found in {data}: expected JPEG, PNG, TIFF or DICOM files")
     return 1 if report.has_errors or not report.photos else 0

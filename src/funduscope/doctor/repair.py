@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Final
@@ -23,8 +23,9 @@ from funduscope.data.case import LabelError
 from funduscope.data.csv_cells import guarded
 from funduscope.doctor.examine import Report
 from funduscope.doctor.fold_rows import label_of, read_all_folds
+from funduscope.doctor.label_rows import Table
 from funduscope.doctor.mask_files import Outline, named_files, read_stored
-from funduscope.doctor.repair_tables import Change, Edited, join_visits, open_table, repair_table
+from funduscope.doctor.repair_tables import Change, Edited, drop_equal_rows, join_visits, open_table, repair_table
 from funduscope.doctor.scan import Scan
 
 CHANGES: Final = "changes.csv"
@@ -41,7 +42,7 @@ def repair(report: Report, out: Path) -> list[Change]:
 
     Files have the names that they have in the data set; those from outside it are named without `..`, and the tables'
     cells follow. No file replaces another: a mask whose new place is taken is left as it is. Returns the changes, which
-    are also in changes.csv. Raises `LabelError` where `out` is not a new or empty folder outside the data set.
+    are also in `changes_file`. Raises `LabelError` where `out` is not a new or empty folder outside the data set.
     """
     scan = report.scan
     check_place(scan.root, out)
@@ -50,14 +51,22 @@ def repair(report: Report, out: Path) -> list[Change]:
         unfinished.mkdir(parents=True)
         changes.extend(_masks(report, tables, unfinished))
         changes.extend(_whole(report, tables))
+        known = {sheet.file for sheet in report.label_rows.unreadable} | {*_label_tables(report)}
+        names = {_inside(scan, file) for file in known}
         for edited in tables.values():
-            changes.extend(_written(edited, unfinished))
-        for sheet in report.label_rows.unreadable:
-            _copy(sheet.file, unfinished / _inside(scan, sheet.file))
-        _write_changes(unfinished / CHANGES, changes)
+            changes.extend(_written(edited, unfinished, names))
+        for file in known - {*tables}:
+            _copy(file, unfinished / _inside(scan, file))
+        _write_changes(unfinished / changes_file(report), changes)
         if out.is_dir():
             out.rmdir()
     return changes
+
+
+def changes_file(report: Report) -> str:
+    """The name of the list of changes in the copy: changes.csv, or another where a label file has that name."""
+    taken = {_inside(report.scan, file) for file in _label_tables(report)}
+    return next(name for name in (CHANGES, *(f"changes-{number}.csv" for number in range(2, 99))) if name not in taken)
 
 
 def check_place(data: Path, out: Path) -> None:
@@ -78,14 +87,12 @@ def _tables(report: Report) -> tuple[dict[Path, Edited], list[Change]]:
     """Every label file that can be edited, by its path, with its changes made; and the changes."""
     scan = report.scan
     duplicates = [(pair.first, pair.second) for pair in report.pairs]
-    tables = {table.file: table for table in report.label_rows.tables}
-    tables |= {folds.table.file: folds.table for folds in read_all_folds(scan, report.label_rows, report.cases)}
     all_edited: dict[Path, Edited] = {}
     changes: list[Change] = []
-    for file, table in tables.items():
+    for file, table in _label_tables(report).items():
         edited = open_table(table, _inside(scan, file))
         if edited is None:
-            why = "Its encoding or its form would have to be guessed."
+            why = "Its encoding or its form would have to be guessed: save it as CSV UTF-8, and look at its quotes."
             changes.append(Change(_inside(scan, file), LEFT, "", "", why))
             continue
         all_edited[file] = edited
@@ -97,7 +104,16 @@ def _tables(report: Report) -> tuple[dict[Path, Edited], list[Change]]:
         ]
         if {"fold", "patient"} & set(table.roles):
             changes.extend(join_visits(edited, rows, duplicates))
+            changes.extend(drop_equal_rows(edited))
     return all_edited, changes
+
+
+def _label_tables(report: Report) -> dict[Path, Table]:
+    """Every label file and fold file by its path."""
+    tables = {table.file: table for table in report.label_rows.tables}
+    return tables | {
+        folds.table.file: folds.table for folds in read_all_folds(report.scan, report.label_rows, report.cases)
+    }
 
 
 def _size(scan: Scan, photo: Path) -> tuple[int, int] | None:
@@ -188,15 +204,18 @@ def _whole(report: Report, tables: dict[Path, Edited]) -> Iterator[Change]:
             yield change
 
 
-def _written(edited: Edited, folder: Path) -> Iterator[Change]:
-    """Writes an edited label file; an unchanged one is copied byte by byte."""
+def _written(edited: Edited, folder: Path, names: Collection[str]) -> Iterator[Change]:
+    """Writes an edited label file; an unchanged one is copied byte by byte. names: of all label files in the copy."""
     file, target = edited.table.file, folder / edited.name
-    if not edited.changed:
+    if edited.reencoded:
+        yield Change(edited.name, "file", "UTF-16", "UTF-8", "Tables are read as UTF-8.")
+    elif not edited.changed:
         _copy(file, target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix.lower() == ".xlsx":
-        target = target.with_suffix(".csv")
+        own = Path(edited.name).with_suffix(".csv").as_posix()
+        target = folder / (f"{edited.name}.csv" if own in names else own)
         why = "A repaired workbook is written as CSV; put it in the workbook's place."
         yield Change(edited.name, "file", file.name, target.name, why)
     target.write_text(edited.text(), "utf-8", newline="")

@@ -36,20 +36,26 @@ class Change:
 class Edited:
     """A label file's cells as they are written, to be changed. name: of the file in the list of changes.
 
-    dropped: numbers of removed rows.
+    dropped: numbers of removed rows. reencoded: whether the file is text of another encoding than UTF-8.
     """
 
     table: Table
     name: str
     lines: list[list[str]]
     delimiter: str
+    reencoded: bool = False
     changed: bool = False
     dropped: set[int] = field(default_factory=set)
 
     @property
     def rows(self) -> list[LabelRow]:
-        """The rows that are not removed, as they were read."""
-        return [row for row in self.table.rows if row.row not in self.dropped]
+        """The rows that are not removed, as they were read, without those whose cells may stand in wrong columns."""
+        return [row for row in self.table.rows if row.row not in self.dropped and row.row not in self.malformed]
+
+    @property
+    def malformed(self) -> dict[int, str]:
+        """What is wrong with the form of a row, by its number."""
+        return {fault.row: fault.says for fault in self.table.sheet.faults if fault.row is not None}
 
     def put(self, row: int, column: str, text: str, why: str) -> Change:
         """Writes a cell."""
@@ -72,8 +78,11 @@ class Edited:
         """Removes a row."""
         self.dropped.add(row)
         self.changed = True
-        before = ",".join(cell.strip() for cell in self.lines[row - 1]).rstrip(",")
-        return Change(self.name, f"row {row}", before, "", why)
+        return Change(self.name, f"row {row}", self.line(row), "", why)
+
+    def line(self, row: int) -> str:
+        """A row for people."""
+        return ",".join(cell.strip() for cell in self.lines[row - 1]).rstrip(",")
 
     def text(self) -> str:
         """The file as CSV."""
@@ -96,11 +105,13 @@ def open_table(table: Table, name: str) -> Edited | None:
     if any("UTF-8 (byte" in fault.says or "cannot be read" in fault.says for fault in faults):
         return None
     delimiter, _ = delimiter_of(path.read_text("utf-8-sig", errors="replace"))
-    return Edited(table, name, lines, delimiter, any("UTF-16" in fault.says for fault in faults))
+    return Edited(table, name, lines, delimiter, reencoded=any("UTF-16" in fault.says for fault in faults))
 
 
 def repair_table(edited: Edited, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
     """Makes the changes and lists them. size_of: photo to (width, height), None where unknown."""
+    for number, says in edited.malformed.items():
+        yield Change(edited.name, f"row {number}", edited.line(number), edited.line(number), f"Left as it is. {says}")
     for row in edited.rows:
         if not row.name:
             yield edited.drop(row.row, "The row names no photo.")
@@ -108,7 +119,7 @@ def repair_table(edited: Edited, size_of: Callable[[Path], tuple[int, int] | Non
     yield from _impossible(edited)
     yield from _outside(edited, size_of)
     yield from _lost_masks(edited)
-    yield from _twice(edited)
+    yield from drop_equal_rows(edited)
 
 
 def _refused(edited: Edited) -> Iterator[Change]:
@@ -165,7 +176,7 @@ def _lost_masks(edited: Edited) -> Iterator[Change]:
                 yield edited.put(row.row, cell.column, "", "The file is missing; an empty cell means unknown.")
 
 
-def _twice(edited: Edited) -> Iterator[Change]:
+def drop_equal_rows(edited: Edited) -> Iterator[Change]:
     """Of equal rows the first stays."""
     first: dict[tuple[tuple[int, str], ...], int] = {}
     for row in edited.rows:
@@ -203,7 +214,7 @@ def join_visits(
         fold = min(counts, key=lambda fold: (-counts[fold], fold), default=None)
         visit = next((own for row in group if (own := row.value("patient"))), None)
         for row in group:
-            if row.row in edited.dropped:
+            if row.row in edited.dropped or row.row in edited.malformed:
                 continue
             if "patient" in roles and visit and row.value("patient") != visit:
                 why = "This photo and one of that visit are equal or show one eye."
