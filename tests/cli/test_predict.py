@@ -643,6 +643,37 @@ def test_a_second_run_reads_only_what_is_new_or_changed(command: Command, tiny: 
     assert (tmp_path / "out" / "eye0" / "report.html").is_file()
 
 
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "findings cut": lambda place: os.truncate(place / "findings.json", 100),
+    "findings without a key": lambda place: changed_findings(place, gradable=None),
+    "findings changed": lambda place: changed_findings(place, predicted_grade=4),
+    "findings gone": lambda place: (place / "findings.json").unlink(),
+    "settings damaged": lambda place: (place / "settings.json").write_text("x"),
+    "report emptied": lambda place: (place / "report.html").write_text(""),
+}
+
+
+def changed_findings(place: Path, **changes: object) -> None:
+    """Writes other values into a photo's findings; None takes a key out."""
+    found = json.loads((place / "findings.json").read_bytes()) | changes
+    (place / "findings.json").write_text(json.dumps({name: one for name, one in found.items() if one is not None}))
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_results_that_were_damaged_are_made_again_in_their_place(
+    what: str, command: Command, tiny: Path, save_eye: Save, tmp_path: Path
+):
+    photos = [save_eye(tmp_path / name) for name in ("a.png", "b.png")]
+    out = tmp_path / "out"
+    command("predict", *photos, "--model", tiny, "--out", out)
+    whole = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    DAMAGE[what](out / "a")
+    code, said, _ = command("predict", *photos, "--model", tiny, "--out", out)
+    assert code == 0
+    assert "1 of 2 photos read, 1 unchanged" in said
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == whole
+
+
 def test_a_report_is_made_again_once_the_model_has_other_figures(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path
 ):

@@ -65,16 +65,18 @@ def source_of(path: Path, name: str) -> str:
 
 
 def _held(place: Path) -> tuple[str | None, str | None] | None:
-    """`source_of` and sha256 of the photo whose results the folder has, as far as it says; None without results, or
-    where they cannot be read, which the writer reports."""
+    """`source_of` and sha256 of the photo whose results the folder has, as far as its two files say; None without
+    results, or where they cannot be read, which the writer reports."""
+    source, sha256 = _said(place / SETTINGS, "source"), _said(place / RESULT, "photo", "sha256")
+    return None if source is None and sha256 is None and not (place / RESULT).is_file() else (source, sha256)
+
+
+def _said(file: Path, *keys: str) -> str | None:
+    """A text in a file of JSON; None where the file is missing or damaged."""
     try:
-        text = (place / RESULT).read_bytes()
-    except OSError:
+        value = json.loads(file.read_bytes())
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    try:
-        sha256 = json.loads(text)["photo"]["sha256"]
-        return json.loads((place / SETTINGS).read_bytes()).get("source"), sha256
-    except OSError:
-        return None, sha256
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None, None
+    return value if isinstance(value, str) else None

@@ -144,8 +144,8 @@ def earlier_results(
 ) -> Callable[[Path], Unchanged | None]:
     """Gives the function that finds a photo's results, if they need not be made again.
 
-    They are of the same bytes, of the same model, version of this package and settings, and no file was removed.
-    figures: the model's own, which reports state.
+    They are of the same bytes, of the same model, version of this package and settings, findings.json is unchanged, and
+    no other file was removed or changed in size. figures: the model's own, which reports state.
     """
     settings = _settings(options, figures)
 
@@ -158,16 +158,28 @@ def earlier_results(
             place = places.earlier(path.name, path, sha256)
             if place is None:
                 return None
-            found, made = (json.loads((place / name).read_bytes()) for name in (RESULT, SETTINGS))
-            is_whole = all((place / name).is_file() for name in made.pop("files"))
+            text = (place / RESULT).read_bytes()
+            found, made = json.loads(text), json.loads((place / SETTINGS).read_bytes())
+            sizes, digest = made.pop("files").items(), made.pop("findings_sha256")
+            is_whole = digest == _digest(text) and all((place / one).stat().st_size == size for one, size in sizes)
             known = found["photo"]["name"], found["photo"]["sha256"], found["model"]["sha256"], made | {"source": None}
-        except (OSError, ValueError, LookupError, TypeError):  # of a photo that cannot be read the reader says why
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ):  # of a photo that cannot be read the reader says why
             return None
         if not is_whole or known != (path.name, sha256, model_sha256, settings | {"source": None}):
             return None
         return Unchanged(found, places.take(path.name, path, sha256))
 
     return find
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def _settings(options: OutputOptions, figures: Sequence[Any]) -> dict[str, Any]:
@@ -244,7 +256,8 @@ def _written(
     def write_more(findings: Findings, traced: Traced, unfinished: Path, stem: str) -> None:
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished, stem)
-        made = {"source": source, "files": sorted(file.name for file in unfinished.iterdir())}
+        sizes = {file.name: file.stat().st_size for file in sorted(unfinished.iterdir())}
+        made = {"source": source, "files": sizes, "findings_sha256": _digest((unfinished / RESULT).read_bytes())}
         text = json.dumps(_settings(options, findings.card.about.get("figures", ())) | made, indent=2) + "\n"
         (unfinished / SETTINGS).write_bytes(text.encode("ascii"))
 

@@ -152,22 +152,25 @@ def is_result(folder: Path) -> bool:
 def _foreign(folder: Path) -> list[str]:
     """The names of what is no photo's results in a folder."""
     entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
-    is_ours = _ours(folder)
+    listed = _listed(folder)
+    is_ours = _named_like_results(folder) if listed is None else listed.__contains__
     foreign = [entry.name for entry in entries if entry.is_dir() or not is_ours(entry.name)]
-    # A patient's own right and left eye may be named like masks (x_OD.tif): only findings.json makes it a result.
-    if not foreign and not (folder / RESULT).is_file():
+    # A patient's own right and left eye may be named like masks (x_OD.tif): without a list only findings.json makes
+    # them results.
+    if not foreign and listed is None and not (folder / RESULT).is_file():
         foreign = [entry.name for entry in entries]
     return foreign
 
 
-def _ours(folder: Path) -> Callable[[str], bool]:
-    """Whether a file of that name is of the results in the folder: their list has it, or without one its name is that
-    of a result of their photo."""
-    try:
-        listed = {*json.loads((folder / "settings.json").read_bytes())["files"], "settings.json"}
-        return listed.__contains__
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
+def _listed(folder: Path) -> set[str] | None:
+    """The names of the results in the folder by their own list; None without one."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return {*json.loads((folder / "settings.json").read_bytes())["files"], "settings.json"}
+    return None
+
+
+def _named_like_results(folder: Path) -> Callable[[str], bool]:
+    """Whether a file's name is that of a result of the folder's photo."""
     stems = {folder.name}
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         stems.add(safe_stem(json.loads((folder / RESULT).read_bytes())["photo"]["name"], set(), ""))
