@@ -184,6 +184,27 @@ def test_a_setting_of_how_networks_learn_is_changed_in_every_stage(as_mapping: b
 
 
 @pytest.mark.parametrize(
+    ("recipe", "change", "says"),
+    [
+        ("fast", "stages.whole.training.epoks=3", r"fit\. stages\.whole\.training\.epoks: .*known are epochs,"),
+        ("fast", "stages.whole.sampling.whole=3", r"fit\. stages\.whole\.sampling\.whole: .*\(came: 3\)"),
+        ("fast", "stages.whole.decoder.channels=[3]", r"fit\. stages\.whole\.decoder: [^(]*\(1\), it has 4\.$"),
+        ("fast", "stages.hole.training.epochs=3", r"no stage hole; its stages are lesions, whole\."),
+        ("plain", "stages.whole.training.epochs=3", r"no stage whole; it has none\."),
+        ("plain", "training.seed=99999999999999999999", "less than 4294967296"),
+    ],
+)
+def test_what_is_wrong_in_a_stage_is_named_with_it(recipe: str, change: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        Recipe.load(recipe, [change])
+
+
+def test_a_stage_whose_section_is_a_number_is_named_although_a_setting_of_all_stages_is_changed() -> None:
+    with pytest.raises(RecipeError, match=r"stages\.lesions\.training: .*\(came: 3\)"):
+        Recipe.from_toml('name = "x"\n[stages.lesions]\ntraining = 3\n', ["training.epochs=3"])
+
+
+@pytest.mark.parametrize(
     ("change", "says"),
     [
         ("tasks.structures=['MA', 'MA']", "structures names something twice"),

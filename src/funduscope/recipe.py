@@ -12,9 +12,10 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from funduscope.settings import (
     Augment,
@@ -76,9 +77,13 @@ class Recipe(Strict):
             if not isinstance(tree.get(section), dict) or section == "stages":
                 raise ValueError(f"stages.{name} has {section!r}, which is no section of a recipe")
             own = tree[section]
-            inner = {key: own[key] | value for key, value in values.items() if isinstance(own.get(key), dict)}
+            inner = {k: own[k] | v for k, v in values.items() if isinstance(own.get(k), dict) and isinstance(v, dict)}
             tree[section] = own | values | inner
-        return Recipe.model_validate(tree)
+        try:
+            return Recipe.model_validate(tree)
+        except ValidationError as error:  # of the stage, and not of the recipe's own section of that name
+            found = [dict(item) | {"loc": ("stages", name, *item["loc"])} for item in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(error.title, cast(list[InitErrorDetails], found)) from error
 
     @model_validator(mode="after")
     def _joins(self) -> Recipe:
@@ -258,12 +263,19 @@ def _change(tree: dict[str, Any], path: str, value: Any) -> None:
     Raises `RecipeError` for another setting that every stage has a value of its own for: nothing would change.
     """
     keys = path.split(".")
+    named = tree.get("stages", {})
+    if keys[0] == "stages" and len(keys) > 3 and isinstance(named, dict) and keys[1] not in named:
+        known = f"its stages are {', '.join(named)}" if named else "it has none"
+        raise RecipeError(f"--set {path}: the recipe has no stage {keys[1]}; {known}.")
     _set(tree, keys, value, path)
     stages = tree.get("stages", {}) if len(keys) > 1 else {}
     if not isinstance(stages, dict):
         return
-    own = {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
-    own = {name: stage for name, stage in own.items() if keys[1] in (stage.get(keys[0]) or ())}
+    own = {
+        name: stage
+        for name, stage in stages.items()
+        if isinstance(stage, dict) and isinstance(stage.get(keys[0]), dict) and keys[1] in stage[keys[0]]
+    }
     if keys[0] in LEARNING:
         for stage in own.values():
             _set(stage, keys, value, path)
@@ -285,10 +297,14 @@ def _say(error: ValidationError) -> str:
     """One sentence with every wrong key: where, what was expected, what was given."""
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "recipe"
-        known = _known(item["loc"][:-1]) if item["type"] == "extra_forbidden" else []
+        place = item["loc"]
+        section = place[2:-1] if place[:1] == ("stages",) and len(place) > 3 else place[:-1]
+        known = _known(section) if item["type"] == "extra_forbidden" else []
         names = f"; known are {', '.join(known)}" if known else ""
-        lines.append(f"{where}: {item['msg']} (came: {item['input']!r:.80}{names})")
+        is_own = item["type"] == "value_error"  # a validator's own sentence, which says what came
+        says = str(item["ctx"]["error"]) if is_own and "ctx" in item else item["msg"]
+        came = "" if is_own and isinstance(item["input"], (dict, Strict)) else f" (came: {item['input']!r:.80}{names})"
+        lines.append(": ".join(filter(None, (".".join(map(str, place)), says))) + came)
     return "The recipe does not fit. " + "; ".join(lines) + "."
 
 

@@ -343,7 +343,7 @@ class Training(Strict):
     processes that prepare samples, of all processes together and at most one a core.
     """
 
-    epochs: Annotated[int, Field(ge=0)] = 9
+    epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 9
     batch: Annotated[int, Field(ge=1)] = 8
     accumulate: Annotated[int, Field(ge=1)] = 1
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -366,4 +366,4 @@ class Training(Strict):
     batch_norm: Literal["own", "synchronized", "frozen"] = "own"
     compile: bool = False
     workers: Annotated[int, Field(ge=0)] = 2
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42

@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
     lines = ["path,dr,patient"]
     (tmp_path / "data").mkdir()
     for number in range(6):
-        Image.fromarray(draw_eye(number, width_px=300).pixels).save(tmp_path / "data" / f"eye{number}.png")
+        Image.fromarray(draw_eye(number, width_px=430).pixels).save(tmp_path / "data" / f"eye{number}.png")
         lines.append(f"eye{number}.png,{number % 3},p{number}")
     file = tmp_path / "data" / "mine.csv"
     file.write_text("\n".join(lines) + "\n")

@@ -224,6 +224,15 @@ def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
     raise AssertionError(score)
 
 
+@pytest.mark.parametrize("content", ['{"x', "[]"])
+def test_a_damaged_card_is_named_with_its_folder(fabricate, content: str, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "one")
+    (folder / "card.json").write_text(content)
+    cases = [Case("a/1", "a", "1", tmp_path / "1.jpg", "1", Labels(grade=0))]
+    with pytest.raises(CompareError, match=r"one has a file that cannot be read, card\.json: "):
+        compare_runs([folder], tmp_path / "out", data=cases)
+
+
 def test_a_refit_is_refused_before_anything_is_scored(fabricate, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "again", parts=())
     (folder / "card.json").write_text(json.dumps({"about": {"repeats": ["0" * 64]}}))

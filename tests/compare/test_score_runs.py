@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -228,6 +229,16 @@ def test_scores_of_other_weights_are_made_again(compared: Path, cases: list[Case
     score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
     assert '"other"' not in stale.read_text("utf-8")
     assert fresh.stat().st_mtime_ns == before
+
+
+def test_scores_whose_last_row_is_cut_are_made_again(compared: Path, cases: list[Case], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(compared / "grades", folder)
+    rows = folder / "scores" / "test" / "photos.jsonl"
+    before = len(rows.read_text("utf-8").splitlines())
+    os.truncate(rows, rows.stat().st_size - 40)
+    score_runs(folder, cases, every_set=False, progress=lambda photos, words, total: photos)
+    assert len([json.loads(line) for line in rows.read_text("utf-8").splitlines()]) == before
 
 
 def test_a_comparison_of_one_data_set_leaves_the_scores_of_the_others(

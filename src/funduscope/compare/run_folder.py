@@ -317,8 +317,12 @@ def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is no file."""
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    """The object in a file of a run; None where there is no file. Raises `CompareError` for a damaged one."""
+    with _naming(path.parent, path.name):
+        tree = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if tree is not None and not isinstance(tree, dict):
+            raise ValueError("it holds no object")
+        return tree
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.atomic import write_json
+from funduscope.atomic import read_lines, write_json
 from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
 from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_json
 from funduscope.compare.score_kinds import pack
@@ -148,7 +148,10 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dic
     known = about.get("labels", labels)
     if is_other or not isinstance(known, dict) or not labels.items() <= known.items():
         return False
-    return {case.key for case in cases} <= {json.loads(line)["key"] for line in rows.read_text("utf-8").splitlines()}
+    try:
+        return {case.key for case in cases} <= {row["key"] for row in read_lines(rows)}
+    except (ValueError, LookupError, TypeError):  # damaged: the photos are scored again
+        return False
 
 
 def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> None:

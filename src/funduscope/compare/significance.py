@@ -11,7 +11,7 @@ from funduscope.compare.page_parts import Cell, Line, Section, Table, between, c
 from funduscope.compare.paired import FEWEST_VISITS, LEVEL, REPEATS, Difference, every_pair
 from funduscope.compare.run_folder import DASH, FOLDS, Run
 from funduscope.compare.score_kinds import Measure
-from funduscope.compare.sections import Comparison, photo_words
+from funduscope.compare.sections import Comparison
 
 Tests = dict[str, dict[Measure, list[Difference]]]
 """By fold and measure, every pair that has enough visits."""
@@ -47,12 +47,18 @@ def tests_section(comparison: Comparison, tests: Tests) -> Section:
 
 def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[Difference]]) -> Table:
     columns = [_column(comparison.side, part, one, pairs) for one, pairs in found.items()]
-    heads = [("run minus the best", ""), *((one.kind.shown, photo_words(comparison.side, part, one)) for one in found)]
+    heads = [("run minus the best", ""), *((one.kind.shown, _photos(one, pairs)) for one, pairs in found.items())]
     lines = [Line(run.name, cells) for run, cells in zip(comparison.side, zip(*columns, strict=True), strict=True)]
     tally = [Cell(f"{sum(pair.differs for pair in pairs)} of {len(pairs)}") for pairs in found.values()]
     lines.append(Line("pairs that differ, of all", tally))
     caption = f"Each run minus the one with the best value of the column; bold: differs (corrected p under {LEVEL})."
     return Table(f"Against the best, {part} fold", caption, heads, lines)
+
+
+def _photos(measure: Measure, pairs: Sequence[Difference]) -> str:
+    """The data set of a column and the number of photos that its pairs share."""
+    low, high = min(pair.photos for pair in pairs), max(pair.photos for pair in pairs)
+    return f"{measure.dataset}, {low if low == high else f'{low} to {high}'} {'photo' if high == 1 else 'photos'}"
 
 
 def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:

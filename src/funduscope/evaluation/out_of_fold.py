@@ -81,6 +81,10 @@ def evaluate(
             have = f"None of the {len(cases)} photos has" if len(cases) > 1 else "The photo does not have"
             raise LabelError(f"{have} a label that {name} answers, such as a grade (dr) or a mask: nothing to score.")
         photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
+        if failed := [photo.row for photo in photos[len(photos) - len(cases) :] if "error" in photo.row]:
+            count = "1 photo" if len(failed) == 1 else f"{len(failed)} photos"
+            such = f"{failed[0]['key']} ({failed[0]['error']})"
+            warn(f"counted as refused: {count} could not be read, such as {such}")
         made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
     return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
 

@@ -102,13 +102,13 @@ def run(
     fastest, by timing a few steps of each. Without any meaning where `accelerate launch` started several. Raises
     `TrainingError`, `RecipeError`.
     """
-    plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if start.refit is not None and not is_calibrated(start.refit):
         print(
             f"warning: {named(start.refit)} has no thresholds yet, so this run gets none: it can be started from "
             "(--init), but not used. If it is to be used, let that training end first.",
             file=sys.stderr,
         )
+    plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if processes.state().is_main_process:
         finish(folder, plan, start, watch.progress)
     return folder / "best.safetensors"

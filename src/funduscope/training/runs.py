@@ -97,14 +97,21 @@ def train(
     from funduscope.training.validation import make_validation
 
     weights, taught = (tuple(weights_of(model) for model in _listed(models)) for models in (init, teachers))
-    repeated = None if refit is None else weights_of(refit)
-    if repeated is not None and repeated.suffix != ".safetensors":
-        says = f"{refit} is no run that could be repeated on every photo: expected a run's folder."
-        raise ModelError("E_MODEL", says)
+    repeated = None if refit is None else _best_of(refit)
     start = Start(weights, taught, repeated, command)
     watch = Watch(progress, on_epoch)
     best = run_recipe(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
     return Run(best.parent)
+
+
+def _best_of(run: ModelPath) -> Path:
+    """The best checkpoint of a run that is to be repeated. Raises `ModelError`."""
+    path = Path(run) / "best.safetensors" if Path(run).is_dir() else Path(run)
+    if path.name == "best.safetensors" and path.is_file():
+        return path
+    lacks = "has no best.safetensors yet, so that it" if Path(run).is_dir() else ""
+    says = " ".join(filter(None, (str(run), lacks, "is no run that could be repeated on every photo")))
+    raise ModelError("E_MODEL", f"{says}: expected a finished run's folder.")
 
 
 def _listed(models: Models) -> Sequence[ModelPath]:
