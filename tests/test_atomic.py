@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -119,3 +120,10 @@ def test_without_links_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.Monk
     link_or_copy(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_the_disk_refuses_is_called_by_the_name_that_people_know(tmp_path: Path) -> None:
+    for inner in ("", "/rows.csv"):
+        with pytest.raises(OSError) as caught, replacing(tmp_path / "scores") as unfinished:  # noqa: PT011
+            raise OSError(errno.ENOSPC, "No space left on device", f"{unfinished}{inner}")
+        assert caught.value.filename == f"{tmp_path / 'scores'}{inner}"

@@ -34,8 +34,10 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
             _replace_folder(unfinished, path)
         else:
             unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(unfinished)
+        if isinstance(error, OSError) and str(error.filename).startswith(str(unfinished)):
+            error.filename = f"{path}{str(error.filename)[len(str(unfinished)) :]}"  # which a person knows
         raise
 
 

@@ -358,6 +358,13 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", "fast")
     assert code == 1
     assert "fast is no run that could be repeated" in err
+    (tmp_path / "begun").mkdir()
+    for begun, says in (("begun", "begun has no best.safetensors yet"), ("begun/last.safetensors", "is no run that")):
+        code, _, err = command(
+            "train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", tmp_path / begun
+        )
+        assert code == 1
+        assert says in err
 
 
 def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

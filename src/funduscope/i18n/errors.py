@@ -69,7 +69,8 @@ _DISK: Final = {
     errno.EDQUOT: "your share of the disk is used up: free some space or name another disk, and run it again",
     errno.EFBIG: "a file would be larger than this system allows: name a folder on another disk, or raise the limit, "
     "and run it again",
-    errno.EROFS: "the disk can only be read: name a folder that can be written, and run it again",
+    errno.EROFS: "the disk can only be read: name a folder that can be written, or copy this one to where it can be, "
+    "and run it again",
     errno.EACCES: "the folder may not be written: name one that may be, or change its permissions, and run it again",
     errno.EIO: "the disk reports a fault (input/output error): name a folder on another disk, run it again, and check "
     "this disk",
