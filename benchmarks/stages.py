@@ -98,8 +98,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     timed("write every file", lambda: save(found, place))
     size = (card.whole_px, card.whole_px)
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
-    ways = [small, small[::-1]] if card.upside_down else [small]
-    ways += [way[:, ::-1] for way in ways] if card.mirrored else []
+    ways = [small, small[:, ::-1]] if card.mirrored else [small]
     images: list[tuple[np.ndarray, View]] = [(np.ascontiguousarray(way)[None], "whole") for way in ways]
     images += [(framed.image[None, seen], "close") for seen, _ in strips(framed.image)] if card.close else []
     if isinstance(runtime, OnnxRuntime):
