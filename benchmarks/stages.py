@@ -100,7 +100,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
     ways = [small, small[:, ::-1]] if card.mirrored else [small]
     images: list[tuple[np.ndarray, View]] = [(np.ascontiguousarray(way)[None], "whole") for way in ways]
-    images += [(framed.image[None, seen], "close") for seen, _ in strips(framed.image)] if card.close else []
+    images.extend((framed.image[None, seen], "close") for seen, _ in strips(framed.image) if card.close)
     if isinstance(runtime, OnnxRuntime):
         timed("bare ONNX Runtime", lambda: [_bare(runtime, *one) for one in images])
     timed("torch, float32", lambda: [torch_look(*one) for one in images])

@@ -45,7 +45,7 @@ def network_of(bundle: Path, runs: Path | None) -> tuple[Network | Joined, Card]
 
 def main() -> None:
     """Writes the models, times them, writes the costs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
