@@ -75,6 +75,14 @@ def test_an_error_ends_with_one_and_a_copy_is_repaired(command: Command, data: P
     assert "7" in (tmp_path / "fixed" / "changes.csv").read_text()
 
 
+def test_report_and_copy_have_a_folder_each(command: Command, data: Path, tmp_path: Path) -> None:
+    for out in ("same", "same/report"):
+        code, _, err = command("doctor", data, "--fix", tmp_path / "same", "--out", tmp_path / out, "--workers", 0)
+        assert code == 2
+        assert "would hold the report, too" in err
+    assert not (tmp_path / "same").exists()
+
+
 def test_json_is_all_that_is_printed(command: Command, data: Path, tmp_path: Path) -> None:
     code, out, _ = command("doctor", data, "--json", "--out", tmp_path / "out", "--workers", 0)
     assert code == 0

@@ -50,11 +50,9 @@ def doctor(
 
     if fix is not None:
         try:
-            check_place(data, fix)  # before minutes are spent
+            check_place(data, fix, out)  # before minutes are spent
         except LabelError as error:
             raise typer.BadParameter(str(error), param_hint="--fix") from None
-        if out is not None and fix.resolve() in (out.resolve(), *out.resolve().parents):
-            raise typer.BadParameter(f"{fix} would hold the report, too: name another folder.", param_hint="--fix")
     report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)

@@ -69,8 +69,10 @@ def changes_file(report: Report) -> str:
     return next(name for name in (CHANGES, *(f"changes-{number}.csv" for number in range(2, 99))) if name not in taken)
 
 
-def check_place(data: Path, out: Path) -> None:
-    """Raises `LabelError` where a repaired copy cannot be written to `out`."""
+def check_place(data: Path, out: Path, report: Path | None = None) -> None:
+    """Raises `LabelError` where a repaired copy cannot be written to `out`. report: the folder of the report."""
+    if report is not None and out.resolve() in (report.resolve(), *report.resolve().parents):
+        raise LabelError(f"{out} would hold the report, too: name another folder.")
     here, there = out.resolve(), (data if data.is_dir() else data.parent).resolve()
     if here == there or there in here.parents or here in there.parents:
         raise LabelError(f"{out} is in the data set or contains it: expected a folder next to it, so that it stays.")
