@@ -88,7 +88,7 @@ def _commands(photo: Path, folder: Path, model: str | None) -> dict[str, list[st
     wrapped, out = folder / "eye.dcm", folder / "out"
     subprocess.run([sys.executable, "-c", WRAP, str(photo), str(wrapped)], check=True)
     script = shutil.which("funduscope", path=Path(sys.executable).parent) or shutil.which("funduscope")
-    tool = [script] if script else [sys.executable, "-m", "funduscope.cli.main"]
+    tool = [script] if script else [sys.executable, "-m", "funduscope"]
     chosen = [] if model is None else ["--model", model]
     return {
         "baseline: import numpy, cv2, onnxruntime; decode": [sys.executable, "-c", BASELINE, str(photo)],

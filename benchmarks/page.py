@@ -42,7 +42,7 @@ def main() -> None:
     asked.add_argument("--count", type=int, default=50)
     given = asked.parse_args()
     port = free_port()
-    command = [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)]
+    command = [sys.executable, "-m", "funduscope", "app", "--headless", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for_server(f"http://127.0.0.1:{port}/_stcore/health")

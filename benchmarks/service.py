@@ -72,7 +72,7 @@ def served(model: Path | None, *options: str) -> Iterator[Served]:
     """A service whose model is ready, until the block ends."""
     arguments = [] if model is None else ["--model", str(model)]
     arguments += ["--port", "0", "--queue", str(QUEUE), "--parallel", str(PARALLEL), "--max-body", str(LIMIT_MB)]
-    command = [sys.executable, "-m", "funduscope.cli.main", "serve", *arguments, *options]
+    command = [sys.executable, "-m", "funduscope", "serve", *arguments, *options]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log)
         try:

@@ -54,7 +54,7 @@ def main() -> None:
 def _predicted(*options: str) -> Iterator[Path]:
     """The results of the demo photo."""
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", "funduscope.cli.main", "predict", str(DEMO), "--out", place, *options]
+        command = [sys.executable, "-m", "funduscope", "predict", str(DEMO), "--out", place, *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         yield Path(place) / "hrf_07_dr"
 
@@ -93,7 +93,7 @@ def _visit(width: int, height: int, scheme: str = "light") -> Iterator[Page]:
     """The page in a browser of its own."""
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)],
+        [sys.executable, "-m", "funduscope", "app", "--headless", "--port", str(port)],
         stdout=subprocess.DEVNULL,
     )
     try:

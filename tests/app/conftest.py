@@ -59,7 +59,7 @@ def serve(home: Path, work: Path, log: Path, port: int = 0) -> Iterator[Served]:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "funduscope.cli.main", "app", "--headless", "--port", str(port)]
+    command = [sys.executable, "-m", "funduscope", "app", "--headless", "--port", str(port)]
     environment = os.environ | {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     for name in (VARIABLE, "XDG_STATE_HOME"):
         environment.pop(name, None)

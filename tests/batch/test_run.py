@@ -389,7 +389,7 @@ def killed_and_finished(
     eyes: Path, out: Path, reading: ReadingSettings, moments: tuple[float, ...]
 ) -> dict[str, bytes]:
     """The tables after the command was killed with SIGKILL at each of these seconds, and then left alone."""
-    command = [sys.executable, "-m", "funduscope.cli.main", "batch", str(eyes), "--out", str(out), "--force"]
+    command = [sys.executable, "-m", "funduscope", "batch", str(eyes), "--out", str(out), "--force"]
     command += ["--model", str(reading.model[0]), "--processes", "2"]
     for moment in moments:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -95,7 +95,7 @@ def test_at_sigterm_it_ends_with_its_processes_and_goes_on(
     for number in range(12):
         save_eye(photos / f"{number}.png", 360 + number)
     arguments = ["batch", photos, "--out", tmp_path / "out", "--model", tiny, "--processes", "2", "--json", "--force"]
-    command = [sys.executable, "-m", "funduscope.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "funduscope", *map(str, arguments)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert one.stdout is not None

@@ -136,7 +136,7 @@ def test_a_real_limit_of_a_file_s_size_is_one_sentence(tiny: Path, save_eye: Sav
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    command = [sys.executable, "-m", "funduscope.cli.main", "predict", photo, "--model", tiny, "--out", out, "--force"]
+    command = [sys.executable, "-m", "funduscope", "predict", photo, "--model", tiny, "--out", out, "--force"]
     done = subprocess.run(list(map(str, command)), preexec_fn=limit, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert "a file would be larger than this system allows" in done.stderr
@@ -155,7 +155,7 @@ def test_too_little_memory_is_one_sentence(tiny: Path, eye: np.ndarray, tmp_path
     command = [
         sys.executable,
         "-m",
-        "funduscope.cli.main",
+        "funduscope",
         "predict",
         photo,
         "--model",
@@ -219,7 +219,7 @@ def _verb_command(verb: str, model: Path, folder: Path, workers: int) -> list[st
         "train": ["train", folder / "small.toml", "--data", data, "--fold", "0", "--processes", "1"],
     }
     further = ["--run", folder / "run", "--set", f"training.workers={workers}"] if verb == "train" else []
-    return [sys.executable, "-m", "funduscope.cli.main", *map(str, [*arguments[verb], *further])]
+    return [sys.executable, "-m", "funduscope", *map(str, [*arguments[verb], *further])]
 
 
 def test_one_photo_without_memory_leaves_the_others(

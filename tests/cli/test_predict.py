@@ -704,7 +704,7 @@ def test_lines_for_a_file_do_not_go_to_the_terminal_of_the_progress(tiny: Path, 
     import pty
 
     photos = [str(save_eye(tmp_path / f"{number}.png", width=360 + 2 * number)) for number in range(2)]
-    arguments = [sys.executable, "-m", "funduscope.cli.main", "predict", *photos, "--model", str(tiny)]
+    arguments = [sys.executable, "-m", "funduscope", "predict", *photos, "--model", str(tiny)]
     ours, theirs = pty.openpty()
     with (tmp_path / "lines.txt").open("wb") as file:
         run = subprocess.Popen([*arguments, "--out", str(tmp_path / "out")], stdout=file, stderr=theirs)

@@ -111,7 +111,7 @@ def test_a_crash_leaves_nothing_of_the_patient(end: signal.Signals, tiny: Path, 
     for name in ("home", "temporary", "out"):
         (around / name).mkdir(parents=True)
     places = {"HOME": around / "home", "TMPDIR": around / "temporary", "XDG_CACHE_HOME": around / "home"}
-    command = [sys.executable, "-X", "faulthandler", "-m", "funduscope.cli.main", "predict", tmp_path / "visit.dcm"]
+    command = [sys.executable, "-X", "faulthandler", "-m", "funduscope", "predict", tmp_path / "visit.dcm"]
     with (around / "printed").open("wb") as printed:
         process = subprocess.Popen(
             [*command, "--model", tiny, "--out", around / "out", *EVERYTHING[:1]],

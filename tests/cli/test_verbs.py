@@ -396,7 +396,7 @@ def test_what_needs_the_training_extra_says_so(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
 @pytest.mark.parametrize("arguments", [["recipes", "--show", "plain"], ["--help"]])
 def test_an_answer_that_a_full_disk_refuses_is_one_sentence(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "funduscope.cli.main", *arguments]
+    command = [sys.executable, "-m", "funduscope", *arguments]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": ""})
     assert done.returncode == 1

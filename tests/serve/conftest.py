@@ -102,7 +102,7 @@ def running(folder: Path, *options: object) -> Iterator[Service]:
     """A service with these options, on a free port, until the block ends."""
     temporary = folder / "temporary"
     temporary.mkdir(parents=True)
-    command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", "0", *map(str, options)]
+    command = [sys.executable, "-m", "funduscope", "serve", "--port", "0", *map(str, options)]
     with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
         process = subprocess.Popen(command, stdout=log, stderr=errors, env=os.environ | {"TMPDIR": str(temporary)})
         service = Service(process, folder / "log", temporary)

@@ -127,7 +127,7 @@ def test_a_full_disk_under_its_log_costs_no_answer(tiny: Path, eye: bytes, tmp_p
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", str(port), "--model", str(tiny)]
+    command = [sys.executable, "-m", "funduscope", "serve", "--port", str(port), "--model", str(tiny)]
     environment = os.environ | {"TMPDIR": str(tmp_path / "none"), "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("wb") as full, (tmp_path / "errors").open("wb") as errors:
         process = subprocess.Popen(command, stdout=full, stderr=errors, env=environment, cwd=tmp_path)
@@ -152,7 +152,7 @@ def _is_ready(client: httpx.Client) -> bool:
 
 
 def test_a_port_in_use_is_one_line(service: Service, tiny: Path) -> None:
-    command = [sys.executable, "-m", "funduscope.cli.main", "serve", "--port", str(service.place[1]), "--model", tiny]
+    command = [sys.executable, "-m", "funduscope", "serve", "--port", str(service.place[1]), "--model", tiny]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1

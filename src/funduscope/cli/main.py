@@ -144,7 +144,3 @@ def _check_none_empty(arguments: list[str]) -> None:
         if not argument or (name.startswith("--") and argument != name and not value):
             where = f"the value of {name}" if name else "an argument"
             raise typer.BadParameter(f"{where} is empty; expected a path or a value: name it, or leave the option out.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
