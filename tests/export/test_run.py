@@ -322,6 +322,30 @@ def test_landmarks_and_gates_are_compared_too():
     assert not parity.holds
 
 
+@pytest.mark.parametrize(
+    ("tasks", "head"),
+    [
+        (["structures=['EX']", "landmarks=[]"], "structures"),
+        (["structures=[]", "landmarks=['optic_disc','fovea']"], "landmarks"),
+    ],
+)
+def test_int8_of_a_model_without_classes_is_judged_by_its_maps(tasks: list[str], head: str):
+    recipe = Recipe.load("plain", [*TINY, "tasks.grade=false", "tasks.dme=false", *(f"tasks.{one}" for one in tasks)])
+    card = replace(Card.of(recipe), landmark_floor=0.0)
+    eyes = [draw_eye(seed, width_px=480).pixels for seed in (1, 2)]
+    torch.manual_seed(0)
+    network = build(recipe).eval()
+    first = Predictor(TorchRuntime(network, card), refuses=False)
+    assert export._accept(first, first, [], eyes)["labels_equal"] == 1
+    spoiled = build(recipe).eval()
+    spoiled.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        spoiled.heads[head].conv.weight.mul_(-30)  # pyright: ignore
+        spoiled.heads[head].conv.bias.add_(6)  # pyright: ignore
+    with pytest.raises(export.ExportError, match="landmarks and structures within"):
+        export._accept(Predictor(TorchRuntime(spoiled, card), refuses=False), first, [], eyes)
+
+
 def test_activation_maps_are_compared_too():
     """The same answers with a map turned upside down, and without any."""
     recipe = Recipe.load("plain", TINY)

@@ -101,19 +101,33 @@ def jpeg_2000(*, is_lossy: bool) -> FileDataset:
     )
 
 
-def palette() -> FileDataset:
+def palette(*, in_segments: bool = False) -> FileDataset:
     image = Image.fromarray(EYE).quantize(256)
     table = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     dataset = dicom(np.array(image).tobytes(), PhotometricInterpretation="PALETTE COLOR", SamplesPerPixel=1)
     del dataset.PlanarConfiguration
     for index, color in enumerate(("Red", "Green", "Blue")):
-        setattr(dataset, f"{color}PaletteColorLookupTableDescriptor", [len(table), 0, 8])
-        setattr(dataset, f"{color}PaletteColorLookupTableData", table[:, index].tobytes())
+        if in_segments:  # one segment of single values
+            segment = np.array([0, len(table), *table[:, index].astype(int) * 257], "<u2").tobytes()
+            setattr(dataset, f"{color}PaletteColorLookupTableDescriptor", [len(table), 0, 16])
+            setattr(dataset, f"Segmented{color}PaletteColorLookupTableData", segment)
+        else:
+            setattr(dataset, f"{color}PaletteColorLookupTableDescriptor", [len(table), 0, 8])
+            setattr(dataset, f"{color}PaletteColorLookupTableData", table[:, index].tobytes())
     return dataset
 
 
 def jpeg() -> bytes:
     return simplejpeg.encode_jpeg(EYE, 90, colorsubsampling="422")
+
+
+def jpeg_2000_data() -> bytes:
+    return data_of(jpeg_2000(is_lossy=False))
+
+
+def without_group_length(data: bytes) -> bytes:
+    """As some exporters write it: the file meta information does not say how long it is."""
+    return data[:132] + data[144:]
 
 
 LOSSLESS: dict[str, Callable[[], bytes]] = {
@@ -124,7 +138,9 @@ LOSSLESS: dict[str, Callable[[], bytes]] = {
     "deflated": lambda: data_of(dicom(syntax=DeflatedExplicitVRLittleEndian)),
     "RLE": lambda: data_of(compressed(RLELossless)),
     "JPEG-LS": lambda: data_of(compressed(JPEGLSLossless)),
-    "JPEG 2000": lambda: data_of(jpeg_2000(is_lossy=False)),
+    "JPEG 2000": jpeg_2000_data,
+    "no group length": lambda: without_group_length(jpeg_2000_data()),
+    "a wrong group length": lambda: jpeg_2000_data()[:140] + bytes(4) + jpeg_2000_data()[144:],
     "planes": lambda: data_of(dicom(np.ascontiguousarray(EYE.transpose(2, 0, 1)).tobytes(), PlanarConfiguration=1)),
 }
 LOSSY: dict[str, Callable[[], bytes]] = {
@@ -134,6 +150,7 @@ LOSSY: dict[str, Callable[[], bytes]] = {
     "JPEG": lambda: data_of(dicom(encapsulate([jpeg()]), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")),
     "JPEG 2000, lossy": lambda: data_of(jpeg_2000(is_lossy=True)),
     "palette": lambda: data_of(palette()),
+    "palette in segments": lambda: data_of(palette(in_segments=True)),
 }
 
 
@@ -227,6 +244,18 @@ def _bomb() -> bytes:
     return data_of(dicom(b"\0" * 150_000_000, DeflatedExplicitVRLittleEndian))
 
 
+def _disguised_bomb() -> bytes:
+    """In another UID stands what looks like the element of the transfer syntax, of an uncompressed file."""
+    decoy = struct.pack("<HH2sH", 2, 0x10, b"UI", 20)
+    data = _bomb()
+    uid = data.index(b"\x02\0\x03\0UI")
+    old = struct.unpack_from("<H", data, uid + 6)[0]
+    value = b"2.25.1\0\0" + decoy + b"1.2.840.10008.1.2.1\0"
+    longer = struct.unpack_from("<I", data, 140)[0] + len(value) - old
+    head = data[:140] + struct.pack("<I", longer) + data[144 : uid + 6] + struct.pack("<H", len(value))
+    return head + value + data[uid + 8 + old :]
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "gray": (
         lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
@@ -240,8 +269,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "17 frames": (lambda: data_of(dicom(np.stack([EYE] * 17))), "E_MULTIPAGE"),
     "65,535 x 65,535 with 64 bytes": (_huge, "E_TOO_MANY_PIXELS"),
     "pixel data cut short": (_truncated, "E_TRUNCATED"),
+    "coded pixel data cut short": (lambda: jpeg_2000_data()[:-1000], "E_TRUNCATED"),
     "also a program": (_executable, "E_FORMAT"),
     "a deflated bomb": (_bomb, "E_TOO_LARGE"),
+    "a deflated bomb without a group length": (lambda: without_group_length(_bomb()), "E_TOO_LARGE"),
+    "a deflated bomb that hides its syntax": (_disguised_bomb, "E_TOO_LARGE"),
     "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
     "coded pixels of another size": (
         lambda: data_of(

@@ -25,7 +25,8 @@ class Parity:
     photos: the number that both answered. most_difference: of any probability. labels_equal: share of those photos
     with the same class in every photo task. most_landmark: distance of disc center or fovea over the photo's width,
     infinite where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any
-    pixel, over the map's largest value. The last three are 0 where a model has none.
+    pixel, over the map's largest value. most_of_structure: of a structure's probability, as the mean over a frame. The
+    last four are 0 where a model has none.
     """
 
     photos: int
@@ -34,6 +35,7 @@ class Parity:
     most_landmark: float = 0.0
     most_gate: float = 0.0
     most_cam: float = 0.0
+    most_of_structure: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -47,7 +49,7 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
 
     Refused photos are not counted. Raises `ParityError` where all are refused.
     """
-    most, landmark, gate, cam, equal, answered = 0.0, 0.0, 0.0, 0.0, 0, 0
+    most, landmark, gate, cam, structure, equal, answered = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
     for image in photos:
         a, b = first(image), second(image)
         if not (a.gradable_ok and b.gradable_ok):
@@ -56,7 +58,8 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
         for task, probs in a.class_probs.items():
             most = max(most, float(np.abs(probs - b.class_probs[task]).max()))
         for code in a.codes:
-            most = max(most, float(np.abs(a.frame_probs[code] - b.frame_probs[code]).max()))
+            apart = np.abs(a.frame_probs[code] - b.frame_probs[code])
+            most, structure = max(most, float(apart.max())), max(structure, float(apart.mean()))
         for one, other in ((a.disc_xy, b.disc_xy), (a.fovea_xy, b.fovea_xy)):
             landmark = max(landmark, _apart(one, other) / image.shape[1])
         for router, shares in a.gates.items():
@@ -66,7 +69,7 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
         equal += all(a.answer(task) == b.answer(task) for task in a.class_probs)
     if not answered:
         raise ParityError(f"None of the {len(photos)} photos shows an eye: there is nothing to compare on them.")
-    return Parity(answered, most, equal / answered, landmark, gate, cam)
+    return Parity(answered, most, equal / answered, landmark, gate, cam, structure)
 
 
 def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:

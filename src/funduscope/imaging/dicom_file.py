@@ -37,10 +37,9 @@ _READ: Final = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation"),
     *("ImageLaterality", "Laterality", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *("LossyImageCompression", "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
-    *("PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
-    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
-    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    *("LossyImageCompression", "PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
+    *(f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue")),
+    *(f"{kind}{color}PaletteColorLookupTableData" for kind in ("", "Segmented") for color in ("Red", "Green", "Blue")),
 )
 
 _CLASSES: Final = {
@@ -53,7 +52,7 @@ _CLASSES: Final = {
 _JPEG_XL: Final = frozenset({f"1.2.840.10008.1.2.4.{number}" for number in (110, 111, 112)})
 _JPEG_BASELINE: Final = "1.2.840.10008.1.2.4.50"
 _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 _READABLE: Final = frozenset(
     {
         *(_IMPLICIT, _EXPLICIT, _DEFLATED, "1.2.840.10008.1.2.5", _JPEG_BASELINE),  # and RLE
@@ -123,13 +122,15 @@ def is_dicom(data: bytes) -> bool:
 def read_dicom(data: bytes) -> DicomFile:
     """Reads and checks a file's attributes; no pixel is decoded. Raises `PhotoError` for what is no eye photograph."""
     dataset = read_attributes(data, _READ)
+    if not dataset:  # pydicom drops what it has read where a file ends before its time
+        raise PhotoError("E_TRUNCATED", "the DICOM file is cut off; expected a whole file: copy it again")
     try:
         with _without_remarks():
             return _checked(dataset, str(dataset.file_meta.TransferSyntaxUID))
     except PhotoError:
         raise
     except Exception:
-        raise _damaged("its attributes contradict each other") from None
+        raise _damaged("its attributes are incomplete, or contradict each other") from None
 
 
 def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
@@ -152,8 +153,10 @@ def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
 
 
 def _dataset(data: bytes, names: Sequence[str]) -> Dataset:
-    """The data set with these attributes, and file meta information that names its transfer syntax."""
-    from pydicom import dcmread
+    """The data set with these attributes, and file meta information that names its transfer syntax.
+
+    pydicom's `dcmread` would inflate a deflated data set without a limit.
+    """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
@@ -162,49 +165,41 @@ def _dataset(data: bytes, names: Sequence[str]) -> Dataset:
     tags: Any = [Tag(name) for name in names]
     start, syntax = _meta(data)
     if syntax == _DEFLATED:
-        deflated = data[start:]
-        _check_inflated(deflated)
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)
-        dataset = read_dataset(BytesIO(inflated), False, True, specific_tags=tags)
-        dataset.file_meta = FileMetaDataset()
-        syntax = _EXPLICIT
-    else:
-        dataset = dcmread(BytesIO(data), force=True, specific_tags=tags)
-        syntax = syntax or _IMPLICIT
+        data, start, syntax = _inflated(data[start:]), 0, _EXPLICIT
+    file = BytesIO(data)
+    file.seek(start)
+    dataset = read_dataset(file, syntax == _IMPLICIT, syntax != _BIG_ENDIAN, specific_tags=tags)
+    dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     return dataset
 
 
-def _check_inflated(deflated: bytes) -> None:
-    """Raises `PhotoError` for what expands too far, without keeping what comes out."""
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while deflated:
-        size += len(inflater.decompress(deflated, 1_000_000))
-        deflated = inflater.unconsumed_tail
+def _inflated(deflated: bytes) -> bytes:
+    """A deflated data set. Raises `PhotoError` for one that expands too far, before what comes out is kept."""
+    inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), deflated, 0
+    while rest:
+        size += len(inflater.decompress(rest, 1_000_000))
+        rest = inflater.unconsumed_tail
         if size > MOST_INFLATED_BYTES:
             says = f"the DICOM file expands to over {MOST_INFLATED_BYTES} bytes; expected less: save it uncompressed"
             raise PhotoError("E_TOO_LARGE", says)
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)
 
 
 def _meta(data: bytes) -> tuple[int, str]:
-    """Where the file meta information ends, and the transfer syntax that it names; 0 and "" without any."""
-    start = 132 if data[128:132] == b"DICM" else 0
-    if data[start : start + 8] != b"\x02\0\0\0UL\x04\0":
-        return 0, ""
-    end = start + 12 + struct.unpack_from("<I", data, start + 8)[0]
-    at = data.find(b"\x02\0\x10\0UI", start, end)
-    if at < 0:
-        return end, ""
-    length = struct.unpack_from("<H", data, at + 6)[0]
-    return end, data[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+    """Where the file meta information ends, whatever length it gives itself, and the transfer syntax that it names."""
+    from pydicom.filereader import read_dataset
+
+    file = BytesIO(data)
+    file.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    return file.tell(), str(meta.get("TransferSyntaxUID") or _IMPLICIT)
 
 
 def _checked(dataset: Dataset, syntax: str) -> DicomFile:
     kind = str(dataset.get("SOPClassUID", ""))
     if kind not in _CLASSES:
-        says = (
-            f"the DICOM object is no color photograph; expected one of: {', '.join(_CLASSES.values())}: send the photo"
-        )
+        says = f"the DICOM object is of another class; expected one of: {', '.join(_CLASSES.values())}: send the photo"
         raise PhotoError("E_SOP_CLASS", says)
     if str(dataset.get("BurnedInAnnotation", "NO")).upper() == "YES":
         says = "the DICOM photo has text burned into it; expected one without: export it without annotation"
@@ -214,9 +209,8 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
             "E_FORMAT", "the DICOM file is compressed as JPEG XL; expected JPEG or JPEG 2000: export it so"
         )
     if syntax not in _READABLE:
-        raise PhotoError(
-            "E_FORMAT", "the DICOM file is compressed in a rare way; expected JPEG or JPEG 2000: export it so"
-        )
+        says = "the DICOM file stores pixels in a rare way; expected JPEG (baseline) or JPEG 2000: export it so"
+        raise PhotoError("E_FORMAT", says)
     colors, samples = str(dataset.PhotometricInterpretation), int(dataset.SamplesPerPixel)
     if colors not in _COLORS or samples != (1 if colors == "PALETTE COLOR" else 3):
         raise PhotoError(
