@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,20 @@ def test_an_eye_that_the_file_names_otherwise_than_it_shows_is_named_and_nobody_
     rows = {row["patient"]: row for row in rows_of(silent, named)}
     assert (rows["a"]["right_grade"], rows["a"]["other_grade"], rows["a"]["side_conflicts"]) == (None, 2, "a--2")
     assert (rows["b"]["left_grade"], rows["b"]["side_conflicts"]) == (1, "b-left-1")
+
+
+def test_a_frame_of_several_is_named_by_its_own_name():
+    right, left = photo("a", "right"), photo("a", "left", 2, "soon")
+    frames = [
+        replace(one, name=f"both_frame{number}.dcm", place="disc/both.dcm", frame=number, found={**one.found, **seen})
+        for number, one, seen in ((1, right, {"laterality": "right"}), (2, left, {"laterality": "right"}))
+        if one.found is not None
+    ]
+    for one in frames:
+        assert one.found is not None
+        one.found.update(warnings=[])
+    (row,) = rows_of(*frames)
+    assert row["decided_by"] == row["side_conflicts"] == str(Path("disc/both_frame2.dcm"))
 
 
 def test_an_eye_without_its_macula_in_the_photo_is_to_be_taken_again() -> None:

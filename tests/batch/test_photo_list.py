@@ -185,11 +185,12 @@ def make_tar(path: Path, entries: Entries) -> Path:
 @pytest.mark.parametrize("name", ["year.zip", "year.tar", "year.tar.gz"])
 def test_an_archive_gives_its_photos_and_names_what_leads_out_of_it(tmp_path: Path, name: str) -> None:
     entries = {"b/one.png": b"first", "two.jpg": b"second", "notes.txt": b"no photo", ".hidden.jpg": b"no"}
+    entries |= {"disc/DICOMDIR": bytes(128) + b"DICM", "disc/IM1": bytes(128) + b"DICM"}
     entries |= {"../out.jpg": b"x", "/root.jpg": b"x", "b/../../c.png": b"x"}
     make = make_zip if name.endswith("zip") else make_tar
     photos = open_list(make(tmp_path / name, entries))
     listed = list(photos)
-    assert [one.place for one in listed if one.problem is None] == ["b/one.png", "two.jpg"]
+    assert [one.place for one in listed if one.problem is None] == ["b/one.png", "two.jpg", "disc/IM1"]
     bad = {one.place: one.problem[0] for one in listed if one.problem}
     assert bad == dict.fromkeys(["../out.jpg", "/root.jpg", "b/../../c.png"], "E_FORMAT")
     assert [photos.content(one.place, one.entry) for one in listed[:2]] == [b"first", b"second"]

@@ -351,7 +351,7 @@ def test_flipped_bytes_are_refused_or_read_and_never_a_traceback() -> None:
 
 
 def test_a_folder_gives_its_dicom_files_whatever_they_are_called(tmp_path: Path) -> None:
-    for name in ("IM0001", "eye.dcm"):
+    for name in ("IM0001", "eye.dcm", "DICOMDIR"):  # the last is a disc's list of the others
         (tmp_path / name).write_bytes(data_of(dicom()))
     (tmp_path / "note.txt").write_text("not a photo " * 20)
     assert [path.name for path in gather([tmp_path])] == ["IM0001", "eye.dcm"]

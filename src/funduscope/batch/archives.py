@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Final, Self
 
 from funduscope.i18n.errors import CodedError
-from funduscope.imaging.find_photos import START_BYTES, SUFFIXES, begins_like_photo
+from funduscope.imaging.find_photos import DICOM_INDEX, START_BYTES, SUFFIXES, begins_like_photo
 from funduscope.imaging.limits import LIMITS
 
 MAX_RATIO: Final = 100
@@ -208,17 +208,18 @@ def _may_be_photo(name: str) -> bool:
     of DICOM files end in such."""
     path = PurePosixPath(name)
     is_known = path.suffix.lower() in SUFFIXES or not path.suffix[1:].isalpha() or is_archive(Path(name))
-    return is_known and not _is_hidden(path)
+    return is_known and not _is_left_out(path)
 
 
-def _is_hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
+def _is_left_out(path: PurePosixPath) -> bool:
+    """Whether an entry is hidden, or a disc's list of its DICOM files."""
+    return path.name == DICOM_INDEX or any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
 
 
 def _is_photo(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
     """Whether an entry is a photo by its suffix or by its first bytes: files of DICOM archives have no suffix."""
     path = PurePosixPath(name)
-    if _is_hidden(path):
+    if _is_left_out(path):
         return False
     if path.suffix.lower() in SUFFIXES:
         return True

@@ -52,8 +52,7 @@ def page(
         "counts": counts,
         "model": model,
         "patients": [
-            {**row, "link": _link(files, row["decided_by"], row["decided_name"], row["decided_code"])}
-            for row in patients
+            {**row, "link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients
         ],
         "grades": _shares(store, "predicted_grade", GRADES),
         "risks": _shares(store, "dme.risk", DME_RISKS),

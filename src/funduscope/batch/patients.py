@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import PurePath
 from typing import Any, Final
 
 from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
@@ -28,8 +29,8 @@ EYES: Final = ("right", "left")
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
     believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema
-    risk or lesions. grade, dme: the worst, None where nothing tells; decided_by, decided_name, decided_code: place,
-    name and code of the photo that shows it. chance: of a grade that is referred, None of a model without grades."""
+    risk or lesions. grade, dme: the worst, None where nothing tells; decided_by: the photo that shows it; decided: its
+    place, name and code. chance: of a grade that is referred, None of a model without grades."""
 
     photos: int = 0
     graded: int = 0
@@ -37,9 +38,8 @@ class Eye:
     answered: int = 0
     grade: int | None = None
     dme: int | None = None
-    decided_by: str = ""
-    decided_name: str = ""
-    decided_code: str | None = None
+    decided_by: str | None = None
+    decided: tuple[str, str, str | None] | None = None
     urgency: str = "routine"
     chance: float | None = None
     because: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Eye:
         chance = (found.get("referable") or {}).get("probability")
         urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
         if not self.answered or _order(urgency, grade, risk, chance) < self.order:
-            self.decided_by, self.decided_name, self.decided_code = one.place, one.name, one.code
+            self.decided_by, self.decided = _named(one), (one.place, one.name, one.code)
             self.urgency, self.chance = urgency, chance
             self.because = [note["code"] for note in advice.get("because") or ()]
         self.answered += 1
@@ -90,8 +90,8 @@ PATIENT_COLUMNS: Final = (
 )
 """other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
 model. ungradable_eyes: those that have photos, of which none can be graded. person_eyes: those of which a
-person should grade every photo that can be. side_conflicts: the places of photos that
-show another eye than the table, or their own file, says."""
+person should grade every photo that can be. side_conflicts: the photos that show another eye than the
+table, or their own file, says."""
 
 
 def patient_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
@@ -135,12 +135,16 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
     for name, eye in eyes.items():
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
     row["referable_probability"] = worst.chance
-    row["decided_by"], row["because"] = worst.decided_by or None, " ".join(worst.because)
-    row["decided_name"], row["decided_code"] = worst.decided_name, worst.decided_code
+    row["decided_by"], row["decided"], row["because"] = worst.decided_by, worst.decided, " ".join(worst.because)
     row["ungradable_eyes"] = " ".join(ungradable)
     row["person_eyes"] = " ".join(by_person)
-    row["side_conflicts"] = " ".join(one.place for one in photos if side_conflict(one))
+    row["side_conflicts"] = " ".join(_named(one) for one in photos if side_conflict(one))
     return row | {"photos": len(photos), "failed": failed}
+
+
+def _named(one: StoredResult) -> str:
+    """A photo's place; of a frame of several with the photo's name in place of the file's."""
+    return str(PurePath(one.place).with_name(one.name)) if one.frame else one.place
 
 
 def _eye(one: StoredResult) -> str:

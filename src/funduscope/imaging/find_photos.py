@@ -15,6 +15,9 @@ OTHER_PICTURES: Final = frozenset({".bmp", ".gif", ".webp", ".heic", ".heif", ".
 SUFFIXES: Final = (
     frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".dcm", ".dicom"}) | OTHER_PICTURES
 )
+DICOM_INDEX: Final = "DICOMDIR"
+"""The name of the file that lists the DICOM files of a disc: a DICOM file that is no photo."""
+
 START_BYTES: Final = 132
 """So many bytes tell a photo of a supported format from other files."""
 
@@ -29,7 +32,7 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
     folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
     with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; links
     that lead nowhere and folders that cannot be read, which are then reported as failures. Links to folders are
-    followed, last, each folder once. Hidden files and earlier results are left out.
+    followed, last, each folder once. Hidden files, a disc's DICOMDIR and earlier results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
@@ -94,6 +97,8 @@ def _of_folder(top: Path) -> Iterator[Path]:
 
 def _is_photo(path: Path) -> bool:
     """Whether a file is a photo by content or by suffix, or is a link that leads nowhere."""
+    if path.name == DICOM_INDEX:
+        return False
     is_named_so = path.suffix.lower() in SUFFIXES
     try:
         if not path.is_file():  # reading a pipe would never end
