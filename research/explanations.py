@@ -119,7 +119,7 @@ def gradient_maps(
     network: Network, image: np.ndarray, asked: Explanation, temperature: float
 ) -> tuple[Maps, np.ndarray]:
     """The maps that need torch, and the exact one by torch."""
-    levels = grad_cam.levels_of(network, image, asked.task, asked.classes, temperature)
+    levels = grad_cam.levels_of(network, image, asked.task, asked.classes, 1 / temperature)
     maps = {
         "Grad-CAM": grad_cam.grad_cam(levels[-1]),
         "HiResCAM, stride 16": grad_cam.hires_cam(levels[-2]),

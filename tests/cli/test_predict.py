@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from tests.cli.conftest import CARD, write_model
 
 from funduscope.imaging.find_photos import gather
 from funduscope.inference.loading import load
@@ -75,6 +76,17 @@ def test_what_speaks_for_the_answers_is_drawn_if_asked_for(
         drawn = {path.name: Image.open(path).size for path in (out / "eye").glob("explanation_*.png")}
         assert set(drawn) == {"explanation_referable.png", "explanation_edema.png"}
         assert all(width == 360 and height > 300 for width, height in drawn.values()), "the photo, and words below it"
+
+
+def test_a_model_of_lesions_alone_says_that_it_has_nothing_to_explain(
+    command: Command, save_eye: Save, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "lesions.onnx", replace(CARD, grade=False, dme=False))
+    photo = save_eye(tmp_path / "eye.png")
+    code, _, err = command("predict", photo, "--model", model, "--out", tmp_path / "out", "--explain")
+    assert code == 0
+    assert err.count("neither grade nor edema risk") == 1
+    assert not list((tmp_path / "out").rglob("explanation_*.png"))
 
 
 def test_an_onnx_file_without_maps_says_what_its_checkpoint_gives(tiny: Path, tmp_path: Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from funduscope.data.case import LabelError
 from funduscope.doctor.inventory import Inventory, PhotoIndex, take_inventory
+from funduscope.doctor.mask_files import named_files
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -88,3 +90,27 @@ def test_a_path_that_leads_up_and_down_names_the_photo_that_it_means(tmp_path: P
     for patient in ("P1", "P2"):
         wanted = tmp_path / "photos" / patient / "left.jpg"
         assert PhotoIndex(inventory).named(f"../photos/{patient}/left.jpg", table, None) == wanted
+
+
+def test_a_table_whose_photos_lie_beside_its_folder_has_each_of_them(tmp_path: Path) -> None:
+    wanted = [tmp_path / "left" / "0.jpg", tmp_path / "right" / "0.jpg"]
+    _laid(tmp_path, "left/0.jpg", "right/0.jpg", "tables/unnamed.jpg")
+    table = tmp_path / "tables" / "photos.csv"
+    table.write_text("path,dr\n../left/0.jpg,0\n../right/0.jpg,1\n")
+    inventory = take_inventory(table)
+    assert list(inventory.photos) == wanted
+    index = PhotoIndex(inventory)
+    assert [index.named(name, table, None) for name in ("../left/0.jpg", "../right/0.jpg")] == wanted
+
+
+def test_an_accent_may_be_spelled_otherwise_in_the_table_than_on_the_disk(tmp_path: Path) -> None:
+    """As in a folder that comes from a Mac."""
+    on_disk, in_table = (unicodedata.normalize(form, "masks/\u00e9.png") for form in ("NFD", "NFC"))
+    _laid(tmp_path, on_disk, "photos/e\u0301.jpg")
+    table = tmp_path / "photos.csv"
+    table.write_text("path,mask_EX\nphotos/\u00e9.jpg,masks/\u00e9.png\n", "utf-8")
+    inventory = take_inventory(table)
+    assert [path.name for path in inventory.photos] == ["e\u0301.jpg"]
+    assert PhotoIndex(inventory).named("photos/\u00e9.jpg", table, None) == inventory.photos[0]
+    assert PhotoIndex(inventory).named("\u00e9", table, None) == inventory.photos[0]
+    assert named_files(table, in_table) == [tmp_path / on_disk]

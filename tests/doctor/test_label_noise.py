@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from funduscope.doctor.inventory import Inventory
 from funduscope.doctor.label_noise import load_models
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
+from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.inference.runtime import ModelError
 
 CLASSES = 3
@@ -109,6 +111,7 @@ def runs(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             dme = np.array([0.9, 0.05, 0.05]) if number % 2 else np.array([0.2, 0.3, 0.5])
             return Answer({"grade": _grades(number % 3), "dme": dme})
 
+        model.card = SimpleNamespace(about={})  # pyright: ignore[reportFunctionMemberAccess]
         return model
 
     monkeypatch.setattr("funduscope.inference.loading.load", load)
@@ -157,6 +160,14 @@ def test_photos_with_a_learned_duplicate_are_left_out(cases: list[Case], runs: l
     spoiled = _mislabeled(cases, {one.name})
     assert not list(label_noise.examine(scan, spoiled, load_models(runs), pairs))
     assert list(label_noise.examine(scan, spoiled, load_models(runs)))
+
+
+def test_photos_that_the_first_weights_may_have_learned_are_left_out(cases: list[Case], runs: list[Path]) -> None:
+    models = load_models(runs)
+    models[0].model.card.about[EARLIER] = [{"photos": {"own": 60}}]
+    models[1].model.card.about[EARLIER] = [{"photos": {"another": 60}}]
+    judged = label_noise.predict_unseen(models, cases, {})
+    assert set(judged) == {case.key for case in cases if case.fold == 1}
 
 
 def test_a_run_without_a_test_fold_is_refused(cases: list[Case], runs: list[Path], tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from funduscope.data.sources import read_data
 from funduscope.doctor import split_checks
@@ -90,6 +92,22 @@ def test_a_visit_in_two_folds(idrid: Path, scan_of: ScanOf) -> None:
     found = _only(list(split_checks.examine(scan_of(idrid))), "visit_across_folds")
     assert (found.evidence["rows"], found.evidence["value"]) == ([2, 3], [3, 0])
     assert found.files == ("folds.csv", PHOTO.format(1), PHOTO.format(2))
+
+
+def test_folds_of_a_table_of_ones_own_are_examined_in_its_folder(tmp_path: Path, scan_of: ScanOf) -> None:
+    """A visit in two folds, and a row of a photo that is gone; no reader takes the folder, so there are no cases."""
+    names = [f"{side}/{number}.png" for side in ("left", "right") for number in range(2)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "photos.csv").write_text("\n".join(["path,dr", *(f"{name},0" for name in names)]))
+    rows = [f"table,{name},visit{name[0] if name.endswith('0.png') else name},{at}" for at, name in enumerate(names)]
+    rows[2] = rows[2].replace("visitr", "visitl")
+    (tmp_path / "folds.csv").write_text("\n".join(["subset,image,visit,fold", *rows, "table,gone.png,x,0"]))
+    kinds = {one.kind: one for one in split_checks.examine(scan_of(tmp_path))}
+    assert kinds.keys() == {"visit_across_folds", "folds_unknown_photo"}
+    assert kinds["visit_across_folds"].files[1:] == ("left/0.png", "right/0.png")
+    assert kinds["folds_unknown_photo"].evidence["value"] == "gone.png"
 
 
 def test_a_patient_of_the_labels_in_two_folds(idrid: Path, scan_of: ScanOf) -> None:

@@ -23,7 +23,7 @@ def test_at_what_a_linear_head_reads_they_are_the_exact_map(
 ) -> None:
     """HiResCAM is the map without its bias, over h w; Grad-CAM its positive part."""
     network = built(*changes)
-    level = levels_of(network, image, task, classes, temperature=1.3)[-1]
+    level = levels_of(network, image, task, classes, share=1 / 1.3)[-1]
     with torch.inference_mode():
         outputs = network(torch.from_numpy(image[None])).named()
     logits, cam = outputs[task][0].numpy() / 1.3, outputs[f"{task}_cam"][0].numpy() / 1.3
@@ -45,6 +45,12 @@ def test_hidden_layers_have_maps_too(built: Built, image: np.ndarray) -> None:
     joined = joined_layer_cam(levels[-3:])
     assert joined.shape == (16, 16)
     assert 0 <= joined.min() <= joined.max() <= 1
+
+
+def test_an_answer_that_does_not_use_the_photo_has_a_flat_map(built: Built, image: np.ndarray) -> None:
+    """As where validation gave the lesions' answer all of the weight."""
+    level = levels_of(built("heads.hidden=[8]"), image, "grade", (2, 3, 4), share=0.0)[-1]
+    assert not grad_cam(level).any()
 
 
 def test_channels_may_stand_last(built: Built, image: np.ndarray) -> None:

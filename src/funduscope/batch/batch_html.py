@@ -51,9 +51,7 @@ def page(
     values = {
         "counts": counts,
         "model": model,
-        "patients": [
-            {**row, "link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients
-        ],
+        "patients": [{**row, "link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients],
         "grades": _shares(store, "predicted_grade", GRADES),
         "risks": _shares(store, "dme.risk", DME_RISKS),
         "urgencies": _counted(store, _FOUND.format("advice.urgency"), "state = 'read'"),

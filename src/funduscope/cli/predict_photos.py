@@ -40,6 +40,10 @@ NO_MAP = (
     "--explain: this model has no exact map of some answers; with its checkpoint as --model (best.safetensors in its "
     "run's folder) Grad-CAM, an approximation, is drawn for them"
 )
+NOTHING_TO_EXPLAIN = (
+    "--explain: this model gives neither grade nor edema risk, and only their evidence is drawn; the outlines of its"
+    " structures are in the overlay"
+)
 NEEDS_STUDY = (
     "--dicom: the photo is no DICOM file; expected one: the results go into the study of their source, "
     "so leave out --dicom for this photo"
@@ -100,8 +104,8 @@ def predict_all(
             if as_json:
                 # ASCII escapes, so that any file name can be printed in any terminal's encoding.
                 print(json.dumps(last[0], separators=(",", ":"), allow_nan=False), flush=True)
-    if options.explain and folder and lacks_maps and maps is None:
-        complain(NO_MAP)
+    if options.explain and folder:
+        _say_what_has_no_map(answer, lacks_maps=lacks_maps and maps is None)
     if folder and not as_json:
         _conclude(folder, count, failed, unchanged, last)
     return 1 if failed else 0
@@ -143,6 +147,15 @@ def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) ->
         else:
             return
     pdfs.add_failure(failure)
+
+
+def _say_what_has_no_map(answer: Callable[..., Findings], *, lacks_maps: bool) -> None:
+    """Why `--explain` draws no map of an answer, or none at all."""
+    card = getattr(answer, "card", None)
+    if card is not None and not {*TASK_OF.values()} & {*card.photo_tasks}:
+        complain(NOTHING_TO_EXPLAIN)
+    elif lacks_maps:
+        complain(NO_MAP)
 
 
 def _lacks_maps(findings: Findings) -> bool:

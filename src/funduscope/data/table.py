@@ -70,7 +70,7 @@ def read(path: Path) -> list[Case]:
 
 def _case(row: Row) -> Case:
     name = row.needed("path").replace("\\", "/")
-    path = _spelled_as_stored(row.file.parent, name)
+    path = spelled_as_stored(row.file.parent, name)
     if path is None:
         raise row.error("path", f"no file {name} (looked next to the table, in {row.file.parent})")
     try:
@@ -108,7 +108,7 @@ def _others(rows: list[int]) -> str:
     return f" Row{'s' if len(rows) > 1 else ''} {named}{more} {'have' if len(rows) > 1 else 'has'} a fault, too."
 
 
-def _spelled_as_stored(folder: Path, name: str) -> Path | None:
+def spelled_as_stored(folder: Path, name: str) -> Path | None:
     """The file of that name; a letter with an accent is one or two characters, as the program that wrote it has it."""
     names = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
     return next((path for each in names if _is_file(path := folder / each)), None)
@@ -137,7 +137,7 @@ def _mask(row: Row, column: str, size: tuple[int, int], empty: Empty) -> Mask | 
         return ABSENT
     files = []
     for piece in filter(None, (piece.strip().replace("\\", "/") for piece in text.split(";"))):
-        file = _spelled_as_stored(row.file.parent, piece)
+        file = spelled_as_stored(row.file.parent, piece)
         if file is None:
             otherwise = f"write {NONE_WORD} where the photo has none of it, nothing where unknown"
             raise row.error(column, f"no file {piece} (looked next to the table); {otherwise}")

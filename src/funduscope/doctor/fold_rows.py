@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import Case
-from funduscope.data.folds import find_folds, fold_key
+from funduscope.data.folds import TABLE, find_folds, fold_key
 from funduscope.doctor.columns import plain
-from funduscope.doctor.inventory import Inventory, split_of, stem_of
+from funduscope.doctor.inventory import Inventory, relative, split_of, stem_of
 from funduscope.doctor.label_rows import LabelRow, LabelRows, Table, read_table
 from funduscope.doctor.scan import Scan
 
@@ -42,7 +42,8 @@ def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()
 
 
 def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds:
-    """Rows match cases by subset and name, and photos without a case by folder and name."""
+    """Rows match cases by subset and name, and photos without a case by folder and name; those of a user's own table by
+    their path from the file of folds."""
     known: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for case in cases:
         known[fold_key(case)].append(case.path)
@@ -50,6 +51,10 @@ def _matched(table: Table, inventory: Inventory, cases: Sequence[Case]) -> Folds
     for photo in inventory.photos:
         for word in _subset_words(photo, inventory):
             named[word, photo.stem].append(photo)
+    own = {row.name for row in table.rows if row.cells["subset"].text == TABLE}
+    for photo in inventory.photos if own else ():
+        if (name := relative(photo, table.file.parent)) in own:
+            named[TABLE, name].append(photo)
     rows = []
     for row in table.rows:
         keys = [(row.cells["subset"].text, name) for name in (row.name, stem_of(row.name))]

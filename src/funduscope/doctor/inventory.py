@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Final
 from funduscope.data.case import LabelError
 from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, read_tolerantly
+from funduscope.data.table import spelled_as_stored
 from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import gather
 from funduscope.vocabulary import CODES
@@ -74,8 +76,9 @@ def take_inventory(data: Path) -> Inventory:
 def _of_table(table: Path) -> Inventory:
     root = table.parent.absolute()
     # As far as a broken table can be read: the label checks report what is wrong with it, and which photos are missing.
-    named = {root / name.replace("\\", "/") for row in read_tolerantly(table).rows if (name := row.text("path"))}
-    return Inventory(root, tuple(sorted(filter(os.path.isfile, named))), (), (root / table.name,))
+    names = {name.replace("\\", "/") for row in read_tolerantly(table).rows if (name := row.text("path"))}
+    named = {Path(os.path.normpath(path)) for name in names if (path := spelled_as_stored(root, name))}
+    return Inventory(root, tuple(sorted(named)), (), (root / table.name,))
 
 
 def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -107,25 +110,26 @@ class PhotoIndex:
         self._all = {path for path in inventory.photos if path.is_file()}
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self._all):
-            self._by_stem[path.stem].append(path)
+            self._by_stem[_composed(path.stem)].append(path)
 
     def scope(self, file: Path, names: Sequence[str]) -> Path:
         """The nearest folder above a file that has a photo with any of the names; the root where none has."""
-        photos = [path for name in names for path in self._by_stem.get(stem_of(name), ())]
+        photos = [path for name in names for path in self._by_stem.get(_composed(stem_of(name)), ())]
         above = (folder for folder in self._above(file) if any(folder in path.parents for path in photos))
         return next(above, self.root)
 
     def named(self, name: str, file: Path, scope: Path | None) -> Path | None:
         """The photo that a name in a label file means, by its path relative to the file or by its name alone."""
-        by_path = Path(os.path.normpath(file.parent / name.replace("\\", "/")))
+        given = name.replace("\\", "/")
+        by_path = Path(os.path.normpath(spelled_as_stored(file.parent, given) or file.parent / given))
         if by_path in self._all:
             return self._shared(by_path)
-        found = self._by_stem.get(stem_of(name), [])
+        found = self._by_stem.get(_composed(stem_of(name)), [])
         return self._chosen([path for path in found if scope is None or scope in path.parents], file)
 
     def of_mask(self, stem: str, file: Path) -> Path | None:
         """The photo of that name nearest to a mask."""
-        found = self._by_stem.get(stem, [])
+        found = self._by_stem.get(_composed(stem), [])
         nearest = ([path for path in found if folder in path.parents] for folder in self._above(file))
         return self._chosen(next(filter(None, nearest), []), file)
 
@@ -155,11 +159,16 @@ class PhotoIndex:
         if not any(plain(part).endswith(("localization", "localisation")) for part in photo.parts):
             return photo
         split = split_of(self._relative(photo))
-        for other in self._by_stem[photo.stem]:
+        for other in self._by_stem[_composed(photo.stem)]:
             of_grading = any(plain(part).endswith("diseasegrading") for part in other.parts)
             if of_grading and split_of(self._relative(other)) == split:
                 return other
         return photo
+
+
+def _composed(name: str) -> str:
+    """A name with each letter and its accent as one character, however the file system or a table has it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def stem_of(name: str) -> str:

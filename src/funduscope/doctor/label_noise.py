@@ -115,15 +115,19 @@ def predict_unseen(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Case key to mean probabilities (by photo task) of the models that did not learn from the case.
 
-    duplicates: case key to keys of other photos of the same eye; a photo is left out where one is in another fold.
+    What a run's first weights or teachers may have learned is left out, too. duplicates: case key to keys of other
+    photos of the same eye; a photo is left out where one is in another fold.
     """
+    from funduscope.evaluation.out_of_fold import EARLIER, may_know
     from funduscope.i18n.errors import PhotoError
 
     answers: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for one in models:
         plan = SplitPlan.of(cases, one.fold, one.run)
         fold_of = {case.key: case.fold for case in plan.cases}
-        unseen = [case for case in plan.test if _has_labels(case)]
+        earlier = one.model.card.about.get(EARLIER) or ()
+        unseen = [case for case in plan.test if not any(may_know(taught, case) for taught in earlier)]
+        unseen = [case for case in unseen if _has_labels(case)]
         unseen = [case for case in unseen if all(fold_of.get(key) == one.fold for key in duplicates.get(case.key, ()))]
         for case in progress(unseen, f"Predicting with {one.run.name}", len(unseen)):
             try:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from funduscope.data.masks import bilevel, marked, palette_of
-from funduscope.data.table import NONE_WORD
+from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
@@ -104,8 +104,9 @@ def named_files(table: Path, text: str) -> list[Path]:
     """The files that a cell of a mask column names, relative to the table's folder."""
     if not text or text.lower() == NONE_WORD:
         return []
-    pieces = [part.strip().replace("\\", "/") for part in text.split(";")]
-    return [Path(os.path.normpath(table.parent / piece)) for piece in pieces if piece]
+    folder, pieces = table.parent, [part.strip().replace("\\", "/") for part in text.split(";")]
+    files = [spelled_as_stored(folder, piece) or folder / piece for piece in pieces if piece]
+    return [Path(os.path.normpath(file)) for file in files]
 
 
 def in_votes_folder(name: str) -> bool:

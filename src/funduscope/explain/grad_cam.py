@@ -43,13 +43,14 @@ def levels_of(
     image: np.ndarray,
     task: str,
     classes: Sequence[int],
-    temperature: float = 1.0,
+    share: float = 1.0,
     answer: np.ndarray | None = None,
 ) -> list[Level]:
     """The encoder's feature maps, shallow to deep; the last is the one that the task's head reads.
 
-    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. answer:
-    the probabilities (C,) at which their log odds are taken; without them those of the network's own logits. Raises
+    image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. share:
+    of the network's logits in the answer, such as 1 / temperature; with 0 nothing depends on a place. answer: the
+    probabilities (C,) at which their log odds are taken; without them those of the network's own logits. Raises
     `ValueError` where the network has no such head.
     """
     if task not in network.heads:
@@ -66,7 +67,7 @@ def levels_of(
         torch.enable_grad(),
     ):
         outputs = network(torch.from_numpy(np.ascontiguousarray(image[None])).to(next(network.parameters()).device))
-        logits = outputs.classes[task][0] / temperature
+        logits = outputs.classes[task][0] * share
         if answer is None:
             score = log_odds(logits, classes)
         else:

@@ -68,7 +68,7 @@ class CheckpointMaps:
         if task in findings.by_lesions:  # the answer is a product of powers of what photo and lesions say
             share = Witness.of_tree(card.witnesses[task]).shares[0]
         for flip in ((same, same), (same, back))[: 1 + card.mirrored]:
-            plane = grad_cam(levels_of(network, image[flip], task, classes, 1 / share, answer)[-1])
+            plane = grad_cam(levels_of(network, image[flip], task, classes, share, answer)[-1])
             maps.append((plane * plane.size)[flip])
         return np.asarray(np.mean(maps, axis=0), np.float32)
 
