@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +26,21 @@ def _said(place: Path, guard: str) -> subprocess.CompletedProcess[str]:
     text = SCRIPT.format(guard="    " if guard else "").replace("    for", f"{guard}\n    for", 1)
     script.write_text(text)
     return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120)
+
+
+def _end_with_what_sigint_does() -> None:
+    sys.exit(3 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else 4)
+
+
+def test_ctrl_c_while_processes_start_is_left_to_the_parent() -> None:
+    """They import for seconds before they could say so themselves, and would each print a traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    child = multiprocessing.get_context("spawn").Process(target=_end_with_what_sigint_does)
+    with process_pool.ignoring_interrupts():
+        child.start()
+    assert signal.getsignal(signal.SIGINT) is before
+    child.join()
+    assert child.exitcode == 3
 
 
 def test_a_script_that_begins_while_it_is_imported_is_told_what_to_do(tmp_path: Path) -> None:

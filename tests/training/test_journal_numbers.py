@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from funduscope.network.network import Outputs, build
 from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch
+from funduscope.training.journal import Journal
 from funduscope.training.overlap import mask_sums
 from funduscope.training.run import Start, run
 from funduscope.training.validation import make_validation
@@ -111,3 +113,25 @@ def test_an_expert_that_is_hardly_used_is_named(taken: list[float], gates: list[
     (sentence,) = usage.neglected()
     assert re.search(said, sentence)
     assert usage.numbers()["experts grade 1 weight"] == pytest.approx(gates[1] / sum(gates))
+
+
+def test_a_full_disk_is_one_error_and_no_trace_of_tensorboards_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path, 0)
+    events = journal.board.file_writer.event_writer._async_writer  # pyright: ignore
+
+    def refuse(data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(events._writer, "write", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        _write_epochs(journal)
+    events._worker.join(10)
+    assert not events._worker.is_alive()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def _write_epochs(journal: Journal) -> None:
+    for epoch in range(1, 5):
+        journal.write({"epoch": epoch, "loss total": 1.0})

@@ -14,6 +14,7 @@ from typing import Final
 
 from funduscope.batch.reader import UNEXPECTED, ReadingSettings, run_reader
 from funduscope.batch.store import Result
+from funduscope.duplicates.process_pool import ignoring_interrupts
 from funduscope.i18n.errors import CodedError, code_and_sentence
 
 MOST_S: Final = 600
@@ -32,7 +33,8 @@ class _Reader:
     def __init__(self, settings: ReadingSettings) -> None:
         self.pipe, other = _CONTEXT.Pipe()
         self.process: SpawnProcess = _CONTEXT.Process(target=run_reader, args=(other, settings), daemon=True)
-        self.process.start()
+        with ignoring_interrupts():
+            self.process.start()
         other.close()
         self.job: Job | None = None
         self.is_ready = False

@@ -22,8 +22,10 @@ def export(
 
     A model whose outputs differ from the run's is refused.
     """
+    from funduscope.cli.termination import interrupted_by_sigterm
     from funduscope.export.run import export_run
 
-    for path in export_run(run, data or None, device=device.value):
-        print(path)
+    with interrupted_by_sigterm():  # so that what is unfinished is removed
+        for path in export_run(run, data or None, device=device.value):
+            print(path)
     return 0

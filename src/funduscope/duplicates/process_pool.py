@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -96,7 +96,8 @@ def _submit(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) 
     before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
     os.environ.update(_ONE_THREAD)
     try:
-        return pool.submit(work, job)
+        with ignoring_interrupts():
+            return pool.submit(work, job)
     finally:
         for name in _ONE_THREAD:
             del os.environ[name]
@@ -111,8 +112,22 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _set_up() -> None:
     """Set up a process: one thread, Ctrl-C ignored (the parent handles it), ended when the parent ends."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # again: it may have been started from another thread
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def ignoring_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile ignore Ctrl-C from their first moment, also while they import: a terminal
+    sends it to all, and the parent ends them."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
+        yield
+        return
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier or signal.SIG_DFL)
 
 
 def end_with_parent() -> None:

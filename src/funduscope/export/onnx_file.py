@@ -46,7 +46,7 @@ def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
     import onnx
 
     network = network.eval().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         if card.own_close:
             model = side_by_side([_trace(network, view, Path(folder) / f"{view}.onnx") for view in VIEWS])
         else:

@@ -36,7 +36,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
     card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
     if any(node.op_type == "If" for node in whole.graph.node):
         card = replace(card, about={**card.about, "int8": IN_BRANCHES})
-    with replacing(path) as unfinished, tempfile.TemporaryDirectory() as folder:
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         if card.own_close:
             models = []
             for view in VIEWS:
@@ -84,7 +84,7 @@ def _quantized(float_path: Path, images: list[np.ndarray], parts: int = 6, *, se
             image = next(self.rest, None)
             return None if image is None else {taken: image}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=float_path.parent) as folder:
         ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         kept = _kept_in_float(onnx.load(str(ready)).graph, parts)

@@ -88,7 +88,7 @@ SHARED_MEMORY: Final = (
 _OS_NUMBER: Final = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _NO_MEMORY: Final = re.compile(
     r"insufficient memory|bad.?alloc|can't allocate memory|failed to allocate|cannot allocate|out of memory"
-    r"|failed to map segment|cannot map zero-fill pages",
+    r"|failed to map segment|cannot map zero-fill pages|is killed by signal: Killed",
     re.IGNORECASE,
 )
 _NO_SHARED_MEMORY: Final = re.compile(r"shared memory object|shm_open|out of shared memory|/dev/shm")

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def selection_scores(run: Path) -> dict[int, float]:
     return {line["epoch"]: line["validation selection"] for line in lines if "validation selection" in line}
 
 
+_EARLIER_HOOK = threading.excepthook
+
+
+def _of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Prints no error of TensorBoard's thread, such as a full disk: the next line that is written raises it."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        _EARLIER_HOOK(failed)
+
+
 class Journal:
     """Writes the epochs of one run. Lines of epochs that a resumed run repeats are dropped first."""
 
@@ -75,6 +85,7 @@ class Journal:
         kept = [line for line in self.lines() if line["epoch"] <= done_epochs]
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
+        threading.excepthook = _of_thread
 
     def lines(self) -> list[dict[str, Any]]:
         """Every epoch's line so far, without the half line that a killed process left at the end."""

@@ -88,14 +88,14 @@ class Loop:
         self.device = self.accelerator.device
         self.batches = EpochBatches(cases, recipe, rank, count)
         self.steps_each = steps_each(cases, recipe)
+        workers = min(-(-settings.workers // processes.local_count()), len(cores()))
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,
-            num_workers=processes.with_shared_memory(
-                min(-(-settings.workers // processes.local_count()), len(cores()))
-            ),
+            num_workers=processes.with_shared_memory(workers),
             collate_fn=collate,
-            worker_init_fn=processes.leave_sigterm,
+            multiprocessing_context=processes.loading_context(workers),
+            worker_init_fn=processes.set_up_loading,
             pin_memory=self.device.type == "cuda",
         )
         network = network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

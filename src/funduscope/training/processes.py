@@ -30,7 +30,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from funduscope.duplicates.process_pool import end_with_parent
+from funduscope.duplicates.process_pool import end_with_parent, ignoring_interrupts
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
 from funduscope.progress import Progress, no_progress
@@ -84,10 +84,17 @@ def local_count() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def leave_sigterm(worker: int) -> None:
+def loading_context(count: int) -> str | None:
+    """How loading processes are started, None for torch's own choice. In a process that was spawned that would be to
+    spawn them: every epoch each of them would import torch anew."""
+    return "fork" if count and sys.platform == "linux" else None
+
+
+def set_up_loading(worker: int) -> None:
     """Lets a process that reads samples leave SIGTERM to the training, which ends it: sent to a whole group, the signal
-    would end the readers first, and the training would call that a fault."""
+    would end the readers first, and the training would call that a fault. It ends with the training, too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def with_shared_memory(count: int) -> int:
@@ -189,8 +196,9 @@ def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> 
         for rank, (_, writer) in enumerate(pipes)
     ]
     try:
-        for child in children:
-            child.start()
+        with ignoring_interrupts():
+            for child in children:
+                child.start()
         for _, writer in pipes:
             writer.close()  # so that a reader sees the end of a process
         return _follow(children, [reader for reader, _ in pipes], watch)
@@ -243,7 +251,8 @@ def _child(
         pipe.send(("refused", str(error)))
     except BaseException as error:
         fault = error if isinstance(error, CodedError) else machine_fault(error)
-        pipe.send(("failed", traceback.format_exc()) if fault is None else ("coded", fault.code, fault.says))
+        says = f"{type(error).__name__}: {error}", traceback.format_exc()
+        pipe.send(("failed", *says) if fault is None else ("coded", fault.code, fault.says))
         sys.exit(1)
     finally:
         pipe.close()
@@ -293,15 +302,15 @@ def _events(children: Sequence[SpawnProcess], readers: list[Connection]) -> Iter
                 kind, *values = reader.recv()
             except EOFError:
                 del working[reader]
-                kind, values = ("failed", [""]) if rank not in results else ("closed", [])
+                kind, values = ("failed", ["", ""]) if rank not in results else ("closed", [])
             if kind == "coded":
                 raise CodedError(*values)
             if kind == "refused":
                 raise TrainingError(values[0])
             if kind == "failed":
-                raise TrainingError(
-                    f"{_why(children)} The same command goes on from the last epoch.\n{values[0]}".strip()
-                )
+                words, trace = values  # the trace is for --debug
+                says = f"{_why(children)} The same command goes on from the last epoch. {words}".strip()
+                raise TrainingError(says) from RuntimeError(trace)
             if kind == "result":
                 results[rank] = (kind, *values)
             elif rank == 0 and kind != "closed":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,7 @@ from funduscope.training.initialization import (
     named,
     with_variant,
 )
+from funduscope.training.lock import only_training
 from funduscope.training.processes import Watch
 from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
@@ -55,9 +57,26 @@ def run_recipe(
     *,
     count: int | Literal["auto"] = 1,
 ) -> Path:
-    """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on."""
-    if not recipe.stages:
-        return run(recipe, cases, folder, fold, start, make_validation, watch, count=count)
+    """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on.
+
+    Raises `TrainingError` also where another process trains in the folder.
+    """
+    train = _run_stages if recipe.stages else run
+    with only_training(folder) if processes.state().is_main_process else nullcontext():
+        return train(recipe, cases, folder, fold, start, make_validation, watch, count=count)
+
+
+def _run_stages(
+    recipe: Recipe,
+    cases: list[Case],
+    folder: Path,
+    fold: int | None,
+    start: Start,
+    make_validation: MakeValidation | None,
+    watch: Watch,
+    *,
+    count: int | Literal["auto"],
+) -> Path:
     _check(recipe, start)
     place = processes.state()
     own_folds = folder / FOLDS
