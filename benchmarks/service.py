@@ -68,7 +68,7 @@ class Served:
 
 
 @contextmanager
-def served(model: Path | None, *options: str) -> Iterator[Served]:
+def served(model: str | None, *options: str) -> Iterator[Served]:
     """A service whose model is ready, until the block ends."""
     arguments = [] if model is None else ["--model", str(model)]
     arguments += ["--port", "0", "--queue", str(QUEUE), "--parallel", str(PARALLEL), "--max-body", str(LIMIT_MB)]
@@ -313,7 +313,7 @@ def row(what: str, value: float, bar: str, detail: str) -> None:
 def main() -> None:
     """Runs the parts and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="default: the shipped one")
+    parser.add_argument("--model", help="default: the shipped one")
     parser.add_argument("--photo", type=Path, help="default: the demo photo, 3504 x 2336")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--photos", type=int, default=24, help="in each turn of throughput and slow")

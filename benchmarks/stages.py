@@ -27,6 +27,7 @@ import numpy as np
 import funduscope
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
+from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, interpret
 from funduscope.inference.runtime import OnnxRuntime, Outputs
 from funduscope.inference.strips import strips
@@ -93,8 +94,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     framed = timed("find the eye, frame it", lambda: frame(photo, card.close_px))
     views = timed("network", lambda: predictor.forward_views(framed.image))
     timed("what it shows, and how well it can be graded", lambda: assess(framed, photo.pixels))
-    found = interpret(photo, framed, views, card, runtime.sha256)
-    timed("findings (interpret, masks, lesions)", lambda: to_json(found.to_dict()))
+    found = timed("findings: landmarks, masks, lesions", lambda: _findings(photo, framed, views, card, runtime.sha256))
     timed("write every file", lambda: save(found, place))
     size = (card.whole_px, card.whole_px)
     small = cv2.resize(framed.image, size, interpolation=cv2.INTER_AREA)
@@ -106,6 +106,13 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     timed("torch, float32", lambda: [torch_look(*one) for one in images])
     timed("predict, all of it", lambda: predictor(path).to_dict())
     return taken
+
+
+def _findings(*given: Any) -> Findings:
+    """Findings with their masks and objects, which are made as they are asked for."""
+    found = interpret(*given)
+    to_json(found.to_dict())
+    return found
 
 
 def _bare(runtime: OnnxRuntime, image: np.ndarray, view: View) -> None:

@@ -3,8 +3,8 @@
     python -m research.augmentations docs/augmentations.png
 
 A panel shows one augmentation alone, at the strength that a recipe gives it: of eight draws the one that changes most.
-Outlines of what the shipped model found, its points and a net of lines went through the same map as the pixels. Needs
-the extra `train`, for matplotlib.
+Outlines of what the shipped model found, its points and a net of lines went through the same map as the pixels, so run
+it when a new model ships. Needs the extra `train`, for matplotlib.
 """
 
 from __future__ import annotations

@@ -63,11 +63,11 @@ def table(healthy: dict[str, list[float]], ill: list[tuple[str, float]]) -> str:
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fold", type=int, required=True)
     given = parser.parse_args()
-    model = load(Path(given.model))
+    model = load(given.model)
     must_have_kept(model.card, given.fold)
     healthy: dict[str, list[float]] = defaultdict(list)
     ill: list[tuple[str, float]] = []

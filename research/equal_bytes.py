@@ -33,12 +33,12 @@ from funduscope.testing.drawn_eyes import draw_eye
 THREADS = (1, 2)
 
 
-def load_models(model: Path | None) -> dict[int, Model]:
+def load_models(model: str | None) -> dict[int, Model]:
     """That model, or the shipped one, by number of threads."""
     return {threads: load(model, threads=threads) for threads in THREADS}
 
 
-def answers(path: Path, model: Path | None, models: dict[int, Model], folder: Path) -> Iterator[tuple[str, bytes]]:
+def answers(path: Path, model: str | None, models: dict[int, Model], folder: Path) -> Iterator[tuple[str, bytes]]:
     """By entry and number of threads the bytes of findings.json.
 
     model: what the command line and the page load by themselves; models: the same, loaded. folder: an empty one, for
@@ -66,7 +66,7 @@ def answers(path: Path, model: Path | None, models: dict[int, Model], folder: Pa
     yield "page", _by_page(data, path.name, model)
 
 
-def by_batch(paths: Sequence[Path], model: Path | None, folder: Path) -> dict[Path, dict[str, bytes]]:
+def by_batch(paths: Sequence[Path], model: str | None, folder: Path) -> dict[Path, dict[str, bytes]]:
     """By photo what a batch of all of them writes, by its processes and threads. folder: an empty one for its files."""
     import pyarrow.parquet as pq
 
@@ -88,7 +88,7 @@ def by_batch(paths: Sequence[Path], model: Path | None, folder: Path) -> dict[Pa
     return found
 
 
-def _by_page(data: bytes, name: str, model: Path | None) -> bytes:
+def _by_page(data: bytes, name: str, model: str | None) -> bytes:
     """What the page's reading function finds. The page keeps its model for as long as its process runs."""
     from funduscope.app.uploads import model as page_model
     from funduscope.app.uploads import read_upload
@@ -107,7 +107,7 @@ def _by_page(data: bytes, name: str, model: Path | None) -> bytes:
 
 
 def differences(
-    path: Path, model: Path | None, models: dict[int, Model], further: Mapping[str, bytes] = MappingProxyType({})
+    path: Path, model: str | None, models: dict[int, Model], further: Mapping[str, bytes] = MappingProxyType({})
 ) -> list[list[str]]:
     """The entries by the bytes that they gave: one list where all are equal.
 
@@ -139,7 +139,7 @@ def _json(found: object) -> bytes:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Checks that every entry gives the same findings.json.")
     parser.add_argument("photos", nargs="*", type=Path)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--drawn", type=int, default=0, help="so many drawn eyes, too")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

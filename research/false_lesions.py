@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--answers", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     given = parser.parse_args()
     model = load(given.model)
     assert isinstance(model, Predictor)

@@ -86,12 +86,12 @@ def table(code: str, largest: dict, pixels: dict) -> list[str]:
 def main() -> None:
     """Prints a table a lesion."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--most", type=int, default=60)
     given = parser.parse_args()
-    model = load(Path(given.model))
+    model = load(given.model)
     must_have_kept(model.card, given.fold)
     held = list(SplitPlan.of(read_data([given.data]), given.fold).validation)
     masked = [case for case in held if case.dataset == MASKED]

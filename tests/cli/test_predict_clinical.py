@@ -115,6 +115,8 @@ def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path
     assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
     named = {str(pydicom.dcmread(file).PatientName) for file in files}
     assert named == {SOURCES[name].get("PatientName", "Doe^Jane")}
+    captured = {pydicom.dcmread(file).Laterality for file in files if file.stem.endswith("_SC")}
+    assert captured == {SOURCES[name].get("ImageLaterality", "")}, "the eye that the source states"
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")

@@ -49,7 +49,8 @@ def _fit(dataset: Dataset, source: Source) -> None:
     from pydicom.dataset import Dataset
 
     dataset.PatientOrientation = source.dataset.get("PatientOrientation") or ""
-    dataset.Laterality = source.dataset.get("Laterality") or ""
+    stated = source.dataset.get("ImageLaterality")  # of photographs; a series' `Laterality` says the same
+    dataset.Laterality = stated if stated in ("R", "L") else source.dataset.get("Laterality") or ""
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = source.content_date, source.content_time
     dataset.BurnedInAnnotation = "YES"  # the legend
     reference = Dataset()

@@ -31,7 +31,7 @@ _PATIENT_AND_STUDY: Final = (
 )
 _IMAGE: Final = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns"),
-    *("PixelSpacing", "PatientOrientation", "Laterality", "LossyImageCompression"),
+    *("PixelSpacing", "PatientOrientation", "ImageLaterality", "Laterality", "LossyImageCompression"),
     *("LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
 _TEXTS: Final = (
