@@ -91,6 +91,20 @@ def test_an_unknown_name_brings_the_known_ones(change: str, known: str) -> None:
         Recipe.from_toml(SMALL, [change])
 
 
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ("training.epoch=3", "was epochs meant"),
+        ("epochs=3", r"was training\.epochs meant"),
+        ("encoder.dropout=0.1", r"was training\.dropout meant"),
+        ("training.whatever=3", "No setting has this name \\(came: 3"),
+    ],
+)
+def test_an_unknown_name_brings_the_one_that_was_perhaps_meant(change: str, meant: str) -> None:
+    with pytest.raises(RecipeError, match=meant):
+        Recipe.from_toml(SMALL, [change])
+
+
 @pytest.mark.parametrize(("kind", "widths"), [("deeplab", [8]), ("transposed_unet", [8, 8, 8])])
 def test_a_decoder_that_needs_the_deepest_features_is_refused_without_them(kind: str, widths: list[int]) -> None:
     changes = ["encoder.levels=4", f"decoder.kind={kind}", f"decoder.channels={widths}", "decoder.skip_channels=[]"]

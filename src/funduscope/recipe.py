@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -299,13 +300,24 @@ def _say(error: ValidationError) -> str:
     for item in error.errors():
         place = item["loc"]
         section = place[2:-1] if place[:1] == ("stages",) and len(place) > 3 else place[:-1]
-        known = _known(section) if item["type"] == "extra_forbidden" else []
+        is_unknown = item["type"] == "extra_forbidden"
+        known = _known(section) if is_unknown else []
         names = f"; known are {', '.join(known)}" if known else ""
         is_own = item["type"] == "value_error"  # a validator's own sentence, which says what came
         says = str(item["ctx"]["error"]) if is_own and "ctx" in item else item["msg"]
+        if is_unknown:
+            meant = _meant(place, known)
+            says = "No setting has this name" + (f"; was {' or '.join(meant)} meant?" if meant else "")
         came = "" if is_own and isinstance(item["input"], (dict, Strict)) else f" (came: {item['input']!r:.80}{names})"
         lines.append(": ".join(filter(None, (".".join(map(str, place)), says))) + came)
     return "The recipe does not fit. " + "; ".join(lines) + "."
+
+
+def _meant(place: tuple[int | str, ...], known: Sequence[str]) -> list[str]:
+    """The settings that were perhaps meant: a similar name among the known ones, or the same one in a section."""
+    name = str(place[-1])
+    similar = get_close_matches(name, known, n=1)
+    return similar or [f"{section}.{name}" for section in Recipe.model_fields if name in _known((section,))]
 
 
 def _known(section: tuple[int | str, ...]) -> list[str]:

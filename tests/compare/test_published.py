@@ -70,6 +70,16 @@ def test_a_file_that_says_too_little_is_refused_with_what_is_wanted(tmp_path: Pa
         read_published(path)
 
 
+def test_a_misspelled_score_is_named_under_the_figures(fabricate, tmp_path: Path) -> None:
+    path = tmp_path / "published.toml"
+    one = '[[figure]]\nrecipe = "plain"\ndata = "idrid-B"\nstate = "DR"\nscore = "{}"\nvalue = 0.5\n'
+    path.write_text(HEAD + one.format("accuracy") + one.format("acuracy"), "utf-8")
+    section = published_section(read_published(path), gather([fabricate(tmp_path / "a")]))
+    said = [text for text in section.paragraphs if text.startswith("No run of the design has a score")]
+    assert len(said) == 1
+    assert said[0].endswith("plain: DR: acuracy, idrid-B.")
+
+
 def test_without_a_run_of_a_named_recipe_the_section_says_so(fabricate, tmp_path: Path) -> None:
     section = published_section(read_published(COMMITTED), gather([fabricate(tmp_path / "moe_deeplab")]))
     assert section.paragraphs[-1].endswith("named there: deeplab_segmenter, moe_deeplab, resnet_grader.")

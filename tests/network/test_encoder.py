@@ -128,6 +128,13 @@ def test_what_cannot_be_dilated_is_said(name: str) -> None:
 def test_what_is_no_timm_name_is_refused_and_nothing_is_fetched(name: str) -> None:
     with pytest.raises(WeightsError, match="timm has no model"):
         Encoder(name)
+    with pytest.raises(WeightsError, match="timm has no model"):
+        load_imagenet(name)
+
+
+def test_a_misspelled_name_brings_the_similar_one() -> None:
+    with pytest.raises(WeightsError, match="'resnet_18'; was resnet18 meant"):
+        Encoder("resnet_18")
 
 
 @pytest.mark.parametrize(

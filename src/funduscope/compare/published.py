@@ -103,7 +103,22 @@ def published_section(published: Published, runs: Sequence[Run]) -> Section:
         "Runs of a fold were tested on other photos than the authors: their columns show whether a design behaves as "
         "its authors saw, not which is better. Runs of --official-split are tested on the official test photos."
     )
+    paragraphs += _without_scores(published, runs)
     return Section("Published figures", paragraphs, [Table("Published figures and these runs", caption, heads, lines)])
+
+
+def _without_scores(published: Published, runs: Sequence[Run]) -> list[str]:
+    """A sentence about the scores that no run of their design has, such as those whose names are misspelled."""
+    of = {run.recipe.name: [one for one in runs if one.recipe.name == run.recipe.name] for run in runs}
+    missing = [
+        f"{one.recipe}: {one.title}"
+        for one in published.figures
+        if one.recipe in of
+        and not one.cost
+        and all(run.interval(part, one.key) is None for run in of[one.recipe] for part in FOLDS)
+    ]
+    names = "No run of the design has a score of that name (`data`, `state` and `score` are those of scores.json): "
+    return [f"{names}{'; '.join(missing)}."] if missing else []
 
 
 def _cells(figure: Figure, run: Run) -> list[Cell]:

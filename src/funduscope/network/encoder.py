@@ -13,6 +13,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,9 +47,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, variant: str = "timm", output_stride: int = 32, levels: int | None = None) -> None:
         super().__init__()
-        # timm would also take addresses of a hub and folders, but a checkpoint's recipe is untrusted text.
-        if not timm.is_model(name):
-            raise WeightsError(f"timm has no model {name!r}; `timm.list_models()` names them.")
+        _check_name(name)
         # Many backbones do not know the setting; timm does not pass on None.
         dilated = None if output_stride == 32 else output_stride
         chosen: dict[str, Any] = {} if levels is None else {"out_indices": tuple(range(levels))}
@@ -161,8 +160,9 @@ def find_weights(name: str) -> Path | None:
 def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
     """ImageNet weights for that name, and their variant. From a file first, then from timm's own source.
 
-    Raises `WeightsError` without a long wait where neither has them.
+    Raises `WeightsError` without a long wait where neither has them, and where timm has no such backbone.
     """
+    _check_name(name)
     path = find_weights(name)
     if path is not None:
         from safetensors import safe_open
@@ -178,6 +178,15 @@ def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
         return timm.create_model(name, pretrained=True).state_dict(), "timm"
     except Exception as error:
         raise WeightsError(_no_weights(name)) from error
+
+
+def _check_name(name: str) -> None:
+    # timm would also take addresses of a hub and folders, but a checkpoint's recipe is untrusted text.
+    if timm.is_model(name):
+        return
+    meant = get_close_matches(name, timm.list_models(), n=1)
+    was = f"was {meant[0]} meant? " if meant else ""
+    raise WeightsError(f"timm has no model {name!r}; {was}`timm.list_models()` names them all.")
 
 
 def normalization(name: str) -> dict[str, tuple[float, ...]]:
