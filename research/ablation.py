@@ -125,7 +125,7 @@ def compared(dataset: str, a: tuple[Rows, Score], b: tuple[Rows, Score]) -> tupl
     ]
     units_a = by_visit((visit, state) for visit, state, _ in states)
     units_b = by_visit((visit, state) for visit, _, state in states)
-    change, p = paired_test(units_b, units_a, score_a.value, REPEATS)
+    change, p = paired_test(units_b, units_a, score_a.value, REPEATS, batched=True)
     of_a, of_b = (score_a.value(type(units[0]).total(units)) for units in (units_a, units_b))
     return of_a, of_b, change, p, len(states)
 

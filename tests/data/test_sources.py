@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from funduscope.data.case import Case, LabelError, Labels
-from funduscope.data.sources import READERS, read_data
+from funduscope.data.sources import READERS, cases_of, read_data
 
 
 def _photo(path: Path) -> None:
@@ -55,6 +56,17 @@ def test_several_paths_are_one_sorted_list(several: Path, tmp_path: Path) -> Non
 def test_the_same_data_twice_is_refused(several: Path) -> None:
     with pytest.raises(LabelError, match=r"eyepacs400/10_left is there twice: .* Give each data set once"):
         read_data([several, several / "eyes"])
+
+
+def test_given_cases_are_told_apart_by_their_keys_and_keep_a_visit_in_one_fold(tmp_path: Path) -> None:
+    left, right = (tmp_path / side / "0001.jpg" for side in ("left", "right"))
+    cases = [Case.of("clinic", left, Labels(grade=0)), Case.of("clinic", right, Labels(grade=4))]
+    with pytest.raises(LabelError, match=r"clinic/0001 is there twice: .*left.*right.* each Case a key of its own"):
+        cases_of(cases)
+    one, other = (replace(case, key=f"clinic/{n}", visit="7").in_fold(n) for n, case in enumerate(cases))
+    with pytest.raises(LabelError, match=r"7 is in fold 0 with .* and in fold 1"):
+        cases_of([one, other])
+    assert cases_of([one, other.in_fold(0)]) == [one, other.in_fold(0)]
 
 
 def test_two_tables_that_name_different_photos_alike_are_told_how_to_be_one(tmp_path: Path) -> None:

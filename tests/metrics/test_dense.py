@@ -245,3 +245,12 @@ def test_outlines_by_area():
     assert state.f1_at(0) == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
     assert state.f1_at(2) == pytest.approx(2 * 1 / (2 * 1 + 0 + 1))
     assert state.f1_at(10) == 0
+
+
+@pytest.mark.parametrize("one", [1, 60, 128, 254, 255])
+@pytest.mark.parametrize("other", [1, 2, 255])
+def test_a_mask_is_marked_where_it_is_not_zero(one: int, other: int) -> None:
+    """Files have 255, votes have 60: bitwise they would share nothing."""
+    drawn = np.eye(4, dtype=np.uint8)
+    state = MaskState.of(drawn * np.uint8(one), drawn * np.uint8(other))
+    assert (state.tp, state.fp, state.fn, state.tn) == (4, 0, 0, 12)

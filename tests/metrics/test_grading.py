@@ -187,3 +187,20 @@ def test_unlike_numbers_of_photos_are_refused() -> None:
         ScoresState.of([0, 1], np.full((3, 5), 0.2))
     with pytest.raises(ValueError, match="expected"):
         BinaryState.of([True], [0.1, 0.2])
+
+
+def test_yes_and_no_are_grades_too() -> None:
+    """A bool as an index would be a mask, which counts every photo four times."""
+    truth, answers = [True, False, True, True], [True, False, False, True]
+    for kind in (bool, np.bool_, int, np.int64, np.float64):
+        state = GradingState.of([kind(one) for one in truth], [kind(one) for one in answers], 2)
+        assert state.answered.tolist() == [[1, 0], [1, 2]]
+    with pytest.raises(ValueError, match="Grades run from 0 to 1; came truth nan"):
+        GradingState.of([float("nan")], [0], 2)  # pyright: ignore
+
+
+@pytest.mark.parametrize("unknown", [float("nan"), None, 2])
+def test_a_truth_that_is_not_known_is_neither_yes_nor_no(unknown: float | None) -> None:
+    with pytest.raises(ValueError, match="leave out photos of which it is not known"):
+        BinaryState.of([0, unknown, 1], [0.1, 0.2, 0.3])  # pyright: ignore
+    assert BinaryState.of([0, 1.0, True], [0.1, 0.2, 0.3]).positive.tolist() == [False, True, True]  # pyright: ignore

@@ -151,6 +151,28 @@ def test_a_better_model_is_told_from_an_equal_one() -> None:
     assert np.isnan(paired_test(good, poor, lambda s: s.accuracy, tested=False)[1])
 
 
+def test_any_score_is_tested_and_one_that_takes_batches_faster() -> None:
+    """A score that indexes the counts would read a batch along the wrong axis."""
+    random = np.random.default_rng(9)
+
+    def units(right: float) -> list[GradingState]:
+        truths = random.integers(0, 2, 30)
+        said = np.where(random.random(30) < right, truths, 1 - truths)
+        return [GradingState.of([int(t)], [int(s)], 2) for t, s in zip(truths, said, strict=True)]
+
+    def sensitivity(state: GradingState) -> float:
+        return state.answered[1, 1] / state.answered[1].sum() if state.answered[1].sum() else float("nan")
+
+    good, poor = units(0.95), units(0.6)
+    interval, p = paired_test(good, poor, sensitivity, 300)
+    assert interval.value == pytest.approx(sensitivity(sum(good)) - sensitivity(sum(poor)))
+    assert interval.low <= interval.value <= interval.high
+    assert 0 < p <= 1
+    assert paired_test(good, poor, lambda s: s.kappa, 300) == paired_test(
+        good, poor, lambda s: s.kappa, 300, batched=True
+    )
+
+
 def test_permutation_agrees_with_scipy() -> None:
     random = np.random.default_rng(6)
     a = random.normal(0.1, 1, 25)

@@ -19,8 +19,8 @@ from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch
 from funduscope.training.journal import Journal
-from funduscope.training.overlap import mask_sums
 from funduscope.training.run import Start, run
+from funduscope.training.sample_scores import SampleScores, score_sums
 from funduscope.training.validation import make_validation
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import LANDMARKS
@@ -93,9 +93,25 @@ def test_training_masks_count_known_pixels_alone() -> None:
     image, whole = torch.zeros(1, 8, 8, 3, dtype=torch.uint8), torch.ones(1, dtype=torch.bool)
     points = torch.zeros(1, len(LANDMARKS), 2)
     batch = Batch(image, whole, {}, coverage, known, points, points[..., 0] > 0)
-    sums = mask_sums(Outputs(structures=logits), batch, ("OD", "EX"))
+    sums = score_sums(Outputs(structures=logits), batch, ("OD", "EX"))
     assert {name: values.tolist() for name, values in sums.items()} == {"OD mask": [0, 0, 0], "EX mask": [4, 8, 4]}
-    assert mask_sums(Outputs(), batch, ("EX",)) == {}
+    assert score_sums(Outputs(), batch, ("EX",)) == {}
+
+
+def test_every_labeled_photo_counts_the_same_in_the_training_accuracy() -> None:
+    """A batch with one labeled photo and one with three; a photo without a grade is not counted."""
+    scores = SampleScores()
+    for labels, answers in (([2, None], [2, 0]), ([1, 1, 3], [0, 0, 3])):
+        allowed = torch.tensor([[label is None or label == grade for grade in range(5)] for label in labels])
+        image = torch.zeros(len(labels), 8, 8, 3, dtype=torch.uint8)
+        points, nothing = torch.zeros(len(labels), len(LANDMARKS), 2), torch.zeros(len(labels), len(CHANNELS), 8, 8)
+        whole = torch.ones(len(labels), dtype=torch.bool)
+        batch = Batch(image, whole, {"grade": allowed}, nothing.byte(), nothing.bool(), points, points[..., 0] > 0)
+        logits = torch.nn.functional.one_hot(torch.tensor(answers), 5).float()
+        sums = score_sums(Outputs(classes={"grade": logits}), batch, ()) | {"grade": torch.ones(2)}
+        scores.take(sums)
+        assert list(sums) == ["grade"], "what is no score is left to the losses"
+    assert scores.numbers() == {"training grade accuracy": 2 / 4}
 
 
 @pytest.mark.parametrize(

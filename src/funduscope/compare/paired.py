@@ -76,7 +76,8 @@ def difference(
     of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
     if np.isnan(of_a - of_b):
         return None
-    interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested and visits >= FEWEST_VISITS)
+    tested = tested and visits >= FEWEST_VISITS
+    interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested, batched=True)
     return Difference(measure, a[0], b[0], (of_a, of_b), interval, p, p, photos, visits)
 
 

@@ -6,12 +6,16 @@ nothing downstream may turn absence into a label.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+
+from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -33,6 +37,14 @@ class Mask:
     paths: tuple[Path, ...] = ()
     read: Callable[[Path], np.ndarray] | None = None
     empty: Empty = "error"
+
+    def __post_init__(self) -> None:
+        """Raises `LabelError` for a reader without files: that nothing was found does not say that it is absent."""
+        if self.read is not None and not self.paths:
+            raise LabelError(
+                "A mask with a reader has no file. Leave out a mask that is not known; write ABSENT where it is known "
+                "that the structure is absent."
+            )
 
     @property
     def is_absent(self) -> bool:
@@ -69,6 +81,39 @@ class LabelError(ValueError):
     """A label file that cannot be used; the message names the file, row and column, and what was expected."""
 
 
+def _class_of(task: str, given: object) -> int | None:
+    """The class of a task as a plain number. Raises `LabelError` where it is none."""
+    if task not in CLASSES:
+        raise LabelError(f"A label names the task {task!r}; known are {', '.join(CLASSES)}.")
+    if given is None or (isinstance(given, float) and math.isnan(given)):
+        return None
+    classes = range(len(CLASSES[task]))
+    if isinstance(given, bool) or not isinstance(given, Integral | float) or given not in classes:
+        raise LabelError(f"The label {task} is {given!r}; expected a whole number from 0 to {classes[-1]}, or None.")
+    return int(given)
+
+
+def _possible_classes(task: str, known: int | frozenset[int]) -> int | frozenset[int]:
+    """A class, or several that are possible, as plain numbers. Raises `LabelError` where one is none."""
+    found = [_class_of(task, one) for one in (known if isinstance(known, frozenset) else [known])]
+    given = [one for one in found if one is not None]
+    if len(given) < len(found) or not given:
+        raise LabelError(f"The label {task} is {known!r}; what is not known is left out of classes.")
+    return frozenset(given) if isinstance(known, frozenset) else given[0]
+
+
+def _point_of(name: str, given: Point | None) -> Point | None:
+    """A point as plain numbers, None for one of NaN. Raises `LabelError` where only one of them is a number."""
+    if given is None:
+        return None
+    x, y = map(float, given)
+    if math.isnan(x) and math.isnan(y):
+        return None
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise LabelError(f"The label {name} is ({x}, {y}); expected two numbers, or None.")
+    return x, y
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labels of one photo. Points and boxes are in the photo's own pixels (x right, y down, centers at +0.5).
@@ -94,6 +139,25 @@ class Labels:
     votes: dict[str, Path] = field(default_factory=dict)
     experts: dict[str, int] = field(default_factory=dict)
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Takes NumPy's numbers, whole floats, and NaN for what is not known, as tables give them.
+
+        Raises `LabelError` for what is no class of its task, no known name, or no place.
+        """
+        for task in ("grade", "dme"):
+            object.__setattr__(self, task, _class_of(task, getattr(self, task)))
+        for name in ("disc_xy", "fovea_xy"):
+            object.__setattr__(self, name, _point_of(name, getattr(self, name)))
+        classes = {task: _possible_classes(task, known) for task, known in self.classes.items()}
+        object.__setattr__(self, "classes", classes)
+        for name, given, among in (
+            ("quality", self.quality, get_args(Quality)),
+            ("laterality", self.laterality, get_args(Laterality)),
+            *(("masks", code, (*CODES, EITHER_EXUDATE)) for code in self.masks),
+        ):
+            if given is not None and given not in among:
+                raise LabelError(f"The label {name} cannot be {given!r}; known are {', '.join(among)}.")
 
     def known(self, task: str) -> int | frozenset[int] | None:
         """What is known of a photo task: its class, the classes that are possible, or None."""
@@ -139,7 +203,7 @@ class Case:
 
     @classmethod
     def of(cls, dataset: str, path: Path, labels: Labels, visit: str = "") -> Case:
-        """The case of a photo in a data set where no name repeats. visit: by default its own."""
+        """The case of a photo in a data set where no file name (without suffix) repeats. visit: if none, its own."""
         return cls(f"{dataset}/{path.stem}", dataset, path.stem, path, f"{dataset}/{visit or path.stem}", labels)
 
     def in_fold(self, fold: int | None, visit: str | None = None) -> Case:

@@ -32,10 +32,17 @@ Data = PathName | Sequence[PathName] | Sequence[Case]
 
 
 def cases_of(data: Data) -> list[Case]:
-    """The cases that are given, or those in the given paths."""
+    """The cases that are given, or those in the given paths.
+
+    Raises `LabelError` as `read_data`, also for given cases where two have one key, or a visit is in two folds: photos
+    are told apart by their keys.
+    """
     if isinstance(data, str | os.PathLike) or not all(isinstance(one, Case) for one in data) or not data:
         return read_data(cast("PathName | Sequence[PathName]", data))
-    return list(cast("Sequence[Case]", data))
+    cases = list(cast("Sequence[Case]", data))
+    _check_keys(cases)
+    check_visits(cases)
+    return cases
 
 
 def read_data(paths: PathName | Sequence[PathName], *, check_folds: bool = True) -> list[Case]:
@@ -113,4 +120,4 @@ def _check_keys(cases: Sequence[Case]) -> None:
                 f"{says} Tables that are given together must not name different photos alike: write one table, in a "
                 "folder above both, whose paths begin there."
             )
-        raise LabelError(f"{says} Give each data set once.")
+        raise LabelError(f"{says} Give each data set once, and each Case a key of its own.")

@@ -302,7 +302,7 @@ class Findings:
     def to_row(self) -> dict[str, str | int | float | bool | None]:
         """One row of a table, with equal columns for all photos of a model; None where there is no answer.
 
-        Names as in summary.csv; p0 to p4: probabilities of the grades, dme_p0 to dme_p2: of the edema risks. Units are
+        p0 to p4: probabilities of the grades, dme_p0 to dme_p2: of the edema risks. Units are
         in the names: _px, in the photo's pixels; _dd, _dd2 in disc diameters and their squares. Photos without an
         answer to grade keep their row.
         """

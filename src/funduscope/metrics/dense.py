@@ -150,8 +150,9 @@ class MaskState(State):
 
     @classmethod
     def of(cls, mask: np.ndarray, target: np.ndarray) -> Self:
-        """Both (H, W) bool. A refused photo's `mask` is all False."""
+        """Both (H, W), bool or not 0 where marked. A refused photo's `mask` is all False."""
         _same_shape(mask, target)
+        mask, target = mask.astype(bool, copy=False), target.astype(bool, copy=False)
         tp = int(np.count_nonzero(mask & target))
         fp = int(np.count_nonzero(mask)) - tp
         fn = int(np.count_nonzero(target)) - tp

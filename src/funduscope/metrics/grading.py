@@ -38,13 +38,14 @@ class GradingState(State):
         """Photos with a known grade each; a prediction of None is a refusal. Raises `ValueError` for other grades."""
         answered = np.zeros((grades, grades), np.int64)
         refusals = np.zeros(grades, np.int64)
+        known = range(grades)
         for truth, prediction in zip(truths, predictions, strict=True):
-            if not 0 <= truth < grades or (prediction is not None and not 0 <= prediction < grades):
+            if truth not in known or (prediction is not None and prediction not in known):
                 raise ValueError(f"Grades run from 0 to {grades - 1}; came truth {truth}, prediction {prediction}.")
             if prediction is None:
-                refusals[truth] += 1
+                refusals[int(truth)] += 1
             else:
-                answered[truth, prediction] += 1
+                answered[int(truth), int(prediction)] += 1  # a bool would be taken for a mask
         return cls(answered, refusals)
 
     @property
@@ -130,7 +131,12 @@ class BinaryState(State):
     def of(
         cls, positive: Sequence[bool] | np.ndarray, score: Sequence[float] | np.ndarray, refused: Refusals = None
     ) -> Self:
-        """(N,) each; without `refused` none was. The score of a refused photo is not read and may be nan."""
+        """(N,) each; without `refused` none was. The score of a refused photo is not read and may be nan.
+
+        Raises `ValueError` for a truth that is neither yes nor no: what is not known is not scored.
+        """
+        if not np.isin(np.asarray(positive), (0, 1)).all():
+            raise ValueError("A truth is True or False, 1 or 0: leave out photos of which it is not known.")
         truth = np.asarray(positive, bool)
         scores = np.asarray(score, np.float64)
         left = np.zeros(truth.shape, bool) if refused is None else np.asarray(refused, bool)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -86,36 +87,40 @@ def paired_test(
     seed: int = 0,
     *,
     tested: bool = True,
+    batched: bool = False,
 ) -> tuple[Interval, float]:
     """The score of model A minus that of model B, and a two-sided p: whether the models differ.
 
-    Unit n of both is the same visit. Raises `ValueError` for unlike numbers of units. score: of a state without lists
-    it must also take `State.batches`. Interval: both models' visits are drawn again, the same ones. p (nan unless
-    `tested`): the share of permutations, exchanging the models within random visits, with a difference at least as
-    large; the observed one counts too, so p is never 0.
+    Unit n of both is the same visit. Raises `ValueError` for unlike numbers of units. Interval: both models' visits are
+    drawn again, the same ones. p (nan unless `tested`): the share of permutations, exchanging the models within random
+    visits, with a difference at least as large; the observed one counts too, so p is never 0. batched: the score is
+    documented to take batches (`State.batches`), which is many times faster; a state with lists has none.
     """
     if len(units_a) != len(units_b) or not units_a:
         raise ValueError(f"Two models on the same visits are compared; came {len(units_a)} and {len(units_b)} visits.")
     count, cls = len(units_a), type(units_a[0])
+    scored = partial(_score_weighted, score, batched=batched and not cls.LISTED)
     weights = _draws(count, repeats, seed)
-    drawn = _score_weighted(units_a, score, weights) - _score_weighted(units_b, score, weights)
+    drawn = scored(units_a, weights) - scored(units_b, weights)
     observed = score(cls.total(units_a)) - score(cls.total(units_b))
     interval = _interval(observed, drawn, count)
     if not tested:
         return interval, float("nan")
     swaps = np.random.default_rng(seed + 1).integers(0, 2, (repeats, count))
     both = [*units_a, *units_b]
-    as_a = _score_weighted(both, score, np.hstack([1 - swaps, swaps]))
-    as_b = _score_weighted(both, score, np.hstack([swaps, 1 - swaps]))
+    as_a = scored(both, np.hstack([1 - swaps, swaps]))
+    as_b = scored(both, np.hstack([swaps, 1 - swaps]))
     return interval, _permutation_p(observed, as_a - as_b)
 
 
-def _score_weighted(units: Sequence[S], score: Callable[[S], float], weights: np.ndarray) -> np.ndarray:
+def _score_weighted(
+    score: Callable[[S], float], units: Sequence[S], weights: np.ndarray, *, batched: bool
+) -> np.ndarray:
     """(R,) the score of every weighted sum of the units."""
     cls = type(units[0])
-    if cls.LISTED:
-        return np.array([score(state) for state in cls.weighted(units, weights)], np.float64)
-    return np.concatenate([np.asarray(score(batch)) for batch in cls.batches(units, weights)])
+    if batched:
+        return np.concatenate([np.asarray(score(batch)) for batch in cls.batches(units, weights)])
+    return np.array([score(state) for state in cls.weighted(units, weights)], np.float64)
 
 
 def _draws(count: int, repeats: int, seed: int) -> np.ndarray:

@@ -38,9 +38,9 @@ from funduscope.training.batch import Batch, Samples, collate
 from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
-from funduscope.training.losses import accuracy_sums, add, class_weights, loss_sums, losses_of, with_total
+from funduscope.training.losses import add, class_weights, loss_sums, losses_of, with_total
 from funduscope.training.optimize import Average, Plateau, make_optimizer, rate_at
-from funduscope.training.overlap import Overlaps, mask_sums
+from funduscope.training.sample_scores import SampleScores, score_sums
 from funduscope.training.samples import EpochBatches, steps_each
 from funduscope.vocabulary import CLASSES
 
@@ -119,7 +119,7 @@ class Loop:
         self.state = State()
         self.progress: Progress = no_progress
         self.hard = HardNegatives(recipe)
-        self.overlaps = Overlaps()  # of the epoch so far
+        self.scores = SampleScores()  # of the epoch so far
         self.gathered = 0  # batches whose gradients the next step will use
         self.earlier: Mapping[int, float] = {}  # of a refit: by epoch the selection scores of the run that it repeats
 
@@ -210,7 +210,7 @@ class Loop:
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
-        self.overlaps = Overlaps()
+        self.scores = SampleScores()
         waiting, started = _Waiting(self.loader), time.monotonic()
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
@@ -230,7 +230,7 @@ class Loop:
         for sentence in usage.neglected() if self.accelerator.is_main_process else ():
             print(f"warning: {sentence}", file=sys.stderr)
         means = with_total({name: sums[name] / counts[name] for name in sums}, self.recipe.loss)
-        line = means | usage.numbers() | self.overlaps.numbers()
+        line = means | usage.numbers() | self.scores.numbers()
         line |= {"skipped": bad, "learning rate": rate * settings.learning_rate}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
         return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
@@ -267,12 +267,11 @@ class Loop:
         sums = loss_sums(outputs, batch, self.recipe.loss, tasks.structures, self.class_weights, tasks.landmarks)
         if taught is not None:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
-        sums |= routing_sums(outputs.routing, self.recipe.experts) | accuracy_sums(outputs, batch)
-        sums |= mask_sums(outputs, batch, tasks.structures)
+        sums |= routing_sums(outputs.routing, self.recipe.experts)
+        sums |= score_sums(outputs, batch, tasks.structures)
         sums = processes.add_up(sums)
         usage.add(sums)
-        accuracies = {name: sums.pop(name).detach() for name in [*sums] if name.endswith(" accuracy")}
-        self.overlaps.take(sums)
+        self.scores.take(sums)
         by_structure: dict[str, Tensor] = {}
         losses = losses_of(sums, self.recipe.loss, by_structure)
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
@@ -289,7 +288,6 @@ class Loop:
         losses |= {f"dense {code}": loss for code, loss in by_structure.items()}
         numbers = {f"loss {name}": float(loss.detach()) for name, loss in losses.items()}
         numbers |= {"gradient norm": norm} if norm is not None else {}
-        numbers |= {f"training {name}": float(right / count) for name, (right, count) in accuracies.items() if count}
         weights = {} if self.recipe.balance.kind == "fixed" else self.balance.applied
         return numbers | {f"weight {task}": weight for task, weight in weights.items()}, rate
 

@@ -96,19 +96,6 @@ def loss_sums(
     return sums
 
 
-def accuracy_sums(outputs: Outputs, batch: Batch) -> Sums:
-    """By `TASK accuracy` of the photo tasks: the photos whose likeliest class is the label, and those with a label."""
-    sums: Sums = {}
-    for task in PHOTO_TASKS:
-        logits = outputs.classes.get(task.name)
-        if logits is not None:
-            allowed = batch.allowed[task.name]
-            labeled = allowed.sum(1) == 1
-            right = allowed.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1) & labeled
-            sums[f"{task.name} accuracy"] = torch.stack([right.sum(), labeled.sum()]).float()
-    return sums
-
-
 def losses_of(
     sums: Sums, settings: Loss, by_structure: dict[str, Float[Tensor, ""]] | None = None
 ) -> dict[str, Float[Tensor, ""]]:

@@ -1,0 +1,57 @@
+"""Labels made in Python: numbers as NumPy and pandas give them, and what is no label is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funduscope.data.case import ABSENT, LabelError, Labels, Mask
+from funduscope.data.masks import read_mask
+from funduscope.training.batch import allowed
+
+
+@pytest.mark.parametrize("grade", [2, 2.0, np.int64(2), np.uint8(2), np.float64(2)])
+def test_a_class_is_a_plain_number_whatever_it_came_as(grade: Any) -> None:
+    labels = Labels(grade=grade, classes={"dme": frozenset({np.int64(1), 2})})
+    assert type(labels.label("grade")) is int
+    assert labels == Labels(grade=2, classes={"dme": frozenset({1, 2})})
+    assert allowed(labels, "grade") == [False, False, True, False, False]
+    assert labels.among("dme") == [1, 2]
+
+
+def test_what_a_table_leaves_out_is_not_known() -> None:
+    labels = Labels(grade=float("nan"), dme=np.float64("nan"), fovea_xy=(math.nan, math.nan))  # pyright: ignore
+    assert labels == Labels()
+    assert allowed(labels, "grade") == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"grade": -1}, "label grade is -1; expected a whole number from 0 to 4, or None"),
+        ({"grade": 5}, "from 0 to 4"),
+        ({"grade": 2.5}, "2.5"),
+        ({"grade": "2"}, "'2'"),
+        ({"grade": True}, "True"),
+        ({"dme": 3}, "label dme is 3; expected a whole number from 0 to 2"),
+        ({"classes": {"dme": frozenset({1, 7})}}, "label dme is 7"),
+        ({"classes": {"dme": frozenset()}}, "what is not known is left out"),
+        ({"classes": {"glaucoma": 1}}, "task 'glaucoma'; known are grade, dme"),
+        ({"fovea_xy": (3.0, math.nan)}, r"fovea_xy is \(3.0, nan\)"),
+        ({"quality": "fine"}, "quality cannot be 'fine'; known are good, usable, reject"),
+        ({"laterality": "L"}, "laterality cannot be 'L'; known are left, right"),
+        ({"masks": {"MAs": ABSENT}}, "masks cannot be 'MAs'; known are MA, HE,"),
+    ],
+)
+def test_what_is_no_label_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(LabelError, match=says):
+        Labels(**given)
+
+
+def test_files_that_were_not_found_do_not_say_that_nothing_is_there(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"no file\. Leave out a mask that is not known"):
+        Mask(tuple(tmp_path.glob("*_EX.png")), read_mask)
