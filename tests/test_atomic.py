@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from funduscope.atomic import link_or_copy, read_lines, replacing, write_atomically
+from funduscope.atomic import (
+    DamagedFileError,
+    link_or_copy,
+    must_be_writable,
+    read_json,
+    read_lines,
+    replacing,
+    write_atomically,
+)
 
 
 def _entries(folder: Path) -> list[str]:
@@ -127,3 +136,33 @@ def test_what_the_disk_refuses_is_called_by_the_name_that_people_know(tmp_path: 
         with pytest.raises(OSError) as caught, replacing(tmp_path / "scores") as unfinished:  # noqa: PT011
             raise OSError(errno.ENOSPC, "No space left on device", f"{unfinished}{inner}")
         assert caught.value.filename == f"{tmp_path / 'scores'}{inner}"
+
+
+def test_a_damaged_file_is_named_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    for text in ('{"fold": 0', "[1]", "\x00"):
+        path.write_text(text)
+        with pytest.raises(DamagedFileError, match=rf"{path} is damaged \(.*\): bring it back from a copy"):
+            read_json(path)
+    path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    with pytest.raises(DamagedFileError, match="is damaged"):
+        read_lines(path)
+    path.write_text('{"fold": 0}')
+    assert read_json(path) == {"fold": 0}
+
+
+def test_a_folder_is_tried_before_hours_are_spent_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    must_be_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        must_be_writable(tmp_path / "file")
+
+    def refuse(**where: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{where['dir']}/tmpa1b2")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a/b'"):
+        must_be_writable(tmp_path / "a" / "b")

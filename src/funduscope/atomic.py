@@ -1,16 +1,24 @@
-"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete. And read lines
-of which the last may be unfinished, since they are added to a file one by one."""
+"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete. And read such
+files again, or lines of which the last may be unfinished, since they are added to a file one by one."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_PROBE_BYTES = 4096
+
+
+class DamagedFileError(ValueError):
+    """A file that this package wrote and that cannot be read any more; the message names it."""
 
 
 @contextmanager
@@ -24,8 +32,8 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
     """
     mark = "" if one_writer else f".{secrets.token_hex(4)}"
     unfinished = path.with_name(f".{path.name if one_writer else path.name[:12]}{mark}.partial")
-    _remove(unfinished)
     try:
+        _remove(unfinished)
         yield unfinished
         if fsync:
             with unfinished.open("rb") as file:
@@ -35,7 +43,8 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
         else:
             unfinished.replace(path)
     except BaseException as error:
-        _remove(unfinished)
+        with suppress(OSError):  # a disk that refuses to write refuses this, too
+            _remove(unfinished)
         if isinstance(error, OSError) and str(error.filename).startswith(str(unfinished)):
             error.filename = f"{path}{str(error.filename)[len(str(unfinished)) :]}"  # which a person knows
         raise
@@ -52,15 +61,52 @@ def write_json(path: Path, tree: Any, *, indent: int | None = 2, allow_nan: bool
     write_atomically(path, (json.dumps(tree, indent=indent, allow_nan=allow_nan) + "\n").encode())
 
 
+def must_be_writable(folder: Path) -> None:
+    """Raises `OSError` where no file can be written into a folder that may not be there yet; leaves no trace.
+
+    For what takes hours before it is written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    place = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        error.filename = str(folder)  # not that of the file that was tried
+        raise
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what killed processes left of files in the folder, in which no other process writes."""
     for left in folder.glob(".*.partial"):
         _remove(left)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON. Raises `OSError`, and `DamagedFileError` where it holds none."""
+    try:
+        tree = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(_damaged(path, str(error))) from error
+    if not isinstance(tree, dict):
+        raise DamagedFileError(_damaged(path, "it holds no object"))
+    return tree
+
+
 def read_lines(path: Path) -> list[Any]:
-    """A file's lines of JSON, without the unfinished last one that a killed process leaves. Raises `OSError`."""
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
+    """A file's lines of JSON, without the unfinished last one that a killed process leaves.
+
+    Raises `OSError`, and `DamagedFileError` where another line is none.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(_damaged(path, str(error))) from error
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is damaged ({why.rstrip('.')}): bring it back from a copy, or take another folder."
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -37,8 +37,8 @@ from funduscope.vocabulary import CODES, GRADES, LANDMARKS
 
 FORMAT = "funduscope-checkpoint/1"
 FACTORS, EMBEDDED = "factors", "checkpoint"
-LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
-"""In a run's folder: the checkpoint from which an interrupted training continues, and the one before it."""
+BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
+"""In a run's folder: its best checkpoint; the one from which an interrupted training continues; the one before that."""
 
 
 class CheckpointError(CodedError, RuntimeError):

@@ -63,6 +63,14 @@ def test_the_second_time_nothing_is_made(case: Case, tmp_path: Path, monkeypatch
     assert cached(case, SIDE, tmp_path / "cache") == path
 
 
+def test_a_file_that_was_cut_off_is_made_again(case: Case, tmp_path: Path) -> None:
+    path = cached(case, SIDE, tmp_path / "cache")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert cached(case, SIDE, tmp_path / "cache") == path
+    assert np.array_equal(read_prepared(path).image, prepare(case, SIDE).image)
+
+
 def test_what_older_code_framed_is_made_again(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = cached(case, SIDE, tmp_path / "cache")
     hashed: list[str] = []

@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from funduscope import checkpoint
+from funduscope.atomic import DamagedFileError
 from funduscope.data.case import Case, Labels, Mask
 from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import read_prepared
+from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER, by_card
 from funduscope.evaluation.scores import summarize
@@ -484,7 +486,7 @@ def test_a_landmark_that_no_photo_marks_is_not_answered_and_not_missed(
 ) -> None:
     bare = [replace(case, labels=replace(case.labels, fovea_xy=None)) for case in cases]
     best = run(short, bare, tmp_path / "run", fold=0)
-    assert "no training photo marks the fovea" in capsys.readouterr().err
+    assert "no training photo states the center of the fovea" in capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["landmarks"], card["not_learned"]) == (["optic_disc", "fovea"], ["fovea"])
     model = load(best)
@@ -632,6 +634,45 @@ def test_a_damaged_last_checkpoint_costs_one_epoch(
     last.write_bytes(whole)
     for name, value in checkpoint.load(last).group("weights").items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_what_is_lost_or_damaged_in_a_finished_run_is_named_and_nothing_is_learned_for_it(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    about, best = folder / "run.json", folder / "best.safetensors"
+    kept = about.read_bytes()
+
+    def again(fold: int = 0) -> None:
+        run(short, cases, folder, fold=fold)
+
+    about.unlink()
+    with pytest.raises(TrainingError, match=r"without its run\.json, so that nothing says which fold it left out"):
+        again(2)
+    about.write_bytes(kept[:-20])
+    with pytest.raises(DamagedFileError, match=r"run\.json is damaged .*: bring it back from a copy"):
+        again()
+    with pytest.raises(DamagedFileError, match=r"run\.json is damaged"):
+        SplitPlan.of_run(folder, cases)
+    about.write_bytes(kept)
+    best.write_bytes(best.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be used: .* To go on, copy .*kept/.* there"):
+        again()
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_exports_of_a_finished_run_stay_though_the_dated_copies_are_gone(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    shutil.rmtree(folder / "kept")
+    (folder / "model.onnx").write_bytes(b"exported")
+    run(short, cases, folder, fold=0)
+    assert (folder / "model.onnx").read_bytes() == b"exported"
+    assert list((folder / "kept").glob("*-best.safetensors"))
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -18,13 +18,13 @@ from funduscope import checkpoint
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import fold_key, read_folds, write_folds
 from funduscope.evaluation.cost import measure
-from funduscope.export.run import export_run
+from funduscope.export.run import ExportError, export_run
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
+from funduscope.inference.runtime import ModelError, OnnxRuntime, TorchRuntime
 from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import Joined, build_model
 from funduscope.recipe import Recipe, RecipeError
@@ -115,7 +115,8 @@ def test_the_run_says_what_was_learned(done: Path, staged: Recipe) -> None:
 def test_an_interrupted_run_goes_on_where_it_stopped(
     done: Path, staged: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here between the stages: the first is not learned again, and the model is the same."""
+    """Here between the stages, and the checkpoint of the first is damaged: its last epoch alone is learned again, and
+    the model is the same."""
     learned: list[str] = []
     learn = run_module.learn
 
@@ -128,8 +129,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     monkeypatch.setitem(run_recipe.__globals__, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+    with pytest.raises(ModelError, match="has not ended: the same command goes on with it"):
+        load(tmp_path)
+    with pytest.raises(ExportError, match="has not ended: run the same command again"):
+        export_run(tmp_path)
+    last = tmp_path / STAGES / "lesions" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-100])  # the epoch before is there, and its last one is learned again
     run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
-    assert learned == ["flagship lesions", "flagship whole", "flagship whole"]
+    assert learned == ["flagship lesions", "flagship whole", "flagship lesions", "flagship whole"]
     ours, theirs = (checkpoint.load(folder / "best.safetensors") for folder in (tmp_path, done))
     assert all(torch.equal(value, theirs.tensors[name]) for name, value in ours.tensors.items())
     before = (tmp_path / "best.safetensors").read_bytes()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from funduscope.atomic import write_json
+from funduscope.atomic import must_be_writable, write_json
 from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold, OutFolder, model_name
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def evaluate(
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
     if official and (len(models) > 1 or fold is not None):
         raise typer.BadParameter("it takes one model and no --fold", param_hint="--official-test")
+    if out is not None:
+        must_be_writable(out)
     photos = official_test(read_data(data)) if official else data
     scores = score(models, photos, fold, device=device.value, progress=tracked, warn=complain)
     chosen = ("--official-test",) if official else () if fold is None else ("--fold", fold)
@@ -57,10 +59,14 @@ def evaluate(
     own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     scores.about["command"] = shlex.join(map(str, command))
-    if out is not None:  # before anything is printed, which a closed pipe would end
-        _write(scores, out)
-        if own:
+    refused = None
+    try:  # before anything is printed, which a closed pipe would end
+        if out is not None:
+            _write(scores, out)
+        if out is not None and own:
             write_json(out / "challenge.json", {"about": scores.about} | own, indent=1, allow_nan=False)
+    except OSError as error:  # what took hours is printed all the same
+        refused = error
     if as_json:
         print(json.dumps(scores.to_dict() | own, allow_nan=False))
     else:
@@ -70,6 +76,8 @@ def evaluate(
             Console().print(score_table(dataset, states, scores.details[dataset]))
         if measures:
             Console().print(challenge_table(measures))
+    if refused is not None:
+        raise refused
     return 0
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from funduscope.atomic import replacing, write_atomically
+from funduscope.atomic import must_be_writable, replacing, write_atomically
 from funduscope.compare import charts, compare_html, markdown
 from funduscope.compare.ablation_pairs import find_ablation_pairs
 from funduscope.compare.costs import cost_section
@@ -52,6 +52,7 @@ def compare_runs(
     folders, out = [Path(run) for run in runs], Path(out)
     cases = cases_of(data) if data else []
     gather(folders)  # refuses bad folders before hours are spent
+    must_be_writable(out)
     figures = None if published is None else read_published(published)
     if markdown_file is not None:
         _head(markdown_file)

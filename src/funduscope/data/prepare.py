@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -135,9 +136,9 @@ def default_cache() -> Path:
 
 
 def cached(case: Case, side_px: int, cache: Path) -> Path:
-    """The file of the prepared case, made where it is missing."""
+    """The file of the prepared case, made where it is missing or, as after a power cut, cut off."""
     path = cache / f"{_key(case, side_px)}.npz"
-    if not path.is_file():
+    if not zipfile.is_zipfile(path):
         cache.mkdir(parents=True, exist_ok=True)
         prepared = prepare(case, side_px)
         arrays = {

@@ -7,13 +7,13 @@ whose eye would be in two folds is left out and named.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from funduscope.atomic import read_json
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import make_folds
 from funduscope.data.grouping import join_duplicates
@@ -203,12 +203,9 @@ def join_sets_without_folds(
 
 
 def read_run_json(run: Path) -> dict[str, Any]:
-    """A run's run.json; empty where there is none that can be read."""
-    try:
-        about = json.loads((run / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+    """A run's run.json; empty where there is none. Raises `DamagedFileError`."""
+    path = run / "run.json"
+    return read_json(path) if path.is_file() else {}
 
 
 def _folds_of(run: Path | None) -> RunFolds | None:

@@ -3,8 +3,8 @@
 Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of Artificial
 Intelligence Research 70, 2021. Here: thresholds per class, the confident joint, its off-diagonal entries as doubtful
 labels, ranked by self-confidence. What differs: no pruning and no training again; a class of fewer than three examples
-is never suggested, since its threshold would be one photo's; and a label that is still the likeliest class is not
-doubted.
+has no threshold, which would be one photo's, so that no label is doubted for its sake alone; and a label that is still
+the likeliest class is not doubted.
 """
 
 from __future__ import annotations

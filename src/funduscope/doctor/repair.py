@@ -8,6 +8,7 @@ a layout where no file would mean absent), the finding stays, and `changes.csv` 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -148,7 +149,10 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         options = {} if target.suffix.lower() == ".png" else {"compression": "tiff_lzw"}
-        Image.fromarray(stored.inside.astype(np.uint8) * 255).save(target, **options)
+        coded = io.BytesIO()  # coded in memory: Pillow loses the reason where a disk is full
+        file_format = "PNG" if target.suffix.lower() == ".png" else "TIFF"
+        Image.fromarray(stored.inside.astype(np.uint8) * 255).save(coded, file_format, **options)
+        target.write_bytes(coded.getvalue())
         why = "Stored as most programs read masks: one plane, 255 inside and 0 outside, no colors, palette or alpha."
         if not stored.is_binary:
             why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."

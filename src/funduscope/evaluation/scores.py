@@ -245,10 +245,12 @@ class Scores:
     def write(self, folder: Path | str, about: dict[str, Any] | None = None) -> None:
         """Writes photos.jsonl (one line for each photo), scores.md and, last, scores.json, each atomically.
 
+        An earlier scores.json is removed first, so that none stands next to other photos where the disk refuses.
         about: what made the scores, where `self.about` does not say it.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scores.json").unlink(missing_ok=True)
         tree = (self if about is None else replace(self, about=about)).to_dict()
         if self.photos:  # none where the scores were read from a file
             rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)

@@ -5,8 +5,12 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,9 @@ from funduscope.export.onnx_file import VIEWS, side_by_side, sign
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import CLOSE, session_options
 from funduscope.vocabulary import CLASSES, View
+
+_COPIES = 3
+"""So many copies of a model lie on the disk while it is quantized."""
 
 IN_BRANCHES = "experts stand in branches, which are not quantized: they compute in float32"
 
@@ -88,18 +95,31 @@ def _quantized(float_path: Path, images: list[np.ndarray], parts: int = 6, *, se
         ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         kept = _kept_in_float(onnx.load(str(ready)).graph, parts)
-        quantize_static(
-            str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=seven_bits,
-            nodes_to_exclude=kept,
-            # The mean of the images' extremes: a single very bright photo must not make all others coarse.
-            extra_options={"CalibMovingAverage": True},
-        )  # fmt: skip
+        with _noticing_a_full_disk(Path(folder), _COPIES * float_path.stat().st_size):
+            quantize_static(
+                str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=seven_bits,
+                nodes_to_exclude=kept,
+                # The mean of the images' extremes: a single very bright photo must not make all others coarse.
+                extra_options={"CalibMovingAverage": True},
+            )  # fmt: skip
         small = onnx.load(str(made))
         _read_unrounded(small.graph, kept)
         onnx.save(small, str(made))
         _shift_biases(small, _grades(str(float_path), images), _grades(str(made), images))
     return small
+
+
+@contextmanager
+def _noticing_a_full_disk(folder: Path, needed_bytes: int) -> Iterator[None]:
+    """Raises `OSError` for any error where fewer bytes are free: ONNX's shape inference writes a file without noticing
+    that the disk is full, and then cannot parse it."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def _kept_in_float(graph: Any, parts: int) -> list[str]:

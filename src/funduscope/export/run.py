@@ -33,6 +33,7 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
+from funduscope.inference.loading import is_unfinished_run
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
@@ -72,6 +73,8 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     export then stay. Where only INT8 is refused, the float32 model is written before the error.
     """
     run, cases = Path(run), None if data is None else cases_of(data)
+    if is_unfinished_run(run):
+        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
     if not (run / "best.safetensors").is_file():
         raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
     cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")

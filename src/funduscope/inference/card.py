@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from funduscope.version import __version__
@@ -136,6 +136,9 @@ class Card:
         if tree.get("upside_down"):
             raise ValueError("upside_down is of an older model, whose grades were also of the photo upside down")
         kept = {name: value for name, value in tree.items() if name not in ("dme_evidence", "upside_down")}
+        if unknown := kept.keys() - {one.name for one in fields(cls)}:
+            newer = f"funduscope {tree.get('version')} wrote it and knows {min(unknown)}, this is {__version__}"
+            raise ValueError(f"{newer}: update funduscope")
         card = cls(**{**kept, **tuples, "scales": scales})
         _check(card)
         return card

@@ -99,6 +99,12 @@ def weights_of(model: ModelPath) -> Path:
     return path
 
 
+def is_unfinished_run(folder: Path) -> bool:
+    """Whether a training has begun in a folder and made no weights for use yet."""
+    begun = any((folder / name).exists() for name in ("recipe.toml", "run.json", "stages"))
+    return begun and not any((folder / name).is_file() for name in RUN_FILES)
+
+
 def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predictor:
     model = "default" if model is None else model
     if isinstance(model, str) and is_shipped(model):
@@ -106,6 +112,8 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
     path = Path(model)
     if path.is_dir():
         made = [path / name for name in RUN_FILES if (path / name).is_file()]
+        if not made and is_unfinished_run(path):
+            raise ModelError("E_MODEL", f"The training of {path} has not ended: the same command goes on with it.")
         if not made:
             raise ModelError("E_MODEL", f"{path} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
         path = made[0]

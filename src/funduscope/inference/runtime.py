@@ -200,11 +200,16 @@ class OnnxRuntime:
             # TensorFloat-32 would round more coarsely than the float32 of published figures.
             providers = [(CUDA, {"use_tf32": "0"})] if cuda else []
             self.session = onnxruntime.InferenceSession(source, options, [*providers, "CPUExecutionProvider"])
-            self.card = Card.from_json(self.session.get_modelmeta().custom_metadata_map["card"])
+            card = self.session.get_modelmeta().custom_metadata_map["card"]
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ModelError(
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
             ) from error
+        try:
+            self.card = Card.from_json(card)
+        except Exception as error:  # the text can be wrong in any way
+            says = f"{path.name} has a card that cannot be used: {error}. Export it again, or fetch it again."
+            raise ModelError("E_MODEL", says) from error
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
             has_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
         self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1

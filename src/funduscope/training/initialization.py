@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
-from funduscope.atomic import write_json
+from funduscope.atomic import read_json, write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
@@ -107,7 +107,7 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
         unlike = differences(best.recipe, expected)
         raise TrainingError(f"{named(refit)} was made with other settings ({unlike}): refit it with the same.")
     path = refit.with_name("run.json")
-    about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    about = read_json(path) if path.is_file() else {}
     for option, theirs, ours in (("--init", about.get("init"), start.init),
                                  ("--teacher", about.get("teachers"), start.teachers)):  # fmt: skip
         if theirs and not ours:
@@ -177,7 +177,7 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
             file=sys.stderr,
         )
         return
-    theirs = json.loads(about.read_text("utf-8"))["fold"]
+    theirs = read_json(about)["fold"]
     if not listed.is_file():
         if theirs != fold:
             raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
@@ -196,7 +196,7 @@ def warn_of_learned(weights: Path, validation: Sequence[Case]) -> None:
     about, listed = weights.with_name("run.json"), weights.with_name("folds.csv")
     if not (about.is_file() and listed.is_file()):
         return
-    theirs = json.loads(about.read_text("utf-8"))
+    theirs = read_json(about)
     apart = (theirs["fold"], theirs.get("validation_fold"))
     known = [key for key, place in _folds_there(listed, validation, theirs["fold"]).items() if place not in apart]
     if known:
@@ -323,7 +323,7 @@ def not_learned(
     points = [name for name in recipe.tasks.landmarks if name not in known]
     if points:
         names = " and ".join(name.replace("_", " ") for name in points)
-        print(f"note: {photos} marks the {names}: the model's answers leave that out.", file=sys.stderr)
+        print(f"note: {photos} states the center of the {names}: the model's answers leave it out.", file=sys.stderr)
     return [*left, *tasks, *points]
 
 

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from funduscope import checkpoint
-from funduscope.checkpoint import LAST
+from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
@@ -333,7 +333,7 @@ class Loop:
         progress = vars(self.state)
         if better:
             kept = {"weights": self.average.state}
-            checkpoint.save(self.folder / "best.safetensors", self.recipe, kept, {}, progress)
+            checkpoint.save(self.folder / BEST, self.recipe, kept, {}, progress)
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}

@@ -5,7 +5,6 @@ The walk of a set of cases: split, start weights, prepared files, loop, card. Ea
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ from typing import Any, Literal
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import remove_unfinished, write_atomically, write_json
-from funduscope.checkpoint import LAST
+from funduscope.atomic import read_json, remove_unfinished, write_atomically, write_json
+from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.run_folds import RunFolds
@@ -111,7 +110,7 @@ def run(
     plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if processes.state().is_main_process:
         finish(folder, plan, start, watch.progress)
-    return folder / "best.safetensors"
+    return folder / BEST
 
 
 def learn(
@@ -290,7 +289,7 @@ def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers | None:
 def _note_memory(folder: Path, peak: float | None) -> None:
     """Enters the loop's peak memory into run.json; of a resumed run the largest of its plan."""
     path = folder / "run.json"
-    about = json.loads(path.read_text("utf-8"))
+    about = read_json(path)
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
     if known:
         about |= {"training_peak_mb": round(max(known))}
@@ -303,9 +302,19 @@ def _has_begun(folder: Path) -> bool:
 
 
 def _run_before(folder: Path) -> dict[str, Any] | None:
-    """The run.json of the unfinished or finished run in the folder, if there is one."""
+    """The run.json of the unfinished or finished run in the folder, if there is one.
+
+    Raises `TrainingError` where a run has lost it: photos that its weights learned from would count as left out.
+    """
     path = folder / "run.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() and (folder / LAST).is_file() else None
+    if not (folder / LAST).is_file():
+        return None
+    if not path.is_file():
+        raise TrainingError(
+            f"{folder} holds a training without its run.json, so that nothing says which fold it left out: bring "
+            "run.json back from a copy, or take another folder."
+        )
+    return read_json(path)
 
 
 def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | None, start: Start) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from funduscope.atomic import read_lines
+from funduscope.atomic import read_json, read_lines
 from funduscope.data.sources import Data, cases_of
 from funduscope.evaluation.scores import Scores
 from funduscope.inference.loading import ModelPath, load, weights_of
@@ -39,7 +38,7 @@ class Run(os.PathLike[str]):
     @property
     def about(self) -> dict[str, Any]:
         """run.json: photos, fold, seed, first weights, data fingerprint, versions."""
-        return json.loads((self.folder / "run.json").read_text("utf-8"))
+        return read_json(self.folder / "run.json")
 
     @property
     def recipe(self) -> Recipe:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from torch import nn
 
 from funduscope import checkpoint
-from funduscope.atomic import read_lines, write_atomically, write_json
-from funduscope.checkpoint import LAST, Checkpoint
+from funduscope.atomic import read_json, read_lines, write_atomically, write_json
+from funduscope.checkpoint import BEST, LAST, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.splits import SplitPlan
@@ -117,7 +117,7 @@ def _run_stages(
     if place.is_main_process:
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
-    return folder / "best.safetensors"
+    return folder / BEST
 
 
 def _check(recipe: Recipe, start: Start) -> None:
@@ -152,7 +152,7 @@ def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, tau
 
 def _of_stage(best: Path, name: str) -> Path:
     """The best weights of a stage of the run whose joined ones are given."""
-    return best.parent / STAGES / name / "best.safetensors"
+    return best.parent / STAGES / name / BEST
 
 
 def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
@@ -188,16 +188,18 @@ def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) ->
     write_json(folder / "run.json", about)
     write_atomically(folder / "journal.jsonl", b"")
     progress = {"epoch": 0, "best_epoch": 0, "best_score": 0.0}
-    for name in ("best.safetensors", LAST):
+    for name in (BEST, LAST):
         checkpoint.save(folder / name, first.recipe, {"weights": first.network.state_dict()}, {}, progress)
 
 
 def _has_ended(folder: Path, recipe: Recipe) -> bool:
     """Whether the stage has every epoch of the recipe, apart from the encoder's variant that its weights brought."""
-    if not (folder / LAST).is_file() or not (folder / "best.safetensors").is_file():
+    if not (folder / BEST).is_file():
         return False
-    last = checkpoint.load(folder / LAST, ())
-    about = json.loads((folder / "run.json").read_text("utf-8"))
+    last = checkpoint.newest(folder, ())
+    if last is None:
+        return False
+    about = read_json(folder / "run.json")
     same = with_variant(last.recipe, recipe) == last.recipe
     return same and last.progress["epoch"] >= about.get("until", recipe.training.epochs)
 
@@ -205,10 +207,10 @@ def _has_ended(folder: Path, recipe: Recipe) -> bool:
 def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: SplitPlan) -> None:
     """Writes the joined weights, still without a card, the recipe, journal and run.json."""
     folders = {name: folder / STAGES / name for name in recipe.stages}
-    bests = {name: checkpoint.load(own / "best.safetensors") for name, own in folders.items()}
+    bests = {name: checkpoint.load(own / BEST) for name, own in folders.items()}
     joined = joined_recipe(recipe, bests)
     lines = [line | {"stage": name} for name, own in folders.items() for line in read_lines(own / "journal.jsonl")]
-    abouts = {name: json.loads((own / "run.json").read_text("utf-8")) for name, own in folders.items()}
+    abouts = {name: read_json(own / "run.json") for name, own in folders.items()}
     taught = [recipe.stage(name) for name, best in bests.items() if best.progress["best_epoch"]]
     keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
     used = [case for case in plan.train if case.key in keys]
@@ -230,7 +232,7 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
         f"parts.{name}.{key}": value for name, best in bests.items() for key, value in best.group("weights").items()
     }
     progress = {"epoch": len(lines)} | _progress(bests)
-    best = folder / "best.safetensors"
+    best = folder / BEST
     if best.is_file() and checkpoint.load(best, ()).progress == progress:
         return  # its card may be finished
     checkpoint.save(best, joined, {"weights": weights}, {}, progress)

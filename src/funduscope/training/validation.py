@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import link_or_copy, replacing, write_json
-from funduscope.checkpoint import LAST
+from funduscope.atomic import link_or_copy, read_json, replacing, write_json
+from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.evaluate import score_stream
@@ -173,19 +173,23 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     is removed, since it would pass for these.
     """
     refit = start.refit
-    path = folder / "best.safetensors"
-    best = checkpoint.load(path)
-    finished = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
-    if finished and list((folder / "kept").glob("*-best.safetensors")):
+    path = folder / BEST
+    best = _best_of(folder)
+    validation = [case for case in plan.validation if case.dataset in best.recipe.all_sampling.datasets()]
+    scores = folder / "validation" / "scores.json"
+    has_card = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
+    if has_card and (scores.is_file() or not validation):
+        if not list((folder / "kept").glob(f"*-{BEST}")):
+            _keep_dated(folder)
         return
+    scores.unlink(missing_ok=True)  # of an earlier best epoch
     for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)
-    run_of = json.loads((folder / "run.json").read_text("utf-8"))
+    run_of = read_json(folder / "run.json")
     by_data = {name: run_of.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
     left, research_only = by_data["not_learned"], by_data["research_only"]
     card = replace(Card.of(best.recipe).without(left), research_only=research_only)
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
-    validation = [case for case in plan.validation if case.dataset in best.recipe.all_sampling.datasets()]
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
@@ -219,6 +223,18 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     _keep_dated(folder)
 
 
+def _best_of(folder: Path) -> checkpoint.Checkpoint:
+    """The best checkpoint. Raises `TrainingError` where it is gone or damaged; what may replace it is named."""
+    try:
+        return checkpoint.load(folder / BEST)
+    except checkpoint.CheckpointError as error:
+        if error.code not in ("E_WEIGHTS", "E_HASH"):  # the machine's fault
+            raise
+        copies = sorted((folder / "kept").glob(f"*-{BEST}"))
+        remedy = f"copy {copies[-1]} there" if copies else "bring it back from a copy, or train into another folder"
+        raise TrainingError(f"{folder / BEST} cannot be used: {error} To go on, {remedy}.") from error
+
+
 def is_calibrated(weights: Path) -> bool:
     """Whether a run's best checkpoint has thresholds and temperatures."""
     return bool(checkpoint.load(weights, ()).card.get("about", {}).get("calibration"))
@@ -244,7 +260,7 @@ def _keep_dated(folder: Path) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)
-    for name, source in (("final", LAST), ("best", "best.safetensors")):
+    for name, source in (("final", LAST), ("best", BEST)):
         if not (folder / source).is_file():  # of a model of several stages only the best is whole
             continue
         link_or_copy(folder / source, kept / f"{stamp}-{name}.safetensors")
