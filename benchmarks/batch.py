@@ -42,6 +42,7 @@ DISTINCT = 50
 
 
 RAY_PORT = 6399
+FEWEST = 2  # answers, between which there is a time
 
 
 def rates(photos: Path, count: int, runs: int, ray: bool, model: str) -> None:
@@ -176,6 +177,8 @@ def main() -> None:
     parser.add_argument("--results", type=int, metavar="PHOTOS")
     parser.add_argument("--memory", type=int, metavar="PHOTOS")
     options = parser.parse_args()
+    if options.photos and (not options.photos.is_dir() or len(gather([options.photos])) < FEWEST):
+        parser.error(f"{options.photos} is no folder of at least {FEWEST} photos")
     if options.photos and options.results:
         results(options.photos, options.count, options.results)
     elif options.photos:

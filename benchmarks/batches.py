@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="JPEGs to decode")
     parser.add_argument("--encoder", action="append", help="default: resnet50 and resnet18")
     given = parser.parse_args()
+    paths = [] if given.photos is None else sorted(given.photos.glob("*.jpg"))[:PHOTOS]
+    if given.photos is not None and not paths:
+        parser.error(f"{given.photos} holds no .jpg")
     views = np.random.default_rng(0).integers(0, 256, (BATCHES[-1], 512, 512, 3), np.uint8)
     print(f"{machine()}; torch in {'bfloat16' if bfloat16('auto') else 'float32'}.\n")
     print("| encoder | runtime | batch | views a second (smallest / median / largest) | times one "
@@ -50,8 +53,7 @@ def main() -> None:
             for name, runtime in _runtimes(encoder, Path(folder)).items():
                 for size, row in _rows(lambda size, run=runtime: _pass(run, views, size), len(views)).items():
                     print(f"| {encoder} | {name} | {size} | {row} |", flush=True)
-    if given.photos is not None:
-        paths = sorted(given.photos.glob("*.jpg"))[:PHOTOS]
+    if paths:
         print(f"\n| ahead | photos a second, of {len(paths)} | times one | processor s a photo | times one |")
         print("|---|---|---|---|---|")
         for ahead, row in _rows(lambda ahead: _open_all(paths, ahead), len(paths)).items():

@@ -109,7 +109,11 @@ def main() -> int:
     model = load(given.model)
     if not isinstance(model, Predictor):
         parser.error("one model at a time")
-    held = SplitPlan.of(read_data([given.data]), given.fold).test
+    plan = SplitPlan.of(read_data([given.data]), given.fold)
+    kept = model.card.about.get("trained on", {}).get("test fold left out")
+    if kept is None or given.fold not in (kept, SplitPlan.of(plan.cases, kept).validation_fold):
+        parser.error(f"the model learned from fold {given.fold}, or does not say: name a run's test or validation fold")
+    held = plan.test
     masked = [case for case in held if case.dataset in MASKED and case.labels.masks]
     print(f"Model `{model.runtime.sha256[:16]}`, fold {given.fold}, {len(masked)} photos with masks.\n")
     print("\n".join(lesions(model, masked, given.sizes)), end="\n\n", flush=True)

@@ -23,6 +23,7 @@ from importlib import resources
 from pathlib import Path
 
 import cv2
+import numpy as np
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
@@ -126,6 +127,8 @@ def _cpu(process: psutil.Process) -> float:
 def _photos(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Endless photos, each another: of the folder, then with one pixel changed."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise SystemExit(f"{folder} holds no photo ({', '.join(SUFFIXES)}).")
     for round_number in itertools.count():
         for index, path in enumerate(paths):
             name = f"photo{round_number * len(paths) + index}.jpg"
@@ -134,7 +137,7 @@ def _photos(folder: Path) -> Iterator[tuple[str, bytes]]:
                 continue
             pixels = cv2.imread(str(path))
             assert pixels is not None
-            pixels[:8, :8] = 8 * round_number
+            pixels[:8, :8] = np.array([round_number % 32, round_number // 32 % 32, 0]) * 8
             yield name, cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 

@@ -78,16 +78,23 @@ def served(model: str | None, *options: str) -> Iterator[Served]:
         try:
             port = None
             while port is None:
+                _must_run(process)
                 time.sleep(0.05)
                 log.seek(0)
                 found = re.search(r'"address":"http://[^"]*:(\d+)"', log.read())
                 port = int(found[1]) if found else None
             while asyncio.run(ask(port, "/readyz")).status != 200:
+                _must_run(process)
                 time.sleep(0.1)
             yield Served(port, psutil.Process(process.pid))
         finally:
             process.terminate()
             process.wait()
+
+
+def _must_run(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        raise SystemExit("The service did not start; its last line says why.")
 
 
 async def ask(

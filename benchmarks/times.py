@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     bundles = [path for path in given.bundles if (path / "scores" / COST).is_file()]
+    if not bundles:
+        parser.error(f"none of these folders has a scores/{COST}: name rows that --unpack wrote")
     with tempfile.TemporaryDirectory() as folder:
         models = []
         for bundle in bundles:

@@ -199,6 +199,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     if given.keep:
+        scores = given.keep / "scores.json"
+        models = json.loads(scores.read_text("utf-8"))["about"]["models"] if scores.is_file() else []
+        if [one["folds"] for one in models] != [[FOLD]]:
+            parser.error(f"{given.keep} holds no scores of one model on fold {FOLD}, which it left out")
         keep_as(PLAIN, given.keep)
     made = tables()
     if given.write:

@@ -149,14 +149,16 @@ def keep(name: str, folder: Path, results: Path = ROOT / "results") -> None:
     """Takes what an evaluation of a shipped model wrote into `results`; names of photos and visits become hashes.
 
     From the predictions every score of grades, edema risk and places can be computed again, and Dice of each photo.
+    Raises ValueError for the scores of another model, before anything is written.
     """
+    read_scores(folder / "scores.json", SHIPPED[name])
     keep_as(results / SCORES[name].name, folder)
 
 
 def keep_as(scores: Path, folder: Path) -> None:
     """Takes what an evaluation wrote into `folder`: its scores to that path, its predictions next to it."""
-    shutil.copyfile(folder / "scores.json", scores)
     lines = (folder / "photos.jsonl").read_text("utf-8").splitlines()
+    shutil.copyfile(folder / "scores.json", scores)
     rows = [row | {key: hashed(row[key]) for key in ("key", "visit")} for row in map(json.loads, lines)]
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
     # Without a time the bytes depend on the content alone.
@@ -209,6 +211,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--keep", nargs=2, metavar=("MODEL", "OUT"))
     given = parser.parse_args()
+    if given.keep and given.keep[0] not in SCORES:
+        parser.error(f"--keep got {given.keep[0]!r}; expected {' or '.join(SCORES)}")
     if given.keep:
         keep(given.keep[0], Path(given.keep[1]))
     trees = read_all()

@@ -268,8 +268,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="fit on everything and write gradability.json")
     given = parser.parse_args()
-    rows = _kept(given.cache) if given.cache.is_file() else gathered(given.data, given.most, given.workers)
-    _keep(given.cache, rows)
+    if given.cache.is_file() and not given.write:  # what ships is measured anew
+        print(f"From {given.cache}, whatever the data and --most: remove it to measure anew.", file=sys.stderr)
+        rows = _kept(given.cache)
+    else:
+        rows = gathered(given.data, given.most, given.workers)
+        _keep(given.cache, rows)
     scores = cross_fitted(rows)
     print("\n".join(tables(rows, scores)))
     if given.write:

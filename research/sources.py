@@ -188,8 +188,9 @@ def read_table() -> dict[str, dict[str, Any]]:
 def _table(by_row: dict[Row, Any], rows: Sequence[Row]) -> str:
     there = [row for row in rows if row in by_row]
     lines = [f"| fold 0 | {' | '.join(row.says for row in there)} |", "|---|" + "---|" * len(there)]
-    for words, *_ in SCORES:
-        cells = [_cell(by_row[row]["scores"][words]) for row in there]
+    # Rows of earlier data have a score that is no longer made.
+    for words in dict.fromkeys(words for row in there for words in by_row[row]["scores"]):
+        cells = [_cell(by_row[row]["scores"].get(words, {"value": None})) for row in there]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -298,7 +298,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="fit on everything and write fundus.json")
     given = parser.parse_args()
-    if given.cache.is_file():
+    if given.cache.is_file() and not given.write:  # what ships is measured anew
+        print(f"From {given.cache}, whatever the data and --most: remove it to measure anew.", file=sys.stderr)
         rows = _kept(given.cache)
     else:
         rows = [*true_rows(given.data, given.workers, given.most), *other_rows()]

@@ -89,6 +89,14 @@ def test_a_model_of_lesions_alone_says_that_it_has_nothing_to_explain(
     assert not list((tmp_path / "out").rglob("explanation_*.png"))
 
 
+def test_a_model_of_landmarks_alone_says_where_they_are(command: Command, save_eye: Save, tmp_path: Path) -> None:
+    card = replace(CARD, grade=False, dme=False, structures=(), thresholds={})
+    model = write_model(tmp_path / "points.onnx", card)
+    code, out, _ = command("predict", save_eye(tmp_path / "eye.png"), "--model", model, "--out", tmp_path / "out")
+    assert code == 0
+    assert re.match(r"eye\.png: .*optic disc at \([\d.]+, [\d.]+\) px; fovea at \([\d.]+, [\d.]+\) px\.", out)
+
+
 def test_an_onnx_file_without_maps_says_what_its_checkpoint_gives(tiny: Path, tmp_path: Path):
     """One line, where something was answered that has no map; and no torch is loaded to say so."""
     model = onnx.load(str(tiny))

@@ -17,6 +17,7 @@ from PIL import Image
 from funduscope import checkpoint
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.evaluation.parity import ParityError
+from funduscope.export import quantization
 from funduscope.export import run as export
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load, weights_of
@@ -117,6 +118,20 @@ def test_an_exported_file_can_be_learned_on_from(run: Path, exported: list[Path]
     with torch.inference_mode():
         given = checkpoint.load(run / "best.safetensors").network()(eye).classes["grade"]
         torch.testing.assert_close(first.network.eval()(eye).classes["grade"], given, atol=0.1, rtol=0)
+
+
+def test_what_onnx_cannot_parse_on_a_full_disk_is_the_disks_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Its shape inference writes a file without noticing, and then finds it damaged."""
+    free = 100
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(quantization.shutil, "disk_usage", usage)
+    with pytest.raises(OSError, match="No space left"), quantization._noticing_a_full_disk(tmp_path, 101):
+        raise RuntimeError("Wire format was corrupt")
+    with pytest.raises(RuntimeError, match="Wire format"), quantization._noticing_a_full_disk(tmp_path, 100):
+        raise RuntimeError("Wire format was corrupt")
 
 
 @pytest.fixture

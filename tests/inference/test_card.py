@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import pytest
+
 from funduscope.inference.card import Card
 from funduscope.inference.witnesses import Witness
 
@@ -16,3 +18,9 @@ def test_a_witness_goes_with_the_lesions_that_it_counts() -> None:
     assert card.without(["MA"]).witnesses.keys() == {"dme"}
     assert card.without(["dme"]).witnesses.keys() == {"grade"}
     assert card.without([]).witnesses == card.witnesses
+
+
+def test_a_card_of_a_newer_version_says_so() -> None:
+    tree = Card().to_dict() | {"version": "9.1", "new_part": 1}
+    with pytest.raises(ValueError, match=r"funduscope 9\.1 wrote it and knows new_part, this is .*: update funduscope"):
+        Card.from_dict(tree)

@@ -98,6 +98,20 @@ def test_scores_are_of_the_shipped_model_or_of_the_run_that_it_repeats(tmp_path:
     assert "stands for" not in figures.read_scores(path, model)["about"]
 
 
+def test_scores_of_another_model_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:
+    out, results = tmp_path / "out", tmp_path / "results"
+    results.mkdir()
+    out.mkdir()
+    scored = {"name": "another", "sha256": "ab" * 32, "folds": [0]}
+    (out / "scores.json").write_text(json.dumps({"about": {"models": [scored]}}))
+    with pytest.raises(ValueError, match="of another model"):
+        figures.keep("fast", out, results)
+    (out / "scores.json").write_bytes(figures.SCORES["fast"].read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"photos\.jsonl"):
+        figures.keep("fast", out, results)
+    assert not list(results.iterdir())
+
+
 def _card(fold: int | None, **about: object) -> Card:
     return Card(about={"trained on": {"test fold left out": fold, "photos": {}}, **about})
 
