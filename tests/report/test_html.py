@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -161,6 +162,14 @@ def test_what_the_model_does_not_know_is_left_out(drawn_eye):
     assert text.count("not found") == 2
     assert "Risk of macular edema" not in text.replace(Words()("dme.title") + " –", "")
     assert "own word" not in text
+
+
+def test_what_the_model_does_not_look_for_is_not_called_missing(drawn_eye):
+    found = drawn_eye(disc_xy=None, fovea_xy=None)
+    found.card = replace(found.card, landmarks=("optic_disc",))
+    assert Page(report(found)).text.count("not found") == 1
+    found.card = replace(found.card, landmarks=())
+    assert "not found" not in Page(report(found)).text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

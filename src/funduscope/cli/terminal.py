@@ -62,7 +62,7 @@ def sentence(found: Mapping[str, Any], path: Path | None = None) -> str:
         parts.append(", ".join(counts))
     points = (found.get("landmarks") or {}) if not parts else {}  # what a model of landmarks or the disc alone found
     parts += [f"{what.replace('_', ' ')} at ({at['x_px']}, {at['y_px']}) px" for what, at in points.items() if at]
-    return shown(f"{name}: {trust}{'; '.join(parts) or 'Nothing that the model looks for was found'}.")
+    return shown(f"{name}: {trust}{'; '.join(parts) or 'The model answers nothing but what it outlines'}.")
 
 
 def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: Mapping[str, Any]) -> Table:

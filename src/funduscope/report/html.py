@@ -35,6 +35,7 @@ def report(
     traced = traced or trace_all(findings)
     found, outlines = traced.found, traced.outlines
     words, figures = Words(language), findings.card.about.get("figures", ())
+    landmarks = dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {})
     values = {
         "words": words,
         "found": found,
@@ -43,7 +44,8 @@ def report(
         "height": found["photo"]["height"],
         "picture": data_url("image/jpeg", jpeg(shrunk(findings.photo.pixels, PHOTO_WIDTH_PX), chroma="420")),
         "layers": [_layer(code, outlines[code], found, palette, words) for code in list(outlines)[::-1]],
-        "landmarks": dict.fromkeys(LANDMARKS) | (found.get("landmarks") or {}),
+        "landmarks": landmarks,
+        "sought": [name for name in LANDMARKS if landmarks[name] or name in findings.card.located],
         "grades": [words(f"grade.{number}") for number in range(len(GRADES))],
         "risks": [words(f"dme.{number}") for number in range(len(DME_RISKS))],
         "tasks": further_answers(found, words),
