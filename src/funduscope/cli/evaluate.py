@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,7 +41,7 @@ def evaluate(
     With --official-test one model is scored on the official test photos, which no training learns from.
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
     """
-    from funduscope.cli.terminal import challenge_table, complain, score_table, tracked
+    from funduscope.cli.terminal import complain, tracked
     from funduscope.data.sources import read_data
     from funduscope.data.splits import official_test
     from funduscope.evaluation.challenge import challenge
@@ -59,26 +60,27 @@ def evaluate(
     own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
     command = ("funduscope", "evaluate", *models, *(part for path in data for part in ("--data", path)), *chosen)
     scores.about["command"] = shlex.join(map(str, command))
-    refused = None
     try:  # before anything is printed, which a closed pipe would end
         if out is not None:
-            _write(scores, out)
-        if out is not None and own:
-            write_json(out / "challenge.json", {"about": scores.about} | own, indent=1, allow_nan=False)
-    except OSError as error:  # what took hours is printed all the same
-        refused = error
-    if as_json:
-        print(json.dumps(scores.to_dict() | own, allow_nan=False))
-    else:
-        from rich.console import Console
-
-        for dataset, states in scores.tables.items():
-            Console().print(score_table(dataset, states, scores.details[dataset]))
-        if measures:
-            Console().print(challenge_table(measures))
-    if refused is not None:
-        raise refused
+            _write(scores, out, own)
+    finally:  # what took hours is printed all the same where the disk refuses
+        _print(scores, measures, own if as_json else None)
     return 0
+
+
+def _print(scores: Scores, measures: Mapping[str, Any], as_json: Mapping[str, Any] | None) -> None:
+    """The scores as tables, or as one line of JSON with what is added to it."""
+    if as_json is not None:
+        print(json.dumps(scores.to_dict() | dict(as_json), allow_nan=False))
+        return
+    from rich.console import Console
+
+    from funduscope.cli.terminal import challenge_table, score_table
+
+    for dataset, states in scores.tables.items():
+        Console().print(score_table(dataset, states, scores.details[dataset]))
+    if measures:
+        Console().print(challenge_table(measures))
 
 
 def _remove_earlier(out: Path) -> None:
@@ -93,14 +95,16 @@ def _remove_earlier(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _write(scores: Scores, out: Path) -> None:
-    """The scores' files, and plots where matplotlib is installed."""
+def _write(scores: Scores, out: Path, challenge: Mapping[str, Any]) -> None:
+    """The scores' files, the challenge's measures, if any, and plots where matplotlib is installed."""
     from importlib.util import find_spec
 
     from funduscope.cli.terminal import complain
 
     _remove_earlier(out)
     scores.write(out)
+    if challenge:
+        write_json(out / "challenge.json", {"about": scores.about, **challenge}, indent=1, allow_nan=False)
     if find_spec("matplotlib") is None:
         complain(
             "the scores were written without plots, which need matplotlib: pip install '.[train]' in the clone of "

@@ -35,7 +35,7 @@ def cases_of(data: Data) -> list[Case]:
     """The cases that are given, or those in the given paths.
 
     Raises `LabelError` as `read_data`, also for given cases where two have one key, or a visit is in two folds: photos
-    are told apart by their keys.
+    are distinguished by their keys.
     """
     if isinstance(data, str | os.PathLike) or not all(isinstance(one, Case) for one in data) or not data:
         return read_data(cast("PathName | Sequence[PathName]", data))
