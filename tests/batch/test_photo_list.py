@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import secrets
 import shutil
@@ -12,6 +14,7 @@ import tarfile
 import tracemalloc
 import warnings
 import zipfile
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -347,6 +350,41 @@ def test_a_tar_is_unpacked_by_what_it_is_and_not_by_its_name(tmp_path: Path, sav
     make_tar(tmp_path / saved, {"one.png": b"first"}).rename(tmp_path / named)
     photos = open_list(tmp_path / named)
     assert [photos.content(one.place, one.entry) for one in photos] == [b"first"]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("bz2", bz2.compress)])
+def test_a_tar_of_several_packed_streams_is_read_to_its_end(
+    tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """As tools that pack in parallel write it."""
+    whole = make_tar(tmp_path / "year.tar", {f"{n}.png": bytes(600) + b"%d" % n for n in range(6)}).read_bytes()
+    packed = tmp_path / f"blocks.tar.{suffix}"
+    packed.write_bytes(b"".join(pack(whole[at : at + 3000]) for at in range(0, len(whole), 3000)))
+    photos = open_list(packed)
+    assert [photos.content(one.place, one.entry)[600:] for one in photos] == [b"%d" % n for n in range(6)]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_entry_that_would_be_unpacked_without_a_limit_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "year.zip", "w", method) as archive:
+        archive.writestr("eye.jpg", bytes(10_000))
+    (only,) = open_list(tmp_path / "year.zip")
+    assert only.problem is not None
+    assert only.problem[0] == "E_FORMAT"
+    assert "rare way" in only.problem[1]
+
+
+def test_a_path_that_leads_up_from_behind_a_link_is_the_systems(tmp_path: Path) -> None:
+    (tmp_path / "archive" / "2026").mkdir(parents=True)
+    (tmp_path / "archive" / "b.jpg").write_bytes(b"there")
+    (tmp_path / "b.jpg").write_bytes(b"here")
+    (tmp_path / "scans").symlink_to(tmp_path / "archive" / "2026", target_is_directory=True)
+    (tmp_path / "photos.csv").write_text("path\nscans/../b.jpg\n")
+    photos = open_list(tmp_path / "photos.csv")
+    (only,) = photos
+    content = photos.content(only.place, only.entry)
+    assert isinstance(content, Path)
+    assert content.read_bytes() == b"there"
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")

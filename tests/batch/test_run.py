@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,8 +27,8 @@ from PIL import Image
 from funduscope.batch.photo_list import FolderPhotos, ListedPhoto
 from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.readers import _answering, read_all
-from funduscope.batch.run import run_batch
-from funduscope.batch.store import Store
+from funduscope.batch.run import _check_model, run_batch
+from funduscope.batch.store import Result, Store
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import load
 from funduscope.report.write import to_json
@@ -408,3 +409,13 @@ def test_a_start_that_took_no_photo_does_not_bind_the_next_one(tmp_path: Path) -
         assert store.update([ListedPhoto("eye.jpg", "1")]) == 1
     with sqlite3.connect(tmp_path / "batch.sqlite") as file:
         assert file.execute("select value from settings").fetchall() == [('["age"]',)]
+
+
+def test_an_answer_of_another_model_ends_the_batch() -> None:
+    """Readers load the model themselves, and its file may have been replaced since the batch began."""
+    model: Any = SimpleNamespace(sha256="ab")
+    results = [Result("eye.jpg", "read", found={"model": {"sha256": sha}}) for sha in ("ab", "cd")]
+    _check_model([results[0], Result("text.jpg", "failed", "E_FORMAT")], model)
+    with pytest.raises(CodedError, match="was replaced while the batch ran") as caught:
+        _check_model(results, model)
+    assert caught.value.code == "E_CONFIG"

@@ -20,7 +20,7 @@ pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
 
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     UID,
@@ -139,6 +139,9 @@ LOSSLESS: dict[str, Callable[[], bytes]] = {
     "RLE": lambda: data_of(compressed(RLELossless)),
     "JPEG-LS": lambda: data_of(compressed(JPEGLSLossless)),
     "JPEG 2000": jpeg_2000_data,
+    "JPEG 2000 in boxes": lambda: data_of(
+        dicom(encapsulate([_jpeg_2000_in_boxes()]), JPEG2000Lossless, PhotometricInterpretation="YBR_RCT")
+    ),
     "no group length": lambda: without_group_length(jpeg_2000_data()),
     "a wrong group length": lambda: jpeg_2000_data()[:140] + bytes(4) + jpeg_2000_data()[144:],
     "planes": lambda: data_of(dicom(np.ascontiguousarray(EYE.transpose(2, 0, 1)).tobytes(), PlanarConfiguration=1)),
@@ -256,6 +259,52 @@ def _disguised_bomb() -> bytes:
     return head + value + data[uid + 8 + old :]
 
 
+def _large(coded: bytes, sizes_at: int, size: bytes, syntax: UID) -> bytes:
+    """A small file whose stream says that it is of another size than the file says."""
+    data = coded[:sizes_at] + size + coded[sizes_at + len(size) :]
+    return data_of(dicom(encapsulate([data]), syntax))
+
+
+def _coded(dataset: FileDataset) -> bytes:
+    return get_frame(dataset.PixelData, 0, number_of_frames=1)
+
+
+def _large_jpeg_ls() -> bytes:
+    """Its frame header stands behind a comment."""
+    coded = _coded(compressed(JPEGLSLossless))
+    coded = coded[:2] + b"\xff\xfe\0\4hi" + coded[2:]
+    return _large(coded, coded.index(b"\xff\xf7") + 5, struct.pack(">2H", 24_000, 24_000), JPEGLSLossless)
+
+
+def _jpeg_2000_in_boxes() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(EYE).save(buffer, "JPEG2000", no_jp2=False, mct=1, irreversible=False)
+    return buffer.getvalue()
+
+
+def _large_jpeg_2000() -> bytes:
+    """The stream is in the boxes of a file."""
+    coded = _jpeg_2000_in_boxes()
+    at = coded.index(b"\xff\x4f\xff\x51") + 8
+    return _large(coded, at, struct.pack(">2I", 24_000, 24_000), JPEG2000Lossless)
+
+
+def _large_runs() -> bytes:
+    runs = struct.pack("<16I", 3, 64, 64 + 3_000_000, 64 + 6_000_000, *[0] * 12) + b"\x81\0" * 4_500_000
+    return data_of(dicom(encapsulate([runs]), RLELossless))
+
+
+def _large_behind_a_table() -> bytes:
+    """The table of offsets leads to a frame that is not the one that lies first."""
+    first = _coded(jpeg_2000(is_lossy=False))
+    at = first.index(b"\xff\x4f\xff\x51") + 8
+    second = first[:at] + struct.pack(">2I", 24_000, 24_000) + first[at + 8 :]
+    dataset = dicom(encapsulate([first, second], has_bot=False), JPEG2000Lossless)
+    dataset.ExtendedOffsetTable = struct.pack("<Q", 8 + len(first) + len(first) % 2)
+    dataset.ExtendedOffsetTableLengths = struct.pack("<Q", len(second))
+    return data_of(dataset)
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "gray": (
         lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
@@ -274,6 +323,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a deflated bomb": (_bomb, "E_TOO_LARGE"),
     "a deflated bomb without a group length": (lambda: without_group_length(_bomb()), "E_TOO_LARGE"),
     "a deflated bomb that hides its syntax": (_disguised_bomb, "E_TOO_LARGE"),
+    "a large JPEG-LS in a small file": (_large_jpeg_ls, "E_CORRUPT"),
+    "a large JPEG 2000 in a small file": (_large_jpeg_2000, "E_CORRUPT"),
+    "large runs in a small file": (_large_runs, "E_CORRUPT"),
+    "a large frame behind a table": (_large_behind_a_table, "E_CORRUPT"),
     "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
     "coded pixels of another size": (
         lambda: data_of(

@@ -390,6 +390,15 @@ def test_a_pixel_spacing_gives_millimeters_unless_the_disc_contradicts_it() -> N
             assert lesion["nearest_fovea_mm"] == pytest.approx(lesion["nearest_fovea_dd"] * disc_mm, abs=2e-3)
 
 
+def test_without_a_disc_the_field_of_view_tells_whether_a_spacing_is_the_retinas() -> None:
+    found = found_in(photo(), outputs(EX=blob(128, (50, 64, 10))))
+    for width_mm, is_used in ((13.0, True), (1.0, False), (264.0, False), (1e153, False)):
+        stated = Stated(pixel_mm=width_mm / found.transform.size_px)
+        said = replace(found, photo=replace(found.photo, stated=stated)).to_dict()
+        assert ("SPACING_CONTRADICTS_FIELD" in [note["code"] for note in said["warnings"]]) is not is_used
+        assert ("area_mm2" in said["lesions"]["EX"]) is is_used
+
+
 @pytest.mark.parametrize(("degrees", "is_unusual"), [(45.0, False), (None, False), (20.0, True), (200.0, True)])
 def test_a_field_far_from_what_models_learned_from_is_named(degrees: float | None, is_unusual: bool) -> None:
     found = found_in(photo(), outputs())

@@ -31,3 +31,10 @@ def test_a_photo_keeps_its_folder_when_the_other_of_its_name_is_gone(tmp_path: P
     assert taken[0] == out / "eye"
     assert ResultPlaces(out).earlier("eye.jpg", paths[1], "B") == taken[1]
     assert ResultPlaces(out).take("eye.jpg", paths[0], "A") == out / "eye"
+
+
+def test_a_frame_and_a_file_of_its_name_do_not_share_a_folder(tmp_path: Path) -> None:
+    places = ResultPlaces(tmp_path / "out")
+    frame = places.take("eye_frame1.dcm", tmp_path / "eye.dcm", "two frames")
+    alone = places.take("eye_frame1.dcm", tmp_path / "eye_frame1.dcm", "one photo")
+    assert frame != alone

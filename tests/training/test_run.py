@@ -41,7 +41,7 @@ from funduscope.training.initialization import (
 )
 from funduscope.training.journal import draw_curves
 from funduscope.training.run import run
-from funduscope.training.samples import drawn, prepared, readable
+from funduscope.training.samples import drawn, name_untaught, prepared, readable
 from funduscope.training.validation import make_validation
 
 
@@ -673,6 +673,16 @@ def test_exports_of_a_finished_run_stay_though_the_dated_copies_are_gone(
     run(short, cases, folder, fold=0)
     assert (folder / "model.onnx").read_bytes() == b"exported"
     assert list((folder / "kept").glob("*-best.safetensors"))
+
+
+def test_answers_of_the_first_weights_that_no_photo_teaches_are_named(
+    short: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name_untaught(short, {"OD"}, {"OD", "grade", "fovea"})
+    assert "no training photo shows grade, fovea: the first weights give these answers" in capsys.readouterr().err
+    name_untaught(short, {"OD"}, {"OD"})
+    name_untaught(short, set(), {"grade"})  # nothing is learned that could spoil it
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("use_cache")

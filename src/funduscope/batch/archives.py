@@ -141,6 +141,9 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
             problem = _unsafe(info.filename, is_link)
             if problem is None and info.flag_bits & 1:
                 problem = "E_FORMAT", "the entry is encrypted: unpack the archive first"
+            if problem is None and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks other methods without a limit
+                problem = "E_FORMAT", "the entry is packed in a rare way: pack it with the usual one (deflate)"
             if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
                 problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
             is_photo = False
@@ -172,7 +175,8 @@ class _SmallHeaders(tarfile.TarInfo):
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:
-    with tarfile.open(archive, "r|*", tarinfo=_SmallHeaders) as file:
+    # tarfile itself would unpack without a limit, and take the first of several packed streams for all.
+    with _unpacked(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_SmallHeaders) as file:
         for info in file:
             file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
             if info.size < 0:

@@ -111,10 +111,11 @@ class TablePhotos:
         named: set[str] = set()
         for number, row in _rows(self.table, (PATH, *self.columns)):
             place = row[PATH].replace("\\", "/")
-            place = place and posixpath.normpath(place)  # ./eye.jpg and eye.jpg are one photo
-            if problem := _problem(place, named):
+            plain = place and posixpath.normpath(place)  # ./eye.jpg and eye.jpg are one photo
+            if problem := _problem(plain, named):
                 raise _wrong(self.table, number, f"the path {problem}")
-            named.add(place)
+            named.add(plain)
+            place = place if ".." in place.split("/") else plain  # behind a link .. leads elsewhere than it reads
             known = {name: row.get(name, "") for name in KNOWN}
             eye = _EYES.get(known["eye"].lower())
             if eye is None:

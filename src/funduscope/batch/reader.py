@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import signal
 from collections.abc import Iterable, Iterator
@@ -97,6 +98,7 @@ def read(model: Model, place: str, content: Path | bytes, settings: ReadingSetti
 
 def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:
     found = findings.to_dict()
+    json.dumps(found, allow_nan=False)  # tables and page are made of it: what has no number fails its photo alone
     problem: tuple[str, str] | tuple[()] = ()
     if settings.files is not None:
         try:

@@ -22,7 +22,7 @@ from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, open_list
 from funduscope.batch.reader import MEASURES, ReadingSettings, remove_old_files
 from funduscope.batch.readers import Job, read_all
-from funduscope.batch.store import Store
+from funduscope.batch.store import Result, Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.model import Model
@@ -97,6 +97,7 @@ def run_batch(
             if any(one.code == "E_NOT_FOUND" for one in results) and not source.exists():
                 says = f"{source} is not there any more: run the same command again as soon as it is"
                 raise CodedError("E_NOT_FOUND", says)
+            _check_model(results, model)
             store.put(place, results)
             progress(BatchProgress(done, total, time.monotonic() - began))
         store.commit()
@@ -110,6 +111,13 @@ def run_batch(
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_json(out / "run.json", run)
     return run
+
+
+def _check_model(results: Sequence[Result], model: Model) -> None:
+    """Raises `CodedError` for an answer of another model: each process loads it, and its file may be replaced."""
+    if {one.found["model"]["sha256"] for one in results if one.found} - {model.sha256}:
+        says = "the model's file was replaced while the batch ran: put the former one back"
+        raise CodedError("E_CONFIG", f"{says}, or begin again in another folder")
 
 
 def _about(model: Model) -> dict[str, str]:

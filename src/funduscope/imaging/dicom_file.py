@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -26,7 +27,9 @@ from funduscope.imaging.file_headers import jpeg_segments
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
+_BOX_HEAD_BYTES: Final = 8
 MOST_FRAMES: Final = 16
 """Frames of one file; a photo session has hardly more than ten."""
 
@@ -270,8 +273,10 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
 
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     if syntax.is_encapsulated:
-        coded = get_frame(dataset.PixelData, index, number_of_frames=frames)
-        _check_coded(coded, int(dataset.Columns), int(dataset.Rows))
+        table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+        offsets = table if all(table) else None  # the decoder finds the frame by the same one
+        coded = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
+        _check_coded(coded, syntax, dataset)
         if syntax == _JPEG_BASELINE:
             rgb = decode_jpeg(coded)  # finds damage, whatever the colors
             if dataset.PhotometricInterpretation != "RGB" or _says_rgb(coded):
@@ -306,16 +311,64 @@ def _says_rgb(coded: bytes) -> bool:
     return any(frame[10:19:3] == b"RGB" for frame in frames)
 
 
-def _check_coded(coded: bytes, width: int, height: int) -> None:
-    """Raises `PhotoError` where a JPEG 2000 or JPEG-LS stream is of another size than the file says: it may be huge."""
-    size = width, height
-    if coded.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000: the size and its offset on the reference grid
-        right, bottom, left, top = struct.unpack_from(">4I", coded, 8)
-        size = right - left, bottom - top
-    elif coded.startswith(b"\xff\xd8\xff\xf7"):  # JPEG-LS
-        size = struct.unpack_from(">2H", coded, 7)[::-1]
-    if size != (width, height):
+def _check_coded(coded: bytes, syntax: UID, dataset: Dataset) -> None:
+    """Raises `PhotoError` where a stream decodes to another size than the file says, before it is: it may be huge."""
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLETransferSyntaxes
+
+    height, width, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if syntax in RLETransferSyntaxes:
+        _check_runs(coded, height * width)
+        return
+    if syntax in JPEG2000TransferSyntaxes:
+        found = _jpeg_2000_size(coded)
+    elif syntax in JPEGLSTransferSyntaxes:
+        found = _jpeg_ls_size(coded)
+    else:
+        return
+    if found != (width, height, samples):
         raise _damaged("its pixel data are of another size than it declares")
+
+
+def _jpeg_2000_size(coded: bytes) -> tuple[int, int, int] | None:
+    """Width, height and planes of the code stream, bare or, as some exporters write it, in the boxes of a file."""
+    at = 0
+    while coded[at + 4 : at + 8] != b"jp2c" and coded[4:8] == b"jP  ":
+        length = int.from_bytes(coded[at : at + 4], "big")
+        if length < _BOX_HEAD_BYTES:  # the last one, or a very long one
+            return None
+        at += length
+    at += _BOX_HEAD_BYTES if coded[4:8] == b"jP  " else 0
+    if coded[at : at + 4] != b"\xff\x4f\xff\x51" or len(coded) < at + 42:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", coded, at + 8)  # on the reference grid
+    return right - left, bottom - top, struct.unpack_from(">H", coded, at + 40)[0]
+
+
+def _jpeg_ls_size(coded: bytes) -> tuple[int, int, int] | None:
+    """Width, height and planes, from the frame header, which other segments may precede; None without one."""
+    at = 2
+    while at + 10 <= len(coded) and coded[at] == 0xFF:
+        marker = coded[at + 1]
+        if marker == 0xF7:
+            height, width, planes = struct.unpack_from(">2HB", coded, at + 5)
+            return width, height, planes
+        if marker == 0xDA:  # a scan
+            return None
+        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", coded, at + 2)[0]
+    return None
+
+
+def _check_runs(coded: bytes, pixels: int) -> None:
+    """Raises `PhotoError` where a segment of run lengths has more bytes than there are pixels; two bytes make 128."""
+    count, *starts = struct.unpack_from("<16I", coded)
+    for start, end in pairwise([*starts[: min(count, 15)], len(coded)]):
+        at, length = start, 0
+        while at < end - 1 and length <= pixels:
+            head = coded[at]
+            length += head + 1 if head < 128 else 257 - head if head > 128 else 0
+            at += head + 2 if head < 128 else 2 if head > 128 else 1
+        if length > pixels:
+            raise _damaged("its pixel data are of another size than it declares")
 
 
 def _damaged(detail: str, error: Exception | None = None) -> PhotoError:

@@ -298,6 +298,10 @@ def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
 
 
+_BAND: Final = 256
+"""Rows of a photo that are computed at once."""
+
+
 def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     from PIL import PngImagePlugin, TiffImagePlugin
 
@@ -315,7 +319,9 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     colors, notes = _to_8_bits(deep[..., :3])
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
     if deep.shape[2] == 4 and header.is_clear:
-        colors = np.rint(colors * (deep[..., 3:] / np.float32(65535))).astype(np.uint8)
+        for start in range(0, len(colors), _BAND):  # in floats the whole of it would take gigabytes
+            band = slice(start, start + _BAND)
+            colors[band] = np.rint(colors[band] * (deep[band, :, 3:] / np.float32(65535)))
     return colors, notes
 
 

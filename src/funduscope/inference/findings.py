@@ -159,7 +159,7 @@ class Findings:
         sought = self.card.located if self.class_probs or self.frame_probs else ()
         rest = landmark_warnings(self.anatomy, sought, self.estimated)
         side = None if self.estimated else self.anatomy.laterality
-        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px)
+        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px, self.transform.size_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
         if self.transform.size_px < FEWEST_FIELD_PX and any(code in LESIONS for code in self.codes):
@@ -259,8 +259,8 @@ class Findings:
 
     @property
     def pixel_mm(self) -> float | None:
-        """The side of a pixel on the retina by the file; None where it has none, or one that the disc contradicts."""
-        return retina_pixel_mm(self.photo.stated, self.disc_diameter_px)
+        """The side of a pixel on the retina by the file; None where it has none, or a wrong one."""
+        return retina_pixel_mm(self.photo.stated, self.disc_diameter_px, self.transform.size_px)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of findings.json; see report/findings.schema.json."""

@@ -12,16 +12,22 @@ DISC_MM: Final = (1.2, 2.9)
 """Diameters that an outlined disc may have. Normal discs have 1.65 to 2.54 mm, by their areas (Mansoori et al. 2011,
 doi:10.4103/0301-4738.73716); outlines are not exact. A pixel spacing that gives another is not one on the retina."""
 
+FIELD_MM: Final = (4, 30)
+"""Widths on the retina that a field of view may have: 45 degrees are some 13 mm, 20 to 90 degrees 6 to 26 mm."""
+
 FIELD_DEGREES: Final = (30, 60)
 """Fields of view that are near the 45 to 50 degrees of the photos that models here have learned from."""
 
 
-def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None) -> float | None:
-    """The side of a pixel on the retina; None where the file has none, or one that the disc contradicts."""
-    if stated.pixel_mm is None or not disc_diameter_px:
-        return stated.pixel_mm
-    least, most = DISC_MM
-    return stated.pixel_mm if least <= disc_diameter_px * stated.pixel_mm <= most else None
+def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None, field_px: float) -> float | None:
+    """The side of a pixel on the retina; None where the file has none, or one that the photo contradicts.
+
+    It must fit the disc, or the width of the field of view (field_px) where the disc's diameter is unknown.
+    """
+    if stated.pixel_mm is None:
+        return None
+    (least, most), seen_px = (DISC_MM, disc_diameter_px) if disc_diameter_px else (FIELD_MM, field_px)
+    return stated.pixel_mm if least <= seen_px * stated.pixel_mm <= most else None
 
 
 def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> Laterality | None:
@@ -36,7 +42,9 @@ def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> La
     return found["laterality"] or (stated.laterality if stated else None)
 
 
-def stated_warnings(stated: Stated, side: Laterality | None, disc_diameter_px: float | None) -> list[Message]:
+def stated_warnings(
+    stated: Stated, side: Laterality | None, disc_diameter_px: float | None, field_px: float
+) -> list[Message]:
     """Where the file contradicts the photo, or says that it is unlike those that models have learned from.
 
     side: which eye disc and fovea show; None where they do not, or were not both seen.
@@ -45,8 +53,8 @@ def stated_warnings(stated: Stated, side: Laterality | None, disc_diameter_px: f
     if stated.laterality is not None and side is not None and stated.laterality != side:
         is_right = stated.laterality == "right"
         warnings.append(message("FILE_SAYS_RIGHT_EYE") if is_right else message("FILE_SAYS_LEFT_EYE"))
-    if stated.pixel_mm is not None and retina_pixel_mm(stated, disc_diameter_px) is None:
-        warnings.append(message("SPACING_CONTRADICTS_DISC"))
+    if stated.pixel_mm is not None and retina_pixel_mm(stated, disc_diameter_px, field_px) is None:
+        warnings.append(message("SPACING_CONTRADICTS_DISC" if disc_diameter_px else "SPACING_CONTRADICTS_FIELD"))
     degrees = stated.field_degrees
     if degrees is not None and not FIELD_DEGREES[0] <= degrees <= FIELD_DEGREES[1]:
         warnings.append(message("UNUSUAL_FIELD", {"degrees": round(degrees)}))

@@ -48,7 +48,7 @@ class ResultPlaces:
         of_bytes: list[str] = []
         free: list[str] = []
         while len(free) < 2:  # the second has a hash: the photo's, from when another had its name
-            stem = safe_stem(name, passed, resolved(path.with_name(name)))
+            stem = safe_stem(name, passed, _place(path, name))
             held = _held(self.folder / stem)
             if held is None:
                 free.append(stem)
@@ -61,7 +61,12 @@ class ResultPlaces:
 
 def source_of(path: Path, name: str) -> str:
     """A hash of the photo's full path, which itself may name a person. name: the photo's in its file."""
-    return hashlib.sha256(resolved(path.with_name(name)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(_place(path, name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _place(path: Path, name: str) -> str:
+    """The photo's full path, and its name where that is one of several in the file: a file next to it may have it."""
+    return resolved(path) + (f"\0{name}" if name != path.name else "")
 
 
 def _held(place: Path) -> tuple[str | None, str | None] | None:

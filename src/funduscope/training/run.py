@@ -41,14 +41,7 @@ from funduscope.training.initialization import (
     named,
     not_learned,
 )
-from funduscope.training.journal import (
-    draw_samples,
-    environment,
-    fingerprint,
-    peak_mb,
-    selection_scores,
-    sentence,
-)
+from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb, selection_scores, sentence
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import (
@@ -56,6 +49,7 @@ from funduscope.training.samples import (
     drawn,
     name_unjudged,
     name_unsampled,
+    name_untaught,
     prepared,
     readable,
     shown,
@@ -190,6 +184,8 @@ def _prepare(
         about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
     else:
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
+        if not start.teachers:
+            name_untaught(recipe, taught, first.known)
         photos = "no training photo" if len(used) == len(plan.train) else f"none of the {len(used)} photos drawn"
         about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
         about["research_only"] = is_research_only(used, start)
@@ -216,7 +212,8 @@ def split(
     if not train:
         raise TrainingError(
             "No photo is left to train on: every one is in the test or the validation fold, or in none. Three visits "
-            "or patients are needed, one each to train on, to choose by and to test on (`funduscope folds`)."
+            "or patients in three folds are needed, to train on, to choose by and to test on (`funduscope folds`; a "
+            "table's own column fold comes first: give it three values, or remove it)."
         )
     return replace(plan, train=train, validation=readable(plan.validation))
 

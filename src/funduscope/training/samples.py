@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -237,6 +237,18 @@ def name_unjudged(recipe: Recipe, validation: Sequence[Case]) -> None:
             "warning: no validation photo shows what the recipe learns, so that nothing chooses the epoch (the last "
             "one is kept) and nothing fixes temperatures and thresholds: make folds of which each has photos of every "
             "set with its labels (`funduscope folds`).",
+            file=sys.stderr,
+        )
+
+
+def name_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
+    """Warns of answers that the first weights know and no photo teaches. taught, known: as in `Recipe.tasks.named`."""
+    left = [name.replace("_", " ") for name in recipe.tasks.named if name in known and name not in taught]
+    if recipe.training.epochs and taught and left:
+        print(
+            f"warning: no training photo shows {', '.join(left)}: the first weights give these answers, and what they "
+            "share with the others is learned without them, so that they may become worse. Score them before use, or "
+            "add photos with such labels (--data again).",
             file=sys.stderr,
         )
 
