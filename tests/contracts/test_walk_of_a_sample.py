@@ -24,7 +24,7 @@ from funduscope.training.validation import make_validation
 ROOM = Path(training.__file__).parent
 WALK = {
     "run", "initialization", "samples", "batch", "augment",
-    "loop", "losses", "overlap", "validation", "validation_loss", "journal", "calibrate",
+    "loop", "losses", "sample_scores", "validation", "validation_loss", "journal", "calibrate",
 }  # fmt: skip
 """Twelve, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
 
