@@ -256,7 +256,7 @@ error.__module__ = "cv2"
         (MemoryError(), "E_MEMORY", "too little free memory"),
         (error("OpenCV(4.13) alloc.cpp:73: error: (-4:Insufficient memory) Failed"), "E_MEMORY", "too"),
         (RuntimeError("[alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), "E_MEMORY", "too"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "E_MEMORY", "too"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "E_MEMORY", "(often:"),
         (RuntimeError("unable to open shared memory object </torch_1_2> in read-write mode"), "E_MEMORY", "/dev/shm"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/dev/shm/psm_1"), "E_MEMORY", "--shm-size"),
         (OSError(errno.ENOSPC, "No space left on device"), "E_DISK", "full"),

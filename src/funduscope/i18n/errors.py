@@ -85,10 +85,14 @@ SHARED_MEMORY: Final = (
     "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "
     "--set training.workers=0"
 )
+LOADER_KILLED: Final = (
+    "a process that loads photos was ended from outside (often: too little memory): close other programs, or set "
+    "training.workers=0; the same command goes on from the last epoch"
+)
 _OS_NUMBER: Final = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _NO_MEMORY: Final = re.compile(
     r"insufficient memory|bad.?alloc|can't allocate memory|failed to allocate|cannot allocate|out of memory"
-    r"|failed to map segment|cannot map zero-fill pages|is killed by signal: Killed",
+    r"|failed to map segment|cannot map zero-fill pages",
     re.IGNORECASE,
 )
 _NO_SHARED_MEMORY: Final = re.compile(r"shared memory object|shm_open|out of shared memory|/dev/shm")
@@ -104,6 +108,8 @@ def machine_fault(error: BaseException) -> CodedError | None:
     text = str(error) if may_say else ""
     if _NO_SHARED_MEMORY.search(text) or (isinstance(error, OSError) and "/dev/shm" in str(error.filename)):
         return CodedError("E_MEMORY", SHARED_MEMORY)
+    if "is killed by signal: Killed" in text:  # torch's of a loading process
+        return CodedError("E_MEMORY", LOADER_KILLED)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return CodedError("E_MEMORY", MEMORY)
     number = error.errno if isinstance(error, OSError) else None
