@@ -141,6 +141,17 @@ def test_nothing_says_no_referral_where_retinopathy_was_not_assessed() -> None:
     assert page_pdf(findings, Corrections(), words, "standard").startswith(b"%PDF")
 
 
+def test_what_a_person_did_to_a_file_stands_when_it_is_dropped_again() -> None:
+    session, findings = Session(), _findings(0)
+    key = _put(session, findings)
+    session.entries[key] = replace(session.entries[key], forced=True, original="of the saved corrections")
+    session.open(key, OpenPhoto(findings, b"graded anyway"))
+    _put(session, findings)
+    assert session.entries[key].forced
+    assert session.restored_from("of the saved corrections") == key
+    assert session.opened[key].jpeg == b"graded anyway"
+
+
 def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -> None:
     session, findings = Session(), _findings(0, haemorrhages=1)
     key = _put(session, findings)

@@ -387,6 +387,34 @@ def test_a_path_that_leads_up_from_behind_a_link_is_the_systems(tmp_path: Path) 
     assert content.read_bytes() == b"there"
 
 
+@pytest.mark.parametrize("headers", [{"GNU.sparse.map": "abc"}, {"GNU.sparse.realsize": "xx"}])
+def test_a_tar_that_contradicts_itself_is_damaged_and_no_fault_of_this_program(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with tarfile.open(tmp_path / "year.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("eye.jpg")
+        info.pax_headers = headers
+        archive.addfile(info)
+    with pytest.raises(CodedError) as caught:
+        list(open_list(tmp_path / "year.tar"))
+    assert caught.value.code == "E_CORRUPT"
+
+
+def test_a_list_of_holes_without_end_is_not_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "year.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("eye.jpg")
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        holes = b"400000\n" + b"".join(b"%d\n" % (number * 7919 % 100_003) for number in range(800_000))
+        info.size = len(holes)
+        archive.addfile(info, io.BytesIO(holes))
+    tracemalloc.start()
+    (only,) = open_list(tmp_path / "year.tar.gz")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    assert only.problem is not None
+    assert "holes" in only.problem[1]
+
+
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")
 @pytest.mark.parametrize("kind", ["gnu", "pax"])
 def test_an_entry_with_holes_is_refused(tmp_path: Path, kind: str) -> None:

@@ -67,6 +67,21 @@ def test_the_next_months_photos_do_not_replace_those_of_a_number_that_both_have(
         assert store.update([ListedPhoto("IMG_1.jpg", "1"), ListedPhoto("IMG_3.jpg", "1")]) == 1
 
 
+def test_a_refused_list_changes_nothing_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked a second time it would otherwise be taken for a batch that goes on, and the earlier results removed."""
+    other = [ListedPhoto("new.jpg", "1"), ListedPhoto("inner.zip", "1", problem=PROBLEM)]
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("eye.jpg", "1")])
+        store.put("eye.jpg", [Result("eye.jpg", "read")])
+        store.commit()
+    monkeypatch.setattr("funduscope.batch.store._COMMIT_S", -1.0)  # as if each photo took more than a second to list
+    for _ in range(2):
+        with closing(Store(tmp_path, {})) as store, pytest.raises(CodedError, match="name another folder"):
+            store.update(other)
+    with closing(Store(tmp_path, {})) as store:
+        assert [one.place for one in store.results()] == ["eye.jpg"]
+
+
 def test_a_list_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
     def refused() -> Iterator[ListedPhoto]:
         yield ListedPhoto("eye.jpg", "1")

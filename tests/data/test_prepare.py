@@ -177,6 +177,8 @@ def test_an_empty_mask_means_what_its_data_set_says(
 def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "named"))
     assert default_cache() == tmp_path / "named"
+    monkeypatch.setenv(CACHE_VARIABLE, "~/named")  # as in a file that no shell reads
+    assert default_cache() == Path("~/named").expanduser()
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_cache() == tmp_path / "xdg/funduscope"

@@ -47,6 +47,14 @@ def _taken(folder: Path, cache: Path) -> tuple[Scan, list[str]]:
     return take_scan(take_inventory(folder), cache, workers=0, progress=watched), opened
 
 
+def test_a_fault_of_one_photo_ends_no_scan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_framed: object) -> None:
+        raise IndexError("a fault")
+
+    monkeypatch.setattr("funduscope.doctor.record.describe", failing)
+    assert scan_photo(folder / "0.jpg", "0.jpg").record.error == "E_INTERNAL"
+
+
 def test_everything_is_scanned_once(folder: Path, tmp_path: Path) -> None:
     first, opened = _taken(folder, tmp_path)
     assert len(opened) == len(first) == PHOTOS + 1

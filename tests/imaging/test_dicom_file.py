@@ -174,6 +174,13 @@ def test_a_jpeg_in_a_dicom_file_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(Photo.open(LOSSY["JPEG"]()).pixels, Photo.open(jpeg()).pixels)
 
 
+def test_a_jpeg_of_low_quality_is_named_in_a_dicom_file_too() -> None:
+    poor = simplejpeg.encode_jpeg(EYE, 5)
+    file = dicom(encapsulate([poor]), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    assert [note.code for note in Photo.open(data_of(file)).notes] == ["LOW_JPEG_QUALITY"]
+    assert Photo.open(data_of(file)).notes == Photo.open(poor).notes
+
+
 def test_each_frame_is_a_photo_of_its_own() -> None:
     frames = np.stack([EYE, EYE[:, ::-1], EYE[::-1]])
     data = data_of(dicom(frames))
@@ -305,6 +312,17 @@ def _large_behind_a_table() -> bytes:
     return data_of(dataset)
 
 
+def _palette_in_a_jpeg() -> bytes:
+    gray = simplejpeg.encode_jpeg(np.ascontiguousarray(EYE[..., :1]), 90, colorspace="GRAY")
+    dataset = palette()
+    coded = dicom(encapsulate([gray]), JPEGBaseline8Bit, PhotometricInterpretation="PALETTE COLOR", SamplesPerPixel=1)
+    del coded.PlanarConfiguration
+    for element in dataset:
+        if "Palette" in element.keyword:
+            coded.add(element)
+    return data_of(coded)
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "gray": (
         lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
@@ -327,6 +345,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a large JPEG 2000 in a small file": (_large_jpeg_2000, "E_CORRUPT"),
     "large runs in a small file": (_large_runs, "E_CORRUPT"),
     "a large frame behind a table": (_large_behind_a_table, "E_CORRUPT"),
+    "a palette in a JPEG": (_palette_in_a_jpeg, "E_FORMAT"),
     "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
     "coded pixels of another size": (
         lambda: data_of(

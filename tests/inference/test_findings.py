@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import jsonschema
@@ -353,6 +354,22 @@ def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
         sites = [entry["resource"]["bodySite"] for entry in to_fhir(one)["entry"][1:-1]]
         named = {site["text"] == f"Entire {found.anatomy.laterality} eye" for site in sites}
         assert named == {not warned}, "not coded where it is disputed"
+
+
+def test_another_table_of_urgency_gives_other_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive keeps the first object of an id: it would never show the other advice."""
+    found = found_in(photo(), outputs())
+
+    def ids() -> set[str]:
+        device = to_fhir(found)["entry"][-1]["fullUrl"]
+        return {entry["fullUrl"] for entry in to_fhir(found)["entry"]} - {device}
+
+    before = ids()
+    assert ids() == before
+    table = tmp_path / "urgency.toml"
+    table.write_text('grade = ["soon", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "urgent"]\n')
+    monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(table))
+    assert not ids() & before
 
 
 def test_the_headline_says_that_a_photo_is_far_from_training_where_the_warning_does() -> None:

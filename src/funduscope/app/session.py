@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
@@ -97,8 +97,12 @@ class Session:
     def add(self, entry: Entry, opened: OpenPhoto | None) -> None:
         """Adds a photo as the newest one; the same file replaces its earlier entry."""
         before = self.entries.pop(entry.key, None)
-        if before is not None and before.name != entry.name:
-            self.repeated.append((entry.name, before.name))
+        if before is not None:
+            if before.forced and not entry.forced:  # what a person decided about this file stands
+                entry, opened = replace(before, name=entry.name, data=entry.data), None
+            entry = replace(entry, original=entry.original or before.original)
+            if before.name != entry.name:
+                self.repeated.append((entry.name, before.name))
         self.entries[entry.key] = entry
         if opened is not None:
             self.open(entry.key, opened)

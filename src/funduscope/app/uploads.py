@@ -98,7 +98,7 @@ def grade_anyway(session: Session, key: str, palette: Palette) -> Failure | None
     answer = read_upload(entry.data, entry.name, palette, frame=entry.frame, force=True)
     if isinstance(answer, Failure):
         return answer
-    session.entries[key] = answer[0]
+    session.entries[key] = replace(answer[0], original=entry.original)
     session.open(key, answer[1])
     return None
 

@@ -11,7 +11,6 @@ import gzip
 import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +31,9 @@ MAX_HEADER_BYTES: Final = 64_000
 """Of a long name or other header of a tar, which is read whole before its entry is seen."""
 
 _SMALL_BYTES: Final = 1_000_000
-_DAMAGED: Final = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
-    *(EOFError, UnicodeDecodeError, NotImplementedError),
-    TypeError,  # tarfile, of a gzip header that ends early
-)
+_EXPLAINED: Final = (zipfile.BadZipFile, tarfile.TarError)
+"""Errors whose text says what is wrong with an archive."""
+
 _DAMAGED_ENTRY: Final = "the entry is damaged or packed in a rare way; expected an intact archive: copy it again"
 
 Problem = tuple[str, str]
@@ -84,8 +81,11 @@ class Archive:
                     raise CodedError("E_TOO_LARGE", says)
                 if is_photo if problem is None else _may_be_photo(entry.name):
                     yield entry, problem or _too_large(entry)
-        except _DAMAGED as error:
-            raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind: {error}") from error
+        except Exception as error:
+            if not _is_damage(error):
+                raise
+            why = f": {error}" if isinstance(error, _EXPLAINED) else "; expected an intact archive: copy it again"
+            raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind{why}") from error
 
     def read(self, entry: ArchiveEntry) -> bytes:
         """The entry's bytes. Raises `CodedError` where the archive does not give as many as it said. The sentence names
@@ -95,7 +95,9 @@ class Archive:
         """
         try:
             data = self._bytes(entry)
-        except (*_DAMAGED, KeyError, RuntimeError) as error:
+        except Exception as error:
+            if not _is_damage(error):
+                raise
             raise CodedError("E_CORRUPT", _DAMAGED_ENTRY) from error
         if len(data) != entry.size_bytes:
             says = f"the entry has {len(data):,} of its {entry.size_bytes:,} bytes; expected a whole archive"
@@ -129,6 +131,13 @@ def _unpacked(tar: Path) -> IO[bytes]:
     return tar.open("rb") if packer is None else packer(tar)
 
 
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is of an archive's content. Libraries raise anything on a hostile one; what the machine refuses
+    is an `OSError` with a number, or a `MemoryError`."""
+    of_machine = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+    return not of_machine and not isinstance(error, CodedError)
+
+
 def _zip_entries(archive: Path) -> Iterator[Listed]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
@@ -150,7 +159,9 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
             if problem is None:
                 try:
                     is_photo = _is_photo(info.filename, partial(file.open, info))
-                except _DAMAGED:
+                except Exception as error:
+                    if not _is_damage(error):
+                        raise
                     problem = "E_CORRUPT", _DAMAGED_ENTRY
             yield entry, problem, is_photo
 
@@ -172,6 +183,17 @@ class _SmallHeaders(tarfile.TarInfo):
         if info.type in (*kinds, tarfile.SOLARIS_XHDTYPE) and info.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
         return info
+
+    # Of a file with holes tarfile reads the list of its parts whole, which may be of any length.
+
+    def _proc_sparse(self, file: tarfile.TarFile) -> tarfile.TarInfo:
+        _, goes_on, _ = self._sparse_structs  # type: ignore[attr-defined]
+        if goes_on:
+            raise tarfile.ReadError("an entry is stored with many holes (tar --sparse): pack it without")
+        return super()._proc_sparse(file)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, entry: tarfile.TarInfo, _headers: object, _file: tarfile.TarFile) -> None:
+        entry.sparse = []  # type: ignore[attr-defined] # enough to refuse it
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
-from funduscope.data.rows import NOT_KNOWN, delimiter_of, patient_name
+from funduscope.data.rows import EYES, NOT_KNOWN, delimiter_of, patient_name
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import closed_folder, gather
 
@@ -29,7 +29,6 @@ _DATE: Final = re.compile(rf"((?:19|20)[0-9]{{2}})(?:([-/.]?)({_MONTH})(?:\2({_D
 
 _PATIENTS: Final = ("patientid", "patientno", "patientnumber")
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
-_EYES: Final = {"right": "right", "od": "right", "r": "right", "left": "left", "os": "left", "l": "left", "": ""}
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class TablePhotos:
             named.add(plain)
             place = place if ".." in place.split("/") else plain  # behind a link .. leads elsewhere than it reads
             known = {name: row.get(name, "") for name in KNOWN}
-            eye = _EYES.get(known["eye"].lower())
+            eye = EYES.get(known["eye"].lower()) if known["eye"] else ""
             if eye is None:
                 says = f"eye is {known['eye']!r}: expected right, left, OD, OS, R, L or nothing"
                 raise _wrong(self.table, number, says)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -26,7 +25,7 @@ from funduscope.batch.store import Result, Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.model import Model
-from funduscope.inference.urgency import urgency_table
+from funduscope.inference.urgency import urgency_sha256
 from funduscope.version import __version__
 
 SHOWN_PATIENTS: Final = 20
@@ -126,7 +125,6 @@ def _about(model: Model) -> dict[str, str]:
 
 def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) -> dict[str, Any]:
     """What the tables depend on. A batch goes on only where all of it is the same."""
-    urgency = hashlib.sha256(repr(urgency_table()).encode()).hexdigest()
     return {
         "version": __version__,
         "model_sha256": model.sha256,
@@ -134,7 +132,7 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
         "force": reading.force,
         "columns": list(columns),
         "files": reading.files is not None,
-        "urgency": urgency,
+        "urgency": urgency_sha256(),
     }
 
 

@@ -153,7 +153,7 @@ class Store:
         )
         if photo.problem:
             code, says = photo.problem
-            self.put(photo.place, [Result(Path(photo.place).name, "failed", code, says)])
+            self._replace_results(photo.place, [Result(Path(photo.place).name, "failed", code, says)])
         return before == (photo.version,)
 
     def waiting(self) -> Iterator[tuple[str, ArchiveEntry | None]]:
@@ -170,6 +170,11 @@ class Store:
 
     def put(self, place: str, results: Iterable[Result]) -> None:
         """Keeps what became of a photo, in place of what was known. It is on the disk within a second or two."""
+        self._replace_results(place, results)
+        if time.monotonic() - self._committed > _COMMIT_S:
+            self.commit()
+
+    def _replace_results(self, place: str, results: Iterable[Result]) -> None:
         self._file.execute("delete from results where place = ?", (place,))
         self._file.executemany(
             "insert into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -185,8 +190,6 @@ class Store:
             ),
         )
         self._file.execute("update photos set is_done = 1 where place = ?", (place,))
-        if time.monotonic() - self._committed > _COMMIT_S:
-            self.commit()
 
     def ended_its_process(self, place: str) -> bool:
         """Notes that the process that read this photo died, and answers whether the photo may be tried again."""

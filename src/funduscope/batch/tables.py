@@ -21,13 +21,13 @@ GROUP_ROWS: Final = 2000
 _TYPES: Final = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
 
-def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) -> int:
-    """Writes a table with a row of `columns` for each of `rows`, and returns how many. Units are fields' metadata."""
+def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) -> None:
+    """Writes a table with a row of `columns` for each of `rows`. Units are fields' metadata."""
     fields = [
         pa.field(column.name, _TYPES[column.kind], metadata={"unit": column.unit} if column.unit else None)
         for column in columns
     ]
-    schema, count = pa.schema(fields), 0
+    schema = pa.schema(fields)
     with (
         replacing(path, one_writer=True) as unfinished,
         pq.ParquetWriter(unfinished, schema, compression="zstd") as file,
@@ -35,13 +35,10 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) ->
         for group in _groups(rows):
             values = {column.name: [_fitting(column.value(row), column) for row in group] for column in columns}
             file.write_table(pa.table(values, schema=schema))
-            count += len(group)
-    return count
 
 
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """The same as a table for spreadsheets; texts are guarded against formulas."""
-    count = 0
     with (
         replacing(path, one_writer=True) as unfinished,
         unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
@@ -50,8 +47,6 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]
         table.writerow(names)
         for row in rows:
             table.writerow([spreadsheet_cell(row.get(name)) for name in names])
-            count += 1
-    return count
 
 
 def lesion_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
+from funduscope.imaging.limits import LIMITS
 
 _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
-_MAX_PIXELS = 80_000_000
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
@@ -125,8 +125,9 @@ def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         # Opened here: Pillow maps the file of a path, and gives a turned TIFF the wrong size.
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise LabelError(f"The mask {path.name} has more than {_MAX_PIXELS // 1_000_000} million pixels.")
+            if image.width * image.height > LIMITS.max_pixels:
+                most = LIMITS.max_pixels // 1_000_000
+                raise LabelError(f"The mask {path.name} has more than {most} million pixels.")
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
             values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)

@@ -132,7 +132,7 @@ def default_cache() -> Path:
     """The folder for prepared photos: FUNDUSCOPE_CACHE, otherwise the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(named) if named else base / "funduscope"
+    return Path(named).expanduser() if named else base / "funduscope"
 
 
 def cached(case: Case, side_px: int, cache: Path) -> Path:

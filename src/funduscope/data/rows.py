@@ -41,7 +41,7 @@ GRADE_WORDS: Final = {
 NOT_KNOWN: Final = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not known", "-", "?")
 """What programs and people write where a patient is not known: read as a name, it would join them all."""
 
-_TOLD: Final = re.compile(r"sep=([,;\t])\r?\n")
+_DELIMITER_LINE: Final = re.compile(r"sep=([,;\t])\r?\n")
 """A first line that tells Excel the delimiter; it shows and counts none such."""
 
 _WHOLE: Final = re.compile(r"(\d+)\.0+")
@@ -277,8 +277,8 @@ def delimiter_of(text: str) -> tuple[str, int]:
 
     text: the file's, at least its first line. Some spreadsheets export semicolons or tabs.
     """
-    if told := _TOLD.match(text):
-        return told[1], told.end()
+    if line := _DELIMITER_LINE.match(text):
+        return line[1], line.end()
     head = text.split("\n", 1)[0]
     return next((one for one in ",;\t" if one in head), ","), 0
 

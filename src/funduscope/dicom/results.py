@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from funduscope.dicom.secondary_capture import secondary_capture
 from funduscope.dicom.segmentation import segmentation
 from funduscope.dicom.source import Source, read_source
 from funduscope.dicom.structured_report import structured_report
+from funduscope.imaging.dicom_file import without_remarks
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -57,8 +57,7 @@ def to_dicom(
     `ModuleNotFoundError` where the extra `dicom` is not installed.
     """
     data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on the source's values quote them
+    with without_remarks():
         about = read_source(findings, data)
         report, masks = structured_report(findings, about), segmentation(findings, about)
         picture = secondary_capture(findings, about, palette) if overlay else None
@@ -79,7 +78,6 @@ def _bytes(dataset: Dataset) -> bytes:
     from pydicom import dcmwrite
 
     buffer = BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_remarks():
         dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

@@ -13,8 +13,7 @@ from funduscope.dicom.algorithm import text
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom, read_attributes
 from funduscope.imaging.photo import frame_sha256
-from funduscope.report.fhir import uuid_of
-from funduscope.version import __version__
+from funduscope.report.stable_ids import settings_seed, uuid_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -82,8 +81,7 @@ def read_source(findings: Findings, data: bytes) -> Source:
         raise PhotoError("E_FORMAT", "the DICOM file is not the one that the photo was read from; expected that file")
     date, time = _content_date_and_time(dataset)
     _complete(dataset, hashlib.sha256(data).hexdigest(), f"{findings.card.name} {findings.card.version}")
-    settings = f"{findings.model_sha256} {__version__} {findings.forced}"
-    seed = f"{dataset.SOPInstanceUID} {photo.dicom_frame} {settings}"
+    seed = f"{dataset.SOPInstanceUID} {photo.dicom_frame} {settings_seed(findings)}"
     return Source(dataset, photo.dicom_frame, date, time, seed)
 
 
@@ -169,7 +167,7 @@ _OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 
 def _content_date_and_time(dataset: Dataset) -> tuple[str, str]:
-    """The first of content, acquisition and study date that is there and valid, with its time, if it has one."""
+    """The first valid one of acquisition date and time, content, acquisition and study date, with its time, if any."""
     at = str(dataset.get("AcquisitionDateTime") or "")
     pairs = [(at[:8], at[8:14])]
     pairs += [(str(dataset.get(f"{kind}Date") or ""), str(dataset.get(f"{kind}Time") or "")) for kind in _KINDS]

@@ -20,6 +20,7 @@ from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
+from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import CODES, STRUCTURES
 
 _NAMED: Final = re.compile(
@@ -27,7 +28,6 @@ _NAMED: Final = re.compile(
 )
 _FOLDERS: Final = {plain(item.name): item.code for item in STRUCTURES} | {"hemorrhages": "HE", "opticdisk": "OD"}
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF")
-_MAX_PIXELS: Final = 80_000_000
 _WITH_ALPHA: Final = ("LA", "PA", "RGBA")
 _FEW: Final = 8
 
@@ -143,8 +143,8 @@ def read_stored(path: Path) -> Stored | str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:  # see data/masks.py
-                if image.width * image.height > _MAX_PIXELS:
-                    return f"It has more than {_MAX_PIXELS // 1_000_000} million pixels."
+                if image.width * image.height > LIMITS.max_pixels:
+                    return f"It has more than {LIMITS.max_pixels // 1_000_000} million pixels."
                 kind, mode = image.format or "", image.mode
                 values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

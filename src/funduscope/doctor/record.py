@@ -14,7 +14,7 @@ import numpy as np
 from funduscope.doctor.burned_in_text import burned_in_text
 from funduscope.doctor.metadata import naming_tags
 from funduscope.duplicates.descriptor import describe
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import code_and_sentence, machine_fault
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
@@ -75,7 +75,10 @@ class ScannedPhoto:
 
 
 def scan_photo(path: Path, name: str) -> ScannedPhoto:
-    """Opens a file that may be damaged, hostile or no photo at all. Raises nothing: the record has the error."""
+    """Opens a file that may be damaged, hostile or no photo at all: the record then has the error.
+
+    Raises what the machine refuses: a record is kept, and no later run would read the photo again.
+    """
     data = _read(path)
     record = Record(name, len(data), hashlib.sha256(data).hexdigest() if data else "")
     try:
@@ -85,11 +88,14 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
             header = read_header(data)
             record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
         photo = Photo.open(data if data or path.is_file() else path)
-    except PhotoError as error:
-        return ScannedPhoto(replace(record, error=error.code, error_says=error.says))
-    framed = frame(photo, SIDE_PX)
-    measured = _measured(record, photo.pixels, framed)
-    return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
+        framed = frame(photo, SIDE_PX)
+        measured = _measured(record, photo.pixels, framed)
+        return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
+    except Exception as error:
+        if machine_fault(error):
+            raise
+        code, says = code_and_sentence(error, "an unexpected error met this photo")
+        return ScannedPhoto(replace(record, error=code, error_says=says))
 
 
 def _read(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows
 from funduscope.doctor.permutation_test import chance_of, expected_counts
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
+from funduscope.vocabulary import GRADES
 
 UNEQUAL: Final = (0.6, 1.6)
 """Smallest and largest fold, as shares of the mean size."""
@@ -179,7 +180,7 @@ def _grades(
     file: str, subset: str, numbers: Sequence[int], folds: Sequence[int], grades: Sequence[int], chance: float
 ) -> Iterator[Finding]:
     """Grades that the folds of a subset have in uneven numbers. folds, grades: one value a photo."""
-    counts = np.zeros((len(numbers), 5), int)
+    counts = np.zeros((len(numbers), len(GRADES)), int)
     np.add.at(counts, (np.searchsorted(numbers, folds), np.asarray(grades)), 1)
     evidence = {
         "subset": subset,

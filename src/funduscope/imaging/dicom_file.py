@@ -128,7 +128,7 @@ def read_dicom(data: bytes) -> DicomFile:
     if not dataset:  # pydicom drops what it has read where a file ends before its time
         raise PhotoError("E_TRUNCATED", "the DICOM file is cut off; expected a whole file: copy it again")
     try:
-        with _without_remarks():
+        with without_remarks():
             return _checked(dataset, str(dataset.file_meta.TransferSyntaxUID))
     except PhotoError:
         raise
@@ -146,7 +146,7 @@ def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
     if data[128:132] == b"DICM" and data.startswith(_EXECUTABLES):
         says = "the DICOM file is also a program or another document; expected a photo alone: export it again"
         raise PhotoError("E_FORMAT", says)
-    with _without_remarks():
+    with without_remarks():
         try:
             return _dataset(data, names)
         except PhotoError:
@@ -215,6 +215,8 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
         says = "the DICOM file stores pixels in a rare way; expected JPEG (baseline) or JPEG 2000: export it so"
         raise PhotoError("E_FORMAT", says)
     colors, samples = str(dataset.PhotometricInterpretation), int(dataset.SamplesPerPixel)
+    if colors == "PALETTE COLOR" and syntax == _JPEG_BASELINE:  # indices that lost something are of other colors
+        raise PhotoError("E_FORMAT", "the DICOM file has a palette in a JPEG; expected RGB or YBR: export it so")
     if colors not in _COLORS or samples != (1 if colors == "PALETTE COLOR" else 3):
         raise PhotoError(
             "E_FORMAT", "the DICOM picture is not in color; expected RGB, YBR or a palette: send the photo"
@@ -289,7 +291,7 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
             raise PhotoError(
                 "E_TRUNCATED", "the DICOM file has too few pixel data; expected a whole file: copy it again"
             )
-    with _without_remarks():
+    with without_remarks():
         values, _ = get_decoder(syntax).as_array(dataset, index=index)
         if dataset.PhotometricInterpretation != "PALETTE COLOR":
             return values
@@ -298,7 +300,7 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Without pydicom's remarks, which quote values. One thread at a time: the filters are those of the process."""
     with _REMARKS, warnings.catch_warnings():
         warnings.simplefilter("ignore")

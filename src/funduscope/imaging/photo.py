@@ -142,12 +142,19 @@ def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number
     if not 1 <= number <= file.frames:
         raise _no_frame(number)
     _check_size(file.width, file.height, limits)
-    # What EXIF in a frame says of its orientation is no attribute of DICOM: other readers show the frame unturned.
-    pixels = file.pixels(number, lambda jpeg: _decoded(jpeg, limits, upright=False)[0])
+    notes: list[Message] = []
+
+    def decode_jpeg(jpeg: bytes) -> np.ndarray:
+        # What EXIF in a frame says of its orientation is no attribute of DICOM: other readers show the frame unturned.
+        decoded, found = _decoded(jpeg, limits, upright=False)
+        notes.extend(found)
+        return decoded
+
+    pixels = file.pixels(number, decode_jpeg)
     pixels.setflags(write=False)
     named = name if file.frames == 1 else frame_name(name, number)
     sha256 = frame_sha256(data, number if file.frames > 1 else None)
-    return Photo(pixels, named, sha256, stated=file.stated, dicom_frame=number)
+    return Photo(pixels, named, sha256, notes=tuple(notes), stated=file.stated, dicom_frame=number)
 
 
 def _no_frame(number: int) -> PhotoError:

@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 
 from funduscope.imaging.framing import CropTransform
+from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import Outputs, softmax
-
-Point = tuple[float, float]
 
 _CELLS: Final = 64  # side of the grid on which the priors are computed
 _WIDER: Final = 1.5

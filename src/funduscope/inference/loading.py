@@ -27,7 +27,7 @@ from funduscope.inference.runtime import (
     TorchRuntime,
     check_device,
     digest_of,
-    has_cuda,
+    use_cuda,
 )
 from funduscope.inference.urgency import urgency_table
 from funduscope.inference.witnesses import Witness, number_names
@@ -195,7 +195,7 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
             f"{path.name} is a checkpoint, which needs {error.name}: pip install '.[train]' in the clone of "
             "funduscope, or export it where that is installed and name the ONNX file.",
         ) from error
-    cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
+    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no card")
     if threads:
         torch.set_num_threads(threads)
     digest = digest_of(path, _exported(path))

@@ -144,13 +144,13 @@ def check_device(device: str) -> None:
         raise ModelError("E_CONFIG", f"There is no device {device!r}; expected {', '.join(get_args(Device))}.")
 
 
-def has_cuda(device: Device, is_there: bool, what: str) -> bool:
-    """Whether to compute on a card. is_there: whether it can be used; what: why not. Raises `ModelError` where cuda is
-    asked for and not there."""
+def use_cuda(device: Device, is_usable: bool, why_not: str) -> bool:
+    """Whether to compute on a GPU. is_usable: whether it could be done; why_not: the reason if it could not. Raises
+    `ModelError` where cuda is asked for and not usable."""
     check_device(device)
-    if device == "cuda" and not is_there:
-        raise ModelError("E_CONFIG", f"The device cuda was asked for, but {what}. Choose cpu, or auto.")
-    return is_there and device != "cpu"
+    if device == "cuda" and not is_usable:
+        raise ModelError("E_CONFIG", f"The device cuda was asked for, but {why_not}. Choose cpu, or auto.")
+    return is_usable and device != "cpu"
 
 
 def session_options() -> onnxruntime.SessionOptions:
@@ -179,7 +179,7 @@ class OnnxRuntime:
     def __init__(self, path: Path, threads: int = 0, wanted: Collection[str] = (), device: Device = "cpu") -> None:
         import onnxruntime
 
-        cuda = has_cuda(
+        cuda = use_cuda(
             device,
             CUDA in onnxruntime.get_available_providers(),
             "this ONNX Runtime computes on processors alone (pip install onnxruntime-gpu in place of onnxruntime)",
@@ -211,12 +211,12 @@ class OnnxRuntime:
             says = f"{path.name} has a card that cannot be used: {error}. Export it again, or fetch it again."
             raise ModelError("E_MODEL", says) from error
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
-            has_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
+            use_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
         self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
         if self.card.own_close is not any(taken.name == CLOSE + IMAGE for taken in self.session.get_inputs()):
-            told, held = ("two networks", "one") if self.card.own_close else ("one network", "two")
-            says = f"The card of {path.name} tells of {told}, the file has {held}: export it again, or fetch it again."
+            declared, actual = ("two networks", "one") if self.card.own_close else ("one network", "two")
+            says = f"The card of {path.name} declares {declared}, the file has {actual}: export it or fetch it again."
             raise ModelError("E_MODEL", says)
 
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:

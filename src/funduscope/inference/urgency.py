@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from functools import cache
@@ -36,6 +37,11 @@ def urgency_table() -> dict[str, list[Urgency]]:
     Raises `CodedError` with the code E_CONFIG where a clinic's own table cannot be read.
     """
     return _table(os.environ.get(VARIABLE, ""))
+
+
+def urgency_sha256() -> str:
+    """The hash of the table: with another one the same photo may be given other advice."""
+    return hashlib.sha256(repr(urgency_table()).encode()).hexdigest()
 
 
 @cache

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.inference.stated import undisputed_eye
 from funduscope.report import clinical_codes as codes
 from funduscope.report.clinical_codes import ClinicalCode
+from funduscope.report.stable_ids import settings_seed, uuid_of
 from funduscope.version import __version__
 from funduscope.vocabulary import structure
 
@@ -37,11 +36,11 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
 
     subject: a reference to the patient, such as "Patient/123", put into report and observations as it is; None: they
     have no subject. There is no other data of a patient, and neither the photo's name nor a date. Ids are derived from
-    the photo and the model: the same findings give the same bundle.
+    the photo, the model and the settings: the same findings give the same bundle.
     """
     found = findings.to_dict()
     found |= {"laterality": undisputed_eye(found, findings.photo.stated)}
-    seed = f"{findings.photo.sha256} {findings.model_sha256} {__version__} {findings.forced}"
+    seed = f"{findings.photo.sha256} {settings_seed(findings)}"
     about = {"subject": {"reference": subject}} if subject is not None else {}
     device_url = _url(f"device {findings.model_sha256}")
     # Systems store observations one by one: each says that it was forced.
@@ -143,11 +142,6 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     """Headlines, evidence and warnings."""
     headline = (found["headline"][name] for name in ("trust", "grade", "dme", "referral"))
     return [f"{part['says'].rstrip('.')}." for part in (*headline, *found["evidence"], *found["warnings"]) if part]
-
-
-def uuid_of(seed: str) -> uuid.UUID:
-    """A UUID that is made of the seed's hash."""
-    return uuid.UUID(bytes=hashlib.sha256(seed.encode()).digest()[:16], version=5)
 
 
 def _url(seed: str) -> str:

@@ -49,12 +49,12 @@ class ResultPlaces:
         free: list[str] = []
         while len(free) < 2:  # the second has a hash: the photo's, from when another had its name
             stem = safe_stem(name, passed, _place(path, name))
-            held = _held(self.folder / stem)
-            if held is None:
+            earlier = _earlier_result(self.folder / stem)
+            if earlier is None:
                 free.append(stem)
-            elif held[0] == source:
+            elif earlier[0] == source:
                 return stem, False
-            elif held[1] == sha256:
+            elif earlier[1] == sha256:
                 of_bytes.append(stem)
         return (of_bytes[0], False) if of_bytes else (free[0], True)
 
@@ -69,14 +69,14 @@ def _place(path: Path, name: str) -> str:
     return resolved(path) + (f"\0{name}" if name != path.name else "")
 
 
-def _held(place: Path) -> tuple[str | None, str | None] | None:
+def _earlier_result(place: Path) -> tuple[str | None, str | None] | None:
     """`source_of` and sha256 of the photo whose results the folder has, as far as its two files say; None without
     results, or where they cannot be read, which the writer reports."""
-    source, sha256 = _said(place / SETTINGS, "source"), _said(place / RESULT, "photo", "sha256")
+    source, sha256 = _text_of(place / SETTINGS, "source"), _text_of(place / RESULT, "photo", "sha256")
     return None if source is None and sha256 is None and not (place / RESULT).is_file() else (source, sha256)
 
 
-def _said(file: Path, *keys: str) -> str | None:
+def _text_of(file: Path, *keys: str) -> str | None:
     """A text in a file of JSON; None where the file is missing or damaged."""
     try:
         value = json.loads(file.read_bytes())

@@ -23,7 +23,6 @@ _SENTENCES: Final = {
     "E_EMPTY": "the file is empty; expected a photo: copy it again",
     "E_TOKEN": "no valid token came; expected the header `Authorization: Bearer TOKEN`",
     "E_ORIGIN": "the request names another host, or comes from a page of another site",
-    "E_NOT_FOUND": "there is no such address: /openapi.json names those that there are",
     "E_METHOD": "the address takes another method: /openapi.json says which",
     "E_ACCEPT": "no answer has the form that Accept asks for",
     "E_SLOW": "the body came too slowly",
@@ -72,7 +71,7 @@ def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
         "description": _WHAT[status],
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}, "examples": examples}},
     }
-    if status == 503:
+    if status in (429, 503):
         described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
     return described
 
