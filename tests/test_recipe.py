@@ -58,6 +58,7 @@ def test_every_kind_of_value_survives_a_round_trip() -> None:
         ("training.epochs=2.5", "training.epochs", "2.5"),
         ("training.epochs=many", "training.epochs", "many"),
         ("training.epochs=true", "training.epochs", "a number, not true or false"),
+        ("decoder.rates=[true]", "decoder.rates", "no true or false"),
         ("training.learning_rate=true", "training.learning_rate", "a number, not true or false"),
         ("training.dropout=1.0", "training.dropout", "1.0"),
         ("training.learning_rate=0", "training.learning_rate", "0"),

@@ -141,15 +141,15 @@ def embed(path: Path, model: Checkpoint) -> None:
     rest = {name: _halved(value) for name, value in rest.items()}
     tensors = {f"weights/{name}": value.clone().contiguous() for name, value in rest.items()}
     tensors |= {f"{FACTORS}/{name}": value for name, value in factors.items()}
-    told = {
+    embedded = {
         "format": FORMAT,
         "recipe": model.recipe.to_toml(),
         "in graph": sources,
         "beside it": base64.b64encode(to_bytes(tensors)).decode(),
     }
-    told["digest"] = _digests(_of_both(told, arrays))["weights"]
+    embedded["digest"] = _digests(_of_both(embedded, arrays))["weights"]
     known = {item.key: item.value for item in file.metadata_props}
-    onnx.helper.set_model_props(file, known | {EMBEDDED: json.dumps(told)})
+    onnx.helper.set_model_props(file, known | {EMBEDDED: json.dumps(embedded)})
     with replacing(path) as unfinished:
         onnx.save(file, str(unfinished))
 
@@ -160,12 +160,12 @@ def _halved(value: Tensor) -> Tensor:
     return half if bool(torch.isfinite(half).all()) else value
 
 
-def _of_both(told: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def _of_both(embedded: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """The tensors of a checkpoint in an ONNX file."""
-    beside = from_bytes(base64.b64decode(told["beside it"]))
-    factors = {name.removeprefix(f"{FACTORS}/"): beside.pop(name) for name in list(beside) if name.startswith(FACTORS)}
-    found = graph_weights.rebuilt(told["in graph"], factors, arrays)
-    return {name: value.float() if value.dtype == torch.float16 else value for name, value in beside.items()} | {
+    extra = from_bytes(base64.b64decode(embedded["beside it"]))
+    factors = {name.removeprefix(f"{FACTORS}/"): extra.pop(name) for name in list(extra) if name.startswith(FACTORS)}
+    found = graph_weights.rebuilt(embedded["in graph"], factors, arrays)
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in extra.items()} | {
         f"weights/{name}": value for name, value in found.items()
     }
 
@@ -183,10 +183,10 @@ def _load_onnx(path: Path) -> Checkpoint:
                 f"{path.name} holds no weights to start from: funduscope exported it before it kept them there, or "
                 "did not export it. Name its run folder, or export that once more.",
             )
-        told, card = json.loads(known[EMBEDDED]), json.loads(known["card"])
-        tensors = _of_both(told, graph_weights.arrays_of(file.graph))
-        recipe = Recipe.from_toml(told["recipe"])
-        if _digests(tensors)["weights"] != told["digest"]:
+        embedded, card = json.loads(known[EMBEDDED]), json.loads(known["card"])
+        tensors = _of_both(embedded, graph_weights.arrays_of(file.graph))
+        recipe = Recipe.from_toml(embedded["recipe"])
+        if _digests(tensors)["weights"] != embedded["digest"]:
             raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
     except CheckpointError:
         raise

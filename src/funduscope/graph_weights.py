@@ -24,8 +24,10 @@ def arrays_of(graph: Any) -> dict[str, np.ndarray]:
     from onnx import TensorProto, numpy_helper
 
     # What lies in another file is passed over: no file is opened because one names it.
-    held = [item for part in _graphs(graph) for item in part.initializer if item.data_location != TensorProto.EXTERNAL]
-    plain = {item.name: numpy_helper.to_array(item) for item in held}
+    initializers = [
+        item for part in _graphs(graph) for item in part.initializer if item.data_location != TensorProto.EXTERNAL
+    ]
+    plain = {item.name: numpy_helper.to_array(item) for item in initializers}
     arrays = {name: value for name, value in plain.items() if value.dtype == np.float32}
     for node in (node for part in _graphs(graph) for node in part.node):
         if node.op_type == "DequantizeLinear" and node.input[0] in plain:

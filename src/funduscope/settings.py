@@ -29,6 +29,9 @@ class Strict(BaseModel):
             raise ValueError("expected numbers, not true or false")
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError("expected a number, not true or false")
+        in_list = value if get_origin(annotation) is tuple and isinstance(value, list | tuple) else ()
+        if any(isinstance(one, bool) for one in in_list):
+            raise ValueError("expected no true or false in a list")
         return value
 
 
@@ -105,10 +108,10 @@ class Experts(Strict):
     experts (layers) and a gate of its own; heads: every task has whole heads as experts (network/expert_heads.py), with
     sigmoid scores instead of shares; they are as published, so `heads.hidden`, `decoder.separable` and
     `training.dropout` change nothing in them. keep: which of them are computed for a photo: all, the top_k, or the
-    fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training all
-    are computed. balance, z: weights of the losses that spread the photos over the experts and keep the gates' logits
-    small. sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a photo's scores, in
-    place of z. width: channels inside an expert of a mixture or of soft sharing.
+    fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training, in
+    whole epochs, all are computed. balance, z: weights of the losses that spread the photos over the experts and keep
+    the gates' logits small. sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a
+    photo's scores, in place of z. width: channels inside an expert of a mixture or of soft sharing.
     """
 
     kind: Literal["none", "mixture", "soft", "per_task", "heads"] = "none"

@@ -17,6 +17,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
 from funduscope.network.encoder import Encoder
 from funduscope.network.heads import DenseHead, GradeHead
+from funduscope.network.joined import build_model
 from funduscope.network.network import Network, build
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.recipe import Recipe
@@ -160,6 +161,15 @@ def test_experts_of_every_kind_are_counted(kind: str):
     if kind == "per_task":
         assert work.kept == pytest.approx(1 / 3)
         assert work.experts == pytest.approx(work.dense_experts / 3)
+
+
+def test_experts_of_a_stage_are_asked_only_in_its_own_view():
+    experts = 'kind = "mixture"\nkeep = "all"\nwidth = 8\n'
+    text = 'name = "two"\n[stages.lesions.tasks]\ngrade = false\ndme = false\nlandmarks = []\nstructures = ["MA", "HE", "EX", "SE"]\n'
+    text += f'[stages.whole.tasks]\nstructures = ["OD"]\n[stages.lesions.experts]\n{experts}'
+    text += f"[stages.whole.experts]\n{experts}"
+    recipe = Recipe.from_toml(text, [*SMALL, "views.close_px=96", "views.close=['MA', 'HE', 'EX', 'SE']"])
+    assert measure(build_model(recipe), recipe, PHOTOS[:1]).photo.kept == 1
 
 
 def test_measuring_leaves_the_network_as_it_was():

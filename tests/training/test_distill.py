@@ -274,7 +274,8 @@ def test_each_view_is_asked_only_for_what_is_read_from_it(image: Tensor) -> None
 
 
 def test_several_teachers_answer_with_the_mean_of_their_calibrated_probabilities(image: Tensor) -> None:
-    first = held(recipe_of(), {"temperatures": {"grade": 2.0, "dme": 0.5}}, seed=1)
+    card = {"temperatures": {"grade": 2.0, "dme": 0.5}, "scales": {"HE": (0.5, -3.0)}}
+    first = held(recipe_of(), card, seed=1)
     second = held(recipe_of("tasks.dme=false"), seed=2)
     taught = Teachers([first, second], recipe_of())(image)
     one, other = answers(first, image), answers(second, image)
@@ -283,8 +284,10 @@ def test_several_teachers_answer_with_the_mean_of_their_calibrated_probabilities
     torch.testing.assert_close(taught.classes["dme"], (one.classes["dme"] / 0.5).softmax(1))
     assert one.structures is not None
     assert other.structures is not None
-    mean = (one.structures.sigmoid() + other.structures.sigmoid()) / 2
-    torch.testing.assert_close(taught.structures["HE"], mean[:, CODES.index("HE")])
+    plane = CODES.index("HE")
+    scaled, plain = (0.5 * one.structures - 3).sigmoid(), one.structures.sigmoid()
+    torch.testing.assert_close(taught.structures["HE"], (scaled + other.structures.sigmoid())[:, plane] / 2)
+    torch.testing.assert_close(taught.structures["EX"], (plain + other.structures.sigmoid())[:, CODES.index("EX")] / 2)
 
 
 def test_teachers_do_not_learn(image: Tensor) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,20 @@ def test_a_full_disk_is_one_error_and_no_trace_of_tensorboards_thread(
     events._worker.join(10)
     assert not events._worker.is_alive()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_journal_that_is_closed_leaves_threads_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)  # a host's own
+    threads = threading.active_count()
+    with Journal(tmp_path, 0) as journal:
+        _write_epochs(journal)
+        failing = threading.Thread(target=lambda: 1 // 0)
+        failing.start()
+        failing.join()
+    assert len(seen) == 1
+    assert threading.active_count() == threads
+    assert threading.excepthook == seen.append
 
 
 def _write_epochs(journal: Journal) -> None:

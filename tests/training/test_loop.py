@@ -325,6 +325,7 @@ def test_each_epoch_shows_its_progress_and_learns_the_same(
     first, second = shown.steps_each
     assert recording.passes == [["Epoch 1 of 2", first, first], ["Epoch 2 of 2", second, second]]
     for one, other in zip(_lines(tmp_path / "shown"), _lines(tmp_path / "silent"), strict=True):
+        assert 0 <= one["waiting_frac"] <= 1
         times = {"seconds": 0, "waiting_frac": 0}
         assert one | times == other | times
     weights = [checkpoint.load(tmp_path / name / "last.safetensors").group("weights") for name in ("shown", "silent")]

@@ -12,7 +12,7 @@ EXPERTS = (
     "Of the epoch that was kept: the share of the training photos for which each expert was computed; the entropy of "
     "the mean gates, 1 where all experts have equal weight and 0 where one has all; the number of experts per photo."
 )
-WEIGHTS = "Mean weight of each task in an epoch; a router, or the method that the recipe names, changes them."
+WEIGHTS = "Mean weight of each task in an epoch, as the router of losses sets it."
 
 
 def routers_section(runs: Sequence[Run]) -> Section | None:

@@ -194,7 +194,7 @@ class _Counting:
             computed = [counts[name] for name in experts if name in counts]
             self.in_experts[place] += sum(computed)
             self.computed[place] += len(computed)
-            self.asked[place] += len(experts)
+            self.asked[place] += len(experts) if computed else 0  # without any, its network does not see this view
         return outputs
 
 

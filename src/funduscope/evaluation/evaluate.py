@@ -195,7 +195,11 @@ def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) ->
 
 
 def _score_advice(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """Whether referral is advised, which rests on grade, edema risk and lesions, against what the labels ask for."""
+    """Whether referral is advised, which rests on grade, edema risk and lesions, against what the labels ask for.
+
+    An eye whose grade asks for no referral counts as not to be referred unless macular edema is known, also where the
+    edema risk is unknown or a constraint that allows none: few data sets state it (docs/protocol.md).
+    """
     labels = scored.case.labels
     if not card.grade or labels.grade is None:
         return
@@ -274,6 +278,8 @@ def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> N
         if seen == 0 or seen >= SEEN_BY:
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path, votes = labels.votes.get(code) if found else None, None
+        if found and seen and path is None:  # the votes could not be read: that is not the same as no votes
+            continue
         if path is not None:
             votes = _load(partial(read_votes, path, *marked.shape), scored)
             if votes is None:

@@ -22,11 +22,11 @@ class ParityError(RuntimeError):
 class Parity:
     """The largest differences between two forms of a model.
 
-    photos: the number that both answered. most_difference: of any probability. labels_equal: share of those photos
-    with the same class in every photo task. most_landmark: distance of disc center or fovea over the photo's width,
-    infinite where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any
-    pixel, over the map's largest value. most_of_structure: of a structure's probability, as the mean over a frame. The
-    last four are 0 where a model has none.
+    photos: the number that both answered. most_difference: of any probability. labels_equal: share of those photos with
+    the same class in every photo task. most_landmark: distance of disc center or fovea over the photo's width, infinite
+    where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any pixel, over
+    the largest value of the first form's maps of that task where it exceeds 1. most_of_structure: of a structure's
+    probability, as the mean over a frame. The last four are 0 where a model has none.
     """
 
     photos: int
@@ -80,7 +80,8 @@ def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
 
 
 def _maps_apart(one: np.ndarray | None, other: np.ndarray | None) -> float:
-    """The largest difference of two stacks of maps over the largest value in them; infinite where one has none."""
+    """The largest difference of two stacks of maps, over the largest value of the first where that exceeds 1; infinite
+    where one is missing."""
     if one is None or other is None:
         return math.inf
     return float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))

@@ -51,7 +51,7 @@ def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
             model = side_by_side([_trace(network, view, Path(folder) / f"{view}.onnx") for view in VIEWS])
         else:
             model = _trace(network, "whole", Path(folder) / "whole.onnx")
-        sign(model, card)
+        put_card(model, card)
         onnx.save(model, str(unfinished))
     return path
 
@@ -105,7 +105,7 @@ def side_by_side(models: Sequence[Any]) -> Any:
     return first
 
 
-def sign(model: Any, card: Card) -> None:
+def put_card(model: Any, card: Card) -> None:
     """Puts the card into the model's metadata."""
     import onnx
 

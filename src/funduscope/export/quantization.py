@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.export.onnx_file import VIEWS, side_by_side, sign
+from funduscope.export.onnx_file import VIEWS, put_card, side_by_side
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import CLOSE, session_options
 from funduscope.vocabulary import CLASSES, View
@@ -56,7 +56,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             small = side_by_side(models)
         else:
             small = _quantized(float_path, images)
-        sign(small, card)
+        put_card(small, card)
         onnx.save(small, str(unfinished))
     return path
 

@@ -35,7 +35,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import is_unfinished_run
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, has_cuda
+from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, use_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
@@ -77,7 +77,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
     if not (run / "best.safetensors").is_file():
         raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
-    cuda = has_cuda(device, torch.cuda.is_available(), "torch finds no card")
+    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no card")
     best = checkpoint.load(run / "best.safetensors")
     if not best.card:
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
@@ -89,9 +89,11 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
     used = {case.dataset for chosen in training.values() for case in chosen}
     report["calibration photos"] = ", ".join(sorted(used)) or "drawn eyes"
+    is_one_view = card.close_px == card.whole_px and training["whole"] == training["close"]
+    views: tuple[View, ...] = ("whole",) if is_one_view else VIEWS
     check = list(_photos(checking, CHECK_PHOTOS, seed=1))
     images = [
-        _seen(pixels, card, view) for view in VIEWS for pixels in _photos(training[view], CALIBRATION_PHOTOS, seed=2)
+        _seen(pixels, card, view) for view in views for pixels in _photos(training[view], CALIBRATION_PHOTOS, seed=2)
     ]
     if not check or not images:
         raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")

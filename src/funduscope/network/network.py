@@ -119,7 +119,7 @@ class Network(nn.Module):
 
 
 def build(recipe: Recipe) -> Network:
-    """The untrained network of a recipe. The only function of this package that reads a whole recipe."""
+    """The untrained network of a recipe of one network."""
     named = recipe.encoder
     encoder = Encoder(named.name, named.variant, named.output_stride, named.levels or None)
     tasks, experts, deepest = recipe.tasks, recipe.experts, encoder.channels[-1]

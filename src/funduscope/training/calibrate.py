@@ -32,6 +32,7 @@ from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
+from funduscope.training.samples import refuse_machine_fault
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
@@ -263,7 +264,8 @@ def _healthy(case: Case) -> bool:
 def _see(predictor: Predictor, case: Case) -> Seen | None:
     try:
         photo = Photo.open(case.path)
-    except PhotoError:
+    except PhotoError as error:
+        refuse_machine_fault(error)
         return None
     card = predictor.card
     framed = frame(photo, card.close_px)
@@ -297,7 +299,8 @@ def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | 
             continue
         try:
             transform = frame(Photo.open(case.path), DISTANCE_PX).transform
-        except PhotoError:
+        except PhotoError as error:
+            refuse_machine_fault(error)
             continue
         places = transform.to_frame(np.array([disc, fovea])) / transform.side_px
         discs.append(places[0])
@@ -371,7 +374,8 @@ def features_of(predictor: Predictor, cases: Iterable[Case]) -> Iterable[np.ndar
     for case in cases:
         try:
             photo = Photo.open(case.path)
-        except PhotoError:
+        except PhotoError as error:
+            refuse_machine_fault(error)
             yield None
             continue
         framed = frame(photo, plain.card.close_px)

@@ -8,8 +8,9 @@ learned it, and not at all where the student's images are too small for that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from funduscope.checkpoint import Checkpoint
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss, Views
+from funduscope.training.fit_scale import UNSCALED
 from funduscope.training.initialization import learned
 from funduscope.training.losses import Sums, mean_of, positive_weight, summed
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
@@ -56,14 +58,14 @@ class _Teacher:
 
     network: nn.Module
     recipe: Recipe
-    temperatures: dict[str, float]
+    card: dict[str, Any]
     known: set[str]
 
     @classmethod
     def of(cls, one: Checkpoint) -> _Teacher:
         tasks = one.recipe.tasks
         known = {*tasks.named} & learned(one)
-        return cls(one.network(), one.recipe, one.card.get("temperatures", {}), known)
+        return cls(one.network(), one.recipe, one.card, known)
 
 
 class Teachers:
@@ -122,7 +124,7 @@ class Teachers:
             for ratio in sorted({*ratios.values()}):
                 with torch.inference_mode():
                     outputs = one.network(_resized(image, ratio))
-                for name, probs in _probabilities(outputs, one.recipe, one.temperatures, image.shape[1:3]).items():
+                for name, probs in _probabilities(outputs, one.recipe, one.card, image.shape[1:3]).items():
                     if ratios.get(name) == ratio:
                         answers.setdefault(name, []).append(probs)
         return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}
@@ -191,15 +193,17 @@ def _heat(logits: Tensor, heat: Tensor) -> Tensor:
     return -(heat.flatten(1) * log_probs).sum(1)
 
 
-def _probabilities(
-    outputs: Outputs, recipe: Recipe, temperatures: dict[str, float], size: Sequence[int]
-) -> dict[str, Tensor]:
-    """A teacher's probabilities by name, resized for a batch of that height and width."""
+def _probabilities(outputs: Outputs, recipe: Recipe, card: Mapping[str, Any], size: Sequence[int]) -> dict[str, Tensor]:
+    """A teacher's calibrated probabilities by name, resized for a batch of that height and width."""
+    temperatures, scales = card.get("temperatures", {}), card.get("scales", {})
     found: dict[str, Tensor] = {}
     for task, logits in outputs.classes.items():
         found[task] = torch.softmax(logits.float() / temperatures.get(task, 1.0), 1)
     if outputs.structures is not None:
-        probs = _scaled(outputs.structures.float().sigmoid(), [side // STRUCTURE_STRIDE for side in size])
+        fits = torch.tensor([scales.get(code, UNSCALED) for code in recipe.tasks.structures])
+        slope, shift = fits.to(outputs.structures.device).T[:, None, :, None, None]
+        probs = (slope * outputs.structures.float() + shift).sigmoid()
+        probs = _scaled(probs, [side // STRUCTURE_STRIDE for side in size])
         found |= dict(zip(recipe.tasks.structures, probs.unbind(1), strict=True))
     if outputs.landmarks is not None:
         heat = outputs.landmarks.float().flatten(2).softmax(2).view_as(outputs.landmarks)

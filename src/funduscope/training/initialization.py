@@ -229,7 +229,8 @@ class First:
 
 
 def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
-    """The recipe's network: that of a run in the folder, or with every tensor of the checkpoints that fits, or new.
+    """The recipe's network: of a run in the folder, whose weights the loop loads; or with every tensor of the
+    checkpoints that fits; or new.
 
     Raises `TrainingError` for weights of another encoder, and for several of different networks.
     """

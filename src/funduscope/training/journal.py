@@ -10,7 +10,7 @@ import platform
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -66,17 +66,11 @@ def selection_scores(run: Path) -> dict[int, float]:
     return {line["epoch"]: line["validation selection"] for line in lines if "validation selection" in line}
 
 
-_EARLIER_HOOK = threading.excepthook
-
-
-def _of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Prints no error of TensorBoard's thread, such as a full disk: the next line that is written raises it."""
-    if not type(failed.thread).__module__.startswith("tensorboard."):
-        _EARLIER_HOOK(failed)
-
-
 class Journal:
-    """Writes the epochs of one run. Lines of epochs that a resumed run repeats are dropped first."""
+    """Writes the epochs of one run. Lines of epochs that a resumed run repeats are dropped first.
+
+    A context manager: at its end TensorBoard's thread ends, and errors of threads are handled as they were before.
+    """
 
     def __init__(self, folder: Path, done_epochs: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -85,7 +79,20 @@ class Journal:
         kept = [line for line in self.lines() if line["epoch"] <= done_epochs]
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
-        threading.excepthook = _of_thread
+        self._earlier_hook = threading.excepthook
+        threading.excepthook = self._of_thread
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+        threading.excepthook = self._earlier_hook
+
+    def _of_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """Prints no error of TensorBoard's thread, such as a full disk: the next line that is written raises it."""
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            self._earlier_hook(failed)
 
     def lines(self) -> list[dict[str, Any]]:
         """Every epoch's line so far, without the half line that a killed process left at the end."""

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,22 +133,22 @@ class Loop:
         self.progress = progress or self.progress
         self._resume()
         main = self.accelerator.is_main_process
-        journal = Journal(self.folder, self.state.epoch) if main else None
         settings = self.recipe.training
         last = settings.epochs if until is None else until
-        if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
-            self._end({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
-        while self.state.epoch < last and not self._is_flat():
-            started = time.monotonic()
-            line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
-            self._end(line, journal, started, report, is_last=line["epoch"] == last)
+        with Journal(self.folder, self.state.epoch) if main else nullcontext() as journal:
+            if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
+                self._end({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
+            while self.state.epoch < last and not self._is_flat():
+                started = time.monotonic()
+                line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
+                self._end(line, journal, started, report, is_last=line["epoch"] == last)
         if main and self.state.epoch < last:
             why = f"none was better since epoch {self.state.best_epoch} (training.patience = {settings.patience})"
             print(f"note: the training ends after epoch {self.state.epoch} of {last}: {why}", file=sys.stderr)
         return self.state
 
     def _is_flat(self) -> bool:
-        """Whether the epoch was judged, and was `patience` epochs ago the last one that was better."""
+        """Whether this epoch was judged, and the best one lies at least `patience` epochs back."""
         settings, epoch, best = self.recipe.training, self.state.epoch, self.state.best_epoch
         return best > 0 and epoch % settings.judge_every == 0 and epoch - best >= settings.patience
 
@@ -211,7 +212,8 @@ class Loop:
         counts: dict[str, int] = defaultdict(int)
         bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
         self.scores = SampleScores()
-        waiting, started = _Waiting(self.loader), time.monotonic()
+        started = time.monotonic()
+        waiting = _Waiting(self.loader)  # which waits for its first batch already
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
             numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)

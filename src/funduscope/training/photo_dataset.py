@@ -11,11 +11,10 @@ from funduscope.data.case import Case
 from funduscope.data.prepare import cached, default_cache
 from funduscope.recipe import Recipe
 from funduscope.settings import Augment
-from funduscope.training.batch import Batch, Item, Samples
+from funduscope.training.batch import Batch, Item, Samples, frame_px
 from funduscope.vocabulary import View
 
 NO_AUGMENTATION = Augment(mirror=0, warp=0, tone=0, blur=0, noise=0, jpeg=0)
-"""No augmentation."""
 
 
 class PhotoDataset(torch.utils.data.Dataset[Batch]):
@@ -58,6 +57,6 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         case = self.cases[index]
-        file = cached(case, self.recipe.views.close_px, self.cache)
+        file = cached(case, frame_px(self.recipe), self.cache)
         seed = int(torch.randint(2**62, ()))
         return Samples({case.key: file}, self.recipe, turned=self.turned)[Item(case, self.view, (seed,))]

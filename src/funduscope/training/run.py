@@ -284,7 +284,7 @@ def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers | None:
 
 
 def _note_memory(folder: Path, peak: float | None) -> None:
-    """Enters the loop's peak memory into run.json; of a resumed run the largest of its plan."""
+    """Enters the loop's peak memory into run.json; of a resumed run the largest so far."""
     path = folder / "run.json"
     about = read_json(path)
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]

@@ -51,7 +51,8 @@ def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
 
 
 def draw_epoch(cases: list[Case], recipe: Recipe, epoch: int) -> list[Item]:
-    """The items of an epoch (counted from 0) in order. A rate of 2.3 gives two samples a case, and a third to 30 %."""
+    """The items of an epoch (counted from 0) in order. A rate of 2.3 gives every case two samples,
+    and 30 % of the cases a third one."""
     seed, sampling = recipe.training.seed, recipe.sampling
     rng = np.random.default_rng([seed, epoch])
     rated: list[tuple[Case, View, float]] = [
@@ -155,7 +156,7 @@ class EpochBatches(torch.utils.data.Sampler[list[Item]]):
             rng = np.random.default_rng([self.recipe.training.seed, self.epoch, len(items)])
             items = with_mined(items, self.mined, self.cases, rng)
         self.digest, self.parts = 0, []
-        for step in range(len(self)):
+        for step in range(len(self) if self.mined else len(items) // size):
             part = items[step * size : (step + 1) * size][self.rank :: self.count]
             self.digest += sum(crc32(f"{step} {item.case.key} {item.view} {item.seed}".encode()) for item in part)
             self.parts.append(part)
@@ -257,14 +258,14 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
     wanted, tasks = dense_channels(recipe), recipe.tasks
     for case in cases:
-        labels, views = case.labels, [rates.get(case.dataset) for rates in recipe.sampling.by_view.values()]
+        labels, close_rate = case.labels, recipe.sampling.close.get(case.dataset)
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
         known = any(labels.known(task) is not None for task in tasks.photo_tasks)
         known |= any(labels.point(name) is not None for name in tasks.landmarks)
-        if any(views) and (known or there & wanted):
+        if (close_rate or recipe.sampling.whole.get(case.dataset)) and (known or there & wanted):
             return True
-        if views[1] and bag_kinds(labels, recipe):
+        if close_rate and bag_kinds(labels, recipe):
             return True
     return False
 
@@ -279,7 +280,8 @@ def _with_usable_masks(case: Case) -> Case:
     labels = case.labels
     try:
         size = size_of(case.path)
-    except LabelError:
+    except LabelError as error:
+        print(f"warning: {case.key} cannot be read, and is scored as refused: {error}", file=sys.stderr)
         return case
 
     def usable(code: str, read: Callable[[int, int], object]) -> bool:
@@ -296,6 +298,12 @@ def _with_usable_masks(case: Case) -> Case:
     if negatives is not None and not negatives.is_absent and not usable("negatives", negatives.load):
         negatives = None
     return replace(case, labels=replace(labels, masks=masks, votes=votes, negatives=negatives))
+
+
+def refuse_machine_fault(error: PhotoError) -> None:
+    """Raises the error again where it is not the photo's fault but the machine's, which may lack memory or disk."""
+    if error.code in ("E_DISK", "E_MEMORY"):
+        raise error
 
 
 def _name_unusable(case: Case, code: str, why: str) -> None:
@@ -320,8 +328,7 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
             try:
                 files[case.key] = cached(case, frame_px(recipe), cache)
             except PhotoError as error:
-                if error.code in ("E_DISK", "E_MEMORY"):  # the machine's fault, not the photo's
-                    raise
+                refuse_machine_fault(error)
                 failed[case.key] = f"{case.key}: {error}"
                 print(f"left out: {failed[case.key]}", file=sys.stderr)
                 continue

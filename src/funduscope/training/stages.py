@@ -108,7 +108,7 @@ def _run_stages(
             continue
         if name in kept:
             if place.is_main_process:
-                _keep_first(stage, own, fold, start)
+                _keep_first(name, stage, own, fold, start)
             continue
         if place.is_main_process:
             print(f"Stage {name}", flush=True)
@@ -172,10 +172,9 @@ def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
     return starts
 
 
-def _keep_first(recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
+def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
     """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
     would teach it to find none."""
-    stage = recipe.name.split()[-1]
     print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", flush=True)
     first = first_network(recipe, folder, start.init)
     if not first.known:
@@ -219,7 +218,8 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     about["samples"] = sum(one["samples"] for one in abouts.values())
     about["until"] = len(lines)  # with fewer it would be unfinished
     about["processes"] = max(one["processes"] for one in abouts.values())
-    about["training_peak_mb"] = max(one.get("training_peak_mb", 0) for one in abouts.values())
+    if peaks := [one["training_peak_mb"] for one in abouts.values() if "training_peak_mb" in one]:
+        about["training_peak_mb"] = max(peaks)
     about["not_learned"] = [code for one in abouts.values() for code in one["not_learned"]]
     about["research_only"] = any(one["research_only"] for one in abouts.values())
     known = [one for own in abouts.values() for one in own.get("earlier", ())]

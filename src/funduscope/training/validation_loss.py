@@ -21,7 +21,7 @@ from funduscope.training.acceleration import bfloat16
 from funduscope.training.batch import Item, Samples, collate, frame_px
 from funduscope.training.losses import loss_sums, losses_of, with_total
 from funduscope.training.photo_dataset import NO_AUGMENTATION
-from funduscope.training.samples import serves
+from funduscope.training.samples import refuse_machine_fault, serves
 from funduscope.vocabulary import CLASSES, View
 
 
@@ -66,12 +66,13 @@ class ValidationLoss:
             if item.case.key not in self.files:
                 try:
                     self.files[item.case.key] = cached(item.case, frame_px(recipe), default_cache())
-                except PhotoError:
+                except PhotoError as error:
+                    refuse_machine_fault(error)
                     continue  # named when the run began
             readable.append(item)
         if not readable:
             return []
-        samples = Samples(self.files, recipe)
+        samples = Samples(self.files, recipe, turned=False)
         made = collate([samples[item] for item in readable]).to(device)
         alike = {name: torch.ones(len(classes), device=device) for name, classes in CLASSES.items()}
         tasks = recipe.tasks
