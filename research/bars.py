@@ -52,7 +52,7 @@ _ROWS: tuple[tuple[str, str, _Score, float, float], ...] = (
     ("referable DR, AUROC", HOME, ("referable DR", "AUROC"), 0.975, 0.965),
     ("referable DR by the lesions alone, AUROC", HOME, ("referable DR by the lesions", "AUROC"), 0.96, 0.94),
     ("macular edema risk, accuracy", HOME, ("DME", "accuracy"), 0.87, 0.85),
-    ("both right", HOME, ("DR and DME", "accuracy"), 0.67, 0.63),
+    ("DR grade and edema risk both right", HOME, ("DR and DME", "accuracy"), 0.67, 0.63),
     ("DR, quadratic weighted kappa", SRAHIM, ("DR", "kappa"), 0.88, 0.86),
     ("referable DR, AUROC", SRAHIM, ("referable DR", "AUROC"), 0.992, 0.985),
     ("DR, quadratic weighted kappa", EYEPACS, ("DR", "kappa"), 0.70, 0.66),
@@ -115,7 +115,7 @@ def _asked(value: float) -> str:
 
 def bars_table(tree: Tree, bars: Sequence[Bar] = BARS) -> str:
     """Every bar, what was reached, and whether that is enough."""
-    lines = ["| what | data set | asked | reached | 95 % interval | |", "|---|---|---|---|---|---|"]
+    lines = ["| what | data set | target | measured | 95 % interval | |", "|---|---|---|---|---|---|"]
     enough = 0
     for bar in bars:
         value, low, high = bar.told(tree)
@@ -125,4 +125,4 @@ def bars_table(tree: Tree, bars: Sequence[Bar] = BARS) -> str:
         asked = f"{_asked(bar.bar)} within the interval" if bar.inside else asked
         cells = (bar.what, bar.data, asked, number(value), interval(low, high), verdict)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\n{enough} of {len(bars)} are reached.\n"
+    return "\n".join(lines) + f"\n\n{enough} of {len(bars)} targets are met.\n"

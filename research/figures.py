@@ -44,6 +44,8 @@ PHOTOS = ".photos.jsonl.gz"
 REFERRED = ("idrid-B", "srahim", "messidor2", "eyepacs400")
 """The data sets with grades."""
 
+ADVICE, BOTH_RATES = "referral advice", ("sensitivity", "specificity")
+
 OPERATING = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
 """Thresholds of P(grade >= 2) that are shown next to the models' own."""
 
@@ -71,7 +73,7 @@ SHORT: tuple[Row, ...] = (
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
     ("microaneurysms, average precision", "eophtha", "MA pixels", "average precision"),
-    ("grade-0 photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
+    ("healthy photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
 )
 
 
@@ -105,13 +107,17 @@ def short_table(tree: dict[str, Any]) -> str:
 
 
 def referral_table(trees: dict[str, dict[str, Any]]) -> str:
-    """Sensitivity and specificity of every shipped model at its threshold, by data set."""
-    lines = ["| model | data set | photos | sensitivity | specificity |", "|---|---|---|---|---|"]
+    """Sensitivity and specificity of every shipped model, at its threshold and as its reports advise, by data set."""
+    heads = "model | data set | photos | sensitivity | specificity | advised: sensitivity | specificity"
+    lines = [f"| {heads} |", "|---|---|---|---|---|---|---|"]
     for name, tree in trees.items():
         for dataset in REFERRED:
-            scores = tree["scores"][dataset]["referable DR"]
-            told = (scores[one] for one in ("sensitivity", "specificity"))
-            cells = (f"{number(one['value'])} ({interval(one['low'], one['high'])})" for one in told)
+            states = tree["scores"][dataset]
+            pairs = [states.get(state, {}).get(one) for state in ("referable DR", ADVICE) for one in BOTH_RATES]
+            cells = (
+                f"{number(one['value'])} ({interval(one['low'], one['high'])})" if one else "not measured"
+                for one in pairs
+            )
             photos = tree["details"][dataset]["states"]["referable DR"]["photos"]
             lines.append(f"| `{name}` | {dataset} | {photos} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -46,6 +46,16 @@ def test_the_license_of_the_package_has_that_of_the_demo_photo() -> None:
     assert "CC-BY-4.0" in project["license"].split(" AND ")
 
 
+def test_every_code_of_an_answer_is_explained() -> None:
+    """But for the captions of maps, which are drawn next to their code's sentence."""
+    text = (ROOT / "src" / "funduscope" / "i18n" / "strings" / "findings.toml").read_text("utf-8")
+    codes = {code for code in tomllib.loads(text) if not code.startswith(("EXPLAINS_", "MAP_", "FILLING_"))}
+    suffix = re.compile(r"_(CHANCE|LESIONS)$")
+    codes = {suffix.sub("", code) if code.startswith("REFER_") else code for code in codes}
+    explained = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", (ROOT / "docs" / "errors.md").read_text("utf-8")))
+    assert codes <= explained
+
+
 def test_there_is_not_more_to_read_than_people_read() -> None:
     assert len(list((ROOT / "docs").glob("*.md"))) <= 26
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120

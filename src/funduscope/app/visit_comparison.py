@@ -198,7 +198,8 @@ def _changes(
     scale = abs(float(np.linalg.det(matrix[:, :2])))
     near = [_highest_near(visit.plane, tolerance_px) for visit in visits]
     for olds, lates in _groups(early, late, tolerance_px):
-        if not (early.visible[olds[0]] if not lates else olds or late.visible[lates[0]]):
+        is_in_both = bool(olds and lates) or (late.visible[lates[0]] if lates else early.visible[olds[0]])
+        if not is_in_both:
             continue
         earlier = _outlined(early, olds, scale, near[0], [late.mapped[k] for k in lates])
         later = _outlined(late, lates, 1.0, near[1], [early.mapped[k] for k in olds])

@@ -79,7 +79,8 @@ class Archive:
                 if total > min(MAX_TOTAL_BYTES, max(_SMALL_BYTES, packed * MAX_RATIO)):
                     says = f"{self.path.name} expands to more than {MAX_RATIO} times its size: unpack it first"
                     raise CodedError("E_TOO_LARGE", says)
-                if is_photo if problem is None else _may_be_photo(entry.name):
+                is_listed = is_photo if problem is None else _may_be_photo(entry.name)
+                if is_listed:
                     yield entry, problem or _too_large(entry)
         except Exception as error:
             if not _is_damage(error):

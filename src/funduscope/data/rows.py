@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from funduscope.data.case import LabelError, Laterality, Point, Quality
 
@@ -135,12 +135,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a label file's form. row: as a spreadsheet counts; None where it is the whole file."""
+    """Something wrong with a label file's form. row: as a spreadsheet counts; None where it is the whole file.
+
+    kind: "utf16", of a text in UTF-16; "guessed", where the encoding, or what follows, had to be guessed.
+    """
 
     says: str
     row: int | None = None
     column: str | None = None
     value: str | None = None
+    kind: Literal["utf16", "guessed", "other"] = "other"
 
     def evidence(self) -> dict[str, Any]:
         """For a finding of the doctor."""
@@ -267,7 +271,11 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
         lines.extend(itertools.islice(reader, most))
     except csv.Error as error:
         faults.append(
-            Fault(f"From row {reader.line_num} on the file cannot be read as CSV ({error}).", reader.line_num)
+            Fault(
+                f"From row {reader.line_num} on the file cannot be read as CSV ({error}).",
+                reader.line_num,
+                kind="guessed",
+            )
         )
     return lines
 
@@ -285,13 +293,14 @@ def delimiter_of(text: str) -> tuple[str, int]:
 
 def _decoded(data: bytes, faults: list[Fault]) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        faults.append(Fault("The file is text in UTF-16; expected UTF-8."))
+        faults.append(Fault("The file is text in UTF-16; expected UTF-8.", kind="utf16"))
         return data.decode("utf-16", errors="replace")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data[: error.start].count(b"\n") + 1
-        faults.append(Fault(f"The file is not text in UTF-8 (byte {error.start}): save it as CSV UTF-8.", row))
+        says = f"The file is not text in UTF-8 (byte {error.start}): save it as CSV UTF-8."
+        faults.append(Fault(says, row, kind="guessed"))
         text = data.decode("cp1252", errors="replace")
     if "\0" in text:
         raise LabelError("The file is no text: it contains zero bytes.")

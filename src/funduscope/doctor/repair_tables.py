@@ -102,10 +102,11 @@ def open_table(table: Table, name: str) -> Edited | None:
         lines = csv_lines(path, faults)
     except LabelError:
         return None
-    if any("UTF-8 (byte" in fault.says or "cannot be read" in fault.says for fault in faults):
+    kinds = {fault.kind for fault in faults}
+    if "guessed" in kinds:
         return None
     delimiter, _ = delimiter_of(path.read_text("utf-8-sig", errors="replace"))
-    return Edited(table, name, lines, delimiter, reencoded=any("UTF-16" in fault.says for fault in faults))
+    return Edited(table, name, lines, delimiter, reencoded="utf16" in kinds)
 
 
 def repair_table(edited: Edited, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:

@@ -219,11 +219,11 @@ def routing_sums(routed: dict[str, Routed], settings: Experts) -> dict[str, Tens
         if settings.kind == "heads":
             shares = logits.sigmoid()
             scaled = shares / shares.sum(1, keepdim=True)
-            further = (scaled * scaled.clamp(min=_TINY).log()).sum()
+            penalty = (scaled * scaled.clamp(min=_TINY).log()).sum()
         else:
-            shares, further = logits.softmax(1), logits.logsumexp(1).square().sum()
+            shares, penalty = logits.softmax(1), logits.logsumexp(1).square().sum()
         each = [shares.sum(0), (gates != 0).float().sum(0), gates.sum(0)]
-        sums[f"routing {name}"] = torch.cat([*each, torch.stack([further, further.new_tensor(float(len(logits)))])])
+        sums[f"routing {name}"] = torch.cat([*each, torch.stack([penalty, penalty.new_tensor(float(len(logits)))])])
     return sums
 
 
@@ -236,15 +236,15 @@ def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None
     among them are passed over.
     """
     terms = []
-    for shares, taken, _, further, count in _by_router(sums).values():
+    for shares, taken, _, penalty, count in _by_router(sums).values():
         mean = shares / count
         if settings.kind == "heads":
             load = mean / mean.sum()
             even = (load * (load.clamp(min=_TINY) * len(load)).log()).sum()
-            terms.append(settings.sparsity * mean.mean() + settings.balance * even + settings.entropy * further / count)
+            terms.append(settings.sparsity * mean.mean() + settings.balance * even + settings.entropy * penalty / count)
         else:
             balance = balance_loss(mean, taken, every=bool((taken == count).all()))
-            terms.append(settings.balance * balance + settings.z * further / count)
+            terms.append(settings.balance * balance + settings.z * penalty / count)
     return torch.stack(terms).mean() if terms else None
 
 
