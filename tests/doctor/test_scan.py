@@ -21,6 +21,7 @@ from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan, take_scan
 from funduscope.duplicates.process_pool import run_jobs
+from funduscope.i18n.errors import PhotoError
 from funduscope.testing.drawn_eyes import draw_eye
 
 PHOTOS = 6
@@ -53,6 +54,18 @@ def test_a_fault_of_one_photo_ends_no_scan(folder: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("funduscope.doctor.record.describe", failing)
     assert scan_photo(folder / "0.jpg", "0.jpg").record.error == "E_INTERNAL"
+
+
+def test_what_the_machine_refuses_is_not_kept_as_the_photos_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("simplejpeg.decode_jpeg", failing)
+    with pytest.raises(PhotoError) as caught:
+        scan_photo(folder / "0.jpg", "0.jpg")
+    assert caught.value.code == "E_MEMORY"
 
 
 def test_everything_is_scanned_once(folder: Path, tmp_path: Path) -> None:

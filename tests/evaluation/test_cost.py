@@ -165,7 +165,8 @@ def test_experts_of_every_kind_are_counted(kind: str):
 
 def test_experts_of_a_stage_are_asked_only_in_its_own_view():
     experts = 'kind = "mixture"\nkeep = "all"\nwidth = 8\n'
-    text = 'name = "two"\n[stages.lesions.tasks]\ngrade = false\ndme = false\nlandmarks = []\nstructures = ["MA", "HE", "EX", "SE"]\n'
+    text = 'name = "two"\n[stages.lesions.tasks]\ngrade = false\ndme = false\nlandmarks = []\n'
+    text += 'structures = ["MA", "HE", "EX", "SE"]\n'
     text += f'[stages.whole.tasks]\nstructures = ["OD"]\n[stages.lesions.experts]\n{experts}'
     text += f"[stages.whole.experts]\n{experts}"
     recipe = Recipe.from_toml(text, [*SMALL, "views.close_px=96", "views.close=['MA', 'HE', 'EX', 'SE']"])

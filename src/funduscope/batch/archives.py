@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Final, Self
+from typing import IO, Any, Final, Self
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import DICOM_INDEX, START_BYTES, SUFFIXES, begins_like_photo
@@ -185,16 +185,24 @@ class _SmallHeaders(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header of {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
         return info
 
-    # Of a file with holes tarfile reads the list of its parts whole, which may be of any length.
+    # Of a file with holes tarfile keeps the list of its parts, which may be of any length. Such an entry is refused:
+    # here the list is passed over.
 
-    def _proc_sparse(self, file: tarfile.TarFile) -> tarfile.TarInfo:
-        _, goes_on, _ = self._sparse_structs  # type: ignore[attr-defined]
-        if goes_on:
-            raise tarfile.ReadError("an entry is stored with many holes (tar --sparse): pack it without")
-        return super()._proc_sparse(file)  # type: ignore[misc]
+    def _proc_sparse(self, file: Any) -> tarfile.TarInfo:
+        _, goes_on, size = self._sparse_structs  # type: ignore[attr-defined]
+        while goes_on:
+            block = file.fileobj.read(tarfile.BLOCKSIZE)
+            if len(block) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("a header is cut off")
+            goes_on = bool(block[504])
+        self.sparse = []  # type: ignore[attr-defined] # enough to refuse it
+        self.offset_data = file.fileobj.tell()
+        file.offset = self.offset_data + -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        self.size = size
+        return self
 
     def _proc_gnusparse_10(self, entry: tarfile.TarInfo, _headers: object, _file: tarfile.TarFile) -> None:
-        entry.sparse = []  # type: ignore[attr-defined] # enough to refuse it
+        entry.sparse = []  # type: ignore[attr-defined]
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:

@@ -121,6 +121,11 @@ def machine_fault(error: BaseException) -> CodedError | None:
     return CodedError("E_MEMORY", MEMORY) if _NO_MEMORY.search(text) else None
 
 
+def is_machine_fault(error: BaseException) -> bool:
+    """Whether the machine refused something: as it raises it, or as an error of this package that says so."""
+    return getattr(error, "code", None) in ("E_MEMORY", "E_DISK") or machine_fault(error) is not None
+
+
 def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
     """The code and the sentence of an error.
 

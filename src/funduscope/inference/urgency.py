@@ -47,7 +47,7 @@ def urgency_sha256() -> str:
 @cache
 def _table(path: str) -> dict[str, list[Urgency]]:
     """The table of a file, or the package's own for an empty path."""
-    file = Path(path) if path else resources.files("funduscope") / "inference" / "urgency.toml"
+    file = Path(path).expanduser() if path else resources.files("funduscope") / "inference" / "urgency.toml"
     try:
         table = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:

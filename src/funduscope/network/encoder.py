@@ -151,7 +151,7 @@ def find_weights(name: str) -> Path | None:
     if not folder:
         return None
     for candidate in (f"{name}.safetensors", f"{name}_v1.safetensors"):
-        path = Path(folder) / candidate
+        path = Path(folder).expanduser() / candidate
         if path.is_file():
             return path
     return None

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import threading
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,9 +86,13 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.board.close()
-        threading.excepthook = self._earlier_hook
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where the body failed, as on a full disk, closing may fail in the same way and would hide its error.
+        with suppress(Exception) if kind else nullcontext():
+            try:
+                self.board.close()
+            finally:
+                threading.excepthook = self._earlier_hook
 
     def _of_thread(self, failed: threading.ExceptHookArgs) -> None:
         """Prints no error of TensorBoard's thread, such as a full disk: the next line that is written raises it."""

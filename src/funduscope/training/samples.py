@@ -22,7 +22,7 @@ from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import PhotoError, is_machine_fault
 from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
@@ -302,7 +302,7 @@ def _with_usable_masks(case: Case) -> Case:
 
 def refuse_machine_fault(error: PhotoError) -> None:
     """Raises the error again where it is not the photo's fault but the machine's, which may lack memory or disk."""
-    if error.code in ("E_DISK", "E_MEMORY"):
+    if is_machine_fault(error):
         raise error
 
 
