@@ -39,7 +39,7 @@ Rows = dict[str, Row]
 
 @dataclass(frozen=True)
 class Score:
-    """A score of two models on the same photos. of: a row to its state; None where the row does not have it."""
+    """A score of two models on the same photos. of: a row to its state; None if the row does not have it."""
 
     says: str
     of: Callable[[Row], State | None]

@@ -175,7 +175,7 @@ def seen(case: Case, target: Target, predictor: Predictor) -> tuple[Findings, np
 
 
 def lesions_by(network: Network, image: np.ndarray, codes: Iterable[str], card: Card) -> Maps:
-    """The network's lesion map of the whole view; none where another network finds lesions."""
+    """The network's lesion map of the whole view; none if another network finds lesions."""
     import torch
 
     if card.own_close:

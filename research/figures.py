@@ -80,7 +80,7 @@ SHORT: tuple[Row, ...] = (
 def read_scores(path: Path = SCORES["default"], shipped: Path = SHIPPED["default"]) -> dict[str, Any]:
     """The scores, with the shipped model's SHA-256 under `about["stands for"]` where they are of its procedure.
 
-    Raises ValueError where they are of another model than that and the run that it repeats.
+    Raises ValueError if they are of another model than that and the run that it repeats.
     """
     tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if "command" in tree["about"]:

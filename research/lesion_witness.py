@@ -32,7 +32,7 @@ from funduscope.vocabulary import GRADES
 
 
 def measure_photo(lesions: Predictor, photo_model: Predictor, case: Case) -> dict[str, Any] | None:
-    """A photo's row; None where it cannot be graded."""
+    """A photo's row; None if it cannot be graded."""
     try:
         photo = Photo.open(case.path)
     except PhotoError:

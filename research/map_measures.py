@@ -50,7 +50,7 @@ class Overlap:
 def overlap(heat: np.ndarray, lesions: np.ndarray, eye: np.ndarray) -> Overlap:
     """A map compared with lesions. heat: (n, n), values below 0 count as 0; lesions, eye: (SIDE, SIDE) bool.
 
-    A map without positive values in the eye gets 0 in every measure. Raises `ValueError` where there is no lesion.
+    A map without positive values in the eye gets 0 in every measure. Raises `ValueError` if there is no lesion.
     """
     target = lesions & eye
     if not target.any():

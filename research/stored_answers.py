@@ -19,7 +19,7 @@ _FLOOR = 0.002
 
 
 def stored(model: Predictor, name: str, read: Callable[[], Photo], folder: Path) -> Findings | None:
-    """What the model finds in a photo, from the folder or computed; None where the photo is refused.
+    """What the model finds in a photo, from the folder or computed; None if the photo is refused.
 
     name: of the photo and of what was done to it; read: opens it. Probabilities are rounded to 1/65535.
     """

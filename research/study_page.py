@@ -158,7 +158,7 @@ def effects(more: tuple[str, Arm], less: tuple[str, Arm]) -> list[Effect]:
 
 
 def effect(measure: Measure, more: tuple[str, Arm], less: tuple[str, Arm]) -> Effect | None:
-    """None where the arms share fewer than `FEWEST_VISITS` visits, or a score does not exist."""
+    """None if the arms share fewer than `FEWEST_VISITS` visits, or a score does not exist."""
     (a, of_a), (b, of_b) = more, less
     units, photos = paired_units((of_a, of_b), measure)
     visits = len(units[0][0])

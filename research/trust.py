@@ -114,7 +114,7 @@ def keep(file: Path, rows: list[Seen], model: str) -> None:
 
 
 def kept(file: Path, model: str) -> list[Seen]:
-    """What is in the cache of that model; none where it is of another."""
+    """What is in the cache of that model; none if it is of another."""
     if not file.is_file():
         return []
     held = np.load(file, allow_pickle=False)

@@ -41,7 +41,7 @@ FOUND_FRAC: Final = 0.08
 
 
 def resized(pixels: np.ndarray) -> tuple[np.ndarray, FieldOfView] | None:
-    """A photo of `MOST_PX` at most, and its field; None where no field is found."""
+    """A photo of `MOST_PX` at most, and its field; None if no field is found."""
     scale = min(1.0, MOST_PX / max(pixels.shape[:2]))
     small = pixels if scale == 1 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     found = find_field_of_view(small)

@@ -28,7 +28,7 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
     An earlier file or folder of that name is replaced. Where the block raises, the earlier one stays and what the block
     wrote is removed. one_writer: no other process writes this path, so the unfinished one has a fixed name, and what a
     killed process left of it is overwritten. fsync: a file's bytes are on the disk before it is renamed.
-    Raises `OSError` where the disk refuses.
+    Raises `OSError` if the disk refuses.
     """
     mark = "" if one_writer else f".{secrets.token_hex(4)}"
     unfinished = path.with_name(f".{path.name if one_writer else path.name[:12]}{mark}.partial")
@@ -51,7 +51,7 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all. Raises `OSError` where the disk refuses."""
+    """Writes a file whole or not at all. Raises `OSError` if the disk refuses."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(data)
 
@@ -62,7 +62,7 @@ def write_json(path: Path, tree: Any, *, indent: int | None = 2, allow_nan: bool
 
 
 def must_be_writable(folder: Path) -> None:
-    """Raises `OSError` where no file can be written into a folder that may not be there yet; leaves no trace.
+    """Raises `OSError` if no file can be written into a folder that may not be there yet; leaves no trace.
 
     For what takes hours before it is written.
     """
@@ -84,7 +84,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON. Raises `OSError`, and `DamagedFileError` where it holds none."""
+    """The object in a file of JSON. Raises `OSError`, and `DamagedFileError` if it holds none."""
     try:
         tree = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[Any]:
     """A file's lines of JSON, without the unfinished last one that a killed process leaves.
 
-    Raises `OSError`, and `DamagedFileError` where another line is none.
+    Raises `OSError`, and `DamagedFileError` if another line is none.
     """
     try:
         return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
@@ -110,7 +110,7 @@ def _damaged(path: Path, why: str) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Gives a file a second name, whole or not at all: a link, or a copy where the file system has no links.
+    """Gives a file a second name, whole or not at all: a link, or a copy if the file system has no links.
 
     An earlier file of that name is replaced. No other process writes `target`. Raises `OSError`.
     """

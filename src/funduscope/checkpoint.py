@@ -75,7 +75,7 @@ class Checkpoint:
         return found
 
     def network(self) -> Network | Joined:
-        """The model in evaluation mode. Raises `CheckpointError` where recipe and weights do not fit."""
+        """The model in evaluation mode. Raises `CheckpointError` if recipe and weights do not fit."""
         try:
             network = build_model(self.recipe)
         except (WeightsError, ValueError) as error:
@@ -248,10 +248,10 @@ def keep_previous(folder: Path) -> None:
 
 
 def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint | None:
-    """A run's newest checkpoint that can be read, or None where there is none yet.
+    """A run's newest checkpoint that can be read, or None if there is none yet.
 
     Where the last one is damaged, it is replaced by the one before it, with a warning: left there, it would soon be
-    kept as the one before. Raises `CheckpointError` where none can be read.
+    kept as the one before. Raises `CheckpointError` if none can be read.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     if not last.is_file():

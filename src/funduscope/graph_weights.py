@@ -59,7 +59,7 @@ def find(weights: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> tuple[dic
 
 
 def rebuilt(sources: dict[str, str], factors: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The weights that `find` found. Raises `KeyError` or `RuntimeError` where they do not fit the arrays."""
+    """The weights that `find` found. Raises `KeyError` or `RuntimeError` if they do not fit the arrays."""
     return {
         name: torch.tensor(arrays[source]) * _by_channel(factors[name], arrays[source].ndim)
         for name, source in sources.items()

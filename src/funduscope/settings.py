@@ -339,9 +339,9 @@ class Training(Strict):
     patience: training stops after so many epochs without a better validation score. select: the validation score: the
     mean of all tasks (training/validation.py), the mean of accuracy and IoU (at a probability of 0.5, since thresholds
     are fixed after training), or the total loss on the validation photos, the lower the better. judge_every: validate
-    every so many epochs, and after the last. precision auto: bfloat16 where the machine has instructions for it,
+    every so many epochs, and after the last. precision auto: bfloat16 if the machine has instructions for it,
     otherwise float16 with loss scaling on a GPU, float32 on a CPU. batch: of all processes together. batch_norm:
-    statistics of each process's own share of a batch; synchronized over the processes, where the device can (GPUs;
+    statistics of each process's own share of a batch; synchronized over the processes, if the device can (GPUs;
     otherwise its own share); or frozen, those of the first weights. compile: the network by torch.compile. workers:
     processes that prepare samples, of all processes together and at most one a core.
     """

@@ -45,7 +45,7 @@ def others() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def reasons(pixels: np.ndarray) -> list[str]:
-    """The codes for which a photo is refused, none where it is taken."""
+    """The codes for which a photo is refused, none if it is taken."""
     return [reason.code for reason in assess(frame(pixels, 512), pixels)[0]]
 
 

@@ -116,7 +116,7 @@ class BatchReading:
         return not self._stopped.is_set() and threading.main_thread().is_alive()
 
     def _next(self) -> Upload | None:
-        """The next file; None where the thread is to end, which `add` knows from then on."""
+        """The next file; None if the thread is to end, which `add` knows from then on."""
         with self._lock:
             if self._waiting and self._goes_on:
                 return self._waiting.popleft()

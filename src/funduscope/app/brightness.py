@@ -11,7 +11,7 @@ def match_brightness(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """`image` with the mean and the spread of each color that `reference` has where both show retina.
 
     image, reference: (H, W, 3) uint8, registered. What is dark in `image` (no retina) stays as it is. Returns `image`
-    unchanged where no place shows retina in both.
+    unchanged if no place shows retina in both.
     """
     lit = lit_field(image) > 0
     both = lit & (lit_field(reference) > 0)

@@ -35,7 +35,7 @@ def drafts_folder() -> Path:
 def keep_drafts(session: Session) -> None:
     """Writes the corrections that changed since they were written last; removes the drafts of those that were undone.
 
-    Raises `OSError` where the disk refuses.
+    Raises `OSError` if the disk refuses.
     """
     for key, history in session.histories.items():
         if key not in session.entries or history.now == session.drafted.get(key, Corrections()):

@@ -117,7 +117,7 @@ def _cover(mask: np.ndarray, pixels: np.ndarray, radius_px: float, *, on: bool) 
 
 
 def _component(mask: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """The 8-connected component at a point as an (H, W) bool mask; empty where there is none."""
+    """The 8-connected component at a point as an (H, W) bool mask; empty if there is none."""
     x, y = (int(value) for value in _pixels(point, mask))
     rest = mask.copy()
     if mask[y, x]:

@@ -63,7 +63,7 @@ FOLDERS: Final[Mapping[str, str]] = {
 class LabeledPhoto:
     """One corrected photo. masks: structure code to (H, W) bool, for every complete structure.
 
-    data: the bytes of the file that the photo was read from, None where they were removed. name: what its files are
+    data: the bytes of the file that the photo was read from, None if they were removed. name: what its files are
     named after; None for neutral names. original: of a restored photo, the SHA-256 of the file it was first read from.
     """
 
@@ -127,7 +127,7 @@ def max_saved_bytes(data: bytes | None, width: int, height: int) -> int:
 def into_folder(photos: Iterable[LabeledPhoto], folder: Path) -> Path:
     """Writes the files into a new or empty folder, either all of them or none, and returns the folder.
 
-    Raises `LabelError` where the folder is not empty, `OSError` where the system refuses, `RuntimeError` for the home
+    Raises `LabelError` if the folder is not empty, `OSError` if the system refuses, `RuntimeError` for the home
     of an unknown user, `ValueError` for a name that no file can have.
     """
     folder = folder.expanduser()

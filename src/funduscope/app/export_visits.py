@@ -30,7 +30,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Areas and places in px are of each photo itself, a place that of the largest outline; areas in ppm are in millionths
 of the square around the later photo's field of view, after registration. A probability is the mean over the outlines,
-or where there are none the highest at the place."""
+or if there are none the highest at the place."""
 
 Found = Mapping[str, Any]
 """As in findings.json."""

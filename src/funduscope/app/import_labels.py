@@ -100,7 +100,7 @@ def _photo(archive: zipfile.ZipFile, root: str, entry: Mapping[str, Any]) -> Sav
 def corrections_from_json(entry: Mapping[str, Any], size: tuple[int, int]) -> Corrections:
     """The corrections that `export_labels.corrections_to_json` wrote, with the masks that are in it.
 
-    size: width and height of the photo. Raises `PhotoError` E_LABELS for impossible values, and other errors where it
+    size: width and height of the photo. Raises `PhotoError` E_LABELS for impossible values, and other errors if it
     has another form.
     """
     by_hand, complete = (frozenset(entry[key]) & set(CODES) for key in ("corrected", "looked_at"))

@@ -69,7 +69,7 @@ class Row:
 
     @property
     def refer(self) -> bool:
-        """Whether referral is advised; for an ungradable photo only where a person's correction advises it."""
+        """Whether referral is advised; for an ungradable photo only if a person's correction advises it."""
         return bool((self.found["advice"] or {}).get("refer"))
 
     @property

@@ -168,7 +168,7 @@ def _forget_all(session: Session, kept: list[str]) -> None:
 
 
 def _delete_drafts(keys: list[str]) -> None:
-    """Deletes drafts; the page says why where the disk refuses, in its next run."""
+    """Deletes drafts; the page says why if the disk refuses, in its next run."""
     try:
         delete_drafts(keys)
     except OSError as error:

@@ -34,7 +34,7 @@ _DME_CODES: Final = ("DME_",)
 class Corrections:
     """What a person stated about one photo.
 
-    grade 0-4, dme 0-2, disc_xy and fovea_xy in photo pixels: None where the person gave none. classes: by name the
+    grade 0-4, dme 0-2, disc_xy and fovea_xy in photo pixels: None if the person gave none. classes: by name the
     class of each further photo task that the person gave. masks: structure code to the whole (H, W) mask as a one-bit
     PNG. complete: structures whose masks the person calls complete; only these become labels. confirmed: structures
     whose mask is the model's, copied when it was called complete.

@@ -69,7 +69,7 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[str, 
 
 
 def free_port(port: int | None) -> int:
-    """The given port or the first free one from 8501 on; raises `PhotoError` E_CONFIG where none is free."""
+    """The given port or the first free one from 8501 on; raises `PhotoError` E_CONFIG if none is free."""
     for candidate in range(PORT, PORT + 20) if port is None else (port,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

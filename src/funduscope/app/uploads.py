@@ -83,7 +83,7 @@ def read_upload(
 
 
 def open_photo(session: Session, key: str) -> OpenPhoto | None:
-    """A photo of the session, read again from its bytes where it is not open; None where the bytes were removed."""
+    """A photo of the session, read again from its bytes where it is not open; None if the bytes were removed."""
     entry = session.entries[key]
     if key in session.opened or entry.data is None:
         return session.opened.get(key)

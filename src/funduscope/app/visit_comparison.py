@@ -48,7 +48,7 @@ class Outlined:
     """What one visit outlines of a lesion.
 
     area_ppm: after registration, in millionths of the square around the later photo's field of view. lesions: its
-    pieces. probability: the mean over their pixels; where there are none, the highest near the place.
+    pieces. probability: the mean over their pixels; if there are none, the highest near the place.
     """
 
     lesions: tuple[LesionObject, ...]
@@ -87,7 +87,7 @@ class LesionChange:
 class VisitComparison:
     """Two framed photos, (S, S, 3) uint8, the first one registered onto the second.
 
-    changes: every lesion that both photos could show, None where the vessels do not prove one eye.
+    changes: every lesion that both photos could show, None if the vessels do not prove one eye.
     """
 
     first: np.ndarray
@@ -101,7 +101,7 @@ class VisitComparison:
         return self.changes is not None
 
     def of_state(self, *states: State) -> tuple[LesionChange, ...]:
-        """The lesions of these states; none where the vessels do not prove one eye."""
+        """The lesions of these states; none if the vessels do not prove one eye."""
         return tuple(change for change in self.changes or () if change.state in states)
 
     @property

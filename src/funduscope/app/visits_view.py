@@ -101,7 +101,7 @@ def _choose(session: Session, keys: list[str], words: Words) -> tuple[str, ...]:
 
 
 def _compare(session: Session, earlier: str, later: str, words: Words) -> VisitComparison | None:
-    """The comparison, from memory or computed; None where a photo's bytes were removed."""
+    """The comparison, from memory or computed; None if a photo's bytes were removed."""
     known: OrderedDict[Any, VisitComparison] = st.session_state.setdefault("visits", OrderedDict())
     stated = [session.history(one).now for one in (earlier, later)]
     key = tuple(

@@ -89,7 +89,7 @@ class Archive:
             raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind{why}") from error
 
     def read(self, entry: ArchiveEntry) -> bytes:
-        """The entry's bytes. Raises `CodedError` where the archive does not give as many as it said. The sentence names
+        """The entry's bytes. Raises `CodedError` if the archive does not give as many as it said. The sentence names
         neither entry nor archive, as any of a photo.
 
         A compressed tar is read forwards, so entries are best asked for in their order.

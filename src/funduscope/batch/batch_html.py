@@ -69,7 +69,7 @@ def page(
 
 
 def _link(files: str, place: str | None, name: str, code: str | None) -> str:
-    """The address of a photo's report, or nothing where there is none. code: why it could not be written."""
+    """The address of a photo's report, or nothing if there is none. code: why it could not be written."""
     folder = files_place(files, place, name, code)
     return "" if folder is None else quote(f"{folder}/report.html")
 

@@ -23,7 +23,7 @@ SQUARES: Final = "squared disc diameters"
 
 @dataclass(frozen=True)
 class Column:
-    """name: in the table. kind: of its values, each of which may be missing. unit: "" where there is none. value: from
+    """name: in the table. kind: of its values, each of which may be missing. unit: "" if there is none. value: from
     a result, or from a lesion's object."""
 
     name: str
@@ -33,7 +33,7 @@ class Column:
 
 
 def side_conflict(one: StoredResult) -> bool | None:
-    """Whether the table, or the file itself, names another eye than disc and fovea show; None where nothing tells."""
+    """Whether the table, or the file itself, names another eye than disc and fovea show; None if nothing tells."""
     named, found = (one.known or {}).get("eye"), one.found or {}
     if not (seen := found.get("laterality")):
         return None
@@ -108,7 +108,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
 
 
 def files_place(files: str, place: str | None, name: str, code: str | None) -> str | None:
-    """The folder of a photo's files below `files`; None where there is none. code: why they could not be written."""
+    """The folder of a photo's files below `files`; None if there is none. code: why they could not be written."""
     return f"{files}/{files_folder(place, name)}" if files and place and code is None else None
 
 

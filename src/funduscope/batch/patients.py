@@ -29,7 +29,7 @@ EYES: Final = ("right", "left")
 class Eye:
     """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
     believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema
-    risk or lesions. grade, dme: the worst, None where nothing tells; decided_by: the photo that shows it; decided: its
+    risk or lesions. grade, dme: the worst, None if nothing tells; decided_by: the photo that shows it; decided: its
     place, name and code. chance: of a grade that is referred, None of a model without grades."""
 
     photos: int = 0

@@ -55,7 +55,7 @@ class PhotoList(Protocol):
     def __iter__(self) -> Iterator[ListedPhoto]: ...
 
     def content(self, place: str, entry: ArchiveEntry | None) -> Path | bytes:
-        """A file, or the bytes of an archive's entry. Raises `OSError` or `CodedError` where they cannot be had."""
+        """A file, or the bytes of an archive's entry. Raises `OSError` or `CodedError` if they cannot be had."""
         ...
 
 
@@ -63,7 +63,7 @@ def open_list(source: Path, columns: Sequence[str] = ()) -> PhotoList:
     """The photos of `source`: a folder with its subfolders, a table (.csv, .parquet), or an archive (.zip, .tar, ...).
 
     columns: of a table, further columns to copy. Raises `CodedError` with E_NOT_FOUND, E_FORMAT, E_LABELS, or E_CONFIG
-    where columns are asked for of what is no table.
+    if columns are asked for of what is no table.
     """
     is_table = source.suffix.lower() in (".csv", ".parquet") and not source.is_dir()
     if columns and source.exists() and not is_table:
@@ -178,7 +178,7 @@ def _version(path: Path) -> str:
 
 
 def _sorting(date: str) -> str | None:
-    """The date with hyphens in it, so that 20260930 and 2026/09/30 sort as one; None where it would not sort."""
+    """The date with hyphens in it, so that 20260930 and 2026/09/30 sort as one; None if it would not sort."""
     found = _DATE.match(date)
     if found is None:
         return None if date else ""
@@ -186,7 +186,7 @@ def _sorting(date: str) -> str | None:
 
 
 def _problem(place: str, named: set[str]) -> str:
-    """What is wrong with the path of a row; empty where nothing is. named: those of the rows before."""
+    """What is wrong with the path of a row; empty if nothing is. named: those of the rows before."""
     if not place or "\0" in place:
         return "holds a zero byte" if place else "is empty"
     return f"{place!r} stands in an earlier row, too: each photo has one row" if place in named else ""
@@ -205,7 +205,7 @@ def _unspelled(name: str) -> str:
 def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows that are not empty, with their numbers as a spreadsheet counts: cells by column, without spaces around.
 
-    The columns that are understood may be written in capitals. Raises `CodedError` with E_LABELS where a needed column
+    The columns that are understood may be written in capitals. Raises `CodedError` with E_LABELS if a needed column
     is missing, or a row has cells in columns without a name.
     """
     lines = _parquet_lines(table) if table.suffix.lower() == ".parquet" else _csv_lines(table)

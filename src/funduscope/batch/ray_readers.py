@@ -85,8 +85,8 @@ def read_with_ray(
 ) -> Iterator[tuple[str, list[Result]]]:
     """Each photo's place with what became of it, in the order in which they are finished.
 
-    address: of the cluster, as for `ray.init`: "auto", or host and port. Raises `CodedError` where no cluster answers,
-    where a machine has another model than `model_sha256` or another version, or none.
+    address: of the cluster, as for `ray.init`: "auto", or host and port. Raises `CodedError` if no cluster answers,
+    if a machine has another model than `model_sha256` or another version, or none.
     """
     if settings.device != "cpu":
         raise CodedError("E_CONFIG", "a Ray cluster reads on processors only: leave out --device")

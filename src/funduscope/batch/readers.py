@@ -57,7 +57,7 @@ def read_all(
     """Each photo's place with what became of it, in the order in which they are finished.
 
     may_retry: called with the place of a photo whose process died; answers whether it is read once more. Raises
-    `CodedError` where the model cannot be loaded, with its code, or where the disk refuses a photo's files.
+    `CodedError` if the model cannot be loaded, with its code, or if the disk refuses a photo's files.
     """
     waiting, again = iter(jobs), deque[Job]()
     readers = [_Reader(settings) for _ in range(processes)]

@@ -72,7 +72,7 @@ class StoredResult(Result):
 class Store:
     """The file of a batch. One process at a time has it open.
 
-    Raises `CodedError` with E_CONFIG where another process has it, or where it was begun with other settings.
+    Raises `CodedError` with E_CONFIG if another process has it, or if it was begun with other settings.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -109,10 +109,10 @@ class Store:
         retry_failed: all others that failed, too.
 
         A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
-        are not any more is removed. All of it happens or nothing. Raises `CodedError` where none of those that were
-        listed earlier is: E_NOT_FOUND where no other is either, since their folder may be on a disk that is not there,
-        E_CONFIG where others are, which belong into a folder of their own; and so do photos of which some have an
-        earlier one's name, where others of the earlier ones are missing and none is as it was: cameras number anew.
+        are not any more is removed. All of it happens or nothing. Raises `CodedError` if none of those that were
+        listed earlier is: E_NOT_FOUND if no other is either, since their folder may be on a disk that is not there,
+        E_CONFIG if others are, which belong into a folder of their own; and so do photos of which some have an
+        earlier one's name, if others of the earlier ones are missing and none is as it was: cameras number anew.
         """
         with self._file:
             if retry_failed:  # before the list is read, which closes again what has a problem

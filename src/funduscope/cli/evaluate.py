@@ -63,7 +63,7 @@ def evaluate(
     try:  # before anything is printed, which a closed pipe would end
         if out is not None:
             _write(scores, out, own)
-    finally:  # what took hours is printed all the same where the disk refuses
+    finally:  # what took hours is printed all the same if the disk refuses
         _print(scores, measures, own if as_json else None)
     return 0
 

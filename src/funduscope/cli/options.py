@@ -43,7 +43,7 @@ Data = Annotated[
 
 
 def model_name(given: str) -> str:
-    """What names a shipped model, a file or a folder. Raises `typer.BadParameter` where nothing is there."""
+    """What names a shipped model, a file or a folder. Raises `typer.BadParameter` if nothing is there."""
     from funduscope.inference.loading import SHIPPED, is_shipped  # not before a model is named: it takes a while
 
     if not is_shipped(given) and not Path(given).exists():

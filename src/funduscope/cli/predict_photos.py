@@ -184,7 +184,7 @@ class ClinicalOutputs:
 
     @property
     def extra_outputs(self) -> ExtraOutputs | None:
-        """For `report.write.save`; None where neither is asked for."""
+        """For `report.write.save`; None if neither is asked for."""
         return self._write if self.options.dicom or self.options.fhir else None
 
     def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:

@@ -90,7 +90,7 @@ def _about(more: Run, less: Run) -> str | None:
 
 
 def _sha256(run: Run) -> str | None:
-    """Hash of the weights that the run started from; None where the recipe names them."""
+    """Hash of the weights that the run started from; None if the recipe names them."""
     return (run.about.get("init") or {}).get("sha256")
 
 

@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A row. cells: none where the row only divides the table, by its name."""
+    """A row. cells: none if the row only divides the table, by its name."""
 
     name: str
     cells: Sequence[Cell] = ()
@@ -82,7 +82,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def between(interval: Interval, digits: int = 3, *, sign: bool = False) -> str:
-    """The two ends of an interval; empty where they are not known."""
+    """The two ends of an interval; empty if they are not known."""
     words = signed if sign else number
     return "" if math.isnan(interval.low) else f"{words(interval.low, digits)} to {words(interval.high, digits)}"
 
@@ -93,7 +93,7 @@ def chance(p: float) -> str:
 
 
 def interval_cell(interval: Interval | None, digits: int = 3, mark: Mark = "") -> Cell:
-    """A score with its interval below; a dash where the run does not answer."""
+    """A score with its interval below; a dash if the run does not answer."""
     return Cell(DASH) if interval is None else Cell(number(interval.value, digits), between(interval, digits), mark)
 
 

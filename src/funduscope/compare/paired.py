@@ -32,7 +32,7 @@ LEVEL: Final = 0.05
 class Difference:
     """Score of run a minus score of run b, and the two scores.
 
-    p: two-sided, nan where there are too few visits. corrected: p after Holm's correction for all pairs tested with
+    p: two-sided, nan if there are too few visits. corrected: p after Holm's correction for all pairs tested with
     it. photos, visits: those that both runs answered, with the same labels.
     """
 
@@ -67,7 +67,7 @@ def difference(
 ) -> Difference | None:
     """Compares two runs, each given as its name and its rows by key, on the photos that both have.
 
-    None where those have fewer visits than `fewest`, or no score. tested: compute a p value.
+    None if those have fewer visits than `fewest`, or no score. tested: compute a p value.
     """
     units_a, units_b, photos = _shared(measure, a[1], b[1])
     visits = len(units_a)
@@ -108,7 +108,7 @@ def gap(a: Interval, b: Interval) -> Interval:
 
 
 def overlap(a: Interval, b: Interval) -> bool:
-    """Whether two intervals overlap; True where one is not known."""
+    """Whether two intervals overlap; True if one is not known."""
     return not (a.high < b.low or b.high < a.low)
 
 

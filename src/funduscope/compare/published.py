@@ -73,7 +73,7 @@ def read_published(path: Path) -> Published:
 
 
 def _check(one: Figure) -> None:
-    """Raises `TypeError` where a figure has too little, too much, or a value of another type."""
+    """Raises `TypeError` if a figure has too little, too much, or a value of another type."""
     if not all(isinstance(text, str) for text in (one.recipe, one.data, one.state, one.score, one.cost, one.note)):
         raise TypeError(f"the figure {one.value!r} of {one.recipe!r} has a name or a note that is no text")
     if one.cost not in ("", PARAMETERS, WORK) or bool(one.cost) == bool(one.data and one.state and one.score):

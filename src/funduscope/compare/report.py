@@ -143,7 +143,7 @@ def document(
 
 
 def _draw(comparison: Comparison) -> list[tuple[Picture, charts.Figure]]:
-    """The pictures that are not empty; none where matplotlib is not installed."""
+    """The pictures that are not empty; none if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         return []
     drawn = ((charts.FOREST, charts.draw_forest(comparison)), (charts.COSTS, charts.draw_costs(comparison)))

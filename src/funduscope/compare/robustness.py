@@ -43,7 +43,7 @@ def robustness_section(comparison: Comparison) -> Section:
 
 
 def _loss_table(comparison: Comparison, part: str) -> Table | None:
-    """The loss of every run in every key measure that any of them has; None where there is none."""
+    """The loss of every run in every key measure that any of them has; None if there is none."""
     keys = [one for one in comparison.measures if one.kind.key]
     found = {one: {run.name: _change(run, one, part) for run in comparison.runs} for one in keys}
     measures = [one for one, changes in found.items() if any(changes.values())]
@@ -78,7 +78,7 @@ def _loss(measure: Measure, change: Difference) -> Cell:
 
 
 def _change(run: Run, measure: Measure, part: str) -> Difference | None:
-    """The score on the other photos minus that on the first ones; None where the run was not scored on both."""
+    """The score on the other photos minus that on the first ones; None if the run was not scored on both."""
     there, new = run.interval(part, measure.key), run.interval("validation", measure.key)
     if there is None:
         return None

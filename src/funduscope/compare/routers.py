@@ -16,7 +16,7 @@ WEIGHTS = "Mean weight of each task in an epoch, as the router of losses sets it
 
 
 def routers_section(runs: Sequence[Run]) -> Section | None:
-    """A table of experts and one of task weights; None where no run has either in its journal."""
+    """A table of experts and one of task weights; None if no run has either in its journal."""
     tables = [table for table in (_experts_table(runs), _weights_table(runs)) if table is not None]
     return Section("Routing", [], tables) if tables else None
 

@@ -64,7 +64,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        """The kind of device that it was trained on; empty where that is not known."""
+        """The kind of device that it was trained on; empty if that is not known."""
         return str(self.about.get("environment", {}).get("device", "")).split(" ")[0]
 
     @property
@@ -115,7 +115,7 @@ class Run:
         return f"not finished: {done} of {_epochs(planned)}"
 
     def interval(self, part: str, key: ScoreKey) -> Interval | None:
-        """A score with its interval; None where the run does not answer it or was not scored on it."""
+        """A score with its interval; None if the run does not answer it or was not scored on it."""
         found = key.find(self.trees.get(part, {}).get("scores", {}))
         if found is None or found["value"] is None:
             return None
@@ -160,7 +160,7 @@ def _name(place: Path, places: Sequence[Path]) -> str:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """One run. Raises `CompareError` where the folder is not one of a run, or a file in it cannot be read."""
+    """One run. Raises `CompareError` if the folder is not one of a run, or a file in it cannot be read."""
     for needed in ("recipe.toml", "run.json"):
         if not (folder / needed).is_file():
             raise CompareError(f"{folder} has no {needed}: expected the folder of a run, or a bundle of one.")
@@ -187,7 +187,7 @@ def _naming(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _object(folder: Path, name: str, schema: type[BaseModel]) -> dict[str, Any] | None:
-    """The object in a file of a run; None where there is no file. Raises `CompareError` where it is not as `schema`."""
+    """The object in a file of a run; None if there is no file. Raises `CompareError` if it is not as `schema`."""
     with _naming(folder, name) as path:
         if not path.is_file():
             return None
@@ -197,7 +197,7 @@ def _object(folder: Path, name: str, schema: type[BaseModel]) -> dict[str, Any] 
 
 
 def _objects(folder: Path, name: str, schema: type[BaseModel]) -> list[dict[str, Any]]:
-    """The same for a file of lines; none where there is no file."""
+    """The same for a file of lines; none if there is no file."""
     with _naming(folder, name) as path:
         lines = _lines(path)
         for number, line in enumerate(lines, 1):
@@ -225,7 +225,7 @@ def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     """The runs that can be compared, and by name the reason why each of the others cannot.
 
     Comparable are finished runs with one test fold and one budget; of several such groups the largest is taken, of
-    equal ones the first. Raises `CompareError` where no run is finished.
+    equal ones the first. Raises `CompareError` if no run is finished.
     """
     groups = Counter((run.fold, run.budget) for run in runs if not run.unfinished)
     if not groups:
@@ -317,7 +317,7 @@ def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file of a run; None where there is no file. Raises `CompareError` for a damaged one."""
+    """The object in a file of a run; None if there is no file. Raises `CompareError` for a damaged one."""
     with _naming(path.parent, path.name):
         tree = json.loads(path.read_text("utf-8")) if path.is_file() else None
         if tree is not None and not isinstance(tree, dict):
@@ -326,7 +326,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; none where there is no file."""
+    """The lines of a file; none if there is no file."""
     return read_lines(path) if path.is_file() else []
 
 

@@ -181,7 +181,7 @@ class CostFile(_Part):
 
 
 def check(schema: type[BaseModel], tree: Any) -> None:
-    """Raises `ValueError` with the first place where a file's content is not as its schema says, and why."""
+    """Raises `ValueError` with the first place if a file's content is not as its schema says, and why."""
     try:
         schema.model_validate(tree)
     except ValidationError as error:

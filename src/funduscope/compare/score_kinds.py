@@ -122,7 +122,7 @@ def pack(photo: PhotoScore) -> None:
 
 
 def state_of(question: Question, row: Row) -> State | None:
-    """What one photo adds to the tested scores of a question; None where the row does not have it."""
+    """What one photo adds to the tested scores of a question; None if the row does not have it."""
     name = question.name
     if name in _GRADED:
         truth, predicted, classes = _GRADED[name]

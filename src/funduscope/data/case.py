@@ -51,9 +51,9 @@ class Mask:
         return not self.paths
 
     def load(self, height_px: int, width_px: int) -> np.ndarray | None:
-        """(H, W) bool of the photo's size; None where nothing is marked and that means unknown.
+        """(H, W) bool of the photo's size; None if nothing is marked and that means unknown.
 
-        Raises `LabelError` where a file has another size, or marks nothing and that is an error.
+        Raises `LabelError` if a file has another size, or marks nothing and that is an error.
         """
         united = np.zeros((height_px, width_px), bool)
         for path in self.paths:
@@ -82,7 +82,7 @@ class LabelError(ValueError):
 
 
 def _class_of(task: str, given: object) -> int | None:
-    """The class of a task as a plain number. Raises `LabelError` where it is none."""
+    """The class of a task as a plain number. Raises `LabelError` if it is none."""
     if task not in CLASSES:
         raise LabelError(f"A label names the task {task!r}; known are {', '.join(CLASSES)}.")
     if given is None or (isinstance(given, float) and math.isnan(given)):
@@ -94,7 +94,7 @@ def _class_of(task: str, given: object) -> int | None:
 
 
 def _possible_classes(task: str, known: int | frozenset[int]) -> int | frozenset[int]:
-    """A class, or several that are possible, as plain numbers. Raises `LabelError` where one is none."""
+    """A class, or several that are possible, as plain numbers. Raises `LabelError` if one is none."""
     found = [_class_of(task, one) for one in (known if isinstance(known, frozenset) else [known])]
     given = [one for one in found if one is not None]
     if len(given) < len(found) or not given:
@@ -103,7 +103,7 @@ def _possible_classes(task: str, known: int | frozenset[int]) -> int | frozenset
 
 
 def _point_of(name: str, given: Point | None) -> Point | None:
-    """A point as plain numbers, None for one of NaN. Raises `LabelError` where only one of them is a number."""
+    """A point as plain numbers, None for one of NaN. Raises `LabelError` if only one of them is a number."""
     if given is None:
         return None
     x, y = map(float, given)
@@ -170,12 +170,12 @@ class Labels:
         return [] if known is None or isinstance(known, int) else sorted(known)
 
     def label(self, task: str) -> int | None:
-        """The class of a photo task; None where it is not known, or not exactly."""
+        """The class of a photo task; None if it is not known, or not exactly."""
         known = self.known(task)
         return known if isinstance(known, int) else None
 
     def point(self, landmark: str) -> Point | None:
-        """The center of a landmark of the vocabulary in the photo's pixels; None where it is not known."""
+        """The center of a landmark of the vocabulary in the photo's pixels; None if it is not known."""
         return {"optic_disc": self.disc_xy, "fovea": self.fovea_xy}[landmark]
 
 
@@ -184,10 +184,10 @@ class Case:
     """A photo, its labels, and the visit that it shares with other photos of the same eyes.
 
     key: unique over all data sets, "dataset/name" (IDRiD: "idrid-B/train/IDRiD_001", since its numbers repeat).
-    visit: photos of one visit (or patient) are always in one fold. fold: 0-4, or None where none is set.
+    visit: photos of one visit (or patient) are always in one fold. fold: 0-4, or None if none is set.
     split: the authors' own, where they made one; photos of their "test" get no fold, and nothing is learned from them.
     same_photo: key of the case that has other labels of this very photo (`shared_labels.py`). research_only: whether
-    the data set's terms keep what learned from it to research and education; True where they are not known.
+    the data set's terms keep what learned from it to research and education; True if they are not known.
     """
 
     key: str

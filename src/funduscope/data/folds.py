@@ -73,7 +73,7 @@ def apply_folds(cases: Iterable[Case], places: dict[tuple[str, str], Place]) -> 
 
 
 def check_visits(cases: Iterable[Case]) -> None:
-    """Raises `LabelError` where photos of one visit are in different folds."""
+    """Raises `LabelError` if photos of one visit are in different folds."""
     first: dict[str, Case] = {}
     for case in cases:
         other = first.setdefault(case.visit, case) if case.fold is not None else case

@@ -83,7 +83,7 @@ def _descriptors(photos: Sequence[str], cache: Path, workers: int, progress: Pro
 
 
 def _described(photo: str) -> tuple[str, bytes | None]:
-    """The SHA-256 of a photo's file and its descriptor as bytes; None where it cannot be opened."""
+    """The SHA-256 of a photo's file and its descriptor as bytes; None if it cannot be opened."""
     try:
         opened = Photo.open(photo)
     except PhotoError:

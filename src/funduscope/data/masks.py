@@ -28,7 +28,7 @@ def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool of a PNG or TIFF mask: inside where a palette's color or any color plane is above zero; of one drawn
     on white, where it is not white.
 
-    Raises `LabelError` naming the file where it is no readable mask. `Mask.empty` says what it means to mark nothing.
+    Raises `LabelError` naming the file if it is no readable mask. `Mask.empty` says what it means to mark nothing.
     """
     return marked(*_values(path))
 
@@ -84,7 +84,7 @@ def bilevel(image: Image.Image, values: np.ndarray) -> np.ndarray:
 def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
     """(H, W) uint8, 0 to 4: the number of experts who marked each pixel, from a PNG of 60 x that number (DIARETDB1).
 
-    Raises `LabelError` naming the file where a value is none of 0, 60, 120, 180, 240, or it is not of the photo's size.
+    Raises `LabelError` naming the file if a value is none of 0, 60, 120, 180, 240, or it is not of the photo's size.
     """
     values, _ = _values(path)
     if values.shape[:2] != (height_px, width_px):
@@ -116,7 +116,7 @@ def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
 
 
 def _why(error: Exception) -> str:
-    """The reason in brackets; nothing where it is only that no format fits, of which Pillow names a Python object."""
+    """The reason in brackets; nothing if it is only that no format fits, of which Pillow names a Python object."""
     return "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
 
 

@@ -43,7 +43,7 @@ def unnested(folder: Path) -> Path:
 def photo_rows(file: Path, columns: Sequence[str], photos: dict[str, Path]) -> Iterator[tuple[Row, Path]]:
     """Each row of a label file with the photo that the first of its needed columns names, with or without suffix.
 
-    Raises `LabelError` where the file lacks a column, and where a photo is missing or named by two rows.
+    Raises `LabelError` if the file lacks a column, and if a photo is missing or named by two rows.
     """
     column, taken = columns[0], set[str]()
     for row in read_sheet(file, columns).rows:

@@ -50,7 +50,7 @@ Meaning = TypeVar("Meaning", bound=str)
 
 
 def grade_word(text: str) -> int | None:
-    """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` where it is no such word."""
+    """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` if it is no such word."""
     return GRADE_WORDS.get("".join(filter(str.isalpha, text.lower())))
 
 
@@ -69,18 +69,18 @@ class Row:
     cells: dict[str, str]
 
     def text(self, column: str) -> str:
-        """The cell without spaces around it; empty where the cell or the whole column is."""
+        """The cell without spaces around it; empty if the cell or the whole column is."""
         return self.cells.get(column, "")
 
     def needed(self, column: str) -> str:
-        """The cell; raises `LabelError` where it is empty."""
+        """The cell; raises `LabelError` if it is empty."""
         value = self.text(column)
         if not value:
             raise self.error(column, "is empty; expected a value in every row")
         return value
 
     def one_of(self, column: str, meanings: Mapping[str, Meaning]) -> Meaning | None:
-        """The meaning of the cell's word, in upper or lower case; `None` where the cell is empty."""
+        """The meaning of the cell's word, in upper or lower case; `None` if the cell is empty."""
         value = self.text(column)
         if not value:
             return None
@@ -89,7 +89,7 @@ class Row:
         return meanings[value.lower()]
 
     def integer(self, column: str, highest: int) -> int | None:
-        """A whole number from 0 to `highest`; `None` where the cell is empty."""
+        """A whole number from 0 to `highest`; `None` if the cell is empty."""
         value = self.text(column)
         if not value:
             return None
@@ -100,7 +100,7 @@ class Row:
         return int(number)
 
     def grade(self, column: str, highest: int = 4) -> int | None:
-        """A DR grade, a number from 0 to `highest` or a word ("No DR", "Mild"); `None` where the cell is empty."""
+        """A DR grade, a number from 0 to `highest` or a word ("No DR", "Mild"); `None` if the cell is empty."""
         text = self.text(column)
         word = grade_word(text)
         if word is None and text[:1].isalpha():
@@ -109,7 +109,7 @@ class Row:
         return self.integer(column, highest) if word is None else word
 
     def number_at(self, column: str) -> float | None:
-        """A finite number; `None` where the cell is empty."""
+        """A finite number; `None` if the cell is empty."""
         value = self.text(column)
         if not value:
             return None
@@ -119,7 +119,7 @@ class Row:
         return number
 
     def point(self, x_column: str, y_column: str) -> Point | None:
-        """(x, y); `None` where both cells are empty; one alone is an error."""
+        """(x, y); `None` if both cells are empty; one alone is an error."""
         x, y = self.number_at(x_column), self.number_at(y_column)
         if x is None and y is None:
             return None
@@ -135,7 +135,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a label file's form. row: as a spreadsheet counts; None where it is the whole file.
+    """Something wrong with a label file's form. row: as a spreadsheet counts; None if it is the whole file.
 
     kind: "utf16", of a text in UTF-16; "guessed", where the encoding, or what follows, had to be guessed.
     """
@@ -166,7 +166,7 @@ class Sheet:
 
 
 def read_sheet(path: Path, needed: Sequence[str] = ()) -> Sheet:
-    """The rows of a .csv or .xlsx file; raises `LabelError` at its first fault, or where it lacks a needed column."""
+    """The rows of a .csv or .xlsx file; raises `LabelError` at its first fault, or if it lacks a needed column."""
     sheet = read_tolerantly(path)
     for fault in sheet.faults:
         row = "" if fault.row is None else f", row {fault.row}"
@@ -202,7 +202,7 @@ def read_tolerantly(path: Path) -> Sheet:
 
 
 def columns_of(path: Path) -> frozenset[str]:
-    """The names in a CSV file's first row; none where there is no such file or it is no CSV (to recognize sets by)."""
+    """The names in a CSV file's first row; none if there is no such file or it is no CSV (to recognize sets by)."""
     faults: list[Fault] = []
     try:
         lines = csv_lines(path, faults, most=1)
@@ -255,7 +255,7 @@ def _cell_text(cell: object) -> str:
 
 def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[list[str]]:
     """The cells of a CSV as they are written, of its first `most` rows. Adds to `faults` what had to be overlooked;
-    raises `LabelError` where the file cannot be read or is no text."""
+    raises `LabelError` if the file cannot be read or is no text."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LabelError(f"The file has more than {_MAX_BYTES // 1_000_000} MB; expected a table of labels.")

@@ -26,11 +26,11 @@ class Known:
     visits: dict[str, int]
 
     def fold(self, case: Case) -> int | None:
-        """The fold of a photo, or of its visit; None where the run knows neither."""
+        """The fold of a photo, or of its visit; None if the run knows neither."""
         return self.places[case.key][1] if case.key in self.places else self.visits.get(case.visit)
 
     def visit(self, case: Case) -> str | None:
-        """The visit of a photo, as the run calls it; None where it knows none."""
+        """The visit of a photo, as the run calls it; None if it knows none."""
         own = self.places[case.key][0] if case.key in self.places else case.visit
         return own if own in self.visits or case.key in self.places else None
 
@@ -80,7 +80,7 @@ class RunFolds:
 
 
 def _digest(path: Path) -> str:
-    """The SHA-256 of a file; empty where it cannot be read."""
+    """The SHA-256 of a file; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,7 +34,7 @@ Data = PathName | Sequence[PathName] | Sequence[Case]
 def cases_of(data: Data) -> list[Case]:
     """The cases that are given, or those in the given paths.
 
-    Raises `LabelError` as `read_data`, also for given cases where two have one key, or a visit is in two folds: photos
+    Raises `LabelError` as `read_data`, also for given cases if two have one key, or a visit is in two folds: photos
     are distinguished by their keys.
     """
     if isinstance(data, str | os.PathLike) or not all(isinstance(one, Case) for one in data) or not data:
@@ -49,8 +49,8 @@ def read_data(paths: PathName | Sequence[PathName], *, check_folds: bool = True)
     """Every case in the path or paths, sorted by key, with folds and visits from the nearest `folds.csv`.
 
     A path is a data set's folder (recognized by its content), a folder of several (others in it are skipped) or a
-    table of the user's own photos (.csv). Raises `LabelError` where a path is none of these, where no case is found,
-    where two cases have one key (the same data given twice), or where a visit, or a patient of a table, is in two
+    table of the user's own photos (.csv). Raises `LabelError` if a path is none of these, if no case is found,
+    if two cases have one key (the same data given twice), or if a visit, or a patient of a table, is in two
     folds; check_folds: whether the latter is an error.
     """
     cases: list[Case] = []

@@ -26,7 +26,7 @@ class SplitPlan:
     """The photos with their folds, parted by what a run may do with them.
 
     cases: all photos. train: learned from. validation: the run's epoch and thresholds are selected on them. test: left
-    alone. fold, validation_fold: those of test and validation, None where the run has none. crossing: photos that are
+    alone. fold, validation_fold: those of test and validation, None if the run has none. crossing: photos that are
     left out of `cases`, since their eye is in two folds of other data sets.
     """
 
@@ -126,7 +126,7 @@ class SplitPlan:
 
 def official_training(cases: Iterable[Case]) -> list[Case]:
     """The photos of data sets whose authors parted them, such as IDRiD's; those of the test among them, which no run
-    learns from. Raises `LabelError` where there is none."""
+    learns from. Raises `LabelError` if there is none."""
     found = [case for case in cases if case.split is not None]
     if not any(case.split == "train" for case in found):
         raise LabelError("No photo is in an official training split: expected IDRiD's folders, `a. Training Set`.")
@@ -134,7 +134,7 @@ def official_training(cases: Iterable[Case]) -> list[Case]:
 
 
 def official_test(cases: Iterable[Case]) -> list[Case]:
-    """The photos that their authors kept for the test. Raises `LabelError` where there is none."""
+    """The photos that their authors kept for the test. Raises `LabelError` if there is none."""
     found = [case for case in cases if case.split == "test"]
     if not found:
         raise LabelError("No photo is in an official test split: expected IDRiD's folders, `b. Testing Set`.")
@@ -203,13 +203,13 @@ def join_sets_without_folds(
 
 
 def read_run_json(run: Path) -> dict[str, Any]:
-    """A run's run.json; empty where there is none. Raises `DamagedFileError`."""
+    """A run's run.json; empty if there is none. Raises `DamagedFileError`."""
     path = run / "run.json"
     return read_json(path) if path.is_file() else {}
 
 
 def _folds_of(run: Path | None) -> RunFolds | None:
-    """A run's own folds; None where it has none."""
+    """A run's own folds; None if it has none."""
     file = None if run is None else run / "folds.csv"
     return RunFolds.read(file) if file is not None and file.is_file() else None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DicomResults:
-    """The objects of one photo. segmentation: None where the photo was refused or nothing was segmented.
+    """The objects of one photo. segmentation: None if the photo was refused or nothing was segmented.
 
     secondary_capture: the overlay, None unless it was asked for. All are UNVERIFIED and carry the patient and the study
     of the source; nothing else that is written does.
@@ -53,8 +53,8 @@ def to_dicom(
     UIDs are derived from the source's instance, the frame, the model's hash and the settings, and dates and times are
     the source's, so that the same input gives the same bytes and an archive replaces instead of multiplying.
 
-    Raises `PhotoError` (E_FORMAT) where the photo was not read from this file or the file is no DICOM, and
-    `ModuleNotFoundError` where the extra `dicom` is not installed.
+    Raises `PhotoError` (E_FORMAT) if the photo was not read from this file or the file is no DICOM, and
+    `ModuleNotFoundError` if the extra `dicom` is not installed.
     """
     data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
     with without_remarks():

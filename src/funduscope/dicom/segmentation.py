@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def segmentation(findings: Findings, source: Source) -> Dataset | None:
-    """The Segmentation; None where the photo was refused or no structure was segmented.
+    """The Segmentation; None if the photo was refused or no structure was segmented.
 
     Structures without a pixel have their segment, too: not found differs from not sought.
     """

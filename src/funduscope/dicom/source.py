@@ -71,7 +71,7 @@ class Source:
 
 
 def read_source(findings: Findings, data: bytes) -> Source:
-    """The source of the findings' photo. Raises `PhotoError` where the photo is not of this file, or it is damaged."""
+    """The source of the findings' photo. Raises `PhotoError` if the photo is not of this file, or it is damaged."""
     photo = findings.photo
     if not is_dicom(data) or photo.dicom_frame is None:
         raise PhotoError("E_FORMAT", NO_STUDY)
@@ -163,7 +163,7 @@ _OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
     "LossyImageCompressionRatio": lambda value: _are_positive([value] if isinstance(value, float) else value, 1),
     "LossyImageCompressionMethod": lambda value: isinstance(value, str),
 }
-"""What is copied only where it is valid, by name: elsewhere it is left out."""
+"""What is copied only if it is valid, by name: elsewhere it is left out."""
 
 
 def _content_date_and_time(dataset: Dataset) -> tuple[str, str]:

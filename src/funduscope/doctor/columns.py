@@ -60,7 +60,7 @@ GRADING: Final = frozenset({*CLASSES, "maculopathy", "edema", "quality"})
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a label file. value: what its text means; None where it is empty or impossible."""
+    """One cell of a label file. value: what its text means; None if it is empty or impossible."""
 
     column: str
     text: str
@@ -94,7 +94,7 @@ def roles_of(columns: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
 
 
 Parse = Callable[[Row, str], Any]
-"""A row and a column to the value of the cell; raises `LabelError` where it is impossible."""
+"""A row and a column to the value of the cell; raises `LabelError` if it is impossible."""
 
 
 def _whole(highest: int) -> tuple[str, Parse]:

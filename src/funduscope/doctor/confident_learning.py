@@ -45,7 +45,7 @@ def thresholds(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def confident_classes(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """(N,) int: the likeliest class of those that reach their threshold; -1 where none does."""
+    """(N,) int: the likeliest class of those that reach their threshold; -1 if none does."""
     reached = probs >= thresholds(labels, probs)[None, :] - _ROUNDING
     likeliest = np.where(reached, probs, -1.0).argmax(axis=1)
     return np.where(reached.any(axis=1), likeliest, -1)

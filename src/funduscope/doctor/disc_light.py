@@ -64,7 +64,7 @@ class Disc:
         return 2 * self.eye[2] * DISC_FRAC
 
     def at(self, xy: Point) -> float | None:
-        """The contrast of a patch around a point of the photo; None where it is not in the field."""
+        """The contrast of a patch around a point of the photo; None if it is not in the field."""
         x, y, radius = self.eye
         column = int((xy[0] - x + radius) / (2 * radius) * SIDE_PX)
         row = int((xy[1] - y + radius) / (2 * radius) * SIDE_PX)
@@ -80,7 +80,7 @@ class Disc:
 def find_disc(thumbnail: bytes, width: int, height: int, eye: tuple[float, float, float]) -> Disc | None:
     """The disc of a photo by its thumbnail (JPEG); width, height, eye (x, y, radius) are the photo's own.
 
-    None where the thumbnail cannot be read or no patch of the field can be compared.
+    None if the thumbnail cannot be read or no patch of the field can be compared.
     """
     picture = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_COLOR)
     if picture is None or width <= 0:

@@ -25,7 +25,7 @@ _SQUARES: Final = 6
 """Of the checkerboard, across."""
 
 PhotoLabels = Mapping[str, Any]
-"""Labels and places of one photo by their word in `_WORDS`, None where unknown."""
+"""Labels and places of one photo by their word in `_WORDS`, None if unknown."""
 
 _WORDS: Final = {
     "fold": "fold",

@@ -13,9 +13,9 @@ from funduscope.doctor.kinds import KINDS, SEVERITIES, Severity
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that proves a finding, drawn only where the page shows it.
+    """A picture that proves a finding, drawn only if the page shows it.
 
-    draw: () -> (H, W, 3) uint8 RGB, or None where there is nothing to show. It should refer to paths and numbers alone:
+    draw: () -> (H, W, 3) uint8 RGB, or None if there is nothing to show. It should refer to paths and numbers alone:
     there may be thousands of pictures.
     """
 

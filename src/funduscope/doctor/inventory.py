@@ -59,8 +59,8 @@ def relative(path: Path, root: Path) -> str:
 def take_inventory(data: Path) -> Inventory:
     """The files of a data set: a folder with whatever is in it, or a table (.csv) with the photos that it names.
 
-    A picture is a mask where its folder is called masks, Groundtruths or votes, or where its name is another picture's
-    followed by a structure's code. Hidden files and earlier results are skipped. Raises `LabelError` where there is no
+    A picture is a mask if its folder is called masks, Groundtruths or votes, or if its name is another picture's
+    followed by a structure's code. Hidden files and earlier results are skipped. Raises `LabelError` if there is no
     such path.
     """
     if data.is_file() and data.suffix.lower() in SHEET_SUFFIXES:

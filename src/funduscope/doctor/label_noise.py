@@ -58,7 +58,7 @@ class FoldModel:
 def load_models(runs: Sequence[Path]) -> list[FoldModel]:
     """Loads runs that left a fold out, and checks their files, so that a caller can stop before the long scan.
 
-    Raises `ModelError` where a run has no test fold or cannot be loaded, `LabelError` where its folds.csv cannot be
+    Raises `ModelError` if a run has no test fold or cannot be loaded, `LabelError` if its folds.csv cannot be
     read.
     """
     from funduscope.evaluation.out_of_fold import held_out_fold
@@ -156,7 +156,7 @@ def _duplicates(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair
 
 
 def _label(case: Case, task: str) -> int | None:
-    """A case's label in a task; None where it is not known."""
+    """A case's label in a task; None if it is not known."""
     labels = case.labels
     if task not in _LOWEST:
         return labels.label(task)
@@ -166,7 +166,7 @@ def _label(case: Case, task: str) -> int | None:
 
 
 def _probs(task: str, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """(K,) probabilities of a task's classes; None where no model predicted them."""
+    """(K,) probabilities of a task's classes; None if no model predicted them."""
     probs = answers.get("dme" if task in _LOWEST else task)
     if probs is None or task not in _LOWEST:
         return probs

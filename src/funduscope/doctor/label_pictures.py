@@ -43,7 +43,7 @@ def _draw(
     points: Mapping[str, Point],
     boxes: Sequence[tuple[str, Box]],
 ) -> np.ndarray | None:
-    """None where the photo cannot be opened."""
+    """None if the photo cannot be opened."""
     try:
         pixels = scan.image(photo)
     except (PhotoError, KeyError):

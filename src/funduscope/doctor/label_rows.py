@@ -25,7 +25,7 @@ _RESULTS: Final = frozenset({"gradename", "gradable"})
 
 @dataclass(frozen=True, eq=False)
 class LabelRow:
-    """One row of a label file. photo: the one it names, None where there is none. cells: by role, empty or not."""
+    """One row of a label file. photo: the one it names, None if there is none. cells: by role, empty or not."""
 
     table: Path
     row: int
@@ -34,7 +34,7 @@ class LabelRow:
     cells: Mapping[str, Cell]
 
     def value(self, role: str) -> Any:
-        """The value of a role's cell; None where it is missing, empty or impossible."""
+        """The value of a role's cell; None if it is missing, empty or impossible."""
         cell = self.cells.get(role)
         return None if cell is None else cell.value
 
@@ -52,7 +52,7 @@ class LabelRow:
         return None if x is None or y is None else (x, y)
 
     def box(self) -> tuple[float, float, float, float] | None:
-        """x0, y0, x1, y1 in a file of boxes; None where a side is missing or the box is empty."""
+        """x0, y0, x1, y1 in a file of boxes; None if a side is missing or the box is empty."""
         x0, y0, x1, y1 = (self.value(side) for side in BOX_SIDES)
         return None if None in (x0, y0, x1, y1) or x0 >= x1 or y0 >= y1 else (x0, y0, x1, y1)
 
@@ -100,7 +100,7 @@ class LabelRows:
         return next((row for row in self.by_photo.get(photo, ()) if row.value(role) is not None), None)
 
     def value(self, photo: Path, role: str) -> Any:
-        """The first such value; None where there is none."""
+        """The first such value; None if there is none."""
         row = self.first(photo, role)
         return None if row is None else row.value(role)
 
@@ -126,7 +126,7 @@ def read_label_rows(inventory: Inventory) -> LabelRows:
 
 
 def read_table(file: Path, inventory: Inventory) -> Table | None:
-    """A table that may lie outside the data set; None where it is no label file."""
+    """A table that may lie outside the data set; None if it is no label file."""
     return _table(read_tolerantly(file), inventory, PhotoIndex(inventory))
 
 

@@ -48,11 +48,11 @@ class LabeledPhoto:
         return self.label_rows.by_photo.get(self.path, ())
 
     def value(self, role: str) -> Any:
-        """The first value that a label file gives in that role; None where none does."""
+        """The first value that a label file gives in that role; None if none does."""
         return self.label_rows.value(self.path, role)
 
     def evidence(self, role: str) -> dict[str, Any]:
-        """Row, column and text of that value, empty where there is none."""
+        """Row, column and text of that value, empty if there is none."""
         row = self.label_rows.first(self.path, role)
         return {} if row is None else row.evidence(role)
 
@@ -92,7 +92,7 @@ class LabeledPhoto:
         return stored.inside
 
     def mask(self, code: str) -> np.ndarray | None:
-        """(H, W) bool: the union of a structure's masks; None where there is none or nothing is marked."""
+        """(H, W) bool: the union of a structure's masks; None if there is none or nothing is marked."""
         masks = [mask for one in self.outlines_of(code) if (mask := self.inside(one)) is not None and mask.any()]
         return np.logical_or.reduce(masks) if masks else None
 

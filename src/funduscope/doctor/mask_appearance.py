@@ -108,7 +108,7 @@ def _slow(green: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def contrast_of(coverage: np.ndarray, around: Bare, ground: Ground) -> float | None:
-    """How much brighter the mask is than its surroundings; None where too little of either is visible."""
+    """How much brighter the mask is than its surroundings; None if too little of either is visible."""
     core = (coverage > 0.4) & ground.field
     if core.sum() < _FEWEST_PX:
         core = (coverage > 0.15) & ground.field

@@ -36,9 +36,9 @@ _FEW: Final = 8
 class Outline:
     """A mask file of one structure of one photo.
 
-    code: the structure, "" where neither name nor folder gives it. photo: None where there is none. folder_code: the
-    structure that its folder is named after, "" where there is none. is_votes: whether it has experts' votes (60 each).
-    table: the label file and row that name it, None where none does.
+    code: the structure, "" if neither name nor folder gives it. photo: None if there is none. folder_code: the
+    structure that its folder is named after, "" if there is none. is_votes: whether it has experts' votes (60 each).
+    table: the label file and row that name it, None if none does.
     """
 
     file: Path
@@ -94,7 +94,7 @@ def read_outlines(inventory: Inventory, label_rows: LabelRows) -> list[Outline]:
         is_votes = any(known.is_votes for known in by_file.get(outline.file, ()))
         named[outline.file].setdefault((outline.code, outline.photo), replace(outline, is_votes=is_votes))
     for path, outlines in named.items():
-        # A row without its photo has a finding of its own; the mask is without a photo only where no row has one.
+        # A row without its photo has a finding of its own; the mask is without a photo only if no row has one.
         of_photos = [outline for outline in outlines.values() if outline.photo is not None]
         by_file[path] = of_photos or list(outlines.values())[:1]
     return [outline for path in sorted(by_file) for outline in by_file[path]]

@@ -82,7 +82,7 @@ _NUMBER_DIGITS: Final = 6
 
 
 def naming_tags(data: bytes) -> tuple[str, ...]:
-    """Sorted names of tags in an image file's bytes; none where the image is damaged or cannot be read."""
+    """Sorted names of tags in an image file's bytes; none if the image is damaged or cannot be read."""
     try:
         if is_dicom(data):
             return tuple(sorted(_of_dicom(data)))

@@ -33,9 +33,9 @@ class Record:
     """One photo's file; sizes in pixels of the upright photo.
 
     path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
-    pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 where unknown. orientation: EXIF's, 1 to 8. error: a code
+    pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 if unknown. orientation: EXIF's, 1 to 8. error: a code
     of `errors.HTTP_STATUS`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y,
-    radius). measures: of `fundus.measure_all`, empty where there is an error. letters: how many letters the longest row
+    radius). measures: of `fundus.measure_all`, empty if there is an error. letters: how many letters the longest row
     has around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
     """
 
@@ -67,7 +67,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ScannedPhoto:
-    """A record, a thumbnail (JPEG) and a `Descriptor` as bytes; both None where the photo cannot be opened."""
+    """A record, a thumbnail (JPEG) and a `Descriptor` as bytes; both None if the photo cannot be opened."""
 
     record: Record
     thumbnail: bytes | None = None
@@ -99,7 +99,7 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
 
 
 def _read(path: Path) -> bytes:
-    """A file's bytes; empty where it is no regular file, cannot be read or is larger than a photo may be."""
+    """A file's bytes; empty if it is no regular file, cannot be read or is larger than a photo may be."""
     try:
         if not path.is_file() or path.stat().st_size > LIMITS.max_bytes:
             return b""

@@ -43,7 +43,7 @@ def repair(report: Report, out: Path) -> list[Change]:
 
     Files have the names that they have in the data set; those from outside it are named without `..`, and the tables'
     cells follow. No file replaces another: a mask whose new place is taken is left as it is. Returns the changes, which
-    are also in `changes_file`. Raises `LabelError` where `out` is not a new or empty folder outside the data set.
+    are also in `changes_file`. Raises `LabelError` if `out` is not a new or empty folder outside the data set.
     """
     scan = report.scan
     check_place(scan.root, out)
@@ -71,7 +71,7 @@ def changes_file(report: Report) -> str:
 
 
 def check_place(data: Path, out: Path, report: Path | None = None) -> None:
-    """Raises `LabelError` where a repaired copy cannot be written to `out`. report: the folder of the report."""
+    """Raises `LabelError` if a repaired copy cannot be written to `out`. report: the folder of the report."""
     if report is not None and out.resolve() in (report.resolve(), *report.resolve().parents):
         raise LabelError(f"{out} would hold the report, too: name another folder.")
     here, there = out.resolve(), (data if data.is_dir() else data.parent).resolve()
@@ -149,7 +149,7 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         options = {} if target.suffix.lower() == ".png" else {"compression": "tiff_lzw"}
-        coded = io.BytesIO()  # coded in memory: Pillow loses the reason where a disk is full
+        coded = io.BytesIO()  # coded in memory: Pillow loses the reason if a disk is full
         file_format = "PNG" if target.suffix.lower() == ".png" else "TIFF"
         Image.fromarray(stored.inside.astype(np.uint8) * 255).save(coded, file_format, **options)
         target.write_bytes(coded.getvalue())

@@ -93,7 +93,7 @@ class Edited:
 
 
 def open_table(table: Table, name: str) -> Edited | None:
-    """A label file to edit; None where its encoding would have to be guessed."""
+    """A label file to edit; None if its encoding would have to be guessed."""
     path = table.file
     faults: list[Fault] = []
     try:
@@ -110,7 +110,7 @@ def open_table(table: Table, name: str) -> Edited | None:
 
 
 def repair_table(edited: Edited, size_of: Callable[[Path], tuple[int, int] | None]) -> Iterator[Change]:
-    """Makes the changes and lists them. size_of: photo to (width, height), None where unknown."""
+    """Makes the changes and lists them. size_of: photo to (width, height), None if unknown."""
     for number, says in edited.malformed.items():
         yield Change(edited.name, f"row {number}", edited.line(number), edited.line(number), f"Left as it is. {says}")
     for row in edited.rows:

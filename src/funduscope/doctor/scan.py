@@ -50,16 +50,16 @@ class Scan:
                 yield record
 
     def record(self, name: str) -> Record | None:
-        """A photo's record by its name; None where the data set has no such photo."""
+        """A photo's record by its name; None if the data set has no such photo."""
         text = self.store.of_photo(name, "record") if name in self._paths else None
         return None if text is None else Record.from_json(text)
 
     def thumbnail(self, name: str) -> bytes | None:
-        """A small JPEG of a photo; None where it could not be opened."""
+        """A small JPEG of a photo; None if it could not be opened."""
         return self.store.of_photo(name, "thumbnail") if name in self._paths else None
 
     def image(self, name: str) -> np.ndarray:
-        """The photo, (H, W, 3) uint8 RGB, opened again; raises `PhotoError` where it cannot be."""
+        """The photo, (H, W, 3) uint8 RGB, opened again; raises `PhotoError` if it cannot be."""
         return Photo.open(self._paths[name]).pixels
 
     def descriptors(self, leave_out: Collection[str] = ()) -> StoredDescriptors:

@@ -166,7 +166,7 @@ def _files(photo: LabeledPhoto, *roles: str) -> list[str]:
 
 
 def side_in_name(name: str) -> Laterality | None:
-    """The side that a photo's name gives, as in "Patient001_L" and "10003_left"; None where it gives none."""
+    """The side that a photo's name gives, as in "Patient001_L" and "10003_left"; None if it gives none."""
     word = _SIDE_IN_NAME.search(name)
     return EYES[word[1].lower()] if word else None
 
@@ -268,13 +268,13 @@ def _official_labels(scan: Scan, label_rows: LabelRows) -> dict[tuple[str, int],
 
 
 def _split_and_number(scan: Scan, photo: Path) -> tuple[str, int]:
-    """The official split of a photo and the number in its name, -1 where it has none."""
+    """The official split of a photo and the number in its name, -1 if it has none."""
     number = _NUMBER.fullmatch(photo.stem)
     return split_of(scan.relative(photo)) or "train", -1 if number is None else int(number[1])
 
 
 def _agrees(row: LabelRow, roles: Sequence[str], official: Mapping[str, Any]) -> bool | None:
-    """Whether a row of a photo of A repeats the labels of B's photo with its number; None where B's has none."""
+    """Whether a row of a photo of A repeats the labels of B's photo with its number; None if B's has none."""
     pairs = [(row.value(role), official.get(role)) for role in roles]
     known = [mine == theirs for mine, theirs in pairs if mine is not None and theirs is not None]
     return all(known) if known else None

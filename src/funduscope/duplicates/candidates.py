@@ -57,7 +57,7 @@ class Candidate:
 def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) -> Iterator[list[Candidate]]:
     """The pairs to be registered, sorted, in as many lists as there are pairs of blocks (at least one).
 
-    nearest: number of photos of a block that each photo is paired with; where there are no more photos, every pair is
+    nearest: number of photos of a block that each photo is paired with; if there are no more photos, every pair is
     given. A pair comes once, and a second time where the mirrored photo has to be tried.
     """
     keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= FEWEST_KEYPOINTS]

@@ -66,7 +66,7 @@ class Descriptor:
 
     @staticmethod
     def from_bytes(data: bytes) -> Descriptor:
-        """Raises ValueError where the bytes are no descriptor."""
+        """Raises ValueError if the bytes are no descriptor."""
         try:
             mark, side, count, size = _HEAD.unpack_from(data)
             if mark != _MARK:

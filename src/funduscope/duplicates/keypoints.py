@@ -142,7 +142,7 @@ def proposals(
 
 
 def _fitted(here: np.ndarray, there: np.ndarray, agree: np.ndarray) -> Proposal | None:
-    """The least-squares similarity of the matches that agree, fitted four times as matches join or leave; None where
+    """The least-squares similarity of the matches that agree, fitted four times as matches join or leave; None if
     too few agree or the scale is impossible."""
     turn, shift, away = 1 + 0j, 0j, np.abs(here - there)
     for within in (2 * NEAR_PX, 1.25 * NEAR_PX, NEAR_PX, NEAR_PX):

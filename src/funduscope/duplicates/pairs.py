@@ -2,7 +2,7 @@
 
 Keypoints vote for candidates (candidates.py) and must agree on a transform (keypoints.py). The proof is that the
 vessels of one photo coincide with those of the other (registration.py). Left out on purpose: the two eyes of a person,
-also where one is mirrored onto the other, and photos that agree only in what their camera adds.
+also if one is mirrored onto the other, and photos that agree only in what their camera adds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PairSearch:
         self._ready = lru_cache(maxsize=64)(self._made_ready)
 
     def proved(self, pair: Candidate) -> DuplicatePair | None:
-        """The pair with its proof; None where there is none, or where both have the same pixels: those pairs are
+        """The pair with its proof; None if there is none, or if both have the same pixels: those pairs are
         in `identical_pairs`."""
         if self._agreeing(pair) < FEWEST_INLIERS:
             return None

@@ -34,10 +34,10 @@ _JOBS_AHEAD: Final = 4
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result | None]]:
-    """Each job with its result, in the order of completion; None where the job ended its process twice.
+    """Each job with its result, in the order of completion; None if the job ended its process twice.
 
     work: a function of a module. workers: number of processes; with 0, this process does the work. Raises
-    `RuntimeError` where no process can be started, as from a script that begins its work while it is imported.
+    `RuntimeError` if no process can be started, as from a script that begins its work while it is imported.
     """
     if workers < 1:
         yield from ((job, work(job)) for job in jobs)
@@ -75,7 +75,7 @@ def _until_done(
 
 
 def _check_start() -> None:
-    """Raises `RuntimeError` where no process can start: then no job is at fault."""
+    """Raises `RuntimeError` if no process can start: then no job is at fault."""
     if _alone(abs, 0) is None:
         raise RuntimeError(
             "no worker process can be started: expected a script that begins its work under "

@@ -105,7 +105,7 @@ def ready(green: np.ndarray, field: np.ndarray, keypoints: Keypoints | None = No
 def register(first: np.ndarray, second: np.ndarray) -> Registration | None:
     """Register a framed eye (S, S, 3) uint8 RGB onto another of the same side, upright or mirrored, as fits better.
 
-    None where no transform fits; otherwise `proves_one_eye` decides. Matrix and residual are in the frames' own pixels.
+    None if no transform fits; otherwise `proves_one_eye` decides. Matrix and residual are in the frames' own pixels.
     """
     if first.shape != second.shape or first.ndim != 3 or first.shape[0] != first.shape[1]:
         raise ValueError(f"frames are square and of one side, (S, S, 3); got {first.shape} and {second.shape}")
@@ -121,7 +121,7 @@ def warped(image: np.ndarray, registration: Registration) -> np.ndarray:
 
 
 def align(first: Ready, second: Ready, mirrored: bool = False) -> Registration | None:
-    """The registration of first onto second; None where no transform fits. mirrored: whether `second` is a mirrored
+    """The registration of first onto second; None if no transform fits. mirrored: whether `second` is a mirrored
     frame; the matrix then includes the mirror."""
     pairs = matched(first.keypoints.directions(), second.keypoints.directions())
     proposed = proposals(first.keypoints, second.keypoints, pairs)

@@ -60,7 +60,7 @@ class Store:
         self._database.close()
 
     def of_photo(self, name: str, column: str) -> Any:
-        """The record, thumbnail, descriptor or sha256 of a photo; None where there is none."""
+        """The record, thumbnail, descriptor or sha256 of a photo; None if there is none."""
         found = self._database.execute(f"SELECT {column} FROM photo WHERE name = ?", (key_of(name),)).fetchone()
         return found[0] if found else None
 
@@ -114,7 +114,7 @@ class StoredDescriptors(Mapping[str, Descriptor]):
 
 
 def state_of(path: Path) -> State:
-    """Size and time of change of a file; zeros where there is none."""
+    """Size and time of change of a file; zeros if there is none."""
     try:
         about = path.stat()
     except (OSError, ValueError):

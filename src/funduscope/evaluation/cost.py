@@ -52,7 +52,7 @@ class Work:
     """Multiply-adds: the mean over the counted photos. Without experts total equals dense.
 
     total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the part of
-    each that experts take. kept: share of the experts that were computed; 1 where there are none. in_proportion: the
+    each that experts take. kept: share of the experts that were computed; 1 if there are none. in_proportion: the
     experts' part if it fell, for each router, with the number of experts that it chose; it differs from `kept` because
     the experts of a grade and of a structure differ in size.
     """
@@ -108,7 +108,7 @@ class Prediction:
     """A whole process `funduscope predict --json PHOTO`, and a baseline that only loads libraries and decodes.
 
     Medians over `runs` fresh processes each, in turn, after one that is not counted. Seconds differ by machine and
-    day, so compare `times_baseline`. peak_mb: largest resident memory in 10**6 bytes; nan where it is not known.
+    day, so compare `times_baseline`. peak_mb: largest resident memory in 10**6 bytes; nan if it is not known.
     machine: its class.
     """
 
@@ -252,7 +252,7 @@ def measure_predictions(models: Sequence[Path | None], runs: int = 5) -> list[Pr
     """Times whole processes that predict one photo by each of the models, in turn, so that a busy minute affects all.
 
     The photo is the packaged one of `funduscope demo`. models: as for `predict --model`, None for the shipped one.
-    Compare ONNX with ONNX: a run folder with only a checkpoint loads torch first. Raises `ModelError` where a process
+    Compare ONNX with ONNX: a run folder with only a checkpoint loads torch first. Raises `ModelError` if a process
     fails, with its error output.
     """
     with resources.as_file(demo_photo()) as path:
@@ -266,7 +266,7 @@ def measure_predictions(models: Sequence[Path | None], runs: int = 5) -> list[Pr
 
 
 def watched(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds and largest resident memory (10**6 bytes; nan where unknown) of one process. Raises `ModelError`."""
+    """Seconds and largest resident memory (10**6 bytes; nan if unknown) of one process. Raises `ModelError`."""
     done = subprocess.run([sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=True)
     code, wall, peak, errors = json.loads(done.stdout)
     if code != 0:

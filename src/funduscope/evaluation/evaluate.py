@@ -63,7 +63,7 @@ YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
 
 SEEN_BY: Final = 2
-"""DIARETDB1: a lesion is present where this many experts marked it, absent where none did, otherwise unknown."""
+"""DIARETDB1: a lesion is present where this many experts marked it, absent if none did, otherwise unknown."""
 
 DOUBTED: Final = ("eyepacs400",)
 """Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
@@ -79,7 +79,7 @@ MARKS_PX: Final = 480
 
 
 Extra = Mapping[str, Callable[[Findings, Case], float | None]]
-"""Scores of one's own by name: a number for a photo, or None where there is none. See `score_photo`."""
+"""Scores of one's own by name: a number for a photo, or None if there is none. See `score_photo`."""
 
 
 def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = None) -> Iterator[PhotoScore]:
@@ -106,7 +106,7 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
 
     card: of the model that answered. Labels that the model does not predict are not scored. extra: more scores, each
     asked of the findings of a photo that was not refused; refused photos are counted next to it. Raises `ValueError`
-    where an extra score has the name of one that is there.
+    if an extra score has the name of one that is there.
     """
     found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     scored = PhotoScore(case, refused=found is None)
@@ -136,7 +136,7 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
 
 
 def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
-    """The predicted gradability, 0 to 1; 0 where the photo could not be read or shows no eye."""
+    """The predicted gradability, 0 to 1; 0 if the photo could not be read or shows no eye."""
     if isinstance(answer, Findings) and answer.quality is not None:
         return answer.quality.score
     return float(found is not None)
@@ -197,7 +197,7 @@ def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) ->
 def _score_advice(found: Findings | None, scored: PhotoScore, card: Card) -> None:
     """Whether referral is advised, which rests on grade, edema risk and lesions, against what the labels ask for.
 
-    An eye whose grade asks for no referral counts as not to be referred unless macular edema is known, also where the
+    An eye whose grade asks for no referral counts as not to be referred unless macular edema is known, also if the
     edema risk is unknown or a constraint that allows none: few data sets state it (docs/protocol.md).
     """
     labels = scored.case.labels
@@ -337,7 +337,7 @@ def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> No
 
 
 def _load(read: Callable[[], np.ndarray | None], scored: PhotoScore) -> np.ndarray | None:
-    """What `read` gives; None where it is unknown, or its file cannot be used: one bad file ends no evaluation."""
+    """What `read` gives; None if it is unknown, or its file cannot be used: one bad file ends no evaluation."""
     try:
         return read()
     except LabelError as error:

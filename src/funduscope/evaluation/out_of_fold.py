@@ -54,10 +54,10 @@ def evaluate(
 
     model: a loaded model, what `load` takes, or a list of run folders or models in them, each scored on its own test
     fold. data: cases, or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are
-    scored. extra: by name a function of (findings, case) that gives a number, or None where there is none; its mean is
+    scored. extra: by name a function of (findings, case) that gives a number, or None if there is none; its mean is
     reported. It is asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes
     long. warn: receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError`
-    where a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
+    if a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     models = [_scored(one, device) for one in listed]
@@ -121,7 +121,7 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
     One model: the photos of `fold`, or all of them without one; `seen_before` says which of them it knows. Several
     runs, by their folders or models in them: each the photos of its own test fold, which its run.json names. Folds are
     as in `SplitPlan`.
-    Raises `LabelError` where a fold has no photo, `ModelError` where a run has no test fold, or two have the same fold
+    Raises `LabelError` if a fold has no photo, `ModelError` if a run has no test fold, or two have the same fold
     or the same photos in it.
     """
     if len(models) == 1 and fold is None:
@@ -165,7 +165,7 @@ class Seen:
         return {"learned from": self.learned, "chosen on": self.chosen}
 
     def warning(self, name: str) -> str | None:
-        """A warning about scores that are too good; None where no photo was seen. name: of the model."""
+        """A warning about scores that are too good; None if no photo was seen. name: of the model."""
         if self.learned:
             more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
@@ -202,7 +202,7 @@ def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
 
 
 def by_card(model: Model, cases: Sequence[Case]) -> str | None:
-    """A warning where a model learned from the data sets of these photos by its card, or where its first weights or
+    """A warning if a model learned from the data sets of these photos by its card, or if its first weights or
     teachers did; of one that left a fold out, about the photos that are in another or in none.
 
     What the model itself learned is not asked of the card where it lies in its run's folder: `seen_before` knows more.

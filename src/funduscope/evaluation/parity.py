@@ -26,7 +26,7 @@ class Parity:
     the same class in every photo task. most_landmark: distance of disc center or fovea over the photo's width, infinite
     where only one form has it. most_gate: of a router's share. most_cam: of a class activation map at any pixel, over
     the largest value of the first form's maps of that task where it exceeds 1. most_of_structure: of a structure's
-    probability, as the mean over a frame. The last four are 0 where a model has none.
+    probability, as the mean over a frame. The last four are 0 if a model has none.
     """
 
     photos: int
@@ -47,7 +47,7 @@ class Parity:
 def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
     """Runs both predictors on the same photos: the largest difference of each kind of answer, and equal labels.
 
-    Refused photos are not counted. Raises `ParityError` where all are refused.
+    Refused photos are not counted. Raises `ParityError` if all are refused.
     """
     most, landmark, gate, cam, structure, equal, answered = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
     for image in photos:
@@ -73,7 +73,7 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
 
 
 def _apart(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
-    """The distance of two points; 0 where both are None, infinite where one is."""
+    """The distance of two points; 0 if both are None, infinite if one is."""
     if one is None or other is None:
         return 0.0 if one is other else math.inf
     return math.dist(one, other)

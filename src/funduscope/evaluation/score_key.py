@@ -90,7 +90,7 @@ class ScoreKey:
         return f"{self.dataset} {self.question.name} {self.score}"
 
     def find(self, scores: Mapping[str, Mapping[str, Mapping[str, T]]]) -> T | None:
-        """This score in the `scores` of a scores.json; None where it is not there."""
+        """This score in the `scores` of a scores.json; None if it is not there."""
         return scores.get(self.dataset, {}).get(self.question.name, {}).get(self.score)
 
 

@@ -138,7 +138,7 @@ class Scores:
 
     intervals: each score with its 95 % interval. selective: the same without the refused photos, for data sets that
     have some. details: by data set, what has no interval: counts of photos, confusions, curves. photos: their source;
-    none where the scores were read from a file. about: what made them: models, their SHA-256 and folds, the command.
+    none if the scores were read from a file. about: what made them: models, their SHA-256 and folds, the command.
     """
 
     intervals: Intervals
@@ -163,7 +163,7 @@ class Scores:
     def value(self, dataset: str, question: str, score: str) -> float:
         """One number by its names in scores.json: `value("idrid-B", "DR", "kappa")`.
 
-        nan where the score is not defined on these photos. Raises `KeyError` for a name that is none.
+        nan if the score is not defined on these photos. Raises `KeyError` for a name that is none.
         """
         known: Any = self.tables
         for name in (dataset, question, score):
@@ -176,7 +176,7 @@ class Scores:
         return known.value
 
     def number(self, key: ScoreKey) -> float:
-        """One number; nan where the score is not defined, and where these photos have no such score."""
+        """One number; nan if the score is not defined, or if these photos have no such score."""
         interval = self.intervals.get(key)
         return float("nan") if interval is None else interval.value
 
@@ -190,7 +190,7 @@ class Scores:
         """A pandas data frame with a row a score: dataset, question, score, value, low, high, visits, photos, refused.
 
         low, high: the 95 % interval. photos: with a label; refused: how many of them. Raises `ModuleNotFoundError`
-        where pandas is not installed.
+        if pandas is not installed.
         """
         try:
             import pandas as pd
@@ -245,14 +245,14 @@ class Scores:
     def write(self, folder: Path | str, about: dict[str, Any] | None = None) -> None:
         """Writes photos.jsonl (one line for each photo), scores.md and, last, scores.json, each atomically.
 
-        An earlier scores.json is removed first, so that none stands next to other photos where the disk refuses.
+        An earlier scores.json is removed first, so that none stands next to other photos if the disk refuses.
         about: what made the scores, where `self.about` does not say it.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "scores.json").unlink(missing_ok=True)
         tree = (self if about is None else replace(self, about=about)).to_dict()
-        if self.photos:  # none where the scores were read from a file
+        if self.photos:  # none if the scores were read from a file
             rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
             write_atomically(folder / "photos.jsonl", rows.encode())
         write_atomically(folder / "scores.md", self.to_markdown().encode())

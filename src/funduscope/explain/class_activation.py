@@ -57,7 +57,7 @@ class Explanation:
 
 
 def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None = None) -> Explanation | None:
-    """The evidence for an answer of the findings. None where there is no answer or no map.
+    """The evidence for an answer of the findings. None if there is no answer or no map.
 
     target: "referable" (grade 2 or more against less) and "edema" (risk 1 or 2 against 0), the decisions; "grade" and
     "dme", the most probable one against all others. otherwise: makes the map where the model has no exact one

@@ -26,7 +26,7 @@ ALL: Final = "all"
 class Answer:
     """The compared answer: grade and edema risk, and the probabilities of grade 2 or more and of risk 1 or more.
 
-    None where the model has no such task.
+    None if the model has no such task.
     """
 
     grade: int | None
@@ -58,7 +58,7 @@ class Change:
 def counterfactual(model: Model, findings: Findings) -> tuple[Change, ...]:
     """Each kind of lesion found in a photo inpainted by itself and, where there are several, all of them together.
 
-    findings: of that model, perhaps with corrected masks. Empty where no lesion was found. It takes seconds: one answer
+    findings: of that model, perhaps with corrected masks. Empty if no lesion was found. It takes seconds: one answer
     of the model and one inpainting for each kind.
     """
     if not findings.gradable_ok:

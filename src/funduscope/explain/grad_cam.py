@@ -51,7 +51,7 @@ def levels_of(
     image: (S, S, 3) uint8, S a multiple of 32. task: "grade" or "dme". classes: of the task, against the rest. share:
     of the network's logits in the answer, such as 1 / temperature; with 0 nothing depends on a place. answer: the
     probabilities (C,) at which their log odds are taken; without them those of the network's own logits. Raises
-    `ValueError` where the network has no such head.
+    `ValueError` if the network has no such head.
     """
     if task not in network.heads:
         raise ValueError(f"This network has no head for {task!r}; it has: {', '.join(network.heads)}.")

@@ -201,7 +201,7 @@ def _in_photo(box: _Box, transform: CropTransform) -> tuple[int, int, int, int]:
 def _grain(
     pixels: np.ndarray, transform: CropTransform, box: tuple[int, int, int, int], shift: tuple[int, int]
 ) -> np.ndarray | None:
-    """What a blur removes from a box of the photo at its shifted place; None where that is not fully in the photo.
+    """What a blur removes from a box of the photo at its shifted place; None if that is not fully in the photo.
 
     Clipped to the strength of grain, so that no remains of a vessel are copied.
     """

@@ -4,7 +4,7 @@
 by hand. The maps of a model that was not measured are shown with a sentence that says so.
 
 The file is `{"models": {SHA-256: {"maps": {target: row}, "filling": row}}}`. A score is a mean over photos with the
-ends of its 95 % interval over visits, null where there is none. The row of a map:
+ends of its 95 % interval over visits, null if there is none. The row of a map:
 
 photos: number of photos with lesions outlined by hand that the model did not learn from. hits: in how many of them the
 map's highest place is on a lesion. share: score, of the map that lies on lesions. area: the lesions' share of the eye,
@@ -30,7 +30,7 @@ FILE: Final = "explanations.json"
 
 
 def may_be_shown(model_sha256: str, target: Target) -> bool:
-    """False where the map failed the check against random weights: it then shows the photo, not the model."""
+    """False if the map failed the check against random weights: it then shows the photo, not the model."""
     known = _measured(model_sha256, target)
     return known is None or known["passes"]
 
@@ -65,7 +65,7 @@ def filling_message(model_sha256: str) -> Message:
 
 
 def _measured(model_sha256: str, target: Target) -> Mapping[str, Any] | None:
-    """The row of that model's exact map; None where it was not measured."""
+    """The row of that model's exact map; None if it was not measured."""
     return _table()["models"].get(model_sha256, {}).get("maps", {}).get(target)
 
 

@@ -112,7 +112,7 @@ def _quantized(float_path: Path, images: list[np.ndarray], parts: int = 6, *, se
 
 @contextmanager
 def _noticing_a_full_disk(folder: Path, needed_bytes: int) -> Iterator[None]:
-    """Raises `OSError` for any error where fewer bytes are free: ONNX's shape inference writes a file without noticing
+    """Raises `OSError` for any error if fewer bytes are free: ONNX's shape inference writes a file without noticing
     that the disk is full, and then cannot parse it."""
     try:
         yield

@@ -68,8 +68,8 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
     them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
     them both on drawn eyes. Unreadable photos are named on stderr and replaced by others. device: of the float32 models
-    that are compared; INT8 computes on the processor. Raises `ExportError` where `run` is no run folder, where its
-    training has not ended, and where parity fails, `ParityError` where no photo shows an eye; the files of an earlier
+    that are compared; INT8 computes on the processor. Raises `ExportError` if `run` is no run folder, if its
+    training has not ended, and if parity fails, `ParityError` if no photo shows an eye; the files of an earlier
     export then stay. Where only INT8 is refused, the float32 model is written before the error.
     """
     run, cases = Path(run), None if data is None else cases_of(data)
@@ -148,7 +148,7 @@ def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint
 
 
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
-    """What INT8 loses: scores where there are labels, otherwise parity. Raises `ExportError` where it is too much."""
+    """What INT8 loses: scores where there are labels, otherwise parity. Raises `ExportError` if it is too much."""
     if not checking:
         parity = compare(small, plain, check)
         if parity.labels_equal < LEAST_EQUAL or max(parity.most_of_structure, parity.most_landmark) > MOST_APART:
@@ -204,7 +204,7 @@ def _compared(scores: Scores) -> Iterator[ScoreKey]:
 
 
 def _photos(cases: list[Case], count: int, seed: int) -> Iterator[np.ndarray]:
-    """At most `count` photos in random order, (H, W, 3) uint8; drawn eyes where there are no cases."""
+    """At most `count` photos in random order, (H, W, 3) uint8; drawn eyes if there are no cases."""
     rng = np.random.default_rng(seed)
     if cases:
         return islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)

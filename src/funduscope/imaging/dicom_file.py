@@ -82,7 +82,7 @@ DecodeJpeg = Callable[[bytes], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a file says about its photo; None where it says nothing, or what cannot be used.
+    """What a file says about its photo; None if it says nothing, or what cannot be used.
 
     laterality: of the eye. pixel_mm: the width, and height, of a pixel on the retina. field_degrees: the horizontal
     field of view. acquired_on: the day of the exposure, to order two visits; it is never written.
@@ -314,7 +314,7 @@ def _says_rgb(coded: bytes) -> bool:
 
 
 def _check_coded(coded: bytes, syntax: UID, dataset: Dataset) -> None:
-    """Raises `PhotoError` where a stream decodes to another size than the file says, before it is: it may be huge."""
+    """Raises `PhotoError` if a stream decodes to another size than the file says, before it is: it may be huge."""
     from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLETransferSyntaxes
 
     height, width, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
@@ -361,7 +361,7 @@ def _jpeg_ls_size(coded: bytes) -> tuple[int, int, int] | None:
 
 
 def _check_runs(coded: bytes, pixels: int) -> None:
-    """Raises `PhotoError` where a segment of run lengths has more bytes than there are pixels; two bytes make 128."""
+    """Raises `PhotoError` if a segment of run lengths has more bytes than there are pixels; two bytes make 128."""
     count, *starts = struct.unpack_from("<16I", coded)
     for start, end in pairwise([*starts[: min(count, 15)], len(coded)]):
         at, length = start, 0

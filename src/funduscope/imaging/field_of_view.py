@@ -72,7 +72,7 @@ _NESTED: Final = 2
 class FieldOfView:
     """The field of view: a circle in the photo's pixels, which may reach beyond the photo's edges.
 
-    part: where in the picture the photo lies, as left, top, right and bottom in pixels; None where it is all of it.
+    part: where in the picture the photo lies, as left, top, right and bottom in pixels; None if it is all of it.
     is_one_of_several: whether the picture shows other fields that are nearly as large. is_edgeless: whether the retina
     fills the photo, so that the circle is one around the photo and no edge.
     """
@@ -89,7 +89,7 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
 
     Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
-    center, as wide as its longer side. None where the photo shows nothing: black, white, one color. Where the photo
+    center, as wide as its longer side. None if the photo shows nothing: black, white, one color. Where the photo
     lies in a frame, in a window or on a page, the field is found there, and `part` is the photo's place; so it is where
     the surround is a bright page, or has letters in it. Of several photos in a picture it is the largest.
     """
@@ -168,7 +168,7 @@ def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], de
 
 
 def _searched(pixels: np.ndarray, small: np.ndarray) -> tuple[FieldOfView | None, float]:
-    """The field in a picture that is one photo, and how clear its edge is: 0 where no edge is visible."""
+    """The field in a picture that is one photo, and how clear its edge is: 0 if no edge is visible."""
     height, width = pixels.shape[:2]
     scale = np.array([width / small.shape[1], height / small.shape[0]])
     light = _brightest(small)
@@ -222,7 +222,7 @@ def _surround(small: np.ndarray) -> tuple[np.ndarray, np.float32]:
 
 
 def _circle_at(away: np.ndarray, level: float) -> tuple[float, float, float] | None:
-    """The circle (x, y, radius; pixel indices) around the largest region above a level, None where none fits."""
+    """The circle (x, y, radius; pixel indices) around the largest region above a level, None if none fits."""
     region = (away > level).astype(np.uint8)
     region = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -260,7 +260,7 @@ def _fitted(edge: np.ndarray, shape: tuple[int, ...], tries: int = 250) -> tuple
 
 
 def _through(three: np.ndarray) -> np.ndarray:
-    """The circles (N, 3: x, y, radius) through triples of points (N, 3, 2); nan where they lie on a line."""
+    """The circles (N, 3: x, y, radius) through triples of points (N, 3, 2); nan if they lie on a line."""
     origin = three[:, 0]
     (bx, by), (cx, cy) = (three[:, 1] - origin).T, (three[:, 2] - origin).T
     with np.errstate(all="ignore"):

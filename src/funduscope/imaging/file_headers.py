@@ -54,7 +54,7 @@ MAX_METADATA_BYTES: Final = 8_000_000
 class Header:
     """A file's header: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
 
-    `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None where it has none.
+    `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
     they turn one).
@@ -108,7 +108,7 @@ _FILL: Final = re.compile(rb"\xff*(?=\xff)")
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment, a scan with its coded data, up to the end-of-image marker.
 
-    Raises PhotoError where the file is no whole JPEG.
+    Raises PhotoError if the file is no whole JPEG.
     """
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
@@ -258,7 +258,7 @@ _STRAIGHT_ALPHA: Final = 2  # of tag 338; 0 is an undefined channel, 1 transpare
 
 
 def _directory(data: bytes) -> tuple[str, range]:
-    """The byte order, and the offset of each entry of the first directory; struct.error where there is none."""
+    """The byte order, and the offset of each entry of the first directory; struct.error if there is none."""
     order = "<" if data[:2] == b"II" else ">"
     at = struct.unpack_from(order + "I", data, 4)[0]
     count = struct.unpack_from(order + "H", data, at)[0]
@@ -268,7 +268,7 @@ def _directory(data: bytes) -> tuple[str, range]:
 def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
     """The first directory's integer tags, and the offset of the next directory (0: there is none).
 
-    Raises PhotoError where a tag reaches beyond the data or all of them together are too large.
+    Raises PhotoError if a tag reaches beyond the data or all of them together are too large.
     """
     try:
         order, entries = _directory(data)
@@ -292,7 +292,7 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
 
 
 def _exif_orientation(blob: bytes) -> int | None:
-    """The orientation in an EXIF block, 1 (upright) where it has none; None where it is no such block."""
+    """The orientation in an EXIF block, 1 (upright) where it has none; None if it is no such block."""
     if blob[:4] not in (b"II*\0", b"MM\0*"):
         return None
     said = 1

@@ -48,7 +48,7 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
 
 
 def resolved(path: Path) -> str:
-    """The canonical path: absolute, links followed; unchanged where no file system accepts such a name."""
+    """The canonical path: absolute, links followed; unchanged if no file system accepts such a name."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):

@@ -151,7 +151,7 @@ def _padded(cut: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `field_of_view` is None where no field was found."""
+    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `field_of_view` is None if no field was found."""
 
     image: np.ndarray
     transform: CropTransform
@@ -165,7 +165,7 @@ class Frame:
     def alone(self, pixels: np.ndarray) -> tuple[np.ndarray, Frame]:
         """The photo cut out of the picture's pixels (H, W, 3) that it is a part of, and this frame of it.
 
-        Beyond the circle the photo is then black. Both are unchanged where the photo is the whole picture.
+        Beyond the circle the photo is then black. Both are unchanged if the photo is the whole picture.
         """
         if self.transform.part is None or self.field_of_view is None:
             return pixels, self

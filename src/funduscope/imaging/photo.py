@@ -35,7 +35,7 @@ class Photo:
     """A photograph, upright: `pixels` (H, W, 3) uint8 RGB, C-contiguous, without metadata.
 
     The pixels are a copy that nobody else has, and read-only: findings draw them long after inference. `name` is the
-    file's name with its suffix ("photo" where there is none). `sha256` is the hex digest of the file's bytes (of shape
+    file's name with its suffix ("photo" if there is none). `sha256` is the hex digest of the file's bytes (of shape
     and pixels for arrays and PIL images; of a frame of several, of the file's bytes and the frame's number). `notes`
     are messages about how the photo was read. `stated`: what a DICOM file says about the photo; nothing of other files.
     `dicom_frame`: of a DICOM file, the frame's number, from 1; None for other files.
@@ -67,7 +67,7 @@ class Photo:
         """Open a photo from a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 RGB array.
 
         frame: of a DICOM file, the number of the frame, from 1; None: the only one. Raises PhotoError with a code of
-        `errors.HTTP_STATUS` where it cannot be read or breaks a limit, and for a DICOM file of several frames where
+        `errors.HTTP_STATUS` if it cannot be read or breaks a limit, and for a DICOM file of several frames if
         none is chosen.
         """
         if isinstance(source, np.ndarray):

@@ -19,7 +19,7 @@ _STAYS: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDC, 0xDD})
 
 
 def plain_jpeg(data: bytes) -> bytes | None:
-    """The file's bytes without metadata; None where it is no JPEG or its structure is damaged.
+    """The file's bytes without metadata; None if it is no JPEG or its structure is damaged.
 
     The EXIF orientation is lost too, so the result can decode to other pixels: compare both before replacing a file.
     """

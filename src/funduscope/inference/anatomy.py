@@ -38,7 +38,7 @@ is upside down."""
 
 @dataclass(frozen=True)
 class Anatomy:
-    """disc_xy, fovea_xy: centers in photo pixels. disc_diameter_px. None where it was not found.
+    """disc_xy, fovea_xy: centers in photo pixels. disc_diameter_px. None if it was not found.
 
     is_upside_down: no laterality and no quadrants are then given, because both would be wrong.
     """
@@ -73,7 +73,7 @@ class Anatomy:
         return "right" if self.disc_xy[0] > self.fovea_xy[0] else "left"
 
     def fovea_distances_dd(self, xy: np.ndarray) -> np.ndarray | None:
-        """Distances (N,) of points (N, 2) from the fovea; None where the fovea or the size of the disc is unknown."""
+        """Distances (N,) of points (N, 2) from the fovea; None if the fovea or the size of the disc is unknown."""
         if self.fovea_xy is None or not self.disc_diameter_px:
             return None
         return np.hypot(*(np.asarray(xy, np.float64) - self.fovea_xy).T) / self.disc_diameter_px
@@ -110,7 +110,7 @@ def disc_diameter_px(
 ) -> float | None:
     """Diameter in photo pixels of the circle with the area of the disc mask (H, W) bool.
 
-    bounds: where in a larger picture the photo lies, see `CropTransform`. None where the mask is empty, is cut off by
+    bounds: where in a larger picture the photo lies, see `CropTransform`. None if the mask is empty, is cut off by
     the photo's edge, does not cover the center of the disc, or is too large or too small for the distance to the fovea.
     Every distance in disc diameters depends on it, and so does the edema risk that exudates support.
     """
@@ -142,7 +142,7 @@ def is_upside_down(
 
     An upright fovea lies a little below it. usual: horizontal and vertical distance of the fovea from the disc, mean
     and standard deviation of each, from the card. Their ratio is compared, because no field of view changes it. False
-    where nothing can be said; an eye whose fovea is level with the disc may be either way up.
+    if nothing can be said; an eye whose fovea is level with the disc may be either way up.
     """
     if usual is None or Anatomy(disc_xy, fovea_xy).laterality is None or disc_xy is None or fovea_xy is None:
         return False

@@ -31,9 +31,9 @@ class Card:
     probability, per structure. smallest_px2: mask components below this area, in pixels of the close frame, are
     removed. lowest_grades: a structure's probability is multiplied by that of this grade or above, because no lesion is
     likelier than the grade it makes. referable_threshold: of P(grade >= 2). grade_quantile: of conformal sets
-    (`conformal`), None where none was fixed. landmark_floor: the share of a landmark's map that must lie around its
+    (`conformal`), None if none was fixed. landmark_floor: the share of a landmark's map that must lie around its
     peak for the landmark to count as found. distance: features of the training photos (`ood.Reference` as a tree), None
-    where the model gives no features or there were too few photos. fovea_from_disc: horizontal and vertical distance of
+    if the model gives no features or there were too few photos. fovea_from_disc: horizontal and vertical distance of
     the fovea from the disc, mean and standard deviation of each, in shares of the frame's side
     (inference/landmarks.py); None: each landmark is located by itself. witnesses: by photo task what the lesions say of
     it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the close view has a network of its
@@ -121,12 +121,12 @@ class Card:
         return tuple(task for task in CLASSES if wanted.get(task))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `from_dict` reads them back equal. `tasks` and `scales` are there only where they name any."""
+        """Plain values; `from_dict` reads them back equal. `tasks` and `scales` are there only if they name any."""
         return {name: value for name, value in asdict(self).items() if name not in ("tasks", "scales") or value}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Card:
-        """Raises `TypeError`, `KeyError` or `ValueError` where the tree is no card, or a value of it cannot be used."""
+        """Raises `TypeError`, `KeyError` or `ValueError` if the tree is no card, or a value of it cannot be used."""
         tuples = {name: tuple(tree[name]) for name in ("structures", "landmarks", "close")}
         optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}

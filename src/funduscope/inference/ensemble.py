@@ -27,10 +27,10 @@ from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 
 class Ensemble(Model):
-    """Answers as a `Predictor` does. Raises `ModelError` where there is no member.
+    """Answers as a `Predictor` does. Raises `ModelError` if there is no member.
 
     Every member answers by its own card: temperatures, and lesions gated by its own grade. A member that segments
-    lesions but gives no grade is gated by the ensemble's grade, and only where its card has `lowest_grades`: its
+    lesions but gives no grade is gated by the ensemble's grade, and only if its card has `lowest_grades`: its
     thresholds were then fixed on gated maps. Calibration writes no `lowest_grades` for a model without a grade. The
     maps of such a member were not gated, and gating them would hide lesions below a threshold that was not meant so.
     Members' experts and routers are their own: an ensemble reports no gates.

@@ -51,13 +51,13 @@ class Failure:
 class Findings:
     """Everything the model answers about one photo. Masks and probabilities at native size are computed on demand.
 
-    grade, dme, probabilities and the rest are None where the photo is not gradable or the model has no such task.
+    grade, dme, probabilities and the rest are None if the photo is not gradable or the model has no such task.
     class_probs: by photo task the calibrated probabilities of its classes. reasons: why it cannot be graded. forced:
-    whether a person insisted on an answer. quality: None where it was not assessed. estimated: landmarks that were not
+    whether a person insisted on an answer. quality: None if it was not assessed. estimated: landmarks that were not
     clearly visible and were located from the other one. frame_probs: per structure (S, S) float32 over the frame.
     witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives. by_lesions: the
     photo tasks whose answer rests on the lesions too. gates: of a model with experts, the shares of each router. cams:
-    task to class activation maps (C, n, n), see `explain`. training_distance: None where the card has no reference.
+    task to class activation maps (C, n, n), see `explain`. training_distance: None if the card has no reference.
     """
 
     photo: Photo
@@ -108,7 +108,7 @@ class Findings:
         return tuple(self.frame_probs)
 
     def answer(self, task: str) -> int | None:
-        """The most probable class of a photo task of the vocabulary; None where the model does not answer it."""
+        """The most probable class of a photo task of the vocabulary; None if the model does not answer it."""
         probs = self.class_probs.get(task)
         return None if probs is None else int(probs.argmax())
 
@@ -141,7 +141,7 @@ class Findings:
     def grade_set(self) -> tuple[int, ...] | None:
         """The grades that cannot be excluded: nine in ten such sets contain the true one. See `conformal`.
 
-        Ascending, without a gap, always with the most probable one. None where the card has no quantile.
+        Ascending, without a gap, always with the most probable one. None if the card has no quantile.
         """
         if self.grade_probs is None or self.card.grade_quantile is None:
             return None
@@ -229,12 +229,12 @@ class Findings:
 
     @property
     def is_upside_down(self) -> bool:
-        """Whether the photo seems to be upside down; False where a landmark was only estimated."""
+        """Whether the photo seems to be upside down; False if a landmark was only estimated."""
         return not self.estimated and is_upside_down(self.disc_xy, self.fovea_xy, self.card.fovea_from_disc)
 
     @property
     def checked(self) -> Checked | None:
-        """Grade and edema risk compared with what the lesions support; None where no lesion was segmented."""
+        """Grade and edema risk compared with what the lesions support; None if no lesion was segmented."""
         lesions = [code for code in self.codes if code in LESIONS]
         if not self.gradable_ok or not lesions:
             return None
@@ -242,7 +242,7 @@ class Findings:
 
     @property
     def advice(self) -> Advice | None:
-        """Whether to refer, by the more careful of model and lesions; None where there is neither grade nor lesion."""
+        """Whether to refer, by the more careful of model and lesions; None if there is neither grade nor lesion."""
         checked = self.checked
         if checked is None and self.grade is None and self.dme is None:
             return None
@@ -253,13 +253,13 @@ class Findings:
 
     @property
     def disc_diameter_px(self) -> float | None:
-        """Of the circle with the area of the disc mask; None without a mask, or where it cannot be the disc."""
+        """Of the circle with the area of the disc mask; None without a mask, or if it cannot be the disc."""
         points = self.disc_xy, self.fovea_xy
         return disc_diameter_px(self.mask("OD"), *points, self.transform.bounds) if "OD" in self.frame_probs else None
 
     @property
     def pixel_mm(self) -> float | None:
-        """The side of a pixel on the retina by the file; None where it has none, or a wrong one."""
+        """The side of a pixel on the retina by the file; None if it has none, or a wrong one."""
         return retina_pixel_mm(self.photo.stated, self.disc_diameter_px, self.transform.size_px)
 
     def to_dict(self) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class Findings:
             "referable": self._referable() if self.grade_probs is not None else None,
             "landmarks": self._landmarks() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
-            # None also where the model segments no lesions: not examined differs from not present.
+            # None also if the model segments no lesions: not examined differs from not present.
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS} or None,
             "rules": None if checked is None else checked.to_dict(),
             "evidence": [] if checked is None else [note.to_dict() for note in checked.evidence],
@@ -300,7 +300,7 @@ class Findings:
         return found | {"headline": headline(found)}
 
     def to_row(self) -> dict[str, str | int | float | bool | None]:
-        """One row of a table, with equal columns for all photos of a model; None where there is no answer.
+        """One row of a table, with equal columns for all photos of a model; None if there is no answer.
 
         p0 to p4: probabilities of the grades, dme_p0 to dme_p2: of the edema risks. Units are
         in the names: _px, in the photo's pixels; _dd, _dd2 in disc diameters and their squares. Photos without an

@@ -42,7 +42,7 @@ def headline(found: Found, *, grade: int | None = None, dme: int | None = None) 
 
     trust: a warning that belongs above every answer, with what to do. grade, dme: the answers, with their doubt.
     referral: what follows. found: as in findings.json, with the advice that follows from `grade` and `dme`, the answers
-    of a person (None where the person gave none).
+    of a person (None if the person gave none).
     """
     parts = {
         "trust": _trust(found),

@@ -71,7 +71,7 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
 def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> tuple[float, float, float, float] | None:
     """Mean and standard deviation of the horizontal and of the vertical distance of the fovea from the disc.
 
-    discs, foveas: of the same eyes, in shares of the frame's side. None where there are fewer than ten.
+    discs, foveas: of the same eyes, in shares of the frame's side. None if there are fewer than ten.
     """
     if len(discs) < 10:
         return None
@@ -82,7 +82,7 @@ def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> tuple[flo
 
 
 def _locate(own: np.ndarray, fused: np.ndarray, floor: float) -> tuple[float, float, bool] | None:
-    """x and y of the fused map's peak, in cells, and whether it was estimated; None where neither map is clear.
+    """x and y of the fused map's peak, in cells, and whether it was estimated; None if neither map is clear.
 
     The mean over the cells around the peak: of the own map where enough of it lies there, otherwise of the fused one.
     """

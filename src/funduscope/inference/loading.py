@@ -1,6 +1,6 @@
 """From the name of a model (none, an ONNX file, a run folder, or several of them) to a `Model`.
 
-torch is imported only where there is nothing but a checkpoint.
+torch is imported only if there is nothing but a checkpoint.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
     model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list of these, an
     ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card
     where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
-    Raises `ModelError`, with the code E_HASH where the file is not the one that export.json or the scores name,
-    E_CONFIG where cuda is asked for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError`
-    with the code E_CONFIG where a clinic's own table of urgency cannot be read (inference/urgency.py).
+    Raises `ModelError`, with the code E_HASH if the file is not the one that export.json or the scores name,
+    E_CONFIG if cuda is asked for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError`
+    with the code E_CONFIG if a clinic's own table of urgency cannot be read (inference/urgency.py).
     """
     check_device(device)
     urgency_table()  # fails here and not at the first photo
@@ -130,7 +130,7 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
 
 
 def _check_parts(card: Card, path: Path) -> None:
-    """Raises `ModelError` where a part of the card that is a tree of its own cannot be used: no photo is the reason."""
+    """Raises `ModelError` if a part of the card that is a tree of its own cannot be used: no photo is the reason."""
     try:
         if card.distance is not None:
             Reference.from_tree(card.distance)
@@ -163,7 +163,7 @@ def _of_onnx(path: Path, threads: int, device: Device, wanted: frozenset[str]) -
 
 
 def _exported(path: Path) -> frozenset[str]:
-    """The SHA-256 of a model's file by the export.json next to it; empty where that is missing or does not name it."""
+    """The SHA-256 of a model's file by the export.json next to it; empty if that is missing or does not name it."""
     try:
         exported = json.loads(path.with_name("export.json").read_text("utf-8"))
         return frozenset({str(exported["files"][path.name]["sha256"])})
@@ -174,7 +174,7 @@ def _exported(path: Path) -> frozenset[str]:
 def _scored_digests(path: Path) -> frozenset[str]:
     """The SHA-256 of the model that the scores next to a file are of, and of the one that they stand for.
 
-    Empty where there are no scores. They are written after the model: `python -m research.figures --write`.
+    Empty if there are no scores. They are written after the model: `python -m research.figures --write`.
     """
     try:
         about = json.loads(path.with_suffix(ENDING).read_text("utf-8"))["about"]

@@ -33,7 +33,7 @@ OnGrade = Callable[[Findings], None]
 class Assessed(NamedTuple):
     """A photo that is ready for a network.
 
-    reasons: why it cannot be graded, if it cannot. quality: None where not assessed. forced: it is graded all the same.
+    reasons: why it cannot be graded, if it cannot. quality: None if not assessed. forced: it is graded all the same.
     """
 
     photo: Photo

@@ -1,14 +1,14 @@
 """Measured scores of a model, with intervals: added to its card where the scores lie next to the model.
 
 `MODEL.scores.json` next to `MODEL.onnx` (the name without its ending) is the scores.json that `funduscope evaluate
-MODEL.onnx` wrote, or a part of it. It counts only where the SHA-256 in it is that of the model, and only where the
+MODEL.onnx` wrote, or a part of it. It counts only if the SHA-256 in it is that of the model, and only if the
 model is not known to have learned from any of the photos. A model that learned from every photo has none left to be
 scored on. Its figures are those of the same procedure on fewer photos, whose scores name the model under `about["stands
 for"]`; each row then has `"procedure": true`. The rows are `card.about["figures"]`, one a score:
 
     {"dataset": "idrid-B", "state": "DR", "score": "kappa", "photos": 73, "value": 0.833, "low": 0.742, "high": 0.905}
 
-value, low, high: the score and its 95 % interval, null where there is none. docs/protocol.md defines the scores.
+value, low, high: the score and its 95 % interval, null if there is none. docs/protocol.md defines the scores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 def measured(card: Card, model: Path, sha256: str) -> Card:
-    """The card with the figures next to the model; unchanged where there are none of this model."""
+    """The card with the figures next to the model; unchanged if there are none of this model."""
     path = model.with_suffix(ENDING)
     if not path.is_file():
         return card
@@ -57,7 +57,7 @@ def measured(card: Card, model: Path, sha256: str) -> Card:
 
 
 def figures_of(tree: Mapping[str, Any], sha256: str) -> Iterator[dict[str, Any]]:
-    """The rows of a scores.json's content; none where it is of another model, or of photos that it learned from."""
+    """The rows of a scores.json's content; none if it is of another model, or of photos that it learned from."""
     models = tree["about"]["models"]
     procedure = tree["about"].get("stands for") == sha256
     if tree["schema"] != SCHEMA or not (procedure or [one["sha256"] for one in models] == [sha256]):
@@ -80,7 +80,7 @@ def figures_note(figures: Sequence[Mapping[str, Any]], words: Words) -> str:
 
 
 def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:
-    """A header row, then a row a measure; a column a data set. Empty where the card has none of `MEASURES`
+    """A header row, then a row a measure; a column a data set. Empty if the card has none of `MEASURES`
     and of the further photo tasks' headlines.
 
     figures: the rows of `card.about["figures"]`.

@@ -155,14 +155,14 @@ def centers_of(places: np.ndarray, which: np.ndarray, areas: np.ndarray) -> np.n
 
 
 def by_quadrant(objects: Sequence[LesionObject], anatomy: Anatomy) -> dict[str, int] | None:
-    """The number of objects in each quadrant; None where quadrants are unknown."""
+    """The number of objects in each quadrant; None if quadrants are unknown."""
     if anatomy.laterality is None:
         return None
     return {name: sum(one.quadrant == name for one in objects) for name in QUADRANTS}
 
 
 def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
-    """The distance of the nearest object; None without any, or where distances are unknown."""
+    """The distance of the nearest object; None without any, or if distances are unknown."""
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 

@@ -71,7 +71,7 @@ class Reference:
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Reference:
-        """Raises `KeyError`, `TypeError` or `ValueError` where the tree is no reference."""
+        """Raises `KeyError`, `TypeError` or `ValueError` if the tree is no reference."""
         rows = _unpacked([tree["mean"], *tree["directions"]])
         unit, quantiles = float(tree["unit"]), np.array(tree["quantiles"], float)
         if quantiles.shape != (101,) or not (np.isfinite(quantiles).all() and np.isfinite(rows).all() and unit > 0):
@@ -83,7 +83,7 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
     """The reference from features (N, C) of training photos and (M, C) of held-out photos of the same clinics.
 
     like: the reference of a run by the same procedure. Its percentiles are used where a model learned from every photo
-    and none were held out. None where there are too few photos.
+    and none were held out. None if there are too few photos.
     """
     if len(training) < FEWEST or (like is None and (held_out is None or len(held_out) < FEWEST)):
         return None
@@ -102,7 +102,7 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
 
 
 def ood_score(features: np.ndarray | None, tree: dict[str, Any] | None) -> OodScore | None:
-    """The distance of a photo's features (C,) by a card's reference; None where either is missing."""
+    """The distance of a photo's features (C,) by a card's reference; None if either is missing."""
     return None if features is None or tree is None else Reference.from_tree(tree).of(features)
 
 

@@ -131,7 +131,7 @@ class Predictor(Model):
         return outputs
 
     def _check_fit(self, outputs: Outputs) -> None:
-        """Raises `ModelError` where the model does not give what its card names: every photo would fail."""
+        """Raises `ModelError` if the model does not give what its card names: every photo would fail."""
         card = self.card
         found = {name: value.shape[1] for name, value in outputs.named().items()}
         named = {task: len(CLASSES[task]) for task in self._tasks}
@@ -195,7 +195,7 @@ def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
 
 
 def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform) -> Numbers:
-    """What was found of each lesion, in numbers; none where a lesion that the model outlines was not sought."""
+    """What was found of each lesion, in numbers; none if a lesion that the model outlines was not sought."""
     maps: dict[str, np.ndarray] = {}
     for code in (code for code in card.outlined if code in LESIONS):
         planes = (views.close if code in card.close else views.whole).structures

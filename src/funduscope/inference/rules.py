@@ -47,7 +47,7 @@ Lesions = Mapping[str, Sequence[LesionObject]]
 
 @dataclass(frozen=True)
 class Supported:
-    """What lesions support. grade_range, dme_range: lowest and highest. None where unknown. because: the reasons.
+    """What lesions support. grade_range, dme_range: lowest and highest. None if unknown. because: the reasons.
 
     proliferative_checked: whether a kind of lesion that makes grade 4 was segmented.
     """
@@ -59,13 +59,13 @@ class Supported:
 
     @property
     def dme_risk(self) -> int | None:
-        """The lowest risk that the exudates support; None where unknown."""
+        """The lowest risk that the exudates support; None if unknown."""
         return None if self.dme_range is None else self.dme_range[0]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A model's answers compared with what the lesions support; agrees and dme_agrees: None where not checkable."""
+    """A model's answers compared with what the lesions support; agrees and dme_agrees: None if not checkable."""
 
     supported: Supported
     agrees: bool | None
@@ -112,7 +112,7 @@ def support(lesions: Lesions, anatomy: Anatomy) -> Supported:
 
 
 def check(supported: Supported, grade: int | None, risk: int | None) -> Checked:
-    """Compares a model's grade and edema risk (None where it gives none) with what the lesions support."""
+    """Compares a model's grade and edema risk (None if it gives none) with what the lesions support."""
     agrees, of_grade = _grade_agrees(supported, grade)
     dme_agrees, of_risk = _risk_agrees(supported.dme_range, risk)
     return Checked(supported, agrees, dme_agrees, (*of_grade, *of_risk))

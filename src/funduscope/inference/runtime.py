@@ -48,7 +48,7 @@ class Outputs:
     """Logits, float32; None for tasks that the model does not have.
 
     classes: by photo task (B, G). structures (B, L, h, w), landmarks (B, P, h', w'). gates (B, R, E): the share of each
-    router for each expert, 0 where the expert did not run. cams: by photo task (B, G, h", w"), the exact class
+    router for each expert, 0 if the expert did not run. cams: by photo task (B, G, h", w"), the exact class
     activation map, whose mean is the logits. features (B, C): means over the encoder's deepest map. Older exports have
     no maps and no features.
     """
@@ -107,7 +107,7 @@ def softmax(logits: np.ndarray, axis: int | None = None) -> np.ndarray:
 
 
 class Runtime(Protocol):
-    """Anything that turns images into outputs. sha256: of the model's file, or of no bytes where there is none."""
+    """Anything that turns images into outputs. sha256: of the model's file, or of no bytes if there is none."""
 
     card: Card
     sha256: str
@@ -118,10 +118,10 @@ class Runtime(Protocol):
 
 
 def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
-    """The SHA-256 of a model's file. wanted: the accepted ones; empty where none is known.
+    """The SHA-256 of a model's file. wanted: the accepted ones; empty if none is known.
 
     Loading does not notice a flipped bit in a weight: the answers are finite, plausible and wrong. Raises `ModelError`:
-    E_MODEL where the file cannot be read, E_HASH where its SHA-256 is not among those wanted.
+    E_MODEL if the file cannot be read, E_HASH if its SHA-256 is not among those wanted.
     """
     try:
         with path.open("rb") as file:
@@ -146,7 +146,7 @@ def check_device(device: str) -> None:
 
 def use_cuda(device: Device, is_usable: bool, why_not: str) -> bool:
     """Whether to compute on a GPU. is_usable: whether it could be done; why_not: the reason if it could not. Raises
-    `ModelError` where cuda is asked for and not usable."""
+    `ModelError` if cuda is asked for and not usable."""
     check_device(device)
     if device == "cuda" and not is_usable:
         raise ModelError("E_CONFIG", f"The device cuda was asked for, but {why_not}. Choose cpu, or auto.")
@@ -170,9 +170,9 @@ def session_options() -> onnxruntime.SessionOptions:
 class OnnxRuntime:
     """A model file in ONNX Runtime.
 
-    threads: of the processor; 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty where none is
-    known. device: cuda needs the package onnxruntime-gpu and a card. Raises `ModelError`: E_MODEL where the file is
-    missing or is no such model, E_HASH where its SHA-256 is another, E_CONFIG where cuda is asked for and not there.
+    threads: of the processor; 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty if none is
+    known. device: cuda needs the package onnxruntime-gpu and a card. Raises `ModelError`: E_MODEL if the file is
+    missing or is no such model, E_HASH if its SHA-256 is another, E_CONFIG if cuda is asked for and not there.
     batch: the number of whole views that it answers best at once.
     """
 

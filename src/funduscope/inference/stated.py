@@ -20,7 +20,7 @@ FIELD_DEGREES: Final = (30, 60)
 
 
 def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None, field_px: float) -> float | None:
-    """The side of a pixel on the retina; None where the file has none, or one that the photo contradicts.
+    """The side of a pixel on the retina; None if the file has none, or one that the photo contradicts.
 
     It must fit the disc, or the width of the field of view (field_px) where the disc's diameter is unknown.
     """
@@ -31,7 +31,7 @@ def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None, field_px: fl
 
 
 def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> Laterality | None:
-    """The eye that findings name, otherwise the one that the file does, to be coded for other systems; None where they
+    """The eye that findings name, otherwise the one that the file does, to be coded for other systems; None if they
     contradict each other.
 
     found: as in findings.json.
@@ -47,7 +47,7 @@ def stated_warnings(
 ) -> list[Message]:
     """Where the file contradicts the photo, or says that it is unlike those that models have learned from.
 
-    side: which eye disc and fovea show; None where they do not, or were not both seen.
+    side: which eye disc and fovea show; None if they do not, or were not both seen.
     """
     warnings = []
     if stated.laterality is not None and side is not None and stated.laterality != side:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def uncertainty(found: Mapping[str, Any]) -> float | None:
-    """From 0, sure, to 1, of one photo; None where it has no grade. found: as in findings.json.
+    """From 0, sure, to 1, of one photo; None if it has no grade. found: as in findings.json.
 
     The mean of what is known of: the spread of the grade's probabilities; whether what the photo and what its lesions
     say of the grade disagree, or the grade and what the outlined lesions support, where the model has no such
@@ -36,10 +36,10 @@ def entropy(probabilities: Sequence[float]) -> float:
 
 
 def disagreement(found: Mapping[str, Any]) -> float | None:
-    """Between two opinions on the grade, from 0 to 1; None where there is one alone.
+    """Between two opinions on the grade, from 0 to 1; None if there is one alone.
 
-    Of two witnesses, half the sum of the differences of their probabilities. Otherwise 1 where the outlined lesions
-    contradict the grade, 0 where they support it.
+    Of two witnesses, half the sum of the differences of their probabilities. Otherwise 1 if the outlined lesions
+    contradict the grade, 0 if they support it.
     """
     witnesses = found.get("witnesses") or {}
     if all("grade" in witnesses.get(name, ()) for name in ("photo", "lesions")):

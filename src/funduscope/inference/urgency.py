@@ -22,9 +22,9 @@ VARIABLE: Final = "FUNDUSCOPE_URGENCY"
 
 
 def urgency(grade: int | None, risk: int | None, refer: bool) -> Urgency:
-    """How soon an eye with this grade and edema risk (None where unknown) should be seen; at least soon if referred.
+    """How soon an eye with this grade and edema risk (None if unknown) should be seen; at least soon if referred.
 
-    Raises `CodedError` with the code E_CONFIG where a clinic's own table cannot be read.
+    Raises `CodedError` with the code E_CONFIG if a clinic's own table cannot be read.
     """
     table = urgency_table()
     answers = [table[name][value] for name, value in (("grade", grade), ("dme", risk)) if value is not None]
@@ -34,7 +34,7 @@ def urgency(grade: int | None, risk: int | None, refer: bool) -> Urgency:
 def urgency_table() -> dict[str, list[Urgency]]:
     """For "grade" and "dme" the urgency of each value: the package's table, or a clinic's own.
 
-    Raises `CodedError` with the code E_CONFIG where a clinic's own table cannot be read.
+    Raises `CodedError` with the code E_CONFIG if a clinic's own table cannot be read.
     """
     return _table(os.environ.get(VARIABLE, ""))
 

@@ -66,7 +66,7 @@ class Witness:
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> Witness:
-        """Raises `TypeError` where the tree is no witness."""
+        """Raises `TypeError` if the tree is no witness."""
         return cls(**{name: tuple(value) for name, value in tree.items()})
 
 
@@ -133,7 +133,7 @@ def _measure_map(logits: np.ndarray, disc: Point | None, fovea: Point | None) ->
 
 
 def _strongest(values: np.ndarray, most: int) -> float:
-    """The mean of the largest values; the lowest one where there are none."""
+    """The mean of the largest values; the lowest one if there are none."""
     flat = values.ravel()
     if not len(flat):
         return -MOST_LOGIT

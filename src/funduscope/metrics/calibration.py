@@ -64,7 +64,7 @@ class CalibrationState(State):
     def reliability(self) -> list[dict[str, float]]:
         """The 15 bins of the reliability plot: photos whose highest probability lies in (low, high].
 
-        Means are nan where there are none.
+        Means are nan if there are none.
         """
         return [
             {

@@ -67,11 +67,11 @@ class DenseState(State):
 
     @property
     def prevalence(self) -> float:
-        """Share of pixels that are in the true mask; nan where there is no pixel."""
+        """Share of pixels that are in the true mask; nan if there is no pixel."""
         return ratio(self.positives, self.pixels)
 
     def curve33(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(33,) thresholds 0..1, precision, recall. Recall is nan where the true mask is empty over the whole set."""
+        """(33,) thresholds 0..1, precision, recall. Recall is nan if the true mask is empty over the whole set."""
         tp, fp = _at_least33(self.positive), _at_least33(self.negative)
         marked = tp + fp
         precision = np.divide(tp, marked, out=np.ones(33), where=marked > 0)
@@ -160,22 +160,22 @@ class MaskState(State):
 
     @property
     def dice(self) -> float:
-        """2 tp / (2 tp + fp + fn); nan where both masks are empty."""
+        """2 tp / (2 tp + fp + fn); nan if both masks are empty."""
         return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float:
-        """Jaccard: tp / (tp + fp + fn); nan where both masks are empty."""
+        """Jaccard: tp / (tp + fp + fn); nan if both masks are empty."""
         return ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def precision(self) -> float:
-        """nan where nothing is marked."""
+        """nan if nothing is marked."""
         return ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """nan where the true mask is empty."""
+        """nan if the true mask is empty."""
         return ratio(self.tp, self.tp + self.fn)
 
 

@@ -64,7 +64,7 @@ class GradingState(State):
 
     @property
     def kappa(self) -> float:
-        """Cohen's kappa with quadratic weights; nan where all labels and predictions are one grade (0 / 0).
+        """Cohen's kappa with quadratic weights; nan if all labels and predictions are one grade (0 / 0).
 
         Takes batches.
         """
@@ -150,7 +150,7 @@ class BinaryState(State):
     def auroc(self) -> float:
         """Area under the ROC curve: the share of pairs in which a positive outscores a negative; ties count half.
 
-        nan where all photos are of one kind.
+        nan if all photos are of one kind.
         """
         worst = np.where(self.refused, np.where(self.positive, -np.inf, np.inf), self.score)
         values, inverse = np.unique(worst, return_inverse=True)
@@ -182,7 +182,7 @@ class ScoresState(State):
 
     @property
     def macro_auroc(self) -> float:
-        """Mean over the grades that occur, each against the rest; nan where there is only one."""
+        """Mean over the grades that occur, each against the rest; nan if there is only one."""
         areas = [
             BinaryState(self.truth == grade, scores, self.refused).auroc
             for grade, scores in enumerate(self.probabilities.T)

@@ -23,7 +23,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and its 95 % interval; low and high are nan where there is none (one visit, an undefined score).
+    """A score and its 95 % interval; low and high are nan if there is none (one visit, an undefined score).
 
     units: visits. dropped: repeats in which the score did not exist (say, no lesion was drawn); the interval is of
     the other repeats.
@@ -59,7 +59,7 @@ def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
 def bootstrap(units: Sequence[S], score: Callable[[S], float], repeats: int = 1000, seed: int = 0) -> Interval:
     """The score over all units, and its percentile interval over units drawn again with replacement.
 
-    units: one state a visit (see `by_visit`); score: for instance `lambda s: s.kappa`, nan where it does not exist.
+    units: one state a visit (see `by_visit`); score: for instance `lambda s: s.kappa`, nan if it does not exist.
     """
     return bootstrap_all(units, {"score": score}, repeats, seed)["score"]
 

@@ -17,7 +17,7 @@ EXPERTS = 4
 class PerPhotoState(State):
     """A score of each photo, for the median over photos (a pooled score may be one photo's).
 
-    values: (N,); nan where the score does not exist (no lesion and none marked).
+    values: (N,); nan if the score does not exist (no lesion and none marked).
     """
 
     LISTED: ClassVar[frozenset[str]] = frozenset({"values"})
@@ -40,7 +40,7 @@ class PerPhotoState(State):
 
     @property
     def median(self) -> float:
-        """Over the photos in which the score exists; nan where there is none."""
+        """Over the photos in which the score exists; nan if there is none."""
         return float(np.nanmedian(self.values)) if self.n else float("nan")
 
     @property
@@ -116,7 +116,7 @@ class VotesState(State):
 
     @classmethod
     def of(cls, mask: np.ndarray, votes: np.ndarray | None) -> Self:
-        """mask: (H, W) bool. votes: (H, W) uint8, 0 to 4 experts; None where no expert marked anything."""
+        """mask: (H, W) bool. votes: (H, W) uint8, 0 to 4 experts; None if no expert marked anything."""
         if votes is None:
             return cls(np.array([np.count_nonzero(mask), 0, 0, 0, 0], np.int64))
         if votes.shape != mask.shape:
@@ -128,5 +128,5 @@ class VotesState(State):
         return int(self.by_votes.sum())
 
     def share(self, votes: int) -> float:
-        """Share of marked pixels that exactly so many experts marked; nan where nothing is marked."""
+        """Share of marked pixels that exactly so many experts marked; nan if nothing is marked."""
         return ratio(self.by_votes[votes], self.marked)

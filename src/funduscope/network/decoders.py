@@ -38,7 +38,7 @@ class Decoder(nn.Module):
 
     levels: channels of the pyramid, shallow to deep. projected: the same after the 1x1 convolutions, or none for no
     projection. channels: of the blocks, from the deepest up; shallower levels than the blocks need are neither read nor
-    projected. attention: each skip passes an attention gate, which the deeper map controls. Raises `ValueError` where
+    projected. attention: each skip passes an attention gate, which the deeper map controls. Raises `ValueError` if
     widths and levels do not match.
     """
 
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
 
 
 def make_decoder(levels: Sequence[int], settings: Settings, output_stride: int) -> nn.Module:
-    """A recipe's decoder for an encoder of these levels. Raises `ValueError` where its widths do not match."""
+    """A recipe's decoder for an encoder of these levels. Raises `ValueError` if its widths do not match."""
     widths = (levels, settings.skip_channels, settings.channels)
     kinds: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: Decoder(*widths),

@@ -151,7 +151,7 @@ def atrous_rates(rates: Sequence[int], output_stride: int) -> list[int]:
 
 
 def check_levels(levels: Sequence[int]) -> None:
-    """Raises `ValueError` where the pyramid has no level at stride 4."""
+    """Raises `ValueError` if the pyramid has no level at stride 4."""
     if len(levels) < 4:
         raise ValueError(
             f"This encoder has {len(levels)} levels; decoder.kind deeplab expects four or more, since it joins the "

@@ -41,7 +41,7 @@ class Encoder(nn.Module):
 
     name: a timm name. variant: "v1" has the strides of a bottleneck ResNet where the original has them. output_stride:
     the largest stride, 8, 16 or 32; further levels are dilated instead. levels: only so many, from the shallowest; the
-    stages that make the others are left out. Raises `WeightsError` where timm has no such backbone, or its features are
+    stages that make the others are left out. Raises `WeightsError` if timm has no such backbone, or its features are
     not the pyramid that decoders and heads need.
     """
 
@@ -160,7 +160,7 @@ def find_weights(name: str) -> Path | None:
 def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
     """ImageNet weights for that name, and their variant. From a file first, then from timm's own source.
 
-    Raises `WeightsError` without a long wait where neither has them, and where timm has no such backbone.
+    Raises `WeightsError` without a long wait if neither has them, and if timm has no such backbone.
     """
     _check_name(name)
     path = find_weights(name)
@@ -237,7 +237,7 @@ def _no_weights(name: str) -> str:
 
 
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
-    """Copies the weights that the pyramid uses. Raises `WeightsError` where one of them is missing."""
+    """Copies the weights that the pyramid uses. Raises `WeightsError` if one of them is missing."""
     own = encoder.state_dict()
     named = {key: _name_in(state, key) for key in own}
     missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]

@@ -53,7 +53,7 @@ class Joined(nn.Module):
         return joined
 
     def answering(self, name: str) -> Network:
-        """The part that answers a photo task or a structure. Raises `KeyError` where none does."""
+        """The part that answers a photo task or a structure. Raises `KeyError` if none does."""
         for stage, part in self.parts.items():
             assert isinstance(part, Network)
             if name in part.heads or name in self.codes[stage]:

@@ -25,7 +25,7 @@ from funduscope.vocabulary import CLASSES
 class Outputs:
     """Logits only; a task that the recipe leaves out is None.
 
-    classes: by photo task. gates: the share that each router R gives each expert E, 0 where it was not computed. cams:
+    classes: by photo task. gates: the share that each router R gives each expert E, 0 if it was not computed. cams:
     by photo task the exact class activation map, whose mean is the logits; none in training, and for a head with hidden
     layers or experts of its own. features: means over the encoder's deepest map, for out-of-distribution detection;
     None in training. routing: by router its gates and logits, for the routing losses. branches: in training with deep

@@ -108,7 +108,7 @@ class Dispatch(nn.Module):
     def forward(self, x: Tensor, gates: Tensor) -> Tensor | list[Tensor]:
         """x (B, ...). gates (B, E) for one mix, (B, T, E) for a list of T mixes of the same experts.
 
-        Raises `ValueError` where no photo keeps any expert, since the output's shape is then unknown.
+        Raises `ValueError` if no photo keeps any expert, since the output's shape is then unknown.
         """
         if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             return self._traced(x, gates) if len(self.branches) else self.dense(x, gates)
@@ -259,7 +259,7 @@ def _by_router(sums: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
 
 
 def balance_loss(mean: Tensor, taken: Tensor, every: bool) -> Tensor:
-    """E times the sum over experts of load times mean share: 1 where both are uniform, E where one expert takes all.
+    """E times the sum over experts of load times mean share: 1 if both are uniform, E if one expert takes all.
 
     mean (E,): of the softmax over all experts, through which the gradient flows (Switch, equation 4, for any number
     kept). taken (E,): the photos that keep each; the load is the expert's part of them, a count without gradient.
@@ -285,7 +285,7 @@ class ExpertUsage:
         """For each router NAME, `experts NAME i`: the share of photos for which expert i was computed.
 
         `experts NAME i weight`: the expert's part of the gates, which tells experts apart where all are computed.
-        `experts NAME entropy`: of the mean gates, 1 where all experts carry the same. `experts NAME chosen`: experts
+        `experts NAME entropy`: of the mean gates, 1 if all experts carry the same. `experts NAME chosen`: experts
         computed per photo.
         """
         numbers: dict[str, float] = {}

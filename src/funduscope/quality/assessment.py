@@ -18,8 +18,8 @@ from funduscope.quality.image_measures import small_frame
 def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Quality | None]:
     """Reasons to refuse a framed photo (H, W, 3) uint8, and its quality.
 
-    No reason: the photo is answered, though its quality may advise to take it again. Quality is None where no eye is
-    visible, or where the photo shows something else.
+    No reason: the photo is answered, though its quality may advise to take it again. Quality is None if no eye is
+    visible, or if the photo shows something else.
     """
     reasons = not_gradable(framed)
     if framed.field_of_view is None:

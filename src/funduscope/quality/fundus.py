@@ -141,7 +141,7 @@ def shows_vessels(values: np.ndarray) -> bool:
 def _lost_in_light(measures: Mapping[str, float]) -> bool:
     """Whether there is too little light to recognize the content of a picture, or too much of it in a round field.
 
-    Too little also where much is black and the rest has a retina's order of colors: a photo half in shadow.
+    Too little also if much is black and the rest has a retina's order of colors: a photo half in shadow.
     """
 
     def of(name: str) -> float:

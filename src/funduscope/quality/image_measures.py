@@ -58,7 +58,7 @@ def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
 
 
 def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:
-    """Whether the lit pixels of a part of a picture (H, W, 3) uint8 are colored; True where nothing is lit.
+    """Whether the lit pixels of a part of a picture (H, W, 3) uint8 are colored; True if nothing is lit.
 
     part: left, top, right, bottom. Of color photos of eyes 95 of 100 pixels differ by 60 levels and more between red
     and blue; a gray copy differs by none, or by the few that a JPEG adds.
@@ -82,7 +82,7 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     motion keeps only the detail across its direction. vessels: contrast of the clearest dark lines. detail: energy of
     the finest detail.
     seen: share of the field's circle inside the photo; left, top, right, bottom: how far the circle extends beyond the
-    photo. rim: share of the circle's visible edge across which the light falls, 1 where none is visible. outside:
+    photo. rim: share of the circle's visible edge across which the light falls, 1 if none is visible. outside:
     brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
     """
     picture = pixels

@@ -31,7 +31,7 @@ class MLP:
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> MLP:
-        """The network in what `to_json` wrote. Raises `KeyError` or `ValueError` where the tree has none."""
+        """The network in what `to_json` wrote. Raises `KeyError` or `ValueError` if the tree has none."""
         layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in tree["layers"])
         return cls(np.array(tree["center"], float), np.array(tree["scale"], float), layers)
 

@@ -1,4 +1,4 @@
-"""PNG files of drawn pictures, TIFF files of masks. Coded in memory: Pillow loses the reason where a disk is full."""
+"""PNG files of drawn pictures, TIFF files of masks. Coded in memory: Pillow loses the reason if a disk is full."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def mask_tiff(mask: np.ndarray) -> bytes:
 
 
 def write_png(picture: np.ndarray, path: Path) -> None:
-    """Writes a picture as a PNG file. Raises `OSError` with its number where the disk refuses."""
+    """Writes a picture as a PNG file. Raises `OSError` with its number if the disk refuses."""
     path.write_bytes(png(picture))

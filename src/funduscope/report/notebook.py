@@ -19,7 +19,7 @@ def show(findings: Findings, ax: Axes | None = None, *, palette: Palette = "stan
     """Draws the photo with what was found outlined and a legend below, as overlay.png has it; returns the axes.
 
     ax: axes to draw on; without it a new figure of pyplot, which a notebook shows. palette: "safe" is for color-blind
-    eyes. Raises `ModuleNotFoundError` where matplotlib is not installed.
+    eyes. Raises `ModuleNotFoundError` if matplotlib is not installed.
     """
     try:
         from matplotlib import pyplot as plt

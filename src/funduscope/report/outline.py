@@ -50,7 +50,7 @@ def trace(mask: np.ndarray) -> Outline:
 class Traced:
     """The findings and their outlines, computed once for everything that shows them.
 
-    `found`: as in findings.json; `outlines`: by code, empty where the photo could not be graded.
+    `found`: as in findings.json; `outlines`: by code, empty if the photo could not be graded.
     """
 
     found: Mapping[str, Any]

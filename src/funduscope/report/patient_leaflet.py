@@ -53,7 +53,7 @@ def compose(
 ) -> PatientLeaflet:
     """The leaflet of one photo. found: as in findings.json; grade, dme: a person's, instead of the model's.
 
-    The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye, also where
+    The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye, also if
     someone asked for an answer nevertheless.
     """
     examined = Part(words("sheet.looked"), (words("sheet.looked_says"),))

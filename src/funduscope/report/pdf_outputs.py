@@ -120,7 +120,7 @@ class PdfOutputs:
             self._end()
 
     def _end(self) -> None:
-        if self._document is not None and self._document.pages:  # none where its first page was interrupted
+        if self._document is not None and self._document.pages:  # none if its first page was interrupted
             self._files += 1
             document, self._document = self._document, None
             write_atomically(self.folder / _all_pages_name(self._files), document.finished())

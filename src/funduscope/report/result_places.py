@@ -71,13 +71,13 @@ def _place(path: Path, name: str) -> str:
 
 def _earlier_result(place: Path) -> tuple[str | None, str | None] | None:
     """`source_of` and sha256 of the photo whose results the folder has, as far as its two files say; None without
-    results, or where they cannot be read, which the writer reports."""
+    results, or if they cannot be read, which the writer reports."""
     source, sha256 = _text_of(place / SETTINGS, "source"), _text_of(place / RESULT, "photo", "sha256")
     return None if source is None and sha256 is None and not (place / RESULT).is_file() else (source, sha256)
 
 
 def _text_of(file: Path, *keys: str) -> str | None:
-    """A text in a file of JSON; None where the file is missing or damaged."""
+    """A text in a file of JSON; None if the file is missing or damaged."""
     try:
         value = json.loads(file.read_bytes())
         for key in keys:

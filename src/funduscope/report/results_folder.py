@@ -202,7 +202,7 @@ def open_results(
     many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
     see `report.write.save`. An earlier result of the same photo is replaced. If other files are in the way, nothing is
     written for the photo, and its object has an `error` with the code E_CONFIG next to the findings. Any other error
-    fails this photo alone, with the code E_INTERNAL. The function raises `OSError` where the disk refuses.
+    fails this photo alone, with the code E_INTERNAL. The function raises `OSError` if the disk refuses.
     """
     from funduscope.report.summary_csv import SummaryRow, is_summary, open_summary
 

@@ -57,7 +57,7 @@ def save(
 
     The folder appears complete or not at all, and replaces an earlier result of that name. Raises `FileExistsError` if
     the folder has files that this function did not write (a desktop's own, such as .DS_Store, are removed with the
-    earlier result), `OSError` where the disk refuses, `ValueError` for an unknown palette or findings with NaN.
+    earlier result), `OSError` if the disk refuses, `ValueError` for an unknown palette or findings with NaN.
     """
     folder = Path(os.path.realpath(folder))
     _check_place(folder)

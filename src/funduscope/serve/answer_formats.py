@@ -76,7 +76,7 @@ def content_type(media: str, body: bytes) -> str:
 def choose(accept: str) -> str:
     """The media type that an `Accept` header prefers; of equal ones the first of `FORMATS`.
 
-    Raises `RefusalError` E_ACCEPT where it takes none of them.
+    Raises `RefusalError` E_ACCEPT if it takes none of them.
     """
     wanted = _weights(accept) or {"*/*": 1.0}
     best, chosen = 0.0, None

@@ -30,7 +30,7 @@ class Tokens:
     """The tokens of a file: one a line; empty lines and those that begin with # are left out.
 
     The file is read again when it changes. What is valid is what stands in it: a file that is emptied or removed lets
-    nobody in. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG where the file cannot be read at
+    nobody in. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG if the file cannot be read at
     first, has no token, or one that is too short to be guarded by its length.
     """
 
@@ -92,13 +92,13 @@ class WrongTokens:
 
 
 class Guard:
-    """Decides whether a request may go on. tokens: None where the service is reachable from this machine only."""
+    """Decides whether a request may go on. tokens: None if the service is reachable from this machine only."""
 
     def __init__(self, tokens: Tokens | None, wrong: WrongTokens | None = None) -> None:
         self._tokens, self._wrong = tokens, wrong or WrongTokens()
 
     def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raises `RefusalError`: E_TOKEN without a valid token, E_TRIES after too many such requests; E_ORIGIN, where
+        """Raises `RefusalError`: E_TOKEN without a valid token, E_TRIES after too many such requests; E_ORIGIN, if
         no tokens are set, for what a page of another site makes a browser send. headers: names in lower case."""
         if self._tokens is None:
             _check_origin(headers)

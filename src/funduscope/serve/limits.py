@@ -34,7 +34,7 @@ CONNECTIONS: Final = 1000
 
 
 class RefusalError(CodedError):
-    """A request that is not answered. retry_after_s: when to come again; None where that would not help."""
+    """A request that is not answered. retry_after_s: when to come again; None if that would not help."""
 
     def __init__(self, code: str, says: str, retry_after_s: int | None = None) -> None:
         super().__init__(code, says)
@@ -84,7 +84,7 @@ class BodyMemory:
 
 
 def check_declared(headers: Mapping[str, str], limits: ServiceLimits) -> None:
-    """Raises `RefusalError` where the headers announce a body above the limit."""
+    """Raises `RefusalError` if the headers announce a body above the limit."""
     with suppress(ValueError):  # the server has refused what is no number
         if int(headers.get("content-length", "0")) > limits.max_body_bytes:
             raise _too_large(limits)
@@ -93,8 +93,8 @@ def check_declared(headers: Mapping[str, str], limits: ServiceLimits) -> None:
 async def read_body(receive: Receive, limits: ServiceLimits, take: Callable[[int], None]) -> bytes:
     """The whole body. take: see `BodyMemory`.
 
-    Raises `RefusalError`: E_TOO_LARGE as soon as the limit is passed, also where no length was announced, E_SLOW where
-    it comes too slowly; `ClientGoneError` where it ends too early.
+    Raises `RefusalError`: E_TOO_LARGE as soon as the limit is passed, also if no length was announced, E_SLOW if
+    it comes too slowly; `ClientGoneError` if it ends too early.
     """
     parts: list[bytes] = []
     size, started = 0, asyncio.get_running_loop().time()

@@ -82,7 +82,7 @@ class CutOffProtocol(H11Protocol):
 
 
 class ReloadingServer(uvicorn.Server):
-    """A server that ends by itself at SIGTERM and Ctrl+C, and at SIGHUP, where the system has it, loads the model anew.
+    """A server that ends by itself at SIGTERM and Ctrl+C, and at SIGHUP, if the system has it, loads the model anew.
 
     uvicorn ends by the signal again once it is done, so that the exit code would be that of a failure.
     """
@@ -118,7 +118,7 @@ def run_service(
 ) -> None:
     """Serves until SIGTERM or Ctrl+C; then finishes what runs, within the deadline of a request.
 
-    Raises `CodedError` E_CONFIG where the address cannot be used, or reaches beyond this machine without tokens.
+    Raises `CodedError` E_CONFIG if the address cannot be used, or reaches beyond this machine without tokens.
     """
     if tokens is None and not is_loopback(host):
         says = (
@@ -168,7 +168,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _allow_open_files() -> None:
-    """Twice as many as there may be connections, where the system lets it."""
+    """Twice as many as there may be connections, if the system lets it."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

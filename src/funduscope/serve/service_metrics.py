@@ -38,7 +38,7 @@ class ServiceMetrics:
         ready.set_function(lambda: workers.ready)
         restarts = Gauge("funduscope_worker_restarts", "Workers that died and were replaced.", registry=registry)
         restarts.set_function(lambda: workers.restarts)
-        # Memory, processor time and open files, where the system has /proc.
+        # Memory, processor time and open files, if the system has /proc.
         ProcessCollector("funduscope_front", registry=registry)
         ProcessCollector("funduscope_worker", pid=lambda: workers.pid or "none", registry=registry)
 

@@ -25,7 +25,7 @@ def packed(header: Mapping[str, Any], body: bytes = b"") -> list[bytes]:
 
 
 def read_message(stream: BinaryIO) -> PipeMessage | None:
-    """The next message; None at the end of the stream, also where it ends within a message."""
+    """The next message; None at the end of the stream, also if it ends within a message."""
     start = stream.read(_LENGTHS.size)
     if len(start) < _LENGTHS.size:
         return None

@@ -62,7 +62,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, settings: WorkerSettings, parallel: int) -> WorkerProcess:
-        """A worker whose model has answered once. Raises `CodedError` where it cannot be loaded."""
+        """A worker whose model has answered once. Raises `CodedError` if it cannot be loaded."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "funduscope.serve.worker"),
             stdin=asyncio.subprocess.PIPE,
@@ -88,7 +88,7 @@ class WorkerProcess:
         return cls(process, first.header["about"])
 
     def submit(self, job: Job, longest_s: float) -> tuple[int, asyncio.Future[PipeMessage | None]]:
-        """The job's number and its answer to come: None where the process ends first. One that is not answered within
+        """The job's number and its answer to come: None if the process ends first. One that is not answered within
         `longest_s` ends the process."""
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
@@ -251,7 +251,7 @@ class Workers:
             await self._worker.end()
 
     def check_room(self) -> None:
-        """Raises `RefusalError` E_BUSY where a photo would not be taken now."""
+        """Raises `RefusalError` E_BUSY if a photo would not be taken now."""
         if self._worker is None:
             raise RefusalError("E_BUSY", "the model is not ready: send the photo again later", 5)
         if self._admitted >= self._limits.queue:
@@ -262,7 +262,7 @@ class Workers:
     async def answer(self, job: Job) -> PipeMessage:
         """The worker's answer. A caller that is cancelled gives up its place, and a job that runs is left.
 
-        Raises `RefusalError`: E_BUSY at once where too many wait, E_DEADLINE where it takes too long; E_INTERNAL where
+        Raises `RefusalError`: E_BUSY at once if too many wait, E_DEADLINE if it takes too long; E_INTERNAL if
         the worker died of it.
         """
         self.check_room()

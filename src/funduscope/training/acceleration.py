@@ -1,4 +1,4 @@
-"""What makes the steps of a training faster where the machine can: shorter floating point numbers, and a compiler."""
+"""What makes the steps of a training faster if the machine can: shorter floating point numbers, and a compiler."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_accelerator(precision: str) -> Accelerator:
 
 
 def bfloat16(precision: str) -> bool:
-    """Whether to compute in bfloat16. auto: where the machine has instructions for it."""
+    """Whether to compute in bfloat16. auto: if the machine has instructions for it."""
     if precision != "auto":
         return precision == "bfloat16"
     if torch.cuda.is_available():
@@ -42,7 +42,7 @@ def bfloat16(precision: str) -> bool:
 
 
 def compiled(network: nn.Module) -> Any:
-    """The network by torch.compile, with the same parameters. Raises `TrainingError` where there is no compiler."""
+    """The network by torch.compile, with the same parameters. Raises `TrainingError` if there is no compiler."""
     try:
         torch.compile(torch.neg)(torch.ones(1, device=next(network.parameters()).device))
     except Exception as error:  # the compilers' exceptions have no common base class

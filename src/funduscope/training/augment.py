@@ -105,7 +105,7 @@ def draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, *, any_way_
     """The warp followed by random mirroring, rotation, scale, shift and bending within the bounds.
 
     any_way_up: a close crop has no upright position, so it is always turned by a random number of quarters; a whole eye
-    only by `quarter_turns`. Newer settings draw last, and only where they have an effect, so that a recipe without them
+    only by `quarter_turns`. Newer settings draw last, and only if they have an effect, so that a recipe without them
     gets the same samples as before they existed.
     """
     angle = np.deg2rad(rng.uniform(-bounds.rotate_deg, bounds.rotate_deg))

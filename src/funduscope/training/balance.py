@@ -59,7 +59,7 @@ class Balance(nn.Module, ABC):
         """Adds all gradients to `.grad`. Returns the detached weighted total, including `extra`.
 
         losses: by task, those that the batch has. extra: added without a weight. backward: turns a scalar into
-        gradients (accelerate's, or `Tensor.backward`); called once. None where no task has a loss. A total that is not
+        gradients (accelerate's, or `Tensor.backward`); called once. None if no task has a loss. A total that is not
         finite is returned without any gradient.
         """
         counted = {task: loss.float() for task, loss in losses.items() if self.start[task] > 0}

@@ -51,7 +51,7 @@ MOST_REFERENCE_PHOTOS = 800
 class Seen:
     """The predictions and labels of one validation photo that calibration needs.
 
-    numbers: of its lesions, none where they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
+    numbers: of its lesions, none if they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
     close frame, per structure, of the logits (`fit_scale.to_bytes`). probs: uint8 (S, S) likewise, 255 being 1, once
     the logits are scaled. truths: bool (S, S) per structure with a true mask. healthy: the lesions
     that a photo of grade 0 is known to lack.
@@ -323,7 +323,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_sets(probs: np.ndarray, grades: np.ndarray) -> float | None:
-    """The quantile of conformal grade sets, one for all data sets; None where no grade is known. probs: (N, G)."""
+    """The quantile of conformal grade sets, one for all data sets; None if no grade is known. probs: (N, G)."""
     # Rounded up, so that the photo with this score stays in its own set.
     return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
 
@@ -351,7 +351,7 @@ def fit_distance(
 ) -> dict[str, Any] | None:
     """The card's `distance` (inference/ood.py): features of the training photos, percentiles by held-out photos.
 
-    None where the model gives no features or there are too few photos. training, held_out: cases of the same clinics.
+    None if the model gives no features or there are too few photos. training, held_out: cases of the same clinics.
     predictor: its card may have the `distance` of a run by the same procedure, whose percentiles are kept where no
     photos were held out, as in a refit on every photo.
     """

@@ -72,7 +72,7 @@ class Teachers:
     """Trained models that predict a student's batches.
 
     checkpoints: at least one. student: its tasks are predicted, in the magnification of its views. Raises
-    `CheckpointError` where recipe and weights do not make a network, `ValueError` where no teacher can teach anything.
+    `CheckpointError` if recipe and weights do not make a network, `ValueError` if no teacher can teach anything.
     """
 
     def __init__(self, checkpoints: list[Checkpoint], student: Recipe) -> None:
@@ -160,7 +160,7 @@ def distill_sums(
 def distill_loss_of(sums: Sums, settings: Loss) -> Tensor | None:
     """The distance of the student's outputs from the teachers', each task with its weight in the recipe.
 
-    sums: of a whole batch, from `distill_sums`. None where nothing is taught.
+    sums: of a whole batch, from `distill_sums`. None if nothing is taught.
     """
     means = {name.removeprefix("distill "): mean_of(two) for name, two in sums.items() if name.startswith("distill ")}
     groups = [([task], getattr(settings, task)) for task in CLASSES]

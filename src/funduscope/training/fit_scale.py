@@ -38,7 +38,7 @@ def scaled(steps: np.ndarray, scale: Scale) -> np.ndarray:
 def fit_scale(photos: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scale:
     """The slope and shift that make the pixels of photos (steps, truth (bool), of equal shapes) most likely.
 
-    `UNSCALED` where no pixel is true or none is false, and where the logits do not rise with the truth.
+    `UNSCALED` if no pixel is true or none is false, and if the logits do not rise with the truth.
     """
     true, false = np.zeros(256), np.zeros(256)
     for steps, truth in photos:

@@ -28,7 +28,7 @@ MOST_FALSE_DOTS: Final = 0.2
 @dataclass(frozen=True)
 class Cut:
     """threshold: of probability. smallest_px2: pixels of the close frame. limit: share of the healthy photos of a data
-    set that may be marked. dice: at these, 0 where too few photos show the structure. says: how they were chosen, a
+    set that may be marked. dice: at these, 0 if too few photos show the structure. says: how they were chosen, a
     sentence."""
 
     threshold: float

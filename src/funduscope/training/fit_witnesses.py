@@ -43,7 +43,7 @@ def fit_witness(
     found: Sequence[Numbers], of_photo: np.ndarray, labels: np.ndarray, visits: Sequence[str]
 ) -> Fitted | None:
     """Of N photos: found: the lesions' numbers. of_photo: (N, C) the network's own probabilities. labels: (N,). visits:
-    whose photos stay together. None where the classes are too rare."""
+    whose photos stay together. None if the classes are too rare."""
     classes = of_photo.shape[1]
     counts = np.sort(np.bincount(labels, minlength=classes))
     part_of = _parts(visits)

@@ -67,14 +67,14 @@ class Start:
 
     def keep_card(self, folder: Path) -> None:
         """Writes the card of the first weights into a new run's folder, for a training that goes on without naming
-        them; where there are none, removes that of an attempt that failed before it had learned anything."""
+        them; if there are none, removes that of an attempt that failed before it had learned anything."""
         if self.init:
             write_json(folder / FIRST_CARD, checkpoint.load(self.init[0], ()).card, indent=None)
         else:
             (folder / FIRST_CARD).unlink(missing_ok=True)
 
     def first_card(self, folder: Path) -> Card | None:
-        """The card of the weights that the run in the folder began with; None where these were none, or had none."""
+        """The card of the weights that the run in the folder began with; None if these were none, or had none."""
         kept = folder / FIRST_CARD
         if kept.is_file():
             card = json.loads(kept.read_text("utf-8"))
@@ -96,7 +96,7 @@ def _build_of(recipe: Recipe) -> tuple[object, ...]:
 
 
 def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
-    """The best epoch of the run to refit. Raises `TrainingError` where this is another procedure."""
+    """The best epoch of the run to refit. Raises `TrainingError` if this is another procedure."""
     refit = start.refit
     assert refit is not None
     best = checkpoint.load(refit)
@@ -290,7 +290,7 @@ def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
 
 
 def check_free(folder: Path) -> None:
-    """Raises `TrainingError` where a run would replace a recipe or folds that no training wrote."""
+    """Raises `TrainingError` if a run would replace a recipe or folds that no training wrote."""
     for name in () if (folder / "run.json").is_file() else ("recipe.toml", FOLDS):
         if (folder / name).is_file():
             raise TrainingError(

@@ -190,7 +190,7 @@ def device() -> str:
 def peak_mb(device: torch.device) -> float | None:
     """Peak memory of this process in 10**6 bytes: of the accelerator where the device is one, otherwise resident.
 
-    Without the loader's workers. None where the system does not report it.
+    Without the loader's workers. None if the system does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
@@ -232,7 +232,7 @@ def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path
     """Writes the first samples of the first epoch as one PNG, those with masks first: what the network gets.
 
     Outlines: structures in their colors; crosses: disc center and fovea; below: the class of each photo task, a dash
-    where unknown. Where masks are known, two tiles follow: the coverage of each structure, and its binary mask, the
+    if unknown. Where masks are known, two tiles follow: the coverage of each structure, and its binary mask, the
     coverage from a half on. Black is known background, gray is unknown.
     """
     items = draw_epoch(cases, recipe, 0)
@@ -289,7 +289,7 @@ def _tile(sample: Batch, item: Item) -> np.ndarray:
 
 
 def _label(allowed: Tensor) -> str:
-    """A photo's label, or a dash where it has none."""
+    """A photo's label, or a dash if it has none."""
     return str(int(allowed.int().argmax())) if int(allowed.sum()) == 1 else "-"
 
 

@@ -18,8 +18,8 @@ WAIT_S = 10
 def only_training(folder: Path) -> Iterator[None]:
     """Keeps other processes of this machine from training in the folder, which is made if it is not there.
 
-    A folder that was made and stays empty is removed. Nothing is kept out on Windows, or where the file system has no
-    locks. Raises `TrainingError` where another process trains in it.
+    A folder that was made and stays empty is removed. Nothing is kept out on Windows, or if the file system has no
+    locks. Raises `TrainingError` if another process trains in it.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

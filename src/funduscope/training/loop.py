@@ -69,7 +69,7 @@ class Loop:
     """Trains a network on cases.
 
     files: prepared file by case key. folder: the run's folder. teachers: models whose answers are learned next to the
-    labels. Raises `TrainingError` where an epoch has less than one batch.
+    labels. Raises `TrainingError` if an epoch has less than one batch.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class Loop:
     def _update(self) -> float | None:
         """Takes a step with the mean of the gathered gradients, and returns their norm before it is clipped.
 
-        None, and no step, where there are no gradients or they are not finite.
+        None, and no step, if there are no gradients or they are not finite.
         """
         processes.add_gradients(self.network.parameters())
         gathered, self.gathered = self.gathered, 0

@@ -1,4 +1,4 @@
-"""Losses of the tasks. Each is a mean over what is known, and is absent where nothing is.
+"""Losses of the tasks. Each is a mean over what is known, and is absent if nothing is.
 
 An unknown label gives no gradient: it is selected away before anything is computed from it, so that not even a NaN in
 its place has an effect.
@@ -132,7 +132,7 @@ def add(losses: dict[str, Tensor], name: str, loss: Tensor | None) -> None:
 
 
 def mean_of(sums: Float[Tensor, "2"]) -> Float[Tensor, ""] | None:
-    """A sum over its count; None where nothing was counted."""
+    """A sum over its count; None if nothing was counted."""
     return sums[0] / sums[1] if sums[1] > 0 else None
 
 
@@ -146,10 +146,10 @@ def class_loss(
     weights: Float[Tensor, "G"] | None = None,
     settings: Loss = DEFAULT_LOSS,
 ) -> Float[Tensor, ""] | None:
-    """The mean of `class_sums` over the photos of which anything is known; None where there are none.
+    """The mean of `class_sums` over the photos of which anything is known; None if there are none.
 
     allowed: the classes that each photo may have: one for a label, several for a constraint, all where nothing is
-    known. weights: of the classes in the cross-entropy; all 1 where none are given.
+    known. weights: of the classes in the cross-entropy; all 1 if none are given.
     """
     weights = logits.new_ones(logits.shape[1], dtype=torch.float32) if weights is None else weights
     return mean_of(class_sums(logits, allowed, weights, settings))
@@ -210,7 +210,7 @@ def dense_loss(
     structures: Sequence[str],
     settings: Loss = DEFAULT_LOSS,
 ) -> Float[Tensor, ""] | None:
-    """The mean of the structures' losses over their known pixels; None where nothing is known.
+    """The mean of the structures' losses over their known pixels; None if nothing is known.
 
     structures: the codes of the planes of the logits. coverage (255: wholly the structure) and known have a plane for
     each of `data.prepare.CHANNELS`, as in `Batch`. The logits may be smaller; they are resized.
@@ -277,7 +277,7 @@ def _pixel_sums(
 def structure_losses(sums: Sums, settings: Loss) -> dict[str, Float[Tensor, ""]]:
     """By code the recipe's weighted terms, from `structure_sums`; a structure without known pixels is left out.
 
-    Dice and Tversky only where there is something to find; no loss where no term with a weight applies.
+    Dice and Tversky only if there is something to find; no loss if no term with a weight applies.
     """
     losses: dict[str, Tensor] = {}
     for code in CHANNELS:
@@ -344,7 +344,7 @@ def _focal(logits: Float[Tensor, "*N"], target: Float[Tensor, "*N"], settings: L
 def landmark_loss(
     logits: Float[Tensor, "B P h w"], points: Float[Tensor, "B P 2"], known: Bool[Tensor, "B P"]
 ) -> Float[Tensor, ""] | None:
-    """The mean of `landmark_sums` over the known points; None where there are none.
+    """The mean of `landmark_sums` over the known points; None if there are none.
 
     points: in cells of the map, which a `Batch` has in pixels of the image: multiply them by w over the image's width.
     """

@@ -98,7 +98,7 @@ def set_up_loading(worker: int) -> None:
 
 
 def with_shared_memory(count: int) -> int:
-    """That number of loading processes. Raises `CodedError` (E_MEMORY) where they could not hand over data: /dev/shm is
+    """That number of loading processes. Raises `CodedError` (E_MEMORY) if they could not hand over data: /dev/shm is
     missing or read-only. Asked before torch starts them, which would add a traceback of its own."""
     try:
         if count:
@@ -185,7 +185,7 @@ def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> 
     """`work(job, watch)` in that many processes of this machine; the result of the first of them.
 
     work: a function of a module; job: anything that can be pickled. watch is called in this process, with what the
-    first one does. Raises `TrainingError` where a process ends before its work is done; the others are
+    first one does. Raises `TrainingError` if a process ends before its work is done; the others are
     ended then.
     """
     context = multiprocessing.get_context("spawn")
@@ -271,7 +271,7 @@ def _leave_to_parent(number: int) -> None:
 
 
 def _follow(children: Sequence[SpawnProcess], readers: list[Connection], watch: Watch) -> Any:
-    """Passes on what the first process reports, until it has its result. Raises `TrainingError` where one ends."""
+    """Passes on what the first process reports, until it has its result. Raises `TrainingError` if one ends."""
     events = _events(children, readers)
     for kind, *values in events:
         if kind == "begin":

@@ -197,7 +197,7 @@ def _prepare(
 def split(
     cases: list[Case], folder: Path, fold: int | None, start: Start, resumed: bool, recipe: Recipe, progress: Progress
 ) -> SplitPlan:
-    """The run's plan, by its own folds where it is resumed. Raises `TrainingError` where no photo is left to train."""
+    """The run's plan, by its own folds where it is resumed. Raises `TrainingError` if no photo is left to train."""
     if start.refit is not None:
         plan = SplitPlan.for_refit(cases, folder if resumed else None, progress)
     elif resumed:
@@ -262,7 +262,7 @@ def _time_steps(job: Job, watch: Watch) -> float:
 
 
 def _first_network(recipe: Recipe, folder: Path, start: Start) -> First:
-    """`first_network` with the recipe's seed. Raises `RecipeError` where widths do not fit the encoder's levels."""
+    """`first_network` with the recipe's seed. Raises `RecipeError` if widths do not fit the encoder's levels."""
     torch.manual_seed(recipe.training.seed)
     try:
         return first_network(recipe, folder, start.init)
@@ -301,7 +301,7 @@ def _has_begun(folder: Path) -> bool:
 def _run_before(folder: Path) -> dict[str, Any] | None:
     """The run.json of the unfinished or finished run in the folder, if there is one.
 
-    Raises `TrainingError` where a run has lost it: photos that its weights learned from would count as left out.
+    Raises `TrainingError` if a run has lost it: photos that its weights learned from would count as left out.
     """
     path = folder / "run.json"
     if not (folder / LAST).is_file():
@@ -317,7 +317,7 @@ def _run_before(folder: Path) -> dict[str, Any] | None:
 def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | None, start: Start) -> None:
     """Refuses to take a run that has ended for one with this fold, these photos, labels, teachers and first weights.
 
-    Raises `TrainingError` where it is another one.
+    Raises `TrainingError` if it is another one.
     """
     before = _run_before(folder)
     _check_fold(folder, before, fold)

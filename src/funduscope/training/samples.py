@@ -169,7 +169,7 @@ class EpochBatches(torch.utils.data.Sampler[list[Item]]):
 def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
     """The training photos that any epoch draws. A recipe of 0 epochs gets those that a first epoch would draw.
 
-    Raises `TrainingError` where there are none.
+    Raises `TrainingError` if there are none.
     """
     epochs = max(recipe.training.epochs, 1)
     keys = {item.case.key for epoch in range(epochs) for item in draw_epoch(train, recipe, epoch)}
@@ -186,7 +186,7 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
 
 
 def steps_each(train: list[Case], recipe: Recipe) -> list[int]:
-    """The number of steps of each epoch. Raises `TrainingError` where one has none."""
+    """The number of steps of each epoch. Raises `TrainingError` if one has none."""
     settings = recipe.training
     steps = [len(draw_epoch(train, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
     if not all(steps):
@@ -301,7 +301,7 @@ def _with_usable_masks(case: Case) -> Case:
 
 
 def refuse_machine_fault(error: PhotoError) -> None:
-    """Raises the error again where it is not the photo's fault but the machine's, which may lack memory or disk."""
+    """Raises the error again if it is not the photo's fault but the machine's, which may lack memory or disk."""
     if is_machine_fault(error):
         raise error
 

@@ -59,7 +59,7 @@ def run_recipe(
 ) -> Path:
     """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on.
 
-    Raises `TrainingError` also where another process trains in the folder.
+    Raises `TrainingError` also if another process trains in the folder.
     """
     train = _run_stages if recipe.stages else run
     with only_training(folder) if processes.state().is_main_process else nullcontext():
@@ -121,7 +121,7 @@ def _run_stages(
 
 
 def _check(recipe: Recipe, start: Start) -> None:
-    """Raises `TrainingError` for a stage's name that cannot be, and where the run to be repeated has not all stages."""
+    """Raises `TrainingError` for a stage's name that cannot be, and if the run to be repeated has not all stages."""
     if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
         raise TrainingError(f"A stage is called {taken[0]}, a name that torch has taken: call it otherwise.")
     if start.refit is not None and not is_calibrated(start.refit):
@@ -134,7 +134,7 @@ def _check(recipe: Recipe, start: Start) -> None:
 
 
 def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
-    """Raises `TrainingError` where a stage lacks what it begins with or learns from. begun: with first weights. taught:
+    """Raises `TrainingError` if a stage lacks what it begins with or learns from. begun: with first weights. taught:
     the stages of which a training photo shows what they learn."""
     bare = [name for name in recipe.stages if name not in taught]
     if taught and bare and not begun:
@@ -156,7 +156,7 @@ def _of_stage(best: Path, name: str) -> Path:
 
 
 def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
-    """By stage the start, with teachers where they can teach any task of it. Raises `TrainingError` where there are
+    """By stage the start, with teachers where they can teach any task of it. Raises `TrainingError` if there are
     teachers and no stage that they can teach."""
     starts = dict.fromkeys(recipe.stages, start)
     left: dict[str, str] = {}
@@ -248,7 +248,7 @@ def joined_recipe(recipe: Recipe, bests: dict[str, Checkpoint]) -> Recipe:
 
 
 def _progress(bests: dict[str, Checkpoint]) -> dict[str, Any]:
-    """The best epoch of each stage, 0 where the first weights stayed, and the mean of the others' scores."""
+    """The best epoch of each stage, 0 if the first weights stayed, and the mean of the others' scores."""
     scores = [best.progress["best_score"] for best in bests.values() if best.progress["best_epoch"]]
     epochs = {name: best.progress["best_epoch"] for name, best in bests.items()}
     return {"best_epoch": epochs, "best_score": sum(scores) / max(len(scores), 1)}

@@ -224,7 +224,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
 
 
 def _best_of(folder: Path) -> checkpoint.Checkpoint:
-    """The best checkpoint. Raises `TrainingError` where it is gone or damaged; what may replace it is named."""
+    """The best checkpoint. Raises `TrainingError` if it is gone or damaged; what may replace it is named."""
     try:
         return checkpoint.load(folder / BEST)
     except checkpoint.CheckpointError as error:
@@ -256,7 +256,7 @@ def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Pr
 
 def _keep_dated(folder: Path) -> None:
     """Keeps the best and the final weights, and the curves, of stages too, under the time at which the run ended, so
-    that no later training replaces them. Weights as links, where the file system has them."""
+    that no later training replaces them. Weights as links, if the file system has them."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)

@@ -60,7 +60,7 @@ class ValidationLoss:
         return with_total({f"loss {name}": float(loss) for name, loss in losses}, self.recipe.loss)
 
     def _sums(self, network: Network, items: list[Item], device: torch.device) -> list[dict[str, Tensor]]:
-        """The sums of one batch, on the processor; nothing where no photo of it can be read."""
+        """The sums of one batch, on the processor; nothing if no photo of it can be read."""
         recipe, readable = self.recipe, []
         for item in items:
             if item.case.key not in self.files:

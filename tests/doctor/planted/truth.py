@@ -19,7 +19,7 @@ class Fault:
     """One planted fault. name: its kind, as in the table.
 
     files: relative to the data; a finding must name them all. kinds: a finding must have one of them. row: of a label
-    file, which the finding must name; None where the fault is in no label file. severity: of the finding, None where it
+    file, which the finding must name; None if the fault is in no label file. severity: of the finding, None if it
     does not matter. also: further kinds that the fault entails. touched: further files for which it entails findings.
     """
 

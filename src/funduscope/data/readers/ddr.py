@@ -60,7 +60,7 @@ def _case(name: str, path: Path, split: Split, grade: int | None, masks: dict[st
 
 
 def _graded(folder: Path, split: Split) -> list[tuple[str, Path, int]]:
-    """(name, photo, grade 0-5) of each line of a split's list; none where there is no list."""
+    """(name, photo, grade 0-5) of each line of a split's list; none if there is no list."""
     file = folder / f"{split}.txt"
     if not file.is_file():
         return []

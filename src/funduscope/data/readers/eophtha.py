@@ -69,7 +69,7 @@ def _parts(folder: Path) -> list[str]:
 
 
 def _photos_of(place: Path, part: str) -> list[tuple[Path, Mask]]:
-    """Each photo of a part with its mask; raises `LabelError` where a photo with lesions has none."""
+    """Each photo of a part with its mask; raises `LabelError` if a photo with lesions has none."""
     # Masks are named after the photo, in the EX part with "_EX" behind it.
     annotated = _images(place / f"Annotation_{part}")
     masks = {(path.parent.name, path.stem.removesuffix(f"_{part}")): path for path in annotated}

@@ -181,7 +181,7 @@ def _note_image(found: _Found, path: Path, where: tuple[str, ...]) -> None:
 
 
 def _check_no_mask(path: Path, where: tuple[str, ...]) -> None:
-    """Raises `LabelError` where the file lies among a lesion's masks and is none: its photo would count as without."""
+    """Raises `LabelError` if the file lies among a lesion's masks and is none: its photo would count as without."""
     code = _meaning(Path(*where).parent.name, _FOLDERS) if _subset(where) == "A" else None
     if code is not None and path.suffix.lower() in _PICTURES:
         raise LabelError(
@@ -252,7 +252,7 @@ def _box(row: Row) -> tuple[str, Box]:
 
 
 def _check_boxes(found: _Found) -> None:
-    """Raises `LabelError` where most boxes of the disc miss its point: they were drawn on a copy of another size."""
+    """Raises `LabelError` if most boxes of the disc miss its point: they were drawn on a copy of another size."""
     known = [key for key in found.boxes if key in found.discs]
     pairs = [(found.discs[key], box) for key in known for box in found.boxes[key].get("OD", [])]
     inside = sum(x0 <= x <= x1 and y0 <= y <= y1 for (x, y), (x0, y0, x1, y1) in pairs)

@@ -54,7 +54,7 @@ def read(folder: Path) -> list[Case]:
 
 
 def _pairs(folder: Path) -> dict[str, tuple[str, Laterality]]:
-    """Photo to (examination, eye) by the official list of pairs; empty where there is none."""
+    """Photo to (examination, eye) by the official list of pairs; empty if there is none."""
     places: dict[str, tuple[str, Laterality]] = {}
     for file in sorted(folder.glob("*.csv")):
         if columns_of(file) == frozenset(_PAIRS):
