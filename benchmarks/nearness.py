@@ -27,8 +27,8 @@ from benchmarks.robustness import ROWS
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import score_photo
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.score_photo import score_photo
 from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card

@@ -20,7 +20,7 @@ from benchmarks.unseen import must_have_kept
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import DOUBTED
+from funduscope.evaluation.score_photo import DOUBTED
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo

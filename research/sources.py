@@ -28,7 +28,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import score_stream
+from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from funduscope.data.sources import read_data
     from funduscope.dicom.results import to_dicom
     from funduscope.doctor.examine import Report, check_data
-    from funduscope.evaluation.out_of_fold import evaluate
+    from funduscope.evaluation.evaluate import evaluate
     from funduscope.evaluation.scores import Scores
     from funduscope.export.run import export_run
     from funduscope.i18n.errors import PhotoError
@@ -69,7 +69,7 @@ _HOMES = {
     "Scores": "funduscope.evaluation.scores",
     "check_data": "funduscope.doctor.examine",
     "compare_runs": "funduscope.compare.report",
-    "evaluate": "funduscope.evaluation.out_of_fold",
+    "evaluate": "funduscope.evaluation.evaluate",
     "export_run": "funduscope.export.run",
     "load": "funduscope.inference.loading",
     "read_data": "funduscope.data.sources",

@@ -10,7 +10,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "funduscope"
 USING = (
     *("vocabulary", "recipe", "i18n", "imaging", "quality", "duplicates", "data", "metrics", "inference"),
-    *("evaluation.evaluate", "evaluation.scores", "explain.class_activation", "explain.map_reliability"),
+    *("evaluation.score_photo", "evaluation.scores", "explain.class_activation", "explain.map_reliability"),
     *("explain.inpaint", "explain.counterfactual", "report.heatmap", "report.html", "report.naming", "report.outline"),
     *("report.overlay", "report.results_folder", "report.summary_csv", "report.write"),
 )

@@ -14,9 +14,9 @@ from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.evaluation.evaluate import score_photo, score_stream
-from funduscope.evaluation.out_of_fold import evaluate
+from funduscope.evaluation.evaluate import evaluate
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.score_photo import score_photo, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform

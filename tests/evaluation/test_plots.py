@@ -13,8 +13,8 @@ from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.evaluation.evaluate import score_photo, shrunk
 from funduscope.evaluation.plots import FALSE, GAP_PX, MISSED, RIGHT, _ends, _grade_merit, _tile, draw_all, drawn_names
+from funduscope.evaluation.score_photo import score_photo, shrunk
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
@@ -140,7 +140,6 @@ def test_truth_stands_above_what_was_predicted(scores):
 
 
 def test_matplotlib_is_loaded_only_to_draw():
-    code = (
-        "import sys, funduscope.evaluation.plots, funduscope.evaluation.evaluate; sys.exit('matplotlib' in sys.modules)"
-    )
+    loaded = "funduscope.evaluation.plots, funduscope.evaluation.score_photo"
+    code = f"import sys, {loaded}; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

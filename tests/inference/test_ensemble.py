@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from funduscope.data.case import Case, Labels
-from funduscope.evaluation.evaluate import score_photo
+from funduscope.evaluation.score_photo import score_photo
 from funduscope.imaging import framing
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo

@@ -22,8 +22,8 @@ from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import read_prepared
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER, by_card
+from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import Network, build

@@ -45,7 +45,7 @@ def evaluate(
     from funduscope.data.sources import read_data
     from funduscope.data.splits import official_test
     from funduscope.evaluation.challenge import challenge
-    from funduscope.evaluation.out_of_fold import evaluate as score
+    from funduscope.evaluation.evaluate import evaluate as score
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Case
-from funduscope.evaluation.evaluate import score_photo
+from funduscope.evaluation.score_photo import score_photo
 from funduscope.evaluation.scores import PhotoScore
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo

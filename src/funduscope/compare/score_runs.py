@@ -22,7 +22,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import answers, score_stream
+from funduscope.evaluation.score_photo import answers, score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo

@@ -1,117 +1,26 @@
-"""`evaluate`: scores a model, or several runs each on its own test fold, so that no photo is scored by a model that
-learned from it.
-
-Given photos that the model's run learned from, or was chosen on, are scored too, and their number is reported.
-"""
+"""Which photos a model may be scored on: the test fold of each of several runs, and what a model has already seen."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import fold_key
 from funduscope.data.run_folds import RunFolds
-from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, read_run_json
-from funduscope.evaluation.evaluate import Extra, answers, score_stream
-from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.ensemble import Ensemble
-from funduscope.inference.loading import ModelPath, is_shipped, load
 from funduscope.inference.model import Model
-from funduscope.inference.runtime import Device, ModelError
-from funduscope.progress import Progress, no_progress
-from funduscope.version import __version__
+from funduscope.inference.runtime import ModelError
 
 EARLIER: Final = "first weights and teachers"
 """In what a card is about: of each of them, and of theirs, what it was trained on."""
 
 Scored = Path | Model
 Part = tuple[Scored, list[Case]]
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-def evaluate(
-    model: Model | ModelPath | Sequence[ModelPath],
-    data: Data,
-    fold: int | None = None,
-    *,
-    extra: Extra | None = None,
-    device: Device = "auto",
-    repeats: int = 1000,
-    progress: Progress = no_progress,
-    warn: Callable[[str], None] = _warn,
-) -> Scores:
-    """Scores of every data set, each by itself, with 95 % intervals over visits; docs/protocol.md defines each number.
-
-    model: a loaded model, what `load` takes, or a list of run folders or models in them, each scored on its own test
-    fold. data: cases, or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are
-    scored. extra: by name a function of (findings, case) that gives a number, or None if there is none; its mean is
-    reported. It is asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes
-    long. warn: receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError`
-    if a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
-    """
-    listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
-    models = [_scored(one, device) for one in listed]
-    if len(models) > 1 and fold is not None:
-        raise ValueError(f"Several runs are scored each on its own test fold: leave out fold={fold}.")
-    parts, left = plan(models, cases_of(data), fold)
-    if left:
-        are = "photo is" if len(left) == 1 else "photos are"
-        warn(f"not scored: {len(left)} {are} in no test fold, such as {left[0].key}")
-    seen = [_seen(one, cases) for one, cases in parts]
-    for sentence in filter(None, (known.warning(name) for runs in seen for name, known in runs.items())):
-        warn(sentence)
-    photos: list[PhotoScore] = []
-    made: list[dict[str, Any]] = []
-    for (one, cases), runs in zip(parts, seen, strict=True):
-        predictor = load(one, device=device) if isinstance(one, Path) else one
-        name = _called(one) if isinstance(one, Path) else one.card.name
-        for sentence in filter(None, (by_card(member, cases) for member in _members(predictor))):
-            warn(sentence)
-        if extra is None and not any(answers(predictor.card, case) or case.labels.quality for case in cases):
-            have = f"None of the {len(cases)} photos has" if len(cases) > 1 else "The photo does not have"
-            raise LabelError(f"{have} a label that {name} answers, such as a grade (dr) or a mask: nothing to score.")
-        photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
-        if failed := [photo.row for photo in photos[len(photos) - len(cases) :] if "error" in photo.row]:
-            count = "1 photo" if len(failed) == 1 else f"{len(failed)} photos"
-            such = f"{failed[0]['key']} ({failed[0]['error']})"
-            warn(f"counted as refused: {count} could not be read, such as {such}")
-        made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
-    return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
-
-
-def _seen(model: Scored, cases: Sequence[Case]) -> dict[str, Seen]:
-    """`seen_before` of each run that the model is of, by name."""
-    found = {
-        _called(model) if isinstance(model, Path) else run.name: seen_before(run, cases) for run in _runs_of(model)
-    }
-    return {name: seen for name, seen in found.items() if seen is not None}
-
-
-def _called(path: Path) -> str:
-    """A run's folder, or a file with its folder: several runs have files of one name."""
-    return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
-
-
-def _about(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
-    folds = sorted({case.fold for case in cases if case.fold is not None})
-    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256, "folds": folds}
-
-
-def _scored(model: Model | ModelPath, device: Device) -> Scored:
-    """A model's path, or a model: also of the name of a shipped one."""
-    if not isinstance(model, str | os.PathLike):
-        return model
-    return load(model, device=device) if isinstance(model, str) and is_shipped(model) else Path(model)
 
 
 def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
@@ -127,7 +36,7 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
     if len(models) == 1 and fold is None:
         return [(models[0], cases)], []
     folds = [fold] if len(models) == 1 else [held_out_fold(model) for model in models]
-    runs = [next(iter(_runs_of(model)), None) for model in models]
+    runs = [next(iter(runs_of(model)), None) for model in models]
     if len(set(folds)) < len(folds):
         listed = ", ".join(map(str, folds))
         raise ModelError("E_MODEL", f"The runs' test folds are {listed}: give one run for each fold.")
@@ -153,7 +62,7 @@ def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple
 
 
 @dataclass(frozen=True)
-class Seen:
+class Overlap:
     """The number of given photos that a model learned from, or was chosen on (its epoch, its thresholds)."""
 
     learned: int
@@ -181,7 +90,7 @@ class Seen:
         return None
 
 
-def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
+def seen_before(run: Path, cases: Sequence[Case]) -> Overlap | None:
     """The given photos that the model of a run has seen; None without a run.json in the folder.
 
     A photo counts as seen with its whole visit: by the run's folds.csv, and by the data sets that the run learned from.
@@ -198,7 +107,7 @@ def seen_before(run: Path, cases: Sequence[Case]) -> Seen | None:
     learned = {visit for visit, fold in mine if fold not in (split.fold, split.validation_fold)}
     chosen = {visit for visit, fold in mine if fold == split.validation_fold} - learned
     visits = [known.visit(case) for case in cases]
-    return Seen(sum(one in learned for one in visits), sum(one in chosen for one in visits), len(cases))
+    return Overlap(sum(one in learned for one in visits), sum(one in chosen for one in visits), len(cases))
 
 
 def by_card(model: Model, cases: Sequence[Case]) -> str | None:
@@ -228,14 +137,14 @@ def may_know(taught: Mapping[str, Any], case: Case) -> bool:
     return case.dataset in photos and case.split != "test" and (left_out is None or case.fold != left_out)
 
 
-def _runs_of(model: Scored) -> list[Path]:
+def runs_of(model: Scored) -> list[Path]:
     """The run folders that a model is, or that its file or its members' files are in."""
     if isinstance(model, Path):
         return [model if model.is_dir() else model.parent]
-    return [folder for folder in (getattr(one, "folder", None) for one in _members(model)) if folder is not None]
+    return [folder for folder in (getattr(one, "folder", None) for one in members_of(model)) if folder is not None]
 
 
-def _members(model: Scored) -> Sequence[Model]:
+def members_of(model: Scored) -> Sequence[Model]:
     """The models of an ensemble, or the model itself; none of a path, which is of a run."""
     if isinstance(model, Path):
         return []
@@ -244,7 +153,7 @@ def _members(model: Scored) -> Sequence[Model]:
 
 def held_out_fold(run: Scored) -> int:
     """The fold that the training of a run, named by its folder or a model in it, left alone. Raises `ModelError`."""
-    fold = read_run_json(_runs_of(run)[0]).get("fold") if isinstance(run, Path) and run.exists() else None
+    fold = read_run_json(runs_of(run)[0]).get("fold") if isinstance(run, Path) and run.exists() else None
     if not isinstance(fold, int):
         name = run if isinstance(run, Path) else "One of the models"
         raise ModelError(

@@ -18,8 +18,8 @@ import numpy as np
 
 from funduscope.atomic import replacing
 from funduscope.data.case import LabelError
-from funduscope.evaluation.evaluate import MARKS_PX, shrunk, shrunk_size
 from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey
+from funduscope.evaluation.score_photo import MARKS_PX, shrunk, shrunk_size
 from funduscope.evaluation.scores import PhotoScore, Scores
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo

@@ -23,9 +23,9 @@ from funduscope import checkpoint
 from funduscope.data.case import Case
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import DOUBTED, score_stream
 from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.score_photo import DOUBTED, score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize

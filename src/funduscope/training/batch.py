@@ -226,7 +226,7 @@ def _dense(
 def _landmarks(labels: Labels, prepared: Prepared, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
     """(P, 2) float32 x, y in sample pixels, and (P,) bool: labeled, and inside the sample."""
     points, known = np.zeros((len(LANDMARKS), 2), np.float32), np.zeros(len(LANDMARKS), bool)
-    for index, xy in enumerate((labels.disc_xy, labels.fovea_xy)):
+    for index, xy in enumerate(map(labels.point, LANDMARKS)):
         if xy is not None:
             points[index] = warp.points(prepared.transform.to_frame(np.array([xy])))[0]
             known[index] = bool((points[index] >= 0).all() and (points[index] < warp.size_px).all())

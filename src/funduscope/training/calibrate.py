@@ -15,7 +15,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.evaluation.evaluate import DOUBTED
+from funduscope.evaluation.score_photo import DOUBTED
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo

@@ -21,10 +21,10 @@ from funduscope.atomic import link_or_copy, read_json, replacing, write_json
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.evaluate import score_stream
 from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.evaluation.plots import draw_all
 from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline
+from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
