@@ -26,8 +26,8 @@ from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.initialization import START
-from funduscope.training.run import Job, make_loop
 from funduscope.training.samples import prepared
+from funduscope.training.train_network import Job, make_loop
 
 TURNS = 3
 

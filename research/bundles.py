@@ -19,7 +19,7 @@ from funduscope.compare.run_folder import bundle
 from funduscope.compare.score_runs import score_runs
 from funduscope.data.case import Case
 from funduscope.recipe import Recipe
-from funduscope.training.runs import train
+from funduscope.training.train import train
 
 
 def read_table(table: Path) -> dict[str, dict[str, Any]]:

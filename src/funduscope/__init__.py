@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from funduscope.report.fhir import to_fhir
     from funduscope.report.notebook import show
     from funduscope.report.write import save
-    from funduscope.training.runs import Run, train
+    from funduscope.training.train import Run, train
 
 # ONNX Runtime (1.31 on Linux) otherwise writes an identifier of the machine into the user's home when it is loaded, and
 # queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
@@ -65,7 +65,7 @@ _HOMES = {
     "Predictor": "funduscope.inference.predictor",
     "Recipe": "funduscope.recipe",
     "Report": "funduscope.doctor.examine",
-    "Run": "funduscope.training.runs",
+    "Run": "funduscope.training.train",
     "Scores": "funduscope.evaluation.scores",
     "check_data": "funduscope.doctor.examine",
     "compare_runs": "funduscope.compare.report",
@@ -77,7 +77,7 @@ _HOMES = {
     "show": "funduscope.report.notebook",
     "to_dicom": "funduscope.dicom.results",
     "to_fhir": "funduscope.report.fhir",
-    "train": "funduscope.training.runs",
+    "train": "funduscope.training.train",
 }
 
 

@@ -30,7 +30,7 @@ from funduscope.network.network import build
 from funduscope.quality.fundus import FundusTest
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
-from funduscope.training.run import run
+from funduscope.training.train_network import train_network
 
 TINY = (
     "encoder.name=test_resnet",
@@ -80,7 +80,7 @@ def compared(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(root / "cache"))
         patch.setattr(cost, "measure_predictions", lambda models, **_: [TIMED] * len(models))
-        run(Recipe.load("plain", list(TINY)), cases, root / "all", 0)
+        train_network(Recipe.load("plain", list(TINY)), cases, root / "all", 0)
         untrained(root / "grades", cases, "tasks.structures=[]", "tasks.landmarks=[]")
         compare_runs([root / "all", root / "grades"], root / "out", cases, root / "board.md")
     torch.set_num_threads(before)

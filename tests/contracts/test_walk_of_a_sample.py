@@ -1,4 +1,4 @@
-"""The files in which a newcomer meets the cases, from `training.run` to the saved run."""
+"""The files in which a newcomer meets the cases, from `train_network` to the saved run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from funduscope.testing.drawn_eyes import write_idrid
 from funduscope.training.augment import Warp
 from funduscope.training.batch import Batch, Item
 from funduscope.training.initialization import START
-from funduscope.training.run import run
+from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation
 
 ROOM = Path(training.__file__).parent
 WALK = {
-    "run", "initialization", "samples", "batch", "augment",
+    "train_network", "initialization", "samples", "batch", "augment",
     "loop", "losses", "sample_scores", "validation", "validation_loss", "journal", "calibrate",
 }  # fmt: skip
 """Twelve, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
@@ -68,7 +68,7 @@ def test_a_set_of_cases_passes_through_few_files_of_training(tmp_path: Path, mon
 
     sys.settrace(note)  # unlike a profile it is not called for every function of C
     try:
-        run(recipe, cases, tmp_path / "run", 0, START, make_validation)
+        train_network(recipe, cases, tmp_path / "run", 0, START, make_validation)
     finally:
         sys.settrace(None)
     files = {Path(code.co_filename) for code in called if code.co_name != "<module>"}

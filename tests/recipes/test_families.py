@@ -14,7 +14,7 @@ from funduscope.data.sources import read_data
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.training.loop import Loop, Validation
-from funduscope.training.run import run
+from funduscope.training.train_network import train_network
 
 FAMILIES = {
     "attention_moe": [],  # one router, attention gates, Adam, plateau
@@ -70,7 +70,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     recipe = Recipe.load(name, [*changes, *FAMILIES[name]])
     cases = [case for case in read_data([data]) if case.dataset == "idrid-A" or case.labels.grade is not None]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(recipe, cases, whole, fold=0, make_validation=make_validation)
+    train_network(recipe, cases, whole, fold=0, make_validation=make_validation)
 
     step = Loop._step
 
@@ -82,8 +82,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", dies)
         with pytest.raises(Killed):
-            run(recipe, cases, broken, fold=0, make_validation=make_validation)
+            train_network(recipe, cases, broken, fold=0, make_validation=make_validation)
     assert len((broken / "journal.jsonl").read_text().splitlines()) == 1
-    run(recipe, cases, broken, fold=0, make_validation=make_validation)
+    train_network(recipe, cases, broken, fold=0, make_validation=make_validation)
     for file in ("best.safetensors", "last.safetensors"):
         assert _tensors(broken / file) == _tensors(whole / file)

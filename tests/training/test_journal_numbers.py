@@ -20,8 +20,8 @@ from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch
 from funduscope.training.journal import Journal
-from funduscope.training.run import Start, run
 from funduscope.training.sample_scores import SampleScores, score_sums
+from funduscope.training.train_network import Start, train_network
 from funduscope.training.validation import make_validation
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import LANDMARKS
@@ -32,7 +32,7 @@ def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
     cases: list[Case], changes: list[str], tmp_path: Path
 ) -> None:
     recipe = Recipe.load("plain", [*changes, "training.select=loss", "training.workers=0"])
-    run(recipe, cases, tmp_path, 0, Start(), make_validation)
+    train_network(recipe, cases, tmp_path, 0, Start(), make_validation)
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     losses = [line["validation loss total"] for line in lines]
     assert [line["validation selection"] for line in lines] == [-loss for loss in losses]
@@ -55,7 +55,7 @@ def test_the_training_loss_is_on_the_scale_of_validation_where_batches_alternate
     """A batch of photos with masks has other tasks than one of photos with grades: the mean of their totals is neither
     of them."""
     recipe = Recipe.load("plain", [*changes, "sampling.order=alternate", "training.workers=0"])
-    run(recipe, cases, tmp_path, 0, Start(), make_validation)
+    train_network(recipe, cases, tmp_path, 0, Start(), make_validation)
     for line in map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()):
         for prefix in ("", "validation "):
             tasks = ("grade", "dme", "dense", "landmarks")

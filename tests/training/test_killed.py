@@ -21,7 +21,7 @@ from funduscope.cli.main import main
 from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.recipe import Recipe
-from funduscope.training.run import run
+from funduscope.training.train_network import train_network
 
 KILLS, EPOCHS = 3, 7
 CONTEXT = multiprocessing.get_context("forkserver")  # which has imported torch: a training starts in no time
@@ -62,7 +62,7 @@ def test_killed_at_random_moments_it_draws_the_samples_of_an_undisturbed_run(
             assert not psutil.wait_procs(family, timeout=30)[1], "no process outlives its parent"
         one.join(300)
         assert one.exitcode == (-signal.SIGKILL if place < KILLS else 0)
-    run(longer, cases, tmp_path / "undisturbed", 0)
+    train_network(longer, cases, tmp_path / "undisturbed", 0)
     digests = [[line["samples_digest"] for line in _lines(one)] for one in (folder, tmp_path / "undisturbed")]
     assert len(digests[0]) == EPOCHS
     assert digests[0] == digests[1]

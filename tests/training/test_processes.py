@@ -24,8 +24,8 @@ from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.initialization import START
 from funduscope.training.loop import Loop
-from funduscope.training.run import run
 from funduscope.training.samples import EpochBatches, draw_epoch
+from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation
 
 
@@ -107,7 +107,7 @@ def undisturbed(cases: list[Case], cache: Path, changes: list[str], tmp_path_fac
     recipe = Recipe.load("plain", [*changes, *STEADY, "training.epochs=2"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
-        run(recipe, cases, folder, 0, START, make_validation)
+        train_network(recipe, cases, folder, 0, START, make_validation)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_a_training_of_two_processes_is_that_of_one(
 ) -> None:
     folder = tmp_path / "run"
     reported: list[dict[str, Any]] = []
-    run(steady, cases, folder, 0, START, make_validation, processes.Watch(report=reported.append), count=2)
+    train_network(steady, cases, folder, 0, START, make_validation, processes.Watch(report=reported.append), count=2)
     alone, both = _lines(undisturbed), _lines(folder)
     assert "Warning" not in capfd.readouterr().err, "torch warns of sums that still have a gradient"
     assert [line["epoch"] for line in reported] == [1, 2], "the lines reach the process that asked"
@@ -151,9 +151,9 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
     folder = tmp_path / "run"
     late = steady.model_copy(update={"training": steady.training.model_copy(update={"judge_every": 2})})
     with pytest.raises(TrainingError, match=r"Process 2 of 2 was ended by signal 9.* goes on from the last epoch"):
-        run(late, cases, folder, 0, START, die_in_the_second_epoch, count=2)
+        train_network(late, cases, folder, 0, START, die_in_the_second_epoch, count=2)
     assert [line["epoch"] for line in _lines(folder)] == [1]
-    run(late, cases, folder, 0, START, make_validation)
+    train_network(late, cases, folder, 0, START, make_validation)
     assert [line["samples_digest"] for line in _lines(folder)] == [
         line["samples_digest"] for line in _lines(undisturbed)
     ]
@@ -172,7 +172,7 @@ def test_a_compiled_training_is_that_of_plain_steps(
     recipe = steady.model_copy(
         update={"training": steady.training.model_copy(update={"compile": True, "judge_every": 2})}
     )
-    run(recipe, cases, folder, 0, START, make_validation, count=2)
+    train_network(recipe, cases, folder, 0, START, make_validation, count=2)
     for one, other in zip(_lines(undisturbed), _lines(folder), strict=True):
         assert one["samples_digest"] == other["samples_digest"]
         for name, value in one.items():
@@ -195,4 +195,4 @@ def test_without_a_compiler_a_compiled_training_says_so(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("use_cache")
 def test_a_batch_that_is_too_small_to_share_says_so(steady: Recipe, cases: list[Case], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="5 processes cannot share a batch of 4: start fewer"):
-        run(steady, cases, tmp_path / "run", 0, START, make_validation, count=5)
+        train_network(steady, cases, tmp_path / "run", 0, START, make_validation, count=5)

@@ -21,8 +21,8 @@ from funduscope.training import TrainingError, journal
 from funduscope.training.initialization import Start
 from funduscope.training.journal import draw_curves
 from funduscope.training.loop import Validation
-from funduscope.training.run import run
 from funduscope.training.samples import draw_epoch
+from funduscope.training.train_network import train_network
 
 KILLED = """
 import os, signal, sys
@@ -31,7 +31,7 @@ import torch
 torch.set_num_threads(1)
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe
-from funduscope.training import loop, run
+from funduscope.training import loop, train_network
 data, folder, toml, dies_at = sys.argv[1:]
 step = loop.Loop._step
 def _step(self, batch, usage, *, update):
@@ -41,7 +41,8 @@ def _step(self, batch, usage, *, update):
 loop.Loop._step = _step
 def make(recipe, cases):
     return lambda network: {"selection": network.heads["grade"].linear.bias.sum().item()}
-run.run(Recipe.from_toml(Path(toml).read_text()), read_data([Path(data)]), Path(folder), fold=0, make_validation=make)
+recipe, cases = Recipe.from_toml(Path(toml).read_text()), read_data([Path(data)])
+train_network.train_network(recipe, cases, Path(folder), fold=0, make_validation=make)
 """
 
 
@@ -77,7 +78,7 @@ def unbroken(tiny: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pyt
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(cache))
         patch.setattr(journal, "draw_curves", draw_curves)
-        run(tiny, cases, folder, fold=0, make_validation=make_validation)
+        train_network(tiny, cases, folder, fold=0, make_validation=make_validation)
     return folder
 
 
@@ -94,7 +95,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_unbroken(
     died = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert [line["epoch"] for line in _epochs(folder)] == [1], "killed in the second epoch"
-    run(tiny, cases, folder, fold=0, make_validation=make_validation)
+    train_network(tiny, cases, folder, fold=0, make_validation=make_validation)
     assert _epochs(folder) == _epochs(unbroken)
     assert [line["epoch"] for line in _epochs(folder)] == [1, 2, 3]
     assert _bytes(folder) == _bytes(unbroken)
@@ -133,7 +134,7 @@ def test_at_sigterm_it_ends_with_one_sentence_and_goes_on_after_the_last_epoch(
     assert "Traceback" not in ended.stderr
     assert not list(folder.rglob("*.partial"))
     assert [line["epoch"] for line in _epochs(folder)] == [1]
-    run(tiny, cases, folder, fold=0, make_validation=make_validation)
+    train_network(tiny, cases, folder, fold=0, make_validation=make_validation)
     assert [line["epoch"] for line in _epochs(folder)] == [1, 2, 3]
     assert _content(folder / "last.safetensors")[1] == _content(unbroken / "last.safetensors")[1]
 
@@ -147,7 +148,7 @@ def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_more(
     shutil.copytree(unbroken, folder)
     whole = (folder / "last.safetensors").read_bytes()
     (folder / "last.safetensors").write_bytes(whole[:-100])
-    run(tiny, cases, folder, fold=0, make_validation=make_validation)
+    train_network(tiny, cases, folder, fold=0, make_validation=make_validation)
     assert capsys.readouterr().err.count("goes on from the checkpoint before it, after epoch 2") == 1
     assert _epochs(folder) == _epochs(unbroken)
     assert _bytes(folder) == _bytes(unbroken)
@@ -156,7 +157,9 @@ def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_more(
 @pytest.mark.usefixtures("use_cache")
 def test_a_finished_run_is_left_as_it_is(tiny: Recipe, cases: list[Case], unbroken: Path) -> None:
     before = _bytes(unbroken)
-    assert run(tiny, cases, unbroken, fold=0, make_validation=make_validation) == unbroken / "best.safetensors"
+    assert (
+        train_network(tiny, cases, unbroken, fold=0, make_validation=make_validation) == unbroken / "best.safetensors"
+    )
     assert _bytes(unbroken) == before
 
 
@@ -191,7 +194,7 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(
 ) -> None:
     before = _bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes()
     with pytest.raises(TrainingError, match=says):
-        run(Recipe.load("plain", changes + change), cases, unbroken, fold=fold)
+        train_network(Recipe.load("plain", changes + change), cases, unbroken, fold=fold)
     assert before == (_bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes())
 
 
@@ -199,7 +202,7 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(
 def test_the_seed_decides_the_bytes(cases: list[Case], changes: list[str], tmp_path: Path) -> None:
     def trained(name: str, seed: int) -> Any:
         recipe = Recipe.load("plain", [*changes, "training.epochs=1", "training.workers=0", f"training.seed={seed}"])
-        return _content(run(recipe, cases, tmp_path / name))[1]
+        return _content(train_network(recipe, cases, tmp_path / name))[1]
 
     assert trained("a", 3) == trained("b", 3)
     assert trained("a", 3) != trained("c", 4)
@@ -219,7 +222,7 @@ def test_fine_tuning_starts_from_the_given_weights_and_the_same_command_goes_on(
     given = checkpoint.load(unbroken / "best.safetensors")
     folder = tmp_path / "tuned"
     for _ in range(2):
-        tuned = checkpoint.load(run(recipe, cases, folder, start=Start((unbroken / "best.safetensors",))))
+        tuned = checkpoint.load(train_network(recipe, cases, folder, start=Start((unbroken / "best.safetensors",))))
     assert tuned.recipe.tasks.landmarks == ()
     assert {name for name in given.group("weights") if name not in tuned.group("weights")} == {
         "heads.landmarks.conv.weight", "heads.landmarks.conv.bias"
@@ -232,7 +235,7 @@ def test_fine_tuning_starts_from_the_given_weights_and_the_same_command_goes_on(
 def test_no_photo_to_train_on_is_said(tiny: Recipe, cases: list[Case], tmp_path: Path) -> None:
     alone = [case for case in cases if case.fold == 0]
     with pytest.raises(TrainingError, match="No photo is left"):
-        run(tiny, alone, tmp_path / "run", fold=0)
+        train_network(tiny, alone, tmp_path / "run", fold=0)
 
 
 def test_killed_while_photos_are_prepared_goes_on(tiny: Recipe, data: Path, cases: list[Case], tmp_path: Path) -> None:

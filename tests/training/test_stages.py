@@ -31,8 +31,7 @@ from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.training import TrainingError, journal
-from funduscope.training import run as run_module
+from funduscope.training import TrainingError, journal, train_network
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.journal import draw_curves
@@ -118,7 +117,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     """Here between the stages, and the checkpoint of the first is damaged: its last epoch alone is learned again, and
     the model is the same."""
     learned: list[str] = []
-    learn = run_module.learn
+    learn = train_network.learn
 
     def stopping(recipe: Recipe, *given: object, **named: object):
         learned.append(recipe.name)

@@ -79,7 +79,7 @@ def train(
     from funduscope.cli.terminal import tracked
     from funduscope.data.sources import read_data
     from funduscope.data.splits import official_training
-    from funduscope.training.runs import train as train_run
+    from funduscope.training.train import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     with ended_by_sigterm("the training was ended (SIGTERM): the same command goes on after the last finished epoch"):

@@ -14,7 +14,7 @@ import numpy as np
 from funduscope.doctor.burned_in_text import burned_in_text
 from funduscope.doctor.metadata import naming_tags
 from funduscope.duplicates.descriptor import describe
-from funduscope.i18n.errors import code_and_sentence, is_machine_fault
+from funduscope.i18n.errors import code_and_sentence, refuse_machine_fault
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
@@ -92,8 +92,7 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
         measured = _measured(record, photo.pixels, framed)
         return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
     except Exception as error:
-        if is_machine_fault(error):
-            raise
+        refuse_machine_fault(error)
         code, says = code_and_sentence(error, "an unexpected error met this photo")
         return ScannedPhoto(replace(record, error=code, error_says=says))
 
@@ -105,8 +104,7 @@ def _read(path: Path) -> bytes:
             return b""
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        if is_machine_fault(error):
-            raise
+        refuse_machine_fault(error)
         return b""
 
 

@@ -126,6 +126,12 @@ def is_machine_fault(error: BaseException) -> bool:
     return getattr(error, "code", None) in ("E_MEMORY", "E_DISK") or machine_fault(error) is not None
 
 
+def refuse_machine_fault(error: Exception) -> None:
+    """Raises the error again if it is not the photo's fault but the machine's, which may lack memory or disk."""
+    if is_machine_fault(error):
+        raise error
+
+
 def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
     """The code and the sentence of an error.
 

@@ -16,7 +16,7 @@ import numpy as np
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
 from funduscope.evaluation.score_photo import DOUBTED
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -32,7 +32,6 @@ from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
-from funduscope.training.samples import refuse_machine_fault
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
@@ -41,7 +40,7 @@ WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 FEWEST_LABELED = 20
 """With fewer labels of a photo task a fine-tuned model keeps the calibration of its first weights."""
 
-DISTANCE_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
+OFFSET_FRAME_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
 MOST_REFERENCE_PHOTOS = 800
 """So many training photos, evenly spread, are the reference of the out-of-distribution score: more change nothing."""
@@ -81,7 +80,7 @@ def calibrate(
     that this one was fine-tuned from; what the cases cannot fix stays as it is there. witnesses: see `Tasks`.
     """
     # First: where the fovea is found decides what is near it.
-    fovea_from_disc = _fit_distance(cases) or (before.fovea_from_disc if before else None)
+    fovea_from_disc = _fit_fovea_offset(cases) or (before.fovea_from_disc if before else None)
     predictor = Predictor(predictor.runtime, replace(predictor.card, fovea_from_disc=fovea_from_disc))
     # Many photos have no label that the lesions say anything of: they do without the close view, most of the work.
     plain, card = predictor.without_structures(), predictor.card
@@ -290,7 +289,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     return Seen(case, found.transform, numbers, logits, steps, truths, healthy)
 
 
-def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | None:
+def _fit_fovea_offset(cases: Sequence[Case]) -> tuple[float, float, float, float] | None:
     """The usual distance of the fovea from the disc in the frames of photos in which both are marked."""
     discs, foveas = [], []
     for case in cases:
@@ -298,7 +297,7 @@ def _fit_distance(cases: Sequence[Case]) -> tuple[float, float, float, float] | 
         if disc is None or fovea is None:
             continue
         try:
-            transform = frame(Photo.open(case.path), DISTANCE_PX).transform
+            transform = frame(Photo.open(case.path), OFFSET_FRAME_PX).transform
         except PhotoError as error:
             refuse_machine_fault(error)
             continue
@@ -343,7 +342,7 @@ def _fit_referable(probs: np.ndarray, grades: np.ndarray) -> float:
     return rounded if cuts[best] < rounded <= cuts[best + 1] else float(middles[best])
 
 
-def fit_distance(
+def fit_ood_reference(
     predictor: Predictor,
     training: list[Case],
     held_out: list[Case],
@@ -356,7 +355,7 @@ def fit_distance(
     photos were held out, as in a refit on every photo.
     """
     chosen = training[:: max(1, -(-len(training) // MOST_REFERENCE_PHOTOS))]
-    words, count = "Measuring distances", len(chosen) + len(held_out)
+    words, count = "Fitting the out-of-distribution reference", len(chosen) + len(held_out)
     rows = list(features_of(predictor, progress([*chosen, *held_out], words, count)))
     of_training = [row for row in rows[: len(chosen)] if row is not None]
     of_held_out = [row for row in rows[len(chosen) :] if row is not None]

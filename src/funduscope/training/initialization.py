@@ -34,7 +34,7 @@ class Start:
     works where one was trained from the other (Wortsman et al., "Model soups", ICML 2022). teachers: checkpoints whose
     answers are learned next to the labels. refit: the best checkpoint of a finished run, whose procedure is repeated on
     every photo, for as many epochs; thresholds and temperatures are taken from its card, since no photo is left to fix
-    them on. command: the command for run.json; without it the call of `run` in words.
+    them on. command: the command for run.json; without it the call of `train` in words.
     """
 
     init: tuple[Path, ...] = ()
@@ -58,12 +58,12 @@ class Start:
         return {"name": " + ".join(map(named, self.init)), "sha256": " + ".join(digests)}
 
     def in_words(self, recipe: Recipe, fold: int | None) -> str:
-        """The call of `run` with names instead of paths."""
+        """The call of `train` with names instead of paths."""
         given = [repr(recipe.name), f"fold={fold}"]
         given += [f"init={[named(path) for path in self.init]}"] if self.init else []
         given += [f"teachers={[named(path) for path in self.teachers]}"] if self.teachers else []
         given += [f"refit={named(self.refit)!r}"] if self.refit is not None else []
-        return f"run({', '.join(given)})"
+        return f"train({', '.join(given)})"
 
     def keep_card(self, folder: Path) -> None:
         """Writes the card of the first weights into a new run's folder, for a training that goes on without naming

@@ -48,13 +48,11 @@ from funduscope.vocabulary import CLASSES
 Validation = Callable[[Network], dict[str, float]]
 """Scores a network on the validation photos; the score `selection` decides which epoch is kept."""
 
-Report = processes.Report
-
 MOST_BAD_STEPS = 20
 
 
 @dataclass
-class State:
+class LoopState:
     """The progress of a run. best_epoch: 0 before the first. plateau: see `Plateau.state`. mined: `HardNegatives`."""
 
     epoch: int = 0
@@ -117,16 +115,16 @@ class Loop:
             ).to(self.device)
             for task, classes in CLASSES.items()
         }
-        self.state = State()
+        self.state = LoopState()
         self.progress: Progress = no_progress
         self.hard = HardNegatives(recipe)
         self.scores = SampleScores()  # of the epoch so far
-        self.gathered = 0  # batches whose gradients the next step will use
+        self.accumulated = 0  # batches whose gradients the next step will use
         self.earlier: Mapping[int, float] = {}  # of a refit: by epoch the selection scores of the run that it repeats
 
     def run(
-        self, report: Report = lambda line: None, until: int | None = None, progress: Progress | None = None
-    ) -> State:
+        self, report: processes.OnEpoch = lambda line: None, until: int | None = None, progress: Progress | None = None
+    ) -> LoopState:
         """All remaining epochs, or those up to `until`; returns the state after them.
 
         report: takes the journal's line of each epoch. progress: wraps an epoch's batches."""
@@ -137,17 +135,17 @@ class Loop:
         last = settings.epochs if until is None else until
         with Journal(self.folder, self.state.epoch) if main else nullcontext() as journal:
             if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
-                self._end({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
-            while self.state.epoch < last and not self._is_flat():
+                self._finish_epoch({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
+            while self.state.epoch < last and not self._is_out_of_patience():
                 started = time.monotonic()
                 line = {"epoch": self.state.epoch + 1, **self._epoch(self.state.epoch + 1)}
-                self._end(line, journal, started, report, is_last=line["epoch"] == last)
+                self._finish_epoch(line, journal, started, report, is_last=line["epoch"] == last)
         if main and self.state.epoch < last:
             why = f"none was better since epoch {self.state.best_epoch} (training.patience = {settings.patience})"
             print(f"note: the training ends after epoch {self.state.epoch} of {last}: {why}", file=sys.stderr)
         return self.state
 
-    def _is_flat(self) -> bool:
+    def _is_out_of_patience(self) -> bool:
         """Whether this epoch was judged, and the best one lies at least `patience` epochs back."""
         settings, epoch, best = self.recipe.training, self.state.epoch, self.state.best_epoch
         return best > 0 and epoch % settings.judge_every == 0 and epoch - best >= settings.patience
@@ -166,8 +164,8 @@ class Loop:
         seconds = time.monotonic() - started
         return seconds / steps / self.recipe.training.batch, batches.seconds / seconds
 
-    def _end(
-        self, line: dict[str, Any], journal: Journal | None, started: float, report: Report, *, is_last: bool
+    def _finish_epoch(
+        self, line: dict[str, Any], journal: Journal | None, started: float, report: processes.OnEpoch, *, is_last: bool
     ) -> None:
         """Scores the weights after that epoch; writes the journal and the checkpoints."""
         settings = self.recipe.training
@@ -179,7 +177,7 @@ class Loop:
             line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
                 score = self.earlier.get(self.state.epoch, score)
-                self.plateau.step(score, warming_up=self._progress() < settings.warm_up_frac)
+                self.plateau.step(score, warming_up=self._done_frac() < settings.warm_up_frac)
                 self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
         line |= {"seconds": round(time.monotonic() - started, 1)}
@@ -241,7 +239,7 @@ class Loop:
         self.network.train()
         for module in self.network.modules():
             if isinstance(module, Gate):
-                module.every = self._progress() < self.recipe.experts.every_until
+                module.every = self._done_frac() < self.recipe.experts.every_until
             if self.recipe.training.batch_norm == "frozen" and isinstance(module, _BatchNorm):
                 module.eval()
 
@@ -253,7 +251,7 @@ class Loop:
         """
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
-        middle = self._progress(settings.accumulate / 2)  # of the batches of an update: at the end a cosine is 0
+        middle = self._done_frac(settings.accumulate / 2)  # of the batches of an update: at the end a cosine is 0
         rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * self.plateau.scale
         if settings.schedule == "step":
             rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)
@@ -279,7 +277,7 @@ class Loop:
         add(losses, "distill", distill_loss_of(sums, self.recipe.loss))
         routing = routing_loss_of(sums, self.recipe.experts)
         total = self.balance.backward(losses, routing, self.accelerator.backward)
-        self.gathered += total is not None and bool(torch.isfinite(total))
+        self.accumulated += total is not None and bool(torch.isfinite(total))
         norm = self._update() if update else None
         if total is None or not bool(torch.isfinite(total)):
             return ({} if total is None else None), rate
@@ -294,16 +292,16 @@ class Loop:
         return numbers | {f"weight {task}": weight for task, weight in weights.items()}, rate
 
     def _update(self) -> float | None:
-        """Takes a step with the mean of the gathered gradients, and returns their norm before it is clipped.
+        """Takes a step with the mean of the accumulated gradients, and returns their norm before it is clipped.
 
         None, and no step, if there are no gradients or they are not finite.
         """
         processes.add_gradients(self.network.parameters())
-        gathered, self.gathered = self.gathered, 0
-        if gathered > 1:
+        accumulated, self.accumulated = self.accumulated, 0
+        if accumulated > 1:
             for parameter in (one for group in self.optimizer.param_groups for one in group["params"]):
                 if parameter.grad is not None:
-                    parameter.grad /= gathered
+                    parameter.grad /= accumulated
         if all(parameter.grad is None for parameter in self.network.parameters()):
             return None
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.training.clip_norm)
@@ -316,7 +314,7 @@ class Loop:
         self.optimizer.zero_grad()
         return norm if sound else None
 
-    def _progress(self, ago: float = 0.0) -> float:
+    def _done_frac(self, ago: float = 0.0) -> float:
         """The share of all steps that are done, or were so many steps ago."""
         return max(self.state.step - ago, 0.0) / max(sum(self.steps_each), 1)
 
@@ -359,7 +357,7 @@ class Loop:
         scaler = progress.pop("scaler", None)
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
-        self.state = State(**progress)
+        self.state = LoopState(**progress)
         self.network.load_state_dict(last.group("raw"))
         self.balance.load_state_dict(last.group("balance"))
         if self.state.plateau:

@@ -37,21 +37,21 @@ from funduscope.progress import Progress, no_progress
 from funduscope.training import TrainingError
 
 T = TypeVar("T")
-Report = Callable[[dict[str, Any]], None]
+OnEpoch = Callable[[dict[str, Any]], None]
 """Receives an epoch's line of the journal."""
 
 
 @dataclass(frozen=True)
 class Watch:
     """Who follows a training. progress: wraps what takes long. report: takes the journal's line of each epoch;
-    without it `training.run` prints a sentence."""
+    without it `train_network` prints a sentence."""
 
     progress: Progress = no_progress
-    report: Report | None = None
+    report: OnEpoch | None = None
 
 
 LONGEST_WAIT = timedelta(hours=12)
-"""For the others, while one process prepares photos."""
+"""How long the other processes wait while one prepares photos."""
 STEPS_TIMED = 2
 
 

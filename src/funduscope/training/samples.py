@@ -22,7 +22,7 @@ from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
-from funduscope.i18n.errors import PhotoError, is_machine_fault
+from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
@@ -221,7 +221,7 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
     return (found | ({"EX", "SE"} if EITHER_EXUDATE in found else set())) & {*tasks.named}
 
 
-def name_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
+def warn_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
     """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing."""
     named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
     left = Counter(case.dataset for case in train if case.dataset not in named)
@@ -231,7 +231,7 @@ def name_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
         print(f"note: {recipe.name} learns nothing from photos of {photos}. To change that: {ways}", file=sys.stderr)
 
 
-def name_unjudged(recipe: Recipe, validation: Sequence[Case]) -> None:
+def warn_not_validated(recipe: Recipe, validation: Sequence[Case]) -> None:
     """Warns where no validation photo shows what the recipe learns."""
     if recipe.training.epochs and not has_examples(recipe, validation):
         print(
@@ -242,7 +242,7 @@ def name_unjudged(recipe: Recipe, validation: Sequence[Case]) -> None:
         )
 
 
-def name_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
+def warn_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
     """Warns of answers that the first weights know and no photo teaches. taught, known: as in `Recipe.tasks.named`."""
     left = [name.replace("_", " ") for name in recipe.tasks.named if name in known and name not in taught]
     if recipe.training.epochs and taught and left:
@@ -288,7 +288,7 @@ def _with_usable_masks(case: Case) -> Case:
         try:
             read(*size)
         except LabelError as error:
-            _name_unusable(case, code, str(error))
+            _warn_unusable(case, code, str(error))
             return False
         return True
 
@@ -300,13 +300,7 @@ def _with_usable_masks(case: Case) -> Case:
     return replace(case, labels=replace(labels, masks=masks, votes=votes, negatives=negatives))
 
 
-def refuse_machine_fault(error: PhotoError) -> None:
-    """Raises the error again if it is not the photo's fault but the machine's, which may lack memory or disk."""
-    if is_machine_fault(error):
-        raise error
-
-
-def _name_unusable(case: Case, code: str, why: str) -> None:
+def _warn_unusable(case: Case, code: str, why: str) -> None:
     print(f"left out: {case.key}, {code} alone: {why}", file=sys.stderr)
 
 
@@ -333,7 +327,7 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
                 print(f"left out: {failed[case.key]}", file=sys.stderr)
                 continue
             for code, why in unusable_masks(files[case.key]).items():
-                _name_unusable(case, code, why)
+                _warn_unusable(case, code, why)
                 without_mask[case.key] = f"{case.key}: {why}"
         count = len(files) + len(failed)
         for bad, what in ((failed, "cannot be read"), (without_mask, "have masks that cannot be used")):

@@ -38,8 +38,16 @@ from funduscope.training.initialization import (
 )
 from funduscope.training.lock import only_training
 from funduscope.training.processes import Watch
-from funduscope.training.run import MakeValidation, about_run, check_ended, check_stage, learn, run, split
 from funduscope.training.samples import drawn, has_examples
+from funduscope.training.train_network import (
+    MakeValidation,
+    about_run,
+    check_ended,
+    check_stage,
+    learn,
+    split,
+    train_network,
+)
 from funduscope.training.validation import finish, is_calibrated
 
 STAGES = "stages"
@@ -57,11 +65,11 @@ def run_recipe(
     *,
     count: int | Literal["auto"] = 1,
 ) -> Path:
-    """`run`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on.
+    """`train_network`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on.
 
     Raises `TrainingError` also if another process trains in the folder.
     """
-    train = _run_stages if recipe.stages else run
+    train = _run_stages if recipe.stages else train_network
     with only_training(folder) if processes.state().is_main_process else nullcontext():
         return train(recipe, cases, folder, fold, start, make_validation, watch, count=count)
 

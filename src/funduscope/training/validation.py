@@ -35,7 +35,7 @@ from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
-from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_distance
+from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_ood_reference
 from funduscope.training.initialization import Start
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
@@ -207,7 +207,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
     predictor = Predictor(runtime, card)
-    card = replace(card, distance=fit_distance(predictor, clinics[0], clinics[1], progress))
+    card = replace(card, distance=fit_ood_reference(predictor, clinics[0], clinics[1], progress))
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
     judged = has_examples(best.recipe, validation)
     about |= {"selection": best.progress["best_score"]} if judged else {}  # otherwise it is the epoch's number

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from funduscope.data.case import Case
 from funduscope.data.prepare import cached, default_cache
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.training import processes
@@ -21,7 +21,7 @@ from funduscope.training.acceleration import bfloat16
 from funduscope.training.batch import Item, Samples, collate, frame_px
 from funduscope.training.losses import loss_sums, losses_of, with_total
 from funduscope.training.photo_dataset import NO_AUGMENTATION
-from funduscope.training.samples import refuse_machine_fault, serves
+from funduscope.training.samples import serves
 from funduscope.vocabulary import CLASSES, View
 
 

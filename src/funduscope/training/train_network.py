@@ -1,4 +1,4 @@
-"""A training of one network from a recipe to a run folder: `run`. Of recipes with stages: `stages.run_recipe`.
+"""A training of one network from a recipe to a run folder. Of recipes with stages: `stages.run_recipe`.
 
 The walk of a set of cases: split, start weights, prepared files, loop, card. Each step is a file of its own.
 """
@@ -47,13 +47,13 @@ from funduscope.training.processes import Watch
 from funduscope.training.samples import (
     draw_epoch,
     drawn,
-    name_unjudged,
-    name_unsampled,
-    name_untaught,
     prepared,
     readable,
     shown,
     steps_each,
+    warn_not_validated,
+    warn_unsampled,
+    warn_untaught,
 )
 from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
 
@@ -77,7 +77,7 @@ class Job:
     until: int | None
 
 
-def run(
+def train_network(
     recipe: Recipe,
     cases: list[Case],
     folder: Path,
@@ -118,7 +118,7 @@ def learn(
     *,
     count: int | Literal["auto"],
 ) -> SplitPlan:
-    """Everything of `run` up to the best checkpoint, whose card is still empty. Returns the split."""
+    """Everything of `train_network` up to the best checkpoint, whose card is still empty. Returns the split."""
     if watch.report is None:
         watch = replace(watch, report=lambda line: print(sentence(line, recipe.training.epochs), flush=True))
     place = processes.state()
@@ -171,9 +171,9 @@ def _prepare(
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
     if processes.state().is_main_process:
-        name_unsampled(recipe, plan.train)
+        warn_unsampled(recipe, plan.train)
         if start.refit is None:
-            name_unjudged(recipe, plan.validation)
+            warn_not_validated(recipe, plan.validation)
     used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
@@ -185,7 +185,7 @@ def _prepare(
     else:
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
         if not start.teachers:
-            name_untaught(recipe, taught, first.known)
+            warn_untaught(recipe, taught, first.known)
         photos = "no training photo" if len(used) == len(plan.train) else f"none of the {len(used)} photos drawn"
         about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
         about["research_only"] = is_research_only(used, start)

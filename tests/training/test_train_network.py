@@ -40,8 +40,8 @@ from funduscope.training.initialization import (
     warn_of_learned,
 )
 from funduscope.training.journal import draw_curves
-from funduscope.training.run import run
-from funduscope.training.samples import drawn, name_untaught, prepared, readable
+from funduscope.training.samples import drawn, prepared, readable, warn_untaught
+from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation
 
 
@@ -57,7 +57,7 @@ def done(short: Recipe, cases: list[Case], cache: Path, tmp_path_factory: pytest
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUNDUSCOPE_CACHE", str(cache))
         patch.setattr(journal, "draw_curves", draw_curves)
-        run(short, cases, folder, fold=0)
+        train_network(short, cases, folder, fold=0)
     return folder
 
 
@@ -78,7 +78,7 @@ def test_a_run_ends_with_scores_dated_weights_and_dated_curves(done: Path) -> No
 def test_a_run_says_how_it_came_about_and_names_nobodys_folders(done: Path, tmp_path: Path) -> None:
     text = (done / "run.json").read_text("utf-8")
     about = json.loads(text)
-    assert about["command"] == "run('plain', fold=0)", "whoever calls says it, else the call itself"
+    assert about["command"] == "train('plain', fold=0)", "whoever calls says it, else the call itself"
     assert about["precision"] == "float32"
     assert about["environment"]["device"].split(" ")[0] in ("cpu", "cuda")
     assert about["environment"]["packages"]["torch"]
@@ -99,7 +99,7 @@ def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: 
     shutil.copytree(done, folder)
     shutil.rmtree(folder / "kept")
     shutil.rmtree(folder / "validation")
-    run(short, cases, folder, fold=0)
+    train_network(short, cases, folder, fold=0)
     assert (folder / "validation" / "scores.json").is_file()
     assert len(list((folder / "kept").iterdir())) == 3
 
@@ -113,9 +113,9 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
     before = (folder / "run.json").read_bytes()
     other = [replace(case, labels=replace(case.labels, grade=4)) if case.labels.grade else case for case in cases]
     with pytest.raises(TrainingError, match="other photos or labels"):
-        run(short, other, folder, fold=0)
+        train_network(short, other, folder, fold=0)
     with pytest.raises(TrainingError, match="other teachers"):
-        run(short, cases, folder, fold=0, start=Start(teachers=(done / "best.safetensors",)))
+        train_network(short, cases, folder, fold=0, start=Start(teachers=(done / "best.safetensors",)))
     assert (folder / "run.json").read_bytes() == before
 
 
@@ -124,7 +124,7 @@ def test_a_run_goes_on_with_its_own_folds(done: Path, short: Recipe, cases: list
     """Its data set's may have been made anew since: the photos that it learned from are still those."""
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
-    run(short, _turned(cases), folder, fold=0)
+    train_network(short, _turned(cases), folder, fold=0)
     assert (folder / "folds.csv").read_text("utf-8") == (done / "folds.csv").read_text("utf-8")
     told, before = (json.loads((place / "run.json").read_text("utf-8")) for place in (folder, done))
     assert told["data_fingerprint"] == before["data_fingerprint"]
@@ -139,7 +139,7 @@ def test_folds_of_a_training_that_never_began_are_not_kept(
     for name in ("run.json", "folds.csv"):
         shutil.copyfile(done / name, folder / name)
     turned = _turned(cases)
-    run(short, turned, folder, fold=0)
+    train_network(short, turned, folder, fold=0)
     assert (folder / "folds.csv").read_text("utf-8") != (done / "folds.csv").read_text("utf-8")
     assert apply_folds([case.in_fold(None) for case in turned], read_folds(folder / "folds.csv")) == turned
 
@@ -150,7 +150,7 @@ def test_a_file_that_no_training_wrote_is_not_replaced(
 ) -> None:
     (tmp_path / name).write_text("# mine\n", "utf-8")
     with pytest.raises(TrainingError, match=rf"has a {name} that no training wrote"):
-        run(short, cases, tmp_path, fold=0)
+        train_network(short, cases, tmp_path, fold=0)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text("utf-8") == "# mine\n"
 
@@ -169,7 +169,7 @@ def test_a_training_that_diverged_says_so(short: Recipe, cases: list[Case], tmp_
         return diverged
 
     with pytest.raises(TrainingError, match=r"the training diverged; lower training\.learning_rate"):
-        run(short, cases, tmp_path, fold=0, make_validation=broken)
+        train_network(short, cases, tmp_path, fold=0, make_validation=broken)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -181,7 +181,7 @@ def test_photos_that_no_fold_can_take_are_named(
     own = [replace(case, key=f"own/{case.name}", dataset="own", visit="own", fold=None) for case in (first, second)]
     late = replace(some[0], key="idrid-B/train/late", name="late", visit="late", fold=None)
     with pytest.raises(TrainingError, match="No photo is in fold 9"):
-        run(short, [*some, *own, late], tmp_path, fold=9)
+        train_network(short, [*some, *own, late], tmp_path, fold=9)
     printed = capsys.readouterr().err
     assert f"2 photos of data sets without folds, such as {own[0].key}" in printed
     assert "1 photo has no fold, such as idrid-B/train/late" in printed
@@ -196,13 +196,13 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     turned = _turned(cases)
     for start in (Start((best,)), Start(teachers=(best,))):
         with pytest.raises(TrainingError, match=r"learned from, or was chosen on, \d+ of the \d+ photos"):
-            run(short, turned, tmp_path / "run", fold=0, start=start)
+            train_network(short, turned, tmp_path / "run", fold=0, start=start)
     assert not (tmp_path / "run" / "best.safetensors").exists()
     learned = next(case for case in cases if case.fold == 3)
     with pytest.raises(TrainingError, match=r"1 of the 1 photos .* such as own/x"):
         check_unseen(best, [replace(learned, key="own/x", dataset="own", name="x", fold=0)], fold=0)
     for start in (Start((best,)), START):  # what it began with stays, where it goes on
-        run(short, turned, tmp_path / "same", fold=1, start=start)
+        train_network(short, turned, tmp_path / "same", fold=1, start=start)
         told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
         assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
     ended = tmp_path / "same" / "best.safetensors"
@@ -215,7 +215,7 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     assert "warning: what same began with or was taught by was trained on" in capsys.readouterr().err
     alone = tmp_path / "weights.safetensors"
     shutil.copyfile(best, alone)
-    run(short, cases, tmp_path / "alone", fold=0, start=Start((alone,)))
+    train_network(short, cases, tmp_path / "alone", fold=0, start=Start((alone,)))
     said = capsys.readouterr().err
     assert "warning: weights.safetensors is not in a run's folder" in said
     assert "fold 0 left out" in said
@@ -242,13 +242,13 @@ def test_one_unreadable_photo_is_said_and_left_out_several_are_an_error(
     if is_there:
         bad.write_bytes(graded[0].path.read_bytes()[:500])
     broken = [replace(case, path=bad) if case.key == graded[0].key else case for case in cases]
-    run(short, broken, tmp_path / "one", fold=0)
+    train_network(short, broken, tmp_path / "one", fold=0)
     assert f"left out: {graded[0].key}" in capsys.readouterr().err
     assert json.loads((tmp_path / "one" / "run.json").read_text())["unreadable"] == [graded[0].key]
     keys = {case.key for case in graded[:3]}
     broken = [replace(case, path=bad) if case.key in keys else case for case in cases]
     with pytest.raises(TrainingError, match="photos cannot be read, such as"):
-        run(short, broken, tmp_path / "three", fold=0)
+        train_network(short, broken, tmp_path / "three", fold=0)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -274,7 +274,7 @@ def test_photos_that_are_drawn_instead_of_an_unreadable_one_are_prepared(
 def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     bare = [replace(case, labels=Labels(quality="good")) for case in cases]
     with pytest.raises(TrainingError, match="Nothing that this recipe learns is known"):
-        run(short, bare, tmp_path / "run", fold=0)
+        train_network(short, bare, tmp_path / "run", fold=0)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -283,7 +283,7 @@ def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
 ) -> None:
     recipe = Recipe.load("plain", [*changes, "encoder.name=test_convnext"])
     with pytest.raises(RecipeError, match="The encoder has 4 levels"):
-        run(recipe, cases, tmp_path / "run", fold=0)
+        train_network(recipe, cases, tmp_path / "run", fold=0)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_settings_that_contradict_each_other_are_refused(change: list[str], says
 def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     """What ships learns from all photos, as long as the measured run did, and takes over what that run had fixed."""
     like = done / "best.safetensors"
-    run(short, cases, tmp_path / "all", start=Start(refit=like))
+    train_network(short, cases, tmp_path / "all", start=Start(refit=like))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     measured = json.loads((done / "run.json").read_text("utf-8"))
     assert about["photos"].keys() == {"train"}
@@ -329,12 +329,12 @@ def test_a_stage_without_thresholds_is_repeated_but_gets_none(
     stage = tmp_path / "stage" / "best.safetensors"
     stage.parent.mkdir()
     checkpoint.save(stage, held.recipe, {"weights": held.group("weights")}, {}, held.progress)
-    best = run(short, cases, tmp_path / "all", start=Start(refit=stage))
+    best = train_network(short, cases, tmp_path / "all", start=Start(refit=stage))
     assert "has no thresholds yet, so this run gets none" in capsys.readouterr().err
     assert best.is_file()
     assert not (tmp_path / "all" / "card.json").exists()
-    second = run(short, cases, tmp_path / "second", fold=0, start=Start((stage,)))
-    run(short, cases, tmp_path / "next", start=Start((best,), refit=second))
+    second = train_network(short, cases, tmp_path / "second", fold=0, start=Start((stage,)))
+    train_network(short, cases, tmp_path / "next", start=Start((best,), refit=second))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
 
 
@@ -343,10 +343,10 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:
     """Also on every photo: the mean of the repeated run and the weights before, with the card of the measured mean."""
-    run(short, cases, tmp_path / "more", fold=0, start=Start((done / "best.safetensors",)))
+    train_network(short, cases, tmp_path / "more", fold=0, start=Start((done / "best.safetensors",)))
     both = (done / "best.safetensors", tmp_path / "more" / "best.safetensors")
     still = short.model_copy(update={"training": short.training.model_copy(update={"epochs": 0})})
-    best = run(still, cases, tmp_path / "mean", fold=0, start=Start(both))
+    best = train_network(still, cases, tmp_path / "mean", fold=0, start=Start(both))
     first, second, mean = (checkpoint.load(path).group("weights") for path in (*both, best))
     moved = [name for name in mean if first[name].is_floating_point() and not torch.equal(first[name], second[name])]
     assert moved
@@ -357,13 +357,13 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     about = json.loads((tmp_path / "mean" / "run.json").read_text("utf-8"))
     assert about["init"]["name"] == f"{done.name} + more"
     assert about["samples"] == 0
-    run(still, cases, tmp_path / "all", start=Start(both, refit=best))
+    train_network(still, cases, tmp_path / "all", start=Start(both, refit=best))
     assert (
         checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
         == checkpoint.load(best).card["thresholds"]
     )
     with pytest.raises(RecipeError, match="no weights to start from"):
-        run(still, cases, tmp_path / "none", fold=0)
+        train_network(still, cases, tmp_path / "none", fold=0)
     given = checkpoint.load(best)
     alone = Recipe.from_toml(given.recipe.to_toml(), ["tasks.witnesses=false"])
     checkpoint.save(tmp_path / "alone.safetensors", alone, {"weights": given.group("weights")}, {}, {})
@@ -371,7 +371,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     other = Recipe.load("unet34", ["encoder.weights=none", "training.epochs=0"])
     checkpoint.save(tmp_path / "other.safetensors", other, {"weights": build(other).state_dict()}, {}, {})
     with pytest.raises(TrainingError, match="has another network than"):
-        run(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "other.safetensors")))
+        train_network(still, cases, tmp_path / "odd", fold=0, start=Start((both[0], tmp_path / "other.safetensors")))
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -379,7 +379,7 @@ def test_a_finished_mean_is_left_as_it_is(done: Path, short: Recipe, cases: list
     """The same command again keeps its card, and what was exported of it."""
     still = short.model_copy(update={"training": short.training.model_copy(update={"epochs": 0})})
     for _ in range(2):
-        best = run(still, cases, tmp_path / "mean", fold=0, start=Start((done / "best.safetensors",)))
+        best = train_network(still, cases, tmp_path / "mean", fold=0, start=Start((done / "best.safetensors",)))
         (tmp_path / "mean" / "model.onnx").write_bytes(b"exported")
     assert checkpoint.load(best).card["about"]["calibration"]
     assert (tmp_path / "mean" / "model.onnx").is_file()
@@ -395,7 +395,7 @@ def test_an_official_test_photo_is_never_learned_from(
     place = {"key": "idrid-B/test/IDRiD_900", "name": "IDRiD_900", "visit": "official", "fold": None, "split": "test"}
     Image.fromarray(draw_eye(900, width_px=400).pixels).save(tmp_path / "another.png")
     official = replace(graded, **place, path=tmp_path / "another.png")
-    run(short, [*cases, official], tmp_path / "all", start=Start(refit=done / "best.safetensors"))
+    train_network(short, [*cases, official], tmp_path / "all", start=Start(refit=done / "best.safetensors"))
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
     assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)
     assert about["until"] == 1
@@ -405,7 +405,7 @@ def test_an_official_test_photo_is_never_learned_from(
 def test_weights_that_know_the_validation_photos_are_warned_of(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run(short, cases, tmp_path / "same", fold=0, start=Start((done / "best.safetensors",)))
+    train_network(short, cases, tmp_path / "same", fold=0, start=Start((done / "best.safetensors",)))
     assert "that this run chooses its epoch" not in capsys.readouterr().err
     learned = [case for case in cases if case.fold == 3]
     warn_of_learned(done / "best.safetensors", learned)
@@ -427,10 +427,10 @@ def test_a_refit_lowers_the_rate_where_the_run_did(short: Recipe, cases: list[Ca
     plateau = ["training.schedule=plateau", "training.plateau_patience=1", "training.epochs=4", "training.patience=9"]
     recipe = Recipe.from_toml(short.to_toml(), [*plateau, "training.warm_up_frac=0", "training.workers=0"])
     scores = iter([0.5, 0.4, 0.4, 0.9])
-    best = run(
+    best = train_network(
         recipe, cases, tmp_path / "fold", fold=0, make_validation=lambda *_: lambda _: {"selection": next(scores)}
     )
-    run(recipe, cases, tmp_path / "all", start=Start(refit=best))
+    train_network(recipe, cases, tmp_path / "all", start=Start(refit=best))
     rates = [
         [json.loads(line)["learning rate"] for line in (tmp_path / name / "journal.jsonl").read_text().splitlines()]
         for name in ("fold", "all")
@@ -485,7 +485,7 @@ def test_a_landmark_that_no_photo_marks_is_not_answered_and_not_missed(
     short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     bare = [replace(case, labels=replace(case.labels, fovea_xy=None)) for case in cases]
-    best = run(short, bare, tmp_path / "run", fold=0)
+    best = train_network(short, bare, tmp_path / "run", fold=0)
     assert "no training photo states the center of the fovea" in capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["landmarks"], card["not_learned"]) == (["optic_disc", "fovea"], ["fovea"])
@@ -507,7 +507,7 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
         replace(case, labels=replace(case.labels, masks={c: m for c, m in case.labels.masks.items() if c != "SE"}))
         for case in cases
     ]
-    best = run(short, bare, tmp_path / "run", fold=0)
+    best = train_network(short, bare, tmp_path / "run", fold=0)
     assert "no training photo shows SE" in capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["structures"], card["not_learned"]) == (["MA", "HE", "EX", "SE", "OD"], ["SE"])
@@ -516,9 +516,9 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
     masked = [case for case in cases if case.dataset == "idrid-A"]
     scores = summarize(list(score_stream(load(best), masked)), repeats=1)
     assert {key.question.subject for key in scores.intervals} & {"HE", "SE"} == {"HE"}
-    run(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
+    train_network(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["not_learned"] == ["SE"]
-    run(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
+    train_network(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["not_learned"] == []
 
 
@@ -528,7 +528,7 @@ def test_a_photo_task_without_a_label_is_not_answered(
 ) -> None:
     """Its head would answer by its first weights. A later training that has labels starts from there."""
     bare = [replace(case, labels=replace(case.labels, dme=None)) for case in cases]
-    best = run(short, bare, tmp_path / "run", fold=0)
+    best = train_network(short, bare, tmp_path / "run", fold=0)
     assert "no training photo has a label of dme: the model's answers leave dme out" in capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))
     assert (card["grade"], card["dme"]) == (True, False)
@@ -536,9 +536,9 @@ def test_a_photo_task_without_a_label_is_not_answered(
     assert load(best)(graded[0].path).to_dict()["dme"] is None
     scores = summarize(list(score_stream(load(best), graded)), repeats=1)
     assert {key.question.subject for key in scores.intervals} & {"DR", "DME"} == {"DR"}
-    run(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
+    train_network(short, bare, tmp_path / "next", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["dme"] is False
-    run(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
+    train_network(short, cases, tmp_path / "full", fold=0, start=Start((best,)))
     assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["dme"] is True
 
 
@@ -554,9 +554,9 @@ def test_the_card_follows_the_terms_of_what_taught_the_model(
     assert card(done)["research_only"] is False
     one = next(case for case in cases if case.dataset == "idrid-A" and case.fold == 3)
     strict = [replace(case, research_only=case.key == one.key) for case in cases]
-    best = run(short, strict, tmp_path / "strict", fold=0)
+    best = train_network(short, strict, tmp_path / "strict", fold=0)
     assert card(best.parent)["research_only"] is True
-    run(short, cases, tmp_path / "next", fold=0, start=Start((best,)))
+    train_network(short, cases, tmp_path / "next", fold=0, start=Start((best,)))
     assert card(tmp_path / "next")["research_only"] is True
 
 
@@ -567,12 +567,12 @@ def test_a_data_set_that_the_recipe_does_not_name_comes_with_the_setting_to_type
     own = [replace(case, key=f"clinic/{case.name}", dataset="clinic") for case in cases if case.dataset == "idrid-A"]
     settings = "--set sampling.whole.clinic=1 --set sampling.close.clinic=1"
     with pytest.raises(TrainingError, match=settings):
-        run(short, own, tmp_path / "alone", fold=0)
+        train_network(short, own, tmp_path / "alone", fold=0)
     both = [*[case for case in cases if case.dataset == "idrid-B"], *own]
-    run(short, both, tmp_path / "without", fold=0)
+    train_network(short, both, tmp_path / "without", fold=0)
     assert f"nothing from photos of clinic (3). To change that: {settings}" in capsys.readouterr().err
     typed = Recipe.from_toml(short.to_toml(), settings.replace("--set ", "").split())
-    run(typed, both, tmp_path / "with", fold=0)
+    train_network(typed, both, tmp_path / "with", fold=0)
     assert "nothing from photos" not in capsys.readouterr().err
     assert json.loads((tmp_path / "with" / "run.json").read_text("utf-8"))["photos"]["train"]["clinic"] == 3
 
@@ -584,7 +584,7 @@ def test_a_run_does_not_go_on_from_other_first_weights(
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
     with pytest.raises(TrainingError, match="leave --init out"):
-        run(short, cases, folder, fold=0, start=Start((done / "best.safetensors",)))
+        train_network(short, cases, folder, fold=0, start=Start((done / "best.safetensors",)))
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -624,11 +624,11 @@ def test_a_damaged_last_checkpoint_costs_one_epoch(
     changes: list[str], cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     recipe = Recipe.load("plain", [*changes, "training.epochs=2", "training.workers=0"])
-    run(recipe, cases, tmp_path / "run", fold=0)
+    train_network(recipe, cases, tmp_path / "run", fold=0)
     last = tmp_path / "run" / "last.safetensors"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    run(recipe, cases, tmp_path / "run", fold=0)
+    train_network(recipe, cases, tmp_path / "run", fold=0)
     assert "goes on from the checkpoint before it, after epoch 1" in capsys.readouterr().err
     weights = checkpoint.load(last).group("weights")
     last.write_bytes(whole)
@@ -646,7 +646,7 @@ def test_what_is_lost_or_damaged_in_a_finished_run_is_named_and_nothing_is_learn
     kept = about.read_bytes()
 
     def again(fold: int = 0) -> None:
-        run(short, cases, folder, fold=fold)
+        train_network(short, cases, folder, fold=fold)
 
     about.unlink()
     with pytest.raises(TrainingError, match=r"without its run\.json, so that nothing says which fold it left out"):
@@ -670,7 +670,7 @@ def test_exports_of_a_finished_run_stay_though_the_dated_copies_are_gone(
     shutil.copytree(done, folder)
     shutil.rmtree(folder / "kept")
     (folder / "model.onnx").write_bytes(b"exported")
-    run(short, cases, folder, fold=0)
+    train_network(short, cases, folder, fold=0)
     assert (folder / "model.onnx").read_bytes() == b"exported"
     assert list((folder / "kept").glob("*-best.safetensors"))
 
@@ -678,10 +678,10 @@ def test_exports_of_a_finished_run_stay_though_the_dated_copies_are_gone(
 def test_answers_of_the_first_weights_that_no_photo_teaches_are_named(
     short: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name_untaught(short, {"OD"}, {"OD", "grade", "fovea"})
+    warn_untaught(short, {"OD"}, {"OD", "grade", "fovea"})
     assert "no training photo shows grade, fovea: the first weights give these answers" in capsys.readouterr().err
-    name_untaught(short, {"OD"}, {"OD"})
-    name_untaught(short, set(), {"grade"})  # nothing is learned that could spoil it
+    warn_untaught(short, {"OD"}, {"OD"})
+    warn_untaught(short, set(), {"grade"})  # nothing is learned that could spoil it
     assert not capsys.readouterr().err
 
 
@@ -689,10 +689,10 @@ def test_answers_of_the_first_weights_that_no_photo_teaches_are_named(
 def test_another_procedure_is_not_repeated(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     like = done / "best.safetensors"
     with pytest.raises(TrainingError, match="leave the fold out"):
-        run(short, cases, tmp_path / "fold", fold=0, start=Start(refit=like))
+        train_network(short, cases, tmp_path / "fold", fold=0, start=Start(refit=like))
     other = short.model_copy(update={"training": short.training.model_copy(update={"batch": 3})})
     with pytest.raises(TrainingError, match="other settings"):
-        run(other, cases, tmp_path / "other", start=Start(refit=like))
+        train_network(other, cases, tmp_path / "other", start=Start(refit=like))
 
 
 def test_a_share_of_the_photos_is_whole_visits_of_every_set_and_holds_the_smaller_share(cases: list[Case]) -> None:
@@ -732,13 +732,13 @@ def test_a_fine_tuning_that_goes_on_without_naming_its_first_weights_keeps_what_
     checkpoint.save(tmp_path / "w.safetensors", first.recipe, {"weights": first.group("weights")}, card, first.progress)
     graded = [replace(case, labels=Labels(grade=case.labels.grade)) for case in cases if case.labels.grade is not None]
     folder = tmp_path / "run"
-    run(short, graded, folder, fold=0, start=Start((tmp_path / "w.safetensors",)))
+    train_network(short, graded, folder, fold=0, start=Start((tmp_path / "w.safetensors",)))
     thresholds = json.loads((folder / "card.json").read_text("utf-8"))["thresholds"]
     assert thresholds["EX"] == 0.31
     last = checkpoint.load(folder / "last.safetensors")
     checkpoint.save(folder / "best.safetensors", last.recipe, {"weights": last.group("weights")}, {}, last.progress)
     (folder / "card.json").unlink()
-    run(short, graded, folder, fold=0)
+    train_network(short, graded, folder, fold=0)
     assert json.loads((folder / "card.json").read_text("utf-8"))["thresholds"] == thresholds
 
 
@@ -749,7 +749,7 @@ def test_a_refit_has_the_teachers_and_first_weights_of_its_run_and_no_others(
     weights = done / "best.safetensors"
     for start, option in ((Start((weights,), refit=weights), "--init"), (Start((), (weights,), weights), "--teacher")):
         with pytest.raises(TrainingError, match=f"was made without {option}: refit it without"):
-            run(short, cases, tmp_path / "run", start=start)
+            train_network(short, cases, tmp_path / "run", start=start)
 
 
 def test_a_refit_from_other_first_weights_is_warned_of(done: Path, tmp_path: Path, capsys) -> None:
@@ -774,10 +774,10 @@ def test_a_run_that_ended_before_its_recipe_was_written_begins_anew(
 
     monkeypatch.setitem(run.__globals__, "write_atomically", write)
     with pytest.raises(OSError, match=r"no room for recipe\.toml"):
-        run(short, cases, tmp_path, fold=0)
+        train_network(short, cases, tmp_path, fold=0)
     (tmp_path / ".recipe.toml.0a1b2c3d.partial").touch()
     monkeypatch.undo()
-    assert run(short, cases, tmp_path, fold=0).is_file()
+    assert train_network(short, cases, tmp_path, fold=0).is_file()
     assert not [*tmp_path.glob(".*.partial")]
 
 
@@ -785,6 +785,6 @@ def test_a_validation_fold_without_photos_to_judge_is_told_of(
     short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     others = [replace(case, labels=Labels(laterality="left")) for case in cases if case.fold == 1]
-    run(short, [*(case for case in cases if case.fold != 1), *others], tmp_path / "run", fold=0)
+    train_network(short, [*(case for case in cases if case.fold != 1), *others], tmp_path / "run", fold=0)
     assert "warning: no validation photo shows what the recipe learns" in capsys.readouterr().err
     assert "selection" not in json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))["about"]
