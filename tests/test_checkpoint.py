@@ -338,7 +338,7 @@ def _changed(good: Path, tmp_path: Path, tensors: Tensors | None = None, **metad
     return path
 
 
-@pytest.mark.parametrize("how", ["missing", "extra", "shape", "NaN", "infinite", "empty"])
+@pytest.mark.parametrize("how", ["missing", "extra", "shape", "int64", "bool", "complex64", "NaN", "infinite", "empty"])
 def test_weights_that_do_not_fit_are_refused_by_name(how: str, good: Path, tmp_path: Path) -> None:
     tensors, _ = _parts(good)
     name = "weights/heads.grade.linear.weight"
@@ -349,6 +349,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(how: str, good: Path, tmp_p
         tensors[name] = torch.zeros(2)
     elif how == "shape":
         tensors[name] = torch.zeros(4, 512)
+    elif how in ("int64", "bool", "complex64"):
+        tensors[name] = tensors[name].to(getattr(torch, how))
     elif how == "empty":
         tensors = {}
     else:
@@ -359,6 +361,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(how: str, good: Path, tmp_p
     assert caught.value.code == "E_WEIGHTS"
     if how != "empty":
         assert name.removeprefix("weights/") in caught.value.says
+    if how == "int64":
+        assert "torch.int64, not torch.float32" in caught.value.says
     if how == "shape":
         assert "(4, 512)" in caught.value.says
         assert "(5, 512)" in caught.value.says

@@ -19,7 +19,7 @@ LEAST_PX: Final = 256
 FUNDUS: Final = frozenset({"skimage/data/retina.jpg", "skimage/data/microaneurysms.png"})
 """Pictures of retinas among them."""
 
-GREY_SLICES: Final = ("CT_small.dcm", "MR_small.dcm")
+GRAY_SLICES: Final = ("CT_small.dcm", "MR_small.dcm")
 
 WANTED: Final = (
     ("skimage", "data", ("*.png", "*.jpg")),
@@ -112,7 +112,7 @@ def _slices() -> dict[str, np.ndarray]:
     found = find_spec("pydicom")
     folder = Path((found.submodule_search_locations or [""])[0]) / "data/test_files" if found else Path()
     told: dict[str, np.ndarray] = {}
-    for name, (side, count) in zip(GREY_SLICES, ((128, 128), (64, 64)), strict=True):
+    for name, (side, count) in zip(GRAY_SLICES, ((128, 128), (64, 64)), strict=True):
         if (folder / name).is_file():
             end = (folder / name).read_bytes()
             at = end.rindex(b"\xe0\x7f\x10\x00") + 12  # the pixels' tag, their kind and length

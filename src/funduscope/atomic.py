@@ -1,9 +1,10 @@
-"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete. And read such
-files again, or lines of which the last may be unfinished, since they are added to a file one by one."""
+"""Write a file or a folder whole or not at all: under another name first, renamed when it is complete. Read such files
+again, or lines of which the last may be unfinished, since they are added to a file one by one. A file's SHA-256."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -141,3 +142,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The hex digest of a file's bytes, read in parts. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

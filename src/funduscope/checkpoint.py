@@ -95,6 +95,10 @@ def fit(network: Network | Joined, state: dict[str, Tensor]) -> None:
                 "E_WEIGHTS",
                 f"The weights do not fit the recipe: {name} is {tuple(value.shape)}, not {tuple(own[name].shape)}.",
             )
+        expected = own[name].dtype
+        if value.dtype != expected and not (value.is_floating_point() and expected.is_floating_point):
+            says = f"The weights do not fit the recipe: {name} is of type {value.dtype}, not {expected}."
+            raise CheckpointError("E_WEIGHTS", says)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError("E_WEIGHTS", f"The weights are damaged: {name} is not finite.")
     network.load_state_dict(state)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from funduscope.batch.archives import MAX_RATIO
+from funduscope.batch.archives import MAX_RATIO, TOTAL_VARIABLE
 from funduscope.batch.photo_list import open_list
 from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
@@ -263,6 +263,19 @@ def test_what_expands_beyond_measure_is_not_opened(tmp_path: Path) -> None:
     entries = {"eye.jpg": bytes(3_000_000), "rest.jpg": secrets.token_bytes(100_000)}
     mixed = make_zip(tmp_path / "mixed.zip", entries)
     assert [one.problem and one.problem[0] for one in open_list(mixed)] == ["E_TOO_LARGE", None]
+
+
+def test_the_total_of_an_archive_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    year = make_zip(tmp_path / "year.zip", {f"{number}.jpg": secrets.token_bytes(60_000) for number in range(3)})
+    assert len(list(open_list(year))) == 3
+    monkeypatch.setenv(TOTAL_VARIABLE, "0.0001")
+    with pytest.raises(CodedError, match="more than 0.0001 GB") as caught:
+        list(open_list(year))
+    assert caught.value.code == "E_TOO_LARGE"
+    monkeypatch.setenv(TOTAL_VARIABLE, "much")
+    with pytest.raises(CodedError, match=f"{TOTAL_VARIABLE} is much") as caught:
+        list(open_list(year))
+    assert caught.value.code == "E_CONFIG"
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ def test_a_card_answers_as_the_processor_does(tiny: Path, eye: np.ndarray):
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("ONNX Runtime has no card here: it needs onnxruntime-gpu and a CUDA device")
-    on_card, plain = (funduscope.load(tiny, device=device)(eye) for device in ("cuda", "cpu"))
-    assert on_card.probabilities == pytest.approx(plain.probabilities, abs=1e-3)
+    on_gpu, plain = (funduscope.load(tiny, device=device)(eye) for device in ("cuda", "cpu"))
+    assert on_gpu.probabilities == pytest.approx(plain.probabilities, abs=1e-3)
 
 
 def test_models_that_are_none(tmp_path: Path):

@@ -323,6 +323,13 @@ def _palette_in_a_jpeg() -> bytes:
     return data_of(coded)
 
 
+def _of_4_gb() -> bytes:
+    data = data_of(dicom(EYE))
+    start = data.index(b"\xe0\x7f\x10\x00") + 8  # tag and representation
+    assert data[start : start + 4] == EYE.size.to_bytes(4, "little")
+    return data[:start] + b"\xfe\xff\xff\xff" + data[start + 4 :]
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "gray": (
         lambda: data_of(dicom(EYE[..., 0], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2")),
@@ -336,6 +343,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "17 frames": (lambda: data_of(dicom(np.stack([EYE] * 17))), "E_MULTIPAGE"),
     "65,535 x 65,535 with 64 bytes": (_huge, "E_TOO_MANY_PIXELS"),
     "pixel data cut short": (_truncated, "E_TRUNCATED"),
+    "pixel data of 4 GB by their length": (_of_4_gb, "E_TRUNCATED"),
     "coded pixel data cut short": (lambda: jpeg_2000_data()[:-1000], "E_TRUNCATED"),
     "also a program": (_executable, "E_FORMAT"),
     "a deflated bomb": (_bomb, "E_TOO_LARGE"),

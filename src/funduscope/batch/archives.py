@@ -9,6 +9,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import math
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,8 +26,10 @@ from funduscope.imaging.limits import LIMITS
 MAX_RATIO: Final = 100
 """Bytes of an entry for each that it takes in the archive; photos are compressed already."""
 
-MAX_TOTAL_BYTES: Final = 4 * 2**40
-"""Of all entries together."""
+TOTAL_VARIABLE: Final = "FUNDUSCOPE_MAX_ARCHIVE_GB"
+"""Names the most 10**9 bytes that the entries of an archive may have together, for a larger one of one's own."""
+
+MAX_TOTAL_GB: Final = 1000
 
 MAX_HEADER_BYTES: Final = 64_000
 """Of a long name or other header of a tar, which is read whole before its entry is seen."""
@@ -50,6 +54,17 @@ class ArchiveEntry:
     size_bytes: int
 
 
+def _most_gb() -> float:
+    given = os.environ.get(TOTAL_VARIABLE, "") or MAX_TOTAL_GB
+    try:
+        most = float(given)
+    except ValueError:
+        most = 0.0
+    if not 0 < most < math.inf:
+        raise CodedError("E_CONFIG", f"{TOTAL_VARIABLE} is {given}; expected a number of GB above 0, such as 2000")
+    return most
+
+
 def is_archive(path: Path) -> bool:
     """Whether the name is one of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file."""
     return path.suffix.lower() in (".zip", ".tar", ".tgz") or path.name.lower().endswith(
@@ -72,12 +87,15 @@ class Archive:
 
         Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond all measure.
         """
-        total, packed = 0, self.path.stat().st_size
+        total, packed, most_gb = 0, self.path.stat().st_size, _most_gb()
         try:
             for entry, problem, is_photo in _zip_entries(self.path) if self._is_zip else _tar_entries(self.path):
                 total += entry.size_bytes
-                if total > min(MAX_TOTAL_BYTES, max(_SMALL_BYTES, packed * MAX_RATIO)):
+                if total > max(_SMALL_BYTES, packed * MAX_RATIO):
                     says = f"{self.path.name} expands to more than {MAX_RATIO} times its size: unpack it first"
+                    raise CodedError("E_TOO_LARGE", says)
+                if total > most_gb * 1e9:
+                    says = f"{self.path.name} has more than {most_gb:g} GB: split it, or set {TOTAL_VARIABLE} higher"
                     raise CodedError("E_TOO_LARGE", says)
                 is_listed = is_photo if problem is None else _may_be_photo(entry.name)
                 if is_listed:

@@ -34,7 +34,7 @@ def batch(
     processes: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            help="Processes that read. Default: one a core; two on a card.", min=1, max=MOST_PROCESSES, metavar="N"
+            help="Processes that read. Default: one a core; two on a GPU.", min=1, max=MOST_PROCESSES, metavar="N"
         ),
     ] = None,
     ray: Annotated[str, typer.Option(help="Read on this Ray cluster, not in local processes.", metavar="ADDRESS")] = "",
@@ -62,7 +62,7 @@ def batch(
     from funduscope.batch.reader import ReadingSettings
     from funduscope.batch.run import run_batch
 
-    processes, threads = _shares(processes, threads, on_card=device != DeviceName.CPU, on_cluster=bool(ray))
+    processes, threads = _shares(processes, threads, on_gpu=device != DeviceName.CPU, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     with ended_by_sigterm("the batch was ended (SIGTERM): the same command goes on"):
         photos = run_batch(
@@ -94,12 +94,12 @@ def _print_counts(photos: Mapping[str, int], out: Path) -> None:
         print(f"Open {out / 'batch.html'}")
 
 
-def _shares(processes: int | None, threads: int | None, *, on_card: bool, on_cluster: bool) -> tuple[int, int]:
+def _shares(processes: int | None, threads: int | None, *, on_gpu: bool, on_cluster: bool) -> tuple[int, int]:
     """How many processes read, and the threads of each, where a user leaves one or both to this machine."""
     from funduscope.imaging.read_ahead import cores
 
     usable = len(cores())
-    processes = processes or (2 if on_card else max(1, min(MOST_PROCESSES, usable // (threads or 1))))
+    processes = processes or (2 if on_gpu else max(1, min(MOST_PROCESSES, usable // (threads or 1))))
     return processes, threads or (1 if on_cluster else max(1, usable // processes))
 
 

@@ -16,7 +16,7 @@ from funduscope.compare.page_parts import Picture, Section
 from funduscope.compare.published import Published, published_section, read_published
 from funduscope.compare.robustness import robustness_section
 from funduscope.compare.routers import routers_section
-from funduscope.compare.run_folder import CompareError, gather, read_json
+from funduscope.compare.run_folder import CompareError, gather, read_if_there
 from funduscope.compare.score_runs import score_runs, time_together
 from funduscope.compare.sections import Comparison, every_score, method_section, runs_section, score_sections
 from funduscope.compare.significance import Tests, ablation_section, run_tests, tests_section
@@ -88,7 +88,7 @@ def compare_runs(
 def _check_tested(folders: Sequence[Path]) -> None:
     """Refuses, before hours are spent, runs that learned from every photo."""
     for folder in folders:
-        about = (read_json(folder / "card.json") or {}).get("about")
+        about = (read_if_there(folder / "card.json") or {}).get("about")
         if isinstance(about, dict) and about.get("repeats"):
             says = "is a refit, which has no test or validation photo: compare the run that it repeats"
             raise CompareError(f"{folder.name} {says}.")

@@ -119,8 +119,7 @@ class Run:
         found = key.find(self.trees.get(part, {}).get("scores", {}))
         if found is None or found["value"] is None:
             return None
-        low, high = (float("nan") if found[name] is None else float(found[name]) for name in ("low", "high"))
-        return Interval(low, high, float(found["value"]), found.get("visits", 0))
+        return Interval.from_dict(found)
 
     def photos(self, part: str, key: ScoreKey) -> int:
         """The number of photos of a score."""
@@ -264,7 +263,7 @@ def bundle(run: Path, folder: Path) -> None:
         if (run / "scores" / COST).is_file():
             shutil.copyfile(run / "scores" / COST, scores / COST)
         for name in PARTS:
-            tree = read_json(run / "scores" / name / "scores.json")
+            tree = read_if_there(run / "scores" / name / "scores.json")
             if tree is None:
                 continue
             (scores / name).mkdir()
@@ -316,7 +315,7 @@ def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode())
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_if_there(path: Path) -> dict[str, Any] | None:
     """The object in a file of a run; None if there is no file. Raises `CompareError` for a damaged one."""
     with _naming(path.parent, path.name):
         tree = json.loads(path.read_text("utf-8")) if path.is_file() else None

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from funduscope.atomic import read_lines, write_json
 from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
-from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_json
+from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_if_there
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
@@ -190,7 +190,7 @@ def time_together(folders: Sequence[Path]) -> None:
     Seconds of one sitting can be compared; those of different days cannot, since the load of a machine differs.
     """
     with_model = [folder for folder in folders if any((folder / name).is_file() for name in RUN_FILES)]
-    known = {folder: tree for folder in with_model if (tree := read_json(folder / "scores" / COST)) is not None}
+    known = {folder: tree for folder in with_model if (tree := read_if_there(folder / "scores" / COST)) is not None}
     sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
     if all(tree.get("sitting") == sitting for tree in known.values()):
         return

@@ -22,8 +22,8 @@ _EITHER = ("EX", "SE")
 def derive_labels(labels: Labels) -> Labels:
     """The labels, with `masks[code] = ABSENT` for each lesion whose absence they imply.
 
-    Nothing is added where a mask of the structure is known. Where a box, an expert's vote or a mask of either exudate
-    indicates the structure, it stays unknown. Absence of either exudate is absence of both kinds.
+    Nothing is added where a mask of the structure is known. Where a box, an expert's vote, a mask of either exudate or
+    an edema risk above 0 indicates the structure, it stays unknown. Absence of either exudate is absence of both kinds.
     """
     grade = labels.grade
     absent = {code for code in LESIONS if grade is not None and structure(code).lowest_grade > grade}
@@ -38,7 +38,7 @@ def derive_labels(labels: Labels) -> Labels:
 
 
 def _doubted(labels: Labels) -> set[str]:
-    """Structures that something drawn on the photo indicates."""
+    """Structures that something drawn on the photo indicates, or an edema risk, which is about hard exudates."""
     doubted = {code for code, count in labels.experts.items() if count}
     for code, boxes in labels.boxes.items():
         if boxes:
@@ -46,4 +46,8 @@ def _doubted(labels: Labels) -> set[str]:
     either = labels.masks.get(EITHER_EXUDATE)
     if either is not None and not either.is_absent:
         doubted.update(_EITHER)
+    if 0 not in (
+        labels.among("dme") or [labels.label("dme") or 0]
+    ):  # 7 photos of Messidor-2 and 16 of srahim, all of grade 1
+        doubted.add("EX")
     return doubted

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from funduscope.atomic import replacing
+from funduscope.atomic import file_sha256, replacing
 from funduscope.data.case import Case
 from funduscope.data.folds import COLUMNS, TABLE, Place, fold_key, read_folds
 from funduscope.data.rows import read_sheet
@@ -82,7 +81,6 @@ class RunFolds:
 def _digest(path: Path) -> str:
     """The SHA-256 of a file; empty if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return ""

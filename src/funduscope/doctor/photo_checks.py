@@ -49,10 +49,10 @@ HABIT: Final = 0.5
 MOST_NAMED: Final = 20
 """Files of a folder whose metadata get a finding each; more have them from one program, and are one finding."""
 
-GREY_CHROMA: Final = 5.0
+GRAY_CHROMA: Final = 5.0
 """chroma below this: gray copies have 0 to 3, the least colored real photos 8."""
 
-GREY_SHARE: Final = 0.12
+GRAY_SHARE: Final = 0.12
 """chroma over brightness below this too, since dark photos have little of both: real photos have 0.26 or more."""
 
 FLAT_CONTRAST: Final = 6.0
@@ -122,7 +122,7 @@ def _of_picture(record: Record) -> Iterator[Finding]:
         evidence = {"letters_in_a_row": max(record.letters)}
         yield found("burned_in_text", [record.path], f"Marks that look like a line of text are {where}.", evidence)
     chroma = record.measures.get("chroma", 255.0)
-    if chroma < min(GREY_CHROMA, GREY_SHARE * record.measures["brightness"]):
+    if chroma < min(GRAY_CHROMA, GRAY_SHARE * record.measures["brightness"]):
         yield found("gray", [record.path], "The picture has no color.", {"chroma": chroma})
 
 

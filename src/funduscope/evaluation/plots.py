@@ -31,14 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINES: Final[dict[str, tuple[str, str]]] = {
-    "MA": ("#d55e00", "-"),
-    "HE": ("#009e73", "--"),
-    "EX": ("#e69f00", "-."),
-    "SE": ("#0072b2", ":"),
-    "OD": ("#cc79a7", (0, (6, 1, 1, 1, 1, 1))),  # pyright: ignore[reportAssignmentType]
-    EITHER_EXUDATE: ("#000000", "-"),
-}
+DASHES: Final[dict[str, Any]] = {"HE": "--", "EX": "-.", "SE": ":", "OD": (0, (6, 1, 1, 1, 1, 1))}
+ON_WHITE: Final = {"EX": "#e69f00", EITHER_EXUDATE: "#000000"}
+"""Instead of a structure's own color, where that is yellow, or there is none."""
+
 RIGHT, MISSED, FALSE = (86, 180, 233), (255, 255, 255), (0, 0, 0)
 """RGB of pixels found rightly, missed, and found falsely; they differ in lightness too."""
 
@@ -48,7 +44,7 @@ COLUMNS: Final = 4
 GAP_PX: Final = 8
 """Between the two pictures of one photo."""
 
-_GREY, _BLUE, _VERMILION = "#777777", "#0072b2", "#d55e00"
+_GRAY, _BLUE, _VERMILION = "#777777", "#0072b2", "#d55e00"
 
 
 def draw_all(scores: Scores, folder: Path) -> list[Path]:
@@ -131,14 +127,14 @@ def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure
         calibration = Question(name, Aspect.CALIBRATION)
         bins = [one for one in states[calibration.name]["bins"] if one["count"]]
         counts = np.array([one["count"] for one in bins])
-        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="as sure as right")
+        axes.plot([0, 1], [0, 1], color=_GRAY, linestyle="--", linewidth=1, label="perfect calibration")
         sure, right = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         sizes = 20 + 300 * counts / max(1, counts.sum())
-        axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="a bin (larger: more photos)")
+        axes.scatter(sure, right, s=sizes, color=_BLUE, zorder=3, label="bin (area: number of photos)")
         ece = scores.number(ScoreKey(dataset, calibration, "ECE"))
         bias = states[Question(name, Aspect.PROBABILITIES).name].get("ECE of a calibrated model")
         expected = "" if bias is None else f" ({bias:.3f} if calibrated)"
-        axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean highest probability", ylabel="share of photos right")
+        axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean confidence (highest probability)", ylabel="accuracy")
         axes.set_aspect("equal")
         axes.set_title(f"{dataset}: {name}, {counts.sum():.0f} photos\nECE {ece:.3f}{expected}")
         axes.legend(loc="lower right", frameon=False, fontsize=9)
@@ -198,9 +194,9 @@ def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
     return figure
 
 
-def _line(code: str) -> tuple[str, str]:
-    """Color and style of a structure's curve; the vocabulary's color-blind safe one where it has no line of its own."""
-    return LINES[code] if code in LINES else ("#{:02x}{:02x}{:02x}".format(*structure(code).safe_color), "-")
+def _line(code: str) -> tuple[str, Any]:
+    """Color and style of a structure's curve. The color is the color-blind safe one of the overlay, if it can be seen."""
+    return ON_WHITE.get(code) or "#{:02x}{:02x}{:02x}".format(*structure(code).safe_color), DASHES.get(code, "-")
 
 
 def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tuple[list[PhotoScore], list[PhotoScore]]]]:

@@ -4,7 +4,6 @@ against float32.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
+from funduscope.atomic import file_sha256
 from funduscope.data.case import Case
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
@@ -77,7 +77,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
     if not (run / "best.safetensors").is_file():
         raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
-    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no card")
+    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no GPU")
     best = checkpoint.load(run / "best.safetensors")
     if not best.card:
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
@@ -138,7 +138,7 @@ def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint
     made = [folder / name for name in (FLOAT, SMALL) if (folder / name).is_file()]
     for path in made:
         checkpoint.embed(path, best)
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
+    digests = {path.name: file_sha256(path) for path in made}
     report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": digests[path.name]} for path in made}
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     # An earlier report would not match the new files, and an earlier INT8 file has other weights.

@@ -71,6 +71,8 @@ _EXECUTABLES: Final = (
     *(b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"PK", b"%PDF"),
 )
 
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+_TOO_FEW: Final = "the DICOM file has too few pixel data; expected a whole file: copy it again"
 _REMARKS: Final = threading.RLock()
 _SQUARE: Final = 0.01
 """Pixels are square to within this; areas in mm of others would need two figures."""
@@ -233,6 +235,10 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
     width, height = int(dataset.Columns), int(dataset.Rows)
     if "PixelData" not in dataset or width < 1 or height < 1:
         raise _damaged("it has no pixel data")
+    stored = dataset.get_item("PixelData")
+    stated = getattr(stored, "length", _UNDEFINED_LENGTH)
+    if stated != _UNDEFINED_LENGTH and stated > len(stored.value or b""):  # pydicom takes what there is
+        raise PhotoError("E_TRUNCATED", _TOO_FEW)
     return DicomFile(frames, width, height, _stated(dataset), dataset)
 
 
@@ -288,9 +294,7 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
         if dataset.PhotometricInterpretation == "YBR_FULL_422":
             expected = expected * 2 // 3
         if len(dataset.PixelData) < expected:
-            raise PhotoError(
-                "E_TRUNCATED", "the DICOM file has too few pixel data; expected a whole file: copy it again"
-            )
+            raise PhotoError("E_TRUNCATED", _TOO_FEW)
     with without_remarks():
         values, _ = get_decoder(syntax).as_array(dataset, index=index)
         if dataset.PhotometricInterpretation != "PALETTE COLOR":

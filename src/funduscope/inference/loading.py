@@ -53,7 +53,7 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
 
     model: None or "default" for the default model, "fast" for the small one; an ONNX file; a run folder (its
     model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list of these, an
-    ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a card
+    ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a GPU
     where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
     Raises `ModelError`, with the code E_HASH if the file is not the one that export.json or the scores name,
     E_CONFIG if cuda is asked for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError`
@@ -195,7 +195,7 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
             f"{path.name} is a checkpoint, which needs {error.name}: pip install '.[train]' in the clone of "
             "funduscope, or export it where that is installed and name the ONNX file.",
         ) from error
-    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no card")
+    cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no GPU")
     if threads:
         torch.set_num_threads(threads)
     digest = digest_of(path, _exported(path))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 import numpy as np
 
+from funduscope.atomic import file_sha256
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
 from funduscope.vocabulary import View
@@ -30,8 +31,8 @@ file, whatever outputs it is to give (its `only_execute_path_to_fetches` is heed
 
 CUDA: Final = "CUDAExecutionProvider"
 
-CARD_BATCH: Final = 16
-"""Whole views in one pass on a card. A processor takes them one by one: in batches each costs it more time
+GPU_BATCH: Final = 16
+"""Whole views in one pass on a GPU. A processor takes them one by one: in batches each costs it more time
 (docs/log.md, 2026-11-22)."""
 
 
@@ -124,8 +125,7 @@ def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
     E_MODEL if the file cannot be read, E_HASH if its SHA-256 is not among those wanted.
     """
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise ModelError("E_MODEL", f"The model {path} cannot be read: {error.strerror or error}.") from error
     if wanted and digest not in wanted:
@@ -171,7 +171,7 @@ class OnnxRuntime:
     """A model file in ONNX Runtime.
 
     threads: of the processor; 0 lets ONNX Runtime choose. wanted: accepted SHA-256 of the file; empty if none is
-    known. device: cuda needs the package onnxruntime-gpu and a card. Raises `ModelError`: E_MODEL if the file is
+    known. device: cuda needs the package onnxruntime-gpu and a GPU. Raises `ModelError`: E_MODEL if the file is
     missing or is no such model, E_HASH if its SHA-256 is another, E_CONFIG if cuda is asked for and not there.
     batch: the number of whole views that it answers best at once.
     """
@@ -212,7 +212,7 @@ class OnnxRuntime:
             raise ModelError("E_MODEL", says) from error
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
             use_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
-        self.batch = CARD_BATCH if CUDA in self.session.get_providers() else 1
+        self.batch = GPU_BATCH if CUDA in self.session.get_providers() else 1
         self.names = [output.name for output in self.session.get_outputs()]
         if self.card.own_close is not any(taken.name == CLOSE + IMAGE for taken in self.session.get_inputs()):
             declared, actual = ("two networks", "one") if self.card.own_close else ("one network", "two")
@@ -251,7 +251,7 @@ class TorchRuntime:
     @property
     def batch(self) -> int:
         """The number of whole views that it answers best at once."""
-        return 1 if self._device() == "cpu" else CARD_BATCH
+        return 1 if self._device() == "cpu" else GPU_BATCH
 
     def _device(self) -> str:
         return next(self.network.parameters()).device.type  # pyright: ignore[reportFunctionMemberAccess]

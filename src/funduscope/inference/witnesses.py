@@ -18,6 +18,7 @@ import numpy as np
 
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Anatomy, Point
+from funduscope.inference.runtime import softmax
 
 LEVELS: Final = (0.25, 0.5, 0.75)
 """Probabilities from which on a pixel counts."""
@@ -81,8 +82,7 @@ def ordinal(rows: np.ndarray, weights: np.ndarray, cuts: np.ndarray) -> np.ndarr
 def geometric_mean(first: np.ndarray, second: np.ndarray, shares: tuple[float, float]) -> np.ndarray:
     """(N, C) first ** shares[0] * second ** shares[1], scaled to a sum of 1."""
     logs = shares[0] * np.log(np.maximum(first, FLOOR)) + shares[1] * np.log(np.maximum(second, FLOOR))
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return softmax(logs, 1)
 
 
 def measure(

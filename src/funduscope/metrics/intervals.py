@@ -45,7 +45,7 @@ class Interval:
     def from_dict(cls, numbers: Mapping[str, float | int | None]) -> Interval:
         """The inverse of `to_dict`."""
         low, high, value = (float("nan") if (one := numbers[n]) is None else one for n in ("low", "high", "value"))
-        return cls(low, high, value, int(numbers["visits"] or 0), int(numbers["dropped"] or 0))
+        return cls(low, high, value, int(numbers.get("visits") or 0), int(numbers.get("dropped") or 0))
 
 
 def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:

@@ -35,7 +35,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 QualityAdvice = Literal["grade", "retake", "refuse"]
-"""What to do with a photo: grade it; grade it, but take it again; no answer is better than that of a model."""
+"""What to do with a photo. grade: grade it. retake: grade it, but advise a new photo. refuse: it is too poor, and giving
+no answer is better than giving the model's."""
 
 
 @dataclass(frozen=True)

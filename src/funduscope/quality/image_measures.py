@@ -33,7 +33,7 @@ _STRAIGHT: Final = 0.4
 LIT_LEVEL: Final = 30
 """A pixel is lit where its brightest color exceeds this level."""
 
-GREY_LEVELS: Final = 8
+GRAY_LEVELS: Final = 8
 """Half of the lit pixels of a gray photo have colors that differ by no more than this."""
 
 _FIELD: Final = 0.9
@@ -67,7 +67,7 @@ def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:
     step = max(1, min(right - left, bottom - top) // 200)
     colors = pixels[top:bottom:step, left:right:step].reshape(-1, 3).astype(np.int16)
     lit = colors[colors.max(axis=1) > LIT_LEVEL]
-    return not len(lit) or float(np.median(lit.max(axis=1) - lit.min(axis=1))) > GREY_LEVELS
+    return not len(lit) or float(np.median(lit.max(axis=1) - lit.min(axis=1))) > GRAY_LEVELS
 
 
 def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funduscope.atomic import write_json
+from funduscope.atomic import file_sha256, write_json
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.imaging.find_photos import RESULT, closed_folder
 from funduscope.imaging.limits import may_be_read
@@ -153,8 +153,7 @@ def earlier_results(
         try:
             if not may_be_read(path):
                 return None
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = file_sha256(path)
             place = places.earlier(path.name, path, sha256)
             if place is None:
                 return None

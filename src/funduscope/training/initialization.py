@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
-from funduscope.atomic import read_json, write_json
+from funduscope.atomic import file_sha256, read_json, write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
@@ -51,11 +50,7 @@ class Start:
         """Name and SHA-256 of the weights to start from, several joined by " + "; None for the recipe's own."""
         if not self.init:
             return None
-        digests: list[str] = []
-        for path in self.init:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return {"name": " + ".join(map(named, self.init)), "sha256": " + ".join(digests)}
+        return {"name": " + ".join(map(named, self.init)), "sha256": " + ".join(map(file_sha256, self.init))}
 
     def in_words(self, recipe: Recipe, fold: int | None) -> str:
         """The call of `train` with names instead of paths."""

@@ -5,7 +5,6 @@ Both go through the same code that predicts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import link_or_copy, read_json, replacing, write_json
+from funduscope.atomic import file_sha256, link_or_copy, read_json, replacing, write_json
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
@@ -244,7 +243,7 @@ def _models_of(best: Path) -> list[str]:
     """The SHA-256 of every file of a run that may have been scored: its best checkpoint, and what was exported."""
     export = best.with_name("export.json")
     files = json.loads(export.read_text("utf-8"))["files"].values() if export.is_file() else ()
-    return [hashlib.sha256(best.read_bytes()).hexdigest(), *(file["sha256"] for file in files)]
+    return [file_sha256(best), *(file["sha256"] for file in files)]
 
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:
