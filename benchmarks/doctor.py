@@ -73,14 +73,14 @@ def _draw(folder: Path, width_px: int, seed: int) -> None:
     Image.fromarray(draw_eye(seed, width_px=width_px, style=style).pixels).save(folder / f"{seed:05d}.jpg", quality=90)
 
 
-def _watched(items: Iterable[Any], words: str, total: int | None) -> Iterator[Any]:
+def _watched(items: Iterable[Any], label: str, total: int | None) -> Iterator[Any]:
     """The items as they come; a row of the table after every tenth of them."""
     began, step = time.monotonic(), max(1, (total or 10) // 10)
     for number, item in enumerate(items, start=1):
         yield item
         if number % step == 0 or number == total:
             own, all_of_it = _memory_mb()
-            print(f"| {words} | {number} | {own:.0f} | {all_of_it:.0f} | {time.monotonic() - began:.0f} |", flush=True)
+            print(f"| {label} | {number} | {own:.0f} | {all_of_it:.0f} | {time.monotonic() - began:.0f} |", flush=True)
 
 
 def _memory_mb() -> tuple[float, float]:

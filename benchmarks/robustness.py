@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy
 from benchmarks.unseen import for_photo_tasks, must_have_kept
 
-from funduscope.compare.corruptions import changed_stream, shift_color
+from funduscope.compare.corruptions import corrupt_color, corrupted_stream
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
@@ -50,7 +50,7 @@ CHANGES: Final[Mapping[str, Mapping[str, Change]]] = {
     "brighter": {f"x{f}": lambda pixels, key, f=f: exposed(pixels, f) for f in (1.3, 1.7, 2.3)},
     "JPEG quality": {f"{q}": lambda pixels, key, q=q: compressed(pixels, q) for q in (50, 25, 10)},
     "noise, levels": {f"{s}": lambda pixels, key, s=s: noisy(pixels, s, _rng(key)) for s in (5, 12, 25)},
-    "color, share of a strong shift": {f"{s:g}": lambda pixels, key, s=s: shift_color(pixels, key, s)
+    "color, share of a strong shift": {f"{s:g}": lambda pixels, key, s=s: corrupt_color(pixels, key, s)
                                        for s in (0.25, 0.5, 1.0)},
     "scale, photo's width": {f"{w} px": lambda pixels, key, w=w: coarse(pixels, w) for w in (900, 600, 400)},
 }  # fmt: skip
@@ -79,7 +79,10 @@ def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[st
     """One strength: every row's value, and how many photos were refused of how many."""
     masked = [case for case in cases if case.labels.masks and case.dataset not in GRADED]
     plain = [case for case in cases if case not in masked]
-    photos = [*changed_stream(for_photo_tasks(predictor), plain, change), *changed_stream(predictor, masked, change)]
+    photos = [
+        *corrupted_stream(for_photo_tasks(predictor), plain, change),
+        *corrupted_stream(predictor, masked, change),
+    ]
     scores = summarize(photos, repeats=1)
     values = {name: scores.number(ScoreKey.named(*where)) for name, *where in ROWS}
     told: dict[str, Any] = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}

@@ -25,7 +25,7 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
-from funduscope.inference.predictor import Predictor, lesion_numbers
+from funduscope.inference.predictor import Predictor, lesion_features
 from funduscope.quality.assessment import not_gradable
 from funduscope.training.fit_witnesses import fit_witness
 from funduscope.vocabulary import GRADES
@@ -45,7 +45,7 @@ def measure_photo(lesions: Predictor, photo_model: Predictor, case: Case) -> dic
     found, _ = plain.run(photo, other)
     views = lesions.forward_views(framed.image)
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
-    measured = lesion_numbers(views, lesions.card, points, framed.transform)
+    measured = lesion_features(views, lesions.card, points, framed.transform)
     numbers = {name: round(value, 5) for name, value in measured.items()}
     probs = None if found.grade_probs is None else [round(float(one), 6) for one in found.grade_probs]
     about = {"key": case.key, "dataset": case.dataset, "visit": case.visit, "fold": case.fold}

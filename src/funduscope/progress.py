@@ -9,6 +9,6 @@ Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 """Takes items, a label and their number, and gives the same items: shows a progress bar."""
 
 
-def no_progress(items: Iterable[Any], words: str, total: int | None) -> Iterable[Any]:
+def no_progress(items: Iterable[Any], label: str, total: int | None) -> Iterable[Any]:
     """A `Progress` that shows nothing."""
     return items

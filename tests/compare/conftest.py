@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funduscope.compare.run_folder import FOLDS, PARTS, SHIFTS
+from funduscope.compare.run_folder import CORRUPTED, FOLDS, PARTS
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_key import Aspect, Question
@@ -87,7 +87,7 @@ def _masked(case: Case, right: float, recipe: Recipe, rng: np.random.Generator, 
 def photos_of(part: str, recipe: Recipe, skill: float, seed: int) -> list[PhotoScore]:
     """Sixty graded photos, two with masks, eight of HEI-MED; the labels are the same for every seed."""
     truths, rng = np.random.default_rng(7), np.random.default_rng([seed, PARTS.index(part)])
-    source = "validation" if part in SHIFTS else part
+    source = "validation" if part in CORRUPTED else part
     right = min(0.98, max(0.02, skill - HARDER[part]))
     photos = []
     for number in range(60):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.compare.corruptions import SHIFTED, shift_blur, shift_color
+from funduscope.compare.corruptions import CORRUPTIONS, corrupt_blur, corrupt_color
 from funduscope.compare.score_runs import SAMPLE, sample
 from funduscope.data.case import Case, Labels
 from funduscope.testing.drawn_eyes import draw_eye
@@ -23,10 +23,10 @@ def detail(pixels: np.ndarray) -> float:
     return float(cv2.Laplacian(pixels[..., 1].astype(np.float32), cv2.CV_32F).std())
 
 
-@pytest.mark.parametrize("shift", SHIFTED)
+@pytest.mark.parametrize("shift", CORRUPTIONS)
 def test_a_photo_is_shifted_alike_every_time(eye: np.ndarray, shift: str) -> None:
     before = eye.copy()
-    first, second = SHIFTED[shift](eye, "idrid-B/1"), SHIFTED[shift](eye, "idrid-B/1")
+    first, second = CORRUPTIONS[shift](eye, "idrid-B/1"), CORRUPTIONS[shift](eye, "idrid-B/1")
     assert (first == second).all()
     assert (eye == before).all()
     assert (first.shape, first.dtype) == (eye.shape, eye.dtype)
@@ -36,15 +36,15 @@ def test_every_color_moves_far_and_black_stays_black(eye: np.ndarray) -> None:
     lit, dark = eye.min(axis=2) > 30, eye.max(axis=2) == 0
     assert dark.any()
     for name in ("a", "b", "c", "d"):
-        shifted = shift_color(eye, name)
+        shifted = corrupt_color(eye, name)
         change = np.abs(shifted[lit].mean(axis=0) / eye[lit].mean(axis=0) - 1)
         assert change.max() > 0.15
         assert (shifted[dark] == 0).all()
-    assert (shift_color(eye, "a") != shift_color(eye, "b")).any()
+    assert (corrupt_color(eye, "a") != corrupt_color(eye, "b")).any()
 
 
 def test_blur_takes_detail_and_leaves_color(eye: np.ndarray) -> None:
-    shifted = shift_blur(eye, "a")
+    shifted = corrupt_blur(eye, "a")
     assert detail(shifted) < 0.5 * detail(eye)
     assert shifted.mean() == pytest.approx(eye.mean(), rel=0.02)
 

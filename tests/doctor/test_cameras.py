@@ -24,7 +24,7 @@ def _shot(number: int, camera: int, grade: int | None, fold: int = 0, dataset: s
     measures = {"diameter_px": 2 * radius, "seen": 0.92, "outside": 2.0, "rim": 1.0, "red": 150.0}
     measures["blue"] = float(rng.uniform(25, 70))
     name = f"{dataset}/{number}.jpg"
-    record = Record(name, width=width, height=height, eye=eye, measures=measures)
+    record = Record(name, width=width, height=height, field_of_view=eye, measures=measures)
     case = Case(
         f"{dataset}/{number}", dataset, str(number), Path(name), f"visit {number // 2}", Labels(grade=grade), fold
     )

@@ -211,7 +211,7 @@ def _record(name: str, size: tuple[int, int] = (1440, 956), left: float = 0.0) -
     measures = {"left": left, "right": 0.0, "top": 0.16, "bottom": 0.16, "seen": 0.92 - 0.5 * left, "rim": 1.0}
     light = {"brightness": 150.0, "spread": 100.0, "dark": 0.0, "full": 0.0, "washed": 0.0, "contrast": 90.0}
     color = {"off_color": 0.0, "tints": 0.4, "red": 150.0, "green": 80.0, "blue": 40.0, "outside": 2.0, "chroma": 120.0}
-    return Record(name, width=size[0], height=size[1], eye=(700.0, 478.0, 570.0),
+    return Record(name, width=size[0], height=size[1], field_of_view=(700.0, 478.0, 570.0),
                   measures=_usual() | measures | light | color | {"diameter_px": 1140.0})  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.quality.assessment import assess
-from funduscope.quality.fundus import FundusTest, features, measure_all, shipped
+from funduscope.quality.fundus import FundusTest, features, load_fundus_test, measure_all
 from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -98,12 +98,12 @@ def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:
 
 
 def test_it_comes_back_from_its_text() -> None:
-    again = FundusTest.from_json(to_json(shipped()))
+    again = FundusTest.from_json(to_json(load_fundus_test()))
     pixels = draw_eye(7300, width_px=400).pixels
     values = features(measure_all(pixels, small_frame(frame(pixels, FRAME_PX), pixels)))
-    assert again.score(values) == pytest.approx(shipped().score(values), abs=1e-4)
-    assert again.distance(values) == pytest.approx(shipped().distance(values), abs=1e-4)
-    assert features({}).shape == shipped().least.shape
+    assert again.score(values) == pytest.approx(load_fundus_test().score(values), abs=1e-4)
+    assert again.distance(values) == pytest.approx(load_fundus_test().distance(values), abs=1e-4)
+    assert features({}).shape == load_fundus_test().least.shape
     assert np.isfinite(features({})).all()
 
 

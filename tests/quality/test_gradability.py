@@ -11,14 +11,14 @@ import pytest
 
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.quality.gradability import FEATURES, GROUPS, Gradability, Quality, features, shipped
+from funduscope.quality.gradability import FEATURES, GROUPS, Gradability, Quality, features, load_gradability
 from funduscope.quality.image_measures import measure, small_frame
 from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import draw_eye
 
 
 def _judged(pixels: np.ndarray) -> Quality:
-    return shipped().judge(measure(pixels, small_frame(frame(pixels, 512), pixels)))
+    return load_gradability().judge(measure(pixels, small_frame(frame(pixels, 512), pixels)))
 
 
 def _times(pixels: np.ndarray, gain: float) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_the_worse_a_photo_the_lower_its_score(demo: np.ndarray, spoil) -> None:
 
 
 def test_between_refused_and_graded_there_is_retake() -> None:
-    usual = shipped()
+    usual = load_gradability()
     assert usual.refusal < 0.07 < usual.threshold
     measures = {"brightness": 120.0, "detail": 2.0, "seen": 1.0}
     score = usual.judge(measures).score
@@ -93,6 +93,6 @@ def test_every_feature_is_in_one_group_at_most_and_has_a_name() -> None:
 
 
 def test_it_comes_back_from_its_text() -> None:
-    again = Gradability.from_json(to_json(shipped()))
+    again = Gradability.from_json(to_json(load_gradability()))
     measures = {"brightness": 120.0, "detail": 2.0, "seen": 1.0}
-    assert again.judge(measures).score == pytest.approx(shipped().judge(measures).score, abs=1e-6)
+    assert again.judge(measures).score == pytest.approx(load_gradability().judge(measures).score, abs=1e-6)

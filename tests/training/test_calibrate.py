@@ -16,7 +16,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs, TorchRuntime
-from funduscope.inference.witnesses import Numbers, Witness
+from funduscope.inference.witnesses import LesionFeatures, Witness
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
@@ -94,7 +94,7 @@ def test_the_lesions_are_measured_around_the_fovea_that_the_finished_card_finds(
         transform = frame(Photo.open(case.path), card.close_px).transform
         marked = np.array([case.labels.disc_xy, case.labels.fovea_xy], float)
         places.append(tuple(transform.to_frame(marked) / transform.side_px))
-    asked: list[Sequence[Numbers]] = []
+    asked: list[Sequence[LesionFeatures]] = []
     monkeypatch.setattr(module, "fit_witness", lambda numbers, *_: asked.append(numbers))
     finished = calibrate(Predictor(Drawn(card, places)), graded)
     assert finished.fovea_from_disc is not None

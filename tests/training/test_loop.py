@@ -304,7 +304,7 @@ class Recording:
     def __init__(self) -> None:
         self.passes: list[list[Any]] = []
 
-    def __call__(self, items: Iterable[Any], words: str, total: int | None) -> Iterator[Any]:
+    def __call__(self, items: Iterable[Any], label: str, total: int | None) -> Iterator[Any]:
         self.passes.append([words, total, 0])
         for item in items:
             yield item

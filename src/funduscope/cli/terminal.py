@@ -26,8 +26,8 @@ def complain(text: str) -> None:
     print(f"funduscope: {shown(text)}", file=sys.stderr, flush=True)
 
 
-def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterator[T]:
-    """Passes the items on, with a progress bar on stderr if that is a terminal. words: stand next to the bar."""
+def tracked(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Passes the items on, with a progress bar on stderr if that is a terminal. label: stands next to the bar."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -39,7 +39,7 @@ def tracked(items: Iterable[T], words: str, total: int | None = None) -> Iterato
     # Lines for a file or a pipe must not go to the bar's terminal.
     with Progress(*columns, console=console, transient=True, redirect_stdout=is_shared) as bar:
         count = len(items) if total is None and hasattr(items, "__len__") else total  # pyright: ignore[reportArgumentType]
-        yield from bar.track(items, count, description=words)
+        yield from bar.track(items, count, description=label)
 
 
 def sentence(found: Mapping[str, Any], path: Path | None = None) -> str:

@@ -95,7 +95,7 @@ def _sha256(run: Run) -> str | None:
 
 
 def _differences(more: Run, less: Run) -> dict[str, list[Difference]]:
-    measures = [one for one in measures_of([more, less]) if one.kind.key]
+    measures = [one for one in measures_of([more, less]) if one.kind.is_tested]
     found: list[tuple[str, Difference]] = []
     for part in FOLDS:
         for measure in measures:

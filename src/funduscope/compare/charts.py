@@ -38,7 +38,7 @@ COLUMNS: Final = 4
 def draw_forest(comparison: Comparison, parts: Sequence[str] = FOLDS) -> Figure | None:
     """A panel for each key measure that two runs answer on those folds; a row for each comparable run."""
     runs = comparison.side
-    measures = [one for one in comparison.measures if one.kind.key and len(_answering(runs, one, parts)) > 1]
+    measures = [one for one in comparison.measures if one.kind.is_tested and len(_answering(runs, one, parts)) > 1]
     if not measures:
         return None
     from matplotlib.figure import Figure
@@ -123,7 +123,7 @@ def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | Non
 
 def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str, part: str) -> Measure | None:
     """The key measure under a heading that most runs answer; of equal ones that with most photos."""
-    mine = [one for one in comparison.measures if one.kind.key and one.kind.table == heading]
+    mine = [one for one in comparison.measures if one.kind.is_tested and one.kind.table == heading]
     count = {one: [run.photos(part, one.key) for run in runs if run.interval(part, one.key)] for one in mine}
     return max((one for one in mine if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None)
 

@@ -32,7 +32,7 @@ BLUR_FRAC: Final = 0.004
 """Standard deviation of the blur over the photo's width: 6 px at 1440, 17 px at 4288, 1.5 to 2 px at 384."""
 
 
-def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
+def corrupt_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
     """(H, W, 3) uint8 RGB with the gain of every color moved by 20 to 40 %, and a gamma; black stays black.
 
     share: scales the shift; 0 changes nothing.
@@ -44,26 +44,26 @@ def shift_color(pixels: np.ndarray, key: str, share: float = 1.0) -> np.ndarray:
     return cv2.LUT(pixels, np.rint(np.clip(table, 0, 255)).astype(np.uint8)[None])
 
 
-def shift_blur(pixels: np.ndarray, key: str) -> np.ndarray:
+def corrupt_blur(pixels: np.ndarray, key: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB, blurred. key is not used: every photo gets the same blur."""
     return cv2.GaussianBlur(pixels, (0, 0), BLUR_FRAC * pixels.shape[1])
 
 
-SHIFTED: Final[dict[str, Callable[[np.ndarray, str], np.ndarray]]] = {"color": shift_color, "blur": shift_blur}
+CORRUPTIONS: Final[dict[str, Callable[[np.ndarray, str], np.ndarray]]] = {"color": corrupt_color, "blur": corrupt_blur}
 
-IN_WORDS: Final[dict[str, str]] = {
+DESCRIPTIONS: Final[dict[str, str]] = {
     "color": f"every color's gain moved by {100 * GAIN[0]:.0f} to {100 * GAIN[1]:.0f} % and gamma by a factor of "
     f"{np.exp(GAMMA[0]):.1f} to {np.exp(GAMMA[1]):.1f}, up or down, drawn once for each photo",
     "blur": f"a Gaussian blur with a standard deviation of {100 * BLUR_FRAC:.1f} % of the photo's width",
 }
 
 
-def changed_stream(
+def corrupted_stream(
     predictor: Model, cases: Iterable[Case], change: Callable[[np.ndarray, str], np.ndarray]
 ) -> Iterator[PhotoScore]:
-    """Predicts and scores one photo after another, each changed before the prediction.
+    """Predicts and scores one photo after another, each corrupted before the prediction.
 
-    change: one of `SHIFTED`, or any function of pixels (H, W, 3) uint8 and the case's key that keeps the shape.
+    change: one of `CORRUPTIONS`, or any function of pixels (H, W, 3) uint8 and the case's key that keeps the shape.
     """
     for case in cases:
         try:

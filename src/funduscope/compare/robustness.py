@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from funduscope.compare.corruptions import IN_WORDS
+from funduscope.compare.corruptions import DESCRIPTIONS
 from funduscope.compare.page_parts import Cell, Section, Table, between, number, signed
 from funduscope.compare.paired import Difference, difference, gap
-from funduscope.compare.run_folder import DASH, SHIFTS, TRAINING, Run
+from funduscope.compare.run_folder import CORRUPTED, DASH, TRAINING, Run
 from funduscope.compare.score_kinds import Measure
 from funduscope.compare.sections import Comparison
 from funduscope.metrics import Interval
@@ -22,9 +22,9 @@ _WORDS: Final = {
     ),
     "color": (
         "Under another lamp and sensor: strong color shift",
-        f"{_SAME}: {IN_WORDS['color']}. A small loss is better.",
+        f"{_SAME}: {DESCRIPTIONS['color']}. A small loss is better.",
     ),
-    "blur": ("Out of focus: strong blur", f"{_SAME}: {IN_WORDS['blur']}. A small loss is better."),
+    "blur": ("Out of focus: strong blur", f"{_SAME}: {DESCRIPTIONS['blur']}. A small loss is better."),
 }
 """By part the title and the caption of its table."""
 
@@ -36,7 +36,7 @@ def robustness_section(comparison: Comparison) -> Section:
         "at most 100, and no more than the validation fold has; corrupted photos are at most 100 of the validation "
         "fold. Both samples depend on the photos' names alone, and take one photo of each data set in turn."
     )
-    tables = [table for part in (TRAINING, *SHIFTS) if (table := _loss_table(comparison, part)) is not None]
+    tables = [table for part in (TRAINING, *CORRUPTED) if (table := _loss_table(comparison, part)) is not None]
     return Section(
         "Generalization", [method if tables else "Nothing was scored on training or on corrupted photos."], tables
     )
@@ -44,7 +44,7 @@ def robustness_section(comparison: Comparison) -> Section:
 
 def _loss_table(comparison: Comparison, part: str) -> Table | None:
     """The loss of every run in every key measure that any of them has; None if there is none."""
-    keys = [one for one in comparison.measures if one.kind.key]
+    keys = [one for one in comparison.measures if one.kind.is_tested]
     found = {one: {run.name: _change(run, one, part) for run in comparison.runs} for one in keys}
     measures = [one for one, changes in found.items() if any(changes.values())]
     if not measures:

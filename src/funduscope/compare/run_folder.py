@@ -29,8 +29,8 @@ from funduscope.vocabulary import FURTHER_TASKS, PHOTO_TASKS
 
 FOLDS: Final = ("validation", "test")
 TRAINING: Final = "training"
-SHIFTS: Final = ("color", "blur")
-PARTS: Final = (*FOLDS, TRAINING, *SHIFTS)
+CORRUPTED: Final = ("color", "blur")
+PARTS: Final = (*FOLDS, TRAINING, *CORRUPTED)
 """The folders under RUN/scores."""
 
 COST: Final = "cost.json"

@@ -27,14 +27,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A column of the page. table: its heading. key: the score is tested between runs."""
+    """A column of the page. table: its heading. is_tested: whether the score is tested between runs."""
 
     table: str
     question: Question
     score: str
     shown: str
     higher: bool = True
-    key: bool = False
+    is_tested: bool = False
 
     @property
     def digits(self) -> int:
@@ -81,26 +81,26 @@ BETTER: Final[dict[str, str]] = {
 DISC: Final = Question("OD", Aspect.MASK)
 _CODES: Final = (*LESIONS, EITHER_EXUDATE)
 KINDS: Final[tuple[Kind, ...]] = (
-    Kind(GRADING, Question(DR), "kappa", "DR kappa", key=True),
+    Kind(GRADING, Question(DR), "kappa", "DR kappa", is_tested=True),
     Kind(GRADING, Question(DR), "accuracy", "DR accuracy"),
-    Kind(GRADING, Question(DME), "accuracy", "DME accuracy", key=True),
+    Kind(GRADING, Question(DME), "accuracy", "DME accuracy", is_tested=True),
     Kind(GRADING, Question("DR and DME"), "accuracy", "DR and DME right"),
     Kind(GRADING, Question("referable DR"), "AUROC", "referable DR, AUROC"),
     Kind(GRADING, Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
     *(
-        Kind(GRADING, question, score, f"{task.title} {score}", key=question.name == task.title)
+        Kind(GRADING, question, score, f"{task.title} {score}", is_tested=question.name == task.title)
         for task in FURTHER_TASKS
         for question, score in dict.fromkeys([(headline(task), task.headline), (Question(task.title), "accuracy")])
     ),
     *(
-        Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", key=True)
+        Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", is_tested=True)
         for code in _CODES
     ),
     *(Kind(DICE, Question(code, Aspect.MASK), "Dice", f"{Question(code).title} Dice") for code in _CODES),
-    Kind(REST, DISC, "IoU", "disc IoU", key=True),
-    Kind(REST, Question("disc center"), "mean px", "disc center, px", higher=False, key=True),
-    Kind(REST, Question("fovea"), "mean px", "fovea, px", higher=False, key=True),
-    Kind(REST, FALSE_VISIBLE, "photos with any", "healthy eyes marked", higher=False, key=True),
+    Kind(REST, DISC, "IoU", "disc IoU", is_tested=True),
+    Kind(REST, Question("disc center"), "mean px", "disc center, px", higher=False, is_tested=True),
+    Kind(REST, Question("fovea"), "mean px", "fovea, px", higher=False, is_tested=True),
+    Kind(REST, FALSE_VISIBLE, "photos with any", "healthy eyes marked", higher=False, is_tested=True),
 )
 _MASKS: Final = frozenset(kind.question.name for kind in KINDS if kind.question.aspect == Aspect.MASK)
 PACKED: Final = _MASKS | {kind.question.name for kind in KINDS if kind.question.aspect == Aspect.PIXELS}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.atomic import read_lines, write_json
-from funduscope.compare.corruptions import IN_WORDS, SHIFTED, changed_stream
-from funduscope.compare.run_folder import COST, PARTS, SHIFTS, TRAINING, read_if_there
+from funduscope.compare.corruptions import CORRUPTIONS, DESCRIPTIONS, corrupted_stream
+from funduscope.compare.run_folder import CORRUPTED, COST, PARTS, TRAINING, read_if_there
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
 from funduscope.data.folds import share_of
@@ -73,8 +73,8 @@ def score_runs(
     for part in wanted:
         assert predictor is not None
         mine = asked[part]
-        change = SHIFTED.get(part)
-        stream = changed_stream(predictor, mine, change) if change else score_stream(predictor, mine)
+        change = CORRUPTIONS.get(part)
+        stream = corrupted_stream(predictor, mine, change) if change else score_stream(predictor, mine)
         photos = list(progress(stream, f"Scoring {folder.name}, {part}", len(mine)))
         _write(folder / "scores" / part, photos, _made_by(predictor, part) | {"labels": labels[part]})
     _fill_cost(folder, asked["validation"])
@@ -93,7 +93,7 @@ def _parts(plan: SplitPlan, recipe: Recipe, *, every_set: bool) -> dict[str, lis
         "validation": validation,
         "test": test,
         TRAINING: [case for case in drawn if case.dataset in recipe.all_sampling.datasets()],
-        **dict.fromkeys(SHIFTS, sample(validation)),
+        **dict.fromkeys(CORRUPTED, sample(validation)),
     }
 
 
@@ -111,7 +111,7 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
     """What made the scores, in the form of `funduscope evaluate`."""
     card = predictor.card
     model = {"name": card.name, "version": card.version, "sha256": predictor.sha256}
-    shift = {"shift": IN_WORDS[part]} if part in SHIFTS else {}
+    shift = {"shift": DESCRIPTIONS[part]} if part in CORRUPTED else {}
     return {"funduscope": __version__, "models": [model], "part": part, **shift}
 
 

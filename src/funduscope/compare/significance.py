@@ -26,7 +26,7 @@ _TITLE = {
 
 def run_tests(comparison: Comparison) -> Tests:
     """Every pair of the comparable runs, in every key measure."""
-    tested = [one for one in comparison.measures if one.kind.key]
+    tested = [one for one in comparison.measures if one.kind.is_tested]
     return {part: {one: pairs for one in tested if (pairs := every_pair(one, comparison.side, part))} for part in FOLDS}
 
 

@@ -97,7 +97,7 @@ def _in_photo(point: Point, photo: LabeledPhoto) -> bool:
 def _points(photo: LabeledPhoto) -> Iterator[Finding]:
     """Points inside the photo: whether they are in the field of view, and how disc and fovea lie to each other."""
     points = {name: xy for name in POINTS if (xy := photo.point(name)) is not None and _in_photo(xy, photo)}
-    circle = photo.record.eye
+    circle = photo.record.field_of_view
     if circle is None:
         return
     pictures = [drawn(photo.scan, photo.name, _MARKED, points=points)]
@@ -136,8 +136,8 @@ def _boxes(photo: LabeledPhoto) -> Iterator[Finding]:
         files = photo.scan.names(row.table, photo.path)
         if min(box) < -slack or box[2] > width + slack or box[3] > height + slack:
             yield found("box_outside", files, f"Row {row.row} has a box beyond the photo of {_size(photo)}.", evidence)
-        elif row.value("structure") == "OD" and photo.record.eye is not None:
-            share = box_width(box) / (2 * photo.record.eye[2])
+        elif row.value("structure") == "OD" and photo.record.field_of_view is not None:
+            share = box_width(box) / (2 * photo.record.field_of_view[2])
             if not DISC_SHARE[0] <= share <= DISC_SHARE[1]:
                 says = f"Row {row.row} has a disc box of {share:.2f} of the field's width; discs have 0.1 to 0.25."
                 picture = drawn(photo.scan, photo.name, "The disc's box.", boxes=[("OD", box)])

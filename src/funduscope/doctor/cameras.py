@@ -60,7 +60,12 @@ def examine(records: Iterable[Record], cases: Sequence[Case], names: Mapping[str
     appearances: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     sizes: dict[str, tuple[int, int, float, float]] = {}
     for record in records:
-        if record.path in of_name and record.error is None and record.eye is not None and "rim" in record.measures:
+        if (
+            record.path in of_name
+            and record.error is None
+            and record.field_of_view is not None
+            and "rim" in record.measures
+        ):
             appearances[of_name[record.path].dataset][record.path] = _appearance(record)
             measures = record.measures
             sizes[record.path] = record.width, record.height, measures["diameter_px"], measures["seen"]
@@ -103,8 +108,8 @@ def _family(name: str, photos: Sequence[str], sizes: Mapping[str, tuple[int, int
 
 def _appearance(record: Record) -> np.ndarray:
     """(8,) float64: what distinguishes cameras, in units of `TOLERANCES`."""
-    assert record.eye is not None
-    x, y, _ = record.eye
+    assert record.field_of_view is not None
+    x, y, _ = record.field_of_view
     measures, width = record.measures, record.width
     values = {
         "size": math.log(record.width * record.height),

@@ -41,7 +41,7 @@ _NOWHERE: Final = -9.0
 class Disc:
     """The brightest patch of a disc's size. xy: in the photo's pixels. contrast, margin, vessels: see the limits above.
 
-    contrasts: (S, S) float32 of a patch around every pixel of the field's square. eye: the field (x, y, radius).
+    contrasts: (S, S) float32 of a patch around every pixel of the field's square. field_of_view: (x, y, radius).
     """
 
     xy: Point
@@ -49,23 +49,23 @@ class Disc:
     margin: float
     vessels: float
     contrasts: np.ndarray
-    eye: tuple[float, float, float]
+    field_of_view: tuple[float, float, float]
 
     @property
     def is_sure(self) -> bool:
         """Whether it is the disc beyond reasonable doubt."""
-        x, y, radius = self.eye
+        x, y, radius = self.field_of_view
         inside = float(np.hypot(self.xy[0] - x, self.xy[1] - y)) < EDGE * radius
         return inside and self.contrast > STANDS_OUT and self.margin > MARGIN and self.vessels > VESSELS
 
     @property
     def diameter_px(self) -> float:
         """The diameter of a typical disc in this field, in the photo's pixels."""
-        return 2 * self.eye[2] * DISC_FRAC
+        return 2 * self.field_of_view[2] * DISC_FRAC
 
     def at(self, xy: Point) -> float | None:
         """The contrast of a patch around a point of the photo; None if it is not in the field."""
-        x, y, radius = self.eye
+        x, y, radius = self.field_of_view
         column = int((xy[0] - x + radius) / (2 * radius) * SIDE_PX)
         row = int((xy[1] - y + radius) / (2 * radius) * SIDE_PX)
         if not (0 <= row < SIDE_PX and 0 <= column < SIDE_PX) or self.contrasts[row, column] <= _NOWHERE:
@@ -77,15 +77,15 @@ class Disc:
         return float(np.hypot(xy[0] - self.xy[0], xy[1] - self.xy[1])) / self.diameter_px
 
 
-def find_disc(thumbnail: bytes, width: int, height: int, eye: tuple[float, float, float]) -> Disc | None:
-    """The disc of a photo by its thumbnail (JPEG); width, height, eye (x, y, radius) are the photo's own.
+def find_disc(thumbnail: bytes, width: int, height: int, field_of_view: tuple[float, float, float]) -> Disc | None:
+    """The disc of a photo by its thumbnail (JPEG); width, height, field_of_view (x, y, radius) are the photo's own.
 
     None if the thumbnail cannot be read or no patch of the field can be compared.
     """
     picture = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_COLOR)
     if picture is None or width <= 0:
         return None
-    square, field = _squared(picture[..., 1:].astype(np.float32), width, height, eye)
+    square, field = _squared(picture[..., 1:].astype(np.float32), width, height, field_of_view)
     if field.sum() < 500:
         return None
     contrasts = _contrasts(square.mean(axis=2), field)
@@ -96,17 +96,18 @@ def find_disc(thumbnail: bytes, width: int, height: int, eye: tuple[float, float
     rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX]
     elsewhere = contrasts[np.hypot(rows - row, columns - column) > 1.2 * DISC_FRAC * SIDE_PX]
     next_best = float(elsewhere.max()) if elsewhere.size else _NOWHERE
-    across = 2 * eye[2] / SIDE_PX
-    xy = ((column + 0.5) * across + eye[0] - eye[2], (row + 0.5) * across + eye[1] - eye[2])
+    x, y, radius = field_of_view
+    across = 2 * radius / SIDE_PX
+    xy = ((column + 0.5) * across + x - radius, (row + 0.5) * across + y - radius)
     vessels = _vessels(np.ascontiguousarray(square[..., 0]), field, row, column)
-    return Disc(xy, highest, highest / max(next_best, 0.01), vessels, contrasts, eye)
+    return Disc(xy, highest, highest / max(next_best, 0.01), vessels, contrasts, field_of_view)
 
 
 def _squared(
-    light: np.ndarray, width: int, height: int, eye: tuple[float, float, float]
+    light: np.ndarray, width: int, height: int, field_of_view: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The field's square (S, S, 2) of a picture (h, w, 2) float32, and (S, S) bool, where retina is; S is `SIDE_PX`."""
-    x, y, radius = eye
+    x, y, radius = field_of_view
     scale = 2 * radius / SIDE_PX
     at = (np.arange(SIDE_PX, dtype=np.float32) + 0.5) * scale
     columns, rows = at + (x - radius), at + (y - radius)

@@ -73,7 +73,7 @@ class LabeledPhoto:
     @property
     def disc_diameter_px(self) -> tuple[float, bool]:
         """The disc's diameter, and whether it was measured on this eye rather than estimated from the field's."""
-        field_px = 2 * self.record.eye[2] if self.record.eye is not None else self.record.width
+        field_px = 2 * self.record.field_of_view[2] if self.record.field_of_view is not None else self.record.width
         width = box_width(self.disc_box) if self.disc_box is not None else 0.0
         is_plausible = DISC_SHARE[0] <= width / field_px <= DISC_SHARE[1]
         return (width if is_plausible else field_px * DISC_FRAC), is_plausible

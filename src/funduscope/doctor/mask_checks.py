@@ -75,7 +75,7 @@ class MaskChecks:
                 shape, packed = repr(stored.values.shape).encode(), np.packbits(stored.inside).tobytes()
                 digest = hashlib.sha256(shape + packed).hexdigest()
                 self._digests[digest].append((name, photo.name, photo.record.pixels_sha256))
-        if photo.record.error is None and photo.record.eye is not None:
+        if photo.record.error is None and photo.record.field_of_view is not None:
             yield from _on_photo(photo, readable)
 
     def of_data(self, findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -181,9 +181,9 @@ def _votes(
 def _on_photo(photo: LabeledPhoto, outlines: Sequence[Outline]) -> Iterator[Finding]:
     """What the masks of the photo's size mark in it."""
     masks = {outline: mask for outline in outlines if (mask := photo.inside(outline)) is not None}
-    if not masks or photo.record.eye is None:
+    if not masks or photo.record.field_of_view is None:
         return
-    ground = ground_of(photo.scan.image(photo.name), photo.record.eye)
+    ground = ground_of(photo.scan.image(photo.name), photo.record.field_of_view)
     covers = {outline: coverage_of(mask, ground) for outline, mask in masks.items()}
     marked = np.zeros(ground.green.shape, bool)
     for outline, cover in list(covers.items()):

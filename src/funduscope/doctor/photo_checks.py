@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.record import Record
-from funduscope.quality.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, shipped
+from funduscope.quality.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, load_fundus_test
 
 SMALLEST_EYE_PX: Final = 200
 """Smallest field of view; the smallest real ones are 353 px. A microaneurysm is half a pixel wide below it."""
@@ -115,7 +115,7 @@ def _of_picture(record: Record) -> Iterator[Finding]:
         return
     for kind, says in islice(_faults(record), 1):
         yield found(kind, [record.path], says, _evidence(record))
-    if shipped().classify(record.measures) == "other":
+    if load_fundus_test().classify(record.measures) == "other":
         return
     if record.letters[0] >= LETTERS[0] or record.letters[1] >= LETTERS[1]:
         where = "next to the field of view" if record.letters[0] >= LETTERS[0] else "in the picture"
@@ -129,7 +129,7 @@ def _of_picture(record: Record) -> Iterator[Finding]:
 def _faults(record: Record) -> Iterator[tuple[str, str]]:
     """Kind and sentence of each fault of the picture's quality, those first that explain others."""
     measures = record.measures
-    if record.eye is None or (measures["brightness"] < BLACK[0] and measures["spread"] < BLACK[1]):
+    if record.field_of_view is None or (measures["brightness"] < BLACK[0] and measures["spread"] < BLACK[1]):
         yield "blank", "The picture shows nothing but black or one color."
     if measures["contrast"] < FLAT_CONTRAST and measures["full"] <= FULL_SHARE:
         yield "blank", "The picture is even: it has no detail at all."
@@ -138,7 +138,7 @@ def _faults(record: Record) -> Iterator[tuple[str, str]]:
             "truncated",
             f"The lowest {filled:.0%} of the picture is one even color: the file was cut short and saved again.",
         )
-    likeness = shipped().classify(measures)
+    likeness = load_fundus_test().classify(measures)
     if likeness == "other":
         yield "not_fundus", "The picture does not look like a photograph of the back of the eye."
     if measures["full"] > FULL_SHARE:

@@ -33,8 +33,8 @@ class Record:
     """One photo's file; sizes in pixels of the upright photo.
 
     path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
-    pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 if unknown. orientation: EXIF's, 1 to 8. error: a code
-    of `errors.HTTP_STATUS`, and error_says its sentence, where the photo cannot be used. eye: the field of view (x, y,
+    pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 if unknown. orientation: EXIF's, 1 to 8. error: a code of
+    `errors.HTTP_STATUS`, and error_says its sentence, where the photo cannot be used. field_of_view: its circle (x, y,
     radius). measures: of `fundus.measure_all`, empty if there is an error. letters: how many letters the longest row
     has around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
     """
@@ -49,7 +49,7 @@ class Record:
     orientation: int = 1
     error: str | None = None
     error_says: str | None = None
-    eye: tuple[float, float, float] | None = None
+    field_of_view: tuple[float, float, float] | None = None
     measures: dict[str, float] = field(default_factory=dict)
     letters: tuple[int, int] = (0, 0)
     metadata: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Record:
     @staticmethod
     def from_json(text: str) -> Record:
         values: dict[str, Any] = json.loads(text)
-        for name in ("eye", "letters", "metadata"):
+        for name in ("field_of_view", "letters", "metadata"):
             values[name] = tuple(values[name]) if values[name] is not None else None
         return Record(**values)
 
@@ -118,16 +118,16 @@ def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     field_of_view = framed.field_of_view
-    eye = None
+    circle = None
     if field_of_view is not None:
-        eye = round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)
+        circle = round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)
     measures = measure_all(pixels, small_frame(framed, pixels))
     return replace(
         record,
         pixels_sha256=digest.hexdigest(),
         width=pixels.shape[1],
         height=pixels.shape[0],
-        eye=eye,
+        field_of_view=circle,
         measures={key: round(value, 4) for key, value in measures.items()},
         letters=burned_in_text(pixels, field_of_view),
     )

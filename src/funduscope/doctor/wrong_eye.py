@@ -78,7 +78,7 @@ class WrongEyeChecks:
 
     def of_photo(self, photo: LabeledPhoto) -> Iterator[Finding]:
         """Findings about the disc's places; the photo's side is kept for its label file."""
-        if photo.record.error is not None or photo.record.eye is None:
+        if photo.record.error is not None or photo.record.field_of_view is None:
             return
         disc = _visible_disc(photo)
         yield from _discs(photo, disc)
@@ -100,9 +100,9 @@ def _visible_disc(photo: LabeledPhoto) -> Disc | None:
     """Where the disc is seen in the picture, if a label can be compared with it."""
     thumbnail, record = photo.scan.thumbnail(photo.name), photo.record
     is_labeled = photo.point("disc") or photo.point("fovea") or photo.value("eye") is not None
-    if not is_labeled or thumbnail is None or record.eye is None:
+    if not is_labeled or thumbnail is None or record.field_of_view is None:
         return None
-    return find_disc(thumbnail, record.width, record.height, record.eye)
+    return find_disc(thumbnail, record.width, record.height, record.field_of_view)
 
 
 def _discs(photo: LabeledPhoto, disc: Disc | None) -> Iterator[Finding]:
@@ -189,7 +189,7 @@ def _side(photo: LabeledPhoto, disc: Disc | None) -> tuple[bool, Finding | None]
 
 def _side_by_disc(photo: LabeledPhoto, disc: Disc | None) -> tuple[Laterality | None, str, dict[str, Point]]:
     """The side by the disc's place (right of the fovea in a right eye), how that is known, and the points."""
-    point, fovea, circle = photo.point("disc"), photo.point("fovea"), photo.record.eye
+    point, fovea, circle = photo.point("disc"), photo.point("fovea"), photo.record.field_of_view
     if point is not None and fovea is not None:
         return ("right" if point[0] > fovea[0] else "left"), "points", {"disc": point, "fovea": fovea}
     by = "point" if point is not None else "light"

@@ -245,7 +245,6 @@ with open(sys.argv[1], "rb") as file:
     data = file.read()
 assert simplejpeg.decode_jpeg(data, colorspace="RGB").shape[2] == 3
 """
-_PREDICT: Final = "import sys; from funduscope.cli.main import main; sys.exit(main())"
 
 
 def measure_predictions(models: Sequence[Path | None], runs: int = 5) -> list[Prediction]:
@@ -257,7 +256,7 @@ def measure_predictions(models: Sequence[Path | None], runs: int = 5) -> list[Pr
     """
     with resources.as_file(demo_photo()) as path:
         chosen = [[] if model is None else ["--model", str(model)] for model in models]
-        commands = [[sys.executable, "-c", _PREDICT, "predict", "--json", str(path), *which] for which in chosen]
+        commands = [[sys.executable, "-m", "funduscope", "predict", "--json", str(path), *which] for which in chosen]
         commands.append([sys.executable, "-c", _BASELINE, str(path)])
         taken = [[watched(command) for command in commands] for _ in range(runs + 1)][1:]
     *wholes, base = zip(*taken, strict=True)

@@ -195,7 +195,7 @@ def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
 
 
 def _line(code: str) -> tuple[str, Any]:
-    """Color and style of a structure's curve. The color is the color-blind safe one of the overlay, if it can be seen."""
+    """Color and style of a structure's curve; the color is the overlay's color-blind safe one, if it can be seen."""
     return ON_WHITE.get(code) or "#{:02x}{:02x}{:02x}".format(*structure(code).safe_color), DASHES.get(code, "-")
 
 

@@ -30,7 +30,7 @@ from funduscope.inference.runtime import (
     use_cuda,
 )
 from funduscope.inference.urgency import urgency_table
-from funduscope.inference.witnesses import Witness, number_names
+from funduscope.inference.witnesses import Witness, feature_names
 from funduscope.vocabulary import LESIONS
 
 ModelPath = str | os.PathLike[str]
@@ -136,7 +136,7 @@ def _check_parts(card: Card, path: Path) -> None:
             Reference.from_tree(card.distance)
         lesions = [code for code in card.outlined if code in LESIONS]
         for tree in card.witnesses.values() if lesions else ():
-            if unknown := {*Witness.of_tree(tree).numbers} - number_names(lesions):
+            if unknown := {*Witness.of_tree(tree).numbers} - feature_names(lesions):
                 raise ValueError(f"a witness counts {min(unknown)}")
     except Exception as error:  # the tree can be wrong in any way
         says = (

@@ -21,7 +21,7 @@ from funduscope.inference.model import Assessed, Model, OnGrade
 from funduscope.inference.ood import Reference, ood_score
 from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
-from funduscope.inference.witnesses import Numbers, Witness, measure
+from funduscope.inference.witnesses import LesionFeatures, Witness, features_of_maps
 from funduscope.quality.gradability import Quality
 from funduscope.vocabulary import CLASSES, LESIONS, View
 
@@ -153,7 +153,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     landmarks = find_landmarks(whole, card, framed.transform)
     points = {name: found.xy for name, found in landmarks.items()}
     of_photo = {task: class_probabilities(whole, task, card) for task in whole.classes}
-    numbers = lesion_numbers(views, card, points, framed.transform) if card.witnesses else {}
+    numbers = lesion_features(views, card, points, framed.transform) if card.witnesses else {}
     witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if numbers}
     of_lesions = {task: witness.probabilities(numbers) for task, witness in witnesses.items()}
     probs = of_photo | {
@@ -194,7 +194,9 @@ def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
     return np.float32(min(1.0, grade_probs[lowest_grade:].sum()))  # in float32, the sum may exceed 1 by a rounding
 
 
-def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform) -> Numbers:
+def lesion_features(
+    views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform
+) -> LesionFeatures:
     """What was found of each lesion, in numbers; none if a lesion that the model outlines was not sought."""
     maps: dict[str, np.ndarray] = {}
     for code in (code for code in card.outlined if code in LESIONS):
@@ -202,7 +204,7 @@ def lesion_numbers(views: Views, card: Card, points: Mapping[str, Point | None],
         if planes is None:
             return {}
         maps[code] = planes[0, plane_of(code, card)]
-    return measure(maps, points.get("optic_disc"), points.get("fovea"), transform) if maps else {}
+    return features_of_maps(maps, points.get("optic_disc"), points.get("fovea"), transform) if maps else {}
 
 
 def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.ndarray:

@@ -33,7 +33,7 @@ NEAR_FRAC: Final = 0.155
 MOST_LOGIT: Final = 9.0  # larger ones carry no more information
 FLOOR: Final = 1e-6  # of a probability
 
-Numbers = dict[str, float]
+LesionFeatures = dict[str, float]
 """The numbers of a photo by name: the lesion's code, and what is counted."""
 
 
@@ -85,22 +85,22 @@ def geometric_mean(first: np.ndarray, second: np.ndarray, shares: tuple[float, f
     return softmax(logs, 1)
 
 
-def measure(
+def features_of_maps(
     maps: Mapping[str, np.ndarray], disc_xy: Point | None, fovea_xy: Point | None, transform: CropTransform
-) -> Numbers:
+) -> LesionFeatures:
     """The numbers of the lesions of a photo. maps: (h, w) logits over the frame, by code. Points in photo pixels."""
-    found: Numbers = {}
+    found: LesionFeatures = {}
     for code, logits in maps.items():
         scale = len(logits) / transform.side_px
         disc, fovea = (_to_cells(xy, transform, scale) for xy in (disc_xy, fovea_xy))
-        found |= {f"{code} {name}": value for name, value in _measure_map(logits, disc, fovea).items()}
+        found |= {f"{code} {name}": value for name, value in _map_features(logits, disc, fovea).items()}
     return found
 
 
-def number_names(codes: Iterable[str]) -> set[str]:
+def feature_names(codes: Iterable[str]) -> set[str]:
     """The names of all numbers that `measure` gives of these lesions."""
     blank = dict.fromkeys(codes, np.zeros((2, 2), np.float32))
-    return {*measure(blank, None, None, CropTransform(0, 0, 2, 2, 2, 2))}
+    return {*features_of_maps(blank, None, None, CropTransform(0, 0, 2, 2, 2, 2))}
 
 
 def _to_cells(xy: Point | None, transform: CropTransform, scale: float) -> Point | None:
@@ -111,7 +111,7 @@ def _to_cells(xy: Point | None, transform: CropTransform, scale: float) -> Point
     return float(x), float(y)
 
 
-def _measure_map(logits: np.ndarray, disc: Point | None, fovea: Point | None) -> Numbers:
+def _map_features(logits: np.ndarray, disc: Point | None, fovea: Point | None) -> LesionFeatures:
     side = len(logits)
     found = {name: _strongest(logits, round(frac * side * side)) for name, frac in TOP_FRACS.items()}
     for level in LEVELS:

@@ -10,7 +10,7 @@ import numpy as np
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import Frame
 from funduscope.quality import gradability
-from funduscope.quality.fundus import measure_all, shipped
+from funduscope.quality.fundus import load_fundus_test, measure_all
 from funduscope.quality.gradability import Quality
 from funduscope.quality.image_measures import small_frame
 
@@ -25,7 +25,7 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
     if framed.field_of_view is None:
         return reasons, None
     measures = measure_all(pixels, small_frame(framed, pixels))
-    quality, shown = gradability.shipped().judge(measures), shipped().classify(measures)
+    quality, shown = gradability.load_gradability().judge(measures), load_fundus_test().classify(measures)
     if reasons and not (framed.field_of_view.is_one_of_several and shown == "other"):
         return reasons, quality
     if shown == "other":

@@ -153,6 +153,6 @@ def _lost_in_light(measures: Mapping[str, float]) -> bool:
 
 
 @cache
-def shipped() -> FundusTest:
+def load_fundus_test() -> FundusTest:
     """The test that is shipped with the package."""
     return FundusTest.from_json((resources.files("funduscope") / "models" / "fundus.json").read_text("utf-8"))

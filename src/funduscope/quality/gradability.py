@@ -35,8 +35,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 QualityAdvice = Literal["grade", "retake", "refuse"]
-"""What to do with a photo. grade: grade it. retake: grade it, but advise a new photo. refuse: it is too poor, and giving
-no answer is better than giving the model's."""
+"""What to do with a photo. grade: grade it. retake: grade it, but advise a new photo. refuse: it is too poor; no
+answer is better than the model's."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,6 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
 
 
 @cache
-def shipped() -> Gradability:
+def load_gradability() -> Gradability:
     """The model that is shipped with the package."""
     return Gradability.from_json((resources.files("funduscope") / "models" / "gradability.json").read_text("utf-8"))

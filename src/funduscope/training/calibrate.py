@@ -24,9 +24,9 @@ from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import usual_distance
 from funduscope.inference.ood import Reference, fit_reference
-from funduscope.inference.predictor import Predictor, gate, lesion_numbers
+from funduscope.inference.predictor import Predictor, gate, lesion_features
 from funduscope.inference.runtime import softmax
-from funduscope.inference.witnesses import Numbers, Witness
+from funduscope.inference.witnesses import LesionFeatures, Witness
 from funduscope.progress import Progress, no_progress
 from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
@@ -58,7 +58,7 @@ class Seen:
 
     case: Case
     transform: CropTransform
-    numbers: Numbers
+    numbers: LesionFeatures
     logits: dict[str, np.ndarray]
     steps: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
@@ -284,7 +284,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
     steps = {code: _steps(found, code, side) for code in {*truths, *healthy}}
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
-    numbers = lesion_numbers(views, card, points, found.transform)
+    numbers = lesion_features(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
     return Seen(case, found.transform, numbers, logits, steps, truths, healthy)
 

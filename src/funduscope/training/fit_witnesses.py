@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from funduscope.inference.witnesses import FLOOR, Numbers, Witness, geometric_mean, ordinal
+from funduscope.inference.witnesses import FLOOR, LesionFeatures, Witness, geometric_mean, ordinal
 
 RIDGE: Final = 1.0
 """Penalty of the squared weights, which are of numbers scaled to a standard deviation of 1."""
@@ -40,7 +40,7 @@ class Fitted:
 
 
 def fit_witness(
-    found: Sequence[Numbers], of_photo: np.ndarray, labels: np.ndarray, visits: Sequence[str]
+    found: Sequence[LesionFeatures], of_photo: np.ndarray, labels: np.ndarray, visits: Sequence[str]
 ) -> Fitted | None:
     """Of N photos: found: the lesions' numbers. of_photo: (N, C) the network's own probabilities. labels: (N,). visits:
     whose photos stay together. None if the classes are too rare."""

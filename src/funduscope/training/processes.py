@@ -237,8 +237,8 @@ def _child(
     os.environ |= {name: str(value) for name, value in place.items()}
     send: Callable[[Any], None] = pipe.send if rank == 0 else lambda _: None
 
-    def progress(items: Iterable[T], words: str, total: int | None = None) -> Iterator[T]:
-        send(("begin", words, total))
+    def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        send(("begin", label, total))
         for item in items:
             yield item
             send(("step",))
