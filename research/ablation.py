@@ -29,7 +29,7 @@ from funduscope.vocabulary import GRADES
 PAGE: Final = ROOT / "docs" / "ablation.md"
 PLAIN: Final = ROOT / "results" / "fold0-plain.json"
 FOLD: Final = 0
-REPEATS: Final = 2000
+REPEATS: Final = 1000
 START: Final = "<!-- made by python -m research.ablation --write: everything below this line is replaced -->"
 
 Row = dict[str, Any]

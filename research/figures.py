@@ -72,7 +72,7 @@ SHORT: tuple[Row, ...] = (
     ("haemorrhages, average precision", "idrid-A", "HE pixels", "average precision"),
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
-    ("microaneurysms, average precision", "eophtha", "MA pixels", "average precision"),
+    ("microaneurysms found at one false a photo", "eophtha", "MA lesions", "sensitivity at 1"),
     ("healthy photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
 )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from funduscope.recipe import Recipe, RecipeError, builtin_recipes
+from funduscope.settings import Strict
+from funduscope.vocabulary import PHOTO_TASKS
 
 SMALL = 'name = "small"\n'
 
@@ -27,6 +30,14 @@ def test_toml_out_spells_every_default() -> None:
         held = getattr(Recipe(name="small"), section)
         if hasattr(held, "model_dump"):
             assert tree[section].keys() == type(held).model_fields.keys()
+
+
+def test_every_setting_is_described() -> None:
+    described = {task.name for task in PHOTO_TASKS}  # which Tasks and Loss describe together
+    for name, section in Recipe.model_fields.items():
+        kind = section.annotation
+        for setting in kind.model_fields if isinstance(kind, type) and issubclass(kind, Strict) else ():
+            assert setting in described or re.search(rf"\b{setting}\b", kind.__doc__ or ""), f"{name}.{setting}"
 
 
 def test_every_kind_of_value_survives_a_round_trip() -> None:

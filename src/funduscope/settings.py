@@ -41,7 +41,8 @@ def _each_once(name: str, named: tuple[str, ...]) -> None:
 
 
 class Encoder(Strict):
-    """The backbone, any timm name. variant v1: strides in the first 1x1 convolution of ResNet's layers 2-4.
+    """The backbone. name: any timm name. weights: to begin with. variant v1: strides in the first 1x1 convolution of
+    ResNet's layers 2-4.
 
     output_stride: of the deepest level. Below 32 the last stages are dilated instead of strided. levels: of the
     pyramid, from the shallowest; 0 takes all. Without the deepest a network for small lesions is a quarter of the size.
@@ -59,13 +60,13 @@ class Encoder(Strict):
 
 
 class Decoder(Strict):
-    """From the encoder's pyramid to maps for the dense heads; network/decoders.py describes the kinds.
+    """From the encoder's pyramid to maps for the dense heads.
 
-    skip_channels: width to which each level is projected, shallow to deep; empty: no projection. channels: of the
-    blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates: deeplab's atrous rates at
-    output stride 16, doubled at 8. separable: deeplab's convolutions larger than 1x1 are depthwise separable.
-    deep_supervision: of unetplusplus; every node of the finest level finds the structures, is learned from, and counts
-    in their mean.
+    kind: see network/decoders.py. skip_channels: width to which each level is projected, shallow to deep; empty: no
+    projection. channels: of the blocks from the deepest up; for deeplab one number, the width of ASPP and head. rates:
+    deeplab's atrous rates at output stride 16, doubled at 8. separable: deeplab's convolutions larger than 1x1 are
+    depthwise separable. deep_supervision: of unetplusplus; every node of the finest level finds the structures, is
+    learned from, and counts in their mean.
     """
 
     kind: Literal["unet", "attention_unet", "transposed_unet", "unetplusplus", "deeplab"] = "unet"
@@ -104,14 +105,15 @@ class Heads(Strict):
 class Experts(Strict):
     """Experts between the shared features and the tasks (network/routing.py).
 
-    kind mixture: one router for all tasks; soft: one gate per task over shared experts; per_task: every task has
-    experts (layers) and a gate of its own; heads: every task has whole heads as experts (network/expert_heads.py), with
-    sigmoid scores instead of shares; they are as published, so `heads.hidden`, `decoder.separable` and
-    `training.dropout` change nothing in them. keep: which of them are computed for a photo: all, the top_k, or the
-    fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in this first part of the training, in
-    whole epochs, all are computed. balance, z: weights of the losses that spread the photos over the experts and keep
-    the gates' logits small. sparsity, entropy: for heads, weights of the mean score and of the negative entropy of a
-    photo's scores, in place of z. width: channels inside an expert of a mixture or of soft sharing.
+    count: number of experts, of each task where it has its own. kind mixture: one router for all tasks; soft: one gate
+    per task over shared experts; per_task: every task has experts (layers) and a gate of its own; heads: every task has
+    whole heads as experts (network/expert_heads.py), with sigmoid scores instead of shares; they are as published, so
+    `heads.hidden`, `decoder.separable` and `training.dropout` change nothing in them. keep: which of them are computed
+    for a photo: all, the top_k, or the fewest whose gates sum to top_p (in training) or top_p_predict. every_until: in
+    this first part of the training, in whole epochs, all are computed. balance, z: weights of the losses that spread
+    the photos over the experts and keep the gates' logits small. sparsity, entropy: for heads, weights of the mean
+    score and of the negative entropy of a photo's scores, in place of z. width: channels inside an expert of a mixture
+    or of soft sharing.
     """
 
     kind: Literal["none", "mixture", "soft", "per_task", "heads"] = "none"
@@ -141,11 +143,11 @@ _Weights = create_model("_Weights", __base__=Strict, **_WEIGHTS)
 
 
 class Tasks(_Switches):
-    """What the network predicts. Every photo task of the vocabulary has a switch of its name.
+    """What the network predicts. Every photo task of the vocabulary has a switch of its name, such as grade and dme.
 
-    witnesses: whether calibration joins what the outlined lesions say of grade and edema risk with the photo's own
-    answer, and lets outlines fade with the joint grade; otherwise each head answers by itself, as in the published
-    designs.
+    structures: that are outlined. landmarks: whose centers are found. witnesses: whether calibration joins what the
+    outlined lesions say of grade and edema risk with the photo's own answer, and lets outlines fade with the joint
+    grade; otherwise each head answers by itself, as in the published designs.
     """
 
     grade: bool = True
@@ -242,8 +244,9 @@ class Augment(Strict):
 
     Probabilities: mirror (left-right), flip (upside down), transpose, quarter_turns (a whole eye by 90 degrees), warp
     (rotation, scale and shift), elastic, grid, tone (brightness, contrast, gamma, color, saturation), blur, noise,
-    sensor_noise, multiplicative_noise, jpeg. elastic_frac, grid_frac: bound of the largest displacement, as a
-    share of the side.
+    sensor_noise, multiplicative_noise, jpeg. rotate_deg: largest angle, either way. scale_frac, shift_frac: largest
+    change of size, and of place as a share of the side. elastic_frac, grid_frac: bound of the largest displacement, as
+    a share of the side.
     """
 
     mirror: Share = 0.5
@@ -272,19 +275,21 @@ class Augment(Strict):
 
 
 class Loss(_Weights):
-    """Weights of the tasks, every photo task's under its name, and measures against imbalance.
+    """Weights of the tasks (every photo task's under its name, dense for the structures, landmarks), and measures
+    against imbalance.
 
-    ordinal: weight of the distance in classes between prediction and label, added to the cross-entropy of photo tasks
-    whose classes have an order, such as grade and DME.
-    boxes: weight, within dense, of bags: boxes around lesions and regions that experts marked, which have a lesion of
-    their kind somewhere inside. class_weight_power: a grade's weight is (1 / its frequency) ** power, scaled to a mean
-    of 1 over the photos. cross_entropy, dice, focal, tversky: weights of the terms of a structure's loss; only
-    cross-entropy and focal learn from a photo without the structure. positive_weight: of a lesion's pixel in the
-    cross-entropy. focus: the same for single structures that are so rare that they are otherwise never learned.
-    focal_gamma: how much less easy pixels count; focal_alpha: weight of a lesion's pixel in it, and 1 minus it of every
-    other; 0 weighs both alike. class_focal: weight of the focal loss of grade and DME, each class a yes or no.
-    tversky_false: weight of false pixels; missed ones have 1 minus it. smooth_px: added to numerator and denominator of
-    Dice and Tversky. distill: weight of the teachers' predictions; distill_temperature softens their grades.
+    label_smoothing: of the grades' cross-entropy, the share of a label that all classes have alike. ordinal: weight of
+    the distance in classes between prediction and label, added to the cross-entropy of photo tasks whose classes have
+    an order, such as grade and DME. boxes: weight, within dense, of bags: boxes around lesions and regions that experts
+    marked, which have a lesion of their kind somewhere inside. class_weight_power: a grade's weight is (1 / its
+    frequency) ** power, scaled to a mean of 1 over the photos. cross_entropy, dice, focal, tversky: weights of the
+    terms of a structure's loss; only cross-entropy and focal learn from a photo without the structure. positive_weight:
+    of a lesion's pixel in the cross-entropy. focus: the same for single structures that are so rare that they are
+    otherwise never learned. focal_gamma: how much less easy pixels count; focal_alpha: weight of a lesion's pixel in
+    it, and 1 minus it of every other; 0 weighs both alike. class_focal: weight of the focal loss of grade and DME, each
+    class a yes or no. tversky_false: weight of false pixels; missed ones have 1 minus it. smooth_px: added to numerator
+    and denominator of Dice and Tversky. distill: weight of the teachers' predictions; distill_temperature softens their
+    grades.
     """
 
     dense: Weight = 1.0
@@ -331,19 +336,22 @@ class Balance(Strict):
 class Training(Strict):
     """The loop.
 
-    epochs: with 0 nothing is learned; the first weights (`train --init`, or their mean) are scored and get a card.
-    warm_up_frac: part of all steps in which the learning rate rises; then it falls as a cosine. schedule plateau: after
-    the rise the rate stays, and is multiplied by plateau_factor after plateau_patience judged epochs without a better
-    validation score; schedule step: every step_epochs epochs it is multiplied by step_factor. average_decay: of the
-    exponential moving average of the weights, which is what is scored and kept; 0 keeps the weights themselves.
-    patience: training stops after so many epochs without a better validation score. select: the validation score: the
-    mean of all tasks (training/validation.py), the mean of accuracy and IoU (at a probability of 0.5, since thresholds
-    are fixed after training), or the total loss on the validation photos, the lower the better. judge_every: validate
-    every so many epochs, and after the last. precision auto: bfloat16 if the machine has instructions for it,
-    otherwise float16 with loss scaling on a GPU, float32 on a CPU. batch: of all processes together. batch_norm:
-    statistics of each process's own share of a batch; synchronized over the processes, if the device can (GPUs;
-    otherwise its own share); or frozen, those of the first weights. compile: the network by torch.compile. workers:
-    processes that prepare samples, of all processes together and at most one a core.
+    optimizer, learning_rate, weight_decay: of the whole network; the encoder's rate is encoder_rate_frac of it.
+    accumulate: batches whose gradients make one step. clip_norm: the largest norm of a step's gradient. dropout: of the
+    inputs of a photo task's head. seed: of first weights, samples and augmentation. epochs: with 0 nothing is learned;
+    the first weights (`train --init`, or their mean) are scored and get a card. warm_up_frac: part of all steps in
+    which the learning rate rises; then it falls as a cosine. schedule plateau: after the rise the rate stays, and is
+    multiplied by plateau_factor after plateau_patience judged epochs without a better validation score; schedule step:
+    every step_epochs epochs it is multiplied by step_factor. average_decay: of the exponential moving average of the
+    weights, which is what is scored and kept; 0 keeps the weights themselves. patience: training stops after so many
+    epochs without a better validation score. select: the validation score: the mean of all tasks
+    (training/validation.py), the mean of accuracy and IoU (at a probability of 0.5, since thresholds are fixed after
+    training), or the total loss on the validation photos, the lower the better. judge_every: validate every so many
+    epochs, and after the last. precision auto: bfloat16 if the machine has instructions for it, otherwise float16 with
+    loss scaling on a GPU, float32 on a CPU. batch: of all processes together. batch_norm: statistics of each process's
+    own share of a batch; synchronized over the processes, if the device can (GPUs; otherwise its own share); or frozen,
+    those of the first weights. compile: the network by torch.compile. workers: processes that prepare samples, of all
+    processes together and at most one a core.
     """
 
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 9

@@ -1,5 +1,5 @@
 """What is added needs only what docs/architecture.md names: a lesion, a photo task, a data set, an encoder, a balance,
-a term of a loss, an augmentation. (A data set in Python and a score of one's own: docs/python.md, whose examples run.)
+a term of a loss, an augmentation. (A data set in Python and a custom score: docs/python.md, whose examples run.)
 
 A copy of the package is changed in just those places, and goes its whole way on drawn eyes.
 """

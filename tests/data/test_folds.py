@@ -47,7 +47,7 @@ def test_visits_stay_whole_and_grades_are_spread(cases: list[Case]) -> None:
 
 
 def test_photos_with_masks_are_spread_too(cases: list[Case]) -> None:
-    """A fifth of them in each fold: all may be in one data set, a table of one's own."""
+    """A fifth of them in each fold: all may be in one data set, a table of your own."""
     for start in range(5):
         some = [replace(case, labels=replace(case.labels, masks={"MA": ABSENT})) for case in cases[start::9]]
         made = make_folds([*some, *(case for place, case in enumerate(cases) if place % 9 != start)])

@@ -1,4 +1,4 @@
-"""The Python face: rows, scores of one's own, scores read back, runs, samples and losses for one's own loop."""
+"""The Python face: rows, custom scores, scores read back, runs, samples and losses for a custom loop."""
 
 from __future__ import annotations
 

@@ -19,23 +19,23 @@ LEAVES: dict[str, Callable[[Names], bool]] = {
     "In Python": lambda names: names["findings"].grade in range(5),
     "The features of a folder, as a table": lambda names: len(names["table"]) == 3 and Path("features.csv").is_file(),
     "Lesion maps in a notebook": lambda names: 0 <= names["covered"] <= 1.3 and len(plt.get_fignums()) == 2,
-    "A measure of one's own": lambda names: names["findings"].fovea_xy is not None,
+    "A custom measure": lambda names: names["findings"].fovea_xy is not None,
     "Reports of the photos to refer": lambda names: all((one / "report.html").is_file() for one in names["written"]),
-    "Referral at a threshold of one's own": lambda names: (
+    "Referral at a custom threshold": lambda names: (
         names["model"].card.referable_threshold < max(names["chances"]) and len(names["referable"]) > 1
     ),
     "What is wrong with the data": lambda names: (
         names["report"].photos == 12 and Path("examined/doctor.html").is_file()
     ),
-    "A score of one's own": lambda names: 0 <= names["scores"].value("table", "soft Dice", "mean") <= 1,
-    "Photos in a layout of one's own": lambda names: 0 <= names["scores"].value("clinic", "EX pixels", "AUPR") <= 1,
+    "A custom score": lambda names: 0 <= names["scores"].value("table", "soft Dice", "mean") <= 1,
+    "Photos in a custom layout": lambda names: 0 <= names["scores"].value("clinic", "EX pixels", "AUPR") <= 1,
     # An epoch of each of two stages.
     "Fine-tune on twelve photos": lambda names: len(names["run"].journal) == 2 and names["findings"].grade in range(5),
     "Every photo scored, none by a model that learned from it": lambda names: (
         len(names["scores"].photos) == 12 and names["page"].is_file()
     ),
     "An ensemble": lambda names: "runs/mine/model.onnx" in {path.as_posix() for path in names["files"]},
-    "Training in one's own loop": lambda names: bool(
+    "A custom training loop": lambda names: bool(
         np.isfinite([float(loss.detach()) for loss in names["losses"]]).all()
     ),
 }

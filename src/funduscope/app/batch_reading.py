@@ -17,8 +17,7 @@ from funduscope.inference.findings import Failure
 from funduscope.report.outline import Palette
 
 ABANDONED_S: Final = 600
-"""After this time without a question for answers the reading rests: its page is gone, or asleep. It goes on with the
-next question."""
+"""If the page has not asked for answers for so long, it is closed or asleep: reading pauses until it asks again."""
 
 ZIP: Final = b"PK\x03\x04"
 

@@ -27,7 +27,7 @@ MAX_RATIO: Final = 100
 """Bytes of an entry for each that it takes in the archive; photos are compressed already."""
 
 TOTAL_VARIABLE: Final = "FUNDUSCOPE_MAX_ARCHIVE_GB"
-"""Names the most 10**9 bytes that the entries of an archive may have together, for a larger one of one's own."""
+"""Names the most 10**9 bytes that the entries of an archive may have together, for a larger one."""
 
 MAX_TOTAL_GB: Final = 1000
 

@@ -79,7 +79,7 @@ MARKS_PX: Final = 480
 
 
 Extra = Mapping[str, Callable[[Findings, Case], float | None]]
-"""Scores of one's own by name: a number for a photo, or None if there is none. See `score_photo`."""
+"""Custom scores by name: a number for a photo, or None if there is none. See `score_photo`."""
 
 
 def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = None) -> Iterator[PhotoScore]:

@@ -163,7 +163,7 @@ class Scores:
     def value(self, dataset: str, question: str, score: str) -> float:
         """One number by its names in scores.json: `value("idrid-B", "DR", "kappa")`.
 
-        nan if the score is not defined on these photos. Raises `KeyError` for a name that is none.
+        nan if the score is not defined on these photos. Raises `KeyError` for an unknown name.
         """
         known: Any = self.tables
         for name in (dataset, question, score):

@@ -258,7 +258,7 @@ def _values(value: Any) -> list[Any]:
 
 
 def _positive(value: Any) -> float | None:
-    """The value as a number above zero; None for anything that is none."""
+    """The value as a number above zero; None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -99,7 +99,7 @@ class Photo:
 def open_each(
     source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS
 ) -> Iterator[tuple[str, Photo | Exception]]:
-    """The name of every photo in a file, and the photo or what it cannot be opened for. See `Photo.open_all`."""
+    """The name of every photo in a file, with the photo, or the error if it cannot be opened. See `Photo.open_all`."""
     named = name or (Path(source).name if isinstance(source, str | Path) else "photo")
     try:
         data, _ = _data(source, name, limits)

@@ -81,7 +81,7 @@ class Anatomy:
     def quadrants(self, xy: np.ndarray) -> list[str] | None:
         """The quadrant around the fovea of each point (N, 2), a name from `QUADRANTS`; None without both landmarks.
 
-        Nasal is towards the disc along the line to it; superior is up, perpendicular to that line.
+        Nasal is toward the disc along the line to it; superior is up, perpendicular to that line.
         """
         if self.laterality is None or self.disc_xy is None or self.fovea_xy is None:
             return None

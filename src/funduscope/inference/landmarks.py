@@ -26,13 +26,14 @@ _WIDER: Final = 1.5
 """Factor on the spread of the distance. Cameras differ in field of view, and so in the distance per frame side."""
 
 _LEAST_SPREAD: Final = 1e-3
-"""Of the distance, in shares of the frame's side: where it is the same in all photos they show it too sure."""
+"""Lower bound of the spread, as a share of the frame's side: equal distances in a few photos would make the prior too
+sure."""
 
 _FLOOR: Final = 1e-5
 """Added to maps that sum to 1, so that the other map can select a place that this one excludes."""
 
 _SURE: Final = 0.5
-"""Share of the fused map that an estimated place needs: the two sides of a disc have a half each, so neither counts."""
+"""Share of the fused map that an estimated place needs: of two equally likely sides neither has it."""
 
 
 @dataclass(frozen=True)

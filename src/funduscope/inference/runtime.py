@@ -139,7 +139,7 @@ def digest_of(path: Path, wanted: Collection[str] = ()) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raises `ModelError` for a device that is none."""
+    """Raises `ModelError` for an unknown device."""
     if device not in get_args(Device):
         raise ModelError("E_CONFIG", f"There is no device {device!r}; expected {', '.join(get_args(Device))}.")
 

@@ -141,7 +141,7 @@ _SCHEMAS: Final = {
             "version": {"type": "string"},
             "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
             "research_only": {"type": "boolean"},
-            "license": {"type": ["string", "null"], "description": "The terms; null for a model of one's own."},
+            "license": {"type": ["string", "null"], "description": "The terms; null for a custom model."},
             "intended_use": {"type": "string"},
             "not_a_medical_device": {"const": True},
             "card": {"type": "object", "description": "Views, thresholds and what else makes answers of its numbers."},

@@ -82,9 +82,9 @@ class CutOffProtocol(H11Protocol):
 
 
 class ReloadingServer(uvicorn.Server):
-    """A server that ends by itself at SIGTERM and Ctrl+C, and at SIGHUP, if the system has it, loads the model anew.
+    """A server that loads the model anew at SIGHUP, if the system has it, and exits with 0 at SIGTERM and Ctrl+C.
 
-    uvicorn ends by the signal again once it is done, so that the exit code would be that of a failure.
+    uvicorn raises the signal again after it has shut down, which would give the exit code of a failure.
     """
 
     def __init__(self, config: uvicorn.Config, workers: Workers) -> None:

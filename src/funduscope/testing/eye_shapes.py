@@ -19,7 +19,7 @@ _REFERENCE_RADIUS_PX: Final = 1703  # the field's radius in an IDRiD photo of 42
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Positions in px. axes: the unit vectors from the disc towards the fovea, and up."""
+    """Positions in px. axes: the unit vectors from the disc toward the fovea, and up."""
 
     size: tuple[int, int]  # height, width
     field: np.ndarray

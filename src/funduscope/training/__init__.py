@@ -1,6 +1,6 @@
 """Training: from a recipe and labeled cases to a run folder. `train.train` is the entry.
 
-For a loop of one's own: `PhotoDataset` gives samples, `collate` batches (`Batch`), `build` the network of a recipe, and
+For a custom loop: `PhotoDataset` gives samples, `collate` batches (`Batch`), `build` the network of a recipe, and
 the losses take logits, targets and a mask of what is known. All are imported when they are first asked for.
 """
 

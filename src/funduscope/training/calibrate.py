@@ -138,7 +138,7 @@ def _kept_tasks(card: Card, before: Card, about: dict[str, Any], witnesses: bool
 def _with_before(card: Card, before: Card, seen: list[Seen], witnesses: bool = True) -> Card:
     """The card with what too few photos could fix taken from the card of the first weights.
 
-    Without witnesses, but for what was fixed on joint answers and on outlines that faded with them.
+    Witnesses are not taken over, nor what was fixed on joint answers or on outlines that faded with them.
     """
     about = dict(card.about["calibration"])
     rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < FEWEST_POSITIVE]

@@ -51,7 +51,7 @@ FAMILIES = (
     "weight",
     "experts",
 )
-"""The panels of the curves: the first word of a number's name, but lesions and pixels have panels of their own."""
+"""The panels of the curves. A number belongs to the panel of its first word; lesions and pixels have their own."""
 
 _COLORS = {item.code: item.color for item in STRUCTURES} | {EITHER_EXUDATE: (255, 160, 60)}
 _INK, _PAPER, _UNKNOWN = (30, 30, 30), (255, 255, 255), (96, 96, 96)

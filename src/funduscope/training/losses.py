@@ -6,7 +6,7 @@ its place has an effect.
 A loss is taken from sums over a batch (`loss_sums`), which have the same names and lengths whatever the batch knows.
 Where several processes share a batch, their sums are added before any loss is taken: the mean of their means would be
 another number, since one process may know more than another. The functions named `..._loss` and `..._losses` do both
-steps, for a loop of one's own.
+steps, for a custom loop.
 
 Terms of a structure's loss, each over its known pixels: cross-entropy, in which a lesion's pixel weighs more; Dice,
 Milletari, Navab and Ahmadi, "V-Net", 3DV 2016, with plain instead of squared sums in the denominator; focal, Lin,
@@ -49,7 +49,8 @@ _PIXEL_SUMS: Final = 6
 """Per structure: cross-entropy, focal loss, known pixels, overlap, predicted and true lesion."""
 
 LEAST_SHARE, LEAST_PX = 0.05, 4
-"""The part of a bag's pixels that must be lesion: a small one, since boxes and regions are drawn wide."""
+"""A bag's score is the mean of so large a share of its pixels, the highest, or of so many at least: bags are drawn
+wide."""
 
 
 def task_losses(

@@ -43,7 +43,8 @@ def make_optimizer(
 
 
 def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> float:
-    """Share of the full learning rate at that share of all steps: a linear rise, then half a cosine down to 0.
+    """Factor on the learning rate at `progress`, the share of all steps that are done: a linear rise, then a cosine to
+    0.
 
     With another schedule it stays full after the rise; the loop lowers it by epoch (step) or score (plateau).
     """

@@ -1,4 +1,4 @@
-"""Labeled photos as a torch data set, for a training loop of one's own."""
+"""Labeled photos as a torch data set, for a custom training loop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PhotoDataset(torch.utils.data.Dataset[Batch]):
 
     view: "whole", the eye shrunk to `recipe.views.whole_px`, with grade, edema risk, landmarks and the structures that
     are read from this view; or "close", a crop of that size from the frame of `recipe.views.close_px`, with the others.
-    augment: True for the recipe's settings, False for none, or settings of one's own. recipe: views, tasks and
+    augment: True for the recipe's settings, False for none, or custom settings. recipe: views, tasks and
     augmentation; by default those of `Recipe`. cache: the folder of prepared photos, made when they are first asked
     for; by default `FUNDUSCOPE_CACHE` or the user's cache.
 
     Where a crop is, and how it is augmented, is drawn anew each time from torch's random numbers, so
     `torch.manual_seed` repeats it. Use `collate` as the loader's `collate_fn`. Raises `PhotoError` or `LabelError` for
-    a photo or mask that cannot be read, `ValueError` for a view that is none.
+    a photo or mask that cannot be read, `ValueError` for an unknown view.
     """
 
     def __init__(
