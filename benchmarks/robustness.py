@@ -100,7 +100,7 @@ def chosen(data: Path, fold: int, most: int) -> list[Case]:
 
 
 def tables(rounds: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table a kind: a row a score, a column a strength."""
+    """A table a kind: a row per score, a column a strength."""
     lines: list[str] = []
     for kind, strengths in CHANGES.items():
         done = [name for name in strengths if f"{kind}/{name}" in rounds]

@@ -39,7 +39,7 @@ def arrays_of(graph: Any) -> dict[str, np.ndarray]:
 
 
 def find(weights: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """By weight the name of the array that it is but for a factor a channel, and those factors, (channels,).
+    """By weight the name of the array that it is but for a factor per channel, and those factors, (channels,).
 
     Vectors, and weights that are in no array to within `MOST_OFF`, are left out.
     """

@@ -351,7 +351,7 @@ class Training(Strict):
     loss scaling on a GPU, float32 on a CPU. batch: of all processes together. batch_norm: statistics of each process's
     own share of a batch; synchronized over the processes, if the device can (GPUs; otherwise its own share); or frozen,
     those of the first weights. compile: the network by torch.compile. workers: processes that prepare samples, of all
-    processes together and at most one a core.
+    processes together and at most one per core.
     """
 
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 9

@@ -35,9 +35,7 @@ LEAVES: dict[str, Callable[[Names], bool]] = {
         len(names["scores"].photos) == 12 and names["page"].is_file()
     ),
     "An ensemble": lambda names: "runs/mine/model.onnx" in {path.as_posix() for path in names["files"]},
-    "A custom training loop": lambda names: bool(
-        np.isfinite([float(loss.detach()) for loss in names["losses"]]).all()
-    ),
+    "A custom training loop": lambda names: bool(np.isfinite([float(loss.detach()) for loss in names["losses"]]).all()),
 }
 
 

@@ -116,7 +116,7 @@ def as_zip(photos: Iterable[LabeledPhoto], folder: str = "corrections", first: i
 def max_saved_bytes(data: bytes | None, width: int, height: int) -> int:
     """An upper bound of the bytes that a photo and its labels take when saved. data: the file it was read from.
 
-    A PNG is hardly larger than its pixels, and five masks take far less than a bit a pixel.
+    A PNG is hardly larger than its pixels, and five masks take far less than a bit per pixel.
     """
     labels = width * height // 8 + 10_000
     if data is not None and data.startswith(START) and read_header(data).orientation == 1:

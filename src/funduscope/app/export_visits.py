@@ -1,4 +1,4 @@
-"""The comparison of two visits as files: a CSV with a row a lesion, and one page of PDF."""
+"""The comparison of two visits as files: a CSV with a row per lesion, and one page of PDF."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIZE: Final = 8.5
 
 
 def visits_csv(visits: VisitComparison, earlier: Found, later: Found) -> bytes:
-    """A row a lesion; the header alone where the vessels do not prove one eye. UTF-8 with a byte order mark."""
+    """A row per lesion; the header alone where the vessels do not prove one eye. UTF-8 with a byte order mark."""
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -110,7 +110,7 @@ def _ringed(visits: VisitComparison, which: State, palette: Palette) -> np.ndarr
 
 
 def _counts(visits: VisitComparison, words: Words, palette: Palette) -> Flowable:
-    """A line a kind, with the color of its rings: how many lesions of each change."""
+    """A line per kind, with the color of its rings: how many lesions of each change."""
     states = get_args(State)
     rows: list[list[str | Flowable]] = [["", words("lesions.kind"), *(words(f"visits.{state}") for state in states)]]
     for code in LESIONS:

@@ -1,4 +1,4 @@
-"""A row a patient and visit: the worst of both eyes, who must be seen first at the top.
+"""A row per patient and visit: the worst of both eyes, who must be seen first at the top.
 
 An eye's grade is the higher of the model's and of what the outlined lesions support, over all of its photos; so is its
 macular edema risk. A model may answer one of them alone, or outline lesions only. An eye with no photo that can be read

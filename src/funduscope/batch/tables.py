@@ -50,7 +50,7 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]
 
 
 def lesion_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
-    """A row a lesion, for `LESION_COLUMNS`, next to what names its photo."""
+    """A row per lesion, for `LESION_COLUMNS`, next to what names its photo."""
     for one in results:
         for kind, objects in (one.lesions or {}).items():
             for number, lesion in enumerate(objects, 1):

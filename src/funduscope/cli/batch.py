@@ -34,7 +34,7 @@ def batch(
     processes: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            help="Processes that read. Default: one a core; two on a GPU.", min=1, max=MOST_PROCESSES, metavar="N"
+            help="Processes that read. Default: one per core; two on a GPU.", min=1, max=MOST_PROCESSES, metavar="N"
         ),
     ] = None,
     ray: Annotated[str, typer.Option(help="Read on this Ray cluster, not in local processes.", metavar="ADDRESS")] = "",

@@ -15,7 +15,7 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 for a free one.", min=0, max=65535, metavar="N")] = 8000,
     tokens: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A file of bearer tokens, one a line; read again when it changes.", metavar="FILE"),
+        typer.Option(help="A file of bearer tokens, one per line; read again when it changes.", metavar="FILE"),
     ] = None,
     model: ModelOption = None,
     queue: Annotated[

@@ -81,7 +81,7 @@ def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, parts: Sequ
 
 
 def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | None:
-    """Scores on a fold over what a photo costs: a column a score, a row a cost that two runs know."""
+    """Scores on a fold over what a photo costs: a column per score, a row per cost that two runs know."""
     runs = [run for run in comparison.side if run.cost]
     measures = [
         one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading, part)) is not None

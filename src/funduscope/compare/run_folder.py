@@ -48,7 +48,8 @@ class CompareError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """about: run.json. journal: a line an epoch. trees: scores.json by part. rows: photos.jsonl by part, hashed key."""
+    """about: run.json. journal: a line per epoch. trees: scores.json by part. rows: photos.jsonl by part, hashed
+    key."""
 
     name: str
     recipe: Recipe

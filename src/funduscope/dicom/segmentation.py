@@ -1,4 +1,4 @@
-"""The masks as a DICOM Segmentation: binary, one segment a structure, pixel by pixel over the source's frame."""
+"""The masks as a DICOM Segmentation: binary, one segment per structure, pixel by pixel over the source's frame."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def _spread(scan: Scan, folds: Folds, label_rows: LabelRows, patients: Mapping[P
 def _grades(
     file: str, subset: str, numbers: Sequence[int], folds: Sequence[int], grades: Sequence[int], chance: float
 ) -> Iterator[Finding]:
-    """Grades that the folds of a subset have in uneven numbers. folds, grades: one value a photo."""
+    """Grades that the folds of a subset have in uneven numbers. folds, grades: one value per photo."""
     counts = np.zeros((len(numbers), len(GRADES)), int)
     np.add.at(counts, (np.searchsorted(numbers, folds), np.asarray(grades)), 1)
     evidence = {
@@ -199,7 +199,7 @@ def _grades(
 
 
 def _chance(visits: Sequence[str], folds: Sequence[int], grades: Sequence[int]) -> float:
-    """How often folds that whole visits are shuffled between are as uneven; each sequence has one value a photo."""
+    """How often folds that whole visits are shuffled between are as uneven; each sequence has one value per photo."""
     visit_of = np.unique(visits, return_inverse=True)[1]
     fold_of = np.zeros(visit_of.max() + 1, int)
     fold_of[visit_of] = np.unique(folds, return_inverse=True)[1]

@@ -164,7 +164,7 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
 
 
 def _experts(dataset: str, photos: list[PhotoScore]) -> Figure:
-    """Experts by photo: one panel for each router, one row for each photo (by grade, if known), one column an expert.
+    """Experts by photo: one panel for each router, one row for each photo (by grade, if known), one column per expert.
 
     White: not computed for that photo. The number above a column is the share of photos it was computed for.
     """
@@ -232,7 +232,7 @@ def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
 def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: str | None) -> Figure:
     rows = [("best", best), ("worst", worst)] if worst else [("best", best)]
     columns = max(2, len(best))  # one photo is narrower than the title
-    tall = 2.75 if code is None else 5.05  # with one picture a photo, or two
+    tall = 2.75 if code is None else 5.05  # with one picture per photo, or two
     figure, panels = _figure(columns, 3.4, tall * len(rows) + 0.4, rows=len(rows))
     for axes in panels:
         axes.set_axis_off()

@@ -187,7 +187,8 @@ class Scores:
         return len(labels) == 1
 
     def to_frame(self) -> pandas.DataFrame:
-        """A pandas data frame with a row a score: dataset, question, score, value, low, high, visits, photos, refused.
+        """A pandas data frame with a row per score: dataset, question, score, value, low, high, visits, photos,
+        refused.
 
         low, high: the 95 % interval. photos: with a label; refused: how many of them. Raises `ModuleNotFoundError`
         if pandas is not installed.

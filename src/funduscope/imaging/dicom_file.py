@@ -226,7 +226,7 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
     bits = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
     if bits != (8, 8, 0) and not (colors == "PALETTE COLOR" and bits == (16, 16, 0)):
         raise PhotoError(
-            "E_DEPTH", "the DICOM picture has other than 8 unsigned bits a channel; expected 8: convert it"
+            "E_DEPTH", "the DICOM picture has other than 8 unsigned bits per channel; expected 8: convert it"
         )
     frames = int(dataset.get("NumberOfFrames") or 1)
     if not 1 <= frames <= MOST_FRAMES:

@@ -52,7 +52,7 @@ MAX_METADATA_BYTES: Final = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A file's header: `kind` JPEG, PNG or TIFF; bits a sample; samples a pixel; pages; EXIF orientation 1 to 8.
+    """A file's header: `kind` JPEG, PNG or TIFF; bits per sample; samples per pixel; pages; EXIF orientation 1 to 8.
 
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.

@@ -4,7 +4,7 @@
 MODEL.onnx` wrote, or a part of it. It counts only if the SHA-256 in it is that of the model, and only if the
 model is not known to have learned from any of the photos. A model that learned from every photo has none left to be
 scored on. Its figures are those of the same procedure on fewer photos, whose scores name the model under `about["stands
-for"]`; each row then has `"procedure": true`. The rows are `card.about["figures"]`, one a score:
+for"]`; each row then has `"procedure": true`. The rows are `card.about["figures"]`, one per score:
 
     {"dataset": "idrid-B", "state": "DR", "score": "kappa", "photos": 73, "value": 0.833, "low": 0.742, "high": 0.905}
 
@@ -80,7 +80,7 @@ def figures_note(figures: Sequence[Mapping[str, Any]], words: Words) -> str:
 
 
 def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[list[str]]:
-    """A header row, then a row a measure; a column a data set. Empty if the card has none of `MEASURES`
+    """A header row, then a row per measure, a column per data set. Empty if the card has none of `MEASURES`
     and of the further photo tasks' headlines.
 
     figures: the rows of `card.about["figures"]`.

@@ -59,7 +59,7 @@ def by_visit(photos: Iterable[tuple[str, S]]) -> list[S]:
 def bootstrap(units: Sequence[S], score: Callable[[S], float], repeats: int = 1000, seed: int = 0) -> Interval:
     """The score over all units, and its percentile interval over units drawn again with replacement.
 
-    units: one state a visit (see `by_visit`); score: for instance `lambda s: s.kappa`, nan if it does not exist.
+    units: one state per visit (see `by_visit`); score: for instance `lambda s: s.kappa`, nan if it does not exist.
     """
     return bootstrap_all(units, {"score": score}, repeats, seed)["score"]
 

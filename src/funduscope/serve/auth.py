@@ -27,7 +27,7 @@ WRONG_PER_S: Final = 30
 
 
 class Tokens:
-    """The tokens of a file: one a line; empty lines and those that begin with # are left out.
+    """The tokens of a file: one per line; empty lines and those that begin with # are left out.
 
     The file is read again when it changes. What is valid is what stands in it: a file that is emptied or removed lets
     nobody in. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG if the file cannot be read at

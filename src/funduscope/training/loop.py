@@ -151,7 +151,7 @@ class Loop:
         return best > 0 and epoch % settings.judge_every == 0 and epoch - best >= settings.patience
 
     def time_steps(self, steps: int) -> tuple[float, float]:
-        """Over that many steps after a first one: seconds a sample, and the share spent waiting for data.
+        """Over that many steps after a first one: seconds per sample, and the share spent waiting for data.
 
         For a comparison; the weights change.
         """

@@ -47,7 +47,7 @@ class Run(os.PathLike[str]):
 
     @property
     def journal(self) -> list[dict[str, Any]]:
-        """A line an epoch: losses, validation scores, learning rate, seconds."""
+        """A line per epoch: losses, validation scores, learning rate, seconds."""
         return read_lines(self.folder / "journal.jsonl")
 
     @property

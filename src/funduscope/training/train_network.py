@@ -257,7 +257,7 @@ def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | Non
 
 
 def _time_steps(job: Job, watch: Watch) -> float:
-    """Seconds a sample of this number of processes."""
+    """Seconds per sample of this number of processes."""
     return make_loop(job).time_steps(processes.STEPS_TIMED)[0]
 
 

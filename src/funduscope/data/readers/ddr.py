@@ -2,8 +2,8 @@
 
 Li et al., Information Sciences 501, 2019. Known from documentation alone: `DR_grading/{train,valid,test}.txt` with a
 photo and a grade a line, the photos in folders of the same names; `lesion_segmentation/{train,valid,test}/image/` with
-the masks in `label/` (`segmentation label/` under valid), a folder a lesion. Grade 5 means ungradable. A photo that has
-masks is one case with its grade. Every photo there has four masks, and an empty one means that the lesion is absent
+the masks in `label/` (`segmentation label/` under valid), a folder per lesion. Grade 5 means ungradable. A photo that
+has masks is one case with its grade. Every photo there has four masks, and an empty one means that the lesion is absent
 (some readers of the set doubt that of exudates). Photos are cut to the field of view, so their sizes differ.
 """
 

@@ -34,7 +34,7 @@ def recognize(folder: Path) -> bool:
 
 
 def read(folder: Path) -> list[Case]:
-    """The cases, an examination a visit; raises `LabelError` naming what is not there."""
+    """The cases, an examination per visit; raises `LabelError` naming what is not there."""
     if (folder / "labels.csv").is_file():
         return _read_copy(folder)
     places = [folder] if _parts(folder) else sorted(child for child in folder.iterdir() if child.is_dir())
