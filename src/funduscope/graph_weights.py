@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 MOST_OFF = 1 / 20
-"""Of a channel's largest weight: half a step of 7 bits is 1/126, and ONNX Runtime rounds channels of small weights and
-a large bias more coarsely, so that the bias fits in 32 bits."""
+"""Largest error, as a share of a channel's largest weight: half a step of 7 bits is 1/126, and ONNX Runtime rounds
+channels of small weights and a large bias more coarsely, so that the bias fits in 32 bits."""
 
 TRANSPOSED = " transposed"
 

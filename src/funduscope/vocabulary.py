@@ -89,7 +89,7 @@ FURTHER_TASKS: Final[tuple[PhotoTask, ...]] = tuple(task for task in PHOTO_TASKS
 """Those that the rules, the referral and the explanations do not use; in findings.json they are under `tasks`."""
 
 View = Literal["whole", "close"]
-"""Of the eye: all of it, or its details."""
+"""What a network sees of the eye: all of it, or its details."""
 
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 

@@ -15,7 +15,7 @@ from funduscope.inference.findings import Findings
 from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
 
 MAX_POINTS: Final = 5_000
-"""Of one edit; viewer/tools.js thins longer strokes to so many."""
+"""Points of one edit; viewer/tools.js thins longer strokes to so many."""
 
 
 def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any]) -> Corrections:

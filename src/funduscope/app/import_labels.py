@@ -23,7 +23,7 @@ from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 
 MAX_FILES: Final = 10_000
 MAX_RATIO: Final = 100
-"""Of expanded to compressed bytes."""
+"""Largest ratio of expanded to compressed bytes."""
 
 MAX_BYTES: Final = 2_000_000_000
 

@@ -27,7 +27,7 @@ from funduscope.report.html_frame import printable
 from funduscope.vocabulary import CODES
 
 MAX_ZIP_BYTES: Final = UPLOAD_MB * 1_000_000
-"""Of one download: a larger file than the upload limit could not be restored."""
+"""Size of one download: a larger file than the upload limit could not be restored."""
 
 
 def show_saving(session: Session, words: Words, *, named: bool) -> None:

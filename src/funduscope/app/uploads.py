@@ -29,7 +29,8 @@ from funduscope.report.overlay import shrunk
 from funduscope.report.photo_jpegs import jpeg, marked_jpeg
 
 _JPEG_QUALITY: Final = 94
-"""Of the photo in the browser: encoded again from its pixels, without chroma subsampling and without metadata."""
+"""Quality of the photo in the browser, which is encoded again from its pixels, without chroma subsampling and without
+metadata."""
 
 _PREVIEW_WIDTH_PX: Final = 960
 """About the width of the photo on a page of usual width."""

@@ -27,13 +27,14 @@ from funduscope.vocabulary import LESIONS
 State = Literal["new", "gone", "bigger", "smaller", "unchanged", "undecided"]
 
 SIDE_PX: Final = 1024
-"""Of the frames in which lesions are compared."""
+"""Side of the frames in which lesions are compared."""
 
 TOLERANCE_FRAC: Final = 1 / 128
-"""Of the frame's side, about a twentieth of a disc diameter; twice the registration's residual is added."""
+"""Tolerance as a share of the frame's side, about a twentieth of a disc diameter; twice the registration's residual is
+added."""
 
 ABSENT_FRAC: Final = 0.1
-"""Of the threshold: only below this probability is a lesion absent in the other photo."""
+"""A share of the threshold: only below this probability is a lesion absent in the other photo."""
 
 LEAST_PPM: Final = {"MA": 33.0, "HE": 167.0, "EX": 29.0, "SE": 109.0}
 """Smaller lesions come and go between two photos of an unchanged eye. As printed by `python -m research.visit_noise`:
@@ -78,7 +79,7 @@ class LesionChange:
 
     @property
     def radius_px(self) -> float:
-        """Of a circle of its area in the second visit's frame, in pixels of the frame."""
+        """Radius of a circle of its area in the second visit's frame, in pixels of the frame."""
         visit = self.later if self.later.lesions else self.earlier
         return SIDE_PX * math.sqrt(1e-6 * visit.area_ppm / math.pi)
 

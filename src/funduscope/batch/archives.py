@@ -32,7 +32,7 @@ TOTAL_VARIABLE: Final = "FUNDUSCOPE_MAX_ARCHIVE_GB"
 MAX_TOTAL_GB: Final = 1000
 
 MAX_HEADER_BYTES: Final = 64_000
-"""Of a long name or other header of a tar, which is read whole before its entry is seen."""
+"""Size of a long name or other header of a tar, which is read whole before its entry is seen."""
 
 _SMALL_BYTES: Final = 1_000_000
 _EXPLAINED: Final = (zipfile.BadZipFile, tarfile.TarError)

@@ -32,7 +32,7 @@ MEANINGS: Final = (
     ("Sharpness", "finest over next finer detail; a blurred photo has less"),
     ("Seen", "share of the field's circle that is inside the photo"),
 )
-"""Of the columns of drift."""
+"""Headings of the columns of drift, with what they mean."""
 
 
 def page(

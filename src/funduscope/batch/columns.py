@@ -127,7 +127,7 @@ LESION_COLUMNS: Final = (
     Column("quadrant", "text", lambda one: one.get("quadrant")),
     Column("probability", "float", lambda one: one.get("probability"), PROBABILITY),
 )
-"""Of one lesion, next to its photo's place. number: from 1, the largest of its kind first."""
+"""Columns of one lesion, next to its photo's place. number: from 1, the largest of its kind first."""
 
 
 def _kind_columns(code: str) -> list[Column]:

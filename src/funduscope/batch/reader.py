@@ -27,7 +27,7 @@ from funduscope.report.naming import safe_stem
 from funduscope.report.write import is_result, save
 
 MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")
-"""Of `quality.image_measures`, those whose drift is shown."""
+"""The measures of `quality.image_measures` whose drift is shown."""
 
 UNEXPECTED: Final = "an unexpected error met this photo"
 

@@ -31,7 +31,8 @@ CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
 _VERSION = "4"
-"""Of what is made here of a framed photo and its labels; the code that frames and that reads masks counts by itself."""
+"""Version of what this module makes of a framed photo and its labels; changes of framing and of mask reading are
+noticed by themselves."""
 
 _MADE_BY = (*FRAMED_BY, "imaging/dicom_file.py", "data/masks.py")
 

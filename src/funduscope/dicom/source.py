@@ -45,7 +45,7 @@ _TYPE_2: Final = (
 """What every object must have, be it without a value. Cameras leave out some of it."""
 
 _NO_DATE, _NO_TIME = "19000101", "000000"
-"""Of a source without any date: the standard demands one, and the present day would make every run different."""
+"""For a source without any date: the standard demands one, and the present day would make every run different."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ SIDE_PX: Final = 1200
 
 _HEIGHTS: Final = (0.0055, 0.07)  # of the longer side: smaller is noise, larger no line of text
 _STROKE: Final = 0.016
-"""Of the longer side; a stroke on the retina is thinner."""
+"""Least width of a stroke, as a share of the longer side; on the retina strokes are thinner."""
 
 _MOST_MARKS: Final = 1500
 """More marks than this are noise or texture; a page of text has fewer letters."""

@@ -32,7 +32,8 @@ VESSELS: Final = 0.7
 vessels. 99 % of true discs have more."""
 
 EDGE: Final = 0.82
-"""Of the field's radius; farther out, glare at the field's edge is easily taken for a disc."""
+"""Patches within this share of the field's radius count; farther out, glare at the field's edge is easily taken for a
+disc."""
 
 _NOWHERE: Final = -9.0
 

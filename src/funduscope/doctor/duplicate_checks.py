@@ -22,7 +22,7 @@ from funduscope.imaging.vessels import SIDE_PX
 
 PICTURE_PX: Final = 384
 _SQUARES: Final = 6
-"""Of the checkerboard, across."""
+"""Squares of the checkerboard in each direction."""
 
 PhotoLabels = Mapping[str, Any]
 """Labels and places of one photo by their word in `_WORDS`, None if unknown."""

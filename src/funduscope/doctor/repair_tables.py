@@ -178,7 +178,7 @@ def _lost_masks(edited: Edited) -> Iterator[Change]:
 
 
 def drop_equal_rows(edited: Edited) -> Iterator[Change]:
-    """Of equal rows the first stays."""
+    """Removes every row that repeats an earlier one."""
     first: dict[tuple[tuple[int, str], ...], int] = {}
     for row in edited.rows:
         filled = tuple((place, text) for place, cell in enumerate(edited.lines[row.row - 1]) if (text := cell.strip()))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from funduscope.imaging.photo import Photo
 
 QUALITY: Final = 90
-"""Of the small JPEG."""
+"""Quality of the small JPEG."""
 
 _MARK: Final = b"FS1"
 _HEAD: Final = struct.Struct("<3sHHI")  # mark, side, keypoints, bytes of the JPEG

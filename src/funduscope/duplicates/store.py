@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed I
 CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, result TEXT);
 """
 _LAYOUT: Final = 3
-"""Of the tables; a file with another layout is emptied."""
+"""Version of the tables; a file with another layout is emptied."""
 
 FRAMED_BY: Final = tuple(
     f"imaging/{name}.py" for name in ("field_of_view", "file_headers", "framing", "photo", "photo_parts")

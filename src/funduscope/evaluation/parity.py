@@ -11,7 +11,8 @@ import numpy as np
 from funduscope.inference.model import Model
 
 MOST_DIFFERENCE = 1e-3
-"""Of a probability, a router's share, a map, and the position of a landmark over the photo's width."""
+"""Largest difference of a probability, a router's share, a map, and the position of a landmark over the photo's
+width."""
 
 
 class ParityError(RuntimeError):

@@ -27,7 +27,7 @@ from funduscope.explain.class_activation import log_odds_weights
 from funduscope.network.network import Network
 
 JOINED_GAIN: Final = 2.0
-"""Of LayerCAM: shallow maps are scaled by tanh(2 map / largest) before they are joined."""
+"""Gain of LayerCAM: shallow maps are scaled by tanh(2 map / largest) before they are joined."""
 
 
 @dataclass(frozen=True, eq=False)

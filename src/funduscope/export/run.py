@@ -44,8 +44,8 @@ from funduscope.vocabulary import CLASSES, CODES, View
 LEAST_EQUAL = 0.98
 MOST_LOSS = 0.01
 MOST_APART = 0.02
-"""Of a structure's probability, as the mean over a frame, and of a landmark's place over the photo's width: `fast` at 8
-bits differs by less than 0.001 of either."""
+"""Largest difference of a structure's mean probability over a frame, and of a landmark's place over the photo's width;
+`fast` at 8 bits differs by less than 0.001 in both."""
 FEWEST_GRADED, FEWEST_POSITIVE = 30, 3
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 

@@ -64,7 +64,7 @@ def is_folder(source: Path | str) -> bool:
 
 
 def closed_folder(path: Path) -> str:
-    """Of a folder that `gather` could not list, why, as a sentence; empty for a file."""
+    """Why `gather` could not list a folder, as a sentence; empty for a file."""
     if not is_folder(path):
         return ""
     reason = "it has changed since"

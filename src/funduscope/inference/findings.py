@@ -253,7 +253,7 @@ class Findings:
 
     @property
     def disc_diameter_px(self) -> float | None:
-        """Of the circle with the area of the disc mask; None without a mask, or if it cannot be the disc."""
+        """Diameter of the circle with the area of the disc mask; None without a mask, or if it cannot be the disc."""
         points = self.disc_xy, self.fovea_xy
         return disc_diameter_px(self.mask("OD"), *points, self.transform.bounds) if "OD" in self.frame_probs else None
 

@@ -24,7 +24,8 @@ research.false_lesions`). 4 ppm are 46 px of a photo 4288 wide.
 
 
 BLACK: Final = 20
-"""Of 255. Beyond the circle of the field of view, a photo is black where its brightest channel is darker than that."""
+"""Level, of 255. Beyond the circle of the field of view, a photo is black where its brightest channel is darker than
+that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,10 @@ def without_reason(how_soon: Urgency) -> Message:
 
 
 def with_rules(found: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Of a photo as in findings.json: the more careful of the model's answer and of what the lesions support, for the
-    grade and for the edema risk."""
+    """Grade and edema risk, each the more careful of the model's answer and of what the lesions support.
+
+    found: as in findings.json.
+    """
     rules = found.get("rules") or {}
     grade = more_careful(found.get("predicted_grade"), (rules.get("grade_range") or [None])[0])
     return grade, more_careful((found.get("dme") or {}).get("risk"), rules.get("dme_risk"))

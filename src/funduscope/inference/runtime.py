@@ -63,7 +63,8 @@ class Outputs:
 
     @classmethod
     def of(cls, named: Mapping[str, np.ndarray]) -> Outputs:
-        """Of an exported model's outputs by name: a photo task's logits under its own, its map under NAME_cam."""
+        """Sorts an exported model's outputs by their names: a photo task's logits under its own, its map under
+        NAME_cam."""
         cams = {name.removesuffix(_CAM): value for name, value in named.items() if name.endswith(_CAM)}
         classes = {name: value for name, value in named.items() if name not in _OTHERS and not name.endswith(_CAM)}
         return cls(classes, cams=cams, **{name: named[name] for name in _OTHERS if name in named})

@@ -29,7 +29,7 @@ def combined(parts: Sequence[float | None]) -> float:
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """Of probabilities that sum to 1, as a share of the largest possible entropy."""
+    """Entropy of probabilities that sum to 1, as a share of the largest possible one."""
     probs = np.asarray(probabilities, np.float64)
     known = probs[probs > 0]
     return float(-(known * np.log(known)).sum() / np.log(len(probs)))

@@ -226,7 +226,7 @@ class FrocState(State):
         return float(np.mean([self.sensitivity_at(rate) for rate in FROC_RATES]))
 
     def f1_at(self, least: float) -> float:
-        """Of the candidates that score at least this: 2 x found / (2 x found + false + missed); nan for nothing."""
+        """F1 of the candidates that score at least this: 2 x found / (2 x found + false + missed); nan for nothing."""
         found, false = np.count_nonzero(self.found >= least), np.count_nonzero(self.false >= least)
         return ratio(2 * found, found + false + self.lesions)
 

@@ -69,7 +69,7 @@ def to_fhir(findings: Findings, *, subject: str | None = None) -> dict[str, Any]
 
 
 def _observed(found: Mapping[str, Any]) -> Iterator[tuple[str, ClinicalCode, dict[str, Any]]]:
-    """Of each observation its name, its code, and its value with components."""
+    """Name, code, and value with components of each observation."""
     gradable = found["gradable"]
     value: dict[str, Any] = {"valueBoolean": gradable["advice"] != "refuse"}
     if gradable["score"] is not None:

@@ -17,7 +17,7 @@ JSON: Final = "application/json"
 ZIP: Final = "application/zip"
 FHIR: Final = "application/fhir+json"
 DICOM: Final = "multipart/related"
-"""Of parts of the media type application/dicom, as DICOMweb (PS3.18) sends several objects at once."""
+"""Its parts are of the media type application/dicom, as DICOMweb (PS3.18) sends several objects at once."""
 
 _PART: Final = "application/dicom"
 

@@ -30,7 +30,7 @@ from funduscope.version import __version__
 
 _LONGEST_NAME: Final = 255
 _PIECE_BYTES: Final = 1_000_000
-"""Of a form, parsed at a time."""
+"""Bytes of a form that are parsed at a time."""
 
 
 class _InMemory(MultiPartParser):

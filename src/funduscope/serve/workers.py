@@ -181,7 +181,7 @@ class Workers:
 
     @property
     def pid(self) -> int | None:
-        """Of the present worker process."""
+        """Process number of the present worker; None while none is ready."""
         return self._worker.pid if self._worker is not None and self.ready else None
 
     async def keep_alive(self) -> None:

@@ -18,7 +18,7 @@ Scale = tuple[float, float]
 UNSCALED: Final[Scale] = (1.0, 0.0)
 
 _STEP: Final = 1 / 8
-"""Of a byte's logits, which reach from -16 to 16."""
+"""Logit per step of a byte, whose values stand for -16 to 16."""
 
 _VALUES: Final = (np.arange(256) - 128) * _STEP
 _ROUNDS: Final = 50

@@ -42,8 +42,8 @@ class Fitted:
 def fit_witness(
     found: Sequence[LesionFeatures], of_photo: np.ndarray, labels: np.ndarray, visits: Sequence[str]
 ) -> Fitted | None:
-    """Of N photos: found: the lesions' numbers. of_photo: (N, C) the network's own probabilities. labels: (N,). visits:
-    whose photos stay together. None if the classes are too rare."""
+    """Fits a witness on N photos. found: the lesions' numbers. of_photo: (N, C) the network's own probabilities.
+    labels: (N,). visits: whose photos stay together. None if the classes are too rare."""
     classes = of_photo.shape[1]
     counts = np.sort(np.bincount(labels, minlength=classes))
     part_of = _parts(visits)

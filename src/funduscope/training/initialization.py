@@ -279,7 +279,7 @@ def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str
 
 
 def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """Of a joined model the network that shares most tasks with the recipe."""
+    """The network of a joined model that shares most tasks with the recipe."""
     wanted = {*recipe.tasks.named}
     return max(start.parts(), key=lambda part: len(wanted & {*part.recipe.tasks.named}))
 

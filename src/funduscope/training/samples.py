@@ -148,7 +148,7 @@ class EpochBatches(torch.utils.data.Sampler[list[Item]]):
         self.parts: list[list[Item]] = []
         """What was yielded of the epoch so far."""
         self.digest = 0
-        """Of the samples of the epoch so far, by their batches. Those of all processes add up to that of one."""
+        """Digest of the epoch's samples so far, by their batches. Those of all processes add up to that of one."""
 
     def __iter__(self) -> Iterator[list[Item]]:
         items, size = draw_epoch(self.cases, self.recipe, self.epoch), self.recipe.training.batch

@@ -52,7 +52,7 @@ class Run(os.PathLike[str]):
 
     @property
     def scores(self) -> Scores:
-        """Of the validation photos, on which the epoch and the thresholds were chosen: somewhat too good."""
+        """Scores on the validation photos, on which epoch and thresholds were chosen: somewhat too good."""
         return Scores.read(self.folder / "validation")
 
     def load(self, *, threads: int = 0, device: Device = "auto") -> Predictor:

@@ -87,7 +87,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
 
 
 def _scores(predictor: Predictor, cases: list[Case]) -> Scores:
-    """Of every process's share of the cases together."""
+    """The scores of all cases; each process predicts its share of them."""
     mine = list(score_stream(predictor, cases[processes.own_share()]))
     return summarize(processes.gathered(mine), repeats=1)
 
