@@ -4,7 +4,7 @@
 
 Each strength is one round over the photos of the fold that have grades, landmarks, lesion masks or discs; lesions are
 sought where masks are known, and everywhere where they are a witness of the grade. Finished rounds are kept in --cache,
-so that a stopped run goes on. A refused photo counts as docs/protocol.md says. --most: photos of a data set, every
+so that a stopped run continues. A refused photo counts as docs/protocol.md says. --most: photos of a data set, every
 k-th, where a round over all takes too long.
 """
 

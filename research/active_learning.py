@@ -4,7 +4,7 @@
     python -m research.active_learning compare features.npz
 
 measure: pooled features, grade probabilities and training distance by the shipped model, one upright whole view a
-photo, for photos of a data set that it never saw, in a random order; goes on where it stopped. compare: anew for each
+photo, for photos of a data set that it never saw, in a random order; continues where it stopped. compare: anew for each
 seed half of the photos, whole visits, are the clinic's test, the other half its photos without labels. Twenty of these
 are labeled, and a linear layer on the frozen features, added to the model's own log probabilities and pulled to 0, is
 fitted to them. The twenty are chosen at random, by the entropy of the grade, by training distance, or by both as

@@ -43,7 +43,7 @@ def add(table: Path, folder: Path) -> None:
 def make_row(
     recipe: Recipe, learned: Sequence[Case], scored: Sequence[Case], folder: Path, fold: int, table: Path, command: str
 ) -> None:
-    """Trains a run in `folder` or goes on with it, scores it on its test fold, counts its cost, and puts it into the
+    """Trains a run in `folder` or resumes it, scores it on its test fold, counts its cost, and puts it into the
     table."""
     train(recipe, learned, folder, fold, command=command, progress=tracked)
     score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))

@@ -4,7 +4,7 @@
 
 Every third photo of IDRiD's part A, at its own size. Areas are in parts per million of the square around the field of
 view, the unit of `inference.objects.SMALLEST_PPM`, and in pixels of a photo 4288 wide. An outline is true where it
-shares a pixel with a true lesion of its kind. FOLDER keeps the model's answers; the command goes on where it stopped.
+shares a pixel with a true lesion of its kind. FOLDER keeps the model's answers; the command continues where it stopped.
 """
 
 from __future__ import annotations

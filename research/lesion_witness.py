@@ -4,7 +4,7 @@
     python -m research.lesion_witness compare rows.jsonl
 
 measure: for each graded photo numbers of the lesion maps (not gated by the grade), and the grade probabilities of the
-model, or of another one (`--photo`). Goes on where it stopped. compare: the photo's answer, the lesions' answer and
+model, or of another one (`--photo`). Continues where it stopped. compare: the photo's answer, the lesions' answer and
 their joint answer, each out of fold, as calibration fits them (training/fit_witnesses.py).
 """
 

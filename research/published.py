@@ -9,7 +9,7 @@
 Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the photos that its authors learned from,
 so that all of its epochs are three fifths of their budget in pixels (of `moe_deeplab`, which has ten steps an epoch
 whatever the photos, all of it; at half the size a quarter of either); fold 1 chooses the epoch, and ends the training
-after five judgments without a better one. What else differs from the file is in `ROWS`. A row that was begun goes on;
+after five judgments without a better one. What else differs from the file is in `ROWS`. A row that was begun continues;
 one that is stored in results/published.jsonl.gz is skipped.
 """
 
@@ -75,7 +75,7 @@ designs are trained at half their authors' size."""
 
 
 def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
-    """Trains the row or goes on with it, scores it on fold 0 of every data set, counts its cost, and stores all that.
+    """Trains the row or resumes it, scores it on fold 0 of every data set, counts its cost, and stores all that.
 
     changes: of the budget, for tests."""
     recipe = row.recipe(changes)

@@ -6,7 +6,7 @@
 
 Every row is the recipe `plain` at one small budget: as many samples drawn, as large. Folds 0 and 1 are kept away;
 the weights after the last epoch are scored on fold 0, so that nothing is chosen, and no threshold is fixed (which would
-cost more than the training). A stopped row goes on. Its scores stand in results/sources.jsonl.
+cost more than the training). A stopped row continues. Its scores stand in results/sources.jsonl.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def cc_by_alone(data: Path, folder: Path) -> Path:
 
 
 def train(row: Row, data: Path, runs: Path) -> Path:
-    """Trains the row, or goes on with it; returns the weights after its last epoch."""
+    """Trains the row, or resumes it; returns the weights after its last epoch."""
     recipe = Recipe.load("plain", [*BUDGET, *row.changes])
     cases = read_data([cc_by_alone(data, runs / OPEN) if row.data == OPEN else data])
     learned = share_of(SplitPlan.of(cases, FOLD).train, recipe.sampling.photos)

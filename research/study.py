@@ -7,7 +7,7 @@
 
 Every row is one ResNet-18 with a U-Net, 256 px, the whole eye, 6,000 samples of IDRiD alone; arms differ from `shared`
 in one thing. HEI-MED, DIARETDB1, srahim and EyePACS are never learned from: the photos of the test fold among them show
-how far a model carries. A row that was begun goes on; one that is stored in results/study-foldK.jsonl.gz is skipped.
+how far a model carries. A row that was begun continues; one that is stored in results/study-foldK.jsonl.gz is skipped.
 Rows are ordered by seed, so that a part of them is already a whole study with fewer seeds.
 """
 
@@ -124,7 +124,7 @@ def stored_in(results: Path) -> set[str]:
 
 
 def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
-    """Trains the row or goes on with it, scores it on its test fold, counts its cost, and stores all that."""
+    """Trains the row or resumes it, scores it on its test fold, counts its cost, and stores all that."""
     learned = [case for case in cases if case.dataset in LEARNED]
     scored = [case for case in cases if case.dataset in (*LEARNED, *UNSEEN)]
     table = table_of(row, results)

@@ -6,7 +6,7 @@ Copies: a photo and itself turned, shifted, relit, or saved again at half the wi
 visit, as docs/duplicates.md lists them. And what a true change is worth: every second lesion filled in (explain/
 inpaint.py), as the earlier visit, next to the photo turned. Printed: the noise by kind, the constants of
 `app.visit_comparison` that follow from it, and the false changes a pair by the rule of before and by today's. FOLDER
-keeps the model's answers; the command goes on where it stopped.
+keeps the model's answers; the command continues where it stopped.
 """
 
 from __future__ import annotations

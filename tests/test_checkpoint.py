@@ -290,7 +290,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_said_and_kept(
     assert found.progress["epoch"] == 4
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert "goes on from the checkpoint before it, after epoch 4" in said
+    assert "continues from the checkpoint before it, after epoch 4" in said
     checkpoint.keep_previous(tmp_path)  # as before the next one is written: the damaged one must not take its place
     assert [checkpoint.load(path).progress["epoch"] for path in (last, previous)] == [4, 4]
     previous.unlink()

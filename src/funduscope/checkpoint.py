@@ -269,7 +269,7 @@ def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint |
         with replacing(last, fsync=True) as unfinished:
             shutil.copyfile(previous, unfinished)
         print(
-            f"warning: {error.says} The training goes on from the checkpoint before it, after epoch "
+            f"warning: {error.says} The training continues from the checkpoint before it, after epoch "
             f"{found.progress['epoch']}.",
             file=sys.stderr,
         )

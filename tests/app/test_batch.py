@@ -77,7 +77,7 @@ def test_answers_come_in_order_and_more_can_be_added(gate: threading.Semaphore) 
 
 
 class _SlowToEnd(deque[Upload]):
-    """Once it is empty, whoever asks whether it is goes on only after a while."""
+    """Once it is empty, whoever asks whether it is continues only after a while."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -117,7 +117,7 @@ def test_in_a_browser_a_ring_is_deleted_and_its_dot_stays(browser: Any) -> None:
     page.keyboard.press("Delete")
     page.keyboard.press("Delete")
     ((edit,),) = page.evaluate("sent")
-    assert edit["number"] == 8, "a view that is drawn again goes on where the server is"
+    assert edit["number"] == 8, "a view that is drawn again continues where the server is"
     stated = apply_edit(findings, Corrections(), edit)
     assert np.array_equal(apply_corrections(findings, {}, stated).mask("EX"), DOT)
     page.evaluate("data => draw(data)", drawn(stated, "2", 8))

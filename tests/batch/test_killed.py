@@ -48,7 +48,7 @@ def test_killed_at_fifteen_moments_it_goes_on_to_the_same_tables(
     run_batch(many, tmp_path / "whole", reading, processes=2)
     CONTEXT.set_forkserver_preload([__name__])
     waiting = [disturb(many, tmp_path / "out", reading, rng, victims) for victims in KILLED]
-    assert len(set(waiting)) > 5, "each run goes on where the one before was killed"
+    assert len(set(waiting)) > 5, "each run continues where the one before was killed"
     monkeypatch.setattr(store, "TRIES", 100)
     run = run_batch(many, tmp_path / "out", reading, processes=2)
     assert run["photos"] == {"given": EYES + 1, "read": EYES, "refused": 0, "failed": 1}

@@ -34,7 +34,7 @@ def test_what_is_listed_without_its_problem_may_be_read_again(tmp_path: Path) ->
 
 
 def test_what_was_not_there_is_read_as_soon_as_it_is(tmp_path: Path) -> None:
-    """A share that was away for an hour, or a file without permissions: the same command goes on."""
+    """A share that was away for an hour, or a file without permissions: the same command continues."""
     with closing(Store(tmp_path, {})) as store:
         store.update([ListedPhoto("eye.jpg", "1"), ListedPhoto("gone.jpg", "")])
         for place in ("eye.jpg", "gone.jpg"):
@@ -68,7 +68,7 @@ def test_the_next_months_photos_do_not_replace_those_of_a_number_that_both_have(
 
 
 def test_a_refused_list_changes_nothing_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked a second time it would otherwise be taken for a batch that goes on, and the earlier results removed."""
+    """Asked a second time it would otherwise be taken for a batch that continues, and the earlier results removed."""
     other = [ListedPhoto("new.jpg", "1"), ListedPhoto("inner.zip", "1", problem=PROBLEM)]
     with closing(Store(tmp_path, {})) as store:
         store.update([ListedPhoto("eye.jpg", "1")])

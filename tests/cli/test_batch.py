@@ -104,7 +104,7 @@ def test_at_sigterm_it_ends_with_its_processes_and_goes_on(
     one.send_signal(signal.SIGTERM)
     _, err = one.communicate(timeout=300)
     assert one.returncode == 143, err
-    assert err.splitlines() == ["funduscope: the batch was ended (SIGTERM): the same command goes on"]
+    assert err.splitlines() == ["funduscope: the batch was ended (SIGTERM): the same command continues"]
     assert not psutil.wait_procs(family, timeout=30)[1], "no process outlives its parent"
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     counts = {"given": 12, "read": 12, "refused": 0, "failed": 0}

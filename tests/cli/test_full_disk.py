@@ -1,5 +1,5 @@
 """Every verb that writes, on a disk that is really full or read-only: one sentence, nothing half-written, and the next
-run goes on. The disk is a small one in a namespace of mounts, so that the kernel refuses and not a test's hook."""
+run continues. The disk is a small one in a namespace of mounts, so that the kernel refuses and not a test's hook."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What the machine refuses at any write is one sentence of cause and remedy; nothing half-written stays, and the next
-run goes on."""
+run continues."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
     (folders[1] / "run.json").write_text(json.dumps(whole), "utf-8")
     assert not parted(gather(folders))[1], "a run that repeats another ends at the epoch that was kept of it"
     (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
-    with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): go on with"):
+    with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): continue with"):
         parted(gather(folders[1:2]))
 
 

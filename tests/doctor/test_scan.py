@@ -1,4 +1,4 @@
-"""A scan opens every photo once, goes on after it was killed, and survives a photo that kills its process."""
+"""A scan opens every photo once, continues after it was killed, and survives a photo that kills its process."""
 
 from __future__ import annotations
 

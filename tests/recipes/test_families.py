@@ -1,4 +1,4 @@
-"""One recipe of each family of networks, stopped in the middle and gone on with, ends in the same bytes."""
+"""One recipe of each family of networks, stopped in the middle and resumed, ends in the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`train --teacher` from the command line: the small network learns from a larger one, and goes on where it stopped."""
+"""`train --teacher` from the command line: the small network learns from a larger one, and continues where it stopped."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    """Everything that a run goes on from: the average, the weights themselves, the optimizer."""
+    """Everything that a run continues from: the average, the weights themselves, the optimizer."""
     return checkpoint.load(run / "last.safetensors", ("weights", "raw", "optimizer", "balance")).tensors
 
 
@@ -78,9 +78,9 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     of_taught, of_untaught = _weights(tmp_path / "resumed"), _weights(tmp_path / "alone")
     assert any(not torch.equal(value, of_untaught[name]) for name, value in of_taught.items()), "it is taught something"
     assert train(STUDENT, "resumed", *untaught) == 1
-    assert "other teachers" in capsys.readouterr().err, "it does not go on without the one that it began with"
+    assert "other teachers" in capsys.readouterr().err, "it does not continue without the one that it began with"
     assert train(STUDENT, "resumed", *taught) == 0
-    assert "Going on after epoch 1." in capsys.readouterr().out
+    assert "Resuming after epoch 1." in capsys.readouterr().out
     of_through, of_resumed = _weights(tmp_path / "through"), _weights(tmp_path / "resumed")
     assert of_through.keys() == of_resumed.keys()
     assert all(torch.equal(value, of_resumed[name]) for name, value in of_through.items())

@@ -243,7 +243,7 @@ def test_what_is_left_of_an_epoch_makes_a_whole_step(
 
 
 def test_each_epoch_shows_its_own_draw(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
-    """Epoch by epoch other photos in another order, also where a run goes on in a new process."""
+    """Epoch by epoch other photos in another order, also where a run continues in a new process."""
     settings = quick.training.model_copy(update={"epochs": 3, "batch": 5})
     recipe = quick.model_copy(update={"training": settings})
     graded = [case for case in cases if case.dataset == "idrid-B"]

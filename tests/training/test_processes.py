@@ -150,7 +150,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(
 ) -> None:
     folder = tmp_path / "run"
     late = steady.model_copy(update={"training": steady.training.model_copy(update={"judge_every": 2})})
-    with pytest.raises(TrainingError, match=r"Process 2 of 2 was ended by signal 9.* goes on from the last epoch"):
+    with pytest.raises(TrainingError, match=r"Process 2 of 2 was ended by signal 9.* continues from the last epoch"):
         train_network(late, cases, folder, 0, START, die_in_the_second_epoch, count=2)
     assert [line["epoch"] for line in _lines(folder)] == [1]
     train_network(late, cases, folder, 0, START, make_validation)

@@ -1,4 +1,4 @@
-"""Interrupted and unbroken training end in the same bytes; a folder goes on with its own run and no other."""
+"""Interrupted and unbroken training end in the same bytes; a folder continues with its own run and no other."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_at_sigterm_it_ends_with_one_sentence_and_goes_on_after_the_last_epoch(
     assert ended.returncode == 143, ended.stderr
     said = [line for line in ended.stderr.splitlines() if line.startswith("funduscope: ")]
     assert len(said) == 1
-    assert "the same command goes on" in said[0]
+    assert "the same command continues" in said[0]
     assert "Traceback" not in ended.stderr
     assert not list(folder.rglob("*.partial"))
     assert [line["epoch"] for line in _epochs(folder)] == [1]
@@ -149,7 +149,7 @@ def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_more(
     whole = (folder / "last.safetensors").read_bytes()
     (folder / "last.safetensors").write_bytes(whole[:-100])
     train_network(tiny, cases, folder, fold=0, make_validation=make_validation)
-    assert capsys.readouterr().err.count("goes on from the checkpoint before it, after epoch 2") == 1
+    assert capsys.readouterr().err.count("continues from the checkpoint before it, after epoch 2") == 1
     assert _epochs(folder) == _epochs(unbroken)
     assert _bytes(folder) == _bytes(unbroken)
 

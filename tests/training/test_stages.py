@@ -128,7 +128,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     monkeypatch.setitem(run_recipe.__globals__, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
-    with pytest.raises(ModelError, match="has not ended: the same command goes on with it"):
+    with pytest.raises(ModelError, match="has not ended: the same command resumes it"):
         load(tmp_path)
     with pytest.raises(ExportError, match="has not ended: run the same command again"):
         export_run(tmp_path)
@@ -234,7 +234,7 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     assert made.card["scales"]["EX"] == [0.5, -1.0]
     before = (tmp_path / "run" / "card.json").read_bytes()
     run_recipe(staged, graded, tmp_path / "run", fold=0, start=Start((weights,)), make_validation=make_validation)
-    assert (tmp_path / "run" / "card.json").read_bytes() == before, "the same command goes on, and finds all done"
+    assert (tmp_path / "run" / "card.json").read_bytes() == before, "the same command continues, and finds all done"
     assert load(tmp_path / "run")(cases[0].path).codes == ("MA", "HE", "EX", "SE", "OD")
 
     shutil.rmtree(tmp_path / "run" / STAGES / "lesions")

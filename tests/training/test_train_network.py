@@ -201,7 +201,7 @@ def test_weights_that_know_a_photo_of_the_test_fold_are_refused(
     learned = next(case for case in cases if case.fold == 3)
     with pytest.raises(TrainingError, match=r"1 of the 1 photos .* such as own/x"):
         check_unseen(best, [replace(learned, key="own/x", dataset="own", name="x", fold=0)], fold=0)
-    for start in (Start((best,)), START):  # what it began with stays, where it goes on
+    for start in (Start((best,)), START):  # what it began with stays, where it continues
         train_network(short, turned, tmp_path / "same", fold=1, start=start)
         told = json.loads((tmp_path / "same" / "run.json").read_text("utf-8"))["init"]
         assert told == {"name": done.name, "sha256": hashlib.sha256(best.read_bytes()).hexdigest()}
@@ -629,7 +629,7 @@ def test_a_damaged_last_checkpoint_costs_one_epoch(
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     train_network(recipe, cases, tmp_path / "run", fold=0)
-    assert "goes on from the checkpoint before it, after epoch 1" in capsys.readouterr().err
+    assert "continues from the checkpoint before it, after epoch 1" in capsys.readouterr().err
     weights = checkpoint.load(last).group("weights")
     last.write_bytes(whole)
     for name, value in checkpoint.load(last).group("weights").items():
@@ -658,7 +658,7 @@ def test_what_is_lost_or_damaged_in_a_finished_run_is_named_and_nothing_is_learn
         SplitPlan.of_run(folder, cases)
     about.write_bytes(kept)
     best.write_bytes(best.read_bytes()[:-100])
-    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be used: .* To go on, copy .*kept/.* there"):
+    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be used: .* To continue, copy .*kept/.* there"):
         again()
 
 

@@ -78,7 +78,7 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
 
 
 class _OutputError(CodedError):
-    """The disk refused a photo's files, as it would those of every photo: the batch ends, and goes on later."""
+    """The disk refused a photo's files, as it would those of every photo: the batch ends, and continues later."""
 
 
 def read(model: Model, place: str, content: Path | bytes, settings: ReadingSettings) -> Iterator[Result]:

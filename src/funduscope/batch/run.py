@@ -75,7 +75,7 @@ def run_batch(
     source: a folder, a table or an archive: see `open_list`. processes: of this machine. ray: address of a cluster that
     reads in their place: see `read_with_ray`. columns: of a table, further ones to copy. retry_failed: photos that
     failed earlier are read again, but for those that the list says must not be opened. progress: called after each
-    photo. Called again with the same arguments it goes on where it was stopped. Raises `CodedError` if `source`
+    photo. Called again with the same arguments it continues where it was stopped. Raises `CodedError` if `source`
     cannot be listed, `out` has a batch of another model or other settings, or the model cannot be loaded.
     """
     photos = open_list(source, columns)
@@ -124,7 +124,7 @@ def _about(model: Model) -> dict[str, str]:
 
 
 def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) -> dict[str, Any]:
-    """What the tables depend on. A batch goes on only if all of it is the same."""
+    """What the tables depend on. A batch continues only if all of it is the same."""
     return {
         "version": __version__,
         "model_sha256": model.sha256,

@@ -56,7 +56,7 @@ def batch(
 
     INPUT's table has the column path and any of patient, eye, visit, date and camera. --out gets findings.parquet,
     lesions.parquet, patients.parquet and .csv, failures.csv, run.json and batch.html. Stopped or killed, the same
-    command goes on; photos that are new or changed are read, the others are not read again. Progress is a line a minute
+    command continues; photos that are new or changed are read, the others are not read again. Progress is a line a minute
     on stderr; with --json, JSON lines on stdout.
     """
     from funduscope.batch.reader import ReadingSettings
@@ -64,7 +64,7 @@ def batch(
 
     processes, threads = _shares(processes, threads, on_gpu=device != DeviceName.CPU, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
-    with ended_by_sigterm("the batch was ended (SIGTERM): the same command goes on"):
+    with ended_by_sigterm("the batch was ended (SIGTERM): the same command continues"):
         photos = run_batch(
             source,
             out,

@@ -82,7 +82,7 @@ def train(
     from funduscope.training.train import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
-    with ended_by_sigterm("the training was ended (SIGTERM): the same command goes on after the last finished epoch"):
+    with ended_by_sigterm("the training was ended (SIGTERM): the same command continues after the last finished epoch"):
         made = train_run(
             settings,
             official_training(read_data(data)) if official_split else data,

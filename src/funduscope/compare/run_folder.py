@@ -230,7 +230,7 @@ def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     groups = Counter((run.fold, run.budget) for run in runs if not run.unfinished)
     if not groups:
         names = "; ".join(f"{run.name} {run.unfinished}" for run in runs)
-        raise CompareError(f"No run is finished ({names}): go on with the commands that began them.")
+        raise CompareError(f"No run is finished ({names}): continue with the commands that began them.")
     fold, budget = groups.most_common(1)[0][0]
     reasons: dict[str, str] = {}
     for run in runs:

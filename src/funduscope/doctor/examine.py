@@ -87,7 +87,7 @@ def check_data(
     """What is wrong with a data set: a folder (one data set's, of several, of photos alone) or a table (.csv).
 
     models: run folders that predict the photos that they did not learn from, to compare with the labels. cache: the
-    folder that keeps each photo's record, so that a run that was stopped goes on. workers: processes; 0 works in this
+    folder that keeps each photo's record, so that a run that was stopped continues. workers: processes; 0 works in this
     one. Raises `LabelError` if there is nothing at the path, and what `label_noise.load_models` raises, both before
     any photo is opened.
     """

@@ -1,6 +1,6 @@
 """One pass over a data set's photos, stored on disk as it goes, so that no photo is opened twice.
 
-A stored record is valid while the file's size and modification time are the same; a scan that was killed goes on.
+A stored record is valid while the file's size and modification time are the same; a scan that was killed continues.
 """
 
 from __future__ import annotations

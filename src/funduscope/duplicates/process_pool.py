@@ -131,7 +131,7 @@ def ignoring_interrupts() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent is gone, so that nothing goes on unseen."""
+    """Ends this process when its parent is gone, so that nothing continues unseen."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,6 +1,6 @@
 """Duplicates among many photos: candidates are found once, several processes prove them, no pair is compared twice.
 
-The result of each pair is kept in the photos' store under the bytes of both photos. So a run that was killed goes on
+The result of each pair is kept in the photos' store under the bytes of both photos. So a run that was killed continues
 where it stopped, and a run after a change of labels compares nothing again.
 """
 

@@ -87,7 +87,7 @@ SHARED_MEMORY: Final = (
 )
 LOADER_KILLED: Final = (
     "a process that loads photos was ended from outside (often: too little memory): close other programs, or set "
-    "training.workers=0; the same command goes on from the last epoch"
+    "training.workers=0; the same command continues from the last epoch"
 )
 _OS_NUMBER: Final = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _NO_MEMORY: Final = re.compile(

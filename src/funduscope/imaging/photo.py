@@ -88,7 +88,7 @@ class Photo:
         """Every photo in a file, one at a time: the frames of a DICOM file, otherwise the one photo.
 
         A frame of several is named after its number: eye.dcm gives eye_frame1.dcm, eye_frame2.dcm. Raises PhotoError as
-        `open` does, at the photo that it concerns; `open_each` goes on with the others.
+        `open` does, at the photo that it concerns; `open_each` continues with the others.
         """
         for _, photo in open_each(source, name=name, limits=limits):
             if isinstance(photo, Exception):

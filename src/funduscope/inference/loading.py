@@ -113,7 +113,7 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
     if path.is_dir():
         made = [path / name for name in RUN_FILES if (path / name).is_file()]
         if not made and is_unfinished_run(path):
-            raise ModelError("E_MODEL", f"The training of {path} has not ended: the same command goes on with it.")
+            raise ModelError("E_MODEL", f"The training of {path} has not ended: the same command resumes it.")
         if not made:
             raise ModelError("E_MODEL", f"{path} is no run folder: it holds neither {' nor '.join(RUN_FILES)}.")
         path = made[0]

@@ -92,7 +92,7 @@ class WrongTokens:
 
 
 class Guard:
-    """Decides whether a request may go on. tokens: None if the service is reachable from this machine only."""
+    """Decides whether a request may continue. tokens: None if the service is reachable from this machine only."""
 
     def __init__(self, tokens: Tokens | None, wrong: WrongTokens | None = None) -> None:
         self._tokens, self._wrong = tokens, wrong or WrongTokens()

@@ -34,7 +34,7 @@ _HOMES = {
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on; the message says why and what to do."""
+    """A training that cannot continue; the message says why and what to do."""
 
 
 def __getattr__(name: str) -> Any:

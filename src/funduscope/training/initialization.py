@@ -61,7 +61,7 @@ class Start:
         return f"train({', '.join(given)})"
 
     def keep_card(self, folder: Path) -> None:
-        """Writes the card of the first weights into a new run's folder, for a training that goes on without naming
+        """Writes the card of the first weights into a new run's folder, for a training that continues without naming
         them; if there are none, removes that of an attempt that failed before it had learned anything."""
         if self.init:
             write_json(folder / FIRST_CARD, checkpoint.load(self.init[0], ()).card, indent=None)

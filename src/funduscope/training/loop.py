@@ -369,7 +369,7 @@ class Loop:
             own["state"][int(index)][name] = value
         self.optimizer.load_state_dict(own)
         if self.accelerator.is_main_process:
-            print(f"Going on after epoch {self.state.epoch}.")
+            print(f"Resuming after epoch {self.state.epoch}.")
 
 
 class _Waiting(Iterator[Batch]):

@@ -309,7 +309,7 @@ def _events(children: Sequence[SpawnProcess], readers: list[Connection]) -> Iter
                 raise TrainingError(values[0])
             if kind == "failed":
                 words, trace = values  # the trace is for --debug
-                says = f"{_why(children)} The same command goes on from the last epoch. {words}".strip()
+                says = f"{_why(children)} The same command continues from the last epoch. {words}".strip()
                 raise TrainingError(says) from RuntimeError(trace)
             if kind == "result":
                 results[rank] = (kind, *values)

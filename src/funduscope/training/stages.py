@@ -65,7 +65,7 @@ def run_recipe(
     *,
     count: int | Literal["auto"] = 1,
 ) -> Path:
-    """`train_network`, for recipes with stages too. A stage that has ended is not repeated; one that stopped goes on.
+    """`train_network`, for recipes with stages too. A stage that has ended is not repeated; one that stopped continues.
 
     Raises `TrainingError` also if another process trains in the folder.
     """
@@ -99,7 +99,7 @@ def _run_stages(
             start.keep_card(folder)
     starts = _starts(recipe, start)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
-    begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that goes on need not name the weights
+    begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that continues need not name the weights
     kept = {name for name in recipe.stages if begun and taught and name not in taught}
     _check_first(recipe, folder, start, begun=begun, taught=taught)
     for name in (name for name in recipe.stages if name not in kept):

@@ -231,7 +231,7 @@ def _best_of(folder: Path) -> checkpoint.Checkpoint:
             raise
         copies = sorted((folder / "kept").glob(f"*-{BEST}"))
         remedy = f"copy {copies[-1]} there" if copies else "bring it back from a copy, or train into another folder"
-        raise TrainingError(f"{folder / BEST} cannot be used: {error} To go on, {remedy}.") from error
+        raise TrainingError(f"{folder / BEST} cannot be used: {error} To continue, {remedy}.") from error
 
 
 def is_calibrated(weights: Path) -> bool:

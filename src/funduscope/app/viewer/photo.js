@@ -25,7 +25,7 @@ class PhotoPage {
     const pending = this.pending.filter((edit) => edit.number > data.handled);
     const isAnswered = pending.length < this.pending.length;
     this.pending = pending;
-    this.count = Math.max(this.count, data.handled); // after another view of the page, numbers go on
+    this.count = Math.max(this.count, data.handled); // after another view of the page, numbers continue
     this.data = data;
     this.send = send;
     // `editable`: a refused photo that is graded anyway gets its layers, in the same picture.
