@@ -5,8 +5,8 @@
 
 Photos with lesions outlined by hand in folds 0 and 1, from which the model did not learn (fold 1 chose its epoch and
 its thresholds). Where the shipped model learned from every photo, --run names the run that it repeats, which is
-measured in its place. Every photo is one JSON file in --cache, so that a run which was stopped continues. One processor,
-half an hour.
+measured in its place. Every photo is one JSON file in --cache, so that a run which was stopped continues. One
+processor, half an hour.
 """
 
 from __future__ import annotations

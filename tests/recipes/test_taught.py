@@ -1,4 +1,4 @@
-"""`train --teacher` from the command line: the small network learns from a larger one, and continues where it stopped."""
+"""A small network learns from a larger one, and continues where it stopped."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ def batch(
 
     INPUT's table has the column path and any of patient, eye, visit, date and camera. --out gets findings.parquet,
     lesions.parquet, patients.parquet and .csv, failures.csv, run.json and batch.html. Stopped or killed, the same
-    command continues; photos that are new or changed are read, the others are not read again. Progress is a line a minute
-    on stderr; with --json, JSON lines on stdout.
+    command continues; photos that are new or changed are read, the others are not read again. Progress is a line a
+    minute on stderr; with --json, JSON lines on stdout.
     """
     from funduscope.batch.reader import ReadingSettings
     from funduscope.batch.run import run_batch
