@@ -444,7 +444,7 @@ def test_two_visits_are_aligned(visitors: Make) -> None:
     assert len(rows) == 3
     assert "2024.jpg" in rows[1] + rows[2]
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="One page a photo (PDF)").click()
+        page.get_by_role("button", name="One page per photo (PDF)").click()
     assert Path(waiting.value.path()).read_bytes().count(b"/Type /Page\n") == 2
     page.get_by_role("radio", name="Two visits").or_(page.get_by_role("button", name="Two visits")).click()
     page.get_by_text("Found in both:").first.wait_for()

@@ -18,7 +18,7 @@ from funduscope.training.train_network import train_network
 
 FAMILIES = {
     "attention_moe": [],  # one router, attention gates, Adam, plateau
-    "soft_sharing": [],  # a gate a task, losses weighed by a network, batches by turns
+    "soft_sharing": [],  # a gate per task, losses weighed by a network, batches by turns
     "moe_deeplab": [],  # whole heads as experts, sigmoid gates
     "moe_aspp": [],
     "unet34": [],
