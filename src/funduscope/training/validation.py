@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,55 +172,62 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     fine-tuned model cannot fix stays as it is in the card of the first weights. What was exported from earlier weights
     is removed, since it would pass for these.
     """
-    refit = start.refit
-    path = folder / BEST
     best = _best_of(folder)
     validation = [case for case in plan.validation if case.dataset in best.recipe.all_sampling.datasets()]
-    scores = folder / "validation" / "scores.json"
-    has_card = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
-    if has_card and (scores.is_file() or not validation):
+    if _is_finished(folder, best, validation):
         if not list((folder / "kept").glob(f"*-{BEST}")):
             _keep_dated(folder)
         return
-    scores.unlink(missing_ok=True)  # of an earlier best epoch
-    for name in ("model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
-        (folder / name).unlink(missing_ok=True)
-    run_of = read_json(folder / "run.json")
-    by_data = {name: run_of.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
-    left, research_only = by_data["not_learned"], by_data["research_only"]
-    card = replace(Card.of(best.recipe).without(left), research_only=research_only)
+    for name in ("validation/scores.json", "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier best epoch
+    run = UNKNOWN_BEFORE | read_json(folder / "run.json")
+    card = replace(Card.of(best.recipe).without(run["not_learned"]), research_only=run["research_only"])
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
-    if validation:
-        predictor = Predictor(runtime)
-        before = start.first_card(folder)
-        card = calibrate(predictor, validation, progress, before, witnesses=best.recipe.tasks.witnesses)
-    if refit is not None:
-        theirs = checkpoint.load(refit).card
-        if not theirs.get("about", {}).get("calibration"):  # one of several stages: it has no thresholds to take over
+    if start.refit is not None:
+        if not is_calibrated(start.refit):  # one of several stages: it has no thresholds to take over
             return
-        card = replace(Card.from_dict(theirs).without(left), research_only=research_only)
-        fixed = f"{refit.parent.name}, the same procedure on fewer photos"
-        card = replace(card, about=card.about | {"fixed by": fixed, "repeats": _models_of(refit)})
+        card = _card_of_repeated(start.refit, run)
+    elif validation:
+        before = start.first_card(folder)
+        card = calibrate(Predictor(runtime), validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     sampling = best.recipe.all_sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
-    predictor = Predictor(runtime, card)
-    card = replace(card, distance=fit_ood_reference(predictor, clinics[0], clinics[1], progress))
-    about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
-    judged = has_examples(best.recipe, validation)
-    about |= {"selection": best.progress["best_score"]} if judged else {}  # otherwise it is the epoch's number
-    about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run_of.get("processes", 1)}
-    about["trained on"] = {"test fold left out": run_of["fold"], "photos": run_of["photos"].get("train", {})}
-    about |= {EARLIER: by_data["earlier"]} if by_data["earlier"] else {}
-    card = replace(card, about={**card.about, **about})
-    checkpoint.save(path, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
+    card = replace(card, distance=fit_ood_reference(Predictor(runtime, card), clinics[0], clinics[1], progress))
+    is_judged = has_examples(best.recipe, validation)
+    card = replace(card, about=card.about | _about_training(best, run, is_judged=is_judged))
+    checkpoint.save(folder / BEST, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
     write_json(folder / "card.json", card.to_dict())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
         _score(predictor, validation, folder / "validation", progress)
     _keep_dated(folder)
+
+
+def _is_finished(folder: Path, best: checkpoint.Checkpoint, validation: list[Case]) -> bool:
+    """Whether the best epoch has its card, and its scores if there is a photo to score."""
+    has_card = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
+    return has_card and (not validation or (folder / "validation" / "scores.json").is_file())
+
+
+def _card_of_repeated(refit: Path, run: Mapping[str, Any]) -> Card:
+    """The card of the run that a refit repeats, for the photos and labels of the refit. run: the refit's run.json."""
+    card = Card.from_dict(checkpoint.load(refit, ()).card).without(run["not_learned"])
+    fixed = f"{refit.parent.name}, the same procedure on fewer photos"
+    about = card.about | {"fixed by": fixed, "repeats": _models_of(refit)}
+    return replace(card, research_only=run["research_only"], about=about)
+
+
+def _about_training(best: checkpoint.Checkpoint, run: Mapping[str, Any], *, is_judged: bool) -> dict[str, Any]:
+    """What a card says of its training. is_judged: whether a validation photo scored the epochs; otherwise the best
+    score is the epoch's number."""
+    about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
+    about |= {"selection": best.progress["best_score"]} if is_judged else {}
+    about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run.get("processes", 1)}
+    about["trained on"] = {"test fold left out": run["fold"], "photos": run["photos"].get("train", {})}
+    return about | ({EARLIER: run["earlier"]} if run["earlier"] else {})
 
 
 def _best_of(folder: Path) -> checkpoint.Checkpoint:
