@@ -14,6 +14,7 @@ import numpy as np
 
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.photo_parts import Part
+from funduscope.inference.card import FoveaOffset
 
 Point = tuple[float, float]
 
@@ -135,14 +136,12 @@ def disc_diameter_px(
     return diameter if fewest <= distance_dd <= most else None
 
 
-def is_upside_down(
-    disc_xy: Point | None, fovea_xy: Point | None, usual: tuple[float, float, float, float] | None
-) -> bool:
+def is_upside_down(disc_xy: Point | None, fovea_xy: Point | None, usual: FoveaOffset | None) -> bool:
     """Whether a photo is upside down, as taken through a handheld lens: the fovea lies clearly above the disc's center.
 
-    An upright fovea lies a little below it. usual: horizontal and vertical distance of the fovea from the disc, mean
-    and standard deviation of each, from the card. Their ratio is compared, because no field of view changes it. False
-    if nothing can be said; an eye whose fovea is level with the disc may be either way up.
+    An upright fovea lies a little below it. usual: from the card. The ratio of its distances is compared, because no
+    field of view changes it. False if nothing can be said; an eye whose fovea is level with the disc may be either way
+    up.
     """
     if usual is None or Anatomy(disc_xy, fovea_xy).laterality is None or disc_xy is None or fovea_xy is None:
         return False

@@ -17,6 +17,10 @@ from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LANDMARKS, LESI
 if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does not need
     from funduscope.recipe import Recipe
 
+FoveaOffset = tuple[float, float, float, float]
+"""Horizontal distance of the fovea from the disc, either way, and its standard deviation; the same of the vertical one,
+downward. In shares of the frame's side."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -31,14 +35,13 @@ class Card:
     probability, per structure. smallest_px2: mask components below this area, in pixels of the close frame, are
     removed. lowest_grades: a structure's probability is multiplied by that of this grade or above, because no lesion is
     likelier than the grade it makes. referable_threshold: of P(grade >= 2). grade_quantile: of conformal sets
-    (`conformal`), None if none was fixed. landmark_floor: the share of a landmark's map that must lie around its
-    peak for the landmark to count as found. distance: features of the training photos (`ood.Reference` as a tree), None
-    if the model gives no features or there were too few photos. fovea_from_disc: horizontal and vertical distance of
-    the fovea from the disc, mean and standard deviation of each, in shares of the frame's side
-    (inference/landmarks.py); None: each landmark is located by itself. witnesses: by photo task what the lesions say of
-    it, and their share in the answer (`witnesses.Witness` as a tree). own_close: the close view has a network of its
-    own, whose planes are those of `close` alone. routers: names of the rows of the model's gates, where it has experts.
-    research_only: whether the terms of any data set that taught it keep it to research and education.
+    (`conformal`), None if none was fixed. landmark_floor: the share of a landmark's map that must lie around its peak
+    for the landmark to count as found. distance: features of the training photos (`ood.Reference` as a tree), None if
+    the model gives no features or there were too few photos. fovea_from_disc: see `inference/landmarks.py`; None: each
+    landmark is located by itself. witnesses: by photo task what the lesions say of it, and their share in the answer
+    (`witnesses.Witness` as a tree). own_close: the close view has a network of its own, whose planes are those of
+    `close` alone. routers: names of the rows of the model's gates, where it has experts. research_only: whether the
+    terms of any data set that taught it keep it to research and education.
     """
 
     name: str = "untitled"
@@ -61,7 +64,7 @@ class Card:
     referable_threshold: float = 0.5
     grade_quantile: float | None = None
     landmark_floor: float = 0.3
-    fovea_from_disc: tuple[float, float, float, float] | None = None
+    fovea_from_disc: FoveaOffset | None = None
     distance: dict[str, Any] | None = None
     witnesses: dict[str, dict[str, Any]] = field(default_factory=dict)
     own_close: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 from funduscope.imaging.framing import Frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.anatomy import Point
-from funduscope.inference.card import Card
+from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.findings import Findings
 from funduscope.inference.model import Model, OnGrade
 from funduscope.inference.predictor import Predictor, class_probabilities, gate
@@ -153,7 +153,7 @@ def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarra
     return {code: plane * gate(grade_probs, lowest.get(code, 0)) for code, plane in one.frame_probs.items()}
 
 
-def _mean_row(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float] | None:
+def _mean_row(rows: Sequence[FoveaOffset]) -> FoveaOffset | None:
     if not rows:
         return None
     a, b, c, d = (_average(list(column)) for column in zip(*rows, strict=True))

@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Point
-from funduscope.inference.card import Card
+from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.runtime import Outputs, softmax
 
 _CELLS: Final = 64  # side of the grid on which the priors are computed
@@ -69,7 +69,7 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
     return found
 
 
-def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> tuple[float, float, float, float] | None:
+def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> FoveaOffset | None:
     """Mean and standard deviation of the horizontal and of the vertical distance of the fovea from the disc.
 
     discs, foveas: of the same eyes, in shares of the frame's side. None if there are fewer than ten.
@@ -101,9 +101,7 @@ def _locate(own: np.ndarray, fused: np.ndarray, floor: float) -> tuple[float, fl
     return float(x), float(y), estimated
 
 
-def _fuse_heatmaps(
-    disc: np.ndarray, fovea: np.ndarray, usual: tuple[float, float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _fuse_heatmaps(disc: np.ndarray, fovea: np.ndarray, usual: FoveaOffset) -> tuple[np.ndarray, np.ndarray]:
     """Heat maps (S, S), each times the prior that the other landmark implies; each sums to 1 before and after."""
     apart, apart_spread, below, below_spread = usual
     at = np.arange(-_CELLS, _CELLS) / _CELLS  # a power of two long, for the Fourier transform

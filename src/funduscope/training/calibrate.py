@@ -19,7 +19,7 @@ from funduscope.evaluation.score_photo import DOUBTED
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
-from funduscope.inference.card import Card
+from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import usual_distance
@@ -289,7 +289,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     return Seen(case, found.transform, numbers, logits, steps, truths, healthy)
 
 
-def _fit_fovea_offset(cases: Sequence[Case]) -> tuple[float, float, float, float] | None:
+def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:
     """The usual distance of the fovea from the disc in the frames of photos in which both are marked."""
     discs, foveas = [], []
     for case in cases:
