@@ -105,9 +105,12 @@ class DicomFile:
     height: int
     stated: Stated
     _dataset: Dataset
+    _is_cut: bool
 
     def pixels(self, number: int, decode_jpeg: DecodeJpeg) -> np.ndarray:
         """A frame by its number, from 1: (H, W, 3) uint8 RGB. Raises `PhotoError` for a damaged one."""
+        if self._is_cut:
+            raise PhotoError("E_TRUNCATED", _TOO_FEW)
         try:
             pixels = _frame(self._dataset, number - 1, self.frames, decode_jpeg)
         except PhotoError:
@@ -236,10 +239,9 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
     if "PixelData" not in dataset or width < 1 or height < 1:
         raise _damaged("it has no pixel data")
     stored = dataset.get_item("PixelData")
-    stated = getattr(stored, "length", _UNDEFINED_LENGTH)
-    if stated != _UNDEFINED_LENGTH and stated > len(stored.value or b""):  # pydicom takes what there is
-        raise PhotoError("E_TRUNCATED", _TOO_FEW)
-    return DicomFile(frames, width, height, _stated(dataset), dataset)
+    length = getattr(stored, "length", _UNDEFINED_LENGTH)
+    is_cut = length != _UNDEFINED_LENGTH and length > len(stored.value or b"")  # pydicom takes what there is
+    return DicomFile(frames, width, height, _stated(dataset), dataset, is_cut)
 
 
 def _stated(dataset: Dataset) -> Stated:
