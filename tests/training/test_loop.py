@@ -299,13 +299,13 @@ def test_half_a_line_in_the_journal_does_not_lock_the_run_out(
 
 
 class Recording:
-    """What a progress bar gets: for each pass the words, the number that was promised, and how many came."""
+    """What a progress bar gets: for each pass the label, the number that was promised, and how many came."""
 
     def __init__(self) -> None:
         self.passes: list[list[Any]] = []
 
     def __call__(self, items: Iterable[Any], label: str, total: int | None) -> Iterator[Any]:
-        self.passes.append([words, total, 0])
+        self.passes.append([label, total, 0])
         for item in items:
             yield item
             self.passes[-1][2] += 1

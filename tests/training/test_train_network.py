@@ -772,7 +772,7 @@ def test_a_run_that_ended_before_its_recipe_was_written_begins_anew(
     def write(path: Path, data: bytes) -> None:
         raise OSError(f"no room for {path.name}")
 
-    monkeypatch.setitem(run.__globals__, "write_atomically", write)
+    monkeypatch.setitem(train_network.__globals__, "write_atomically", write)
     with pytest.raises(OSError, match=r"no room for recipe\.toml"):
         train_network(short, cases, tmp_path, fold=0)
     (tmp_path / ".recipe.toml.0a1b2c3d.partial").touch()
