@@ -175,6 +175,24 @@ def test_evaluate_prints_a_table_or_json(command: Command, tiny: Path, table: Pa
     assert "No photo is in fold 7" in err
 
 
+def test_evaluate_continues_and_leaves_nothing_of_it(
+    command: Command, tiny: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "scores"
+    with monkeypatch.context() as patched:
+        patched.setattr("funduscope.evaluation.evaluate.summarize", stopped)
+        command("evaluate", tiny, "--data", table, "--out", out)
+    assert not (out / "scores.json").exists()
+    code, _, err = command("evaluate", tiny, "--data", table, "--out", out)
+    assert code == 0
+    assert "continued: 6 of 6 photos" in err
+    assert (out / "scores.json").is_file()
+    assert not (out / ".unfinished").exists()
+
+
 def test_evaluate_writes_scores_without_pictures_where_nothing_draws(
     command: Command, tiny: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

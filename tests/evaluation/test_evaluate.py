@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ def perfect(eyes, tmp_path_factory) -> Scores:
     folder = tmp_path_factory.mktemp("perfect")
     cases = [case_of(i, labels_of(eye, folder / str(i))) for i, eye in enumerate(eyes)]
     answers = {case.path: answer_of(eye) for case, eye in zip(cases, eyes, strict=True)}
-    return evaluate(Oracle(answers), cases, repeats=50)  # pyright: ignore[reportArgumentType]
+    return evaluate(Oracle(answers), cases)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -417,11 +419,11 @@ def test_halves_add_up_to_the_whole(eyes, tmp_path):
     answers = {case.path: answer_of(eyes[(i + 5 * (i % 3 == 0)) % 10]) for i, case in enumerate(cases)}
     answers[cases[7].path] = refusal_of(eyes[7])
     oracle, other = Oracle(answers), Oracle(answers, replace(CARD, name="another fold's"))
-    whole = evaluate(oracle, cases, repeats=30)  # pyright: ignore[reportArgumentType]
+    whole = summarize(list(score_stream(oracle, cases)), repeats=30)  # pyright: ignore[reportArgumentType]
     first = list(score_stream(oracle, cases[:4]))  # pyright: ignore[reportArgumentType]
     rest = list(score_stream(other, cases[4:]))  # pyright: ignore[reportArgumentType]
     joined = summarize([*first, *rest], repeats=30)
-    assert joined.to_dict() == {name: part for name, part in whole.to_dict().items() if name != "about"}
+    assert joined.to_dict() == whole.to_dict()
     assert set(whole.tables) == {"aaa", "bbb"}
 
 
@@ -481,7 +483,7 @@ def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
     (tmp_path / "black.png").write_bytes(b"")
     cases.append(replace(case_of(9, Labels(grade=0)), path=tmp_path / "black.png"))
     with pytest.warns(UserWarning, match=r"1 photo could not be read, such as own/eye_09 \(E_EMPTY\)"):
-        scores = evaluate(Predictor(SeesDisc()), cases, repeats=20)
+        scores = evaluate(Predictor(SeesDisc()), cases)
     assert scores.value("own", "OD mask", "IoU") > 0.9
     assert scores.value("own", "OD pixels", "average precision") > 0.95
     # A pixel here is twelve at 4288.
@@ -574,3 +576,64 @@ def test_one_mask_that_cannot_be_used_costs_its_own_score_alone(eyes, tmp_path, 
     assert {"DR", "MA pixels", "SE present"} <= by_name(scored).keys()
     assert "own/eye_00: The mask EX.png is 9x9 px" in caplog.text
     assert len(scored.row["not scored"]) == 2
+
+
+class Stopped(Oracle):
+    """An oracle whose process is stopped at its fourth photo."""
+
+    def stream(self, paths: Iterable[Path], *, frames: bool = True) -> Iterator[Findings | Failure]:
+        yield from islice(super().stream(paths), 3)
+        raise KeyboardInterrupt
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(eyes, tmp_path, monkeypatch):
+    """Votes, negatives, landmarks, masks and refusals: what was kept is what is scored without a stop."""
+    cases = [case_of(i, labels_of(eye, tmp_path / str(i))) for i, eye in enumerate(eyes[:6])]
+    votes = tmp_path / "votes.png"
+    Image.fromarray(eyes[1].masks["EX"].astype(np.uint8) * 180).save(votes)
+    cases[1] = replace(cases[1], labels=replace(cases[1].labels, votes={"EX": votes}, experts={"EX": 3}))
+    drusen = mask_file(np.pad(np.ones((9, 9), bool), ((0, eyes[2].pixels.shape[0] - 9), (0, WIDTH - 9))), tmp_path, "n")
+    cases[2] = replace(cases[2], labels=replace(cases[2].labels, negatives=drusen, quality="good"))
+    answers: dict[Path, Findings | Failure] = {
+        case.path: answer_of(eye) for case, eye in zip(cases, eyes, strict=False)
+    }
+    answers[cases[0].path] = refusal_of(eyes[0])
+    monkeypatch.setattr("funduscope.evaluation.evaluate.summarize", partial(summarize, repeats=30))
+    keep, said = tmp_path / "keep", []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Stopped(answers), cases, keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
+    assert said == []
+    rest = Oracle({path: answer for path, answer in answers.items() if path not in {one.path for one in cases[:3]}})
+    scores = evaluate(rest, cases, keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
+    assert said == ["continued: 3 of 6 photos were scored before this evaluation was stopped"]
+    whole = evaluate(Oracle(answers), cases)  # pyright: ignore[reportArgumentType]
+    assert scores.to_dict() == whole.to_dict()
+    assert [photo.row for photo in scores.photos] == [photo.row for photo in whole.photos]
+    for kept, fresh in zip(scores.photos, whole.photos, strict=True):
+        assert all(np.array_equal(kept.marks[code], mark) for code, mark in fresh.marks.items())
+
+
+@pytest.mark.parametrize("changed", ["label", "card", "negatives", "nothing"])
+def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tmp_path, changed):
+    drusen = mask_file(eyes[1].masks["OD"], tmp_path, "drusen")
+    case = case_of(1, Labels(grade=eyes[1].grade, negatives=drusen))
+    answers: dict[Path, Findings | Failure] = {case.path: answer_of(eyes[1])}
+    evaluate(Oracle(answers), [case], keep=tmp_path / "keep")  # pyright: ignore[reportArgumentType]
+    model = Oracle({} if changed == "nothing" else answers)
+    if changed == "label":
+        case = replace(case, labels=replace(case.labels, grade=4))
+    elif changed == "card":
+        model.card = replace(CARD, referable_threshold=0.1)
+    elif changed == "negatives":
+        mask_file(~eyes[1].masks["OD"], tmp_path, "drusen")
+    said: list[str] = []
+    evaluate(model, [case], keep=tmp_path / "keep", warn=said.append)  # pyright: ignore[reportArgumentType]
+    assert bool(said) == (changed == "nothing")
+
+
+def test_a_photo_that_could_not_be_read_is_asked_again(eyes, tmp_path):
+    case = case_of(1, Labels(grade=eyes[1].grade))
+    failed = Oracle({case.path: Failure(case.path.name, "E_DECODE", "The file cannot be read.")})
+    evaluate(failed, [case], keep=tmp_path, warn=lambda _: None)  # pyright: ignore[reportArgumentType]
+    again = evaluate(Oracle({case.path: answer_of(eyes[1])}), [case], keep=tmp_path)  # pyright: ignore[reportArgumentType]
+    assert again.details["own"]["refused"] == 0

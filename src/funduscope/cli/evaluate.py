@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,9 @@ from funduscope.cli.options import AsJson, Data, DeviceName, DeviceOption, Fold,
 
 if TYPE_CHECKING:
     from funduscope.evaluation.scores import Scores
+
+UNFINISHED = ".unfinished"
+"""In --out: the scores of the photos until all are scored."""
 
 
 def evaluate(
@@ -39,7 +43,8 @@ def evaluate(
 
     One model is scored on the photos of --fold, or on all photos. Several runs are scored each on its own test fold.
     With --official-test one model is scored on the official test photos, which no training learns from.
-    Photos that a model was trained on are scored with a warning. Scores and plots are written to --out.
+    Photos that a model was trained on are scored with a warning. Scores and plots are written to --out;
+    the same command goes on where it was stopped.
     """
     from funduscope.cli.terminal import complain, tracked
     from funduscope.data.sources import read_data
@@ -54,7 +59,8 @@ def evaluate(
     if out is not None:
         must_be_writable(out)
     photos = official_test(read_data(data)) if official else data
-    scores = score(models, photos, fold, device=device.value, progress=tracked, warn=complain)
+    keep = out / UNFINISHED if out is not None else None
+    scores = score(models, photos, fold, keep=keep, device=device.value, progress=tracked, warn=complain)
     chosen = ("--official-test",) if official else () if fold is None else ("--fold", fold)
     measures = challenge(scores) if official else {}
     own = {"challenge": {name: one.to_dict() for name, one in measures.items()}} if official else {}
@@ -63,6 +69,7 @@ def evaluate(
     try:  # before anything is printed, which a closed pipe would end
         if out is not None:
             _write(scores, out, own)
+            shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     finally:  # what took hours is printed all the same if the disk refuses
         _print(scores, measures, own if as_json else None)
     return 0

@@ -15,6 +15,7 @@ from typing import Any
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import Data, cases_of
+from funduscope.evaluation.kept_scores import KeptScores
 from funduscope.evaluation.out_of_fold import Overlap, Scored, by_card, members_of, plan, runs_of, seen_before
 from funduscope.evaluation.score_photo import Extra, answers, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
@@ -35,8 +36,8 @@ def evaluate(
     fold: int | None = None,
     *,
     extra: Extra | None = None,
+    keep: Path | None = None,
     device: Device = "auto",
-    repeats: int = 1000,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = _warn,
 ) -> Scores:
@@ -45,14 +46,17 @@ def evaluate(
     model: a loaded model, what `load` takes, or a list of run folders or models in them, each scored on its own test
     fold. data: cases, or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are
     scored. extra: by name a function of (findings, case) that gives a number, or None if there is none; its mean is
-    reported. It is asked of photos that were not refused. repeats: draws of the bootstrap. progress: wraps what takes
-    long. warn: receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError`
-    if a fold has no photo, `ModelError` for models that cannot be loaded or scored together.
+    reported. It is asked of photos that were not refused. keep: a folder where each photo's score is kept, so that the
+    same evaluation goes on where it was stopped; not together with extra. progress: wraps what takes long. warn:
+    receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError` if a fold has no
+    photo, `ModelError` for models that cannot be loaded or scored together.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     models = [_scored(one, device) for one in listed]
     if len(models) > 1 and fold is not None:
         raise ValueError(f"Several runs are scored each on its own test fold: leave out fold={fold}.")
+    if keep is not None and extra is not None:
+        raise ValueError("Scores of one's own are not kept: leave out keep or extra.")
     parts, left = plan(models, cases_of(data), fold)
     if left:
         are = "photo is" if len(left) == 1 else "photos are"
@@ -70,13 +74,20 @@ def evaluate(
         if extra is None and not any(answers(predictor.card, case) or case.labels.quality for case in cases):
             have = f"None of the {len(cases)} photos has" if len(cases) > 1 else "The photo does not have"
             raise LabelError(f"{have} a label that {name} answers, such as a grade (dr) or a mask: nothing to score.")
-        photos.extend(progress(score_stream(predictor, cases, extra), f"Scoring {name}", len(cases)))
+        if keep is None:
+            scored = score_stream(predictor, cases, extra)
+        else:
+            store = KeptScores(keep, predictor, cases)
+            scored = store.stream()
+            if store.kept:
+                warn(f"continued: {store.kept} of {len(cases)} photos were scored before this evaluation was stopped")
+        photos.extend(progress(scored, f"Scoring {name}", len(cases)))
         if failed := [photo.row for photo in photos[len(photos) - len(cases) :] if "error" in photo.row]:
             count = "1 photo" if len(failed) == 1 else f"{len(failed)} photos"
             such = f"{failed[0]['key']} ({failed[0]['error']})"
             warn(f"counted as refused: {count} could not be read, such as {such}")
         made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
-    return replace(summarize(photos, repeats), about={"funduscope": __version__, "models": made})
+    return replace(summarize(photos), about={"funduscope": __version__, "models": made})
 
 
 def _seen(model: Scored, cases: Sequence[Case]) -> dict[str, Overlap]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -20,12 +19,12 @@ from torch import Tensor
 
 from funduscope.atomic import read_lines, replacing, write_atomically
 from funduscope.data.case import Case
-from funduscope.data.prepare import CHANNELS, content_of
+from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Batch, Item, Samples
 from funduscope.training.samples import draw_epoch
 from funduscope.version import __version__
-from funduscope.vocabulary import CODES, EITHER_EXUDATE, FURTHER_TASKS, PHOTO_TASKS, STRUCTURES
+from funduscope.vocabulary import CODES, EITHER_EXUDATE, PHOTO_TASKS, STRUCTURES
 
 _PACKAGES = (
     "torch",
@@ -200,32 +199,6 @@ def peak_mb(device: torch.device) -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def fingerprint(cases: list[Case]) -> str:
-    """A hash of every photo's bytes and every label, in order of key. The same data has the same fingerprint."""
-    digest = hashlib.sha256()
-    for case in sorted(cases, key=lambda case: case.key):
-        labels = case.labels
-        plain = (
-            labels.grade,
-            labels.dme,
-            labels.among("dme"),
-            labels.quality,
-            labels.disc_xy,
-            labels.fovea_xy,
-        )
-        further = [(labels.label(task.name), labels.among(task.name), task.name) for task in FURTHER_TASKS]
-        further += [(among, "grade")] if (among := labels.among("grade")) else []
-        digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
-        drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
-        digest.update(repr(drawn).encode())
-        files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
-        for name, path in [("photo", case.path), *files, *sorted(labels.votes.items())]:
-            digest.update(name.encode() + (content_of(path) if path else b"absent"))
-        unlike = [(code, mask.empty) for code, mask in sorted(labels.masks.items()) if mask.empty != "error"]
-        digest.update(repr(unlike).encode() if unlike else b"")
-    return digest.hexdigest()
 
 
 def draw_samples(recipe: Recipe, cases: list[Case], files: dict[str, Path], path: Path) -> None:

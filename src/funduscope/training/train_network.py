@@ -18,6 +18,7 @@ from funduscope import checkpoint
 from funduscope.atomic import read_json, remove_unfinished, write_atomically, write_json
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
+from funduscope.data.fingerprint import fingerprint
 from funduscope.data.folds import share_of
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.shared_labels import share_labels
@@ -41,7 +42,7 @@ from funduscope.training.initialization import (
     named,
     not_learned,
 )
-from funduscope.training.journal import draw_samples, environment, fingerprint, peak_mb, selection_scores, sentence
+from funduscope.training.journal import draw_samples, environment, peak_mb, selection_scores, sentence
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import (

@@ -1,0 +1,36 @@
+"""A hash of photos and their labels, which tells whether data are the same as before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from funduscope.data.case import Case
+from funduscope.data.prepare import content_of
+from funduscope.vocabulary import FURTHER_TASKS
+
+
+def fingerprint(cases: Sequence[Case]) -> str:
+    """A hash of every photo's bytes and every label, in order of key. The same data has the same fingerprint."""
+    digest = hashlib.sha256()
+    for case in sorted(cases, key=lambda case: case.key):
+        labels = case.labels
+        plain = (
+            labels.grade,
+            labels.dme,
+            labels.among("dme"),
+            labels.quality,
+            labels.disc_xy,
+            labels.fovea_xy,
+        )
+        further = [(labels.label(task.name), labels.among(task.name), task.name) for task in FURTHER_TASKS]
+        further += [(among, "grade")] if (among := labels.among("grade")) else []
+        digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
+        drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
+        digest.update(repr(drawn).encode())
+        files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
+        for name, path in [("photo", case.path), *files, *sorted(labels.votes.items())]:
+            digest.update(name.encode() + (content_of(path) if path else b"absent"))
+        unlike = [(code, mask.empty) for code, mask in sorted(labels.masks.items()) if mask.empty != "error"]
+        digest.update(repr(unlike).encode() if unlike else b"")
+    return digest.hexdigest()
