@@ -7,7 +7,7 @@
 
 Both answers of a photo are stored, what the photo and what the lesions say, next to the joint one: so what joining is
 worth needs no further training. The plain network is trained by `funduscope train plain --data DATA --run RUN --fold 0
---set training.epochs=24`.
+--set training.epochs=10`.
 """
 
 from __future__ import annotations
