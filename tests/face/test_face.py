@@ -34,7 +34,7 @@ def scores(cases: list[fs.Case]) -> fs.Scores:
     def sought(findings: fs.Findings, case: fs.Case) -> float | None:
         return None if case.labels.grade == 4 else float(case.labels.grade or 0)
 
-    return fs.evaluate("default", cases, extra={"own number": sought}, repeats=20)
+    return fs.evaluate("default", cases, extra={"own number": sought})
 
 
 def test_a_row_has_the_same_columns_for_every_photo(drawn: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
 
     monkeypatch.setattr(fs.Photo, "open", refuse)
     none = {"nan": lambda f, c: math.nan, "infinite": lambda f, c: math.inf}
-    found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, **none}, repeats=5)
+    found = fs.evaluate(model, cases, extra={"one": lambda findings, case: 1, **none})
     assert found.value("table", "one", "mean") == 1
     counts = found.details["table"]["states"]["one"]
     assert (counts["photos"], counts["refused"]) == (12, 1)
@@ -129,10 +129,10 @@ def test_a_loaded_model_is_scored_as_its_path(place: Path, cases: list[fs.Case],
     few = [case for case in cases if case.fold not in (0, 1)][:4]
     for model in (str(run), fs.Run(run), fs.load(run), [run]):
         with pytest.warns(UserWarning, match="learned from .* of these 4 photos"):
-            found.append(fs.evaluate(model, few, repeats=5).to_dict())
+            found.append(fs.evaluate(model, few).to_dict())
     assert all(one == found[0] for one in found)
     assert found[0]["about"]["models"][0]["learned from"] > 0
-    assert fs.evaluate(fs.load(run), cases, 0, repeats=5).about["models"][0]["folds"] == [0]
+    assert fs.evaluate(fs.load(run), cases, 0).about["models"][0]["folds"] == [0]
     with pytest.raises(ValueError, match="leave out fold=0"):
         fs.evaluate([run, run], cases, fold=0)
     with pytest.raises(fs.ModelError, match="names no test fold"):
