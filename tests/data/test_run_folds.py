@@ -14,7 +14,8 @@ from funduscope.data.run_folds import RunFolds
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.out_of_fold import seen_before
-from funduscope.training.initialization import TrainingError, check_unseen
+from funduscope.training import TrainingError
+from funduscope.training.leakage import check_unseen
 
 
 def _clinic(folder: Path, seed: int, photos: str = "photos") -> list[Case]:

@@ -34,12 +34,10 @@ from funduscope.training.initialization import (
     START,
     Start,
     check_refit,
-    check_unseen,
     first_network,
-    warn_of_earlier,
-    warn_of_learned,
 )
 from funduscope.training.journal import draw_curves
+from funduscope.training.leakage import check_unseen, warn_of_earlier, warn_of_learned
 from funduscope.training.samples import drawn, prepared, readable, warn_untaught
 from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation

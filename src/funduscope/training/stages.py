@@ -30,12 +30,12 @@ from funduscope.training.initialization import (
     START,
     Start,
     check_free,
-    earlier,
     first_network,
     is_research_only,
     named,
     with_variant,
 )
+from funduscope.training.leakage import earlier
 from funduscope.training.lock import only_training
 from funduscope.training.processes import Watch
 from funduscope.training.samples import drawn, has_examples

@@ -35,14 +35,13 @@ from funduscope.training.initialization import (
     Start,
     check_free,
     check_refit,
-    check_weights,
-    earlier,
     first_network,
     is_research_only,
     named,
     not_learned,
 )
 from funduscope.training.journal import draw_samples, environment, peak_mb, selection_scores, sentence
+from funduscope.training.leakage import check_weights, earlier
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import (
